@@ -1,0 +1,467 @@
+//! The bytes that wire backends store: dogpile.cache's serialized form, so that Rust and Python
+//! can share one cache.
+//!
+//! ```text
+//! {"ct": 1700000000.123456, "v": 2, "exp": 1700000060.123456}|payload
+//! ```
+//!
+//! The metadata is a JSON object that ends at the first `|`; the payload is any bytes.
+//! `ct` is the cached time and `exp` the deadline, both in seconds since the epoch as Python
+//! prints floats; `v` is the version of the format. `exp` is written only for values that
+//! expire. Python ignores it, and removes the value when the server does.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use cache_core::{CachedValue, wire::{self, Metadata}};
+//!
+//! let now = SystemTime::now();
+//! let value = CachedValue::new(b"hello".to_vec()).with_ttl(Duration::from_secs(60));
+//!
+//! let metadata = Metadata::of(&value, Duration::ZERO, now);
+//! let mut stored = Vec::new();
+//! wire::encode(&metadata, value.payload(), &mut stored);
+//!
+//! let (metadata, payload) = wire::decode(&stored, "my-backend")?;
+//! let found = metadata.attach(payload, now + Duration::from_secs(59));
+//! assert_eq!(found.map(|found| found.into_payload()), Some(&b"hello"[..]));
+//! assert!(metadata.attach(payload, now + Duration::from_secs(61)).is_none());
+//! # Ok::<(), cache_core::Error>(())
+//! ```
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{CachedValue, Error, ErrorKind, Result};
+
+/// `v`, the version of dogpile.cache's format.
+const VERSION: f64 = 2.0;
+
+/// What stands before the payload: when it was cached, and until when it may be served.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use cache_core::wire::Metadata;
+///
+/// let metadata = Metadata {
+///     cached_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_500),
+///     deadline: None,
+/// };
+/// let mut json = Vec::new();
+/// metadata.write_json(&mut json);
+/// assert_eq!(json, br#"{"ct": 1700000000.5, "v": 2}"#);
+/// assert_eq!(Metadata::read_json(&json, "my-backend")?, metadata);
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// When the payload was cached.
+    pub cached_at: SystemTime,
+    /// From when on the payload is expired; `None`: never.
+    pub deadline: Option<SystemTime>,
+}
+
+impl Metadata {
+    /// The metadata of `value` when it is set at `now` in a backend with this default TTL,
+    /// after the rule of [`CachedValue::lifetime`].
+    pub fn of<V>(value: &CachedValue<V>, default_ttl: Duration, now: SystemTime) -> Self {
+        Self {
+            cached_at: value.cached_at(),
+            // A deadline beyond the clock's range never comes.
+            deadline: value
+                .lifetime(default_ttl)
+                .and_then(|ttl| now.checked_add(ttl)),
+        }
+    }
+
+    /// The value as `get` returns it at `now`, its TTL being the time it has left; `None` when
+    /// it is expired.
+    pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
+        let value = CachedValue::new_at(payload, self.cached_at);
+        match self.deadline {
+            None => Some(value),
+            Some(deadline) => match deadline.duration_since(now) {
+                Ok(left) if !left.is_zero() => Some(value.with_ttl(left)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Appends the JSON object.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"ct\": ");
+        write_python_float(seconds(self.cached_at), out);
+        out.extend_from_slice(b", \"v\": 2");
+        if let Some(deadline) = self.deadline {
+            out.extend_from_slice(b", \"exp\": ");
+            write_python_float(seconds(deadline), out);
+        }
+        out.push(b'}');
+    }
+
+    /// Reads the JSON object: fields in any order, integers for floats, no `v`, and fields that
+    /// are not known are all right. `backend` is named in the error.
+    pub fn read_json(json: &[u8], backend: &'static str) -> Result<Self> {
+        read_metadata(json).map_err(|reason| {
+            Error::new(
+                ErrorKind::Decode,
+                backend,
+                format!("the metadata of the stored value is unusable: {reason}"),
+            )
+        })
+    }
+}
+
+/// Appends the stored form of `payload` to `out`.
+pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
+    /// Room for the metadata, two floats of up to 20 characters and the names.
+    const METADATA_LEN: usize = 72;
+    out.reserve(METADATA_LEN + payload.len());
+    metadata.write_json(out);
+    out.push(b'|');
+    out.extend_from_slice(payload);
+}
+
+/// Takes the stored form apart. `backend` is named in the error, a [`ErrorKind::Decode`] that
+/// says what is wrong and, for pickled values, what to do in Python.
+pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
+    let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
+    if stored.first() == Some(&0x80) {
+        return Err(undecodable(
+            "the stored value is pickled by Python, which Rust cannot read; give the dogpile.cache \
+             region a serializer and deserializer, such as json.dumps and json.loads",
+        ));
+    }
+    let Some(end) = stored.iter().position(|&byte| byte == b'|') else {
+        return Err(undecodable(
+            "the stored value has no metadata before a '|'; something else than this backend or \
+             a dogpile.cache region with a serializer wrote it",
+        ));
+    };
+    let (json, payload) = stored.split_at(end);
+    let metadata = Metadata::read_json(json, backend)?;
+    Ok((metadata, payload.get(1..).unwrap_or_default()))
+}
+
+/// Seconds since the epoch. Adding the fraction to the whole seconds gives the float nearest
+/// to the time, so that a float which was read is written again to the last digit.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs_f64()
+}
+
+/// Appends `seconds` as Python's `repr` prints it. The two languages differ only below 1e-4
+/// here, where Python writes an exponent of two digits.
+fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
+    let written = if seconds == 0.0 || seconds >= 1e-4 {
+        write!(out, "{seconds:?}")
+    } else {
+        let shortest = format!("{seconds:e}");
+        match shortest.split_once("e-") {
+            Some((digits, exponent)) => write!(out, "{digits}e-{exponent:0>2}"),
+            None => write!(out, "{shortest}"),
+        }
+    };
+    debug_assert!(written.is_ok(), "writing to a Vec does not fail");
+}
+
+/// Reads the object, or says what is wrong with it.
+fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
+    let mut scanner = Scanner { rest: json };
+    let mut cached_at = None;
+    let mut deadline = None;
+    scanner.expect(b'{', "it is no JSON object")?;
+    if !scanner.accept(b'}') {
+        loop {
+            let name = scanner.string()?;
+            scanner.expect(b':', "a field has no value")?;
+            let value = scanner.value()?;
+            match name {
+                b"ct" => cached_at = Some(read_cached_at(value)?),
+                b"exp" => deadline = read_deadline(value)?,
+                b"v" => check_version(value)?,
+                _ => {}
+            }
+            if !scanner.accept(b',') {
+                break;
+            }
+        }
+        scanner.expect(b'}', "the object does not end")?;
+    }
+    scanner.end()?;
+    Ok(Metadata {
+        cached_at: cached_at.ok_or("it has no cached time (\"ct\")")?,
+        deadline,
+    })
+}
+
+fn read_cached_at(value: &[u8]) -> Result<SystemTime, String> {
+    // `CachedValue` counts nanoseconds in 64 bits, up to the year 2554.
+    number(value)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|since| u64::try_from(since.as_nanos()).is_ok())
+        .map(|since| UNIX_EPOCH + since)
+        .ok_or_else(|| format!("the cached time is {}", excerpt(value)))
+}
+
+fn read_deadline(value: &[u8]) -> Result<Option<SystemTime>, String> {
+    if value == b"null" {
+        return Ok(None);
+    }
+    let seconds = number(value).ok_or_else(|| format!("the deadline is {}", excerpt(value)))?;
+    if seconds <= 0.0 {
+        return Ok(Some(UNIX_EPOCH));
+    }
+    // One that lies beyond the clock's range never comes.
+    let since = Duration::try_from_secs_f64(seconds).ok();
+    Ok(since.and_then(|since| UNIX_EPOCH.checked_add(since)))
+}
+
+fn check_version(value: &[u8]) -> Result<(), String> {
+    match number(value) {
+        Some(VERSION) => Ok(()),
+        _ => Err(format!(
+            "the version of its format is {}, not 2",
+            excerpt(value)
+        )),
+    }
+}
+
+/// A finite JSON number.
+fn number(token: &[u8]) -> Option<f64> {
+    // Rust's parser takes more than JSON has: `inf`, `nan`, a leading `+`.
+    if !matches!(token.first(), Some(b'0'..=b'9' | b'-')) {
+        return None;
+    }
+    let number: f64 = std::str::from_utf8(token).ok()?.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+/// The beginning of what was read, for a message.
+fn excerpt(token: &[u8]) -> String {
+    const SHOWN: usize = 32;
+    let shown = token.get(..SHOWN).unwrap_or(token);
+    format!("{:?}", String::from_utf8_lossy(shown))
+}
+
+/// Walks over one JSON object. Values of fields that nobody asks for are stepped over, not
+/// checked.
+struct Scanner<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Scanner<'a> {
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.first().copied()
+    }
+
+    fn accept(&mut self, byte: u8) -> bool {
+        let accepted = self.peek() == Some(byte);
+        if accepted {
+            self.take(1);
+        }
+        accepted
+    }
+
+    fn expect(&mut self, byte: u8, otherwise: &str) -> Result<(), String> {
+        if self.accept(byte) {
+            Ok(())
+        } else {
+            Err(otherwise.to_owned())
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err("something stands behind the object".to_owned()),
+        }
+    }
+
+    fn take(&mut self, n: usize) -> &'a [u8] {
+        let (taken, rest) = self.rest.split_at_checked(n).unwrap_or((self.rest, &[]));
+        self.rest = rest;
+        taken
+    }
+
+    /// What stands between two quotes, escapes and all: no name that matters has any.
+    fn string(&mut self) -> Result<&'a [u8], String> {
+        self.expect(b'"', "a field has no name")?;
+        let mut escaped = false;
+        let end = self.rest.iter().position(|&byte| {
+            let closes = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            closes
+        });
+        let string = self.take(end.ok_or("a string does not end")?);
+        self.take(1);
+        Ok(string)
+    }
+
+    /// One value of any kind.
+    fn value(&mut self) -> Result<&'a [u8], String> {
+        self.peek();
+        let start = self.rest;
+        let mut depth = 0_usize;
+        loop {
+            match self.peek() {
+                None => return Err("the object does not end".to_owned()),
+                Some(b'"') => {
+                    self.string()?;
+                }
+                Some(b'{' | b'[') => {
+                    self.take(1);
+                    depth += 1;
+                }
+                Some(b'}' | b']') if depth > 0 => {
+                    self.take(1);
+                    depth -= 1;
+                }
+                Some(b',' | b':') if depth > 0 => {
+                    self.take(1);
+                }
+                Some(_) => {
+                    let is_delimiter =
+                        |byte: &u8| byte.is_ascii_whitespace() || b",:{}[]\"".contains(byte);
+                    let len = self.rest.iter().position(is_delimiter);
+                    if self.take(len.unwrap_or(self.rest.len())).is_empty() {
+                        return Err("a field has no value".to_owned());
+                    }
+                }
+            }
+            if depth == 0 {
+                let taken = start.len() - self.rest.len();
+                return Ok(start.get(..taken).unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(stored: &[u8]) -> String {
+        let error = decode(stored, "b").expect_err("undecodable");
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        error.message().to_owned()
+    }
+
+    fn cached_at(json: &str) -> Option<f64> {
+        let stored = format!("{json}|payload");
+        let (metadata, payload) = decode(stored.as_bytes(), "b").ok()?;
+        assert_eq!(payload, b"payload");
+        Some(seconds(metadata.cached_at))
+    }
+
+    #[test]
+    fn what_other_writers_may_do_is_tolerated() {
+        for json in [
+            r#"{"ct": 7.5, "v": 2}"#,
+            r#"{"v":2,"ct":7.5}"#,
+            "  { \"ct\"\t:\n7.5 , \"v\" : 2 }  ",
+            r#"{"ct": 7.5}"#,
+            r#"{"ct": 75e-1, "v": 2.0}"#,
+            r#"{"a": "x\"y}\\", "b": [1, {"c": [null]}], "d": {}, "e": true, "ct": 7.5, "f": NaN}"#,
+            r#"{"ct": 1, "ct": 7.5}"#,
+            r#"{"ct": 7.5, "exp": null}"#,
+        ] {
+            assert_eq!(cached_at(json), Some(7.5), "{json}");
+        }
+        assert_eq!(cached_at(r#"{"ct": 7}"#), Some(7.0));
+    }
+
+    #[test]
+    fn a_senseless_cached_time_is_refused() {
+        for ct in [
+            "-1",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1e300",
+            "1e11",
+            "\"7\"",
+            "null",
+            "true",
+            "[7]",
+            "{}",
+            "inf",
+            "+7",
+            "7x",
+            "--7",
+        ] {
+            let reason = reason(format!("{{\"ct\": {ct}, \"v\": 2}}|p").as_bytes());
+            assert!(reason.contains("the cached time is"), "{ct}: {reason}");
+        }
+        assert!(reason(b"{\"v\": 2}|p").contains("no cached time"));
+        assert!(reason(b"{}|p").contains("no cached time"));
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_refused_with_a_reason() {
+        assert!(reason(b"\x80\x04\x95|").contains("json.dumps"));
+        assert!(reason(b"").contains("no metadata"));
+        assert!(reason(b"hello").contains("no metadata"));
+        assert!(reason(br#"{"ct": 7.5, "v": 2}"#).contains("no metadata"));
+        for (json, because) in [
+            ("", "no JSON object"),
+            ("[1]", "no JSON object"),
+            ("7", "no JSON object"),
+            ("{", "no name"),
+            ("{ct: 7}", "no name"),
+            ("{\"ct", "does not end"),
+            ("{\"ct\"", "no value"),
+            ("{\"ct\":", "does not end"),
+            ("{\"ct\":,", "no value"),
+            ("{\"ct\":}", "no value"),
+            ("{\"ct\": 7", "does not end"),
+            ("{\"ct\": 7,", "no name"),
+            ("{\"ct\": 7,}", "no name"),
+            ("{\"ct\": 7 7}", "does not end"),
+            ("{\"ct\": 7}}", "behind the object"),
+            ("{\"a\": [1, \"ct\": 7}", "the object does not end"),
+            ("{\"ct\": 7, \"v\": 3}", "version"),
+            ("{\"ct\": 7, \"exp\": \"x\"}", "the deadline is"),
+            ("{\"ct\": 7, \"exp\": NaN}", "the deadline is"),
+        ] {
+            let reason = reason(format!("{json}|p").as_bytes());
+            assert!(reason.contains(because), "{json}: {reason}");
+        }
+    }
+
+    #[test]
+    fn deadlines_out_of_range_are_past_or_never() {
+        let deadline = |exp: &str| {
+            let json = format!("{{\"ct\": 7, \"exp\": {exp}}}");
+            Metadata::read_json(json.as_bytes(), "b").map(|metadata| metadata.deadline)
+        };
+        assert_eq!(deadline("-5").unwrap(), Some(UNIX_EPOCH));
+        assert_eq!(deadline("0").unwrap(), Some(UNIX_EPOCH));
+        assert_eq!(deadline("1e300").unwrap(), None);
+        let at = UNIX_EPOCH + Duration::from_millis(1500);
+        assert_eq!(deadline("1.5").unwrap(), Some(at));
+    }
+
+    #[test]
+    fn only_the_first_bar_ends_the_metadata() {
+        let metadata = Metadata {
+            cached_at: UNIX_EPOCH,
+            deadline: None,
+        };
+        let mut stored = Vec::new();
+        encode(&metadata, b"a|b|", &mut stored);
+        assert_eq!(decode(&stored, "b").unwrap(), (metadata, &b"a|b|"[..]));
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_or_beyond_the_clock_is_kept() {
+        let now = SystemTime::now();
+        let value = CachedValue::new(()).with_ttl(Duration::ZERO);
+        let metadata = Metadata::of(&value, Duration::ZERO, now);
+        assert_eq!(metadata.deadline, Some(now));
+        assert!(metadata.attach((), now).is_none());
+        let value = value.with_ttl(Duration::MAX);
+        assert_eq!(Metadata::of(&value, Duration::ZERO, now).deadline, None);
+    }
+}
