@@ -1,0 +1,157 @@
+//! The stored bytes, against those that dogpile.cache wrote, and against bytes that nobody wrote.
+
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cache_core::CachedValue;
+use cache_core::wire::{self, Metadata};
+use proptest::prelude::*;
+
+#[derive(serde::Deserialize)]
+struct Vectors {
+    cases: Vec<Case>,
+}
+
+/// What dogpile.cache stored for a payload.
+#[derive(serde::Deserialize)]
+struct Case {
+    payload_hex: String,
+    cached_at_epoch_seconds: f64,
+    bytes_hex: String,
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).expect("hex"))
+        .collect()
+}
+
+fn encoded(metadata: &Metadata, payload: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::new();
+    wire::encode(metadata, payload, &mut stored);
+    stored
+}
+
+fn at(seconds: f64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs_f64(seconds)
+}
+
+#[test]
+fn dogpile_vectors_are_written_and_read_byte_for_byte() {
+    let vectors: Vectors =
+        serde_json::from_str(include_str!("data/dogpile-serialized.json")).expect("vectors");
+    assert_eq!(vectors.cases.len(), 22);
+    for case in vectors.cases {
+        let payload = unhex(&case.payload_hex);
+        let stored = unhex(&case.bytes_hex);
+        let metadata = Metadata {
+            cached_at: at(case.cached_at_epoch_seconds),
+            deadline: None,
+        };
+        assert_eq!(encoded(&metadata, &payload), stored);
+        let read = wire::decode(&stored, "test").expect("an envelope");
+        assert_eq!(read, (metadata, payload.as_slice()));
+    }
+}
+
+#[test]
+fn a_deadline_is_one_more_field_behind_those_that_python_knows() {
+    let value = CachedValue::new(b"x".to_vec())
+        .with_cached_at(at(1_700_000_000.25))
+        .with_ttl(Duration::from_secs(60));
+    let metadata = Metadata::of(&value, Duration::ZERO, at(1_700_000_100.5));
+    assert_eq!(
+        encoded(&metadata, value.payload()),
+        br#"{"ct": 1700000000.25, "v": 2, "exp": 1700000160.5}|x"#
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        payload: Vec<u8>,
+        cached_at: u64,
+        ttl in proptest::option::of(1_u64..10_000_000_000_000_000_000),
+    ) {
+        let cached_at = UNIX_EPOCH + Duration::from_nanos(cached_at);
+        let deadline = ttl.map(|ttl| UNIX_EPOCH + Duration::from_nanos(ttl));
+        let stored = encoded(&Metadata { cached_at, deadline }, &payload);
+        let (read, read_payload) = wire::decode(&stored, "test").expect("an envelope");
+        prop_assert_eq!(read_payload, payload.as_slice());
+        // A float of seconds cannot tell nanoseconds apart in this century, but microseconds.
+        let apart = |a: SystemTime, b: SystemTime| a.duration_since(b).or_else(|_| b.duration_since(a));
+        prop_assert!(apart(read.cached_at, cached_at).expect("either way") < Duration::from_micros(2));
+        prop_assert_eq!(read.deadline.is_some(), deadline.is_some());
+        // What was read is written again to the last digit.
+        prop_assert_eq!(encoded(&read, read_payload), stored);
+    }
+
+    #[test]
+    fn no_bytes_panic(stored: Vec<u8>) {
+        let _ = wire::decode(&stored, "test");
+    }
+
+    #[test]
+    fn no_json_like_text_panics(json in r#"[ \t\n{}\[\]:,"\\|0-9.eE+\-a-zé]{0,64}"#) {
+        let _ = wire::decode(json.as_bytes(), "test");
+        let _ = Metadata::read_json(json.as_bytes(), "test");
+    }
+
+    #[test]
+    fn a_broken_envelope_is_refused_or_read_as_a_prefix(
+        payload: Vec<u8>,
+        cut in 0_usize..64,
+        flip in 0_usize..64,
+        bit in 0_u8..8,
+    ) {
+        let metadata = Metadata { cached_at: at(1_700_000_000.5), deadline: None };
+        let whole = encoded(&metadata, &payload);
+        let cut = whole.get(..cut.min(whole.len())).expect("in range");
+        if let Ok((read, rest)) = wire::decode(cut, "test") {
+            prop_assert_eq!(read, metadata);
+            prop_assert!(payload.starts_with(rest));
+        }
+        let mut flipped = whole.clone();
+        if let Some(byte) = flipped.get_mut(flip) {
+            *byte ^= 1 << bit;
+        }
+        let _ = wire::decode(&flipped, "test");
+    }
+
+    /// Whatever JSON another program writes as metadata, a reader that takes all of JSON and
+    /// this one agree on the cached time.
+    #[test]
+    fn unknown_fields_are_stepped_over(
+        before in json(),
+        after in json(),
+        cached_at in 0.0_f64..4e9,
+    ) {
+        let object = format!(
+            "{{\"before\": {before}, \"ct\": {cached_at:?}, \"after\": {after}}}",
+        );
+        prop_assume!(!object.contains('|'));
+        let metadata = Metadata::read_json(object.as_bytes(), "test").expect("metadata");
+        prop_assert_eq!(metadata.cached_at, at(cached_at));
+    }
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 8, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
