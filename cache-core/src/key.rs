@@ -67,7 +67,8 @@ impl<B> KeyMap<B> {
     }
 
     /// Replaces each key by the 40 hexadecimal digits of the SHA-1 of its UTF-8 bytes: the
-    /// mangler that oslo.cache gives every region, and dogpile.cache its memcached backends.
+    /// mangler that oslo.cache gives every region, and that dogpile.cache has ready as
+    /// `dogpile.cache.util.sha1_mangle_key`.
     ///
     /// ```
     /// # use cache_core::KeyMap;

@@ -125,11 +125,8 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
 /// says what is wrong and, for pickled values, what to do in Python.
 pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
-    if stored.first() == Some(&0x80) {
-        return Err(undecodable(
-            "the stored value is pickled by Python, which Rust cannot read; give the dogpile.cache \
-             region a serializer and deserializer, such as json.dumps and json.loads",
-        ));
+    if let Some(reason) = foreign(stored) {
+        return Err(undecodable(reason));
     }
     let Some(end) = stored.iter().position(|&byte| byte == b'|') else {
         return Err(undecodable(
@@ -140,6 +137,36 @@ pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, 
     let (json, payload) = stored.split_at(end);
     let metadata = Metadata::read_json(json, backend)?;
     Ok((metadata, payload.get(1..).unwrap_or_default()))
+}
+
+/// What Python stores where it does not store the envelope, and how to make it. None of these
+/// beginnings is one of a JSON object.
+fn foreign(stored: &[u8]) -> Option<&'static str> {
+    let starts_with = |beginnings: &[&[u8]]| {
+        let mut beginnings = beginnings.iter();
+        beginnings.any(|beginning| stored.starts_with(beginning))
+    };
+    // pymemcache pickles by protocol 5, python-memcached by protocol 0.
+    if starts_with(&[b"\x80", b"ccopy_reg"]) {
+        Some(
+            "the stored value is pickled by Python, which Rust cannot read; give the \
+             dogpile.cache region a serializer that returns bytes, such as \
+             lambda value: json.dumps(value).encode(), and a deserializer, such as json.loads",
+        )
+    // zlib, at any of its levels.
+    } else if starts_with(&[b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"]) {
+        Some(
+            "the stored value is compressed by Python; take min_compress_len out of the \
+             arguments of the dogpile.cache region",
+        )
+    } else if starts_with(&[b"["]) {
+        Some(
+            "the stored value is a JSON array, as oslo.cache stores in etcd; choose that format \
+             in Rust too, with the feature `json` of cache-etcd3",
+        )
+    } else {
+        None
+    }
 }
 
 /// Seconds since the epoch. Adding the fraction to the whole seconds gives the float nearest
@@ -406,7 +433,7 @@ mod tests {
         assert!(reason(br#"{"ct": 7.5, "v": 2}"#).contains("no metadata"));
         for (json, because) in [
             ("", "no JSON object"),
-            ("[1]", "no JSON object"),
+            ("[1]", "JSON array"),
             ("7", "no JSON object"),
             ("{", "no name"),
             ("{ct: 7}", "no name"),

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache_core::CachedValue;
 use cache_core::wire::{self, Metadata};
+use cache_core::{CachedValue, ErrorKind};
 use proptest::prelude::*;
 
 #[derive(serde::Deserialize)]
@@ -54,6 +54,53 @@ fn dogpile_vectors_are_written_and_read_byte_for_byte() {
         assert_eq!(encoded(&metadata, &payload), stored);
         let read = wire::decode(&stored, "test").expect("an envelope");
         assert_eq!(read, (metadata, payload.as_slice()));
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct NotSerialized {
+    cases: Vec<Foreign>,
+}
+
+/// What Python stored where it did not store the envelope.
+#[derive(serde::Deserialize)]
+struct Foreign {
+    written_by: String,
+    bytes_hex: String,
+    says: String,
+}
+
+#[test]
+fn what_python_stores_otherwise_is_refused_by_its_name() {
+    let vectors: NotSerialized =
+        serde_json::from_str(include_str!("data/python-not-serialized.json")).expect("vectors");
+    assert_eq!(vectors.cases.len(), 9);
+    for case in vectors.cases {
+        let stored = unhex(&case.bytes_hex);
+        let error = wire::decode(&stored, "test").expect_err(&case.written_by);
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        let message = error.message();
+        assert!(
+            message.contains(&case.says),
+            "{}: {message}",
+            case.written_by
+        );
+    }
+}
+
+#[test]
+fn a_cached_time_far_ahead_is_kept_while_it_can_be_represented() {
+    let stored = br#"{"ct": 18446744073.0, "v": 2}|x"#;
+    let (metadata, payload) = wire::decode(stored, "test").expect("an envelope");
+    let value = metadata
+        .attach(payload, SystemTime::now())
+        .expect("no deadline");
+    assert_eq!(value.cached_at(), at(18_446_744_073.0));
+    assert_eq!(value.age(), Duration::ZERO);
+    for ct in ["18446744074.0", "1e18", "1e308", "1e999"] {
+        let stored = format!("{{\"ct\": {ct}}}|x");
+        let error = wire::decode(stored.as_bytes(), "test").expect_err(ct);
+        assert_eq!(error.kind(), ErrorKind::Decode, "{ct}");
     }
 }
 
