@@ -1,0 +1,153 @@
+//! What the servers have in common: finding the binary and a port, waiting, signals, the end.
+
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a server may take to answer after it was started.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where `name` is, looking in `PATH` and where distributions put servers.
+pub(super) fn find_binary(name: &str, install: &str) -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    std::env::split_paths(&path)
+        .chain(usual.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("`{name}` is not installed; {install}"),
+            )
+        })
+}
+
+/// A port that nobody listens on.
+///
+/// It lies below the range from which the kernel takes the ports of outgoing connections.
+/// Within that range a client that keeps trying to reach a server which is down ends up
+/// connected to itself.
+pub(super) fn free_port() -> io::Result<u16> {
+    for _ in 0..1000 {
+        let port = 10_000 + u16::try_from(random() % 20_000).unwrap_or(0);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other("no free port between 10000 and 30000"))
+}
+
+/// A number that no other caller has.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// A directory of its own, removed when dropped.
+#[derive(Debug)]
+pub(super) struct ScratchDirectory(PathBuf);
+
+impl ScratchDirectory {
+    pub(super) fn new(name: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("{name}-{:016x}", random()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchDirectory {
+    fn drop(&mut self) {
+        // Nobody could do anything about a directory that stays.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server; killed when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`, its output going to `log`, and waits until `is_ready`.
+    ///
+    /// A server that exits instead is an error with the last lines of its output.
+    pub(super) fn start(
+        command: &mut Command,
+        log: PathBuf,
+        is_ready: impl Fn() -> bool,
+    ) -> io::Result<Self> {
+        let output = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        let mut process = Self { child, log };
+        let started = Instant::now();
+        loop {
+            if let Some(status) = process.child.try_wait()? {
+                return Err(process.failure(&format!("ended at once ({status})")));
+            }
+            if is_ready() {
+                // What answered may be another process that was there before.
+                thread::sleep(Duration::from_millis(5));
+                if process.child.try_wait()?.is_none() {
+                    return Ok(process);
+                }
+            }
+            if started.elapsed() > READY_WITHIN {
+                return Err(process.failure(&format!("gave no answer within {READY_WITHIN:?}")));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn failure(&self, what: &str) -> io::Error {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().rev().take(5).collect();
+        let tail: Vec<&str> = lines.into_iter().rev().collect();
+        io::Error::other(format!("the server {what}: {}", tail.join(" / ")))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, such as `STOP`.
+    pub(super) fn signal(&self, signal: &str) -> io::Result<()> {
+        // The shell has `kill` built in, on systems without such a binary too.
+        let status = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{signal} {}", self.id()))
+            .status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("`kill -{signal}` failed")))
+        }
+    }
+
+    /// Ends the process without a farewell, as a crash does.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kill();
+    }
+}
