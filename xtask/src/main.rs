@@ -1,2 +1,99 @@
-//! placeholder
-fn main() {}
+//! The workspace's own chores. `cargo xtask` alone lists them.
+
+mod bench;
+mod checks;
+mod needs;
+mod process;
+mod steps;
+mod test;
+mod workspace;
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+/// One thing that `cargo xtask` can do.
+struct Task {
+    name: &'static str,
+    arguments: &'static str,
+    does: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "test",
+        arguments: "[--keep-going] [--only STEP] [--list]",
+        does: "installs or names what is missing, then runs every check and every test",
+        run: test::main,
+    },
+    Task {
+        name: "bench",
+        arguments: "dict|memcache|etcd",
+        does: "compares a backend with its peers: a table, and JSON under target/bench/",
+        run: bench::main,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = process::end_children_on_signals().and_then(|()| run(name, rest)) {
+        process::be_silent_if_interrupted();
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(name: &str, arguments: &[String]) -> Result<()> {
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        bail!("there is no task `{name}`\n\n{}", usage());
+    };
+    if arguments.iter().any(|a| a == "--help" || a == "-h") {
+        println!(
+            "cargo xtask {} {}\n    {}",
+            task.name, task.arguments, task.does
+        );
+        return Ok(());
+    }
+    (task.run)(arguments)
+}
+
+fn usage() -> String {
+    let mut text = String::from("cargo xtask …\n");
+    for task in TASKS {
+        let call = format!("{} {}", task.name, task.arguments);
+        let _ = writeln!(text, "  {call:<46}  {}", task.does);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_has_one_line() {
+        let usage = usage();
+        assert_eq!(usage.lines().count(), TASKS.len() + 1);
+        for task in TASKS {
+            assert!(usage.contains(task.does), "{usage}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_task_is_told_what_there_is() {
+        let error = run("tset", &[]).unwrap_err().to_string();
+        assert!(error.contains("no task `tset`"), "{error}");
+        assert!(error.contains("test"), "{error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! `cargo xtask bench memcache`: not written yet.
+
+use anyhow::{Result, bail};
+
+pub(crate) fn main(_arguments: &[String]) -> Result<()> {
+    bail!("not written yet")
+}

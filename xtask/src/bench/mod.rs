@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: our backends beside their peers.
+//!
+//! A comparison is a file of its own (`dict.rs`, `memcache.rs`, `etcd.rs`) behind a feature of the
+//! same name, since its peers take minutes to compile. It stands on [`harness`].
+
+// The harness is compiled and tested always; only the comparisons use all of it.
+#![cfg_attr(
+    not(all(
+        feature = "bench-dict",
+        feature = "bench-memcache",
+        feature = "bench-etcd"
+    )),
+    allow(dead_code)
+)]
+
+mod cpu;
+#[cfg(feature = "bench-dict")]
+mod dict;
+#[cfg(feature = "bench-etcd")]
+mod etcd;
+mod harness;
+mod machine;
+#[cfg(feature = "bench-memcache")]
+mod memcache;
+mod report;
+mod table;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let Some((backend, rest)) = arguments.split_first() else {
+        bail!("which backend? `cargo xtask bench dict`, `memcache` or `etcd`");
+    };
+    match backend.as_str() {
+        #[cfg(feature = "bench-dict")]
+        "dict" => dict::main(rest),
+        #[cfg(feature = "bench-memcache")]
+        "memcache" => memcache::main(rest),
+        #[cfg(feature = "bench-etcd")]
+        "etcd" => etcd::main(rest),
+        "dict" | "memcache" | "etcd" => again_with_feature(backend, rest),
+        other => bail!("there is no benchmark `{other}`; there are dict, memcache and etcd"),
+    }
+}
+
+/// Runs this program once more, optimised and with the peers compiled in.
+fn again_with_feature(backend: &str, arguments: &[String]) -> Result<()> {
+    let feature = format!("bench-{backend}");
+    eprintln!("building the peers (feature {feature})");
+    process::stream(
+        process::cargo()
+            .args(["run", "--release", "--package", "xtask", "--features"])
+            .args([&feature, "--", "bench", backend])
+            .args(arguments),
+    )
+}

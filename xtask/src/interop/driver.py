@@ -1,0 +1,146 @@
+"""The Python side of `cargo xtask interop`.
+
+Reads a JSON object a line, does what it asks for with the real packages, and answers with a JSON
+object a line: {"ok": …}, or {"error": "Type: message"}. Bytes travel as {"hex": "00ff"}.
+"""
+
+import json
+import sys
+import tempfile
+
+from dogpile.cache import make_region
+from dogpile.cache.api import NO_VALUE
+from dogpile.cache.util import sha1_mangle_key
+from oslo_cache import core
+from oslo_config import cfg
+
+# How a region turns payloads into bytes and back.
+FORMATS = {
+    "json": {
+        "serializer": lambda value: json.dumps(value).encode(),
+        "deserializer": json.loads,
+    },
+    "bytes": {"serializer": bytes, "deserializer": bytes},
+    # What the backend does by itself: pickle in memcached, JSON in etcd.
+    "native": {},
+}
+
+REGIONS = {}
+
+
+def dogpile_region(name, backend, arguments, format, sha1=False):
+    mangler = sha1_mangle_key if sha1 else None
+    region = make_region(key_mangler=mangler, **FORMATS[format])
+    REGIONS[name] = region.configure(backend, arguments=arguments)
+
+
+def oslo_region(name, options, format):
+    conf = cfg.ConfigOpts()
+    core.configure(conf)
+    conf([])
+    for option, value in options.items():
+        conf.set_override(option, value, "cache")
+    region = make_region(**FORMATS[format])
+    REGIONS[name] = core.configure_cache_region(conf, region)
+
+
+def readme_region(name, lines, ini):
+    """The region that the lines of a README make, CONF being what the service has read."""
+    conf = cfg.ConfigOpts()
+    core.configure(conf)
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(ini)
+        file.flush()
+        conf(["--config-file", file.name])
+    names = {"CONF": conf}
+    exec(lines, names)
+    REGIONS[name] = names["region"]
+
+
+def get(region, key, expiration_time=None):
+    payload = REGIONS[region].get(key, expiration_time=expiration_time)
+    if payload is NO_VALUE:
+        return None
+    value = REGIONS[region].get_value_metadata(key, expiration_time=expiration_time)
+    return {"payload": outgoing(payload), "ct": value and repr(value.cached_time)}
+
+
+def get_multi(region, keys):
+    payloads = REGIONS[region].get_multi(keys)
+    return [None if payload is NO_VALUE else [outgoing(payload)] for payload in payloads]
+
+
+def set(region, key, payload):
+    REGIONS[region].set(key, incoming(payload))
+
+
+def set_multi(region, entries):
+    REGIONS[region].set_multi({key: incoming(payload) for key, payload in entries})
+
+
+def delete(region, key):
+    REGIONS[region].delete(key)
+
+
+def delete_multi(region, keys):
+    REGIONS[region].delete_multi(keys)
+
+
+def get_or_create(region, key, payload):
+    return outgoing(REGIONS[region].get_or_create(key, lambda: incoming(payload)))
+
+
+def set_stored(region, key, stored):
+    """Puts bytes where the region keeps its values, past the region."""
+    backend = REGIONS[region].actual_backend
+    put = backend._client.put if hasattr(backend, "_client") else backend.client.set
+    put(mangled(region, key), incoming(stored))
+
+
+def get_stored(region, key):
+    """The bytes that the region, or whoever shares its servers, has stored."""
+    backend = REGIONS[region].actual_backend
+    if hasattr(backend, "_client"):
+        (stored,) = backend._client.get(mangled(region, key))
+    else:
+        stored = backend.client.get(mangled(region, key))
+    return outgoing(stored)
+
+
+def mangled(region, key):
+    mangle = REGIONS[region].key_mangler
+    return mangle(key) if mangle else key
+
+
+def incoming(payload):
+    if isinstance(payload, dict) and payload.keys() == {"hex"}:
+        return bytes.fromhex(payload["hex"])
+    return payload
+
+
+def outgoing(payload):
+    if isinstance(payload, bytes):
+        return {"hex": payload.hex()}
+    return payload
+
+
+OPERATIONS = [
+    dogpile_region, oslo_region, readme_region, get, get_multi, set, set_multi, delete,
+    delete_multi, get_or_create, set_stored, get_stored,
+]  # fmt: skip
+
+
+def main():
+    operations = {operation.__name__: operation for operation in OPERATIONS}
+    # Whatever else prints must not print between the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"ok": operations[request.pop("do")](**request)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+main()

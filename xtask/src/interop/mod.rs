@@ -1,0 +1,40 @@
+//! `cargo xtask interop`: Rust and Python share one cache.
+//!
+//! Real servers, the real Python packages, and every pair of writer and reader. A table says what
+//! the one reads of what the other wrote.
+
+#[cfg(feature = "interop")]
+mod cases;
+#[cfg(feature = "interop")]
+mod checks;
+#[cfg(feature = "interop")]
+mod matrix;
+#[cfg(feature = "interop")]
+mod pymemcache_route;
+#[cfg(feature = "interop")]
+mod python;
+#[cfg(feature = "interop")]
+mod readme;
+#[cfg(feature = "interop")]
+mod run;
+#[cfg(feature = "interop")]
+mod settings;
+#[cfg(feature = "interop")]
+mod sides;
+#[cfg(feature = "interop")]
+mod venv;
+
+#[cfg(feature = "interop")]
+pub(crate) use run::main;
+
+/// Runs this program once more with the backends compiled in.
+#[cfg(not(feature = "interop"))]
+pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
+    let command = ["run", "--quiet", "--package", "xtask", "--features"];
+    crate::process::stream(
+        crate::process::cargo()
+            .args(command)
+            .args(["interop", "--", "interop"])
+            .args(arguments),
+    )
+}

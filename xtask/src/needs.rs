@@ -1,0 +1,209 @@
+//! Programs that the tests use and Rust does not bring along.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// Something that has to be on the machine.
+struct Need {
+    name: &'static str,
+    /// Who asks for it.
+    purpose: &'static str,
+    packages: &'static [&'static str],
+    is_there: fn() -> bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        name: "memcached",
+        purpose: "tests of cache-memcache-pool run real servers",
+        packages: &["memcached"],
+        is_there: || runs("memcached", &["-V"]),
+    },
+    Need {
+        name: "etcd",
+        purpose: "tests of cache-etcd3 run real servers",
+        packages: &["etcd-server", "etcd-client"],
+        is_there: || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
+    },
+    Need {
+        name: "protoc with its well-known types",
+        purpose: "building cache-etcd3",
+        packages: &["protobuf-compiler", "libprotobuf-dev"],
+        is_there: protoc_works,
+    },
+    Need {
+        name: "python3 with venv",
+        purpose: "tests that share a cache with Python",
+        packages: &["python3", "python3-venv"],
+        is_there: || runs("python3", &["-c", "import venv, ensurepip"]),
+    },
+];
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Debian splits them: `protoc` alone compiles nothing that imports a well-known type.
+fn protoc_works() -> bool {
+    let folder = std::env::temp_dir().join(format!("protoc-probe-{}", std::process::id()));
+    let probe = "syntax = \"proto3\";\nimport \"google/protobuf/descriptor.proto\";\n";
+    let works = fs::create_dir_all(&folder).is_ok()
+        && fs::write(folder.join("probe.proto"), probe).is_ok()
+        && compiles(&folder);
+    let _ = fs::remove_dir_all(&folder);
+    works
+}
+
+fn compiles(folder: &Path) -> bool {
+    let protoc = std::env::var_os("PROTOC").unwrap_or_else(|| "protoc".into());
+    let mut command = Command::new(protoc);
+    command.arg("-I").arg(folder);
+    if let Some(include) = std::env::var_os("PROTOC_INCLUDE") {
+        command.arg("-I").arg(include);
+    }
+    command
+        .arg("--descriptor_set_out=/dev/null")
+        .arg(folder.join("probe.proto"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// How this process may install Debian packages.
+#[derive(Debug, PartialEq, Eq)]
+enum Installer {
+    /// As it is.
+    Root,
+    /// Through `sudo`, which asks for no password.
+    Sudo,
+    /// Not at all; a person has to.
+    Person,
+}
+
+fn installer() -> Installer {
+    if !runs("apt-get", &["--version"]) {
+        return Installer::Person;
+    }
+    let id = Command::new("id").arg("-u").output();
+    if id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
+        Installer::Root
+    } else if runs("sudo", &["-n", "true"]) {
+        Installer::Sudo
+    } else {
+        Installer::Person
+    }
+}
+
+/// Sees to it that everything needed is there; returns what was done, in a few words.
+pub(crate) fn provide(show: impl Fn(&str)) -> Result<String> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
+    if missing.is_empty() {
+        let names: Vec<&str> = NEEDS.iter().map(|need| need.name).collect();
+        return Ok(format!("found {}", names.join(", ")));
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|need| need.packages)
+        .copied()
+        .collect();
+    let installer = installer();
+    if installer == Installer::Person {
+        bail!(instructions(&missing, &packages));
+    }
+    eprintln!(
+        "installing Debian packages{}: {}",
+        if installer == Installer::Sudo {
+            " with sudo"
+        } else {
+            ""
+        },
+        packages.join(" ")
+    );
+    install(&installer, &packages, show)?;
+    let still: Vec<&Need> = missing
+        .into_iter()
+        .filter(|need| !(need.is_there)())
+        .collect();
+    if !still.is_empty() {
+        bail!(
+            "{}\nThey were installed a moment ago and are still not found: is PATH right?",
+            instructions(&still, &packages)
+        );
+    }
+    Ok(format!("installed {}", packages.join(" ")))
+}
+
+/// What a person has to do.
+fn instructions(missing: &[&Need], packages: &[&str]) -> String {
+    let missing: Vec<String> = missing
+        .iter()
+        .map(|need| format!("  {} ({})", need.name, need.purpose))
+        .collect();
+    format!(
+        "missing on this machine:\n{}\n\
+         On Debian or Ubuntu type:\n  \
+         sudo apt-get update && sudo apt-get install --yes {}",
+        missing.join("\n"),
+        packages.join(" ")
+    )
+}
+
+fn install(installer: &Installer, packages: &[&str], show: impl Fn(&str)) -> Result<()> {
+    let apt = |arguments: &[&str]| {
+        let mut command = if *installer == Installer::Sudo {
+            let mut sudo = process::command("sudo");
+            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+            sudo
+        } else {
+            let mut apt = process::command("apt-get");
+            apt.env("DEBIAN_FRONTEND", "noninteractive");
+            apt
+        };
+        command.args(arguments);
+        command
+    };
+    let update = process::capture(&mut apt(&["update"]), &show)?;
+    let mut command = apt(&["install", "--yes", "--no-install-recommends"]);
+    command.args(packages);
+    let done = process::capture(&mut command, &show)?;
+    if !done.status.success() {
+        // A list that could not be brought up to date is the usual reason, so show both.
+        bail!("{}{}", update.output, done.output);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_the_exact_command() {
+        let missing: Vec<&Need> = NEEDS.iter().take(2).collect();
+        let text = instructions(&missing, &["memcached", "etcd-server"]);
+        assert!(text.contains("memcached (tests of"), "{text}");
+        assert!(
+            text.ends_with("sudo apt-get install --yes memcached etcd-server"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_absent_program_is_seen() {
+        assert!(runs("true", &[]));
+        assert!(!runs("false", &[]));
+        assert!(!runs("no-such-program-anywhere", &[]));
+    }
+}
