@@ -31,8 +31,15 @@ impl<V> CachedValue<V> {
     }
 
     /// [`new`](Self::new) and [`with_cached_at`](Self::with_cached_at) in one, without asking
-    /// the clock.
-    pub(crate) fn new_at(payload: V, cached_at: SystemTime) -> Self {
+    /// the clock: for backends that hand out what they stored.
+    ///
+    /// ```
+    /// # use std::time::{Duration, UNIX_EPOCH};
+    /// # use cache_core::CachedValue;
+    /// let cached_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    /// assert_eq!(CachedValue::new_at("hello", cached_at).cached_at(), cached_at);
+    /// ```
+    pub fn new_at(payload: V, cached_at: SystemTime) -> Self {
         Self {
             payload,
             cached_at: nanos(cached_at),

@@ -1,1 +1,19 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod clock;
+mod config;
+mod expiry;
+mod hash;
+mod index;
+mod key;
+mod lists;
+mod multi;
+mod shard;
+
+pub use backend::{DictBackend, DictStats};
+pub use clock::ManualClock;
+pub use config::{DictBuilder, DictConfig};
+
+/// What errors call this backend.
+const NAME: &str = env!("CARGO_PKG_NAME");

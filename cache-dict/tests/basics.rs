@@ -1,0 +1,267 @@
+//! What a single caller sees, on a clock that the test moves.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cache_core::{CachedValue, ErrorKind};
+use cache_dict::{DictBackend, DictConfig, ManualClock};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn with_ttl(ttl: Duration) -> (DictBackend<String>, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = DictBackend::builder().expiration_time(ttl);
+    (builder.clock(clock.clone()).build().unwrap(), clock)
+}
+
+fn value(payload: &str) -> CachedValue<String> {
+    CachedValue::new(payload.to_owned())
+}
+
+fn payload(cache: &DictBackend<String>, key: &str) -> Option<String> {
+    let found = cache.get_sync(key).unwrap();
+    found.map(CachedValue::into_payload)
+}
+
+#[test]
+fn a_value_is_served_until_its_deadline_and_no_longer() {
+    let (cache, clock) = with_ttl(SECOND);
+    cache.set_sync("k", value("v")).unwrap();
+    clock.advance(Duration::from_nanos(999_999_999));
+    let found = cache.get_sync("k").unwrap().unwrap();
+    assert_eq!(found.ttl(), Some(Duration::from_nanos(1)));
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(payload(&cache, "k"), None);
+    assert_eq!(cache.get_multi_sync(&["k", "k"]).unwrap(), [None, None]);
+}
+
+#[test]
+fn reading_does_not_prolong_a_life_and_writing_does() {
+    let (cache, clock) = with_ttl(SECOND);
+    cache.set_sync("read", value("v")).unwrap();
+    cache.set_sync("written", value("v")).unwrap();
+    for _ in 0..10 {
+        clock.advance(SECOND / 10);
+        payload(&cache, "read");
+        cache.set_sync("written", value("w")).unwrap();
+    }
+    assert_eq!(payload(&cache, "read"), None);
+    clock.advance(SECOND / 2);
+    assert_eq!(payload(&cache, "written").as_deref(), Some("w"));
+}
+
+#[test]
+fn an_own_ttl_comes_before_the_default() {
+    let (cache, clock) = with_ttl(10 * SECOND);
+    cache
+        .set_sync("shorter", value("v").with_ttl(SECOND))
+        .unwrap();
+    cache
+        .set_sync("longer", value("v").with_ttl(60 * SECOND))
+        .unwrap();
+    cache
+        .set_sync("for ever", value("v").with_ttl(Duration::MAX))
+        .unwrap();
+    cache.set_sync("default", value("v")).unwrap();
+    let left = |key| cache.get_sync(key).unwrap().map(|found| found.ttl());
+    assert_eq!(left("shorter"), Some(Some(SECOND)));
+    assert_eq!(left("for ever"), Some(None));
+    clock.advance(SECOND);
+    assert_eq!(left("shorter"), None);
+    assert_eq!(left("default"), Some(Some(9 * SECOND)));
+    clock.advance(9 * SECOND);
+    assert_eq!(left("default"), None);
+    assert_eq!(left("longer"), Some(Some(50 * SECOND)));
+    clock.set(Duration::MAX);
+    assert_eq!(left("longer"), None);
+    assert_eq!(left("for ever"), Some(None));
+}
+
+#[test]
+fn a_ttl_of_zero_removes_what_was_there() {
+    let (cache, _) = with_ttl(SECOND);
+    cache.set_sync("k", value("old")).unwrap();
+    cache
+        .set_sync("k", value("new").with_ttl(Duration::ZERO))
+        .unwrap();
+    assert_eq!(payload(&cache, "k"), None);
+    assert!(cache.is_empty());
+    let entries = vec![
+        ("a", value("1")),
+        ("a", value("2").with_ttl(Duration::ZERO)),
+        ("b", value("3")),
+    ];
+    cache.set_multi_sync(entries).unwrap();
+    assert_eq!(payload(&cache, "a"), None);
+    assert_eq!(payload(&cache, "b").as_deref(), Some("3"));
+}
+
+#[test]
+fn a_default_of_zero_or_of_more_than_the_clock_has_means_for_ever() {
+    for ttl in [Duration::ZERO, Duration::MAX] {
+        let (cache, clock) = with_ttl(ttl);
+        cache.set_sync("k", value("v")).unwrap();
+        clock.set(Duration::MAX);
+        cache.set_sync("other", value("v")).unwrap();
+        assert_eq!(
+            cache.get_sync("k").unwrap().map(|found| found.ttl()),
+            Some(None)
+        );
+    }
+}
+
+#[test]
+fn what_has_expired_stays_so_when_the_clock_steps_back() {
+    let (cache, clock) = with_ttl(60 * SECOND);
+    clock.set(1000 * SECOND);
+    cache.set_sync("old", value("v")).unwrap();
+    clock.set(1060 * SECOND);
+    assert_eq!(payload(&cache, "old"), None);
+    clock.set(5 * SECOND);
+    assert_eq!(payload(&cache, "old"), None);
+    // Time stands still, so what is written now lives until the clock has caught up.
+    cache.set_sync("new", value("v")).unwrap();
+    clock.set(1119 * SECOND);
+    assert_eq!(payload(&cache, "new").as_deref(), Some("v"));
+    clock.set(1120 * SECOND);
+    assert_eq!(payload(&cache, "new"), None);
+    cache.purge();
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn steps_of_the_wall_clock_do_not_matter() {
+    let cache = DictBackend::builder()
+        .expiration_time(3600 * SECOND)
+        .build()
+        .unwrap();
+    // What a caller with a wrong clock would write.
+    for cached_at in [UNIX_EPOCH, SystemTime::now() + 100_000 * SECOND] {
+        cache
+            .set_sync("k", CachedValue::new(1).with_cached_at(cached_at))
+            .unwrap();
+        let found = cache.get_sync("k").unwrap().unwrap();
+        assert_eq!(found.cached_at(), cached_at);
+        assert!(found.ttl().unwrap() > 3500 * SECOND);
+    }
+}
+
+#[test]
+fn metadata_is_replaced_with_the_value() {
+    let (cache, _) = with_ttl(Duration::ZERO);
+    let at = UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+    cache.set_sync("k", value("1").with_ttl(SECOND)).unwrap();
+    cache.set_sync("k", value("2").with_cached_at(at)).unwrap();
+    let found = cache.get_sync("k").unwrap().unwrap();
+    assert_eq!((found.cached_at(), found.ttl()), (at, None));
+}
+
+#[test]
+fn the_empty_key_is_refused_by_each_operation_before_anything_is_done() {
+    let (cache, _) = with_ttl(SECOND);
+    let errors = [
+        cache.get_sync("").unwrap_err(),
+        cache.set_sync("", value("v")).unwrap_err(),
+        cache.delete_sync("").unwrap_err(),
+        cache.get_multi_sync(&["a", ""]).unwrap_err(),
+        cache
+            .set_multi_sync(vec![("a", value("v")), ("", value("v"))])
+            .unwrap_err(),
+        cache.delete_multi_sync(&["", "a"]).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert_eq!(error.keys(), [""]);
+        let shown = error.to_string();
+        assert!(
+            shown.starts_with("cache-dict: invalid key: the key is empty"),
+            "{shown}"
+        );
+    }
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn keys_of_any_length_and_content_are_told_apart() {
+    let (cache, _) = with_ttl(SECOND);
+    let long = "k".repeat(1 << 20);
+    let longer = "k".repeat((1 << 20) + 1);
+    let mut keys: Vec<String> = (1..100).map(|len| "a".repeat(len)).collect();
+    keys.extend([long, longer]);
+    keys.extend(
+        [
+            "k", "K", " k", "k ", "k\r\n", "k\0", "\0", "\0\0", "é", "e\u{301}",
+        ]
+        .map(str::to_owned),
+    );
+    for key in &keys {
+        cache.set_sync(key, value(key)).unwrap();
+    }
+    assert_eq!(cache.len(), keys.len());
+    for key in &keys {
+        assert_eq!(payload(&cache, key).as_ref(), Some(key));
+        cache.delete_sync(key).unwrap();
+        assert_eq!(payload(&cache, key), None);
+    }
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn the_last_of_equal_keys_wins_in_set_multi() {
+    let (cache, _) = with_ttl(SECOND);
+    // More than are dealt with at once, so that equal keys meet within and across portions.
+    let keys: Vec<String> = (0..5_000).map(|n| format!("k{}", n % 700)).collect();
+    let entries = keys.iter().enumerate();
+    let entries = entries.map(|(n, key)| (key.as_str(), value(&n.to_string())));
+    cache.set_multi_sync(entries.collect()).unwrap();
+    assert_eq!(cache.len(), 700);
+    for (n, key) in keys.iter().enumerate().skip(4_300) {
+        assert_eq!(payload(&cache, key), Some(n.to_string()));
+    }
+    let asked: Vec<&str> = keys.iter().map(String::as_str).chain(["none"]).collect();
+    let found = cache.get_multi_sync(&asked).unwrap();
+    assert_eq!(found.len(), asked.len());
+    for (n, found) in found.iter().enumerate().take(5_000) {
+        let last = 4_300 + (n % 700 + 700 - 4_300 % 700) % 700;
+        assert_eq!(*found.as_ref().unwrap().payload(), last.to_string());
+    }
+    assert_eq!(found[5_000], None);
+    cache.delete_multi_sync(&asked[1..]).unwrap();
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn clear_empties_and_the_cache_goes_on() {
+    let (cache, clock) = with_ttl(SECOND);
+    for n in 0..1_000 {
+        cache.set_sync(&format!("{n}"), value("v")).unwrap();
+    }
+    cache.clear();
+    assert!(cache.is_empty());
+    cache.set_sync("k", value("v")).unwrap();
+    assert_eq!(cache.len(), 1);
+    clock.advance(SECOND);
+    cache.purge();
+    assert!(cache.is_empty());
+    assert_eq!(cache.stats().expired, 1);
+}
+
+#[test]
+fn debug_shows_the_configuration_and_no_values() {
+    let (cache, _) = with_ttl(SECOND);
+    cache.set_sync("user", value("password")).unwrap();
+    let shown = format!("{cache:?}");
+    assert!(shown.contains("expiration_time: 1s"), "{shown}");
+    assert!(
+        !shown.contains("password") && !shown.contains("user"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn clones_reach_the_same_entries() {
+    let cache = DictBackend::from_config(DictConfig::default()).unwrap();
+    cache.clone().set_sync("k", CachedValue::new(1)).unwrap();
+    assert!(cache.get_sync("k").unwrap().is_some());
+}
