@@ -1,1 +1,26 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod capabilities;
+mod clock;
+mod context;
+mod failure;
+mod front;
+mod harness;
+mod names;
+mod report;
+mod rng;
+mod rule;
+mod rules;
+#[cfg(feature = "servers")]
+#[cfg_attr(docsrs, doc(cfg(feature = "servers")))]
+pub mod servers;
+mod suite;
+
+pub use capabilities::{Capabilities, Clock, Ttl};
+pub use clock::ManualClock;
+pub use harness::{Harness, OpenError, Options};
+pub use report::{Report, RuleReport, Verdict};
+pub use rule::{Requirement, Rule};
+pub use rules::all as rules;
+pub use suite::Suite;

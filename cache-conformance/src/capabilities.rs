@@ -1,0 +1,141 @@
+//! [`Capabilities`], what a backend promises beyond the contract.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a backend can do, as values: they scale what the rules try, and never weaken a rule.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_conformance::{Capabilities, Clock, Ttl};
+///
+/// let memcached = Capabilities::default()
+///     .with_max_key(250)
+///     .with_max_value(1_000_000)
+///     .with_call_limit(Duration::from_secs(10));
+/// assert_eq!(memcached.ttl, Ttl::Granularity(Duration::ZERO));
+/// assert_eq!(memcached.clock, Clock::Real);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether values expire, and how early at most they may be lost. By default to the dot.
+    pub ttl: Ttl,
+    /// By which clock they expire. By default the real one.
+    pub clock: Clock,
+    /// The longest key that is kept, in bytes of ASCII; a longer one is refused. `None`, the
+    /// default: no limit worth testing.
+    pub max_key: Option<usize>,
+    /// A length of payload in bytes that is sure to be kept, while twice the length is sure to
+    /// be refused. `None`, the default: no limit worth testing.
+    pub max_value: Option<usize>,
+    /// Whether operations on one key take effect in one order that all callers agree on, each
+    /// between its call and its answer. By default they do.
+    pub linearizable: bool,
+    /// How long a single call may take, whatever happens to the servers. By default 15 seconds;
+    /// a backend that is under test with a timeout of its own gives somewhat more than that.
+    pub call_limit: Duration,
+    /// How long after a fault is gone the backend may go on failing. By default 10 seconds.
+    pub recovery: Duration,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            ttl: Ttl::Granularity(Duration::ZERO),
+            clock: Clock::Real,
+            max_key: None,
+            max_value: None,
+            linearizable: true,
+            call_limit: Duration::from_secs(15),
+            recovery: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Capabilities {
+    /// Replaces [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Replaces [`clock`](Self::clock).
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Replaces [`max_key`](Self::max_key), in bytes.
+    #[must_use]
+    pub fn with_max_key(mut self, bytes: usize) -> Self {
+        self.max_key = Some(bytes);
+        self
+    }
+
+    /// Replaces [`max_value`](Self::max_value), in bytes.
+    #[must_use]
+    pub fn with_max_value(mut self, bytes: usize) -> Self {
+        self.max_value = Some(bytes);
+        self
+    }
+
+    /// Replaces [`linearizable`](Self::linearizable).
+    #[must_use]
+    pub fn with_linearizable(mut self, linearizable: bool) -> Self {
+        self.linearizable = linearizable;
+        self
+    }
+
+    /// Replaces [`call_limit`](Self::call_limit).
+    #[must_use]
+    pub fn with_call_limit(mut self, limit: Duration) -> Self {
+        self.call_limit = limit;
+        self
+    }
+
+    /// Replaces [`recovery`](Self::recovery).
+    #[must_use]
+    pub fn with_recovery(mut self, recovery: Duration) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
+    /// How early a value may be lost; zero where values do not expire.
+    pub(crate) fn granularity(&self) -> Duration {
+        match self.ttl {
+            Ttl::None => Duration::ZERO,
+            Ttl::Granularity(granularity) => granularity,
+        }
+    }
+
+    /// The length of a payload that is large, yet sure to be kept.
+    pub(crate) fn large_value(&self) -> usize {
+        const LARGE: usize = 512 * 1024;
+        self.max_value.map_or(LARGE, |max| max.min(LARGE))
+    }
+}
+
+/// How values expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum Ttl {
+    /// They do not: TTLs are ignored.
+    None,
+    /// They may be lost so much before their deadline, and are never served after it.
+    Granularity(Duration),
+}
+
+/// The clock that values expire by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum Clock {
+    /// The machine's: the suite sleeps.
+    Real,
+    /// The one that [`Options::clock`](crate::Options::clock) hands out: the suite advances it,
+    /// and sleeps nowhere.
+    Manual,
+}

@@ -1,0 +1,126 @@
+//! [`Report`], what became of each rule.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What became of each rule of a run. Prints as a table, and serialises.
+///
+/// ```
+/// # use cache_conformance::{Report, Verdict};
+/// fn failed_rules(report: &Report) -> Vec<&str> {
+///     let failed = report.rules.iter().filter(|rule| rule.verdict.is_failure());
+///     failed.map(|rule| rule.id.as_str()).collect()
+/// }
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// What was tested.
+    pub name: String,
+    /// The seed of the run.
+    pub seed: u64,
+    /// One entry a rule.
+    pub rules: Vec<RuleReport>,
+    /// How long the run took, in seconds.
+    pub seconds: f64,
+}
+
+/// What became of one rule.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct RuleReport {
+    /// Group and name, as in `multi::duplicates_are_answered_in_place`.
+    pub id: String,
+    /// What the rule says.
+    pub statement: &'static str,
+    /// What became of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// How a rule ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The backend keeps the rule.
+    Passed,
+    /// It does not: what was expected, what was got, what was done until then.
+    Failed(String),
+    /// The rule does not apply to what the backend declares, and why.
+    NotApplicable(String),
+    /// It was waived for this reason, and would have failed.
+    Waived(String),
+    /// It was waived for this reason, and is kept all the same.
+    StaleWaiver(String),
+}
+
+impl Verdict {
+    /// Whether a run with this verdict has failed.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::StaleWaiver(_))
+    }
+}
+
+impl Report {
+    /// Whether no rule failed, no waiver is stale, and at least one rule was run and kept.
+    pub fn is_ok(&self) -> bool {
+        self.passed() > 0 && !self.rules.iter().any(|rule| rule.verdict.is_failure())
+    }
+
+    /// How many rules the backend keeps.
+    pub fn passed(&self) -> usize {
+        let passed = |rule: &&RuleReport| rule.verdict == Verdict::Passed;
+        self.rules.iter().filter(passed).count()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.rules.iter().map(|rule| rule.id.len()).max();
+        let width = width.unwrap_or_default();
+        for rule in &self.rules {
+            let (verdict, detail) = match &rule.verdict {
+                Verdict::Passed => ("ok", String::new()),
+                Verdict::Failed(_) => ("FAILED", String::new()),
+                Verdict::NotApplicable(reason) => ("-", format!("  {reason}")),
+                Verdict::Waived(reason) => ("waived", format!("  {reason}")),
+                Verdict::StaleWaiver(reason) => {
+                    ("STALE", format!("  it passes, but was waived: {reason}"))
+                }
+            };
+            writeln!(
+                f,
+                "{:width$}  {verdict:<6} {:>7.3} s{detail}",
+                rule.id, rule.seconds
+            )?;
+        }
+        for rule in &self.rules {
+            if let Verdict::Failed(detail) = &rule.verdict {
+                writeln!(f, "\n{detail}")?;
+            }
+        }
+        let failed = |rule: &&RuleReport| rule.verdict.is_failure();
+        write!(
+            f,
+            "{}: {} rules passed, {} failed, {} others, in {:.2} s (seed {})",
+            self.name,
+            self.passed(),
+            self.rules.iter().filter(failed).count(),
+            self.rules
+                .iter()
+                .filter(|rule| !rule.verdict.is_failure() && rule.verdict != Verdict::Passed)
+                .count(),
+            Duration::from_secs_f64(self.seconds).as_secs_f64(),
+            self.seed
+        )?;
+        if self.passed() == 0 {
+            write!(f, "\nno rule was run and kept, which proves nothing")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Random numbers that a seed repeats.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The environment variable that repeats a run.
+pub(crate) const SEED_VARIABLE: &str = "CACHE_CONFORMANCE_SEED";
+
+/// The seed from the environment, else a new one.
+pub(crate) fn seed() -> u64 {
+    std::env::var(SEED_VARIABLE)
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(entropy)
+}
+
+/// A number that no seed repeats, for names that must not be used twice.
+pub(crate) fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// `SplitMix64`. Clones draw from the same sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(Arc<Mutex<u64>>);
+
+impl Rng {
+    /// A sequence of its own for each rule, whatever order the rules run in.
+    pub(crate) fn new(seed: u64, rule: &str) -> Self {
+        let state = rule.bytes().fold(seed, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Less than `bound`, which is not zero.
+    pub(crate) fn below(&self, bound: usize) -> usize {
+        let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
+        usize::try_from(self.next() % bound).unwrap_or(0)
+    }
+
+    pub(crate) fn bytes(&self, len: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| self.next().to_le_bytes());
+        words.flatten().take(len).collect()
+    }
+}

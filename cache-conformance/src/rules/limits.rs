@@ -1,0 +1,173 @@
+//! What is longer or larger than the backend declares is refused, and nothing breaks by it.
+
+use cache_core::{CachedValue, ErrorKind};
+
+use crate::context::{Context, Outcome};
+use crate::failure::{ensure, fail};
+use crate::rule::{Requirement, Rule, rule};
+
+use super::keys::refuses;
+use super::source::{KEYS, VALUES};
+
+pub(crate) const RULES: &[Rule] = &[
+    rule!(
+        "limits",
+        the_longest_key_is_kept,
+        KEYS,
+        "A key of the declared length is kept, one that is a byte longer is refused."
+    )
+    .requires(&[Requirement::MaxKey]),
+    rule!(
+        "limits",
+        too_large_is_an_error,
+        VALUES,
+        "A payload of twice the declared size is refused with `ValueTooLarge`, naming the key."
+    )
+    .requires(&[Requirement::MaxValue]),
+    rule!(
+        "limits",
+        too_large_removes_the_old_value,
+        VALUES,
+        "After a payload was refused as too large, the value that the key had before is gone."
+    )
+    .requires(&[Requirement::MaxValue]),
+    rule!(
+        "limits",
+        too_large_leaves_the_connection_good,
+        VALUES,
+        "After a payload was refused as too large, the next calls get their own answers."
+    )
+    .requires(&[Requirement::MaxValue]),
+    rule!(
+        "limits",
+        too_large_fails_its_key_only,
+        VALUES,
+        "In `set_multi` a payload that is too large is a `Partial` naming its key; the rest is set."
+    )
+    .requires(&[Requirement::MaxValue]),
+    rule!(
+        "limits",
+        the_largest_payload_is_kept,
+        VALUES,
+        "A payload of the declared size is kept."
+    )
+    .requires(&[Requirement::MaxValue]),
+];
+
+async fn the_longest_key_is_kept(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let Some(max) = context.capabilities().max_key else {
+        return Ok(());
+    };
+    let long = context.key(&"x".repeat(max));
+    let longest = long.get(..max).unwrap_or_default();
+    ensure!(
+        !refuses(&cache, longest).await?,
+        "a key of {max} bytes is refused, though the backend declares that length"
+    );
+    cache.hit(longest, "probe").await?;
+    let too_long = long.get(..=max).unwrap_or_default();
+    ensure!(
+        refuses(&cache, too_long).await?,
+        "a key of {} bytes is accepted, though the backend declares {max} as the longest",
+        max + 1
+    );
+    Ok(())
+}
+
+/// A value that is sure to be refused.
+fn too_large(context: &Context) -> CachedValue<Vec<u8>> {
+    let max = context.capabilities().max_value.unwrap_or_default();
+    CachedValue::new(context.rng().bytes(2 * max + 1))
+}
+
+async fn too_large_is_an_error(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    match cache.try_set(&key, too_large(&context)).await? {
+        Err(error) if error.kind() == ErrorKind::ValueTooLarge => {
+            if error.keys() != [key.as_str()] {
+                fail!(
+                    "the error names the keys {:?} instead of {key:?}",
+                    error.keys()
+                );
+            }
+        }
+        Err(error) => fail!("expected ValueTooLarge, got {error}"),
+        Ok(()) => fail!("expected ValueTooLarge, got success"),
+    }
+    match cache
+        .try_set_multi(vec![(&key, too_large(&context))])
+        .await?
+    {
+        Err(error) if error.kind() == ErrorKind::ValueTooLarge => Ok(()),
+        Err(error) => fail!("set_multi of that one key: expected ValueTooLarge, got {error}"),
+        Ok(()) => fail!("set_multi of that one key: expected ValueTooLarge, got success"),
+    }
+}
+
+async fn too_large_removes_the_old_value(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let (one, two) = (context.key("one"), context.key("two"));
+    cache.put_multi(&[(&one, b"old"), (&two, b"old")]).await?;
+    let _ = cache.try_set(&one, too_large(&context)).await?;
+    cache.miss(&one).await?;
+    let value = CachedValue::new(b"new".to_vec());
+    let entries = vec![(one.as_str(), value), (two.as_str(), too_large(&context))];
+    let _ = cache.try_set_multi(entries).await?;
+    cache.answers(&[&two, &one], &[None, Some(b"new")]).await
+}
+
+async fn too_large_leaves_the_connection_good(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let keys = context.keys(8);
+    let large = context.key("large");
+    for round in 0..4 {
+        for key in &keys {
+            cache.put(key, format!("{round} of {key}")).await?;
+        }
+        let _ = cache.try_set(&large, too_large(&context)).await?;
+        for key in &keys {
+            cache.hit(key, format!("{round} of {key}")).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn too_large_fails_its_key_only(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let keys = context.keys(5);
+    let large = context.key("large");
+    let mut entries: Vec<(&str, CachedValue<Vec<u8>>)> = keys
+        .iter()
+        .map(|key| (key.as_str(), CachedValue::new(b"small".to_vec())))
+        .collect();
+    entries.insert(2, (&large, too_large(&context)));
+    match cache.try_set_multi(entries).await? {
+        Err(error) if error.kind() == ErrorKind::Partial => {
+            if error.keys() != [large.as_str()] {
+                fail!(
+                    "the error names the keys {:?} as failed; only {large:?} was too large",
+                    error.keys()
+                );
+            }
+        }
+        Err(error) => fail!("expected Partial, got {error}"),
+        Ok(()) => fail!("expected Partial, got success"),
+    }
+    for key in &keys {
+        cache.hit(key, "small").await?;
+    }
+    cache.miss(&large).await
+}
+
+async fn the_largest_payload_is_kept(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let max = context.capabilities().max_value.unwrap_or_default();
+    let (one, two) = (context.key("one"), context.key("two"));
+    let payload = context.rng().bytes(max);
+    cache.put(&one, payload.clone()).await?;
+    cache.put_multi(&[(&two, &payload)]).await?;
+    cache.hit(&one, &payload).await?;
+    cache.answers(&[&two], &[Some(&payload)]).await
+}

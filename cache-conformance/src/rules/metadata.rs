@@ -1,0 +1,283 @@
+//! When a value was cached, and how long it has left.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cache_core::CachedValue;
+
+use crate::context::{Cache, Context, Outcome};
+use crate::failure::{ensure, fail};
+use crate::rule::{Requirement, Rule, rule};
+
+use super::source::METADATA;
+
+pub(crate) const RULES: &[Rule] = &[
+    rule!(
+        "metadata",
+        the_cached_time_comes_back,
+        METADATA,
+        "`cached_at` of a value that was read is what was set, to a microsecond."
+    ),
+    rule!(
+        "metadata",
+        old_and_future_times_are_kept,
+        METADATA,
+        "A cached time in 1970, a year ago or tomorrow comes back as it is."
+    ),
+    rule!(
+        "metadata",
+        set_replaces_the_cached_time,
+        METADATA,
+        "`set` replaces the cached time too, also by an older one and for an equal payload."
+    ),
+    rule!(
+        "metadata",
+        reading_does_not_touch_the_cached_time,
+        METADATA,
+        "The cached time is the same at each read, however late."
+    ),
+    rule!(
+        "metadata",
+        multi_operations_carry_it,
+        METADATA,
+        "`set_multi` keeps and `get_multi` returns each value's own cached time."
+    ),
+    rule!(
+        "metadata",
+        no_lifetime_is_none,
+        METADATA,
+        "`ttl()` of a value that never expires is `None` when it is read."
+    ),
+    rule!(
+        "metadata",
+        the_lifetime_left_is_told,
+        METADATA,
+        "`ttl()` of a value that was read is the time it has left, by `get` and by `get_multi`."
+    )
+    .requires(&[Requirement::Ttl]),
+    rule!(
+        "metadata",
+        the_default_lifetime_left_is_told,
+        METADATA,
+        "`ttl()` tells the time left of values too that live by the backend's default."
+    )
+    .requires(&[Requirement::Ttl]),
+    rule!(
+        "metadata",
+        the_lifetime_left_shrinks,
+        METADATA,
+        "`ttl()` is less at a later read, by as much as time has passed."
+    )
+    .requires(&[Requirement::Ttl])
+    .waits(),
+];
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn value_at(cached_at: SystemTime) -> CachedValue<Vec<u8>> {
+    CachedValue::new(b"value".to_vec()).with_cached_at(cached_at)
+}
+
+/// `found` tells the cached time `expected`, to a microsecond.
+fn tells(found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) -> Outcome {
+    let Some(found) = found else {
+        fail!("expected a value, got a miss");
+    };
+    let got = found.cached_at();
+    let apart = got
+        .duration_since(expected)
+        .unwrap_or_else(|error| error.duration());
+    ensure!(
+        apart <= Duration::from_micros(1),
+        "cached_at: expected {expected:?}, got {got:?}"
+    );
+    Ok(())
+}
+
+async fn comes_back(cache: &Cache, key: &str, cached_at: SystemTime) -> Outcome {
+    cache.set(key, value_at(cached_at)).await?;
+    tells(cache.get(key).await?.as_ref(), cached_at)
+}
+
+async fn the_cached_time_comes_back(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    comes_back(&cache, &key, SystemTime::now()).await?;
+    for micros in [0, 1, 10, 99_999, 100_000, 123_456, 500_000, 999_999] {
+        let cached_at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000 + micros);
+        comes_back(&cache, &key, cached_at).await?;
+    }
+    Ok(())
+}
+
+async fn old_and_future_times_are_kept(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    let now = SystemTime::now();
+    for cached_at in [
+        UNIX_EPOCH,
+        UNIX_EPOCH + Duration::from_micros(1),
+        UNIX_EPOCH + Duration::from_secs(1),
+        now - 24 * 365 * HOUR,
+        now - HOUR,
+        now + 24 * HOUR,
+    ] {
+        comes_back(&cache, &key, cached_at).await?;
+    }
+    Ok(())
+}
+
+async fn set_replaces_the_cached_time(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    let now = SystemTime::now();
+    for cached_at in [now - HOUR, now, now - 2 * HOUR] {
+        comes_back(&cache, &key, cached_at).await?;
+    }
+    cache
+        .set_multi(vec![(&key, value_at(now - 3 * HOUR))])
+        .await?;
+    tells(cache.get(&key).await?.as_ref(), now - 3 * HOUR)
+}
+
+async fn reading_does_not_touch_the_cached_time(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    let cached_at = SystemTime::now() - HOUR;
+    cache.set(&key, value_at(cached_at)).await?;
+    for _ in 0..3 {
+        tells(cache.get(&key).await?.as_ref(), cached_at)?;
+        for found in cache.get_multi(&[&key, &key]).await? {
+            tells(found.as_ref(), cached_at)?;
+        }
+    }
+    Ok(())
+}
+
+async fn multi_operations_carry_it(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let keys = context.keys(5);
+    let now = SystemTime::now();
+    let times: Vec<SystemTime> = (1..=5).map(|hours| now - hours * HOUR).collect();
+    let entries = keys
+        .iter()
+        .zip(&times)
+        .map(|(key, cached_at)| (key.as_str(), value_at(*cached_at)))
+        .collect();
+    cache.set_multi(entries).await?;
+    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for (found, cached_at) in cache.get_multi(&asked).await?.iter().zip(&times) {
+        tells(found.as_ref(), *cached_at)?;
+    }
+    for (key, cached_at) in keys.iter().zip(&times) {
+        tells(cache.get(key).await?.as_ref(), *cached_at)?;
+    }
+    Ok(())
+}
+
+/// `ttl()` of what `get` and `get_multi` find under `key`.
+async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Option<Duration>>> {
+    let mut found = cache.get_multi(&[key]).await?;
+    found.push(cache.get(key).await?);
+    let ttl = |found: Option<CachedValue<Vec<u8>>>| match found {
+        Some(found) => Ok(found.ttl()),
+        None => fail!("expected a value, got a miss"),
+    };
+    found.into_iter().map(ttl).collect()
+}
+
+async fn no_lifetime_is_none(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    cache.put(&key, "value").await?;
+    for ttl in lifetimes(&cache, &key).await? {
+        ensure!(ttl.is_none(), "ttl(): expected None, got {ttl:?}");
+    }
+    Ok(())
+}
+
+/// A value set between these two moments with this lifetime has left what a lifetime says.
+/// What a store rounds a lifetime to may make it shorter, by the declared granularity.
+async fn is_left(context: &Context, cache: &Cache, key: &str, set: Set) -> Outcome {
+    // Dates travel as floats, and the wall clock is not the monotonic one to the microsecond.
+    const TOLERANCE: Duration = Duration::from_millis(20);
+    let before_read = context.now();
+    let left = lifetimes(cache, key).await?;
+    let after_read = context.now();
+    let most = set
+        .ttl
+        .saturating_sub(before_read.saturating_duration_since(set.after))
+        + TOLERANCE;
+    let least = set
+        .ttl
+        .saturating_sub(after_read.saturating_duration_since(set.before))
+        .saturating_sub(context.capabilities().granularity() + TOLERANCE);
+    for left in left {
+        let Some(left) = left else {
+            fail!("ttl(): expected the time left, {least:?} to {most:?}, got None");
+        };
+        ensure!(
+            (least..=most).contains(&left),
+            "ttl(): expected the time left, {least:?} to {most:?}, got {left:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Between which moments a value was set, and with which lifetime.
+#[derive(Clone, Copy)]
+struct Set {
+    ttl: Duration,
+    before: std::time::Instant,
+    after: std::time::Instant,
+}
+
+async fn set_with_ttl(context: &Context, cache: &Cache, key: &str, ttl: Duration) -> Outcome<Set> {
+    let before = context.now();
+    let value = CachedValue::new(b"value".to_vec()).with_ttl(ttl);
+    cache.set(key, value).await?;
+    let after = context.now();
+    Ok(Set { ttl, before, after })
+}
+
+async fn the_lifetime_left_is_told(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    for (number, seconds) in [30, 60, 3600, 86_400, 30 * 86_400, 31 * 86_400]
+        .iter()
+        .enumerate()
+    {
+        let key = context.key(&format!("k{number}"));
+        let ttl = Duration::from_secs(*seconds);
+        let set = set_with_ttl(&context, &cache, &key, ttl).await?;
+        is_left(&context, &cache, &key, set).await?;
+    }
+    Ok(())
+}
+
+async fn the_default_lifetime_left_is_told(context: Context) -> Outcome {
+    let cache = context.open_with(HOUR).await?;
+    let (one, two) = (context.key("one"), context.key("two"));
+    let before = context.now();
+    cache.put(&one, "value").await?;
+    cache.put_multi(&[(&two, b"value")]).await?;
+    let after = context.now();
+    for key in [one, two] {
+        let set = Set {
+            ttl: HOUR,
+            before,
+            after,
+        };
+        is_left(&context, &cache, &key, set).await?;
+    }
+    Ok(())
+}
+
+async fn the_lifetime_left_shrinks(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    let set = set_with_ttl(&context, &cache, &key, HOUR).await?;
+    for _ in 0..3 {
+        is_left(&context, &cache, &key, set).await?;
+        context.wait(Duration::from_millis(150)).await;
+    }
+    is_left(&context, &cache, &key, set).await
+}

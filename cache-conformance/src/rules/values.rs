@@ -1,0 +1,224 @@
+//! A payload comes back as it was set.
+
+use crate::context::{Context, Outcome};
+use crate::rule::{Rule, rule};
+
+use super::source::VALUES;
+
+pub(crate) const RULES: &[Rule] = &[
+    rule!(
+        "values",
+        the_empty_payload_is_a_hit,
+        VALUES,
+        "An empty payload is found, and is no miss."
+    ),
+    rule!(
+        "values",
+        every_byte_is_kept,
+        VALUES,
+        "Payloads may hold any byte, and any pair of bytes, text or not."
+    ),
+    rule!(
+        "values",
+        ends_are_not_trimmed,
+        VALUES,
+        "White space, line ends and zero bytes at either end of a payload are kept."
+    ),
+    rule!(
+        "values",
+        words_of_protocols_are_kept,
+        VALUES,
+        "Payloads that look like a server's answer are payloads."
+    ),
+    rule!(
+        "values",
+        envelopes_are_kept,
+        VALUES,
+        "Payloads that look like stored metadata, JSON, or a pickle are payloads."
+    ),
+    rule!(
+        "values",
+        every_length_is_kept,
+        VALUES,
+        "Payloads of all lengths around powers of two are kept."
+    ),
+    rule!(
+        "values",
+        large_payloads_are_kept,
+        VALUES,
+        "A payload of half a mebibyte is kept, by single and by multi operations."
+    ),
+    rule!(
+        "values",
+        a_shorter_payload_leaves_nothing_behind,
+        VALUES,
+        "A payload that replaces a longer one, or a longer one a shorter, is whole."
+    ),
+];
+
+/// Each payload is kept, by single and by multi operations.
+async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
+    let cache = context.open().await?;
+    let keys = context.keys(payloads.len());
+    for (key, payload) in keys.iter().zip(payloads) {
+        cache.put(key, payload.clone()).await?;
+        cache.hit(key, payload).await?;
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let expected: Vec<Option<&[u8]>> = payloads.iter().map(|p| Some(p.as_slice())).collect();
+    cache.answers(&keys, &expected).await?;
+    cache.delete_multi(&keys).await?;
+    let entries: Vec<(&str, &[u8])> = keys
+        .iter()
+        .zip(payloads)
+        .map(|(key, payload)| (*key, payload.as_slice()))
+        .collect();
+    cache.put_multi(&entries).await?;
+    for (key, payload) in &entries {
+        cache.hit(key, payload).await?;
+    }
+    Ok(())
+}
+
+async fn texts_are_kept(context: &Context, texts: &[&[u8]]) -> Outcome {
+    let payloads: Vec<Vec<u8>> = texts.iter().map(|text| text.to_vec()).collect();
+    are_kept(context, &payloads).await
+}
+
+async fn the_empty_payload_is_a_hit(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let (key, other) = (context.key("k"), context.key("other"));
+    cache.put(&key, "").await?;
+    cache.hit(&key, "").await?;
+    cache.put(&key, "full").await?;
+    cache.put(&key, "").await?;
+    cache.hit(&key, "").await?;
+    cache.answers(&[&other, &key], &[None, Some(b"")]).await?;
+    cache.put_multi(&[(&other, b""), (&key, b"full")]).await?;
+    cache.hit(&other, "").await?;
+    Ok(())
+}
+
+async fn every_byte_is_kept(context: Context) -> Outcome {
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    let reversed: Vec<u8> = all.iter().rev().copied().collect();
+    let pairs: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_be_bytes).collect();
+    let random = context.rng().bytes(4096);
+    let mut payloads = vec![all.clone(), reversed, pairs, random];
+    payloads.extend(all.iter().map(|byte| vec![*byte]));
+    are_kept(&context, &payloads).await
+}
+
+async fn ends_are_not_trimmed(context: Context) -> Outcome {
+    texts_are_kept(
+        &context,
+        &[
+            b" ",
+            b"  a  ",
+            b"\n",
+            b"a\n",
+            b"\na",
+            b"\r\n",
+            b"a\r\n",
+            b"\r\na",
+            b"a\r",
+            b"\t",
+            b"\0",
+            b"\0\0",
+            b"a\0",
+            b"\0a",
+            b"a\0\0\0",
+            b"\xef\xbb\xbfa",
+            b"\xff\xfe",
+            b"a\x1a",
+            b"\"a\"",
+        ],
+    )
+    .await
+}
+
+async fn words_of_protocols_are_kept(context: Context) -> Outcome {
+    texts_are_kept(
+        &context,
+        &[
+            b"END\r\n",
+            b"\r\nEND\r\n",
+            b"EN\r\n",
+            b"STORED\r\n",
+            b"ERROR\r\n",
+            b"SERVER_ERROR x\r\n",
+            b"VALUE k 0 1\r\na\r\nEND\r\n",
+            b"HD\r\n",
+            b"VA 1\r\na\r\n",
+            b"MN\r\n",
+            b"quit\r\n",
+            b"$-1\r\n",
+            b"NOT_FOUND",
+            b"null",
+            b"None",
+            b"nil",
+            b"0",
+            b"-1",
+            b"true",
+        ],
+    )
+    .await
+}
+
+async fn envelopes_are_kept(context: Context) -> Outcome {
+    texts_are_kept(
+        &context,
+        &[
+            b"|",
+            b"||",
+            b"|a",
+            b"a|b",
+            b"{}|",
+            b"{\"ct\": 1.5, \"v\": 2}|",
+            b"{\"ct\": 1.5, \"v\": 2}|a",
+            b"{\"ct\": 1.5, \"v\": 2, \"exp\": 2.5}|a",
+            b"{\"exp\": 1}",
+            b"{",
+            b"}",
+            b"\"",
+            b"\\",
+            b"[]",
+            b"[1, {\"ct\": 1.5, \"v\": 2}]",
+            b"\x80\x04K\x01.",
+            b"\x80\x05}\x94.",
+            b"\x1f\x8b\x08",
+            b"\x28\xb5\x2f\xfd",
+            b"x\x9c",
+        ],
+    )
+    .await
+}
+
+async fn every_length_is_kept(context: Context) -> Outcome {
+    let mut lengths: Vec<usize> = (0..=17).map(|power| 1 << power).collect();
+    lengths.extend([10, 100, 1000, 10_000, 1448, 16_384 - 5]);
+    lengths.retain(|length| *length < context.capabilities().large_value());
+    let payloads: Vec<Vec<u8>> = lengths
+        .iter()
+        .flat_map(|length| [length - 1, *length, length + 1])
+        .map(|length| context.rng().bytes(length))
+        .collect();
+    are_kept(&context, &payloads).await
+}
+
+async fn large_payloads_are_kept(context: Context) -> Outcome {
+    let len = context.capabilities().large_value();
+    let payloads: Vec<Vec<u8>> = (0..3).map(|_| context.rng().bytes(len)).collect();
+    are_kept(&context, &payloads).await
+}
+
+async fn a_shorter_payload_leaves_nothing_behind(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    for len in [1000, 10, 0, 1, 65_000, 64, 1001, 999] {
+        let payload = context.rng().bytes(len);
+        cache.put(&key, payload.clone()).await?;
+        cache.hit(&key, payload).await?;
+    }
+    Ok(())
+}
