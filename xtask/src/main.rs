@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod interop;
 mod needs;
 mod process;
 mod steps;
@@ -33,6 +34,12 @@ const TASKS: &[Task] = &[
         arguments: "dict|memcache|etcd",
         does: "compares a backend with its peers: a table, and JSON under target/bench/",
         run: bench::main,
+    },
+    Task {
+        name: "interop",
+        arguments: "",
+        does: "shares memcached and etcd with Python: a table of what the one reads of the other",
+        run: interop::main,
     },
 ];
 

@@ -43,7 +43,7 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind {
         name: "1 MiB",
         // Less a little: the limit of memcached includes key, metadata and its own header.
-        payload: |i| Payload::Json(json!(format!("{i:0>width$}", width = MIB - 1024))),
+        payload: |i| Payload::Json(json!(format!("{i}{}", "x".repeat(MIB - 1024)))),
         count: 2,
         ..PLAIN
     },

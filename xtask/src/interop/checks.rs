@@ -79,8 +79,10 @@ impl Context<'_> {
         mut arguments: Value,
     ) -> Result<Region<'_>> {
         arguments["url"] = json!(self.servers.urls());
-        self.python.ask(&json!({"do": "dogpile_region", "name": name, "backend": backend,
-            "format": format, "arguments": arguments}))?;
+        self.python.ask(
+            &json!({"do": "dogpile_region", "name": name, "backend": backend,
+            "format": format, "arguments": arguments}),
+        )?;
         Ok(Region {
             python: self.python,
             name: name.to_owned(),
@@ -89,19 +91,30 @@ impl Context<'_> {
 
     fn etcd_region(&self, name: &str) -> Result<Region<'_>> {
         let options = oslo_etcd(&self.servers.etcd(), 3600)?;
-        self.python.ask(&json!({"do": "oslo_region", "name": name, "format": "native",
-            "options": options}))?;
+        self.python.ask(
+            &json!({"do": "oslo_region", "name": name, "format": "native",
+            "options": options}),
+        )?;
         Ok(Region {
             python: self.python,
             name: name.to_owned(),
         })
     }
 
-    pub(crate) fn set(&self, cache: &DynBackend<Vec<u8>>, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
+    pub(crate) fn set(
+        &self,
+        cache: &DynBackend<Vec<u8>>,
+        key: &str,
+        value: CachedValue<Vec<u8>>,
+    ) -> Result<()> {
         Ok(self.runtime.block_on(cache.set(key, value))?)
     }
 
-    pub(crate) fn get(&self, cache: &DynBackend<Vec<u8>>, key: &str) -> Result<CachedValue<Vec<u8>>> {
+    pub(crate) fn get(
+        &self,
+        cache: &DynBackend<Vec<u8>>,
+        key: &str,
+    ) -> Result<CachedValue<Vec<u8>>> {
         let found = self.runtime.block_on(cache.get(key))?;
         found.with_context(|| format!("Rust misses {key}"))
     }
@@ -109,13 +122,23 @@ impl Context<'_> {
     /// Rust refuses to read `bad`, alone and between others, and says all of `words`.
     fn refuses(&self, cache: &DynBackend<Vec<u8>>, bad: &str, words: &[&str]) -> Result<()> {
         let alone = self.runtime.block_on(cache.get(bad)).err();
-        let among = self.runtime.block_on(cache.get_multi(&["not-there", bad])).err();
+        let among = self
+            .runtime
+            .block_on(cache.get_multi(&["not-there", bad]))
+            .err();
         for error in [alone, among] {
             let error = error.with_context(|| format!("Rust takes {bad} for a value"))?;
             ensure!(error.kind() == ErrorKind::Decode, "{bad}: {error}");
-            ensure!(error.keys() == [bad], "the error names {:?}: {error}", error.keys());
+            ensure!(
+                error.keys() == [bad],
+                "the error names {:?}: {error}",
+                error.keys()
+            );
             for word in words {
-                ensure!(error.to_string().contains(word), "{bad}: {error}: nothing of {word}");
+                ensure!(
+                    error.to_string().contains(word),
+                    "{bad}: {error}: nothing of {word}"
+                );
             }
         }
         Ok(())
@@ -174,7 +197,10 @@ fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
     ];
     for (number, stored) in all.iter().enumerate() {
         let key = format!("garbage/{number}");
-        region.ask("set_stored", json!({"key": key, "stored": {"hex": hex(stored)}}))?;
+        region.ask(
+            "set_stored",
+            json!({"key": key, "stored": {"hex": hex(stored)}}),
+        )?;
         context.refuses(&cache, &key, &[])?;
     }
     Ok(())
@@ -186,7 +212,11 @@ fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
     let arrays = DynBackend::new(KeyMap::sha1(etcd_json(&endpoint)?));
     let region = context.etcd_region("two formats")?;
 
-    context.set(&envelopes, "two/rust", CachedValue::new(b"\"text\"".to_vec()))?;
+    context.set(
+        &envelopes,
+        "two/rust",
+        CachedValue::new(b"\"text\"".to_vec()),
+    )?;
     let Err(error) = region.ask("get", json!({"key": "two/rust"})) else {
         bail!("oslo.cache takes the envelope for its own JSON");
     };
@@ -200,7 +230,10 @@ fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
 fn deadline_in_metadata(context: &Context<'_>) -> Result<()> {
     let key = "deadline";
     for (cache, region) in [
-        (memcached(&context.servers.urls())?, context.memcached_region("deadline", "json")?),
+        (
+            memcached(&context.servers.urls())?,
+            context.memcached_region("deadline", "json")?,
+        ),
         (
             DynBackend::new(KeyMap::sha1(etcd_json(&context.servers.etcd())?)),
             context.etcd_region("deadline in etcd")?,
@@ -237,11 +270,22 @@ fn unknown_metadata(context: &Context<'_>) -> Result<()> {
             in_etcd,
         ),
     ] {
-        region.ask("set_stored", json!({"key": key, "stored": {"hex": hex(stored.as_bytes())}}))?;
+        region.ask(
+            "set_stored",
+            json!({"key": key, "stored": {"hex": hex(stored.as_bytes())}}),
+        )?;
         let found = context.get(&cache, key)?;
-        ensure!(found.payload() == b"\"text\"", "found {:?}", found.payload());
+        ensure!(
+            found.payload() == b"\"text\"",
+            "found {:?}",
+            found.payload()
+        );
         let cached_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
-        ensure!(found.cached_at() == cached_at, "cached at {:?}", found.cached_at());
+        ensure!(
+            found.cached_at() == cached_at,
+            "cached at {:?}",
+            found.cached_at()
+        );
     }
     Ok(())
 }
@@ -273,6 +317,10 @@ fn get_or_create(context: &Context<'_>) -> Result<()> {
     ensure!(found == "by Rust", "Python created {found}");
     created("created")?;
     let found = context.get(&cache, "created")?;
-    ensure!(found.payload() == b"\"by Python\"", "Rust found {:?}", found.payload());
+    ensure!(
+        found.payload() == b"\"by Python\"",
+        "Rust found {:?}",
+        found.payload()
+    );
     Ok(())
 }

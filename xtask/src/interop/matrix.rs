@@ -91,7 +91,11 @@ pub(crate) fn run(settings: &[Setting], runtime: &Runtime, python: &Python) -> R
     for (number, (setting, lasting, expiring)) in sides.iter().enumerate() {
         for rust_writes in [true, false] {
             for operation in Operation::ALL {
-                let sides = if operation == Operation::Expiry { expiring } else { lasting };
+                let sides = if operation == Operation::Expiry {
+                    expiring
+                } else {
+                    lasting
+                };
                 let mut outcomes = Vec::new();
                 for (column, kind) in KINDS.iter().enumerate() {
                     let namespace = format!("{number}/{rust_writes}/{}/{column}", operation.name());
@@ -105,9 +109,15 @@ pub(crate) fn run(settings: &[Setting], runtime: &Runtime, python: &Python) -> R
                     };
                     if operation == Operation::Expiry && matches!(result, Ok(Outcome::Passed)) {
                         let (row, key) = (rows.len(), first(&entries)?.0.clone());
-                        leaving.push(Leaving { row, column, reader, key });
+                        leaving.push(Leaving {
+                            row,
+                            column,
+                            reader,
+                            key,
+                        });
                     }
-                    outcomes.push(result.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))));
+                    outcomes
+                        .push(result.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))));
                 }
                 let (writer, reader) = sides.of(Format::Json, rust_writes);
                 rows.push(Row {
@@ -120,9 +130,17 @@ pub(crate) fn run(settings: &[Setting], runtime: &Runtime, python: &Python) -> R
         }
     }
     let limit = Instant::now() + TTL + LATE;
-    for Leaving { row, column, reader, key } in leaving {
+    for Leaving {
+        row,
+        column,
+        reader,
+        key,
+    } in leaving
+    {
         if let Err(error) = goes(reader, &key, limit) {
-            let outcome = rows.get_mut(row).and_then(|row| row.outcomes.get_mut(column));
+            let outcome = rows
+                .get_mut(row)
+                .and_then(|row| row.outcomes.get_mut(column));
             *outcome.context("no such cell")? = Outcome::Failed(format!("{error:#}"));
         }
     }
@@ -130,14 +148,21 @@ pub(crate) fn run(settings: &[Setting], runtime: &Runtime, python: &Python) -> R
 }
 
 fn format_of(entries: &[(String, Payload)]) -> Format {
-    entries.first().map_or(Format::Json, |(_, payload)| payload.format())
+    entries
+        .first()
+        .map_or(Format::Json, |(_, payload)| payload.format())
 }
 
 fn first(entries: &[(String, Payload)]) -> Result<&(String, Payload)> {
     entries.first().context("a kind without entries")
 }
 
-fn cell(operation: Operation, writer: &dyn Side, reader: &dyn Side, entries: &[(String, Payload)]) -> Result<()> {
+fn cell(
+    operation: Operation,
+    writer: &dyn Side,
+    reader: &dyn Side,
+    entries: &[(String, Payload)],
+) -> Result<()> {
     match operation {
         Operation::Set => set(writer, reader, entries),
         Operation::SetMulti => set_multi(writer, reader, entries),
@@ -163,12 +188,25 @@ fn set_multi(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Payload)]
     // In another order, and with a key that is not there.
     let mut keys: Vec<&str> = entries.iter().rev().map(|(key, _)| key.as_str()).collect();
     keys.insert(1, "not-there");
-    let mut expected: Vec<Option<&Payload>> = entries.iter().rev().map(|(_, payload)| Some(payload)).collect();
+    let mut expected: Vec<Option<&Payload>> = entries
+        .iter()
+        .rev()
+        .map(|(_, payload)| Some(payload))
+        .collect();
     expected.insert(1, None);
     let found = reader.get_multi(&keys)?;
-    ensure!(found.len() == keys.len(), "{} answers to {} keys", found.len(), keys.len());
+    ensure!(
+        found.len() == keys.len(),
+        "{} answers to {} keys",
+        found.len(),
+        keys.len()
+    );
     for ((key, expected), found) in keys.iter().zip(&expected).zip(&found) {
-        ensure!(*expected == found.as_ref(), "get_multi of {key}: {}", difference(found.as_ref()));
+        ensure!(
+            *expected == found.as_ref(),
+            "get_multi of {key}: {}",
+            difference(found.as_ref())
+        );
     }
     for (key, payload) in entries {
         agree(writer, reader, key, payload, before)?;
@@ -182,17 +220,27 @@ fn delete(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Payload)]) -
     let (key, _) = first(entries)?;
     ensure!(reader.get(key)?.is_some(), "the reader misses {key}");
     reader.delete(key)?;
-    ensure!(writer.get(key)?.is_none(), "{key} was deleted by the reader and the writer still has it");
+    ensure!(
+        writer.get(key)?.is_none(),
+        "{key} was deleted by the reader and the writer still has it"
+    );
     let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
     keys.push("not-there");
     reader.delete_multi(&keys)?;
     let left = writer.get_multi(&keys)?;
-    ensure!(left.iter().all(Option::is_none), "delete_multi by the reader left some keys");
+    ensure!(
+        left.iter().all(Option::is_none),
+        "delete_multi by the reader left some keys"
+    );
     Ok(())
 }
 
 /// A value with a lifetime is there at first. [`goes`] sees it go.
-fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, (key, payload): &(String, Payload)) -> Result<()> {
+fn set_with_ttl(
+    writer: &dyn Side,
+    reader: &dyn Side,
+    (key, payload): &(String, Payload),
+) -> Result<()> {
     for _ in 0..5 {
         let started = Instant::now();
         let before = now();
@@ -203,13 +251,19 @@ fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, (key, payload): &(String, 
             return result;
         }
     }
-    bail!("setting and getting {key} takes longer than {} s", TTL.as_secs())
+    bail!(
+        "setting and getting {key} takes longer than {} s",
+        TTL.as_secs()
+    )
 }
 
 fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
     while reader.get(key)?.is_some() {
         if Instant::now() > limit {
-            bail!("{key} is still there {} s after its deadline", LATE.as_secs());
+            bail!(
+                "{key} is still there {} s after its deadline",
+                LATE.as_secs()
+            );
         }
         thread::sleep(Duration::from_millis(100));
     }
@@ -219,32 +273,63 @@ fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
 /// A payload that the shared format cannot say is refused, and nothing is left of it.
 fn refuses(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Payload)]) -> Result<()> {
     let (key, payload) = first(entries)?;
-    ensure!(writer.set(key, payload).is_err(), "{} takes bytes that JSON cannot hold", writer.name());
-    ensure!(writer.set_multi(entries).is_err(), "{} takes bytes that JSON cannot hold", writer.name());
+    ensure!(
+        writer.set(key, payload).is_err(),
+        "{} takes bytes that JSON cannot hold",
+        writer.name()
+    );
+    ensure!(
+        writer.set_multi(entries).is_err(),
+        "{} takes bytes that JSON cannot hold",
+        writer.name()
+    );
     ensure!(reader.get(key)?.is_none(), "something was stored");
     Ok(())
 }
 
 /// Both sides find `payload`, cached at the same time, which is when it was written.
-fn agree(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Payload, before: f64) -> Result<()> {
-    let own = writer.get(key)?.with_context(|| format!("the writer misses {key}"))?;
-    let found = reader.get(key)?.with_context(|| format!("the reader misses {key}"))?;
-    ensure!(found.payload == *payload, "get of {key}: {}", difference(Some(&found.payload)));
-    ensure!(own.payload == *payload, "{key} comes back to its writer otherwise");
+fn agree(
+    writer: &dyn Side,
+    reader: &dyn Side,
+    key: &str,
+    payload: &Payload,
+    before: f64,
+) -> Result<()> {
+    let own = writer
+        .get(key)?
+        .with_context(|| format!("the writer misses {key}"))?;
+    let found = reader
+        .get(key)?
+        .with_context(|| format!("the reader misses {key}"))?;
+    ensure!(
+        found.payload == *payload,
+        "get of {key}: {}",
+        difference(Some(&found.payload))
+    );
+    ensure!(
+        own.payload == *payload,
+        "{key} comes back to its writer otherwise"
+    );
     ensure!(
         found.cached_at.to_bits() == own.cached_at.to_bits(),
-        "{key} was cached at {:?} for its writer and at {:?} for its reader", own.cached_at, found.cached_at
+        "{key} was cached at {:?} for its writer and at {:?} for its reader",
+        own.cached_at,
+        found.cached_at
     );
     // A float of this size is exact to a microsecond.
     ensure!(
         (before - 1e-5..=now() + 1e-5).contains(&found.cached_at),
-        "{key} was cached at {:?}, not when it was written", found.cached_at
+        "{key} was cached at {:?}, not when it was written",
+        found.cached_at
     );
     Ok(())
 }
 
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 fn difference(found: Option<&Payload>) -> String {
@@ -260,7 +345,13 @@ impl Matrix {
         for row in &self.rows {
             for (outcome, kind) in row.outcomes.iter().zip(KINDS) {
                 if let Outcome::Failed(why) = outcome {
-                    failures.push(format!("{}, {}, {}, {}: {why}", row.setting, row.direction, row.operation.name(), kind.name));
+                    failures.push(format!(
+                        "{}, {}, {}, {}: {why}",
+                        row.setting,
+                        row.direction,
+                        row.operation.name(),
+                        kind.name
+                    ));
                 }
             }
         }
@@ -281,15 +372,23 @@ impl fmt::Display for Matrix {
                 }
                 writeln!(f)?;
             }
-            let shown = if row.direction == direction { "" } else { &row.direction };
+            let shown = if row.direction == direction {
+                ""
+            } else {
+                &row.direction
+            };
             direction = &row.direction;
             write!(f, "  {shown:15}  {:10}", row.operation.name())?;
             for outcome in &row.outcomes {
-                write!(f, "{:14}", match outcome {
-                    Outcome::Passed => "ok",
-                    Outcome::Refused => "refused",
-                    Outcome::Failed(_) => "FAILED",
-                })?;
+                write!(
+                    f,
+                    "{:14}",
+                    match outcome {
+                        Outcome::Passed => "ok",
+                        Outcome::Refused => "refused",
+                        Outcome::Failed(_) => "FAILED",
+                    }
+                )?;
             }
             writeln!(f)?;
         }

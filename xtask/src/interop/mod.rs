@@ -30,11 +30,12 @@ pub(crate) use run::main;
 /// Runs this program once more with the backends compiled in.
 #[cfg(not(feature = "interop"))]
 pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
-    let command = ["run", "--quiet", "--package", "xtask", "--features"];
+    // The backends take `protoc` to build.
+    crate::needs::provide(|_| ())?;
     crate::process::stream(
         crate::process::cargo()
-            .args(command)
-            .args(["interop", "--", "interop"])
+            .args(["run", "--quiet", "--package", "xtask"])
+            .args(["--features", "interop", "--", "interop"])
             .args(arguments),
     )
 }

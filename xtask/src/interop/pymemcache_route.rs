@@ -6,7 +6,10 @@ pub(crate) fn server_of(
     servers: &[String],
     is_up: &dyn Fn(usize) -> bool,
 ) -> Option<usize> {
-    let up = servers.iter().enumerate().filter(|(index, _)| is_up(*index));
+    let up = servers
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| is_up(*index));
     // The name breaks a tie.
     let best = up.max_by_key(|(_, name)| (murmur3(format!("{name}-{key}").as_bytes()), *name));
     best.map(|(index, _)| index)
@@ -44,7 +47,10 @@ mod tests {
         assert_eq!(murmur3(b""), 0);
         assert_eq!(murmur3(b"aaaa"), 0x7eee_d987);
         assert_eq!(murmur3(b"hello, world"), 0x149b_bb7f);
-        assert_eq!(murmur3(b"The quick brown fox jumps over the lazy dog"), 0x2e4f_f723);
+        assert_eq!(
+            murmur3(b"The quick brown fox jumps over the lazy dog"),
+            0x2e4f_f723
+        );
     }
 
     /// As `RendezvousHash` of pymemcache 4.0 chose.

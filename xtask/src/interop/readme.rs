@@ -16,7 +16,11 @@ pub(crate) fn lines_work(context: &Context<'_>) -> Result<()> {
     let urls = context.servers.urls();
     let etcd = context.servers.etcd();
     let pool = examples(POOL)?;
-    ensure!(pool.len() == 2, "{} examples for memcached, not 2", pool.len());
+    ensure!(
+        pool.len() == 2,
+        "{} examples for memcached, not 2",
+        pool.len()
+    );
     for example in pool {
         let cache = memcached(&urls)?;
         // Oslo's regions mangle their keys, those of dogpile.cache do not.
@@ -32,7 +36,11 @@ pub(crate) fn lines_work(context: &Context<'_>) -> Result<()> {
         example.shares(context, &cache)?;
     }
     let examples = examples(ETCD)?;
-    ensure!(examples.len() == 1, "{} examples for etcd, not 1", examples.len());
+    ensure!(
+        examples.len() == 1,
+        "{} examples for etcd, not 1",
+        examples.len()
+    );
     for mut example in examples {
         let (host, port) = etcd.split_once(':').context("no port")?;
         example.replace("host:10.0.0.1", &format!("host:{host}"))?;
@@ -84,7 +92,9 @@ impl Example {
 
     fn shares(&self, context: &Context<'_>, cache: &DynBackend<Vec<u8>>) -> Result<()> {
         let name = "README";
-        context.python.ask(&json!({"do": "readme_region", "name": name,
+        context
+            .python
+            .ask(&json!({"do": "readme_region", "name": name,
             "lines": self.lines, "ini": self.ini}))?;
         let region = Region {
             python: context.python,

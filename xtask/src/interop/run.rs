@@ -36,11 +36,18 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
             let result = (check.run)(&context);
             let word = if result.is_ok() { "ok" } else { "FAILED" };
             println!("{word:8}{}", check.sentence);
-            failures.extend(result.err().map(|error| format!("{}: {error:#}", check.sentence)));
+            failures.extend(
+                result
+                    .err()
+                    .map(|error| format!("{}: {error:#}", check.sentence)),
+            );
         }
     }
     if failures.is_empty() {
         return Ok(());
     }
-    bail!("Rust and Python do not share one cache:\n{}", failures.join("\n"))
+    bail!(
+        "Rust and Python do not share one cache:\n{}",
+        failures.join("\n")
+    )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{DynBackend, KeyMap};
-use cache_etcd3::Etcd3Backend;
+use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -243,10 +243,14 @@ pub(crate) fn pymemcache(urls: &[String]) -> Result<DynBackend<Vec<u8>>> {
 
 /// etcd as oslo.cache uses it.
 pub(crate) fn etcd_json(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
-    todo!()
+    let etcd = Etcd3Backend::builder()
+        .endpoints([endpoint])
+        .stored_format(StoredFormat::PythonJson);
+    Ok(DynBackend::new(etcd.build()?))
 }
 
-/// etcd with the default envelope.
+/// etcd with the envelope.
 pub(crate) fn etcd(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
-    todo!()
+    let etcd = Etcd3Backend::builder().endpoints([endpoint]);
+    Ok(DynBackend::new(etcd.build()?))
 }

@@ -135,9 +135,7 @@ pub(crate) struct Region<'a> {
 impl Region<'_> {
     /// One of the driver's operations on this region.
     pub(crate) fn ask(&self, operation: &str, mut request: Value) -> Result<Value> {
-        let fields = request
-            .as_object_mut()
-            .context("a request is an object")?;
+        let fields = request.as_object_mut().context("a request is an object")?;
         fields.insert("do".to_owned(), operation.into());
         fields.insert("region".to_owned(), self.name.as_str().into());
         self.python.ask(&request)
@@ -159,7 +157,8 @@ impl Side for Region<'_> {
             .iter()
             .map(|(key, payload)| json!([key, to_python(payload)]))
             .collect();
-        self.ask("set_multi", json!({ "entries": entries })).map(drop)
+        self.ask("set_multi", json!({ "entries": entries }))
+            .map(drop)
     }
 
     fn get(&self, key: &str) -> Result<Option<Found>> {
