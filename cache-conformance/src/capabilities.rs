@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::Fault;
+
 /// What a backend can do, as values: they scale what the rules try, and never weaken a rule.
 ///
 /// ```
@@ -33,10 +35,19 @@ pub struct Capabilities {
     /// Whether operations on one key take effect in one order that all callers agree on, each
     /// between its call and its answer. By default they do.
     pub linearizable: bool,
+    /// What can be made to fail by [`Harness::open_faulty`](crate::Harness::open_faulty). By
+    /// default nothing.
+    pub faults: &'static [Fault],
+    /// What no error may show: the passwords and tokens that
+    /// [`Harness::open_faulty`](crate::Harness::open_faulty) opens the backend with. By default
+    /// nothing.
+    #[serde(skip)]
+    pub secrets: &'static [&'static str],
     /// How long a single call may take, whatever happens to the servers. By default 15 seconds;
     /// a backend that is under test with a timeout of its own gives somewhat more than that.
     pub call_limit: Duration,
-    /// How long after a fault is gone the backend may go on failing. By default 10 seconds.
+    /// How long after a fault is gone the backend may go on failing. By default 10 seconds; a
+    /// backend that leaves dead servers alone for a while needs more, or less time to do so.
     pub recovery: Duration,
 }
 
@@ -48,6 +59,8 @@ impl Default for Capabilities {
             max_key: None,
             max_value: None,
             linearizable: true,
+            faults: &[],
+            secrets: &[],
             call_limit: Duration::from_secs(15),
             recovery: Duration::from_secs(10),
         }
@@ -87,6 +100,20 @@ impl Capabilities {
     #[must_use]
     pub fn with_linearizable(mut self, linearizable: bool) -> Self {
         self.linearizable = linearizable;
+        self
+    }
+
+    /// Replaces [`faults`](Self::faults).
+    #[must_use]
+    pub fn with_faults(mut self, faults: &'static [Fault]) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Replaces [`secrets`](Self::secrets).
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: &'static [&'static str]) -> Self {
+        self.secrets = secrets;
         self
     }
 

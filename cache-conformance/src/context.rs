@@ -1,7 +1,7 @@
 //! [`Context`] and [`Cache`], what a rule works with.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache_core::{CacheBackend, CachedValue, DynBackend};
@@ -9,7 +9,7 @@ use cache_core::{CacheBackend, CachedValue, DynBackend};
 use crate::failure::{Failure, Trace, fail};
 use crate::harness::{OpenError, Opened, Options, Subject};
 use crate::rng::{self, Rng};
-use crate::{Capabilities, Clock, ManualClock};
+use crate::{Capabilities, Clock, Fault, FaultControl, ManualClock};
 
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 pub(crate) type Value = CachedValue<Vec<u8>>;
@@ -69,16 +69,28 @@ impl Context {
         Ok(self.cache(self.opened(opening).await?, options))
     }
 
+    /// A backend whose servers can be made to fail.
+    pub(crate) async fn open_faulty(&self) -> Outcome<(Cache, Faults)> {
+        let options = Options {
+            default_ttl: Duration::ZERO,
+            clock: self.clock.clone(),
+        };
+        let opening = self.subject.open_faulty(options.clone());
+        let (opened, control) = self.opened(opening).await?;
+        let faults = Faults {
+            control: Arc::new(Mutex::new(control)),
+            trace: self.trace.clone(),
+        };
+        Ok((self.cache(opened, options), faults))
+    }
+
     /// A second instance on the store of `cache`.
     pub(crate) async fn again(&self, cache: &Cache) -> Outcome<Cache> {
         let opening = cache.opened.again(cache.options.clone());
         Ok(self.cache(self.opened(opening).await?, cache.options.clone()))
     }
 
-    async fn opened(
-        &self,
-        opening: impl Future<Output = Result<Opened, OpenError>>,
-    ) -> Outcome<Opened> {
+    async fn opened<T>(&self, opening: impl Future<Output = Result<T, OpenError>>) -> Outcome<T> {
         match tokio::time::timeout(self.capabilities.call_limit, opening).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => fail!("the backend could not be opened: {error}"),
@@ -121,6 +133,46 @@ impl Context {
     pub(crate) async fn wait_until(&self, moment: Instant) {
         self.wait(moment.saturating_duration_since(self.now()))
             .await;
+    }
+}
+
+/// The faults of the servers of one backend.
+pub(crate) struct Faults {
+    control: Arc<Mutex<Box<dyn FaultControl>>>,
+    trace: Trace,
+}
+
+impl Faults {
+    pub(crate) async fn inject(&self, fault: Fault) -> Outcome {
+        self.change(&format!("the servers are {fault}"), move |control| {
+            control.inject(fault)
+        })
+        .await
+    }
+
+    pub(crate) async fn heal(&self) -> Outcome {
+        self.change("the servers are well", |control| control.heal())
+            .await
+    }
+
+    async fn change(
+        &self,
+        what: &str,
+        change: impl FnOnce(&mut dyn FaultControl) -> Result<(), OpenError> + Send + 'static,
+    ) -> Outcome {
+        let began = Instant::now();
+        let control = Arc::clone(&self.control);
+        let changed = tokio::task::spawn_blocking(move || {
+            let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
+            change(control.as_mut())
+        });
+        let changed = changed.await;
+        self.trace.note(began, began.elapsed(), what);
+        match changed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => fail!("the harness failed ({what}): {error}"),
+            Err(_) => fail!("the harness panicked ({what})"),
+        }
     }
 }
 
@@ -354,6 +406,7 @@ pub(crate) fn show_found(found: Option<&Value>) -> String {
     found.map_or_else(|| "a miss".to_owned(), show_value)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // It stands where others show larger answers.
 fn show_done((): &()) -> String {
     "done".to_owned()
 }

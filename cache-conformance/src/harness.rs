@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cache_core::{CacheBackend, DynBackend};
 
-use crate::{Capabilities, ManualClock};
+use crate::{Capabilities, FaultControl, Faulty, ManualClock};
 
 /// Why a backend could not be opened. Any error turns into it by `?`.
 pub type OpenError = Box<dyn Error + Send + Sync>;
@@ -80,6 +80,47 @@ pub trait Harness: Send + Sync + 'static {
         let _ = backend;
         self.open(options)
     }
+
+    /// Opens the backend on servers that fail when they are told to, and that no other rule
+    /// uses; [`Capabilities::faults`] says how they can. By default an error, which is right for
+    /// backends without servers.
+    ///
+    /// A [`Proxy`](crate::Proxy) in front of the shared server is enough:
+    ///
+    /// ```
+    /// # use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options, Proxy};
+    /// # use cache_core::{CacheBackend, CachedValue, Result as CacheResult};
+    /// # struct MyBackend;
+    /// # impl MyBackend { async fn connect(_: std::net::SocketAddr) -> CacheResult<Self> { Ok(Self) } }
+    /// # impl CacheBackend for MyBackend {
+    /// #   type Value = Vec<u8>;
+    /// #   async fn get(&self, key: &str) -> CacheResult<Option<CachedValue<Vec<u8>>>> { Ok(None) }
+    /// #   async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> CacheResult<()> { Ok(()) }
+    /// #   async fn delete(&self, key: &str) -> CacheResult<()> { Ok(()) }
+    /// # }
+    /// # struct MyHarness { server: std::net::SocketAddr }
+    /// impl Harness for MyHarness {
+    /// #   type Backend = MyBackend;
+    /// #   async fn open(&self, _: &Options) -> Result<MyBackend, OpenError> { Ok(MyBackend) }
+    ///     // …
+    ///     fn capabilities(&self) -> Capabilities {
+    ///         Capabilities::default().with_faults(Fault::ALL)
+    ///     }
+    ///
+    ///     async fn open_faulty(&self, _: &Options) -> Result<Faulty<MyBackend>, OpenError> {
+    ///         let proxy = Proxy::start(self.server)?;
+    ///         let backend = MyBackend::connect(proxy.address()).await?;
+    ///         Ok(Faulty::new(backend, proxy))
+    ///     }
+    /// }
+    /// ```
+    fn open_faulty(
+        &self,
+        options: &Options,
+    ) -> impl Future<Output = Result<Faulty<Self::Backend>, OpenError>> + Send {
+        let _ = options;
+        async { Err("the harness declares faults, but does not override `open_faulty`".into()) }
+    }
 }
 
 /// How the suite wants the backend opened.
@@ -128,7 +169,10 @@ impl Opened {
 pub(crate) trait Subject: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn open(&self, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>>;
+    fn open_faulty(&self, options: Options) -> BoxFuture<'static, Result<OpenedFaulty, OpenError>>;
 }
+
+pub(crate) type OpenedFaulty = (Opened, Box<dyn FaultControl>);
 
 pub(crate) struct Erased<H>(pub(crate) Arc<H>);
 
@@ -142,6 +186,14 @@ impl<H: Harness> Subject for Erased<H> {
         Box::pin(async move {
             let backend = harness.open(&options).await?;
             Ok(Opened::new(harness, backend))
+        })
+    }
+
+    fn open_faulty(&self, options: Options) -> BoxFuture<'static, Result<OpenedFaulty, OpenError>> {
+        let harness = Arc::clone(&self.0);
+        Box::pin(async move {
+            let faulty = harness.open_faulty(&options).await?;
+            Ok((Opened::new(harness, faulty.backend), faulty.control))
         })
     }
 }

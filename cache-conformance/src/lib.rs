@@ -5,8 +5,10 @@ mod capabilities;
 mod clock;
 mod context;
 mod failure;
+mod faults;
 mod front;
 mod harness;
+mod linearizability;
 mod names;
 mod report;
 mod rng;
@@ -19,6 +21,7 @@ mod suite;
 
 pub use capabilities::{Capabilities, Clock, Ttl};
 pub use clock::ManualClock;
+pub use faults::{Fault, FaultControl, Faulty, Proxy};
 pub use harness::{Harness, OpenError, Options};
 pub use report::{Report, RuleReport, Verdict};
 pub use rule::{Requirement, Rule};

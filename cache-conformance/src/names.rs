@@ -108,6 +108,72 @@ macro_rules! __for_each_rule {
             $test!(expiry many_expire_together; expiry many_expire_together);
             $test!(expiry expired_values_stay_expired; expiry expired_values_stay_expired);
         }
+        mod sharing {
+            $test!(sharing a_second_instance_sees_what_is_set; sharing a_second_instance_sees_what_is_set);
+            $test!(sharing a_second_instance_sees_what_is_replaced; sharing a_second_instance_sees_what_is_replaced);
+            $test!(sharing a_second_instance_sees_what_is_deleted; sharing a_second_instance_sees_what_is_deleted);
+            $test!(sharing a_second_instance_sees_a_miss_filled; sharing a_second_instance_sees_a_miss_filled);
+            $test!(sharing metadata_is_shared; sharing metadata_is_shared);
+            $test!(sharing deadlines_are_shared; sharing deadlines_are_shared);
+            $test!(sharing an_instance_outlives_the_other; sharing an_instance_outlives_the_other);
+            $test!(sharing instances_write_at_the_same_time; sharing instances_write_at_the_same_time);
+            $test!(sharing namespaces_stay_apart; sharing namespaces_stay_apart);
+            $test!(sharing foreign_data_is_left_alone; sharing foreign_data_is_left_alone);
+        }
+        mod concurrency {
+            $test!(concurrency answers_belong_to_their_questions; concurrency answers_belong_to_their_questions);
+            $test!(concurrency no_value_is_torn; concurrency no_value_is_torn);
+            $test!(concurrency metadata_goes_with_its_payload; concurrency metadata_goes_with_its_payload);
+            $test!(concurrency no_key_is_lost; concurrency no_key_is_lost);
+            $test!(concurrency a_replaced_value_is_never_missing; concurrency a_replaced_value_is_never_missing);
+            $test!(concurrency readers_agree_once_writers_stop; concurrency readers_agree_once_writers_stop);
+            $test!(concurrency set_and_delete_do_not_collide; concurrency set_and_delete_do_not_collide);
+            $test!(concurrency histories_are_linearizable; concurrency histories_are_linearizable);
+        }
+        mod cancellation {
+            $test!(cancellation get_may_be_dropped; cancellation get_may_be_dropped);
+            $test!(cancellation set_may_be_dropped; cancellation set_may_be_dropped);
+            $test!(cancellation delete_may_be_dropped; cancellation delete_may_be_dropped);
+            $test!(cancellation get_multi_may_be_dropped; cancellation get_multi_may_be_dropped);
+            $test!(cancellation set_multi_may_be_dropped; cancellation set_multi_may_be_dropped);
+            $test!(cancellation delete_multi_may_be_dropped; cancellation delete_multi_may_be_dropped);
+            $test!(cancellation a_thousand_drops_leak_nothing; cancellation a_thousand_drops_leak_nothing);
+            $test!(cancellation drops_do_not_disturb_other_callers; cancellation drops_do_not_disturb_other_callers);
+        }
+        mod faults {
+            $test!(faults reads_from_a_dead_server_are_errors; faults reads_from_a_dead_server_are_errors);
+            $test!(faults writes_to_a_dead_server_are_errors; faults writes_to_a_dead_server_are_errors);
+            $test!(faults a_dead_server_is_transient; faults a_dead_server_is_transient);
+            $test!(faults a_server_that_is_back_is_used; faults a_server_that_is_back_is_used);
+            $test!(faults a_silent_server_ends_reads; faults a_silent_server_ends_reads);
+            $test!(faults a_silent_server_ends_writes; faults a_silent_server_ends_writes);
+            $test!(faults a_silent_server_is_transient; faults a_silent_server_is_transient);
+            $test!(faults a_silent_server_blocks_no_thread; faults a_silent_server_blocks_no_thread);
+            $test!(faults a_silent_server_costs_no_work; faults a_silent_server_costs_no_work);
+            $test!(faults many_calls_to_a_silent_server_all_end; faults many_calls_to_a_silent_server_all_end);
+            $test!(faults late_answers_reach_nobody_else; faults late_answers_reach_nobody_else);
+            $test!(faults calls_to_a_silent_server_may_be_dropped; faults calls_to_a_silent_server_may_be_dropped);
+            $test!(faults garbage_is_an_error; faults garbage_is_an_error);
+            $test!(faults garbage_does_not_last; faults garbage_does_not_last);
+            $test!(faults half_an_answer_is_an_error; faults half_an_answer_is_an_error);
+            $test!(faults broken_connections_are_replaced; faults broken_connections_are_replaced);
+            $test!(faults errors_show_no_secret; faults errors_show_no_secret);
+        }
+        mod bounds {
+            $test!(bounds calls_may_move_between_tasks; bounds calls_may_move_between_tasks);
+            $test!(bounds many_calls_at_once_all_end; bounds many_calls_at_once_all_end);
+            $test!(bounds calls_of_one_task_do_not_wait_for_each_other; bounds calls_of_one_task_do_not_wait_for_each_other);
+            $test!(bounds one_thread_is_enough; bounds one_thread_is_enough);
+            $test!(bounds waiting_is_not_polling; bounds waiting_is_not_polling);
+        }
+        mod errors {
+            $test!(errors the_refused_key_is_named; errors the_refused_key_is_named);
+            $test!(errors the_backend_and_the_reason_are_named; errors the_backend_and_the_reason_are_named);
+            $test!(errors a_refused_key_is_not_transient; errors a_refused_key_is_not_transient);
+            $test!(errors payloads_are_not_shown; errors payloads_are_not_shown);
+            $test!(errors keys_do_not_break_lines; errors keys_do_not_break_lines);
+            $test!(errors long_keys_are_shortened; errors long_keys_are_shortened);
+        }
     };
 }
 

@@ -4,10 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::Capabilities;
-use crate::Ttl;
 use crate::context::{Context, Outcome};
 use crate::harness::BoxFuture;
+use crate::{Capabilities, Fault, Ttl};
 
 /// A rule that a backend keeps or breaks.
 ///
@@ -89,6 +88,10 @@ pub enum Requirement {
     MaxValue,
     /// [`Capabilities::linearizable`].
     Linearizable,
+    /// This one in [`Capabilities::faults`].
+    Fault(Fault),
+    /// Something in [`Capabilities::secrets`].
+    Secrets,
 }
 
 impl Requirement {
@@ -98,6 +101,8 @@ impl Requirement {
             Self::MaxKey => capabilities.max_key.is_some(),
             Self::MaxValue => capabilities.max_value.is_some(),
             Self::Linearizable => capabilities.linearizable,
+            Self::Fault(fault) => capabilities.faults.contains(&fault),
+            Self::Secrets => !capabilities.secrets.is_empty(),
         }
     }
 }
@@ -105,6 +110,10 @@ impl Requirement {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Fault(fault) => {
+                return write!(f, "the harness cannot bring about the fault \"{fault}\"");
+            }
+            Self::Secrets => "the backend declares no secrets",
             Self::Ttl => "the backend declares that values do not expire",
             Self::MaxKey => "the backend declares no longest key",
             Self::MaxValue => "the backend declares no largest value",

@@ -1,11 +1,18 @@
 //! The rules, a file a group.
 
 mod basic;
+mod bounds;
+mod cancellation;
+mod concurrency;
+mod errors;
 mod expiry;
+mod faults;
 mod keys;
 mod limits;
 mod metadata;
 mod multi;
+mod sharing;
+mod tasks;
 mod values;
 
 use std::sync::LazyLock;
@@ -29,6 +36,12 @@ pub fn all() -> &'static [Rule] {
             metadata::RULES,
             multi::RULES,
             expiry::RULES,
+            sharing::RULES,
+            concurrency::RULES,
+            cancellation::RULES,
+            faults::RULES,
+            bounds::RULES,
+            errors::RULES,
         ]
         .concat()
     });
@@ -45,4 +58,10 @@ mod source {
     pub(super) const METADATA: &str = "CacheBackend: Metadata; dogpile.cache CachedValue";
     pub(super) const KEYS: &str = "CacheBackend: Keys";
     pub(super) const VALUES: &str = "CacheBackend: Values";
+    pub(super) const SHARING: &str = "CacheBackend: Writes; what a shared cache is for";
+    pub(super) const CONCURRENCY: &str = "CacheBackend: callable from many tasks at once";
+    pub(super) const CANCELLATION: &str = "CacheBackend: Time and cancellation";
+    pub(super) const FAULTS: &str = "CacheBackend: Misses and errors, Time and cancellation";
+    pub(super) const BOUNDS: &str = "CacheBackend: Time and cancellation";
+    pub(super) const ERRORS: &str = "cache_core::Error";
 }

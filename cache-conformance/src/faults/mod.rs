@@ -1,0 +1,104 @@
+//! Faults of servers, and who brings them about.
+
+mod proxy;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::OpenError;
+
+pub use proxy::Proxy;
+
+/// What can be wrong with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Connections are refused, and those that were open are closed.
+    Down,
+    /// Connections are accepted and stay open, and no answer comes: a server that was stopped,
+    /// or a network that loses everything. What was sent may be answered once it is over.
+    Silent,
+    /// Every answer is random bytes.
+    Garbage,
+    /// Connections are closed in the middle of the first answer.
+    Cut,
+}
+
+impl Fault {
+    /// All of them, which [`Proxy`] can bring about.
+    ///
+    /// ```
+    /// use cache_conformance::{Capabilities, Fault};
+    ///
+    /// assert!(Fault::ALL.contains(&Fault::Silent));
+    /// assert_eq!(Capabilities::default().with_faults(Fault::ALL).faults.len(), 4);
+    /// ```
+    pub const ALL: &'static [Self] = &[Self::Down, Self::Silent, Self::Garbage, Self::Cut];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Down => "down",
+            Self::Silent => "silent",
+            Self::Garbage => "garbage",
+            Self::Cut => "cut",
+        })
+    }
+}
+
+/// Brings faults about in the servers of one backend. The methods may block.
+///
+/// [`Proxy`] does it for whatever speaks TCP; a harness that kills and stops real processes
+/// implements it itself.
+///
+/// ```
+/// use cache_conformance::{Fault, FaultControl, OpenError};
+/// use std::process::Child;
+///
+/// struct Process(Child);
+///
+/// impl FaultControl for Process {
+///     fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
+///         match fault {
+///             Fault::Down => Ok(self.0.kill()?),
+///             other => Err(format!("cannot bring about {other}").into()),
+///         }
+///     }
+///     fn heal(&mut self) -> Result<(), OpenError> {
+///         // Start it again.
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait FaultControl: Send + 'static {
+    /// Brings the fault about, and returns once it is in effect.
+    fn inject(&mut self, fault: Fault) -> Result<(), OpenError>;
+
+    /// Ends the fault, and returns once the servers answer again.
+    fn heal(&mut self) -> Result<(), OpenError>;
+}
+
+/// A backend whose servers can be made to fail.
+pub struct Faulty<B> {
+    pub(crate) backend: B,
+    pub(crate) control: Box<dyn FaultControl>,
+}
+
+impl<B> Faulty<B> {
+    /// A backend, and the faults of its servers. See
+    /// [`Harness::open_faulty`](crate::Harness::open_faulty).
+    pub fn new(backend: B, control: impl FaultControl) -> Self {
+        Self {
+            backend,
+            control: Box::new(control),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Faulty<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").finish_non_exhaustive()
+    }
+}

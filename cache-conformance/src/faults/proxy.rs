@@ -1,0 +1,241 @@
+//! [`Proxy`], a network that fails on demand.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Fault, FaultControl};
+use crate::OpenError;
+use crate::rng::{self, Rng};
+
+/// Stands between a backend and its server, on a loopback port, and fails when it is told to.
+///
+/// Point the backend at [`address`](Self::address) instead of the server. Everything ends when
+/// the proxy is dropped. It uses threads, and works in any runtime.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{TcpListener, TcpStream};
+/// use cache_conformance::{Fault, FaultControl, Proxy};
+///
+/// let server = TcpListener::bind("127.0.0.1:0")?;
+/// let mut proxy = Proxy::start(server.local_addr()?)?;
+///
+/// let mut client = TcpStream::connect(proxy.address())?;
+/// client.write_all(b"ping")?;
+/// let mut received = [0; 4];
+/// server.accept()?.0.read_exact(&mut received)?;
+/// assert_eq!(&received, b"ping");
+///
+/// proxy.inject(Fault::Down)?;
+/// assert!(TcpStream::connect(proxy.address()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    fault: Option<Fault>,
+    /// Both ends of each connection, to close them from outside.
+    open: Vec<(TcpStream, TcpStream)>,
+    /// Counts the listeners; each ends when it is no longer the last one.
+    listener: u64,
+}
+
+impl Proxy {
+    /// Listens on a free loopback port, and passes everything on to `upstream`.
+    pub fn start(upstream: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let proxy = Self {
+            address: listener.local_addr()?,
+            shared: Arc::new(Shared {
+                upstream,
+                state: Mutex::new(State {
+                    fault: None,
+                    open: Vec::new(),
+                    listener: 0,
+                }),
+                changed: Condvar::new(),
+            }),
+        };
+        proxy.shared.listen(listener)?;
+        Ok(proxy)
+    }
+
+    /// Where the backend has to connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens again on the port that was given up. Another socket may sit on it for a moment.
+    fn listen_again(&self) -> io::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let began = Instant::now();
+        let listener = loop {
+            match TcpListener::bind(self.address) {
+                Err(_) if began.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                bound => break bound?,
+            }
+        };
+        self.shared.listen(listener)
+    }
+}
+
+impl FaultControl for Proxy {
+    fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
+        self.heal()?;
+        self.shared.state().fault = Some(fault);
+        if fault == Fault::Down {
+            self.shared.stop_listening();
+            self.shared.close_all();
+            wait_until_refused(self.address)?;
+        }
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Result<(), OpenError> {
+        let fault = self.shared.state().fault.take();
+        match fault {
+            Some(Fault::Down) => self.listen_again()?,
+            // What was garbled or cut is of no use to anybody.
+            Some(Fault::Garbage | Fault::Cut) => self.shared.close_all(),
+            Some(Fault::Silent) | None => {}
+        }
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.state().fault = Some(Fault::Down);
+        self.shared.stop_listening();
+        self.shared.close_all();
+        self.shared.changed.notify_all();
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn wait_until_refused(address: SocketAddr) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let began = Instant::now();
+    // The first connection also wakes the thread that accepts, which then lets go of the port.
+    while TcpStream::connect(address).is_ok() {
+        if began.elapsed() > PATIENCE {
+            return Err(io::Error::other("the proxy still accepts connections"));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listen(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        let number = {
+            let mut state = self.state();
+            state.listener += 1;
+            state.listener
+        };
+        let shared = Arc::clone(self);
+        let accept = move || {
+            for client in listener.incoming() {
+                if shared.state().listener != number {
+                    return;
+                }
+                let Ok(client) = client else { continue };
+                // A server that is gone looks to the client as one that hangs up.
+                if let Ok(server) = TcpStream::connect(shared.upstream) {
+                    drop(shared.pass(&client, &server));
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("proxy".to_owned())
+            .spawn(accept)?;
+        Ok(())
+    }
+
+    fn stop_listening(&self) {
+        self.state().listener += 1;
+    }
+
+    fn close_all(&self) {
+        for (client, server) in self.state().open.drain(..) {
+            drop(client.shutdown(Shutdown::Both));
+            drop(server.shutdown(Shutdown::Both));
+        }
+    }
+
+    /// Passes on what either end sends.
+    fn pass(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        self.state()
+            .open
+            .push((client.try_clone()?, server.try_clone()?));
+        for (from, to, answers) in [(client, server, false), (server, client, true)] {
+            let (from, to) = (from.try_clone()?, to.try_clone()?);
+            let shared = Arc::clone(self);
+            thread::Builder::new()
+                .name("proxy".to_owned())
+                .spawn(move || {
+                    drop(shared.pump(&from, &to, answers));
+                    drop(from.shutdown(Shutdown::Both));
+                    drop(to.shutdown(Shutdown::Both));
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what `from` sends until either end closes; `answers` are what faults change.
+    fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, answers: bool) -> io::Result<()> {
+        /// How much of an answer arrives before the connection is cut.
+        const FIRST: usize = 3;
+        let rng = Rng::new(rng::entropy(), "proxy");
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let read = from.read(&mut buffer)?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                return Ok(());
+            };
+            match self.fault_but_silence() {
+                Some(Fault::Garbage) if answers => to.write_all(&rng.bytes(bytes.len()))?,
+                Some(Fault::Cut) if answers => {
+                    return to.write_all(bytes.get(..FIRST).unwrap_or(bytes));
+                }
+                _ => to.write_all(bytes)?,
+            }
+        }
+    }
+
+    /// The fault in effect, once it is not silence.
+    fn fault_but_silence(&self) -> Option<Fault> {
+        let silent = |state: &mut State| state.fault == Some(Fault::Silent);
+        let state = self
+            .changed
+            .wait_while(self.state(), silent)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.fault
+    }
+}

@@ -1,0 +1,472 @@
+//! Servers fail; the backend says so, in time, and recovers.
+
+use std::error::Error as StdError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cache_core::{CacheBackend, CachedValue, Error};
+
+use crate::Fault;
+use crate::context::{Cache, Context, Faults, Outcome, Value, show_found};
+use crate::failure::{ensure, fail};
+use crate::rule::{Requirement, Rule, rule};
+
+use super::source::FAULTS;
+use super::tasks::{counted, drop_at_poll, together};
+
+/// A rule of this group: it needs this fault, and waits.
+macro_rules! fault_rule {
+    ($name:ident, $fault:ident, $statement:literal) => {
+        rule!("faults", $name, FAULTS, $statement)
+            .requires(&[Requirement::Fault(Fault::$fault)])
+            .waits()
+    };
+}
+
+pub(crate) const RULES: &[Rule] = &[
+    fault_rule!(
+        reads_from_a_dead_server_are_errors,
+        Down,
+        "While no server can be reached, `get` and `get_multi` are errors, and no misses."
+    ),
+    fault_rule!(
+        writes_to_a_dead_server_are_errors,
+        Down,
+        "While no server can be reached, no write and no deletion succeeds."
+    ),
+    fault_rule!(
+        a_dead_server_is_transient,
+        Down,
+        "The errors while no server can be reached say that the call may succeed later."
+    ),
+    fault_rule!(
+        a_server_that_is_back_is_used,
+        Down,
+        "Once the server can be reached again, all operations work, within the declared time."
+    ),
+    fault_rule!(
+        a_silent_server_ends_reads,
+        Silent,
+        "While the server does not answer, reads end with an error in time, and are no misses."
+    ),
+    fault_rule!(
+        a_silent_server_ends_writes,
+        Silent,
+        "While the server does not answer, writes and deletions end with an error in time."
+    ),
+    fault_rule!(
+        a_silent_server_is_transient,
+        Silent,
+        "The errors while the server does not answer say that the call may succeed later."
+    ),
+    fault_rule!(
+        a_silent_server_blocks_no_thread,
+        Silent,
+        "A call that waits for a server lets its thread go."
+    ),
+    fault_rule!(
+        a_silent_server_costs_no_work,
+        Silent,
+        "A call that waits for a server is not polled in a loop."
+    ),
+    fault_rule!(
+        many_calls_to_a_silent_server_all_end,
+        Silent,
+        "While the server does not answer, many calls at once all end, and none of them leaks."
+    ),
+    fault_rule!(
+        late_answers_reach_nobody_else,
+        Silent,
+        "An answer that comes after its caller has gone is given to no other."
+    ),
+    fault_rule!(
+        calls_to_a_silent_server_may_be_dropped,
+        Silent,
+        "Calls that are dropped while they wait for a server leak nothing."
+    ),
+    fault_rule!(
+        garbage_is_an_error,
+        Garbage,
+        "While the server answers nonsense, no call succeeds, and none waits for ever."
+    ),
+    fault_rule!(
+        garbage_does_not_last,
+        Garbage,
+        "Once the server answers properly, all operations work, and no value is garbled."
+    ),
+    fault_rule!(
+        half_an_answer_is_an_error,
+        Cut,
+        "While connections break in the middle of answers, no read succeeds, nor is it a miss."
+    ),
+    fault_rule!(
+        broken_connections_are_replaced,
+        Cut,
+        "Once connections hold, all operations work, and no value is cut short."
+    ),
+    rule!(
+        "faults",
+        errors_show_no_secret,
+        FAULTS,
+        "No error under any fault shows a secret, in `Display`, in `Debug` or in its sources."
+    )
+    .requires(&[Requirement::Secrets])
+    .waits(),
+];
+
+fn value(payload: &str) -> Value {
+    CachedValue::new(payload.as_bytes().to_vec())
+}
+
+/// A backend that has the value "before" under the key, and whose servers then fail.
+async fn failing(context: &Context, fault: Fault) -> Outcome<(Cache, Faults, String)> {
+    let (cache, faults) = context.open_faulty().await?;
+    let key = context.key("k");
+    cache.put(&key, "before").await?;
+    cache.hit(&key, "before").await?;
+    faults.inject(fault).await?;
+    Ok((cache, faults, key))
+}
+
+/// What reads say, none of which may succeed.
+async fn failed_reads(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
+    let mut errors = Vec::new();
+    match cache.try_get(key).await? {
+        Err(error) => errors.push(error),
+        Ok(found) => fail!("get: expected an error, got {}", show_found(found.as_ref())),
+    }
+    match cache.try_get_multi(&[key, key]).await? {
+        Err(error) => errors.push(error),
+        Ok(found) => fail!("get_multi: expected an error, got {} answers", found.len()),
+    }
+    Ok(errors)
+}
+
+/// What writes say, none of which may succeed.
+async fn failed_writes(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
+    let answers = [
+        ("set", cache.try_set(key, value("during")).await?),
+        ("delete", cache.try_delete(key).await?),
+        (
+            "set_multi",
+            cache.try_set_multi(vec![(key, value("during"))]).await?,
+        ),
+        ("delete_multi", cache.try_delete_multi(&[key]).await?),
+    ];
+    let mut errors = Vec::new();
+    for (operation, answer) in answers {
+        match answer {
+            Err(error) => errors.push(error),
+            Ok(()) => fail!("{operation}: expected an error, got success"),
+        }
+    }
+    Ok(errors)
+}
+
+/// All operations work again, within the declared time: what is set is found.
+async fn recovers(context: &Context, cache: &Cache) -> Outcome {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let limit = context.capabilities().recovery;
+    let began = Instant::now();
+    let key = context.key("after");
+    let last_error = loop {
+        match cache.try_set(&key, value("after")).await? {
+            Ok(()) => break None,
+            Err(error) if began.elapsed() > limit => break Some(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    };
+    if let Some(error) = last_error {
+        fail!("{limit:?} after the fault was gone, set still fails: {error}");
+    }
+    let other = context.key("other");
+    cache.hit(&key, "after").await?;
+    cache.put_multi(&[(&other, b"other")]).await?;
+    cache
+        .answers(&[&other, &key], &[Some(b"other"), Some(b"after")])
+        .await?;
+    cache.delete(&key).await?;
+    cache.delete_multi(&[&other]).await?;
+    cache.miss(&key).await?;
+    let calls = (0..32).map(|i| {
+        let (cache, key) = (cache.clone(), context.key(&format!("after {i}")));
+        async move {
+            cache.put(&key, key.as_str()).await?;
+            cache.hit(&key, &key).await?;
+            Ok(())
+        }
+    });
+    together(calls).await
+}
+
+/// The value from before the fault is as it was, or gone.
+async fn is_unharmed(cache: &Cache, key: &str, or: &[&[u8]]) -> Outcome {
+    let found = cache.get(key).await?;
+    let payload = found.as_ref().map(|found| found.payload().as_slice());
+    ensure!(
+        payload.is_none_or(|payload| payload == b"before" || or.contains(&payload)),
+        "{key:?} held \"before\" until the fault, and now {}",
+        show_found(found.as_ref())
+    );
+    Ok(())
+}
+
+fn are_transient(errors: &[Error]) -> Outcome {
+    for error in errors {
+        ensure!(
+            error.is_transient(),
+            "expected an error that is transient, got {error}"
+        );
+    }
+    Ok(())
+}
+
+async fn reads_from_a_dead_server_are_errors(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Down).await?;
+    for _ in 0..2 {
+        failed_reads(&cache, &key).await?;
+    }
+    Ok(())
+}
+
+async fn writes_to_a_dead_server_are_errors(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Down).await?;
+    for _ in 0..2 {
+        failed_writes(&cache, &key).await?;
+    }
+    Ok(())
+}
+
+async fn a_dead_server_is_transient(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Down).await?;
+    are_transient(&failed_reads(&cache, &key).await?)?;
+    are_transient(&failed_writes(&cache, &key).await?)
+}
+
+async fn a_server_that_is_back_is_used(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Down).await?;
+    failed_reads(&cache, &key).await?;
+    faults.heal().await?;
+    recovers(&context, &cache).await?;
+    is_unharmed(&cache, &key, &[]).await?;
+    // Once more, with nobody asking meanwhile: the connections die unnoticed.
+    faults.inject(Fault::Down).await?;
+    faults.heal().await?;
+    recovers(&context, &cache).await
+}
+
+async fn a_silent_server_ends_reads(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
+    for _ in 0..2 {
+        failed_reads(&cache, &key).await?;
+    }
+    Ok(())
+}
+
+async fn a_silent_server_ends_writes(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
+    failed_writes(&cache, &key).await?;
+    Ok(())
+}
+
+async fn a_silent_server_is_transient(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
+    are_transient(&failed_reads(&cache, &key).await?)?;
+    are_transient(&failed_writes(&cache, &key).await?)
+}
+
+/// The longest time that one poll of the call took, and the time until the call had ended.
+async fn longest_poll<T>(call: impl Future<Output = T>) -> (Duration, Duration) {
+    let began = Instant::now();
+    let mut longest = Duration::ZERO;
+    let mut call = Box::pin(call);
+    std::future::poll_fn(|context| {
+        let polled = Instant::now();
+        let poll = call.as_mut().poll(context).map(drop);
+        longest = longest.max(polled.elapsed());
+        poll
+    })
+    .await;
+    (longest, began.elapsed())
+}
+
+async fn a_silent_server_blocks_no_thread(context: Context) -> Outcome {
+    /// A machine that is busy may stop a thread in the middle of a poll, but not each time.
+    const ATTEMPTS: usize = 4;
+    /// What ends sooner has not waited.
+    const WAIT: Duration = Duration::from_millis(20);
+    let (cache, faults, key) = failing(&context, Fault::Silent).await?;
+    let mut least = None;
+    for _ in 0..ATTEMPTS {
+        let (longest, total) = longest_poll(cache.raw().get(&key)).await;
+        if total < WAIT || longest * 2 < total {
+            return Ok(());
+        }
+        least = Some((longest, total));
+        faults.heal().await?;
+        recovers(&context, &cache).await?;
+        faults.inject(Fault::Silent).await?;
+    }
+    let (longest, total) = least.unwrap_or_default();
+    fail!("get blocked its thread for {longest:?} of the {total:?} that it took")
+}
+
+async fn a_silent_server_costs_no_work(context: Context) -> Outcome {
+    const POLLS: usize = 1_000;
+    let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
+    let (call, polls) = counted(async { cache.try_get(&key).await });
+    call.await?.ok();
+    let polls = polls.load(Ordering::Relaxed);
+    ensure!(
+        polls <= POLLS,
+        "get was polled {polls} times while it waited; it wakes its task without a reason"
+    );
+    Ok(())
+}
+
+async fn many_calls_to_a_silent_server_all_end(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Silent).await?;
+    let calls = (0..40).map(|i| {
+        let (cache, key) = (cache.clone(), key.clone());
+        let own = context.key(&format!("own {i}"));
+        async move {
+            if i % 2 == 0 {
+                cache.try_get(&key).await?.ok();
+            } else {
+                cache.try_set(&own, value("during")).await?.ok();
+            }
+            Ok(())
+        }
+    });
+    together(calls).await?;
+    faults.heal().await?;
+    recovers(&context, &cache).await
+}
+
+async fn late_answers_reach_nobody_else(context: Context) -> Outcome {
+    let (cache, faults) = context.open_faulty().await?;
+    let keys = context.keys(12);
+    for key in &keys {
+        cache.put(key, key.as_str()).await?;
+    }
+    for _ in 0..2 {
+        faults.inject(Fault::Silent).await?;
+        // Nobody waits for these answers any more when they come.
+        let gone = keys.iter().cloned().map(|key| {
+            let cache = cache.clone();
+            async move {
+                cache.try_get(&key).await?.ok();
+                Ok(())
+            }
+        });
+        together(gone).await?;
+        faults.heal().await?;
+        recovers(&context, &cache).await?;
+        let asked: Vec<&str> = keys.iter().rev().map(String::as_str).collect();
+        for key in &asked {
+            let found = cache.get(key).await?;
+            ensure!(
+                found
+                    .as_ref()
+                    .is_none_or(|found| found.payload() == key.as_bytes()),
+                "{key:?} has the answer of another call: {}",
+                show_found(found.as_ref())
+            );
+        }
+        for (key, found) in asked.iter().zip(cache.get_multi(&asked).await?) {
+            ensure!(
+                found
+                    .as_ref()
+                    .is_none_or(|found| found.payload() == key.as_bytes()),
+                "{key:?} has the answer of another call: {}",
+                show_found(found.as_ref())
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn calls_to_a_silent_server_may_be_dropped(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Silent).await?;
+    let dropped = (0..200).map(|i| {
+        let (cache, key) = (cache.clone(), key.clone());
+        async move {
+            let backend = cache.raw();
+            if i % 3 == 0 {
+                drop_at_poll(backend.set(&key, value("during")), 1 + i % 2).await;
+            } else {
+                // Left for a moment, so that it waits for what it waits for.
+                let call = Box::pin(backend.get(&key));
+                drop(tokio::time::timeout(Duration::from_millis(10), call).await);
+            }
+            Ok(())
+        }
+    });
+    together(dropped).await?;
+    faults.heal().await?;
+    recovers(&context, &cache).await?;
+    is_unharmed(&cache, &key, &[b"during"]).await
+}
+
+async fn garbage_is_an_error(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Garbage).await?;
+    for _ in 0..2 {
+        failed_reads(&cache, &key).await?;
+    }
+    failed_writes(&cache, &key).await?;
+    Ok(())
+}
+
+async fn garbage_does_not_last(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Garbage).await?;
+    for _ in 0..3 {
+        cache.try_get(&key).await?.ok();
+    }
+    faults.heal().await?;
+    recovers(&context, &cache).await?;
+    is_unharmed(&cache, &key, &[]).await
+}
+
+async fn half_an_answer_is_an_error(context: Context) -> Outcome {
+    let (cache, _faults, key) = failing(&context, Fault::Cut).await?;
+    for _ in 0..2 {
+        failed_reads(&cache, &key).await?;
+    }
+    Ok(())
+}
+
+async fn broken_connections_are_replaced(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Cut).await?;
+    for _ in 0..3 {
+        cache.try_get(&key).await?.ok();
+    }
+    faults.heal().await?;
+    recovers(&context, &cache).await?;
+    is_unharmed(&cache, &key, &[]).await
+}
+
+async fn errors_show_no_secret(context: Context) -> Outcome {
+    for fault in context.capabilities().faults {
+        let (cache, _faults, key) = failing(&context, *fault).await?;
+        let mut errors = vec![cache.try_get(&key).await?.err()];
+        errors.push(cache.try_set(&key, value("during")).await?.err());
+        errors.push(cache.try_get_multi(&[&key]).await?.err());
+        for error in errors.iter().flatten() {
+            let mut shown = vec![error.to_string(), format!("{error:?}")];
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                shown.push(error.to_string());
+                shown.push(format!("{error:?}"));
+                cause = error.source();
+            }
+            for secret in context.capabilities().secrets {
+                ensure!(
+                    !shown.iter().any(|shown| shown.contains(secret)),
+                    "the error of kind {:?} shows a secret",
+                    error.kind()
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! Several instances on one store, several users of one instance.
+
+use std::time::{Duration, SystemTime};
+
+use cache_core::{CacheBackend, CachedValue, KeyMap};
+
+use crate::context::{Context, Outcome};
+use crate::failure::{ensure, fail};
+use crate::rule::{Requirement, Rule, rule};
+
+use super::source::SHARING;
+use super::tasks::together;
+
+pub(crate) const RULES: &[Rule] = &[
+    rule!(
+        "sharing",
+        a_second_instance_sees_what_is_set,
+        SHARING,
+        "What one instance sets the other finds, in either direction, by single and multi calls."
+    ),
+    rule!(
+        "sharing",
+        a_second_instance_sees_what_is_replaced,
+        SHARING,
+        "A value that the other instance replaced is not served any more."
+    ),
+    rule!(
+        "sharing",
+        a_second_instance_sees_what_is_deleted,
+        SHARING,
+        "A value that the other instance deleted is not served any more."
+    ),
+    rule!(
+        "sharing",
+        a_second_instance_sees_a_miss_filled,
+        SHARING,
+        "A key that was just a miss is found once the other instance has set it."
+    ),
+    rule!(
+        "sharing",
+        metadata_is_shared,
+        SHARING,
+        "The cached time is the same through every instance."
+    ),
+    rule!(
+        "sharing",
+        deadlines_are_shared,
+        SHARING,
+        "A value is a miss through every instance from its deadline on, and has the same time left."
+    )
+    .requires(&[Requirement::Ttl])
+    .waits(),
+    rule!(
+        "sharing",
+        an_instance_outlives_the_other,
+        SHARING,
+        "When one instance is dropped the other goes on, with all that was set."
+    ),
+    rule!(
+        "sharing",
+        instances_write_at_the_same_time,
+        SHARING,
+        "What several instances set at the same time is all found through each of them."
+    ),
+    rule!(
+        "sharing",
+        namespaces_stay_apart,
+        SHARING,
+        "Namespaces, also such that look alike when joined to their keys, share nothing."
+    ),
+    rule!(
+        "sharing",
+        foreign_data_is_left_alone,
+        SHARING,
+        "Nothing that is done to some keys changes the data of others in the same store."
+    ),
+];
+
+async fn a_second_instance_sees_what_is_set(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let keys = context.keys(4);
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        for key in &keys {
+            from.put(key, key.as_str()).await?;
+            to.hit(key, key).await?;
+        }
+        let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let expected: Vec<_> = asked.iter().map(|key| Some(key.as_bytes())).collect();
+        to.answers(&asked, &expected).await?;
+        from.delete_multi(&asked).await?;
+        let entries: Vec<(&str, &[u8])> = asked.iter().map(|key| (*key, &b"multi"[..])).collect();
+        from.put_multi(&entries).await?;
+        to.answers(&asked, &[Some(&b"multi"[..]); 4]).await?;
+        from.delete_multi(&asked).await?;
+    }
+    Ok(())
+}
+
+async fn a_second_instance_sees_what_is_replaced(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let key = context.key("k");
+    for round in 0..3 {
+        let (old, new) = (format!("old {round}"), format!("new {round}"));
+        one.put(&key, old.as_str()).await?;
+        // Whoever keeps a copy makes it now.
+        two.hit(&key, &old).await?;
+        one.put(&key, new.as_str()).await?;
+        two.hit(&key, &new).await?;
+        two.answers(&[&key], &[Some(new.as_bytes())]).await?;
+    }
+    Ok(())
+}
+
+async fn a_second_instance_sees_what_is_deleted(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let (key, other) = (context.key("k"), context.key("other"));
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        for key in [&key, &other] {
+            from.put(key, "value").await?;
+            to.hit(key, "value").await?;
+        }
+        from.delete(&key).await?;
+        to.miss(&key).await?;
+        from.delete_multi(&[&other]).await?;
+        to.answers(&[&key, &other], &[None; 2]).await?;
+    }
+    Ok(())
+}
+
+async fn a_second_instance_sees_a_miss_filled(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    for key in context.keys(3) {
+        two.miss(&key).await?;
+        two.answers(&[&key], &[None]).await?;
+        one.put(&key, "value").await?;
+        two.hit(&key, "value").await?;
+    }
+    Ok(())
+}
+
+async fn metadata_is_shared(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let key = context.key("k");
+    let cached_at = SystemTime::now() - Duration::from_secs(3600);
+    let value = CachedValue::new(b"value".to_vec()).with_cached_at(cached_at);
+    one.set(&key, value).await?;
+    let through = [one.hit(&key, "value").await?, two.hit(&key, "value").await?];
+    let [first, second] = through.map(|found| found.cached_at());
+    ensure!(
+        first == second,
+        "cached_at: {first:?} through one instance, {second:?} through the other"
+    );
+    Ok(())
+}
+
+async fn deadlines_are_shared(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let (brief, long) = (context.key("brief"), context.key("long"));
+    let ttl = (context.capabilities().granularity() * 2).max(Duration::from_millis(300));
+    let hour = Duration::from_secs(3600);
+    let value = || CachedValue::new(b"value".to_vec());
+    one.set(&long, value().with_ttl(hour)).await?;
+    one.set(&brief, value().with_ttl(ttl)).await?;
+    let after = context.now();
+    let Some(left) = two.hit(&long, "value").await?.ttl() else {
+        fail!("ttl() through the other instance: expected nearly an hour, got None");
+    };
+    let least = hour - Duration::from_secs(120) - context.capabilities().granularity();
+    ensure!(
+        (least..=hour).contains(&left),
+        "ttl() through the other instance: expected nearly an hour, got {left:?}"
+    );
+    context
+        .wait_until(after + ttl + Duration::from_millis(25))
+        .await;
+    two.answers(&[&brief, &long], &[None, Some(b"value")])
+        .await?;
+    one.answers(&[&brief, &long], &[None, Some(b"value")]).await
+}
+
+async fn an_instance_outlives_the_other(context: Context) -> Outcome {
+    let one = context.open().await?;
+    let two = context.again(&one).await?;
+    let three = context.again(&two).await?;
+    let (key, other) = (context.key("k"), context.key("other"));
+    one.put(&key, "value").await?;
+    two.hit(&key, "value").await?;
+    drop(one);
+    two.hit(&key, "value").await?;
+    two.put(&other, "other").await?;
+    drop(two);
+    three
+        .answers(&[&key, &other], &[Some(b"value"), Some(b"other")])
+        .await?;
+    three.delete_multi(&[&key, &other]).await?;
+    three.miss(&key).await
+}
+
+async fn instances_write_at_the_same_time(context: Context) -> Outcome {
+    const INSTANCES: usize = 3;
+    const KEYS: usize = 30;
+    let mut instances = vec![context.open().await?];
+    for _ in 1..INSTANCES {
+        if let Some(first) = instances.first() {
+            instances.push(context.again(first).await?);
+        }
+    }
+    let keys = context.keys(INSTANCES * KEYS);
+    let writers = instances
+        .iter()
+        .zip(keys.chunks(KEYS))
+        .map(|(cache, keys)| {
+            let (cache, keys) = (cache.clone(), keys.to_vec());
+            async move {
+                for key in &keys {
+                    cache.put(key, key.as_str()).await?;
+                }
+                Ok(())
+            }
+        });
+    together(writers).await?;
+    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let expected: Vec<_> = asked.iter().map(|key| Some(key.as_bytes())).collect();
+    for cache in &instances {
+        cache.answers(&asked, &expected).await?;
+    }
+    Ok(())
+}
+
+async fn namespaces_stay_apart(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    // Of each pair, some way to join namespace and key makes the same name.
+    let names = [
+        ("a", "b:c"),
+        ("a:b", "c"),
+        ("a", "b"),
+        ("a%3Ab", "c"),
+        ("a:", "b"),
+        ("A", "b"),
+        ("a ", "b"),
+    ];
+    let views: Vec<_> = names
+        .iter()
+        .map(|(namespace, key)| {
+            let view = KeyMap::namespace(cache.raw().clone(), &context.key(namespace));
+            (view, *key, format!("{namespace} and {key}"))
+        })
+        .filter(|(view, key, _)| view.check_key(key).is_ok())
+        .collect();
+    for (view, key, payload) in &views {
+        let value = CachedValue::new(payload.clone().into_bytes());
+        if let Err(error) = view.set(key, value).await {
+            fail!("set in a namespace failed: {error}");
+        }
+    }
+    for deleted in 0..=views.len() {
+        for (position, (view, key, payload)) in views.iter().enumerate() {
+            let found = match view.get(key).await {
+                Ok(found) => found.map(CachedValue::into_payload),
+                Err(error) => fail!("get in a namespace failed: {error}"),
+            };
+            let expected = (position >= deleted).then(|| payload.clone().into_bytes());
+            ensure!(
+                found == expected,
+                "{payload}: expected {expected:?}, got {found:?}"
+            );
+        }
+        if let Some((view, key, _)) = views.get(deleted) {
+            if let Err(error) = view.delete(key).await {
+                fail!("delete in a namespace failed: {error}");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn foreign_data_is_left_alone(context: Context) -> Outcome {
+    let stranger = context.open().await?;
+    let cache = context.again(&stranger).await?;
+    let foreign = ["foreign", "foreign:1", "k", "k:", "k0", "k:0"].map(|name| context.key(name));
+    for key in &foreign {
+        stranger.put(key, format!("foreign {key}")).await?;
+    }
+    let own: Vec<String> = (0..20)
+        .map(|i| context.key(&format!("k:own:{i}")))
+        .collect();
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let entries: Vec<(&str, &[u8])> = own.iter().map(|key| (*key, &b"own"[..])).collect();
+    for _ in 0..2 {
+        cache.put_multi(&entries).await?;
+        for key in own.iter().take(5) {
+            let brief = CachedValue::new(b"brief".to_vec()).with_ttl(Duration::ZERO);
+            cache.set(key, brief).await?;
+            cache.delete(key).await?;
+        }
+        cache.delete_multi(&own).await?;
+    }
+    for key in &foreign {
+        stranger.hit(key, format!("foreign {key}")).await?;
+    }
+    Ok(())
+}

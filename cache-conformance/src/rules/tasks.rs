@@ -1,0 +1,96 @@
+//! Several things at once, for the rules that need it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use crate::context::Outcome;
+use crate::failure::{Failure, fail};
+
+/// Runs each in a task of its own; ends with the first failure once all have ended.
+pub(super) async fn together<F>(tasks: impl IntoIterator<Item = F>) -> Outcome
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+    let mut first = Ok(());
+    for task in tasks {
+        let ended = match task.await {
+            Ok(ended) => ended,
+            Err(error) => Err(Failure::new(format!("a task of the rule died: {error}"))),
+        };
+        first = first.and(ended);
+    }
+    first
+}
+
+/// Polls `future`, and drops it once it was polled `polls` times without an end. With zero it is
+/// dropped unpolled.
+pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+    if polls == 0 {
+        drop(future);
+        return None;
+    }
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    std::future::poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if left <= 1 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Counts the polls of `future`.
+pub(super) fn counted<T>(
+    future: impl Future<Output = T> + Send,
+) -> (impl Future<Output = T> + Send, Arc<AtomicUsize>) {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&polls);
+    let mut future = Box::pin(future);
+    let counting = std::future::poll_fn(move |context| {
+        count.fetch_add(1, Ordering::Relaxed);
+        future.as_mut().poll(context)
+    });
+    (counting, polls)
+}
+
+/// Polls all of them in the task of the caller, turn by turn, until each has ended.
+pub(super) async fn interleaved<T>(futures: impl IntoIterator<Item = T>) -> Outcome
+where
+    T: Future<Output = Outcome>,
+{
+    let mut running: Vec<Pin<Box<T>>> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(move |context| {
+        let mut failed = None;
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(ended) => {
+                if let (Err(failure), None) = (ended, &failed) {
+                    failed = Some(failure);
+                }
+                false
+            }
+        });
+        match failed {
+            Some(failure) => Poll::Ready(Err(failure)),
+            None if running.is_empty() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Runs something that blocks where no async worker is.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(ended) => ended,
+        Err(error) => fail!("it panicked: {error}"),
+    }
+}
