@@ -4,15 +4,14 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::process::{Process, TempFolder, free_port, tail, wait_until};
+use super::certificate::make_certificate;
+use super::process::{Process, ScratchDirectory, find_binary, free_port};
 
-const PROGRAM: &str = "etcd";
-const PACKAGE: &str = "etcd-server";
-
-/// How long a member may take to start and to find its leader, on a machine that is busy.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long the election of a leader may take, on a machine that is busy.
+const ELECTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A member that does not answer its metrics port for so long is paused or gone.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
@@ -21,7 +20,7 @@ const METRICS_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// Its data lives in a temporary folder. Dropping it kills the process and removes the folder.
 ///
-/// ```
+/// ```no_run
 /// use cache_conformance::servers::Etcd;
 ///
 /// let mut etcd = Etcd::start()?;
@@ -32,14 +31,14 @@ const METRICS_LIMIT: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Debug)]
 pub struct Etcd {
-    // Before the folder: the process ends first.
-    process: Option<Process>,
-    folder: TempFolder,
+    settings: EtcdBuilder,
     name: String,
     ports: Ports,
     /// The peers of all members, as `--initial-cluster` takes them.
     cluster: String,
-    options: EtcdBuilder,
+    process: Option<Process>,
+    /// Last, so that the process ends before its files are removed.
+    directory: ScratchDirectory,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +56,27 @@ impl Ports {
             metrics: free_port()?,
         })
     }
+
+    fn serve(self) -> bool {
+        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, self.client));
+        matches!(self.metric("etcd_server_has_leader"), Ok(leader) if leader > 0.0)
+            && TcpStream::connect_timeout(&client, METRICS_LIMIT).is_ok()
+    }
+
+    fn metric(self, name: &str) -> io::Result<f64> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics));
+        let mut stream = TcpStream::connect_timeout(&address, METRICS_LIMIT)?;
+        stream.set_read_timeout(Some(METRICS_LIMIT))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let value = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.trim().parse().ok())
+            .ok_or_else(|| io::Error::other(format!("etcd has no metric {name}")))
+    }
 }
 
 impl Etcd {
@@ -67,7 +87,7 @@ impl Etcd {
 
     /// Options for what is not the default.
     ///
-    /// ```
+    /// ```no_run
     /// use cache_conformance::servers::Etcd;
     ///
     /// let etcd = Etcd::builder().arg("--auth-token-ttl=2").start()?;
@@ -82,31 +102,43 @@ impl Etcd {
         format!("127.0.0.1:{}", self.ports.client)
     }
 
-    /// SIGSTOP: the server keeps its connections and answers nobody.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.running()?.pause()
+    /// The file with its certificate, for those who are to trust it. There is none unless the
+    /// server was started with [`tls`](EtcdBuilder::tls).
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificate.pem")
     }
 
-    /// SIGCONT, the end of [`pause`](Self::pause).
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.running()?.resume()
+    /// Stops the process (`SIGSTOP`): its connections stay open and nothing is answered.
+    pub fn pause(&self) -> io::Result<()> {
+        self.running()?.signal("STOP")
     }
 
-    /// SIGKILL. Does nothing if the server does not run.
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) -> io::Result<()> {
+        self.running()?.signal("CONT")
+    }
+
+    /// Kills the process (`SIGKILL`). Its ports then refuse connections; its data stays.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.process.take().map_or(Ok(()), Process::kill)
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
     }
 
-    /// SIGTERM, and waits for the end. Does nothing if the server does not run.
+    /// Asks the process to end (`SIGTERM`) and waits for it.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.process.take().map_or(Ok(()), Process::stop)
+        match self.process.take() {
+            Some(mut process) => process.stop(),
+            None => Ok(()),
+        }
     }
 
-    /// Starts the server again, on the same ports and with its data, and waits until it serves.
-    /// One that runs is stopped first.
+    /// Starts it anew on the same ports and with its data, stopping it first where it still
+    /// runs, and waits until it serves.
     ///
-    /// A member of a cluster serves only with a majority of the others: see
-    /// [`launch`](Self::launch).
+    /// A member of a cluster serves only together with a majority: where that is down, too,
+    /// [`launch`](Self::launch) all and then [wait](Self::wait_until_serving).
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop()?;
         self.launch()?;
@@ -123,34 +155,31 @@ impl Etcd {
     /// Starts the process if it does not run, and does not wait until it serves.
     pub fn launch(&mut self) -> io::Result<()> {
         if self.process.is_none() {
-            let args = self.args();
-            self.process = Some(Process::start(PROGRAM, PACKAGE, args, &self.log())?);
+            let binary = find_binary(
+                "etcd",
+                "on Debian and Ubuntu: `apt-get install etcd-server`",
+            )?;
+            let mut command = Command::new(binary);
+            command.args(self.args());
+            let log = self.directory.path().join("log");
+            self.process = Some(Process::launch(&mut command, log)?);
         }
         Ok(())
     }
 
-    /// Waits until the server knows a leader and answers clients, for a minute at most.
+    /// Waits until the server knows a leader and takes connections.
     pub fn wait_until_serving(&mut self) -> io::Result<()> {
-        let ended = |etcd: &mut Self| !matches!(etcd.running().map(Process::ended), Ok(Ok(None)));
-        wait_until(START_LIMIT, || ended(self) || self.serves());
-        if !ended(self) && self.serves() {
-            return Ok(());
+        let ports = self.ports;
+        match &mut self.process {
+            Some(process) => process.wait_until(|| ports.serve()),
+            None => Err(not_running()),
         }
-        let what = if ended(self) {
-            "ended while starting"
-        } else {
-            "does not serve a minute after its start"
-        };
-        Err(io::Error::other(format!(
-            "etcd {what}; the end of its log:\n{}",
-            tail(&self.log())
-        )))
     }
 
     /// The value of one of the server's metrics, such as `process_resident_memory_bytes`; an
     /// error if it does not run, is paused, or has no metric of that name.
     ///
-    /// ```
+    /// ```no_run
     /// use cache_conformance::servers::Etcd;
     ///
     /// let etcd = Etcd::start()?;
@@ -158,18 +187,7 @@ impl Etcd {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn metric(&self, name: &str) -> io::Result<f64> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.metrics));
-        let mut stream = TcpStream::connect_timeout(&address, METRICS_LIMIT)?;
-        stream.set_read_timeout(Some(METRICS_LIMIT))?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let value = answer
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
-            .and_then(|value| value.trim().parse().ok())
-            .ok_or_else(|| io::Error::other(format!("etcd has no metric {name}")))
+        self.ports.metric(name)
     }
 
     /// Whether this member is the leader of its cluster.
@@ -177,24 +195,12 @@ impl Etcd {
         matches!(self.metric("etcd_server_is_leader"), Ok(leader) if leader > 0.0)
     }
 
-    fn serves(&self) -> bool {
-        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.client));
-        matches!(self.metric("etcd_server_has_leader"), Ok(leader) if leader > 0.0)
-            && TcpStream::connect_timeout(&client, METRICS_LIMIT).is_ok()
-    }
-
-    fn running(&mut self) -> io::Result<&mut Process> {
-        self.process
-            .as_mut()
-            .ok_or_else(|| io::Error::other("this etcd is not running"))
+    fn running(&self) -> io::Result<&Process> {
+        self.process.as_ref().ok_or_else(not_running)
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
+        self.directory.path().join("data")
     }
 
     fn args(&self) -> Vec<String> {
@@ -203,7 +209,7 @@ impl Etcd {
             peer,
             metrics,
         } = self.ports;
-        let scheme = if self.options.tls { "https" } else { "http" };
+        let scheme = if self.settings.tls { "https" } else { "http" };
         let mut args = vec![
             format!("--name={}", self.name),
             format!("--data-dir={}", self.data().display()),
@@ -217,9 +223,18 @@ impl Etcd {
             "--log-level=warn".into(),
             "--log-outputs=stderr".into(),
         ];
-        args.extend(self.options.args.iter().cloned());
+        if self.settings.tls {
+            let key = self.directory.path().join("key.pem");
+            args.push(format!("--cert-file={}", self.certificate().display()));
+            args.push(format!("--key-file={}", key.display()));
+        }
+        args.extend(self.settings.args.iter().cloned());
         args
     }
+}
+
+fn not_running() -> io::Error {
+    io::Error::other("this etcd does not run; `restart` starts it again")
 }
 
 /// What an [`Etcd`] or an [`EtcdCluster`] is started with.
@@ -237,14 +252,12 @@ impl EtcdBuilder {
         self
     }
 
-    /// Serves clients over TLS with a certificate and its private key, PEM files.
+    /// Serves clients over TLS, with a new self-signed certificate for `localhost` and
+    /// `127.0.0.1` at [`Etcd::certificate`]. Needs the `openssl` binary.
     #[must_use]
-    pub fn tls(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        let mut builder = self
-            .arg(format!("--cert-file={}", certificate.into().display()))
-            .arg(format!("--key-file={}", key.into().display()));
-        builder.tls = true;
-        builder
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
     }
 
     /// Starts a single node and waits until it serves.
@@ -281,13 +294,17 @@ impl EtcdBuilder {
         let mut members = Vec::with_capacity(size);
         for i in 0..size {
             let name = format!("member-{i}");
+            let directory = ScratchDirectory::new("etcd")?;
+            if self.tls {
+                make_certificate(directory.path())?;
+            }
             members.push(Etcd {
-                process: None,
-                folder: TempFolder::new("etcd")?,
-                ports: Ports::free()?,
+                settings: self.clone(),
                 name,
+                ports: Ports::free()?,
                 cluster: String::new(),
-                options: self.clone(),
+                process: None,
+                directory,
             });
         }
         let peers: Vec<String> = members
@@ -307,12 +324,12 @@ impl EtcdBuilder {
 
 /// A cluster of etcd servers on one machine.
 ///
-/// ```
+/// ```no_run
 /// use cache_conformance::servers::EtcdCluster;
 ///
-/// let mut cluster = EtcdCluster::start()?;
+/// let cluster = EtcdCluster::start()?;
 /// let leader = cluster.leader()?;
-/// cluster.members_mut()[leader].pause()?;
+/// cluster.members()[leader].pause()?;
 /// assert_ne!(cluster.leader()?, leader);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -344,7 +361,7 @@ impl EtcdCluster {
 
     /// The index of the leader; waits up to a minute for one that is alive to be elected.
     pub fn leader(&self) -> io::Result<usize> {
-        let deadline = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + ELECTED_WITHIN;
         loop {
             match self.members.iter().position(Etcd::is_leader) {
                 Some(leader) => return Ok(leader),

@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::certificate::make_certificate;
 use super::process::{Process, ScratchDirectory, find_binary, free_port};
 
 /// A memcached of your own, on a free loopback port or a unix socket. It ends when this is
@@ -302,34 +303,4 @@ impl Memcached {
             .as_ref()
             .ok_or_else(|| io::Error::other("the server was killed; `restart` starts it again"))
     }
-}
-
-/// Writes `certificate.pem` and `key.pem`.
-fn make_certificate(directory: &Path) -> io::Result<()> {
-    let openssl = find_binary("openssl", "on Debian and Ubuntu: `apt-get install openssl`")?;
-    let output = Command::new(openssl)
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ])
-        .args(["-nodes", "-days", "30", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        // Clients refuse a certificate that is at once an authority's and a server's.
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(directory.join("key.pem"))
-        .arg("-out")
-        .arg(directory.join("certificate.pem"))
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(io::Error::other(format!(
-        "openssl made no certificate: {said}"
-    )))
 }

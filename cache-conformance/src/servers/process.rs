@@ -4,13 +4,17 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer after it was started.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end when it is asked to.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where `name` is, looking in `PATH` and where distributions put servers.
 pub(super) fn find_binary(name: &str, install: &str) -> io::Result<PathBuf> {
@@ -71,12 +75,18 @@ impl Drop for ScratchDirectory {
     }
 }
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped, and also when this process ends without dropping it,
+/// as with a server in a `static`.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     log: PathBuf,
+    watchdog: Child,
 }
+
+/// Waits for the end of its standard input, which comes when the tests end in whatever way, and
+/// cleans up after them.
+const WATCHDOG: &str = r#"cat > /dev/null; kill -9 "$0"; rm -rf "$1""#;
 
 impl Process {
     /// Starts `command`, its output going to `log`, and waits until `is_ready`.
@@ -87,27 +97,60 @@ impl Process {
         log: PathBuf,
         is_ready: impl Fn() -> bool,
     ) -> io::Result<Self> {
+        let mut process = Self::launch(command, log)?;
+        process.wait_until(is_ready)?;
+        Ok(process)
+    }
+
+    /// Starts `command`, its output going to `log`, and waits for nothing: the members of a
+    /// cluster are ready only together.
+    pub(super) fn launch(command: &mut Command, log: PathBuf) -> io::Result<Self> {
         let output = File::create(&log)?;
-        let child = command
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        let mut process = Self { child, log };
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, &child.id().to_string()])
+            .args(log.parent())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for the tests; it has to outlive them.
+            .process_group(0)
+            .spawn();
+        match watchdog {
+            Ok(watchdog) => Ok(Self {
+                child,
+                log,
+                watchdog,
+            }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until `is_ready`. A process that exits instead is an error with the last lines of
+    /// its output.
+    pub(super) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> io::Result<()> {
         let started = Instant::now();
         loop {
-            if let Some(status) = process.child.try_wait()? {
-                return Err(process.failure(&format!("ended at once ({status})")));
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.failure(&format!("ended at once ({status})")));
             }
             if is_ready() {
                 // What answered may be another process that was there before.
                 thread::sleep(Duration::from_millis(5));
-                if process.child.try_wait()?.is_none() {
-                    return Ok(process);
+                if self.child.try_wait()?.is_none() {
+                    return Ok(());
                 }
             }
             if started.elapsed() > READY_WITHIN {
-                return Err(process.failure(&format!("gave no answer within {READY_WITHIN:?}")));
+                return Err(self.failure(&format!("gave no answer within {READY_WITHIN:?}")));
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -138,6 +181,19 @@ impl Process {
         }
     }
 
+    /// Asks the process to end (`SIGTERM`) and waits for it; kills it if it takes too long.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        self.signal("TERM")?;
+        let asked = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if asked.elapsed() > ENDED_WITHIN {
+                return self.kill();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Ends the process without a farewell, as a crash does.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
@@ -147,6 +203,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // The watchdog first: the process's id may soon be another's.
+        let _ = self.watchdog.kill();
+        let _ = self.watchdog.wait();
         // It may have ended by itself.
         let _ = self.kill();
     }

@@ -1,0 +1,260 @@
+//! [`Etcd3Config`], the arguments of the backend as plain data, and [`Etcd3Builder`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cache_core::{Result, seconds};
+use serde::{Deserialize, Serialize};
+
+use crate::Etcd3Backend;
+
+/// The server of a configuration that names none.
+pub const DEFAULT_HOST: &str = "localhost";
+
+/// The port of a configuration that names none.
+pub const DEFAULT_PORT: u16 = 2379;
+
+/// The `timeout` of a configuration that names none.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The arguments of the backend, those of Python's `Etcd3gwCacheBackend` under their names, to
+/// be read from a configuration file. Durations are numbers of seconds there, fractions
+/// allowed; a field that is not known is an error.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_etcd3::{Etcd3Backend, Etcd3Config};
+///
+/// let mut config = Etcd3Config::default();
+/// config.endpoints = vec!["10.0.0.1:2379".into(), "10.0.0.2:2379".into(), "10.0.0.3:2379".into()];
+/// config.ttl = Some(Duration::from_secs(600));
+/// config.call_timeout = Some(Duration::from_secs(5));
+/// let cache = Etcd3Backend::from_config(config)?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Etcd3Config {
+    /// The server: a name or an address. Default: [`DEFAULT_HOST`].
+    pub host: String,
+    /// Its port. Default: [`DEFAULT_PORT`].
+    pub port: u16,
+    /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
+    /// 2379 where none is given. If there are any, `host` and `port` are not used.
+    /// Default: none.
+    pub endpoints: Vec<String>,
+    /// As in the original both the lifetime of a value without one of its own and the bound of
+    /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
+    /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
+    #[serde(with = "seconds")]
+    pub timeout: Duration,
+    /// The lifetime of a value without one of its own; zero: until it is deleted.
+    /// Default: `timeout`.
+    #[serde(with = "optional_seconds")]
+    pub ttl: Option<Duration>,
+    /// When a call ends without an answer, everything included: connecting, other members,
+    /// repetitions. More than zero. Default: `timeout`.
+    #[serde(with = "optional_seconds")]
+    pub call_timeout: Option<Duration>,
+    /// Stands before each key, as it is, without a separator. Default: none.
+    pub prefix: String,
+    /// The name of an etcd user. Default: none.
+    pub username: Option<String>,
+    /// The user's password. Default: none.
+    pub password: Option<String>,
+    /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    pub tls_enabled: bool,
+    /// A file in PEM format with the authorities (or the certificates themselves) that are
+    /// trusted. Default: those that the system trusts.
+    pub tls_cafile: Option<PathBuf>,
+    /// A file in PEM format with the certificate to present to servers that ask for one.
+    /// Default: none.
+    pub tls_certfile: Option<PathBuf>,
+    /// A file in PEM format with its private key. Default: none.
+    pub tls_keyfile: Option<PathBuf>,
+    /// What a read promises. Default: linearizable.
+    pub consistency: Consistency,
+    /// What is stored under a key. Default: the envelope.
+    pub stored_format: StoredFormat,
+}
+
+/// What a read promises.
+///
+/// ```
+/// use cache_etcd3::{Consistency, Etcd3Config};
+///
+/// let mut config = Etcd3Config::default();
+/// config.consistency = Consistency::Serializable; // "serializable" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Consistency {
+    /// A read sees every write that was acknowledged before. It asks the leader, and fails
+    /// while there is none.
+    #[default]
+    Linearizable,
+    /// A read is answered by the member that is asked, from what it knows. It is faster and
+    /// works without a leader, and may see an old value, or one that was deleted.
+    Serializable,
+}
+
+/// What is stored under a key.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Config, StoredFormat};
+///
+/// let mut config = Etcd3Config::default();
+/// config.stored_format = StoredFormat::PythonJson; // "python-json" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, any payload.
+    #[default]
+    Envelope,
+    /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
+    /// with Python. Payloads have to be JSON. Needs the feature `json`.
+    PythonJson,
+}
+
+impl Default for Etcd3Config {
+    fn default() -> Self {
+        Self {
+            host: DEFAULT_HOST.to_owned(),
+            port: DEFAULT_PORT,
+            endpoints: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            ttl: None,
+            call_timeout: None,
+            prefix: String::new(),
+            username: None,
+            password: None,
+            tls_enabled: false,
+            tls_cafile: None,
+            tls_certfile: None,
+            tls_keyfile: None,
+            consistency: Consistency::default(),
+            stored_format: StoredFormat::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Etcd3Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Etcd3Config")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("endpoints", &self.endpoints)
+            .field("timeout", &self.timeout)
+            .field("ttl", &self.ttl)
+            .field("call_timeout", &self.call_timeout)
+            .field("prefix", &self.prefix)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls_enabled", &self.tls_enabled)
+            .field("tls_cafile", &self.tls_cafile)
+            .field("tls_certfile", &self.tls_certfile)
+            .field("tls_keyfile", &self.tls_keyfile)
+            .field("consistency", &self.consistency)
+            .field("stored_format", &self.stored_format)
+            .finish()
+    }
+}
+
+/// The arguments of the backend one by one, under the names of [`Etcd3Config`]'s fields.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_etcd3::Etcd3Backend;
+///
+/// let cache = Etcd3Backend::builder()
+///     .endpoints(["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"])
+///     .ttl(Duration::from_secs(600))
+///     .prefix("sessions/")
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Etcd3Builder {
+    config: Etcd3Config,
+}
+
+macro_rules! setters {
+    ($($name:ident($($argument:tt)*) => $value:expr;)*) => {
+        impl Etcd3Builder {
+            $(
+                #[doc = concat!("Sets [`Etcd3Config::", stringify!($name), "`].")]
+                #[must_use]
+                pub fn $name(mut self, $($argument)*) -> Self {
+                    self.config.$name = $value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    host(host: impl Into<String>) => host.into();
+    port(port: u16) => port;
+    timeout(timeout: Duration) => timeout;
+    ttl(ttl: Duration) => Some(ttl);
+    call_timeout(call_timeout: Duration) => Some(call_timeout);
+    prefix(prefix: impl Into<String>) => prefix.into();
+    username(username: impl Into<String>) => Some(username.into());
+    password(password: impl Into<String>) => Some(password.into());
+    tls_enabled(tls_enabled: bool) => tls_enabled;
+    tls_cafile(tls_cafile: impl Into<PathBuf>) => Some(tls_cafile.into());
+    tls_certfile(tls_certfile: impl Into<PathBuf>) => Some(tls_certfile.into());
+    tls_keyfile(tls_keyfile: impl Into<PathBuf>) => Some(tls_keyfile.into());
+    consistency(consistency: Consistency) => consistency;
+    stored_format(stored_format: StoredFormat) => stored_format;
+}
+
+impl Etcd3Builder {
+    /// Sets [`Etcd3Config::endpoints`].
+    #[must_use]
+    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
+        self.config.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Checks the configuration and builds the backend. No server is asked for anything: the
+    /// first call connects.
+    ///
+    /// The error is an [`ErrorKind::Config`](cache_core::ErrorKind::Config) that names the field.
+    pub fn build(self) -> Result<Etcd3Backend> {
+        Etcd3Backend::from_config(self.config)
+    }
+}
+
+/// [`seconds`] for what may be left out.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(transparent)]
+    struct Seconds(#[serde(with = "cache_core::seconds")] Duration);
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<Seconds>::deserialize(deserializer)?;
+        Ok(seconds.map(|Seconds(duration)| duration))
+    }
+
+    // `with` hands over a reference to the field.
+    #[expect(clippy::ref_option)]
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Seconds).serialize(serializer)
+    }
+}

@@ -1,0 +1,173 @@
+//! What became of a request that failed, and what to do about it.
+
+use std::error::Error as StdError;
+use std::io;
+
+use cache_core::{Error, ErrorKind};
+
+use crate::NAME;
+
+/// A failed attempt: what to do next, and what to tell the caller if nothing helps.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) next: Next,
+    /// What happened, in words.
+    pub(crate) message: String,
+}
+
+/// What a failed attempt calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// etcd asks for the same request again: an election, overload.
+    Repeat,
+    /// Another endpoint: no connection to this one can be made.
+    Unreachable,
+    /// Another endpoint: this one broke the connection.
+    Broken,
+    /// Another endpoint: this one did not answer in time.
+    Silent,
+    /// Another endpoint: this one is cut off from the majority.
+    NoLeader,
+    /// The same request after authenticating anew.
+    Authenticate,
+    /// The same request with a lease that exists.
+    NewLease,
+    /// The same request in smaller pieces, if it has pieces.
+    Split,
+    /// Nothing: it will fail again.
+    Nothing(ErrorKind),
+}
+
+impl Failure {
+    pub(crate) fn new(next: Next, message: impl Into<String>) -> Self {
+        Self {
+            next,
+            message: message.into(),
+        }
+    }
+
+    /// Reads what the client says of a failure.
+    pub(crate) fn of(error: &etcd_client::Error) -> Self {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => {
+                let code = i32::from(status.code());
+                match status.source() {
+                    // Only what happened on this side has a cause.
+                    Some(source) => Self::of_connection(source),
+                    None => Self::of_status(code, status.message()),
+                }
+            }
+            etcd_client::Error::TransportError(error) => Self::of_connection(error),
+            etcd_client::Error::IoError(error) => Self::of_connection(error),
+            // A token that is no header value: what else there is concerns requests that are
+            // not made here.
+            other => Self::new(Next::Nothing(ErrorKind::Backend), other.to_string()),
+        }
+    }
+
+    fn of_connection(error: &(dyn StdError + 'static)) -> Self {
+        let mut root = error;
+        let mut unreachable = is_unreachable(root);
+        while let Some(source) = root.source() {
+            root = source;
+            unreachable |= is_unreachable(root);
+        }
+        let next = if unreachable {
+            Next::Unreachable
+        } else {
+            Next::Broken
+        };
+        Self::new(next, root.to_string())
+    }
+
+    /// gRPC's codes, and etcd's words where a code stands for several things.
+    fn of_status(code: i32, message: &str) -> Self {
+        /// gRPC's names for its codes.
+        mod code {
+            pub(super) const CANCELLED: i32 = 1;
+            pub(super) const INVALID_ARGUMENT: i32 = 3;
+            pub(super) const DEADLINE_EXCEEDED: i32 = 4;
+            pub(super) const NOT_FOUND: i32 = 5;
+            pub(super) const PERMISSION_DENIED: i32 = 7;
+            pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+            pub(super) const OUT_OF_RANGE: i32 = 11;
+            pub(super) const UNIMPLEMENTED: i32 = 12;
+            pub(super) const UNAVAILABLE: i32 = 14;
+            pub(super) const UNAUTHENTICATED: i32 = 16;
+        }
+        let says = |words: &str| message.contains(words);
+        let (next, advice) = match code {
+            code::UNAVAILABLE if says("no leader") => (
+                Next::NoLeader,
+                "; a majority of the cluster's members has to be up",
+            ),
+            code::UNAVAILABLE if says("stopped") || says("stopping") => (Next::Broken, ""),
+            code::RESOURCE_EXHAUSTED if says("database space exceeded") => (
+                Next::Nothing(ErrorKind::Backend),
+                "; compact, defragment, `etcdctl alarm disarm`, and consider \
+                 --auto-compaction-retention and --quota-backend-bytes",
+            ),
+            code::RESOURCE_EXHAUSTED if says("larger than max") => (Next::Split, ""),
+            code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::RESOURCE_EXHAUSTED => {
+                (Next::Repeat, "")
+            }
+            code::OUT_OF_RANGE => (Next::Split, ""),
+            code::INVALID_ARGUMENT if says("too large") || says("too many operations") => {
+                (Next::Split, "")
+            }
+            code::INVALID_ARGUMENT if says("authentication failed") => (
+                Next::Nothing(ErrorKind::PermissionDenied),
+                "; check `username` and `password`",
+            ),
+            code::INVALID_ARGUMENT if says("user name is empty") || says("auth store is old") => {
+                (Next::Authenticate, "")
+            }
+            code::UNAUTHENTICATED => (Next::Authenticate, ""),
+            code::PERMISSION_DENIED => (
+                Next::Nothing(ErrorKind::PermissionDenied),
+                "; `etcdctl role grant-permission` grants it",
+            ),
+            code::NOT_FOUND if says("lease not found") => (Next::NewLease, ""),
+            // The connection ended under the request.
+            code::CANCELLED => (Next::Broken, ""),
+            code::UNIMPLEMENTED => (
+                Next::Nothing(ErrorKind::Protocol),
+                "; this server does not speak the API of etcd 3",
+            ),
+            _ => (Next::Nothing(ErrorKind::Backend), ""),
+        };
+        Self::new(next, format!("{message}{advice}"))
+    }
+
+    /// What the caller is told when nothing helped.
+    pub(crate) fn into_error(self) -> Error {
+        let kind = match self.next {
+            Next::Repeat | Next::Silent => ErrorKind::Timeout,
+            Next::Unreachable | Next::Broken | Next::NoLeader => ErrorKind::Unavailable,
+            Next::Authenticate => ErrorKind::PermissionDenied,
+            Next::NewLease => ErrorKind::Backend,
+            Next::Split => ErrorKind::ValueTooLarge,
+            Next::Nothing(kind) => kind,
+        };
+        Error::new(kind, NAME, self.message)
+    }
+}
+
+/// Whether no connection came about: refused, no such name or route, a certificate that is not
+/// trusted. The other failures end a connection that there was.
+fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
+    use io::ErrorKind as Io;
+
+    let Some(error) = error.downcast_ref::<io::Error>() else {
+        return false;
+    };
+    !matches!(
+        error.kind(),
+        Io::BrokenPipe
+            | Io::ConnectionAborted
+            | Io::ConnectionReset
+            | Io::NotConnected
+            | Io::TimedOut
+            | Io::UnexpectedEof
+    )
+}

@@ -1,0 +1,79 @@
+//! [`Etcd3Stats`], what the backend has done so far.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a backend and its clones have done so far, and how its endpoints are.
+///
+/// ```
+/// let cache = cache_etcd3::Etcd3Backend::builder().build()?;
+/// let stats = cache.stats();
+/// assert_eq!(stats.leases, 0);
+/// assert_eq!(stats.endpoints[0].endpoint, "http://localhost:2379");
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Etcd3Stats {
+    /// Keys that were read and found.
+    pub hits: u64,
+    /// Keys that were read and not found, or found expired.
+    pub misses: u64,
+    /// Leases that were granted and should still be alive at the servers.
+    pub leases: u64,
+    /// Leases that were granted.
+    pub grants: u64,
+    /// Leases that turned out to be gone before their time, and were replaced.
+    pub lost_leases: u64,
+    /// Transactions that were sent: one for each chunk of a multi operation.
+    pub transactions: u64,
+    /// Requests that were sent once more because they had failed.
+    pub retries: u64,
+    /// Those of them that went to another endpoint.
+    pub failovers: u64,
+    /// Calls that ran out of time.
+    pub timeouts: u64,
+    /// The endpoints, in the order of the configuration.
+    pub endpoints: Vec<EndpointStats>,
+}
+
+/// How an endpoint is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Its address.
+    pub endpoint: String,
+    /// How many clients were made for it; each after the first stands for a connection that
+    /// broke, or a token that had expired.
+    pub connects: u64,
+    /// How long it is left alone still, after it failed; `None`: it is in use.
+    pub quarantine: Option<Duration>,
+    /// Why, in words.
+    pub failure: Option<String>,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The running counts behind [`Etcd3Stats`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) grants: Counter,
+    pub(crate) lost_leases: Counter,
+    pub(crate) transactions: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) failovers: Counter,
+    pub(crate) timeouts: Counter,
+}
