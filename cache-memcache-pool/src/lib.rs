@@ -1,1 +1,28 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod address;
+mod backend;
+mod builder;
+mod config;
+mod connection;
+mod driver;
+mod health;
+mod journey;
+mod multi;
+mod protocol;
+mod route;
+mod server;
+mod settings;
+mod stats;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use backend::MemcachePoolBackend;
+pub use builder::MemcachePoolBuilder;
+pub use config::{MemcachePoolConfig, Routing};
+pub use stats::{MemcachePoolStats, ServerEvent, ServerStats};
+
+/// What errors call this backend.
+const NAME: &str = env!("CARGO_PKG_NAME");

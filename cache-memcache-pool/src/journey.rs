@@ -1,0 +1,204 @@
+//! One call's way from server to server, within its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Result};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::NAME;
+use crate::backend::Inner;
+use crate::connection::{Exchange, Failure, Waiter};
+use crate::protocol::{Answer, Expect};
+use crate::server::Server;
+use crate::stats::add;
+
+/// How often a call is repeated because its connection ended.
+const REPEATS: u32 = 2;
+
+/// What a call has met with. A call that meets with nothing costs nothing.
+#[derive(Default)]
+pub(crate) struct Journey {
+    /// By when the call ends, once it has met with a failure: the first attempt is bounded by
+    /// the connection, all others together by this.
+    deadline: Option<Instant>,
+    lost: u32,
+    /// What the call says if it fails in the end.
+    last: Option<Failure>,
+    is_timeout: bool,
+    /// Looking whether a server is back, begun by this call.
+    probe: Option<JoinHandle<()>>,
+}
+
+impl Journey {
+    /// The server for `key`.
+    pub(crate) fn choose<'a>(
+        &mut self,
+        inner: &'a Inner,
+        key: &str,
+    ) -> Option<(usize, &'a Arc<Server>)> {
+        let probe = std::cell::RefCell::new(None);
+        let is_up = |index: usize| {
+            let Some(server) = inner.servers.get(index) else {
+                return false;
+            };
+            if server.health.is_up() {
+                return true;
+            }
+            match server.admit() {
+                Ok(()) => true,
+                Err(begun) => {
+                    if begun.is_some() {
+                        *probe.borrow_mut() = begun;
+                    }
+                    false
+                }
+            }
+        };
+        let chosen = if inner.failover {
+            inner.router.choose(key, &is_up)
+        } else {
+            inner
+                .router
+                .choose(key, &|_| true)
+                .filter(|&first| is_up(first))
+        };
+        if let Some(begun) = probe.into_inner() {
+            self.probe = Some(begun);
+        }
+        let index = chosen?;
+        Some((index, inner.servers.get(index)?))
+    }
+
+    /// Waits until the server that this call probes has shown whether it is back. `false`: this
+    /// call probes none.
+    pub(crate) async fn probed(&mut self) -> bool {
+        match self.probe.take() {
+            // A probe that panicked has found nothing.
+            Some(probe) => {
+                let _ = probe.await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sends an exchange on its way.
+    pub(crate) async fn submit<F>(
+        &self,
+        server: &Arc<Server>,
+        exchange: &Exchange<F>,
+    ) -> Result<Waiter>
+    where
+        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+    {
+        match self.deadline {
+            None => server.submit(exchange).await,
+            Some(deadline) => match timeout_at(deadline, server.submit(exchange)).await {
+                Ok(submitted) => submitted,
+                Err(_) => Err(self.error(server)),
+            },
+        }
+    }
+
+    /// The answer, or `None` when the exchange is to be sent again.
+    pub(crate) async fn answer(
+        &mut self,
+        server: &Arc<Server>,
+        waiter: Waiter,
+        keys: usize,
+    ) -> Result<Option<Answer>> {
+        let answer = match self.deadline {
+            None => waiter.await,
+            Some(deadline) => match timeout_at(deadline, waiter).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.is_timeout = true;
+                    return Err(self.error(server));
+                }
+            },
+        };
+        // The driver tells all before it ends, unless it is torn down.
+        let gone = || Err(Failure::Lost("the connection ended".into()));
+        match answer.unwrap_or_else(|_| gone()) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(failure) => {
+                self.meet(server, failure, keys)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes a failure; an error when it is the last.
+    fn meet(&mut self, server: &Server, failure: Failure, keys: usize) -> Result<()> {
+        let patience = server.settings.socket_timeout;
+        if self.deadline.is_none() {
+            let now = Instant::now();
+            let century = Duration::from_secs(100 * 365 * 24 * 3600);
+            self.deadline = now
+                .checked_add(patience)
+                .or_else(|| now.checked_add(century));
+        }
+        match &failure {
+            Failure::Final(kind, message) => {
+                return Err(Error::new(*kind, NAME, message.as_ref()));
+            }
+            Failure::Lost(_) => self.lost += 1,
+            Failure::Dead(death) => {
+                self.is_timeout |= death.is_timeout;
+                add(&server.counters.failovers, keys);
+            }
+        }
+        self.last = Some(failure);
+        if self.lost > REPEATS {
+            return Err(self.error(server));
+        }
+        Ok(())
+    }
+
+    /// The error of a call that ends at `server`.
+    fn error(&self, server: &Server) -> Error {
+        let patience = server.settings.socket_timeout;
+        let name = &server.name;
+        match &self.last {
+            _ if self.is_timeout => Error::new(
+                ErrorKind::Timeout,
+                NAME,
+                format!("no answer from {name} within {patience:?}"),
+            ),
+            Some(Failure::Lost(reason)) => Error::new(
+                ErrorKind::Unavailable,
+                NAME,
+                format!("connections were lost {} times: {reason}", self.lost),
+            ),
+            _ => Error::new(ErrorKind::Timeout, NAME, format!("no time left for {name}")),
+        }
+    }
+
+    /// The error of a call for which there is no server.
+    pub(crate) fn nobody(&self, inner: &Inner) -> Error {
+        let dead: Vec<String> = inner
+            .servers
+            .iter()
+            .filter_map(|server| {
+                let (death, left) = server.health.death()?;
+                let left = left.as_secs_f64();
+                Some(format!(
+                    "{}: {}, tried again in {left:.1} s",
+                    server.name, death.reason
+                ))
+            })
+            .collect();
+        let dead = match dead.as_slice() {
+            [] => "the routing names no server for this key".to_owned(),
+            dead => format!("no server for this key is up ({})", dead.join("; ")),
+        };
+        let kind = match self.is_timeout {
+            // What this call has sent may have been applied.
+            true => ErrorKind::Timeout,
+            false => ErrorKind::Unavailable,
+        };
+        Error::new(kind, NAME, dead)
+    }
+}

@@ -1,0 +1,446 @@
+//! One server: its connections, and its life and death.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use cache_core::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::NAME;
+use crate::address::Address;
+use crate::connection::{Connection, Exchange, Failure, State, Waiter};
+use crate::driver::Driver;
+use crate::health::{Admission, Death, Health};
+use crate::protocol::Expect;
+use crate::settings::Settings;
+use crate::stats::{Counters, ServerEvent, ServerStats, add, read};
+use crate::stream::{ConnectError, Stream};
+
+/// So many connections are opened as soon as there is work for them.
+const EAGER: usize = 2;
+
+/// Further ones when each has so much to do.
+const BUSY: usize = 256;
+
+/// A connection with so much to do takes no more.
+const FULL: usize = 1024;
+
+/// How long after a connection could not be added the next attempt is made.
+const GROW_AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) struct Server {
+    pub(crate) name: String,
+    address: Address,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) health: Health,
+    pub(crate) counters: Counters,
+    connections: RwLock<Vec<Arc<Connection>>>,
+    /// When a connection was last lost.
+    lost: Mutex<Option<Instant>>,
+    /// When a connection could last not be added to others.
+    not_grown: Mutex<Option<Instant>>,
+    /// Callers that wait for room on any connection.
+    waiting: AtomicUsize,
+    room: Notify,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What came of an attempt to queue an exchange.
+enum Attempt {
+    Queued(Waiter),
+    /// Every connection has its fill.
+    Full,
+}
+
+/// Which connection to use.
+enum Pick<'a> {
+    Use {
+        connection: &'a Arc<Connection>,
+        and_grow: bool,
+    },
+    /// A new one.
+    Open,
+    Full,
+}
+
+impl Server {
+    pub(crate) fn new(address: Address, settings: Arc<Settings>) -> Self {
+        Self {
+            name: address.to_string(),
+            address,
+            settings,
+            health: Health::new(),
+            counters: Counters::default(),
+            connections: RwLock::default(),
+            lost: Mutex::default(),
+            not_grown: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            room: Notify::new(),
+        }
+    }
+
+    /// Opens a connection; see [`Stream::open`].
+    pub(crate) async fn open(&self) -> Result<Stream, ConnectError> {
+        let stream = Stream::open(&self.address, &self.settings).await?;
+        add(&self.counters.connects, 1);
+        Ok(stream)
+    }
+
+    /// Queues an exchange on a connection, waiting for room no longer than
+    /// `pool_connection_get_timeout`.
+    pub(crate) async fn submit<F>(self: &Arc<Self>, exchange: &Exchange<F>) -> Result<Waiter>
+    where
+        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+    {
+        if let Attempt::Queued(waiter) = self.try_submit(exchange)? {
+            return Ok(waiter);
+        }
+        let patience = self.settings.pool_connection_get_timeout;
+        let queued = timeout(patience, self.submit_when_there_is_room(exchange)).await;
+        queued.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::PoolExhausted,
+                NAME,
+                format!(
+                    "each of the {} connections to {} had its fill for {patience:?}; raise \
+                     pool_maxsize or send less",
+                    self.settings.pool_maxsize, self.name
+                ),
+            ))
+        })
+    }
+
+    async fn submit_when_there_is_room<F>(
+        self: &Arc<Self>,
+        exchange: &Exchange<F>,
+    ) -> Result<Waiter>
+    where
+        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+    {
+        let _waiting = Counted::new(&self.waiting);
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            // From here on no notification is missed.
+            room.as_mut().enable();
+            if let Attempt::Queued(waiter) = self.try_submit(exchange)? {
+                return Ok(waiter);
+            }
+            room.await;
+        }
+    }
+
+    fn try_submit<F>(self: &Arc<Self>, exchange: &Exchange<F>) -> Result<Attempt>
+    where
+        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+    {
+        loop {
+            let connections = self.read();
+            match self.pick(&connections) {
+                Pick::Full => return Ok(Attempt::Full),
+                Pick::Use {
+                    connection,
+                    and_grow,
+                } => {
+                    if let Some(waiter) = connection.submit(exchange)? {
+                        drop(connections);
+                        if and_grow {
+                            self.grow(State::Ready)?;
+                        }
+                        return Ok(Attempt::Queued(waiter));
+                    }
+                    // It was closed since; the next look passes over it.
+                }
+                Pick::Open => {
+                    drop(connections);
+                    if let Some((death, _)) = self.health.death() {
+                        // It died since the caller chose it.
+                        let (caller, waiter) = oneshot::channel();
+                        let _ = caller.send(Err(Failure::Dead(death)));
+                        return Ok(Attempt::Queued(waiter));
+                    }
+                    self.grow(State::Closed)?;
+                }
+            }
+        }
+    }
+
+    /// An idle connection if there is one, else the one with the least to do.
+    fn pick<'a>(&self, connections: &'a [Arc<Connection>]) -> Pick<'a> {
+        let mut best: Option<(&Arc<Connection>, usize)> = None;
+        let mut connecting = None;
+        let mut open = 0;
+        for connection in connections {
+            match connection.state() {
+                State::Closed => continue,
+                State::Connecting => connecting = Some(connection),
+                State::Ready => {
+                    let load = connection.load();
+                    if load == 0 {
+                        return Pick::Use {
+                            connection,
+                            and_grow: false,
+                        };
+                    }
+                    if best.is_none_or(|(_, least)| load < least) {
+                        best = Some((connection, load));
+                    }
+                }
+            }
+            open += 1;
+        }
+        let may_grow = open < self.settings.pool_maxsize && connecting.is_none();
+        let enough = |load: usize| open >= EAGER && load < BUSY;
+        match (best, connecting) {
+            (Some((connection, load)), _) if load < FULL => Pick::Use {
+                connection,
+                and_grow: may_grow && !enough(load) && self.may_grow_again(),
+            },
+            (_, Some(connection)) if connection.load() < FULL => Pick::Use {
+                connection,
+                and_grow: false,
+            },
+            (None, None) => Pick::Open,
+            _ if may_grow && self.may_grow_again() => Pick::Open,
+            _ => Pick::Full,
+        }
+    }
+
+    fn may_grow_again(&self) -> bool {
+        let failed = self.not_grown.lock();
+        let failed = failed.unwrap_or_else(PoisonError::into_inner);
+        failed.is_none_or(|failed| failed.elapsed() >= GROW_AGAIN)
+    }
+
+    /// Opens a connection, unless somebody else just did: one is connecting, or was picked
+    /// because there was none in the state `unless`.
+    fn grow(self: &Arc<Self>, unless: State) -> Result<()> {
+        let runtime = Handle::try_current().map_err(|error| {
+            let message = "a call was made outside of a tokio runtime";
+            Error::new(ErrorKind::Backend, NAME, message).with_source(error)
+        })?;
+        let mut connections = self.write();
+        connections.retain(|connection| connection.state() != State::Closed);
+        let is_connecting = connections
+            .iter()
+            .any(|connection| connection.state() == State::Connecting);
+        let is_found = unless == State::Closed
+            && connections
+                .iter()
+                .any(|connection| connection.load() < FULL);
+        if is_connecting || is_found || connections.len() >= self.settings.pool_maxsize {
+            return Ok(());
+        }
+        let connection = Arc::new(Connection::new());
+        connections.push(Arc::clone(&connection));
+        drop(connections);
+        runtime.spawn(Driver::new(Arc::clone(self), connection).run(None));
+        Ok(())
+    }
+
+    /// For the driver: there is room for so much on a connection.
+    pub(crate) fn has_room(&self, weight: usize) {
+        for _ in 0..weight.min(self.waiting.load(Ordering::SeqCst)) {
+            self.room.notify_one();
+        }
+    }
+
+    /// For the driver: a connection is no more, and whoever waits for room looks again.
+    pub(crate) fn has_changed(&self) {
+        self.room.notify_waiters();
+    }
+
+    /// For the driver: a connection was lost. Whether none was since `created`.
+    pub(crate) fn is_first_loss_since(&self, created: Instant) -> bool {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = lost.replace(Instant::now());
+        before.is_none_or(|before| before > created)
+    }
+
+    /// For the driver: the connection is no more.
+    pub(crate) fn remove(&self, connection: &Arc<Connection>) {
+        self.write().retain(|other| !Arc::ptr_eq(other, connection));
+    }
+
+    /// For the driver: the server is found dead by this connection. All its connections end,
+    /// and it is left alone for `dead_retry`.
+    ///
+    /// `false`: it is not. Either this connection is from a former life, or it is one more that
+    /// was refused (`is_refused`) where others are well.
+    pub(crate) fn die(
+        &self,
+        connection: &Arc<Connection>,
+        death: Arc<Death>,
+        is_refused: bool,
+    ) -> bool {
+        let mut connections = self.write();
+        if !connections
+            .iter()
+            .any(|other| Arc::ptr_eq(other, connection))
+        {
+            return false;
+        }
+        let is_well = |other: &Arc<Connection>| {
+            other.state() == State::Ready && !Arc::ptr_eq(other, connection)
+        };
+        if is_refused && connections.iter().any(is_well) {
+            let failed = Some(Instant::now());
+            *self
+                .not_grown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = failed;
+            return false;
+        }
+        let ended = std::mem::take(&mut *connections);
+        let was_up = self
+            .health
+            .die(Arc::clone(&death), self.settings.dead_retry);
+        drop(connections);
+        add(&self.counters.timeouts, usize::from(death.is_timeout));
+        for other in ended {
+            other.close(Failure::Dead(Arc::clone(&death)));
+        }
+        if was_up {
+            add(&self.counters.deaths, 1);
+            self.tell(&ServerEvent::Dead {
+                server: self.name.clone(),
+                reason: death.reason.clone(),
+                retry_after: self.settings.dead_retry,
+            });
+        }
+        true
+    }
+
+    /// Asks whether calls may go to this server. If it is dead and this call is the one to see
+    /// whether it is back, that is under way.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<(), Option<JoinHandle<()>>> {
+        // A probe connects and asks, each within `socket_timeout`.
+        let lease = self.settings.socket_timeout.saturating_mul(3);
+        match self.health.admit(lease) {
+            Admission::Up => Ok(()),
+            Admission::Dead => Err(None),
+            Admission::Probe => Err(Handle::try_current()
+                .ok()
+                .map(|runtime| runtime.spawn(Arc::clone(self).probe()))),
+        }
+    }
+
+    /// Looks whether the server is back.
+    async fn probe(self: Arc<Self>) {
+        let patience = self.settings.socket_timeout;
+        let answer = timeout(patience, self.ask_for_a_sign()).await;
+        let (reason, is_timeout) = match answer {
+            Ok(Ok(stream)) => {
+                self.revive(stream);
+                return;
+            }
+            Ok(Err(ConnectError::Denied(reason))) => (reason, false),
+            Ok(Err(ConnectError::Io(error))) => (format!("cannot connect: {error}"), false),
+            Err(_) => (format!("no answer within {patience:?}"), true),
+        };
+        let death = Arc::new(Death { reason, is_timeout });
+        self.health.die(death, self.settings.dead_retry);
+    }
+
+    /// Connects, and flushes if that is wanted. Nobody else reaches the server before.
+    async fn ask_for_a_sign(&self) -> Result<Stream, ConnectError> {
+        let mut stream = self.open().await?;
+        let (command, expected): (&[u8], _) = if self.settings.flush_on_reconnect {
+            (b"flush_all\r\n", "OK")
+        } else {
+            (b"mn\r\n", "MN")
+        };
+        let answer = stream.ask(command).await?;
+        if answer == expected {
+            return Ok(stream);
+        }
+        let problem = format!("the server answered {answer:?}");
+        Err(ConnectError::Io(std::io::Error::other(problem)))
+    }
+
+    fn revive(self: &Arc<Self>, stream: Stream) {
+        let connection = Arc::new(Connection::new());
+        connection.is_now_ready();
+        self.write().push(Arc::clone(&connection));
+        let driver = Driver::new(Arc::clone(self), connection);
+        tokio::spawn(driver.run(Some(stream)));
+        if self.health.revive() {
+            self.tell(&ServerEvent::Back {
+                server: self.name.clone(),
+            });
+        }
+    }
+
+    fn tell(&self, event: &ServerEvent) {
+        if let Some(on_event) = &self.settings.on_event {
+            on_event(event);
+        }
+    }
+
+    /// Ends all connections.
+    pub(crate) fn shut_down(&self) {
+        let ended = std::mem::take(&mut *self.write());
+        for connection in ended {
+            connection.close(Failure::Lost("the backend was dropped".into()));
+        }
+    }
+
+    pub(crate) fn stats(&self) -> ServerStats {
+        let loads: Vec<usize> = self
+            .read()
+            .iter()
+            .filter(|connection| connection.state() == State::Ready)
+            .map(|connection| connection.load())
+            .collect();
+        ServerStats {
+            name: self.name.clone(),
+            dead_for: self.health.death().map(|(_, left)| left),
+            connections: loads.len(),
+            idle: loads.iter().filter(|&&load| load == 0).count(),
+            in_flight: loads.iter().sum(),
+            calls: read(&self.counters.calls),
+            misses: read(&self.counters.misses),
+            timeouts: read(&self.counters.timeouts),
+            deaths: read(&self.counters.deaths),
+            failovers: read(&self.counters.failovers),
+            connects: read(&self.counters.connects),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Connection>>> {
+        self.connections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<Connection>>> {
+        self.connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts as one for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

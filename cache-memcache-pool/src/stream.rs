@@ -1,0 +1,153 @@
+//! The socket to a server: TCP, a unix socket, or TLS over TCP.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use crate::address::Address;
+use crate::settings::Settings;
+
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The server cannot be reached.
+    Io(io::Error),
+    /// It does not take the name and the password, or the lack of them.
+    Denied(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Stream {
+    /// Connects and presents the credentials, if there are any. Takes as long as it takes.
+    pub(crate) async fn open(address: &Address, settings: &Settings) -> Result<Self, ConnectError> {
+        let mut stream = match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Self::secure(stream, host, settings).await?
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+            #[cfg(not(unix))]
+            Address::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        if let Some(credentials) = &settings.credentials {
+            stream.authenticate(credentials).await?;
+        }
+        Ok(stream)
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(stream: TcpStream, host: &str, settings: &Settings) -> io::Result<Self> {
+        match &settings.tls {
+            None => Ok(Self::Tcp(stream)),
+            Some(tls) => {
+                let stream = tls.handshake(stream, host).await?;
+                Ok(Self::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_async, reason = "it is async with TLS")]
+    async fn secure(stream: TcpStream, _: &str, _: &Settings) -> io::Result<Self> {
+        Ok(Self::Tcp(stream))
+    }
+
+    /// memcached's ASCII authentication: the first command sets name and password.
+    async fn authenticate(&mut self, credentials: &str) -> Result<(), ConnectError> {
+        // A server that asks for no password would store this one for everybody to read.
+        if self.ask(b"mn\r\n").await? == "MN" {
+            return Ok(());
+        }
+        let len = credentials.len();
+        let command = format!("set auth 0 0 {len}\r\n{credentials}\r\n");
+        match self.ask(command.as_bytes()).await?.as_str() {
+            "STORED" => Ok(()),
+            answer => Err(ConnectError::Denied(format!(
+                "the server refused username and password ({answer:?})"
+            ))),
+        }
+    }
+
+    /// Sends one command and reads its answer, a single line.
+    pub(crate) async fn ask(&mut self, command: &[u8]) -> io::Result<String> {
+        const LONGEST: usize = 1024;
+        self.write_all(command).await?;
+        self.flush().await?;
+        let mut line = Vec::new();
+        // One byte after the other: what comes behind the line is not ours to read, and this
+        // happens once in the life of a connection.
+        while line.len() < LONGEST {
+            match self.read_u8().await? {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&line);
+                    return Ok(line.trim_end_matches('\r').to_owned());
+                }
+                byte => line.push(byte),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the server's answer is no line of memcached's protocol",
+        ))
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Stream::Unix($stream) => $call,
+            #[cfg(feature = "tls")]
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
