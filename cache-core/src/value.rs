@@ -31,18 +31,27 @@ impl<V> CachedValue<V> {
     }
 
     /// [`new`](Self::new) and [`with_cached_at`](Self::with_cached_at) in one, without asking
-    /// the clock: for backends that hand out what they stored.
+    /// the clock.
+    pub(crate) fn new_at(payload: V, cached_at: SystemTime) -> Self {
+        Self::from_nanos(payload, nanos(cached_at))
+    }
+
+    /// `payload`, cached so many nanoseconds after the beginning of 1970.
+    ///
+    /// For backends in memory, which keep this number: going by way of a [`SystemTime`] takes
+    /// as long as the rest of a lookup.
     ///
     /// ```
-    /// # use std::time::{Duration, UNIX_EPOCH};
     /// # use cache_core::CachedValue;
-    /// let cached_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    /// assert_eq!(CachedValue::new_at("hello", cached_at).cached_at(), cached_at);
+    /// let stored = CachedValue::new("hello").cached_at_nanos();
+    /// let value = CachedValue::from_nanos("hello", stored);
+    /// assert_eq!(value.cached_at_nanos(), stored);
+    /// assert_eq!(value.ttl(), None);
     /// ```
-    pub fn new_at(payload: V, cached_at: SystemTime) -> Self {
+    pub fn from_nanos(payload: V, cached_at: u64) -> Self {
         Self {
             payload,
-            cached_at: nanos(cached_at),
+            cached_at,
             ttl: None,
         }
     }
@@ -97,6 +106,12 @@ impl<V> CachedValue<V> {
     /// When the payload was cached, by the wall clock of whoever cached it.
     pub fn cached_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.cached_at)
+    }
+
+    /// [`cached_at`](Self::cached_at) in nanoseconds since 1970; see
+    /// [`from_nanos`](Self::from_nanos).
+    pub fn cached_at_nanos(&self) -> u64 {
+        self.cached_at
     }
 
     /// How long ago the payload was cached. Never negative: zero when the clock says that it

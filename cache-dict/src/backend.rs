@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 use crossbeam_utils::CachePadded;
@@ -392,9 +392,8 @@ impl<V: Clone> Inner<V> {
             Some(Duration::ZERO) => return None,
             Some(ttl) => clock::deadline(*now.get_or_insert_with(|| self.clock.now()), ttl),
         };
-        let since = value.cached_at().duration_since(UNIX_EPOCH);
         Some(Stored {
-            cached_at: clock::nanos(since.unwrap_or_default()),
+            cached_at: value.cached_at_nanos(),
             deadline,
             payload: value.into_payload(),
         })
@@ -474,8 +473,7 @@ fn answer<V: Clone>(stored: &Stored<V>, now: impl FnOnce() -> u64) -> Option<Cac
             left => Some(Duration::from_nanos(left)),
         }
     };
-    let cached_at = UNIX_EPOCH + Duration::from_nanos(stored.cached_at);
-    let value = CachedValue::new_at(stored.payload.clone(), cached_at);
+    let value = CachedValue::from_nanos(stored.payload.clone(), stored.cached_at);
     Some(match left {
         None => value,
         Some(left) => value.with_ttl(left),

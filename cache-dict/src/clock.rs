@@ -119,7 +119,7 @@ pub(crate) fn deadline(now: u64, ttl: Duration) -> u64 {
 }
 
 /// In 64 bits: 584 years.
-pub(crate) fn nanos(duration: Duration) -> u64 {
+fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

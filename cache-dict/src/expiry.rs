@@ -40,9 +40,10 @@ const SHORTEST: u32 = 16;
 const DUE: u32 = 0;
 
 impl Expiry {
-    pub(crate) fn new() -> Self {
+    /// For the entries in so many cells.
+    pub(crate) fn new(cells: usize) -> Self {
         Self {
-            lists: Lists::new(1),
+            lists: Lists::new(1, cells),
             levels: Vec::new(),
             soonest: u64::MAX,
         }
@@ -54,16 +55,16 @@ impl Expiry {
     }
 
     /// Puts an entry with a deadline into its place, or into a new one.
-    pub(crate) fn schedule(&mut self, slot: u32, deadline: u64, now: u64) {
+    pub(crate) fn schedule(&mut self, cell: u32, deadline: u64, now: u64) {
         let shift = fitting(deadline, now);
         let found = self.levels.iter().position(|level| level.shift == shift);
         let level = found.unwrap_or_else(|| self.add(shift, now));
-        self.place(level, slot, deadline, now);
+        self.place(level, cell, deadline, now);
     }
 
     /// Finds a new place for an entry that was due too early. It takes a coarser one rather
     /// than that ever finer levels come into being.
-    pub(crate) fn defer(&mut self, slot: u32, deadline: u64, now: u64) {
+    pub(crate) fn defer(&mut self, cell: u32, deadline: u64, now: u64) {
         let shift = fitting(deadline, now);
         let coarse_enough = self.levels.iter().enumerate();
         let found = coarse_enough
@@ -71,17 +72,17 @@ impl Expiry {
             .min_by_key(|(_, level)| level.shift)
             .map(|(i, _)| i);
         let level = found.unwrap_or_else(|| self.add(shift, now));
-        self.place(level, slot, deadline, now);
+        self.place(level, cell, deadline, now);
     }
 
     /// Forgets an entry.
-    pub(crate) fn unlink(&mut self, slot: u32) {
-        self.lists.unlink(slot);
+    pub(crate) fn unlink(&mut self, cell: u32) {
+        self.lists.unlink(cell);
     }
 
-    /// Follows [`Vec::swap_remove`] of the entries.
-    pub(crate) fn swap_remove(&mut self, slot: u32, last: u32) {
-        self.lists.swap_remove(slot, last);
+    /// Follows the entries into other cells, as [`Lists::renumber`].
+    pub(crate) fn renumber(&mut self, moved: &[u32], cells: usize) {
+        self.lists.renumber(moved, cells);
     }
 
     /// Makes due what stands in ticks that have passed and, when `early`, in those that have
@@ -118,7 +119,7 @@ impl Expiry {
         };
     }
 
-    fn place(&mut self, level: usize, slot: u32, deadline: u64, now: u64) {
+    fn place(&mut self, level: usize, cell: u32, deadline: u64, now: u64) {
         let Some(level) = self.levels.get_mut(level) else {
             return;
         };
@@ -129,7 +130,7 @@ impl Expiry {
         let tick = (deadline >> level.shift).max(level.next);
         let place = tick % PLACES;
         level.occupied |= 1 << place;
-        self.lists.push_back(level.lists + place as u32, slot);
+        self.lists.push_back(level.lists + place as u32, cell);
         self.soonest = self.soonest.min(level.end(tick));
     }
 

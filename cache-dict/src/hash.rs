@@ -51,7 +51,7 @@ impl KeyHasher {
     }
 }
 
-/// The hash of a key, of which shards and the index within a shard use different bits.
+/// The hash of a key, of which different bits lead to the shard and to the cell within it.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyHash(u64);
 
@@ -59,6 +59,11 @@ impl KeyHash {
     /// For choosing the shard.
     pub(crate) fn high(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_bits(bits: u64) -> Self {
+        Self(bits)
     }
 
     /// For finding the entry in its shard.

@@ -5,11 +5,11 @@ mod clock;
 mod config;
 mod expiry;
 mod hash;
-mod index;
 mod key;
 mod lists;
 mod multi;
 mod shard;
+mod table;
 
 pub use backend::{DictBackend, DictStats};
 pub use clock::ManualClock;

@@ -1,12 +1,12 @@
-//! [`Lists`], doubly linked lists of slots.
+//! [`Lists`], doubly linked lists of cells.
 
-/// Several lists over the slots of a shard. Each slot stands in one list at most. Everything
-/// takes constant time; a slot costs eight bytes.
+/// Several lists over the cells of a shard's table. Each cell stands in one list at most.
+/// Everything takes constant time; a cell costs eight bytes.
 ///
 /// The links stand apart from the entries: relinking then touches a few dense cache lines, and
 /// a shard that needs no list has none.
 pub(crate) struct Lists {
-    /// By slot.
+    /// By cell.
     links: Vec<Link>,
     /// By list: a ring through the list's members begins and ends here, so that none of them
     /// is a special case.
@@ -19,19 +19,21 @@ struct Link {
     next: Node,
 }
 
-/// A slot, or a list's head: its number with the top bit set.
+/// A cell, or a list's head: its number with the top bit set.
 type Node = u32;
 
 const HEAD: Node = 1 << 31;
+/// The link of a cell that stands in no list.
 const NOWHERE: Link = Link {
     previous: Node::MAX,
     next: Node::MAX,
 };
 
 impl Lists {
-    pub(crate) fn new(lists: u32) -> Self {
+    /// Empty lists over cells of numbers below `cells`.
+    pub(crate) fn new(lists: u32, cells: usize) -> Self {
         let mut new = Self {
-            links: Vec::new(),
+            links: vec![NOWHERE; cells],
             heads: Vec::new(),
         };
         new.add(lists);
@@ -42,10 +44,7 @@ impl Lists {
     pub(crate) fn add(&mut self, lists: u32) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "nobody adds so many")]
         let first = self.heads.len() as u32;
-        self.heads.extend((first..first + lists).map(|list| Link {
-            previous: list | HEAD,
-            next: list | HEAD,
-        }));
+        self.heads.extend((first..first + lists).map(empty));
         first
     }
 
@@ -54,28 +53,22 @@ impl Lists {
         (first & HEAD == 0).then_some(first)
     }
 
-    /// Appends a slot, which leaves the list that it stood in.
-    pub(crate) fn push_back(&mut self, list: u32, slot: u32) {
-        if self.links.len() <= slot as usize {
-            grow(&mut self.links, slot as usize + 1);
-        }
-        self.unlink(slot);
+    /// Appends a cell, which leaves the list that it stood in.
+    pub(crate) fn push_back(&mut self, list: u32, cell: u32) {
+        self.unlink(cell);
         let head = list | HEAD;
         let previous = self.link(head).previous;
-        *self.link(slot) = Link {
+        *self.link(cell) = Link {
             previous,
             next: head,
         };
-        self.link(previous).next = slot;
-        self.link(head).previous = slot;
+        self.link(previous).next = cell;
+        self.link(head).previous = cell;
     }
 
-    /// Takes a slot out of the list that it stands in, if any.
-    pub(crate) fn unlink(&mut self, slot: u32) {
-        let Some(link) = self.links.get_mut(slot as usize) else {
-            return;
-        };
-        let Link { previous, next } = std::mem::replace(link, NOWHERE);
+    /// Takes a cell out of the list that it stands in, if any.
+    pub(crate) fn unlink(&mut self, cell: u32) {
+        let Link { previous, next } = std::mem::replace(self.link(cell), NOWHERE);
         if next != NOWHERE.next {
             self.link(previous).next = next;
             self.link(next).previous = previous;
@@ -84,18 +77,15 @@ impl Lists {
 
     /// Moves all of one list to the end of another.
     pub(crate) fn append(&mut self, to: u32, from: u32) {
-        let (to, from) = (to | HEAD, from | HEAD);
+        let emptied = empty(from);
         let Link {
             previous: last,
             next: first,
-        } = *self.link(from);
-        if first == from {
+        } = std::mem::replace(self.link(from | HEAD), emptied);
+        if first & HEAD != 0 {
             return;
         }
-        *self.link(from) = Link {
-            previous: from,
-            next: from,
-        };
+        let to = to | HEAD;
         let previous = self.link(to).previous;
         self.link(previous).next = first;
         self.link(first).previous = previous;
@@ -103,24 +93,34 @@ impl Lists {
         self.link(to).previous = last;
     }
 
-    /// Follows [`Vec::swap_remove`] of the entries: `slot` is gone, and what was in the last
-    /// slot is now there.
-    pub(crate) fn swap_remove(&mut self, slot: u32, last: u32) {
-        self.unlink(slot);
-        if let Some(&moved) = self.links.get(last as usize) {
-            self.links.truncate(last as usize);
-            if slot != last && moved.next != NOWHERE.next {
-                *self.link(slot) = moved;
-                self.link(moved.previous).next = slot;
-                self.link(moved.next).previous = slot;
+    /// Gives the cells other numbers, those at their old ones in `moved`, and room for `cells`
+    /// of them. A cell that is not among them stands in no list.
+    pub(crate) fn renumber(&mut self, moved: &[u32], cells: usize) {
+        let renumbered = |node: Node| {
+            if node & HEAD == 0 {
+                moved.get(node as usize).copied().unwrap_or(node)
+            } else {
+                node
             }
-            crate::shard::give_back(&mut self.links);
+        };
+        let link = |link: Link| Link {
+            previous: renumbered(link.previous),
+            next: renumbered(link.next),
+        };
+        for head in &mut self.heads {
+            *head = link(*head);
+        }
+        let old = std::mem::replace(&mut self.links, vec![NOWHERE; cells]);
+        for (moved, old) in moved.iter().zip(old) {
+            if let Some(place) = self.links.get_mut(*moved as usize) {
+                *place = link(old);
+            }
         }
     }
 
     #[expect(
         clippy::indexing_slicing,
-        reason = "links lead to slots and heads that are there"
+        reason = "links lead to cells and heads that are there"
     )]
     fn link(&mut self, node: Node) -> &mut Link {
         if node & HEAD == 0 {
@@ -131,9 +131,12 @@ impl Lists {
     }
 }
 
-fn grow(links: &mut Vec<Link>, len: usize) {
-    crate::shard::make_room(links, len - links.len());
-    links.resize(len, NOWHERE);
+/// The head of an empty list.
+fn empty(list: u32) -> Link {
+    Link {
+        previous: list | HEAD,
+        next: list | HEAD,
+    }
 }
 
 #[cfg(test)]
@@ -157,28 +160,27 @@ mod tests {
         }
     }
 
-    fn without(model: &mut [Vec<u32>], slot: u32) {
+    fn without(model: &mut [Vec<u32>], cell: u32) {
         for list in model {
-            list.retain(|member| *member != slot);
+            list.retain(|member| *member != cell);
         }
     }
 
     proptest! {
         #[test]
         fn behaves_like_vectors(steps in proptest::collection::vec((0..4, 0_u32..3, 0_u32..20), 1..200)) {
-            let mut lists = Lists::new(3);
+            let mut lists = Lists::new(3, 20);
             let mut model = vec![Vec::new(); 3];
-            let mut slots = 20_u32;
-            for (step, list, slot) in steps {
+            for (step, list, cell) in steps {
                 match step {
-                    0 if slot < slots => {
-                        without(&mut model, slot);
-                        model[list as usize].push(slot);
-                        lists.push_back(list, slot);
+                    0 => {
+                        without(&mut model, cell);
+                        model[list as usize].push(cell);
+                        lists.push_back(list, cell);
                     }
-                    1 if slot < slots => {
-                        without(&mut model, slot);
-                        lists.unlink(slot);
+                    1 => {
+                        without(&mut model, cell);
+                        lists.unlink(cell);
                     }
                     2 => {
                         let to = (list + 1) % 3;
@@ -186,15 +188,14 @@ mod tests {
                         model[to as usize].extend(moved);
                         lists.append(to, list);
                     }
-                    3 if slot < slots => {
-                        slots -= 1;
-                        for list in &mut model {
-                            list.retain(|member| *member != slot);
-                            list.iter_mut().filter(|member| **member == slots).for_each(|member| *member = slot);
+                    _ => {
+                        // Backwards, and shifted around.
+                        let moved: Vec<u32> = (0..20).map(|old| (39 - old + cell) % 20).collect();
+                        for member in model.iter_mut().flatten() {
+                            *member = moved[*member as usize];
                         }
-                        lists.swap_remove(slot, slots);
+                        lists.renumber(&moved, 20);
                     }
-                    _ => {}
                 }
                 for list in 0..3 {
                     prop_assert_eq!(&lists.members(list), &model[list as usize]);

@@ -5,19 +5,17 @@ use std::mem::needs_drop;
 use crate::clock::NEVER;
 use crate::expiry::Expiry;
 use crate::hash::{KeyHash, KeyHasher};
-use crate::index::Index;
 use crate::key::Key;
 use crate::lists::Lists;
+use crate::table::Table;
 
-/// The entries stand densely in a vector; the index leads from the hash of a key to its slot.
-/// What expires stands in a timing wheel as well, and, when there is a bound, everything
-/// stands in the order of writing.
+/// A table of entries. What expires stands in a timing wheel as well, and, when there is a
+/// bound, everything stands in the order of writing.
 ///
 /// No code of the payload's type runs in here except in [`get`](Self::get)'s caller: what is
 /// replaced or removed goes into [`Garbage`], to be dropped when the lock is released.
 pub(crate) struct Shard<V> {
-    index: Index,
-    entries: Vec<Entry<V>>,
+    table: Table<Entry<V>>,
     /// There from the first entry on that expires.
     expiry: Option<Box<Expiry>>,
     /// There when there is a bound.
@@ -57,24 +55,20 @@ pub(crate) struct Garbage<V> {
 /// The only list of [`Shard::order`].
 const OLDEST_FIRST: u32 = 0;
 
-/// Slots are numbered in 31 bits.
-const MOST_ENTRIES: usize = 1 << 31;
-
 impl<V> Shard<V> {
     /// Holds `limit` entries at most, if there is one.
     pub(crate) fn new(limit: Option<usize>) -> Self {
         Self {
-            index: Index::default(),
-            entries: Vec::new(),
+            table: Table::new(),
             expiry: None,
-            order: limit.map(|_| Box::new(Lists::new(1))),
-            limit: limit.unwrap_or(MOST_ENTRIES).min(MOST_ENTRIES),
+            order: limit.map(|_| Box::new(Lists::new(1, 0))),
+            limit: limit.unwrap_or(usize::MAX),
             counts: Counts::default(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.table.len()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -84,8 +78,8 @@ impl<V> Shard<V> {
     /// What is stored under `key`, expired or not.
     #[inline]
     pub(crate) fn get(&self, key: &str, hash: KeyHash) -> Option<&Stored<V>> {
-        let slot = self.find(key, hash)?;
-        self.entries.get(slot as usize).map(|entry| &entry.stored)
+        let cell = self.find(key, hash)?;
+        self.table.get(cell).map(|entry| &entry.stored)
     }
 
     /// Whether anything here may expire, so that writing needs the time.
@@ -104,26 +98,33 @@ impl<V> Shard<V> {
         garbage: &mut Garbage<V>,
     ) {
         let deadline = stored.deadline;
-        let slot = self.find(key, hash);
-        let place = slot.and_then(|slot| self.entries.get_mut(slot as usize));
-        let (slot, was) = if let (Some(slot), Some(entry)) = (slot, place) {
+        let found = self.find(key, hash);
+        let entry = found.and_then(|cell| self.table.get_mut(cell));
+        let (cell, was) = if let (Some(cell), Some(entry)) = (found, entry) {
             let old = std::mem::replace(&mut entry.stored, stored);
             garbage.add(old.payload);
-            (slot, old.deadline)
+            (cell, old.deadline)
         } else {
-            if self.entries.len() >= self.limit {
+            if self.len() >= self.limit {
                 self.evict(hasher, garbage);
             }
-            let slot = self.push(Key::new(key), hash, stored);
-            (slot, NEVER)
+            self.resize(1, hasher);
+            let key = Key::new(key);
+            let Some(cell) = self.table.insert(hash, Entry { key, stored }) else {
+                return;
+            };
+            (cell, NEVER)
         };
         if let Some(order) = &mut self.order {
-            order.push_back(OLDEST_FIRST, slot);
+            order.push_back(OLDEST_FIRST, cell);
         }
         // An entry that expires later than before is looked at in its old place, and deferred.
         if deadline < was {
-            let expiry = self.expiry.get_or_insert_with(|| Box::new(Expiry::new()));
-            expiry.schedule(slot, deadline, now);
+            let cells = self.table.size();
+            let expiry = self
+                .expiry
+                .get_or_insert_with(|| Box::new(Expiry::new(cells)));
+            expiry.schedule(cell, deadline, now);
         }
     }
 
@@ -134,8 +135,9 @@ impl<V> Shard<V> {
         hasher: &KeyHasher,
         garbage: &mut Garbage<V>,
     ) {
-        if let Some(slot) = self.find(key, hash) {
-            self.remove(slot, hash, hasher, garbage);
+        if let Some(cell) = self.find(key, hash) {
+            self.remove(cell, hash, garbage);
+            self.resize(0, hasher);
         }
     }
 
@@ -156,22 +158,23 @@ impl<V> Shard<V> {
             let Some(expiry) = &mut self.expiry else {
                 break;
             };
-            let Some(slot) = expiry.due() else {
+            let Some(cell) = expiry.due() else {
                 break;
             };
             budget -= 1;
-            match self.entries.get(slot as usize) {
+            match self.table.get(cell) {
                 Some(entry) if entry.stored.deadline <= now => {
                     let hash = hasher.hash(entry.key.as_bytes());
-                    self.remove(slot, hash, hasher, garbage);
+                    self.remove(cell, hash, garbage);
                     self.counts.expired += 1;
                 }
                 Some(entry) if entry.stored.deadline < NEVER => {
-                    expiry.defer(slot, entry.stored.deadline, now);
+                    expiry.defer(cell, entry.stored.deadline, now);
                 }
-                _ => expiry.unlink(slot),
+                _ => expiry.unlink(cell),
             }
         }
+        self.resize(0, hasher);
         if let Some(expiry) = &mut self.expiry {
             expiry.look_ahead();
         }
@@ -195,58 +198,53 @@ impl<V> Shard<V> {
 
     fn find(&self, key: &str, hash: KeyHash) -> Option<u32> {
         let key = key.as_bytes();
-        self.index.find(hash.low(), |slot| {
-            let entry = self.entries.get(slot as usize);
-            entry.is_some_and(|entry| entry.key.as_bytes() == key)
-        })
-    }
-
-    fn push(&mut self, key: Key, hash: KeyHash, stored: Stored<V>) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "the limit fits in 31 bits")]
-        let slot = self.entries.len() as u32;
-        make_room(&mut self.entries, 1);
-        self.index.insert(hash.low(), slot);
-        self.entries.push(Entry { key, stored });
-        slot
+        self.table.find(hash, |entry| entry.key.as_bytes() == key)
     }
 
     /// Removes the entry that was written least recently.
     fn evict(&mut self, hasher: &KeyHasher, garbage: &mut Garbage<V>) {
-        let oldest = match &self.order {
-            Some(order) => order.first(OLDEST_FIRST),
-            // Two thousand million entries, and no order: any will do.
-            None => Some(0),
-        };
-        if let Some(slot) = oldest
-            && let Some(entry) = self.entries.get(slot as usize)
+        if let Some(order) = &self.order
+            && let Some(cell) = order.first(OLDEST_FIRST)
+            && let Some(entry) = self.table.get(cell)
         {
             let hash = hasher.hash(entry.key.as_bytes());
-            self.remove(slot, hash, hasher, garbage);
+            self.remove(cell, hash, garbage);
             self.counts.evicted += 1;
         }
     }
 
-    /// Removes an entry; the last one takes its slot.
-    fn remove(&mut self, slot: u32, hash: KeyHash, hasher: &KeyHasher, garbage: &mut Garbage<V>) {
-        if slot as usize >= self.entries.len() {
-            return;
-        }
-        let removed = self.entries.swap_remove(slot as usize);
-        #[expect(clippy::cast_possible_truncation, reason = "the limit fits in 31 bits")]
-        let last = self.entries.len() as u32;
-        self.index.remove(hash.low(), slot);
-        if let Some(moved) = self.entries.get(slot as usize) {
-            let moved = hasher.hash(moved.key.as_bytes());
-            self.index.relocate(moved.low(), last, slot);
-        }
+    fn remove(&mut self, cell: u32, hash: KeyHash, garbage: &mut Garbage<V>) {
         if let Some(expiry) = &mut self.expiry {
-            expiry.swap_remove(slot, last);
+            expiry.unlink(cell);
         }
         if let Some(order) = &mut self.order {
-            order.swap_remove(slot, last);
+            order.unlink(cell);
         }
-        give_back(&mut self.entries);
-        garbage.add(removed.stored.payload);
+        if let Some(removed) = self.table.remove(cell, hash) {
+            garbage.add(removed.stored.payload);
+        }
+    }
+
+    /// Grows the table for so many more entries, or shrinks it, if need be.
+    fn resize(&mut self, adding: usize, hasher: &KeyHasher) {
+        let Some(size) = self.table.better_size(adding) else {
+            return;
+        };
+        let listed = self.expiry.is_some() || self.order.is_some();
+        let mut moved = vec![u32::MAX; if listed { self.table.size() } else { 0 }];
+        let hash = |entry: &Entry<V>| hasher.hash(entry.key.as_bytes());
+        self.table.resize(size, hash, |from, to| {
+            if let Some(place) = moved.get_mut(from as usize) {
+                *place = to;
+            }
+        });
+        let cells = self.table.size();
+        if let Some(expiry) = &mut self.expiry {
+            expiry.renumber(&moved, cells);
+        }
+        if let Some(order) = &mut self.order {
+            order.renumber(&moved, cells);
+        }
     }
 }
 
@@ -267,20 +265,5 @@ impl<V> Garbage<V> {
         } else {
             self.more.push(payload);
         }
-    }
-}
-
-/// Room for `more` elements. Grows by a quarter instead of doubling: the copying stays small
-/// beside an insertion, and much less memory lies idle.
-pub(crate) fn make_room<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.capacity() - vec.len() < more {
-        vec.reserve_exact(more.max(vec.len() / 4).max(4));
-    }
-}
-
-/// Frees what a vector that has shrunk much keeps.
-pub(crate) fn give_back<T>(vec: &mut Vec<T>) {
-    if vec.capacity() > 64 && vec.len() < vec.capacity() / 4 {
-        vec.shrink_to(vec.len() * 2);
     }
 }
