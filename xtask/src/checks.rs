@@ -161,7 +161,7 @@ mod tests {
 
     fn package(dependencies: &str, features: &str) -> Package {
         serde_json::from_str(&format!(
-            r#"{{"id":"x","name":"cache-x","version":"1.0.0","rust_version":null,"publish":null,
+            r#"{{"id":"x","name":"cache-x","version":"1.0.0","rust_version":null,"publish":null,"description":null,"readme":null,"license":null,"license_file":null,
                 "manifest_path":"/x/Cargo.toml","dependencies":[{dependencies}],"features":{{{features}}}}}"#
         ))
         .unwrap()
@@ -178,7 +178,9 @@ mod tests {
     }
 
     fn dependency(name: &str, kind: &str, optional: bool) -> String {
-        format!(r#"{{"name":"{name}","kind":{kind},"rename":null,"optional":{optional}}}"#)
+        format!(
+            r#"{{"name":"{name}","kind":{kind},"req":"*","rename":null,"optional":{optional}}}"#
+        )
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod checks;
 mod interop;
 mod needs;
 mod process;
+mod release;
 mod steps;
 mod test;
 mod workspace;
@@ -19,6 +20,8 @@ struct Task {
     name: &'static str,
     arguments: &'static str,
     does: &'static str,
+    /// What `--help` adds: the options, one a line.
+    help: &'static str,
     run: fn(&[String]) -> Result<()>,
 }
 
@@ -27,18 +30,28 @@ const TASKS: &[Task] = &[
         name: "test",
         arguments: "[--keep-going] [--only STEP] [--list]",
         does: "installs or names what is missing, then runs every check and every test",
+        help: test::HELP,
         run: test::main,
     },
     Task {
         name: "bench",
         arguments: "dict|memcache|etcd",
         does: "compares a backend with its peers: a table, and JSON under target/bench/",
+        help: "",
         run: bench::main,
+    },
+    Task {
+        name: "release",
+        arguments: release::ARGUMENTS,
+        does: "checks and publishes the crates, in order, resumably; dry unless told to act",
+        help: release::HELP,
+        run: release::main,
     },
     Task {
         name: "interop",
         arguments: "",
         does: "shares memcached and etcd with Python: a table of what the one reads of the other",
+        help: "",
         run: interop::main,
     },
 ];
@@ -67,8 +80,8 @@ fn run(name: &str, arguments: &[String]) -> Result<()> {
     };
     if arguments.iter().any(|a| a == "--help" || a == "-h") {
         println!(
-            "cargo xtask {} {}\n    {}",
-            task.name, task.arguments, task.does
+            "cargo xtask {} {}\n{}\n{}",
+            task.name, task.arguments, task.does, task.help
         );
         return Ok(());
     }

@@ -8,6 +8,11 @@ use crate::steps::{self, Step};
 use crate::workspace::{self, Workspace};
 use crate::{checks, needs, process};
 
+pub(crate) const HELP: &str = "\
+  --keep-going         runs the later steps too when one has failed
+  --only STEP          only the steps whose title contains this
+  --list               the titles of the steps";
+
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
     let root = workspace::root();

@@ -15,6 +15,7 @@ pub(crate) struct Workspace {
     members: Vec<String>,
     #[serde(rename = "workspace_root")]
     pub(crate) root: PathBuf,
+    pub(crate) target_directory: PathBuf,
     pub(crate) resolve: Option<Resolve>,
 }
 
@@ -27,7 +28,12 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) features: BTreeMap<String, Vec<String>>,
     /// `Some([])` means that it is not published.
-    pub(crate) publish: Option<Vec<String>>,
+    publish: Option<Vec<String>>,
+    manifest_path: PathBuf,
+    pub(crate) description: Option<String>,
+    pub(crate) readme: Option<String>,
+    pub(crate) license: Option<String>,
+    pub(crate) license_file: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +43,8 @@ pub(crate) struct Dependency {
     pub(crate) kind: Option<String>,
     pub(crate) rename: Option<String>,
     pub(crate) optional: bool,
+    /// `*` if it is only a path.
+    pub(crate) req: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +105,11 @@ impl Workspace {
 impl Package {
     pub(crate) fn is_published(&self) -> bool {
         self.publish.as_ref().is_none_or(|to| !to.is_empty())
+    }
+
+    /// Where its Cargo.toml is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(&self.manifest_path)
     }
 
     /// The features that a user can name: those that were written down.

@@ -1,0 +1,7 @@
+//! What the release tests stand on: a registry on loopback, workspaces to throw away.
+#![allow(dead_code, unreachable_pub)] // Each test program uses a part.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
+
+pub mod playground;
+pub mod registry;
+pub mod upstream;

@@ -1,0 +1,231 @@
+//! A folder to throw away: a `CARGO_HOME` for which the registry on loopback is crates.io, and a
+//! workspace under git.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::registry::{Registry, TOKEN};
+
+pub struct Playground {
+    folder: PathBuf,
+    pub registry: Registry,
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        // What a failed test left is worth a look.
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Playground {
+    /// An empty workspace.
+    pub fn new(registry: Registry) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Outside of this repository: `cargo new` would join its workspace.
+        let name = format!("cache-release-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let playground = Self { folder, registry };
+        fs::create_dir_all(playground.root()).unwrap();
+        fs::create_dir_all(playground.cargo_home()).unwrap();
+        let config = playground.registry.cargo_config();
+        fs::write(playground.cargo_home().join("config.toml"), config).unwrap();
+        playground.git(&["init", "--quiet", "--initial-branch", "main"]);
+        playground
+    }
+
+    /// Two tiny crates: `tiny-base`, and `tiny-top`, which depends on it; committed.
+    pub fn tiny(registry: Registry) -> Self {
+        let playground = Self::new(registry);
+        playground.write(
+            "Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n",
+        );
+        playground.write(".gitignore", "/target\n");
+        playground.add_tiny(
+            "tiny-base",
+            "",
+            "/// One.\npub fn one() -> u8 {\n    1\n}\n",
+        );
+        playground.add_tiny(
+            "tiny-top",
+            "tiny-base = { version = \"0.1.0\", path = \"../tiny-base\" }\n",
+            "/// Two.\npub fn two() -> u8 {\n    tiny_base::one() + 1\n}\n",
+        );
+        playground.lock();
+        playground.commit("first");
+        playground
+    }
+
+    fn add_tiny(&self, name: &str, dependencies: &str, code: &str) {
+        self.write(
+            &format!("{name}/Cargo.toml"),
+            &format!(
+                "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+                 rust-version = \"1.88\"\n\
+                 description = \"For a test\"\nlicense = \"Apache-2.0\"\nreadme = \"README.md\"\n\
+                 repository = \"https://example.org/tiny\"\n\n[dependencies]\n{dependencies}"
+            ),
+        );
+        self.write(
+            &format!("{name}/src/lib.rs"),
+            &format!("//! Tiny.\n\n{code}"),
+        );
+        self.write(&format!("{name}/README.md"), "# Tiny\n");
+        self.write(&format!("{name}/LICENSE"), "Apache License\n");
+        self.write(
+            &format!("{name}/CHANGELOG.md"),
+            "# Changelog\n\n## 0.1.0 (2026-01-01)\n\n- First release.\n",
+        );
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
+    pub fn cargo_home(&self) -> PathBuf {
+        self.folder.join("cargo-home")
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap()
+    }
+
+    /// Replaces text in a file; it has to be there.
+    pub fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = self.read(path);
+        assert!(
+            text.contains(from),
+            "{path} does not contain `{from}`:\n{text}"
+        );
+        self.write(path, &text.replace(from, to));
+    }
+
+    /// A command in the workspace, with the playground's `CARGO_HOME` and without what the cargo
+    /// that runs this test has set.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO") || text.starts_with("GIT_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_HOME", self.cargo_home())
+            .env("CARGO_REGISTRIES_LOOPBACK_TOKEN", TOKEN)
+            .env("GIT_AUTHOR_NAME", "Test")
+            .env("GIT_AUTHOR_EMAIL", "test@example.org")
+            .env("GIT_COMMITTER_NAME", "Test")
+            .env("GIT_COMMITTER_EMAIL", "test@example.org")
+            .current_dir(self.root());
+        command
+    }
+
+    pub fn cargo(&self, arguments: &[&str]) -> String {
+        succeeds(self.command(env!("CARGO")).args(arguments))
+    }
+
+    pub fn git(&self, arguments: &[&str]) -> String {
+        succeeds(self.command("git").args(arguments))
+    }
+
+    pub fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    /// Brings Cargo.lock up to date.
+    pub fn lock(&self) {
+        self.cargo(&["metadata", "--format-version", "1"]);
+    }
+
+    pub fn tags(&self) -> Vec<String> {
+        self.git(&["tag"]).lines().map(str::to_owned).collect()
+    }
+
+    /// `cargo xtask release` on this workspace.
+    pub fn release(&self, arguments: &[&str]) -> Release {
+        let output = self
+            .command(env!("CARGO_BIN_EXE_xtask"))
+            .args(["release", "--registry", "loopback", "--root"])
+            .arg(self.root())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let release = Release {
+            succeeded: output.status.success(),
+            said: text_of(&output),
+        };
+        assert!(
+            !release.said.contains(TOKEN),
+            "the token was printed:\n{}",
+            release.said
+        );
+        release
+    }
+}
+
+/// How a release went.
+pub struct Release {
+    pub succeeded: bool,
+    pub said: String,
+}
+
+impl Release {
+    #[track_caller]
+    pub fn succeeds(&self, says: &[&str]) {
+        assert!(self.succeeded, "{}", self.said);
+        self.says(says);
+    }
+
+    #[track_caller]
+    pub fn fails(&self, says: &[&str]) {
+        assert!(!self.succeeded, "it should have failed:\n{}", self.said);
+        self.says(says);
+    }
+
+    #[track_caller]
+    fn says(&self, says: &[&str]) {
+        for text in says {
+            assert!(
+                self.said.contains(text),
+                "it does not say `{text}`:\n{}",
+                self.said
+            );
+        }
+    }
+}
+
+fn text_of(output: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[track_caller]
+pub fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}:\n{}",
+        text_of(&output)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

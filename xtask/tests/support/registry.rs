@@ -1,0 +1,252 @@
+//! A sparse registry on loopback: what `cargo` asks of one, and faults on demand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::upstream::Upstream;
+
+/// The token that it takes.
+pub const TOKEN: &str = "loopback-secret-token";
+
+/// Runs until the process ends.
+#[derive(Clone)]
+pub struct Registry {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    upstream: Option<Arc<Upstream>>,
+    /// Index lines by crate.
+    index: BTreeMap<String, Vec<String>>,
+    /// Package files by crate and version.
+    files: HashMap<(String, String), Vec<u8>>,
+    /// `name version`, in the order of arrival.
+    published: Vec<String>,
+    /// Answers to the next attempts to publish a crate.
+    faults: HashMap<String, Vec<(u16, String)>>,
+    /// Attempts to publish, refused ones too.
+    attempts: Vec<String>,
+}
+
+impl Registry {
+    pub fn start(upstream: Option<Arc<Upstream>>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let registry = Self {
+            port: listener.local_addr().unwrap().port(),
+            state: Arc::new(Mutex::new(State {
+                upstream,
+                ..State::default()
+            })),
+        };
+        let server = registry.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                // A client that goes away is no concern of the others.
+                thread::spawn(move || server.serve(&stream));
+            }
+        });
+        registry
+    }
+
+    /// `config.toml` of a `CARGO_HOME` for which this is crates.io.
+    pub fn cargo_config(&self) -> String {
+        let url = format!("sparse+http://127.0.0.1:{}/index/", self.port);
+        format!(
+            "[registries.loopback]\nindex = \"{url}\"\n\n\
+             [source.crates-io]\nreplace-with = \"loopback\"\n\n\
+             [source.loopback]\nregistry = \"{url}\"\n"
+        )
+    }
+
+    /// The next attempt to publish `name` gets this answer instead.
+    pub fn fail_next(&self, name: &str, status: u16, body: &str) {
+        let mut state = self.state();
+        let faults = state.faults.entry(name.to_owned()).or_default();
+        faults.push((status, body.to_owned()));
+    }
+
+    pub fn published(&self) -> Vec<String> {
+        self.state().published.clone()
+    }
+
+    pub fn attempts(&self) -> Vec<String> {
+        self.state().attempts.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn serve(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream);
+        let mut request = String::new();
+        reader.read_line(&mut request)?;
+        let (mut length, mut token, mut waits) = (0, String::new(), false);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim().split_once(':') else {
+                break;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().unwrap(),
+                "authorization" => value.trim().clone_into(&mut token),
+                "expect" => waits = true,
+                _ => {}
+            }
+        }
+        if waits {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+
+        let mut words = request.split_whitespace();
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let (status, answer) = self.answer(method, path, &token, &body);
+        let head = format!(
+            "HTTP/1.1 {status} \r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            answer.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&answer)
+    }
+
+    fn answer(&self, method: &str, path: &str, token: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        if method == "PUT" && path == "/api/v1/crates/new" {
+            let (status, text) = self.publish(token, body);
+            return (status, text.into_bytes());
+        }
+        let found = if path == "/index/config.json" {
+            let url = format!("http://127.0.0.1:{}", self.port);
+            Some(
+                json!({"dl": format!("{url}/dl"), "api": url})
+                    .to_string()
+                    .into_bytes(),
+            )
+        } else if let Some(path) = path.strip_prefix("/index/") {
+            path.rsplit('/').next().and_then(|name| self.index_of(name))
+        } else if let Some(path) = path.strip_prefix("/dl/") {
+            self.file_of(path)
+        } else {
+            None
+        };
+        found.map_or((404, b"not here".to_vec()), |answer| (200, answer))
+    }
+
+    fn index_of(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        if let Some(lines) = state.index.get(name) {
+            return Some(lines.join("\n").into_bytes());
+        }
+        state.upstream.as_ref()?.index_of(name)
+    }
+
+    /// `path` is `name/version/download`.
+    fn file_of(&self, path: &str) -> Option<Vec<u8>> {
+        let mut parts = path.split('/');
+        let (name, version) = (parts.next()?, parts.next()?);
+        let state = self.state();
+        if let Some(file) = state.files.get(&(name.to_owned(), version.to_owned())) {
+            return Some(file.clone());
+        }
+        state.upstream.as_ref()?.file_of(name, version)
+    }
+
+    fn publish(&self, token: &str, body: &[u8]) -> (u16, String) {
+        let (metadata, file) = split(body);
+        let metadata: Value = serde_json::from_slice(metadata).unwrap();
+        let name = metadata["name"].as_str().unwrap().to_owned();
+        let version = metadata["vers"].as_str().unwrap().to_owned();
+        let mut state = self.state();
+        state.attempts.push(format!("{name} {version}"));
+        if token != TOKEN {
+            return (403, errors(&format!("the token `{token}` is not known")));
+        }
+        if let Some(faults) = state.faults.get_mut(&name)
+            && !faults.is_empty()
+        {
+            let (status, body) = faults.remove(0);
+            return (status, body);
+        }
+        let key = (name.clone(), version.clone());
+        if state.files.contains_key(&key) {
+            return (
+                400,
+                errors(&format!("crate version `{version}` is already uploaded")),
+            );
+        }
+        let line = index_line(&metadata, &checksum(file)).to_string();
+        state.index.entry(name.clone()).or_default().push(line);
+        state.files.insert(key, file.to_vec());
+        state.published.push(format!("{name} {version}"));
+        (
+            200,
+            json!({"warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}})
+                .to_string(),
+        )
+    }
+}
+
+/// What a registry says when it refuses.
+pub fn errors(detail: &str) -> String {
+    json!({"errors": [{"detail": detail}]}).to_string()
+}
+
+pub fn checksum(file: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(file) {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
+}
+
+/// Length, metadata, length, package file.
+fn split(body: &[u8]) -> (&[u8], &[u8]) {
+    let take = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+    let (metadata, rest) = body[4..].split_at(take(body));
+    let length = take(rest);
+    (metadata, &rest[4..4 + length])
+}
+
+/// The index line for what was uploaded.
+fn index_line(metadata: &Value, checksum: &str) -> Value {
+    let dependencies: Vec<Value> = metadata["deps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dependency| {
+            let renamed = &dependency["explicit_name_in_toml"];
+            let (name, package) = if renamed.is_null() {
+                (&dependency["name"], &Value::Null)
+            } else {
+                (renamed, &dependency["name"])
+            };
+            json!({
+                "name": name, "package": package,
+                "req": dependency["version_req"],
+                "features": dependency["features"],
+                "optional": dependency["optional"],
+                "default_features": dependency["default_features"],
+                "target": dependency["target"],
+                "kind": dependency["kind"],
+            })
+        })
+        .collect();
+    json!({
+        "name": metadata["name"], "vers": metadata["vers"], "deps": dependencies,
+        "cksum": checksum, "features": {}, "features2": metadata["features"],
+        "yanked": false, "links": metadata["links"], "v": 2,
+        "rust_version": metadata["rust_version"],
+    })
+}
