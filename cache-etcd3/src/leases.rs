@@ -40,7 +40,9 @@ pub(crate) struct TtlClass(u64);
 impl TtlClass {
     /// `None`: longer than etcd can count.
     pub(crate) fn of(ttl: Duration) -> Option<Self> {
-        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        let seconds = ttl
+            .as_secs()
+            .saturating_add(u64::from(ttl.subsec_nanos() > 0));
         if seconds > MAX_SECONDS {
             return None;
         }

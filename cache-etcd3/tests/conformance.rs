@@ -7,14 +7,45 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cache_conformance::servers::{Etcd, EtcdCluster};
-use cache_conformance::{Capabilities, Harness, OpenError, Options};
+use cache_conformance::{
+    Capabilities, Fault, FaultControl, Faulty, Harness, OpenError, Options, Proxy,
+};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
+
+const PASSWORD: &str = "correct horse battery staple";
 
 /// What both promise: values up to etcd's default limit of a request.
 fn capabilities() -> Capabilities {
     Capabilities::default()
         .with_max_key(64 * 1024)
         .with_max_value(1024 * 1024)
+        .with_faults(Fault::ALL)
+        .with_secrets(&[PASSWORD])
+}
+
+/// One for each member: all fail together.
+struct Proxies(Vec<Proxy>);
+
+impl FaultControl for Proxies {
+    fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
+        self.0.iter_mut().try_for_each(|proxy| proxy.inject(fault))
+    }
+
+    fn heal(&mut self) -> Result<(), OpenError> {
+        self.0.iter_mut().try_for_each(Proxy::heal)
+    }
+}
+
+/// In front of a server that asks for no password, and is told one all the same.
+fn faulty(options: &Options, proxies: Vec<Proxy>) -> Result<Faulty<Etcd3Backend>, OpenError> {
+    let endpoints = proxies.iter().map(|proxy| proxy.address().to_string());
+    let backend = builder(options)
+        .endpoints(endpoints)
+        .call_timeout(Duration::from_secs(2))
+        .username("root")
+        .password(PASSWORD)
+        .build()?;
+    Ok(Faulty::new(backend, Proxies(proxies)))
 }
 
 fn builder(options: &Options) -> Etcd3Builder {
@@ -40,6 +71,10 @@ impl Harness for OneNode {
     async fn open(&self, options: &Options) -> Result<Etcd3Backend, OpenError> {
         Ok(builder(options).endpoints([node().endpoint()]).build()?)
     }
+
+    async fn open_faulty(&self, options: &Options) -> Result<Faulty<Etcd3Backend>, OpenError> {
+        faulty(options, vec![Proxy::start(node().endpoint().parse()?)?])
+    }
 }
 
 struct ThreeNodes;
@@ -58,6 +93,15 @@ impl Harness for ThreeNodes {
 
     async fn open(&self, options: &Options) -> Result<Etcd3Backend, OpenError> {
         Ok(builder(options).endpoints(cluster().endpoints()).build()?)
+    }
+
+    async fn open_faulty(&self, options: &Options) -> Result<Faulty<Etcd3Backend>, OpenError> {
+        let proxies = cluster()
+            .endpoints()
+            .iter()
+            .map(|endpoint| Ok(Proxy::start(endpoint.parse()?)?))
+            .collect::<Result<_, OpenError>>()?;
+        faulty(options, proxies)
     }
 }
 
