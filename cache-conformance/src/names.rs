@@ -174,6 +174,11 @@ macro_rules! __for_each_rule {
             $test!(errors keys_do_not_break_lines; errors keys_do_not_break_lines);
             $test!(errors long_keys_are_shortened; errors long_keys_are_shortened);
         }
+        mod model {
+            $test!(model sequences_agree; model sequences_agree);
+            $test!(model sequences_in_time_agree; model sequences_in_time_agree);
+            $test!(model sequences_with_drops_agree; model sequences_with_drops_agree);
+        }
     };
 }
 

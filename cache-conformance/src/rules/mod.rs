@@ -10,6 +10,7 @@ mod faults;
 mod keys;
 mod limits;
 mod metadata;
+mod model;
 mod multi;
 mod sharing;
 mod tasks;
@@ -42,6 +43,7 @@ pub fn all() -> &'static [Rule] {
             faults::RULES,
             bounds::RULES,
             errors::RULES,
+            model::RULES,
         ]
         .concat()
     });
@@ -61,6 +63,7 @@ mod source {
     pub(super) const SHARING: &str = "CacheBackend: Writes; what a shared cache is for";
     pub(super) const CONCURRENCY: &str = "CacheBackend: callable from many tasks at once";
     pub(super) const CANCELLATION: &str = "CacheBackend: Time and cancellation";
+    pub(super) const MODEL: &str = "CacheBackend: the whole contract";
     pub(super) const FAULTS: &str = "CacheBackend: Misses and errors, Time and cancellation";
     pub(super) const BOUNDS: &str = "CacheBackend: Time and cancellation";
     pub(super) const ERRORS: &str = "cache_core::Error";

@@ -1,0 +1,490 @@
+//! Random sequences of operations, held against a model of a cache.
+
+use std::time::{Duration, Instant};
+
+use cache_core::{CacheBackend, CachedValue};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::Clock;
+use crate::context::{Cache, Context, Outcome, Value, show_found};
+use crate::failure::{Failure, fail};
+use crate::rule::{Requirement, Rule, rule};
+
+use super::source::MODEL;
+use super::tasks::{blocking, drop_at_poll};
+
+pub(crate) const RULES: &[Rule] = &[
+    rule!(
+        "model",
+        sequences_agree,
+        MODEL,
+        "Any sequence of operations, with repeated keys, on two instances, agrees with the model."
+    ),
+    rule!(
+        "model",
+        sequences_in_time_agree,
+        MODEL,
+        "Any sequence of operations, with TTLs and time passing, agrees with the model."
+    )
+    .requires(&[Requirement::Ttl])
+    .waits(),
+    rule!(
+        "model",
+        sequences_with_drops_agree,
+        MODEL,
+        "Any sequence of operations, with calls dropped in between, agrees with the model."
+    ),
+];
+
+/// A key, by number.
+type Key = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lifetime {
+    Unlimited,
+    Zero,
+    /// In units that are short enough to wait for.
+    Units(u32),
+    Hour,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Get(Key),
+    Set(Key, Lifetime),
+    Delete(Key),
+    GetMulti(Vec<Key>),
+    SetMulti(Vec<(Key, Lifetime)>),
+    DeleteMulti(Vec<Key>),
+    /// In half units.
+    Wait(u32),
+    /// Goes on through another instance: the second, or a new one in place of the first.
+    Switch,
+    Reopen,
+    /// `SetMulti`, dropped at a poll.
+    DroppedSet(Vec<Key>, usize),
+    DroppedDelete(Vec<Key>, usize),
+    DroppedGet(Vec<Key>, usize),
+}
+
+/// What a kind of sequence is made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    Timed,
+    Dropping,
+}
+
+const KEYS: usize = 4;
+
+fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
+    let key = || 0..KEYS;
+    let keys = || vec(key(), 0..6);
+    let lifetime = move || match kind {
+        Kind::Timed => prop_oneof![
+            2 => Just(Lifetime::Unlimited),
+            1 => Just(Lifetime::Zero),
+            4 => (1..4_u32).prop_map(Lifetime::Units),
+            1 => Just(Lifetime::Hour),
+        ]
+        .boxed(),
+        Kind::Plain | Kind::Dropping => Just(Lifetime::Unlimited).boxed(),
+    };
+    let common = prop_oneof![
+        3 => key().prop_map(Step::Get),
+        3 => (key(), lifetime()).prop_map(|(key, lifetime)| Step::Set(key, lifetime)),
+        1 => key().prop_map(Step::Delete),
+        3 => keys().prop_map(Step::GetMulti),
+        2 => vec((key(), lifetime()), 0..6).prop_map(Step::SetMulti),
+        1 => keys().prop_map(Step::DeleteMulti),
+        1 => Just(Step::Switch),
+        1 => Just(Step::Reopen),
+    ];
+    match kind {
+        Kind::Plain => vec(common, 1..24).boxed(),
+        Kind::Timed => {
+            let wait = (1..4_u32).prop_map(Step::Wait);
+            vec(prop_oneof![3 => common, 1 => wait], 4..14).boxed()
+        }
+        Kind::Dropping => {
+            let polls = || 0..4_usize;
+            let dropped = prop_oneof![
+                (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedSet(keys, polls)),
+                (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedDelete(keys, polls)),
+                (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedGet(keys, polls)),
+            ];
+            vec(prop_oneof![3 => common, 2 => dropped], 1..24).boxed()
+        }
+    }
+}
+
+/// Until when a value lives, as far as can be told from outside.
+#[derive(Clone, Copy)]
+struct Life {
+    /// Before this it is there.
+    sure: Instant,
+    /// From this on it is not.
+    over: Instant,
+}
+
+/// What a key may hold.
+#[derive(Clone)]
+enum Possible {
+    Absent,
+    Present(Vec<u8>, Option<Life>),
+}
+
+impl Possible {
+    fn explains(&self, found: Option<&Value>, read: (Instant, Instant)) -> bool {
+        let (began, ended) = read;
+        match (self, found) {
+            (Self::Absent, found) => found.is_none(),
+            (Self::Present(_, None), None) => false,
+            (Self::Present(_, Some(life)), None) => ended >= life.sure,
+            (Self::Present(payload, life), Some(found)) => {
+                found.payload() == payload && life.is_none_or(|life| began < life.over)
+            }
+        }
+    }
+}
+
+/// What the model knows of one key: usually one thing; more once a write of it was dropped,
+/// which may take effect or not, now or later.
+#[derive(Clone)]
+struct Slot {
+    possible: Vec<Possible>,
+    dropped: bool,
+}
+
+impl Slot {
+    fn write(&mut self, written: Possible) {
+        if !self.dropped {
+            self.possible.clear();
+        }
+        self.possible.push(written);
+    }
+
+    fn maybe_write(&mut self, written: Possible) {
+        self.dropped = true;
+        self.possible.push(written);
+    }
+}
+
+/// A cache, the model beside it, and the instances in use.
+struct Player<'c> {
+    context: &'c Context,
+    current: Cache,
+    other: Cache,
+    names: Vec<String>,
+    slots: Vec<Slot>,
+    unit: Duration,
+    writes: usize,
+}
+
+impl<'c> Player<'c> {
+    async fn new(context: &'c Context, current: &Cache, case: &str) -> Outcome<Self> {
+        Ok(Self {
+            context,
+            current: current.clone(),
+            other: context.again(current).await?,
+            names: (0..KEYS)
+                .map(|key| context.key(&format!("{case}:{key}")))
+                .collect(),
+            slots: std::iter::repeat_with(|| Slot {
+                possible: vec![Possible::Absent],
+                dropped: false,
+            })
+            .take(KEYS)
+            .collect(),
+            unit: context
+                .capabilities()
+                .granularity()
+                .max(Duration::from_millis(120)),
+            writes: 0,
+        })
+    }
+
+    fn name(&self, key: Key) -> &str {
+        self.names.get(key).map_or("", String::as_str)
+    }
+
+    fn names(&self, keys: &[Key]) -> Vec<String> {
+        keys.iter().map(|key| self.name(*key).to_owned()).collect()
+    }
+
+    /// A value that no other write has.
+    fn value(&mut self, lifetime: Lifetime) -> Value {
+        self.writes += 1;
+        let value = CachedValue::new(format!("write {}", self.writes).into_bytes());
+        match lifetime {
+            Lifetime::Unlimited => value,
+            Lifetime::Zero => value.with_ttl(Duration::ZERO),
+            Lifetime::Units(units) => value.with_ttl(self.unit * units),
+            Lifetime::Hour => value.with_ttl(Duration::from_secs(3600)),
+        }
+    }
+
+    /// What a key holds when this value was set between these moments.
+    fn holds(&self, value: &Value, before: Instant, after: Instant) -> Possible {
+        let margin = match self.context.capabilities().clock {
+            Clock::Manual => Duration::ZERO,
+            Clock::Real => Duration::from_millis(25),
+        };
+        let granularity = self.context.capabilities().granularity();
+        match value.ttl() {
+            Some(Duration::ZERO) => Possible::Absent,
+            ttl => Possible::Present(
+                value.payload().clone(),
+                ttl.map(|ttl| Life {
+                    sure: before + ttl.saturating_sub(granularity),
+                    over: after + ttl + margin,
+                }),
+            ),
+        }
+    }
+
+    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+        self.slots.get_mut(key)
+    }
+
+    fn judge(&self, key: Key, found: Option<&Value>, read: (Instant, Instant)) -> Outcome {
+        let Some(slot) = self.slots.get(key) else {
+            return Ok(());
+        };
+        if slot.possible.iter().any(|one| one.explains(found, read)) {
+            return Ok(());
+        }
+        let expected: Vec<String> = slot
+            .possible
+            .iter()
+            .map(|one| match one {
+                Possible::Absent => "a miss".to_owned(),
+                Possible::Present(payload, None) => String::from_utf8_lossy(payload).into_owned(),
+                Possible::Present(payload, Some(life)) => format!(
+                    "{} for another {:?}",
+                    String::from_utf8_lossy(payload),
+                    life.sure.saturating_duration_since(read.1)
+                ),
+            })
+            .collect();
+        fail!(
+            "key {key}: expected {}, got {}",
+            expected.join(" or "),
+            show_found(found)
+        )
+    }
+
+    async fn play(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Get(key) => {
+                let began = self.context.now();
+                let found = self.current.get(self.name(*key)).await?;
+                self.judge(*key, found.as_ref(), (began, self.context.now()))?;
+            }
+            Step::GetMulti(keys) => {
+                let names = self.names(keys);
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let began = self.context.now();
+                let found = self.current.get_multi(&names).await?;
+                let read = (began, self.context.now());
+                for (key, found) in keys.iter().zip(&found) {
+                    self.judge(*key, found.as_ref(), read)?;
+                }
+            }
+            Step::Set(key, lifetime) => {
+                let value = self.value(*lifetime);
+                let before = self.context.now();
+                self.current.set(self.name(*key), value.clone()).await?;
+                let held = self.holds(&value, before, self.context.now());
+                if let Some(slot) = self.slot(*key) {
+                    slot.write(held);
+                }
+            }
+            Step::SetMulti(entries) => {
+                let mut values = Vec::new();
+                for (key, lifetime) in entries {
+                    values.push((self.name(*key).to_owned(), self.value(*lifetime)));
+                }
+                let named = values
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.clone()));
+                let before = self.context.now();
+                self.current.set_multi(named.collect()).await?;
+                let after = self.context.now();
+                for ((key, _), (_, value)) in entries.iter().zip(&values) {
+                    let held = self.holds(value, before, after);
+                    if let Some(slot) = self.slot(*key) {
+                        slot.write(held);
+                    }
+                }
+            }
+            Step::Delete(key) => {
+                self.current.delete(self.name(*key)).await?;
+                if let Some(slot) = self.slot(*key) {
+                    slot.write(Possible::Absent);
+                }
+            }
+            Step::DeleteMulti(keys) => {
+                let names = self.names(keys);
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.current.delete_multi(&names).await?;
+                for key in keys {
+                    if let Some(slot) = self.slot(*key) {
+                        slot.write(Possible::Absent);
+                    }
+                }
+            }
+            Step::Wait(halves) => self.context.wait(self.unit * *halves / 2).await,
+            Step::Switch => std::mem::swap(&mut self.current, &mut self.other),
+            Step::Reopen => self.current = self.context.again(&self.other).await?,
+            Step::DroppedSet(keys, polls) => self.dropped_set(keys, *polls).await,
+            Step::DroppedDelete(keys, polls) => {
+                let names = self.names(keys);
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                drop_at_poll(self.current.raw().delete_multi(&names), *polls).await;
+                for key in keys {
+                    if let Some(slot) = self.slot(*key) {
+                        slot.maybe_write(Possible::Absent);
+                    }
+                }
+            }
+            Step::DroppedGet(keys, polls) => {
+                let names = self.names(keys);
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                drop_at_poll(self.current.raw().get_multi(&names), *polls).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn dropped_set(&mut self, keys: &[Key], polls: usize) {
+        let mut values = Vec::new();
+        for key in keys {
+            values.push((self.name(*key).to_owned(), self.value(Lifetime::Unlimited)));
+        }
+        let named = values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
+        drop_at_poll(self.current.raw().set_multi(named.collect()), polls).await;
+        for (key, (_, value)) in keys.iter().zip(values) {
+            if let Some(slot) = self.slot(*key) {
+                slot.maybe_write(Possible::Present(value.into_payload(), None));
+            }
+        }
+    }
+
+    async fn play_all(&mut self, steps: &[Step]) -> Outcome {
+        for (number, step) in steps.iter().enumerate() {
+            let played = self.play(step).await;
+            played
+                .map_err(|failure| Failure::new(format!("step {number}, {step:?}: {failure}")))?;
+        }
+        // Whatever was not read so far.
+        self.play(&Step::GetMulti((0..KEYS).collect())).await
+    }
+}
+
+/// Plays sequences of this kind, and shrinks the first that fails.
+async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
+    let cache = context.open().await?;
+    let runtime = tokio::runtime::Handle::current();
+    blocking(move || {
+        let mut seed = [0; 32];
+        seed.copy_from_slice(&context.rng().bytes(32));
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let strategy = steps(kind);
+        let mut trees = Vec::new();
+        for _ in 0..cases {
+            match strategy.new_tree(&mut runner) {
+                Ok(tree) => trees.push(tree),
+                Err(reason) => fail!("no sequence could be made: {reason}"),
+            }
+        }
+        let all_at_once = kind == Kind::Timed && context.capabilities().clock == Clock::Real;
+        let play = |steps: Vec<Step>, case: String| {
+            let (context, cache) = (context.clone(), cache.clone());
+            async move {
+                let mut player = Player::new(&context, &cache, &case).await?;
+                player.play_all(&steps).await
+            }
+        };
+        let mut ended = Vec::new();
+        if all_at_once {
+            let sequences = trees.iter().map(ValueTree::current).enumerate();
+            let tasks: Vec<_> = sequences
+                .map(|(case, steps)| runtime.spawn(play(steps, case.to_string())))
+                .collect();
+            for task in tasks {
+                ended.push(match runtime.block_on(task) {
+                    Ok(ended) => ended,
+                    Err(error) => fail!("a sequence died: {error}"),
+                });
+            }
+        } else {
+            for (case, tree) in trees.iter().enumerate() {
+                let played = runtime.block_on(play(tree.current(), case.to_string()));
+                let failed = played.is_err();
+                ended.push(played);
+                if failed {
+                    break;
+                }
+            }
+        }
+        for (mut tree, ended) in trees.into_iter().zip(ended) {
+            if let Err(failure) = ended {
+                let again = |steps: Vec<Step>, attempt: usize| {
+                    runtime.block_on(play(steps, format!("shrink {attempt}")))
+                };
+                return Err(shrunk(&mut tree, failure, again));
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The shortest sequence found that still fails.
+fn shrunk(
+    tree: &mut impl ValueTree<Value = Vec<Step>>,
+    failure: Failure,
+    again: impl Fn(Vec<Step>, usize) -> Outcome,
+) -> Failure {
+    const ATTEMPTS: usize = 300;
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let began = Instant::now();
+    let (mut steps, mut failure) = (tree.current(), failure);
+    let mut moved = tree.simplify();
+    for attempt in 0..ATTEMPTS {
+        if !moved || began.elapsed() > PATIENCE {
+            break;
+        }
+        moved = match again(tree.current(), attempt) {
+            Err(smaller) => {
+                (steps, failure) = (tree.current(), smaller);
+                tree.simplify()
+            }
+            Ok(()) => tree.complicate(),
+        };
+    }
+    let shown: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+    Failure::new(format!(
+        "{failure}\n  the sequence, shrunk:\n    {}",
+        shown.join("\n    ")
+    ))
+}
+
+async fn sequences_agree(context: Context) -> Outcome {
+    agree(context, Kind::Plain, 40).await
+}
+
+async fn sequences_in_time_agree(context: Context) -> Outcome {
+    agree(context, Kind::Timed, 24).await
+}
+
+async fn sequences_with_drops_agree(context: Context) -> Outcome {
+    agree(context, Kind::Dropping, 30).await
+}
