@@ -393,11 +393,11 @@ fn refuses_a_package_that_does_not_build_alone() {
 #[test]
 fn refuses_files_that_no_user_needs() {
     let playground = tiny();
-    playground.write("tiny-base/tests/data.bin", "x");
+    playground.write("tiny-base/benches/data.bin", "x");
     playground.commit("test data");
     playground
         .release(&[])
-        .fails(&["tiny-base holds what no user needs: tests/data.bin"]);
+        .fails(&["tiny-base holds what no user needs: benches/data.bin"]);
 }
 
 #[test]

@@ -129,7 +129,8 @@ fn is_needed(file: &str) -> bool {
         "build.rs",
     ];
     if let Some((folder, _)) = file.split_once('/') {
-        return matches!(folder, "src" | "examples" | "docs");
+        // What unit tests read, since they are in `src`.
+        return matches!(folder, "src" | "examples" | "docs") || file.starts_with("tests/data/");
     }
     let is_page = Path::new(file)
         .extension()
@@ -211,6 +212,7 @@ mod tests {
         }
         for file in [
             "tests/x.rs",
+            "tests/common/mod.rs",
             "benches/x.rs",
             ".gitignore",
             "notes.txt",

@@ -10,6 +10,9 @@ use super::registry::{Registry, TOKEN};
 
 pub struct Playground {
     folder: PathBuf,
+    /// Where to build, and where the `CARGO_HOME` is: dependencies that were built from the same
+    /// paths are not built again.
+    lasting: Option<PathBuf>,
     pub registry: Registry,
 }
 
@@ -30,13 +33,31 @@ impl Playground {
         // Outside of this repository: `cargo new` would join its workspace.
         let name = format!("cache-release-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        let playground = Self { folder, registry };
+        let playground = Self {
+            folder,
+            lasting: None,
+            registry,
+        };
         fs::create_dir_all(playground.root()).unwrap();
-        fs::create_dir_all(playground.cargo_home()).unwrap();
-        let config = playground.registry.cargo_config();
-        fs::write(playground.cargo_home().join("config.toml"), config).unwrap();
+        playground.fresh_cargo_home();
         playground.git(&["init", "--quiet", "--initial-branch", "main"]);
         playground
+    }
+
+    /// Builds in `folder`, which stays for the next run.
+    pub fn with_target(mut self, folder: &Path) -> Self {
+        self.lasting = Some(folder.to_path_buf());
+        self.fresh_cargo_home();
+        self
+    }
+
+    fn fresh_cargo_home(&self) {
+        let home = self.cargo_home();
+        if home.exists() {
+            fs::remove_dir_all(&home).unwrap();
+        }
+        fs::create_dir_all(&home).unwrap();
+        fs::write(home.join("config.toml"), self.registry.cargo_config()).unwrap();
     }
 
     /// Two tiny crates: `tiny-base`, and `tiny-top`, which depends on it; committed.
@@ -93,7 +114,10 @@ impl Playground {
     }
 
     pub fn cargo_home(&self) -> PathBuf {
-        self.folder.join("cargo-home")
+        self.lasting
+            .as_ref()
+            .unwrap_or(&self.folder)
+            .join("cargo-home")
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -135,6 +159,9 @@ impl Playground {
             .env("GIT_COMMITTER_NAME", "Test")
             .env("GIT_COMMITTER_EMAIL", "test@example.org")
             .current_dir(self.root());
+        if let Some(folder) = &self.lasting {
+            command.env("CARGO_TARGET_DIR", folder);
+        }
         command
     }
 

@@ -65,7 +65,6 @@ impl Upstream {
             .as_array()
             .unwrap()
             .iter()
-            .filter(|dependency| dependency["kind"] != "dev")
             .map(|dependency| {
                 let renamed = &dependency["rename"];
                 let (name, package) = if renamed.is_null() {
