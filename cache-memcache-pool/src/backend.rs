@@ -229,6 +229,7 @@ impl Inner {
         };
         let mut journey = Journey::default();
         loop {
+            journey.sets_out()?;
             let Some((_, server)) = journey.choose(self, command.key()) else {
                 if journey.probed().await {
                     continue;

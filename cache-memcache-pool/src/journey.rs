@@ -23,7 +23,11 @@ pub(crate) struct Journey {
     /// By when the call ends, once it has met with a failure: the first attempt is bounded by
     /// the connection, all others together by this.
     deadline: Option<Instant>,
+    /// How often a connection ended under it. A round of exchanges counts once.
     lost: u32,
+    has_lost: bool,
+    /// The servers that failed in the last round, and for how many keys.
+    left: Vec<(Arc<Server>, usize)>,
     /// What the call says if it fails in the end.
     last: Option<Failure>,
     is_timeout: bool,
@@ -32,6 +36,25 @@ pub(crate) struct Journey {
 }
 
 impl Journey {
+    /// Begins a round. An error when there have been enough.
+    pub(crate) fn sets_out(&mut self) -> Result<()> {
+        let Some((server, _)) = self.left.first() else {
+            return Ok(());
+        };
+        if std::mem::take(&mut self.has_lost) {
+            self.lost += 1;
+            if self.lost > REPEATS {
+                return Err(self.error(server));
+            }
+        }
+        for (server, keys) in self.left.drain(..) {
+            if !server.health.is_up() {
+                add(&server.counters.failovers, keys);
+            }
+        }
+        Ok(())
+    }
+
     /// The server for `key`.
     pub(crate) fn choose<'a>(
         &mut self,
@@ -130,8 +153,8 @@ impl Journey {
         }
     }
 
-    /// Notes a failure; an error when it is the last.
-    fn meet(&mut self, server: &Server, failure: Failure, keys: usize) -> Result<()> {
+    /// Notes a failure; an error when nobody else could do better.
+    fn meet(&mut self, server: &Arc<Server>, failure: Failure, keys: usize) -> Result<()> {
         let patience = server.settings.socket_timeout;
         if self.deadline.is_none() {
             let now = Instant::now();
@@ -144,16 +167,11 @@ impl Journey {
             Failure::Final(kind, message) => {
                 return Err(Error::new(*kind, NAME, message.as_ref()));
             }
-            Failure::Lost(_) => self.lost += 1,
-            Failure::Dead(death) => {
-                self.is_timeout |= death.is_timeout;
-                add(&server.counters.failovers, keys);
-            }
+            Failure::Lost(_) => self.has_lost = true,
+            Failure::Dead(death) => self.is_timeout |= death.is_timeout,
         }
         self.last = Some(failure);
-        if self.lost > REPEATS {
-            return Err(self.error(server));
-        }
+        self.left.push((Arc::clone(server), keys));
         Ok(())
     }
 

@@ -169,6 +169,10 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
     let mut journey = Journey::default();
     let mut open: Vec<usize> = (0..n).collect();
     while !open.is_empty() {
+        if let Err(error) = journey.sets_out() {
+            outcomes.fail(&open, error);
+            break;
+        }
         let (groups, mut unrouted) = by_server(inner, &mut journey, open, &command);
         let mut sent = Vec::new();
         for (server, positions) in groups.iter().zip(&inner.servers).map(|(p, s)| (s, p)) {

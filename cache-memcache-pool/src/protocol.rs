@@ -599,11 +599,13 @@ fn check_flags(flags: u32) -> Result<()> {
     let is = match flags {
         0 | 16 => return Ok(()),
         flags if flags & 8 != 0 => {
-            "compressed, which Rust does not read; have Python store it without compression"
+            "compressed, which Rust does not read; take min_compress_len out of the arguments of \
+             the dogpile.cache region"
         }
         1 => {
             "pickled by Python, which Rust cannot read; give the dogpile.cache region a serializer \
-             and deserializer, such as json.dumps and json.loads"
+             that returns bytes, such as lambda value: json.dumps(value).encode(), and a \
+             deserializer, such as json.loads"
         }
         2 | 4 => "a number that Python stored outside of any cache region",
         _ => "in an encoding of its writer's own",

@@ -175,7 +175,7 @@ mod tests {
         let chosen: Vec<_> = ["a", "b", "c", "user:42", "ключ"]
             .map(|key| router.choose(key, &|_| true).unwrap())
             .into();
-        assert_eq!(chosen, [0, 0, 0, 0, 0]);
+        assert_eq!(chosen, [1, 4, 0, 1, 3]);
     }
 
     #[test]
@@ -186,5 +186,32 @@ mod tests {
                 assert_eq!(router.choose("k", &|_| false), None);
             }
         }
+    }
+
+    /// What python-memcached 1.62 chose, for one to eight servers of which some are dead.
+    #[test]
+    fn python_memcached_chooses_alike() {
+        const VECTORS: &str = include_str!("../tests/data/python-memcached-routing.json");
+        // Read without a JSON crate: the file has no escapes, and no braces but its own.
+        let (_, cases) = VECTORS.split_once("\"cases\"").unwrap();
+        let mut n = 0;
+        for case in cases.split('{').skip(1) {
+            let field = |name: &str| {
+                let (_, value) = case.split_once(&format!("\"{name}\":")).unwrap();
+                value.trim()
+            };
+            let number = |text: &str| -> Option<usize> {
+                let digits = text.chars().take_while(char::is_ascii_digit);
+                digits.collect::<String>().parse().ok()
+            };
+            let servers = number(field("servers")).unwrap();
+            let (dead, _) = field("dead")[1..].split_once(']').unwrap();
+            let dead: Vec<usize> = dead.split(',').filter_map(|s| number(s.trim())).collect();
+            let (key, _) = field("key")[1..].split_once('"').unwrap();
+            let chosen = python_memcached(key, servers, &|server| !dead.contains(&server));
+            assert_eq!(chosen, number(field("server")), "{case}");
+            n += 1;
+        }
+        assert_eq!(n, 1080);
     }
 }
