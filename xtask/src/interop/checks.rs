@@ -24,6 +24,10 @@ pub(crate) const CHECKS: &[Check] = &[
         run: pickled,
     },
     Check {
+        sentence: "a region that pickles refuses what Rust wrote",
+        run: read_by_a_region_that_pickles,
+    },
+    Check {
         sentence: "what Python compressed is refused in Rust, with the cure",
         run: compressed,
     },
@@ -163,6 +167,17 @@ fn pickled(context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
+fn read_by_a_region_that_pickles(context: &Context<'_>) -> Result<()> {
+    let cache = memcached(&context.servers.urls())?;
+    let region = context.memcached_region("pickles", "native")?;
+    context.set(&cache, "for-pickles", CachedValue::new(b"1".to_vec()))?;
+    let Err(error) = region.ask("get", json!({"key": "for-pickles"})) else {
+        bail!("the region takes the envelope for a value");
+    };
+    ensure!(error.to_string().contains("AttributeError"), "{error:#}");
+    Ok(())
+}
+
 fn compressed(context: &Context<'_>) -> Result<()> {
     let cache = memcached(&context.servers.urls())?;
     for format in ["json", "native"] {
@@ -183,7 +198,7 @@ fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
     let cache = DynBackend::new(KeyMap::sha1(etcd_json(&context.servers.etcd())?));
     let region = context.etcd_region("garbage")?;
     let pickle = b"\x80\x05\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01x\x94.";
-    let all: [&[u8]; 10] = [
+    let all: [&[u8]; 11] = [
         b"",
         b"garbage",
         b"\"text\"",
@@ -191,6 +206,7 @@ fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
         b"[1, 2]",
         b"[1, {\"v\": 2}]",
         b"[1, {\"ct\": NaN, \"v\": 2}]",
+        b"[NaN, {\"ct\": 1.5, \"v\": 2}]",
         b"[1, {\"ct\": 1.5, \"v\": 2}, 3]",
         b"[1, {\"ct\": 1.5, \"v\"",
         pickle,

@@ -46,6 +46,13 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
+    /// A broken format fails everywhere; the first lines say it all.
+    const SHOWN: usize = 20;
+    let total = failures.len();
+    failures.truncate(SHOWN);
+    if total > SHOWN {
+        failures.push(format!("… {total} in all"));
+    }
     bail!(
         "Rust and Python do not share one cache:\n{}",
         failures.join("\n")
