@@ -7,7 +7,7 @@ use support::playground::Playground;
 use support::registry::{Registry, errors};
 
 fn tiny() -> Playground {
-    Playground::tiny(Registry::start(None))
+    Playground::tiny(Registry::start())
 }
 
 /// Both crates are out.

@@ -6,7 +6,6 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use support::playground::{Playground, succeeds};
 use support::registry::{Registry, errors};
@@ -22,7 +21,7 @@ fn repository() -> PathBuf {
 /// The working tree as it is, changelogs dated, committed.
 fn this_workspace() -> Playground {
     let repository = repository();
-    let registry = Registry::start(Some(Arc::new(Upstream::of(&repository))));
+    let registry = Registry::start_with(Upstream::of(&repository));
     // One place for all runs: what was built from the same dependencies is not built again.
     let folder = repository.join("target/release-rehearsal");
     let playground = Playground::new(registry).with_target(&folder);

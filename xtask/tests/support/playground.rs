@@ -154,6 +154,9 @@ impl Playground {
             .env("CARGO", env!("CARGO"))
             .env("CARGO_HOME", self.cargo_home())
             .env("CARGO_REGISTRIES_LOOPBACK_TOKEN", TOKEN)
+            // Nobody debugs what is built here.
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_INCREMENTAL", "0")
             .env("GIT_AUTHOR_NAME", "Test")
             .env("GIT_AUTHOR_EMAIL", "test@example.org")
             .env("GIT_COMMITTER_NAME", "Test")

@@ -24,7 +24,7 @@ pub struct Registry {
 
 #[derive(Default)]
 struct State {
-    upstream: Option<Arc<Upstream>>,
+    upstream: Option<Upstream>,
     /// Index lines by crate.
     index: BTreeMap<String, Vec<String>>,
     /// Package files by crate and version.
@@ -38,8 +38,21 @@ struct State {
 }
 
 impl Registry {
-    pub fn start(upstream: Option<Arc<Upstream>>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    pub fn start() -> Self {
+        Self::serve_at(0, None)
+    }
+
+    /// One that also has what `upstream` has.
+    pub fn start_with(upstream: Upstream) -> Self {
+        Self::serve_at(28_391, Some(upstream))
+    }
+
+    fn serve_at(port: u16, upstream: Option<Upstream>) -> Self {
+        // The port is part of where cargo unpacks sources, and so of whether what was built from
+        // them is still good: the same one each time, if it is free.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .unwrap();
         let registry = Self {
             port: listener.local_addr().unwrap().port(),
             state: Arc::new(Mutex::new(State {
