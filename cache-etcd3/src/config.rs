@@ -258,3 +258,132 @@ mod optional_seconds {
         duration.map(Seconds).serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, MapDeserializer};
+    use serde::de::{Deserializer, IntoDeserializer, Visitor};
+
+    use super::*;
+
+    /// A number or a text, as a configuration file has them.
+    #[derive(Clone, Copy)]
+    enum Given {
+        Number(f64),
+        Text(&'static str),
+    }
+
+    impl<'de> IntoDeserializer<'de, Error> for Given {
+        type Deserializer = Self;
+
+        fn into_deserializer(self) -> Self {
+            self
+        }
+    }
+
+    impl<'de> Deserializer<'de> for Given {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self {
+                Self::Number(number) => visitor.visit_f64(number),
+                Self::Text(text) => visitor.visit_str(text),
+            }
+        }
+
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            visitor.visit_newtype_struct(self)
+        }
+
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            name: &'static str,
+            variants: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            match self {
+                Self::Text(text) => {
+                    let text: serde::de::value::StrDeserializer<'_, Error> =
+                        text.into_deserializer();
+                    text.deserialize_enum(name, variants, visitor)
+                }
+                Self::Number(_) => self.deserialize_any(visitor),
+            }
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit
+            unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        }
+    }
+
+    fn read<const N: usize>(fields: [(&'static str, Given); N]) -> Result<Etcd3Config, Error> {
+        Etcd3Config::deserialize(MapDeserializer::new(fields.into_iter()))
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_the_default() {
+        let config = read([]).unwrap();
+        assert_eq!(config, Etcd3Config::default());
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 2379));
+        assert_eq!(config.timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn durations_are_seconds_and_choices_are_named() {
+        let config = read([
+            ("timeout", Given::Number(5.0)),
+            ("ttl", Given::Number(0.25)),
+            ("prefix", Given::Text("p/")),
+            ("consistency", Given::Text("serializable")),
+            ("stored_format", Given::Text("python-json")),
+        ])
+        .unwrap();
+        assert_eq!(config.timeout, Duration::from_secs(5));
+        assert_eq!(config.ttl, Some(Duration::from_millis(250)));
+        assert_eq!(config.call_timeout, None);
+        assert_eq!(config.prefix, "p/");
+        assert_eq!(config.consistency, Consistency::Serializable);
+        assert_eq!(config.stored_format, StoredFormat::PythonJson);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (field, given, why) in [
+            ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
+            ("ttl", Given::Number(-1.0), "-1 is no duration"),
+            (
+                "call_timeout",
+                Given::Number(f64::NAN),
+                "NaN is no duration",
+            ),
+            ("consistency", Given::Text("none"), "unknown variant"),
+        ] {
+            let error = read([(field, given)]).unwrap_err().to_string();
+            assert!(error.contains(why), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let builder = Etcd3Builder::default().username("user").password("secret");
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(
+            shown.contains("user") && !shown.contains("secret"),
+            "{shown}"
+        );
+        let error = Etcd3Builder::default()
+            .password("secret")
+            .build()
+            .unwrap_err();
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+}

@@ -112,9 +112,14 @@ impl Endpoint {
     /// The client, connecting if there is none. Calls that wait for one that connects share
     /// its failure: a wrong password is asked about once, not once a call.
     pub(crate) async fn client(&self) -> Result<Arc<Connected>, Failure> {
-        if let Some(client) = self.connected() {
-            return Ok(client);
+        match self.connected() {
+            Some(client) => Ok(client),
+            // Rare, and too large to lie in the future of every call.
+            None => Box::pin(self.connect_in_turn()).await,
         }
+    }
+
+    async fn connect_in_turn(&self) -> Result<Arc<Connected>, Failure> {
         let failures = self.connect_failures.load(Ordering::Acquire);
         let _turn = self.connecting.lock().await;
         if let Some(client) = self.connected() {

@@ -85,6 +85,7 @@ impl Failure {
         /// gRPC's names for its codes.
         mod code {
             pub(super) const CANCELLED: i32 = 1;
+            pub(super) const UNKNOWN: i32 = 2;
             pub(super) const INVALID_ARGUMENT: i32 = 3;
             pub(super) const DEADLINE_EXCEEDED: i32 = 4;
             pub(super) const NOT_FOUND: i32 = 5;
@@ -130,6 +131,8 @@ impl Failure {
             code::NOT_FOUND if says("lease not found") => (Next::NewLease, ""),
             // The connection ended under the request.
             code::CANCELLED => (Next::Broken, ""),
+            // What drives the connection has gone with the runtime that it was made in.
+            code::UNKNOWN if says("Service was not ready") => (Next::Broken, ""),
             code::UNIMPLEMENTED => (
                 Next::Nothing(ErrorKind::Protocol),
                 "; this server does not speak the API of etcd 3",

@@ -153,7 +153,7 @@ impl Leases {
                         }
                         let granted = self.grant(class, &state, deadline, failover, counters);
                         // The old lease is good still, whatever became of the new one.
-                        let _ = granted.await;
+                        let _ = Box::pin(granted).await;
                         drop(turn);
                         return ticket(lease);
                     }
@@ -168,8 +168,9 @@ impl Leases {
                 }
             };
             if state.needs_lease() {
-                self.grant(class, &state, deadline, failover, counters)
-                    .await?;
+                // Rare, and too large to lie in the future of every set.
+                let granted = self.grant(class, &state, deadline, failover, counters);
+                Box::pin(granted).await?;
             }
         }
     }

@@ -71,6 +71,7 @@ fn credentials(username: Option<String>, password: Option<String>) -> Result<Opt
     }
 }
 
+#[cfg_attr(feature = "json", expect(clippy::unnecessary_wraps))]
 fn format(stored: StoredFormat) -> Result<Format> {
     match stored {
         StoredFormat::Envelope => Ok(Format::Envelope),

@@ -1,0 +1,186 @@
+//! Users, passwords, permissions, and tokens that expire.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use cache_conformance::servers::Etcd;
+use cache_core::{CacheBackend, Error, ErrorKind};
+use cache_etcd3::Etcd3Builder;
+use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+
+use crate::{alone, backend, payload, value};
+
+const PASSWORD: &str = "correct horse";
+
+/// Turns authentication on, with a user `app` that may do everything under `app/`.
+async fn turn_on(etcd: &Etcd) -> Client {
+    let mut client = Client::connect([etcd.endpoint()], None).await.unwrap();
+    client.user_add("root", PASSWORD, None).await.unwrap();
+    client.role_add("root").await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.user_add("app", PASSWORD, None).await.unwrap();
+    client.role_add("app").await.unwrap();
+    let permission = Permission::new(PermissionType::Readwrite, "app/").with_prefix();
+    client
+        .role_grant_permission("app", permission)
+        .await
+        .unwrap();
+    client.user_grant_role("app", "app").await.unwrap();
+    client.auth_enable().await.unwrap();
+    let root = ConnectOptions::new().with_user("root", PASSWORD);
+    Client::connect([etcd.endpoint()], Some(root))
+        .await
+        .unwrap()
+}
+
+fn app(etcd: &Etcd) -> Etcd3Builder {
+    backend([etcd.endpoint()])
+        .prefix("app/")
+        .username("app")
+        .password(PASSWORD)
+}
+
+fn assert_shows_no_password(error: &Error) {
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains(PASSWORD), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expired_is_renewed() {
+    let _alone = alone();
+    let etcd = Etcd::builder().arg("--auth-token-ttl=1").start().unwrap();
+    turn_on(&etcd).await;
+    let backend = app(&etcd).build().unwrap();
+    backend.set("k", value("1")).await.unwrap();
+    for _ in 0..2 {
+        // The server looks for expired tokens once a second.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for i in 0..32 {
+            let backend = backend.clone();
+            calls.spawn(async move {
+                let key = format!("k{i}");
+                backend.set(&key, value("2")).await?;
+                backend.get_multi(&["k", &key]).await
+            });
+        }
+        for found in calls.join_all().await {
+            assert!(found.unwrap().iter().all(Option::is_some));
+        }
+    }
+    let connects = backend.stats().endpoints[0].connects;
+    assert!(
+        (3..=8).contains(&connects),
+        "{connects} tokens for 3 periods"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
+    let _alone = alone();
+    let keys = std::env::temp_dir().join(format!("cache-etcd3-jwt-{}", std::process::id()));
+    std::fs::create_dir_all(&keys).unwrap();
+    let (private, public) = (keys.join("private.pem"), keys.join("public.pem"));
+    let openssl = |args: &[&str], from: Option<&Path>, to: &Path| {
+        let mut command = Command::new("openssl");
+        command.args(args);
+        if let Some(from) = from {
+            command.arg("-in").arg(from);
+        }
+        let output = command
+            .arg("-out")
+            .arg(to)
+            .output()
+            .expect("openssl is installed");
+        assert!(output.status.success(), "{output:?}");
+    };
+    openssl(&["genrsa", "-traditional"], None, &private);
+    openssl(&["rsa", "-pubout"], Some(&private), &public);
+    let etcd = Etcd::builder()
+        .arg(format!(
+            "--auth-token=jwt,pub-key={},priv-key={},sign-method=RS256,ttl=2s",
+            public.display(),
+            private.display()
+        ))
+        .start()
+        .unwrap();
+    std::fs::remove_dir_all(&keys).unwrap();
+    let mut root = turn_on(&etcd).await;
+    let backend = app(&etcd).build().unwrap();
+    backend.set("k", value("1")).await.unwrap();
+    // The users change under a token that is good still.
+    root.user_add("another", PASSWORD, None).await.unwrap();
+    backend.set("k", value("2")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    backend.set("k", value("3")).await.unwrap();
+    assert_eq!(
+        payload(backend.get("k").await.unwrap()),
+        Some(b"3".to_vec())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_permitted_is_said() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    turn_on(&etcd).await;
+    let backend = app(&etcd).prefix("other/").build().unwrap();
+    let errors = [
+        backend.get("k").await.unwrap_err(),
+        backend.set("k", value("1")).await.unwrap_err(),
+        backend.delete("k").await.unwrap_err(),
+        backend.get_multi(&["k", "k"]).await.unwrap_err(),
+        backend
+            .set_multi(vec![("k", value("1")), ("l", value("2"))])
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert_eq!(error.keys()[0], "k");
+        assert!(!error.is_transient());
+        assert_shows_no_password(&error);
+    }
+    // Not the server's fault: it is in use.
+    assert_eq!(backend.stats().endpoints[0].quarantine, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_and_none_are_refused() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    turn_on(&etcd).await;
+    let wrong = app(&etcd).password("wrong secret").build().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let wrong = wrong.clone();
+        calls.spawn(async move { wrong.get("k").await.unwrap_err() });
+    }
+    for error in calls.join_all().await {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.message().contains("`password`"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("wrong secret"));
+    }
+    let nobody = backend([etcd.endpoint()]).build().unwrap();
+    let error = nobody.set("k", value("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authentication_may_be_turned_on_under_a_running_service() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = app(&etcd).build().unwrap();
+    backend.set("k", value("1")).await.unwrap();
+    turn_on(&etcd).await;
+    assert_eq!(
+        payload(backend.get("k").await.unwrap()),
+        Some(b"1".to_vec())
+    );
+    backend.set("k", value("2")).await.unwrap();
+    assert_eq!(
+        payload(backend.get("k").await.unwrap()),
+        Some(b"2".to_vec())
+    );
+}

@@ -1,0 +1,272 @@
+//! Members killed, stopped and restarted under load.
+
+use std::time::{Duration, Instant};
+
+use cache_conformance::servers::{Etcd, EtcdCluster};
+use cache_core::{CacheBackend, ErrorKind};
+use cache_etcd3::{Consistency, Etcd3Backend};
+
+use crate::load::Load;
+use crate::{alone, backend, eventually, payload, value};
+
+/// Enough for an election on a machine that is busy.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a timer may be late by on a machine that is busy.
+const LATE: Duration = Duration::from_secs(5);
+
+fn on(cluster: &EtcdCluster) -> Etcd3Backend {
+    backend(cluster.endpoints())
+        .call_timeout(CALL_TIMEOUT)
+        .build()
+        .unwrap()
+}
+
+fn a_follower(cluster: &EtcdCluster) -> usize {
+    (cluster.leader().unwrap() + 1) % 3
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_is_killed() {
+    let _alone = alone();
+    let mut cluster = EtcdCluster::start().unwrap();
+    let backend = on(&cluster);
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    let leader = cluster.leader().unwrap();
+    cluster.members_mut()[leader].kill().unwrap();
+    load.progress(100).await;
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_no_errors();
+    summary.assert_ended_within(CALL_TIMEOUT + LATE);
+    summary.assert_few_slow(3);
+    assert!(backend.stats().failovers > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_is_stopped() {
+    let _alone = alone();
+    let cluster = EtcdCluster::start().unwrap();
+    let backend = on(&cluster);
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    let leader = &cluster.members()[cluster.leader().unwrap()];
+    leader.pause().unwrap();
+    load.progress(100).await;
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_no_errors();
+    summary.assert_ended_within(CALL_TIMEOUT + LATE);
+    summary.assert_few_slow(3);
+
+    leader.resume().unwrap();
+    is_used_again(&backend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_stopped() {
+    let _alone = alone();
+    let cluster = EtcdCluster::start().unwrap();
+    let backend = on(&cluster);
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    let follower = &cluster.members()[a_follower(&cluster)];
+    follower.pause().unwrap();
+    load.progress(100).await;
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_no_errors();
+    summary.assert_ended_within(CALL_TIMEOUT + LATE);
+    summary.assert_few_slow(3);
+
+    follower.resume().unwrap();
+    is_used_again(&backend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_restarted() {
+    let _alone = alone();
+    let mut cluster = EtcdCluster::start().unwrap();
+    let backend = on(&cluster);
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    let follower = a_follower(&cluster);
+    cluster.members_mut()[follower].stop().unwrap();
+    load.progress(20).await;
+    cluster.members_mut()[follower].restart().unwrap();
+    load.progress(20).await;
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_no_errors();
+    summary.assert_few_slow(3);
+    is_used_again(&backend).await;
+}
+
+/// Every endpoint is back in turn: the one that failed was probed and found well.
+async fn is_used_again(backend: &Etcd3Backend) {
+    eventually(
+        Duration::from_secs(60),
+        "all endpoints in use",
+        async || {
+            let _ = backend.get("any").await;
+            let endpoints = backend.stats().endpoints;
+            endpoints
+                .iter()
+                .all(|endpoint| endpoint.quarantine.is_none())
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quorum_is_lost_and_regained() {
+    let _alone = alone();
+    let mut cluster = EtcdCluster::start().unwrap();
+    let call_timeout = Duration::from_secs(3);
+    let backend = backend(cluster.endpoints()).call_timeout(call_timeout);
+    let serializable = backend
+        .clone()
+        .consistency(Consistency::Serializable)
+        .build()
+        .unwrap();
+    let backend = backend.build().unwrap();
+    backend.set("k", value("before")).await.unwrap();
+    assert!(serializable.get("k").await.unwrap().is_some());
+
+    for member in &mut cluster.members_mut()[..2] {
+        member.kill().unwrap();
+    }
+    // Calls that come one after another and together: all end in time, and say what is wrong.
+    for _ in 0..3 {
+        let mut calls = tokio::task::JoinSet::new();
+        for i in 0..32 {
+            let backend = backend.clone();
+            calls.spawn(async move {
+                let began = Instant::now();
+                let error = match i % 4 {
+                    0 => backend.get("k").await.unwrap_err(),
+                    1 => backend.set("k", value("after")).await.unwrap_err(),
+                    2 => backend.get_multi(&["k", "l"]).await.unwrap_err(),
+                    _ => backend.delete_multi(&["x", "y"]).await.unwrap_err(),
+                };
+                (began.elapsed(), error)
+            });
+        }
+        for (took, error) in calls.join_all().await {
+            assert!(took < call_timeout + LATE, "{took:?}");
+            let kind = error.kind();
+            assert!(
+                matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable),
+                "{error}"
+            );
+            assert!(error.is_transient(), "{error}");
+        }
+    }
+    // The member that is left still knows.
+    eventually(Duration::from_secs(30), "a serializable read", async || {
+        matches!(serializable.get("k").await, Ok(Some(_)))
+    })
+    .await;
+
+    for member in &mut cluster.members_mut()[..2] {
+        member.launch().unwrap();
+    }
+    for member in cluster.members_mut() {
+        member.wait_until_serving().unwrap();
+    }
+    eventually(Duration::from_secs(60), "service", async || {
+        backend.set("k", value("again")).await.is_ok()
+    })
+    .await;
+    let found = backend.get("k").await.unwrap();
+    assert_eq!(payload(found), Some(b"again".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_node_is_stopped() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let call_timeout = Duration::from_secs(2);
+    let backend = backend([etcd.endpoint()])
+        .call_timeout(call_timeout)
+        .build()
+        .unwrap();
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    etcd.pause().unwrap();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    etcd.resume().unwrap();
+    load.progress(20).await;
+    let summary = load.stop().await;
+    assert!(!summary.errors.is_empty());
+    assert!(summary.errors.iter().all(cache_core::Error::is_transient));
+    summary.assert_ended_within(call_timeout + LATE);
+    // One time-out, not one a call: the calls that come later fail at once.
+    summary.assert_few_slow(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_node_is_restarted() {
+    let _alone = alone();
+    let mut etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let load = Load::start(&backend);
+    load.progress(20).await;
+    etcd.kill().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    etcd.restart().unwrap();
+    load.progress(20).await;
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_few_slow(1);
+    // Nobody waits for a server that refuses connections.
+    for error in &summary.errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(&etcd.endpoint()), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_comes_back_with_its_data_gone() {
+    let _alone = alone();
+    let mut etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("single", value("1")).await.unwrap();
+    let entries = |value_of: &str| {
+        let entry = |key| (key, value(value_of));
+        vec![entry("a"), entry("b"), entry("c")]
+    };
+    backend.set_multi(entries("1")).await.unwrap();
+    assert_eq!(backend.stats().lost_leases, 0);
+
+    etcd.restart_empty().unwrap();
+    eventually(Duration::from_secs(30), "an empty server", async || {
+        matches!(backend.get("single").await, Ok(None))
+    })
+    .await;
+    // The lease that these would ride on is gone with the data.
+    backend.set("single", value("2")).await.unwrap();
+    backend.set_multi(entries("2")).await.unwrap();
+    assert_eq!(backend.stats().lost_leases, 1);
+    let found = backend.get_multi(&["single", "a", "b", "c"]).await.unwrap();
+    for found in found {
+        assert_eq!(payload(found), Some(b"2".to_vec()));
+    }
+
+    // The same with many calls at once, which all meet the lease that is gone.
+    etcd.restart_empty().unwrap();
+    eventually(Duration::from_secs(30), "an empty server", async || {
+        matches!(backend.get("single").await, Ok(None))
+    })
+    .await;
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..64 {
+        let backend = backend.clone();
+        calls.spawn(async move { backend.set(&format!("k{i}"), value("3")).await });
+    }
+    for outcome in calls.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!(backend.stats().lost_leases, 2);
+}

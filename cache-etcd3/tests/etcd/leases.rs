@@ -1,0 +1,219 @@
+//! How many leases there are, what rides on them, and what becomes of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cache_conformance::servers::Etcd;
+use cache_core::CacheBackend;
+use etcd_client::{Client, LeaseTimeToLiveOptions};
+use tokio::task::JoinSet;
+
+use crate::{alone, backend, eventually, payload, value};
+
+/// How many keys a lease is meant to carry, and up to where it may be overshot: while the next
+/// one is granted, and by sets that were under way when it was.
+const CAP: usize = 256;
+const HARD_CAP: usize = 512;
+
+const TTLS_MS: [u64; 6] = [2000, 2500, 3000, 5000, 20_000, 300_000];
+
+/// `CACHE_ETCD3_LOAD_SECONDS=60` makes it longer.
+fn load_time() -> Duration {
+    let seconds = std::env::var("CACHE_ETCD3_LOAD_SECONDS").ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(6))
+}
+
+async fn client(etcd: &Etcd) -> Client {
+    Client::connect([etcd.endpoint()], None).await.unwrap()
+}
+
+async fn leases(client: &mut Client) -> Vec<i64> {
+    let leases = client.leases().await.unwrap();
+    leases
+        .leases()
+        .iter()
+        .map(etcd_client::LeaseStatus::id)
+        .collect()
+}
+
+/// The buckets of a TTL class whose leases may be alive at once: one for each time that a lease
+/// was opened within the lifetime of a lease, a lease being open for 7/8 of the granularity and
+/// removed up to a second late.
+fn buckets(ttl_ms: u64) -> usize {
+    let class = ttl_ms.div_ceil(1000);
+    let granularity = (class / 4).clamp(1, 60);
+    let alive_ms = (class + granularity + 1) * 1000;
+    let buckets = alive_ms.div_ceil(granularity * 875) + 1;
+    usize::try_from(buckets).unwrap()
+}
+
+/// Sets at full speed, each of 64 tasks with all of the TTLs; the keys cycle if `distinct` says
+/// after how many.
+async fn set_at_full_speed(backend: &cache_etcd3::Etcd3Backend, distinct: Option<usize>) -> usize {
+    let sets = Arc::new(AtomicUsize::new(0));
+    let end = Instant::now() + load_time();
+    let mut tasks = JoinSet::new();
+    for _ in 0..64 {
+        let (backend, sets) = (backend.clone(), Arc::clone(&sets));
+        tasks.spawn(async move {
+            while Instant::now() < end {
+                let i = sets.fetch_add(1, Ordering::Relaxed);
+                let key = format!("key {}", distinct.map_or(i, |distinct| i % distinct));
+                let ttl = Duration::from_millis(TTLS_MS[i % TTLS_MS.len()]);
+                backend.set(&key, value("v").with_ttl(ttl)).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    sets.load(Ordering::Relaxed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_are_few_and_carry_few_keys() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let mut client = client(&etcd).await;
+    let sets = set_at_full_speed(&backend, None).await;
+
+    let leases = leases(&mut client).await;
+    let mut living = 0;
+    let mut most = 0;
+    for lease in &leases {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let lease = client
+            .lease_time_to_live(*lease, Some(options))
+            .await
+            .unwrap();
+        living += lease.keys().len();
+        most = most.max(lease.keys().len());
+    }
+    // Those that expired while they were counted had a share of the keys, too.
+    let living = living.max(usize::try_from(etcd_keys(&mut client).await).unwrap());
+    let allowed = living / CAP + TTLS_MS.map(buckets).iter().sum::<usize>();
+    println!(
+        "{sets} sets, {living} living keys on {} leases ({allowed} allowed), {most} keys at most on one",
+        leases.len()
+    );
+    assert!(leases.len() <= allowed, "{} leases", leases.len());
+    assert!(most <= HARD_CAP, "{most} keys on a lease");
+    assert!(sets > 500, "only {sets} sets");
+
+    let stats = backend.stats();
+    assert!(stats.leases <= stats.grants);
+    assert!(
+        stats.leases.abs_diff(leases.len() as u64) <= 2 + allowed as u64 / 4,
+        "{} leases in the statistics, {} at the server",
+        stats.leases,
+        leases.len()
+    );
+}
+
+async fn etcd_keys(client: &mut Client) -> i64 {
+    let options = etcd_client::GetOptions::new()
+        .with_prefix()
+        .with_count_only();
+    client.get("key", Some(options)).await.unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setting_the_same_keys_again_takes_no_more_leases() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys = 1200;
+    let sets = set_at_full_speed(&backend, Some(keys)).await;
+    let leases = leases(&mut client(&etcd).await).await.len();
+    // In each bucket the keys of a class ride on leases of their own: 200 keys a class, on one.
+    let allowed = TTLS_MS.map(buckets).iter().sum::<usize>();
+    println!("{sets} sets of {keys} keys: {leases} leases, {allowed} allowed");
+    assert!(leases <= allowed, "{leases} leases, {allowed} allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_at_once_are_spread_over_leases() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys: Vec<String> = (0..5000).map(|i| format!("key {i}")).collect();
+    let entries = keys.iter().map(|key| (key.as_str(), value("v")));
+    backend.set_multi(entries.collect()).await.unwrap();
+
+    let mut client = client(&etcd).await;
+    let mut on: HashMap<i64, usize> = HashMap::new();
+    let options = etcd_client::GetOptions::new().with_prefix();
+    for found in client.get("key", Some(options)).await.unwrap().kvs() {
+        *on.entry(found.lease()).or_default() += 1;
+    }
+    assert_eq!(on.values().sum::<usize>(), keys.len());
+    assert!(!on.contains_key(&0), "keys without a lease");
+    assert!(on.values().all(|keys| *keys <= HARD_CAP), "{on:?}");
+    assert!(on.len() <= keys.len() / CAP + 2, "{} leases", on.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_live_on_without_the_backend_and_go_when_their_time_comes() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let first = backend([etcd.endpoint()]).build().unwrap();
+    let short = Duration::from_secs(2);
+    first
+        .set("short", value("s").with_ttl(short))
+        .await
+        .unwrap();
+    let long = Duration::from_secs(600);
+    first.set("long", value("l").with_ttl(long)).await.unwrap();
+    drop(first);
+
+    let second = backend([etcd.endpoint()]).build().unwrap();
+    let found = second.get("long").await.unwrap();
+    assert_eq!(payload(found), Some(b"l".to_vec()));
+    let mut client = client(&etcd).await;
+    eventually(
+        Duration::from_secs(30),
+        "removal by the server",
+        async || client.get("short", None).await.unwrap().kvs().is_empty(),
+    )
+    .await;
+    assert!(second.get("long").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_revoked_is_replaced() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("k", value("1")).await.unwrap();
+    let mut client = client(&etcd).await;
+    for lease in leases(&mut client).await {
+        client.lease_revoke(lease).await.unwrap();
+    }
+    assert!(backend.get("k").await.unwrap().is_none());
+    backend.set("k", value("2")).await.unwrap();
+    assert_eq!(
+        payload(backend.get("k").await.unwrap()),
+        Some(b"2".to_vec())
+    );
+    assert_eq!(backend.stats().lost_leases, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_grants_more_than_is_asked_for_is_believed() {
+    let _alone = alone();
+    // The shortest lease is one and a half elections.
+    let etcd = Etcd::builder()
+        .arg("--election-timeout=5000")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let ttl = Duration::from_secs(1);
+    backend.set("k", value("v").with_ttl(ttl)).await.unwrap();
+    let found = backend.get("k").await.unwrap().unwrap();
+    assert!(found.ttl().unwrap() <= ttl);
+    tokio::time::sleep(ttl + Duration::from_millis(50)).await;
+    assert!(backend.get("k").await.unwrap().is_none());
+    assert_eq!(backend.stats().leases, 1);
+}

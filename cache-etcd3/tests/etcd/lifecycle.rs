@@ -1,0 +1,134 @@
+//! Building, the first call, other runtimes, prefixes.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use cache_conformance::servers::Etcd;
+use cache_core::{CacheBackend, ErrorKind};
+use cache_etcd3::Etcd3Backend;
+
+use crate::{alone, backend, payload, value};
+
+#[tokio::test]
+async fn the_first_call_says_what_cannot_be_reached() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let refused = format!("127.0.0.1:{port}");
+    let backend = backend([refused.clone()]).build().unwrap();
+    let began = Instant::now();
+    let error = backend.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains(&refused), "{error}");
+    assert!(
+        error.to_string().to_lowercase().contains("refused"),
+        "{error}"
+    );
+    assert_eq!(error.keys(), ["k"]);
+    // Long before the 30 seconds that a call may take.
+    assert!(began.elapsed() < Duration::from_secs(10));
+
+    let unknown = Etcd3Backend::builder()
+        .host("no-such-host.invalid")
+        .build()
+        .unwrap();
+    let error = unknown.set("k", value("v")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("no-such-host.invalid"), "{error}");
+}
+
+#[test]
+fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    for round in 0..3 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let key = format!("k{round}");
+            backend.set(&key, value("v")).await.unwrap();
+            assert_eq!(
+                payload(backend.get(&key).await.unwrap()),
+                Some(b"v".to_vec())
+            );
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_stands_before_each_key_as_it_is() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let prefixed = backend([etcd.endpoint()]).prefix("cache/").build().unwrap();
+    let plain = backend([etcd.endpoint()]).build().unwrap();
+    prefixed.set("k", value("1")).await.unwrap();
+    prefixed
+        .set_multi(vec![("a", value("2")), ("b", value("3"))])
+        .await
+        .unwrap();
+    assert!(plain.get("k").await.unwrap().is_none());
+    let found = plain
+        .get_multi(&["cache/k", "cache/a", "cache/b"])
+        .await
+        .unwrap();
+    let found: Vec<_> = found.into_iter().map(payload).collect();
+    assert_eq!(found, [b"1", b"2", b"3"].map(|found| Some(found.to_vec())));
+    plain.delete("cache/k").await.unwrap();
+    assert!(prefixed.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_stored_is_an_error_that_names_the_keys() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("good", value("v")).await.unwrap();
+    let mut client = etcd_client::Client::connect([etcd.endpoint()], None)
+        .await
+        .unwrap();
+    client.put("bad", "no envelope", None).await.unwrap();
+    client.put("worse", vec![0x80, 4], None).await.unwrap();
+    let error = backend.get("bad").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+    let error = backend
+        .get_multi(&["bad", "good", "worse"])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
+    assert_eq!(error.keys(), ["bad", "worse"]);
+    backend.set("bad", value("v")).await.unwrap();
+    assert!(backend.get("bad").await.unwrap().is_some());
+}
+
+#[cfg(feature = "json")]
+#[tokio::test(flavor = "multi_thread")]
+async fn values_in_pythons_form_are_arrays_of_json() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()])
+        .stored_format(cache_etcd3::StoredFormat::PythonJson)
+        .timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mut client = etcd_client::Client::connect([etcd.endpoint()], None)
+        .await
+        .unwrap();
+    let python = r#"[{"a": 1}, {"ct": 1700000000.5, "v": 2}]"#;
+    client.put("python", python, None).await.unwrap();
+    let found = backend.get("python").await.unwrap().unwrap();
+    assert_eq!(found.payload(), br#"{"a": 1}"#);
+    backend.set("copy", found).await.unwrap();
+    let stored = client.get("copy", None).await.unwrap().take_kvs().remove(0);
+    assert_eq!(stored.value_str().unwrap(), python);
+
+    let error = backend.set("k", value("no json")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+    assert_eq!(error.keys(), ["k"]);
+    let entries = vec![("good", value("1")), ("bad", value("no json"))];
+    let error = backend.set_multi(entries).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+    assert_eq!(error.keys(), ["bad"]);
+    assert!(backend.get("good").await.unwrap().is_none());
+}

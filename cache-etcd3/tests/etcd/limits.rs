@@ -1,0 +1,116 @@
+//! What is too large, too much, or finds the server full.
+
+use cache_conformance::servers::Etcd;
+use cache_core::{CacheBackend, ErrorKind};
+
+use crate::{alone, backend, payload, value};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    // Over etcd's own limit, over what its gRPC takes, and far over.
+    for size in [2 * MIB, 3 * MIB, 40 * MIB] {
+        backend.set("k", value("old")).await.unwrap();
+        let error = backend.set("k", value(vec![0; size])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{size}: {error}");
+        assert_eq!(error.keys(), ["k"]);
+        assert!(backend.get("k").await.unwrap().is_none(), "{size}");
+    }
+    assert_eq!(backend.stats().endpoints[0].connects, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_value_that_is_too_large_does_not_keep_the_others_out() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("large", value("old")).await.unwrap();
+    let entries = vec![
+        ("a", value("1")),
+        ("large", value(vec![0; 2 * MIB])),
+        ("b", value("2")),
+    ];
+    let error = backend.set_multi(entries).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Partial, "{error}");
+    assert_eq!(error.keys(), ["large"]);
+    assert!(!error.is_transient());
+    let found = backend.get_multi(&["a", "large", "b"]).await.unwrap();
+    let found: Vec<_> = found.into_iter().map(payload).collect();
+    assert_eq!(found, [Some(b"1".to_vec()), None, Some(b"2".to_vec())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_smaller_limits_gets_smaller_pieces() {
+    let _alone = alone();
+    let etcd = Etcd::builder()
+        .arg("--max-txn-ops=10")
+        .arg("--max-request-bytes=65536")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys: Vec<String> = (0..200).map(|i| format!("key {i}")).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let entries = names.iter().map(|key| (*key, value(vec![1; 20_000])));
+    backend.set_multi(entries.collect()).await.unwrap();
+    let found = backend.get_multi(&names).await.unwrap();
+    assert!(
+        found
+            .into_iter()
+            .all(|found| payload(found) == Some(vec![1; 20_000]))
+    );
+    backend.delete_multi(&names).await.unwrap();
+    let found = backend.get_multi(&names).await.unwrap();
+    assert!(found.into_iter().all(|found| found.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_read_whole() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys: Vec<String> = (0..100).map(|i| format!("key {i}")).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let large = |i: usize| vec![u8::try_from(i).unwrap(); 700_000];
+    let entries = names
+        .iter()
+        .enumerate()
+        .map(|(i, key)| (*key, value(large(i))));
+    backend.set_multi(entries.collect()).await.unwrap();
+    // 70 MB in one transaction.
+    let found = backend.get_multi(&names).await.unwrap();
+    for (i, found) in found.into_iter().enumerate() {
+        assert!(payload(found) == Some(large(i)), "{i}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_says_what_to_do_and_still_serves() {
+    let _alone = alone();
+    let etcd = Etcd::builder()
+        .arg("--quota-backend-bytes=2000000")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("small", value("v")).await.unwrap();
+    let mut full = None;
+    for i in 0..100 {
+        if let Err(error) = backend.set(&format!("{i}"), value(vec![0; 100_000])).await {
+            full = Some(error);
+            break;
+        }
+    }
+    let error = full.expect("10 MB fit into 2 MB");
+    assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+    assert!(error.message().contains("alarm disarm"), "{error}");
+    assert!(!error.is_transient());
+    assert_eq!(
+        payload(backend.get("small").await.unwrap()),
+        Some(b"v".to_vec())
+    );
+    backend.delete("small").await.unwrap();
+    assert!(backend.get("small").await.unwrap().is_none());
+}

@@ -1,0 +1,49 @@
+//! The backend against real etcd servers that fail, refuse, fill up and lose their data.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing)]
+
+mod auth;
+mod faults;
+mod leases;
+mod lifecycle;
+mod limits;
+mod load;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cache_core::CachedValue;
+use cache_etcd3::{Etcd3Backend, Etcd3Builder};
+
+/// Servers and loads are heavy: one test at a time.
+struct Alone(#[expect(dead_code)] MutexGuard<'static, ()>);
+
+fn alone() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    Alone(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn backend(endpoints: impl IntoIterator<Item = String>) -> Etcd3Builder {
+    Etcd3Backend::builder().endpoints(endpoints)
+}
+
+fn value(payload: impl Into<Vec<u8>>) -> CachedValue<Vec<u8>> {
+    CachedValue::new(payload.into())
+}
+
+fn payload(found: Option<CachedValue<Vec<u8>>>) -> Option<Vec<u8>> {
+    found.map(CachedValue::into_payload)
+}
+
+/// Asks until the answer is yes.
+async fn eventually(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !ask().await {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
