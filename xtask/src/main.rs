@@ -6,6 +6,7 @@ mod interop;
 mod needs;
 mod process;
 mod release;
+mod soak;
 mod steps;
 mod test;
 mod workspace;
@@ -53,6 +54,13 @@ const TASKS: &[Task] = &[
         does: "shares memcached and etcd with Python: a table of what the one reads of the other",
         help: "",
         run: interop::main,
+    },
+    Task {
+        name: "soak",
+        arguments: "[dict|memcache|etcd|all] [--minutes N] [--seed S]",
+        does: "the load of a service and faults on its servers; a judge of all that comes back",
+        help: soak::HELP,
+        run: soak::main,
     },
 ];
 

@@ -1,0 +1,280 @@
+//! The proof of the judge: backends with one bug each, under the load of a real soak. The judge
+//! has to find the bug in each, and nothing in the one that has none.
+
+use std::collections::HashMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+use cache_core::{CacheBackend, CachedValue, DynBackend};
+use tokio::sync::Semaphore;
+
+use super::collector::{Collector, Results, Tally, look};
+use super::faults::FaultLog;
+use super::fleet::{Fleet, Settings, Store};
+use super::load::{Opened, Space};
+use super::promises::{Order, Promises};
+use super::time::{Expiry, RunTime, nanos, wall};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bug {
+    None,
+    /// Now and then a read answers with what the key held before.
+    StaleAnswer,
+    /// A call that is dropped while it waits takes its slot with it.
+    LeakedSlot,
+    /// Values are served half a second too long.
+    LateExpiry,
+    /// Now and then a call waits for something that nobody will do.
+    LostWakeUp,
+    /// A value gets the payload of its neighbour in a multi read.
+    MixedUp,
+    /// A delete that is not the first of its call is forgotten.
+    ForgottenDelete,
+}
+
+struct Entry {
+    value: CachedValue<Vec<u8>>,
+    deadline: u64,
+    before: Option<CachedValue<Vec<u8>>>,
+}
+
+/// Keeps values in memory, and lets a few calls in at a time, as a pool of connections does.
+struct Planted {
+    bug: Bug,
+    time: RunTime,
+    entries: Mutex<HashMap<String, Entry>>,
+    slots: Semaphore,
+    calls: Mutex<u32>,
+}
+
+const SLOTS: usize = 8;
+const DEFAULT_TTL: Duration = Duration::from_secs(5);
+
+impl Planted {
+    /// Every so many calls the bug shows.
+    fn shows(&self, every: u32) -> bool {
+        let mut calls = self.calls.lock().unwrap();
+        *calls += 1;
+        calls.is_multiple_of(every)
+    }
+
+    /// A slot, and the time that a round trip takes.
+    async fn round_trip(&self) {
+        let slot = self.slots.acquire().await.unwrap();
+        if self.bug == Bug::LeakedSlot {
+            slot.forget();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.slots.add_permits(1);
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if self.bug == Bug::LostWakeUp && self.shows(500) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn read(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
+        let entries = self.entries.lock().unwrap();
+        let entry = entries.get(key)?;
+        let late = if self.bug == Bug::LateExpiry {
+            500_000_000
+        } else {
+            0
+        };
+        let now = self.time.now();
+        if entry.deadline.saturating_add(late) <= now {
+            return None;
+        }
+        let mut value = &entry.value;
+        if self.bug == Bug::StaleAnswer && self.shows(50) {
+            value = entry.before.as_ref()?;
+        }
+        let left = Duration::from_nanos(entry.deadline.saturating_sub(now));
+        Some(value.clone().with_ttl(left))
+    }
+
+    fn write(&self, key: &str, value: CachedValue<Vec<u8>>) {
+        let lifetime = value.lifetime(DEFAULT_TTL).map_or(u64::MAX, nanos);
+        let deadline = self.time.now().saturating_add(lifetime);
+        let mut entries = self.entries.lock().unwrap();
+        let before = entries.remove(key).map(|entry| entry.value);
+        let entry = Entry {
+            value,
+            deadline,
+            before,
+        };
+        entries.insert(key.to_owned(), entry);
+    }
+}
+
+impl CacheBackend for Planted {
+    type Value = Vec<u8>;
+
+    async fn get(&self, key: &str) -> cache_core::Result<Option<CachedValue<Vec<u8>>>> {
+        self.round_trip().await;
+        Ok(self.read(key))
+    }
+
+    async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> cache_core::Result<()> {
+        self.round_trip().await;
+        self.write(key, value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> cache_core::Result<()> {
+        self.round_trip().await;
+        self.entries.lock().unwrap().remove(key);
+        Ok(())
+    }
+
+    async fn get_multi(
+        &self,
+        keys: &[&str],
+    ) -> cache_core::Result<Vec<Option<CachedValue<Vec<u8>>>>> {
+        self.round_trip().await;
+        let mut found: Vec<_> = keys.iter().map(|key| self.read(key)).collect();
+        if self.bug == Bug::MixedUp && self.shows(20) {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    async fn delete_multi(&self, keys: &[&str]) -> cache_core::Result<()> {
+        self.round_trip().await;
+        let keys = match self.bug {
+            Bug::ForgottenDelete => keys.get(..1).unwrap_or_default(),
+            _ => keys,
+        };
+        let mut entries = self.entries.lock().unwrap();
+        for key in keys {
+            entries.remove(*key);
+        }
+        Ok(())
+    }
+}
+
+struct PlantedStore {
+    backend: Arc<Planted>,
+}
+
+impl Store for PlantedStore {
+    fn promises(&self) -> Promises {
+        Promises {
+            order: Order::Always,
+            keeps: true,
+            evicting: None,
+            bound: Duration::from_millis(1500),
+            slow: Duration::from_secs(1),
+            settle: Duration::ZERO,
+            default_ttl: DEFAULT_TTL,
+            max_value: 10_000,
+            why: &[],
+        }
+    }
+
+    fn spaces(&self) -> Result<Vec<Space>> {
+        let opened = || {
+            let watched = Arc::clone(&self.backend);
+            Opened {
+                backend: DynBackend::new(Arc::clone(&self.backend)),
+                busy: Box::new(move || {
+                    let taken = SLOTS - watched.slots.available_permits();
+                    let told = (taken > 0).then(|| format!("{taken} slots are taken"));
+                    told.into_iter().collect()
+                }),
+            }
+        };
+        Ok(vec![Space::new(Expiry::Run, vec![opened(), opened()])])
+    }
+}
+
+/// A soak of a few seconds.
+fn soak(bug: Bug) -> Tally {
+    let began = wall();
+    let time = RunTime::since(began);
+    let store: Arc<dyn Store> = Arc::new(PlantedStore {
+        backend: Arc::new(Planted {
+            bug,
+            time,
+            entries: Mutex::default(),
+            slots: Semaphore::new(SLOTS),
+            calls: Mutex::new(0),
+        }),
+    });
+    let faults = Arc::new(FaultLog::new(Duration::ZERO));
+    let results = Results::default();
+    let (to, reports) = channel();
+    let collector = Collector::new(time, store.promises(), faults, Arc::clone(&results), |_| ());
+    let collector = std::thread::spawn(move || collector.run(&reports));
+    let settings = Settings {
+        run: began,
+        seed: began,
+        process: 0,
+        rate: 1000.0,
+        clients: 32,
+        time,
+    };
+    let fleet = Fleet::start(&store, &settings, &to).unwrap();
+    std::thread::sleep(Duration::from_secs(7));
+    // Tests beside this one open and close files of their own.
+    fleet.finish(&to, usize::MAX / 2);
+    drop(to);
+    collector.join().unwrap();
+    look(&results, |shared| {
+        if bug == Bug::None {
+            for violation in &shared.violations {
+                println!("{violation}");
+            }
+        }
+        shared.tally.clone()
+    })
+}
+
+/// The judge names at least one of these rules.
+fn is_found(bug: Bug, rules: &[&str]) {
+    let found = soak(bug).violations;
+    let named = rules.iter().any(|rule| found.contains_key(*rule));
+    assert!(named, "{bug:?}: {found:?} names none of {rules:?}");
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    let tally = soak(Bug::None);
+    assert_eq!(tally.total_violations(), 0, "{:?}", tally.violations);
+    // And it was looked at.
+    assert_eq!(tally.calls.len(), 6, "{:?}", tally.calls);
+    assert!(tally.events_judged > 1000 && tally.hits > 100 && tally.misses > 100);
+    assert!(tally.dropped > 10);
+}
+
+#[test]
+fn a_stale_answer_is_found() {
+    is_found(Bug::StaleAnswer, &["order", "metadata"]);
+}
+
+#[test]
+fn a_leaked_slot_is_found() {
+    is_found(Bug::LeakedSlot, &["leak"]);
+}
+
+#[test]
+fn a_late_expiry_is_found() {
+    is_found(Bug::LateExpiry, &["served after its deadline"]);
+}
+
+#[test]
+fn a_lost_wake_up_is_found() {
+    is_found(Bug::LostWakeUp, &["bound"]);
+}
+
+#[test]
+fn a_mixed_up_answer_is_found() {
+    is_found(Bug::MixedUp, &["never written"]);
+}
+
+#[test]
+fn a_forgotten_delete_is_found() {
+    is_found(Bug::ForgottenDelete, &["order"]);
+}
