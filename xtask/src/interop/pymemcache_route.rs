@@ -1,4 +1,4 @@
-//! Which server pymemcache keeps a key on: its `RendezvousHash` over MurmurHash3.
+//! Which server pymemcache keeps a key on: its `RendezvousHash` over `MurmurHash3`.
 
 /// The server of `servers` for `key`, among those that are up.
 pub(crate) fn server_of(
@@ -15,7 +15,7 @@ pub(crate) fn server_of(
     best.map(|(index, _)| index)
 }
 
-/// MurmurHash3, x86, 32 bits, seed 0.
+/// `MurmurHash3`, x86, 32 bits, seed 0.
 fn murmur3(bytes: &[u8]) -> u32 {
     let scramble = |block: u32| {
         let block = block.wrapping_mul(0xcc9e_2d51).rotate_left(15);
@@ -32,7 +32,7 @@ fn murmur3(bytes: &[u8]) -> u32 {
         hash.wrapping_mul(5).wrapping_add(0xe654_6b64)
     });
     hash ^= tail;
-    hash ^= bytes.len() as u32;
+    hash ^= u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
     hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
     hash ^ (hash >> 16)

@@ -9,6 +9,9 @@ use super::settings::{Servers, Setting};
 use super::venv;
 use crate::workspace::{self, Workspace};
 
+/// A broken format fails everywhere; the first lines say it all.
+const SHOWN: usize = 20;
+
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if let Some(argument) = arguments.first() {
         bail!("`{argument}` is no option of `cargo xtask interop`");
@@ -46,8 +49,6 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    /// A broken format fails everywhere; the first lines say it all.
-    const SHOWN: usize = 20;
     let total = failures.len();
     failures.truncate(SHOWN);
     if total > SHOWN {

@@ -1,5 +1,6 @@
 //! The two sides of a cache: Rust and Python, with the same operations.
 
+use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -206,7 +207,10 @@ pub(crate) fn from_python(value: Value) -> Result<Payload> {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 pub(crate) fn unhex(digits: &str) -> Result<Vec<u8>> {
