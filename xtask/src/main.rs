@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod conformance;
 mod interop;
 mod needs;
 mod process;
@@ -40,6 +41,13 @@ const TASKS: &[Task] = &[
         does: "compares a backend with its peers: a table, and JSON under target/bench/",
         help: "",
         run: bench::main,
+    },
+    Task {
+        name: "conformance",
+        arguments: "[dict|memcache|etcd|all] [--only RULE]",
+        does: "every rule of the contract against our backends: a table, and JSON under target/",
+        help: conformance::HELP,
+        run: conformance::main,
     },
     Task {
         name: "release",
