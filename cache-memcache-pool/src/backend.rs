@@ -9,7 +9,7 @@ use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
 use crate::connection::Exchange;
 use crate::journey::Journey;
-use crate::protocol::{Answer, Command, Expect, Reply, check_key};
+use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, check_key};
 use crate::route::{Choose, Router};
 use crate::server::Server;
 use crate::settings::{OnServerEvent, Settings};
@@ -221,7 +221,7 @@ impl Inner {
     /// Sends one command, to one server after the other if need be.
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
         let exchange = Exchange {
-            encode: |out: &mut Vec<u8>| {
+            encode: |out: &mut Outgoing| {
                 command.encode(out)?;
                 Ok(Expect::One { tag: command.tag() })
             },

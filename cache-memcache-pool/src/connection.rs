@@ -9,7 +9,7 @@ use cache_core::{ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use crate::health::Death;
-use crate::protocol::{Answer, Expect};
+use crate::protocol::{Answer, Expect, Outgoing};
 
 /// Why an exchange has no answer.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug, Default)]
 struct Queue {
-    out: Vec<u8>,
+    out: Outgoing,
     slots: Vec<Slot>,
     driver: Option<Waker>,
     /// The driver wants to be woken when so many slots are there.
@@ -92,7 +92,7 @@ impl Connection {
     /// Queues an exchange; `None` if the connection is closed.
     pub(crate) fn submit<F>(&self, exchange: &Exchange<F>) -> Result<Option<Waiter>>
     where
-        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+        F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         let (caller, waiter) = oneshot::channel();
         let mut queue = self.lock();
@@ -158,7 +158,7 @@ impl Connection {
         &self,
         at_least: usize,
         cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Outgoing,
         slots: &mut Vec<Slot>,
     ) -> Result<bool, Failure> {
         let mut queue = self.lock();
@@ -201,7 +201,7 @@ impl Connection {
         self.state.store(State::Closed as u8, Ordering::Release);
         let mut queue = self.lock();
         queue.closed.get_or_insert(failure);
-        queue.out = Vec::new();
+        queue.out = Outgoing::default();
         std::mem::take(&mut queue.slots)
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::connection::{Connection, Failure, Slot, State};
 use crate::health::Death;
-use crate::protocol::{Answer, Parser, Progress, Reply, Violation};
+use crate::protocol::{Answer, Outgoing, Parser, Progress, Reply, Violation};
 use crate::server::Server;
 use crate::stats::add;
 use crate::stream::{ConnectError, Stream};
@@ -49,8 +49,10 @@ pub(crate) struct Driver {
     /// What was written and is not answered, or is being written.
     waiting: VecDeque<Slot>,
     /// What is being written.
-    out: Vec<u8>,
+    out: Outgoing,
     written: usize,
+    /// Up to where to write at once.
+    write_to: usize,
     /// Slots on their way from the queue to `waiting`.
     taken: Vec<Slot>,
     buffer: Vec<u8>,
@@ -78,8 +80,9 @@ impl Driver {
             server,
             connection,
             waiting: VecDeque::new(),
-            out: Vec::new(),
+            out: Outgoing::default(),
             written: 0,
+            write_to: 0,
             taken: Vec::new(),
             buffer: Vec::new(),
             parser: Parser::new(limit),
@@ -158,11 +161,15 @@ impl Driver {
     /// Writes what is queued, as far as the socket takes it.
     fn write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
-            if self.out.is_empty() && !self.gather(cx)? {
+            if self.out.bytes.is_empty() && !self.gather(cx)? {
                 return Ok(());
             }
-            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-                match Pin::new(&mut *stream).poll_write(cx, rest) {
+            while self.written < self.out.bytes.len() {
+                if self.written >= self.write_to {
+                    self.write_to = stream.write_to(&self.out, self.written);
+                }
+                let rest = self.out.bytes.get(self.written..self.write_to);
+                match Pin::new(&mut *stream).poll_write(cx, rest.unwrap_or_default()) {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(Ok(0)) => return Err(lost(&io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => self.written += n,
@@ -175,11 +182,9 @@ impl Driver {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Err(lost(&error)),
             }
-            self.out.clear();
+            self.out.clear(KEPT);
             self.written = 0;
-            if self.out.capacity() > KEPT {
-                self.out = Vec::new();
-            }
+            self.write_to = 0;
         }
     }
 

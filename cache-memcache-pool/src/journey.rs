@@ -1,5 +1,6 @@
 //! One call's way from server to server, within its time.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::NAME;
 use crate::backend::Inner;
 use crate::connection::{Exchange, Failure, Waiter};
-use crate::protocol::{Answer, Expect};
+use crate::protocol::{Answer, Expect, Outgoing};
 use crate::server::Server;
 use crate::stats::add;
 
@@ -31,8 +32,9 @@ pub(crate) struct Journey {
     /// What the call says if it fails in the end.
     last: Option<Failure>,
     is_timeout: bool,
-    /// Looking whether a server is back, begun by this call.
-    probe: Option<JoinHandle<()>>,
+    /// Looking whether servers are back, begun by this call.
+    probes: Vec<JoinHandle<()>>,
+    has_waited: bool,
 }
 
 impl Journey {
@@ -61,7 +63,8 @@ impl Journey {
         inner: &'a Inner,
         key: &str,
     ) -> Option<(usize, &'a Arc<Server>)> {
-        let probe = std::cell::RefCell::new(None);
+        let probes = RefCell::new(Vec::new());
+        let has_waited = self.has_waited;
         let is_up = |index: usize| {
             let Some(server) = inner.servers.get(index) else {
                 return false;
@@ -69,12 +72,13 @@ impl Journey {
             if server.health.is_up() {
                 return true;
             }
+            if has_waited {
+                return false;
+            }
             match server.admit() {
                 Ok(()) => true,
                 Err(begun) => {
-                    if begun.is_some() {
-                        *probe.borrow_mut() = begun;
-                    }
+                    probes.borrow_mut().extend(begun);
                     false
                 }
             }
@@ -87,24 +91,23 @@ impl Journey {
                 .choose(key, &|_| true)
                 .filter(|&first| is_up(first))
         };
-        if let Some(begun) = probe.into_inner() {
-            self.probe = Some(begun);
-        }
+        self.probes.append(&mut probes.into_inner());
         let index = chosen?;
         Some((index, inner.servers.get(index)?))
     }
 
-    /// Waits until the server that this call probes has shown whether it is back. `false`: this
-    /// call probes none.
+    /// Waits until the servers that this call probes have shown whether they are back, each
+    /// within `socket_timeout`. `false`: this call probes none, or has waited before.
     pub(crate) async fn probed(&mut self) -> bool {
-        match self.probe.take() {
-            // A probe that panicked has found nothing.
-            Some(probe) => {
-                let _ = probe.await;
-                true
-            }
-            None => false,
+        if self.probes.is_empty() || self.has_waited {
+            return false;
         }
+        self.has_waited = true;
+        for probe in self.probes.drain(..) {
+            // One that panicked has found nothing.
+            let _ = probe.await;
+        }
+        true
     }
 
     /// Sends an exchange on its way.
@@ -114,7 +117,7 @@ impl Journey {
         exchange: &Exchange<F>,
     ) -> Result<Waiter>
     where
-        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+        F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         match self.deadline {
             None => server.submit(exchange).await,

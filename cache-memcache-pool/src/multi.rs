@@ -8,7 +8,7 @@ use cache_core::{CachedValue, Error, ErrorKind, Result};
 use crate::backend::{Inner, Prepared, Removal, found, refused, senseless};
 use crate::connection::{Exchange, Waiter};
 use crate::journey::Journey;
-use crate::protocol::{Answer, Command, Expect, Reply, encode_get_many, is_plain};
+use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, encode_get_many, is_plain};
 use crate::server::Server;
 
 /// The most keys in one exchange. A call of more takes several, one behind the other.
@@ -284,7 +284,7 @@ async fn submit<'a>(
         .iter()
         .map(|&position| command(position).size())
         .sum();
-    let encode = |out: &mut Vec<u8>| match positions {
+    let encode = |out: &mut Outgoing| match positions {
         [one] => {
             let command = command(*one);
             command.encode(out)?;
@@ -295,9 +295,9 @@ async fn submit<'a>(
                 .iter()
                 .map(|&position| command(position).key())
                 .collect();
-            let start = out.len();
+            let start = out.bytes.len();
             encode_get_many(&keys, out);
-            let line = out.get(start..).unwrap_or_default();
+            let line = out.bytes.get(start..).unwrap_or_default();
             Ok(Expect::values(line, keys.len()))
         }
         many => {

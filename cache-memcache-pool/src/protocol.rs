@@ -69,6 +69,25 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
     }
 }
 
+/// What is to be written: commands, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) bytes: Vec<u8>,
+    /// Where each command ends.
+    pub(crate) ends: Vec<usize>,
+}
+
+impl Outgoing {
+    /// Empties it, and gives up buffers that have grown beyond `kept` bytes.
+    pub(crate) fn clear(&mut self, kept: usize) {
+        self.ends.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > kept {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
 /// One command for one key.
 #[derive(Debug)]
 pub(crate) enum Command<'a> {
@@ -105,7 +124,7 @@ impl<'a> Command<'a> {
 
     /// Appends the command. Nothing is appended when the key is refused, which the caller has
     /// asked before.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<()> {
         let tag = self.tag();
         // One token holds all flags: each of its own would cost an allocation.
         let (op, flags) = match self {
@@ -121,33 +140,37 @@ impl<'a> Command<'a> {
                 (MetaOp::Set, format!("{len} T{expires} O{tag:x}"))
             }
         };
-        let start = out.len();
+        let start = out.bytes.len();
         let command = MetaCommand::new(op, self.key()).flag(flags);
-        if let Err(error) = command.encode_into(out) {
+        if let Err(error) = command.encode_into(&mut out.bytes) {
             // It leaves half a command behind.
-            out.truncate(start);
+            out.bytes.truncate(start);
             let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
             return Err(error.with_key(self.key()));
         }
         if let Self::Set { head, payload, .. } = self {
+            let out = &mut out.bytes;
             out.reserve(head.len() + payload.len() + 2);
             out.extend_from_slice(head);
             out.extend_from_slice(payload);
             out.extend_from_slice(b"\r\n");
         }
+        out.ends.push(out.bytes.len());
         Ok(())
     }
 }
 
 /// Appends the text command that asks for many keys at once, cheaper for the server than as
 /// many meta commands. All of them [plain](is_plain).
-pub(crate) fn encode_get_many(keys: &[&str], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"get");
+pub(crate) fn encode_get_many(keys: &[&str], out: &mut Outgoing) {
+    let line = &mut out.bytes;
+    line.extend_from_slice(b"get");
     for key in keys {
-        out.push(b' ');
-        out.extend_from_slice(key.as_bytes());
+        line.push(b' ');
+        line.extend_from_slice(key.as_bytes());
     }
-    out.extend_from_slice(b"\r\n");
+    line.extend_from_slice(b"\r\n");
+    out.ends.push(line.len());
 }
 
 /// What the server says to one command.

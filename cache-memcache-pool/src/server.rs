@@ -16,7 +16,7 @@ use crate::address::Address;
 use crate::connection::{Connection, Exchange, Failure, State, Waiter};
 use crate::driver::Driver;
 use crate::health::{Admission, Death, Health};
-use crate::protocol::Expect;
+use crate::protocol::{Expect, Outgoing};
 use crate::settings::Settings;
 use crate::stats::{Counters, ServerEvent, ServerStats, add, read};
 use crate::stream::{ConnectError, Stream};
@@ -100,7 +100,7 @@ impl Server {
     /// `pool_connection_get_timeout`.
     pub(crate) async fn submit<F>(self: &Arc<Self>, exchange: &Exchange<F>) -> Result<Waiter>
     where
-        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+        F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         if let Attempt::Queued(waiter) = self.try_submit(exchange)? {
             return Ok(waiter);
@@ -125,7 +125,7 @@ impl Server {
         exchange: &Exchange<F>,
     ) -> Result<Waiter>
     where
-        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+        F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         let _waiting = Counted::new(&self.waiting);
         loop {
@@ -141,7 +141,7 @@ impl Server {
 
     fn try_submit<F>(self: &Arc<Self>, exchange: &Exchange<F>) -> Result<Attempt>
     where
-        F: Fn(&mut Vec<u8>) -> Result<Expect>,
+        F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         loop {
             let connections = self.read();

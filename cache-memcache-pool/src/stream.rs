@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use crate::address::Address;
+use crate::protocol::Outgoing;
 use crate::settings::Settings;
 
 pub(crate) enum Stream {
@@ -70,6 +71,34 @@ impl Stream {
     #[expect(clippy::unused_async, reason = "it is async with TLS")]
     async fn secure(stream: TcpStream, _: &str, _: &Settings) -> io::Result<Self> {
         Ok(Self::Tcp(stream))
+    }
+
+    /// Up to where to write at once, from `from` on.
+    ///
+    /// memcached over TLS forgets what stands in a record behind the part that it had room for,
+    /// until more arrives. So a record holds whole commands that it has room for, or a part of
+    /// a single one.
+    pub(crate) fn write_to(&self, out: &Outgoing, from: usize) -> usize {
+        /// What memcached reads at once, and what TLS has room for in a record.
+        const RECORD: usize = 16 * 1024;
+        if !self.is_tls() {
+            return out.bytes.len();
+        }
+        let after = out.ends.partition_point(|&end| end <= from);
+        let fits = out.ends.partition_point(|&end| end <= from + RECORD);
+        let end = out.ends.get(fits.max(after + 1) - 1);
+        end.copied().unwrap_or(out.bytes.len())
+    }
+
+    #[cfg(feature = "tls")]
+    fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "it is used with TLS")]
+    fn is_tls(&self) -> bool {
+        false
     }
 
     /// memcached's ASCII authentication: the first command sets name and password.
