@@ -66,6 +66,7 @@ impl Options {
 
 fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     let features = all_features(workspace);
+    let with_interop = format!("{features},xtask/interop");
     let mut steps = vec![
         Step::quiet("programs needed", |live| {
             needs::provide(|line| live.show(line))
@@ -79,7 +80,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
             "clippy, all targets and features",
             with_features(
                 &["clippy", "--workspace", "--all-targets", "--locked"],
-                &features,
+                &with_interop,
                 &["--", "-D", "warnings"],
             ),
         ),
@@ -114,9 +115,15 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     steps.push(Step::loud("tests", move || {
         process::stream(&mut with_features(
             &["test", "--workspace", "--no-fail-fast", "--locked"],
-            &features,
+            &with_interop,
             &[],
         ))
+    }));
+    steps.push(Step::quiet("one cache for Rust and Python", |live| {
+        let mut interop = cargo(&["run", "--quiet", "--locked", "--package", "xtask"]);
+        interop.args(["--features", "interop", "--", "interop"]);
+        let table = live.run(&mut interop)?.stdout;
+        Ok(table.lines().last().unwrap_or_default().to_owned())
     }));
     steps.push(Step::quiet("nothing is left running", |_| {
         let left = process::running_children();

@@ -339,6 +339,10 @@ fn difference(found: Option<&Payload>) -> String {
 }
 
 impl Matrix {
+    pub(crate) fn cells(&self) -> usize {
+        self.rows.iter().map(|row| row.outcomes.len()).sum()
+    }
+
     /// What failed, one line each.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();

@@ -27,7 +27,7 @@ mod settings;
 #[cfg(feature = "interop")]
 mod sides;
 #[cfg(feature = "interop")]
-mod venv;
+pub(crate) mod venv;
 
 #[cfg(feature = "interop")]
 pub(crate) use run::main;

@@ -21,32 +21,30 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let python = Python::start(&interpreter)?;
     let servers = Servers::start()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut failures = Vec::new();
-    {
-        // The backends live in the runtime.
-        let _inside = runtime.enter();
-        let settings = Setting::all(&servers)?;
-        let matrix = matrix::run(&settings, &runtime, &python)?;
-        println!("{matrix}");
-        failures.extend(matrix.failures());
+    // The backends live in it.
+    let _inside = runtime.enter();
 
-        let context = Context {
-            servers: &servers,
-            runtime: &runtime,
-            python: &python,
-        };
-        for check in CHECKS {
-            let result = (check.run)(&context);
-            let word = if result.is_ok() { "ok" } else { "FAILED" };
-            println!("{word:8}{}", check.sentence);
-            failures.extend(
-                result
-                    .err()
-                    .map(|error| format!("{}: {error:#}", check.sentence)),
-            );
+    let settings = Setting::all(&servers)?;
+    let matrix = matrix::run(&settings, &runtime, &python)?;
+    println!("{matrix}");
+    let mut failures = matrix.failures();
+
+    let context = Context {
+        servers: &servers,
+        runtime: &runtime,
+        python: &python,
+    };
+    for check in CHECKS {
+        let result = (check.run)(&context);
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{word:8}{}", check.sentence);
+        if let Err(error) = result {
+            failures.push(format!("{}: {error:#}", check.sentence));
         }
     }
     if failures.is_empty() {
+        let (cells, checks) = (matrix.cells(), CHECKS.len());
+        println!("\n{cells} cells and {checks} checks hold");
         return Ok(());
     }
     let total = failures.len();

@@ -18,6 +18,7 @@ pub(crate) fn provide(folder: &Path) -> Result<PathBuf> {
     if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) && works() {
         return Ok(python);
     }
+    eprintln!("installing Python packages into {}", folder.display());
     if folder.exists() {
         fs::remove_dir_all(folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
