@@ -8,7 +8,7 @@ use std::time::Duration;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 use crossbeam_utils::CachePadded;
 
-use crate::clock::{self, Clock, NEVER};
+use crate::clock::{self, NEVER, Time};
 use crate::config::{DictBuilder, DictConfig};
 use crate::hash::{KeyHash, KeyHasher};
 use crate::multi::{CHUNK, Grouped, yield_now};
@@ -64,7 +64,7 @@ pub struct DictBackend<V>(Arc<Inner<V>>);
 struct Inner<V> {
     shards: Box<[CachePadded<RwLock<Shard<V>>>]>,
     hasher: KeyHasher,
-    clock: Clock,
+    time: Time,
     config: DictConfig,
     /// When all shards are to be looked through next.
     next_sweep: CachePadded<AtomicU64>,
@@ -113,13 +113,13 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         DictBuilder::new(DictConfig::default())
     }
 
-    pub(crate) fn new(config: DictConfig, clock: Clock) -> Self {
+    pub(crate) fn new(config: DictConfig, time: Time) -> Self {
         let limits = limits(config.max_entries);
         let shards = limits.map(|limit| CachePadded::new(RwLock::new(Shard::new(limit))));
         Self(Arc::new(Inner {
             shards: shards.collect(),
             hasher: KeyHasher::new(),
-            clock,
+            time,
             config,
             next_sweep: CachePadded::new(AtomicU64::new(0)),
         }))
@@ -132,7 +132,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         let shard = read(self.0.shard(hash));
         Ok(shard
             .get(key, hash)
-            .and_then(|stored| answer(stored, || self.0.clock.now())))
+            .and_then(|stored| answer(stored, || self.0.time.now())))
     }
 
     /// Caches `value` under `key`, in place of what was there.
@@ -239,7 +239,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn purge(&self) {
-        let now = self.0.clock.now();
+        let now = self.0.time.now();
         for shard in &self.0.shards {
             write(shard).hurry(now);
             loop {
@@ -267,6 +267,29 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
             stats.evicted += evicted;
         }
         stats
+    }
+}
+
+#[cfg(test)]
+impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
+    /// A backend in which keys collide: only these bits of their hashes are used.
+    pub(crate) fn with_weak_hash(config: DictConfig, time: Time, mask: u64) -> Self {
+        let mut backend = Self::new(config, time);
+        if let Some(inner) = Arc::get_mut(&mut backend.0) {
+            inner.hasher.mask = mask;
+        }
+        backend
+    }
+
+    /// Reads the clock, as most operations do.
+    pub(crate) fn look_at_the_clock(&self) {
+        self.0.time.now();
+    }
+
+    /// How many cells there are, and in how many shards.
+    pub(crate) fn cells(&self) -> (usize, usize) {
+        let cells = self.0.shards.iter().map(|shard| read(shard).cells()).sum();
+        (cells, self.0.shards.len())
     }
 }
 
@@ -307,7 +330,7 @@ impl<V: Clone> Inner<V> {
                     {
                         let stored = shard.get(key, hash);
                         *place = stored.and_then(|stored| {
-                            answer(stored, || *now.get_or_insert_with(|| self.clock.now()))
+                            answer(stored, || *now.get_or_insert_with(|| self.time.now()))
                         });
                     }
                 }
@@ -371,7 +394,7 @@ impl<V: Clone> Inner<V> {
         garbage: &mut Garbage<V>,
     ) {
         if shard.has_expiry() {
-            let now = *now.get_or_insert_with(|| self.clock.now());
+            let now = *now.get_or_insert_with(|| self.time.now());
             shard.reap(now, REAP_PER_SET, &self.hasher, garbage);
         }
         match stored {
@@ -390,7 +413,7 @@ impl<V: Clone> Inner<V> {
         let deadline = match value.lifetime(self.config.expiration_time) {
             None => NEVER,
             Some(Duration::ZERO) => return None,
-            Some(ttl) => clock::deadline(*now.get_or_insert_with(|| self.clock.now()), ttl),
+            Some(ttl) => clock::deadline(*now.get_or_insert_with(|| self.time.now()), ttl),
         };
         Some(Stored {
             cached_at: value.cached_at_nanos(),

@@ -1,8 +1,43 @@
-//! [`ManualClock`], and the clock that the backend reads.
+//! [`Clock`], what a backend may read the time from, and [`ManualClock`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// What a backend can read the time from in place of the system's monotonic clock. A closure
+/// will do, and so will a [`ManualClock`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use cache_dict::DictBackend;
+///
+/// // A clock of one's own.
+/// let start = Instant::now();
+/// let cache: DictBackend<u64> = DictBackend::builder()
+///     .expiration_time(Duration::from_secs(60))
+///     .clock(move || start.elapsed())
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+pub trait Clock: Send + Sync {
+    /// How long it is since some moment, always the same one.
+    ///
+    /// When it steps back, time stands still for the backend until what it has seen before is
+    /// reached again: what has expired stays so.
+    fn now(&self) -> Duration;
+}
+
+impl<F: Fn() -> Duration + Send + Sync> Clock for F {
+    fn now(&self) -> Duration {
+        self()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        self.now()
+    }
+}
 
 /// A clock that stands still until it is moved, so that tests of expiry need not sleep.
 ///
@@ -47,8 +82,7 @@ impl ManualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
     }
 
-    /// Sets the clock. When it steps back, time stands still for the backends that use it
-    /// until it shows again what they have seen before: what has expired stays so.
+    /// Sets the clock, forward or back.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -64,11 +98,7 @@ impl ManualClock {
 
     /// What the clock shows.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.nanos())
-    }
-
-    fn nanos(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        Duration::from_nanos(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -76,24 +106,23 @@ impl ManualClock {
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Nanoseconds since some moment. Never decreases.
-#[derive(Debug)]
-pub(crate) enum Clock {
+pub(crate) enum Time {
     /// The system's monotonic clock, which steps of the wall clock do not move.
     System(Instant),
-    Manual {
-        clock: ManualClock,
+    Of {
+        clock: Box<dyn Clock>,
         /// The latest time that it showed.
         seen: AtomicU64,
     },
 }
 
-impl Clock {
+impl Time {
     pub(crate) fn system() -> Self {
         Self::System(Instant::now())
     }
 
-    pub(crate) fn manual(clock: ManualClock) -> Self {
-        Self::Manual {
+    pub(crate) fn of(clock: Box<dyn Clock>) -> Self {
+        Self::Of {
             clock,
             seen: AtomicU64::new(0),
         }
@@ -102,8 +131,8 @@ impl Clock {
     pub(crate) fn now(&self) -> u64 {
         match self {
             Self::System(start) => nanos(start.elapsed()),
-            Self::Manual { clock, seen } => {
-                let now = clock.nanos();
+            Self::Of { clock, seen } => {
+                let now = nanos(clock.now()).min(NEVER - 1);
                 seen.fetch_max(now, Ordering::SeqCst).max(now)
             }
         }
@@ -130,7 +159,7 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_stands_still() {
         let manual = ManualClock::new();
-        let clock = Clock::manual(manual.clone());
+        let clock = Time::of(Box::new(manual.clone()));
         manual.set(Duration::from_nanos(10));
         assert_eq!(clock.now(), 10);
         manual.set(Duration::from_nanos(3));
@@ -142,7 +171,7 @@ mod tests {
     #[test]
     fn no_clock_reaches_never() {
         let manual = ManualClock::new();
-        let clock = Clock::manual(manual.clone());
+        let clock = Time::of(Box::new(manual.clone()));
         manual.set(Duration::MAX);
         manual.advance(Duration::MAX);
         assert!(clock.now() < NEVER);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cache_core::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
-use crate::{DictBackend, ManualClock};
+use crate::clock::Time;
+use crate::{Clock, DictBackend};
 
 /// The configuration of a [`DictBackend`], as it stands in a file: the argument names and
 /// defaults of oslo.cache.
@@ -55,7 +55,7 @@ pub struct DictConfig {
 #[must_use = "nothing is made before `build`"]
 pub struct DictBuilder<V> {
     config: DictConfig,
-    clock: Option<ManualClock>,
+    clock: Option<Box<dyn Clock>>,
     value: PhantomData<fn() -> V>,
 }
 
@@ -81,9 +81,10 @@ impl<V> DictBuilder<V> {
         self
     }
 
-    /// Lets values expire by this clock instead of the system's monotonic one, for tests.
-    pub fn clock(mut self, clock: ManualClock) -> Self {
-        self.clock = Some(clock);
+    /// Lets values expire by this clock instead of the system's monotonic one: in tests, by a
+    /// [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Box::new(clock));
         self
     }
 }
@@ -92,8 +93,8 @@ impl<V: Clone + Send + Sync + 'static> DictBuilder<V> {
     /// The backend. Nothing that can be set here is wrong, so it does not fail; the other
     /// backends of the family do, and are built alike.
     pub fn build(self) -> Result<DictBackend<V>> {
-        let clock = self.clock.map_or_else(Clock::system, Clock::manual);
-        Ok(DictBackend::new(self.config, clock))
+        let time = self.clock.map_or_else(Time::system, Time::of);
+        Ok(DictBackend::new(self.config, time))
     }
 }
 
@@ -101,7 +102,6 @@ impl<V> fmt::Debug for DictBuilder<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DictBuilder")
             .field("config", &self.config)
-            .field("clock", &self.clock)
             .finish_non_exhaustive()
     }
 }

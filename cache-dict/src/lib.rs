@@ -10,9 +10,11 @@ mod lists;
 mod multi;
 mod shard;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{DictBackend, DictStats};
-pub use clock::ManualClock;
+pub use clock::{Clock, ManualClock};
 pub use config::{DictBuilder, DictConfig};
 
 /// What errors call this backend.

@@ -71,6 +71,11 @@ impl<V> Shard<V> {
         self.table.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn cells(&self) -> usize {
+        self.table.size()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }

@@ -1,0 +1,213 @@
+//! What cannot be seen from outside: collisions of hashes, and how much memory is kept.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cache_core::CachedValue;
+use proptest::prelude::*;
+
+use crate::clock::Time;
+use crate::{DictBackend, DictConfig, ManualClock};
+
+/// A backend whose hashes have only the bits of `mask`.
+fn with_weak_hash(mask: u64, ttl: Duration) -> (DictBackend<u32>, ManualClock) {
+    let clock = ManualClock::new();
+    let config = DictConfig {
+        expiration_time: ttl,
+        max_entries: 0,
+    };
+    let time = Time::of(Box::new(clock.clone()));
+    let backend = DictBackend::with_weak_hash(config, time, mask);
+    (backend, clock)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u8, u32, Option<u64>),
+    SetMulti(Vec<(u8, u32)>),
+    Delete(u8),
+    DeleteMulti(Vec<u8>),
+    GetMulti(Vec<u8>),
+    Advance(u64),
+    Retreat(u64),
+    Purge,
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let keys = || proptest::collection::vec(any::<u8>(), 0..40);
+    let pairs = proptest::collection::vec(any::<(u8, u32)>(), 0..40);
+    // From far below the shortest tick to longer than any test lasts.
+    let ttl = prop_oneof![Just(0), 1..1_000_u64, 1..10_u64.pow(10), Just(u64::MAX)];
+    let forward = prop_oneof![1..1_000_u64, 1..10_u64.pow(8), 1..10_u64.pow(10)];
+    prop_oneof![
+        8 => (any::<u8>(), any::<u32>(), proptest::option::of(ttl)).prop_map(|(k, v, t)| Step::Set(k, v, t)),
+        2 => pairs.prop_map(Step::SetMulti),
+        2 => any::<u8>().prop_map(Step::Delete),
+        1 => keys().prop_map(Step::DeleteMulti),
+        2 => keys().prop_map(Step::GetMulti),
+        4 => forward.prop_map(Step::Advance),
+        1 => (1..10_u64.pow(10)).prop_map(Step::Retreat),
+        1 => Just(Step::Purge),
+        1 => Just(Step::Clear),
+    ]
+}
+
+/// The backend as simple as can be.
+struct Model {
+    entries: HashMap<u8, (u32, Option<u64>)>,
+    now: u64,
+    ttl: u64,
+}
+
+impl Model {
+    fn get(&self, key: u8) -> Option<(u32, Option<u64>)> {
+        let (value, deadline) = *self.entries.get(&key)?;
+        match deadline {
+            None => Some((value, None)),
+            Some(deadline) if self.now < deadline => Some((value, Some(deadline - self.now))),
+            Some(_) => None,
+        }
+    }
+
+    fn set(&mut self, key: u8, value: u32, ttl: Option<u64>) {
+        let ttl = ttl.or(Some(self.ttl).filter(|ttl| *ttl > 0));
+        let deadline = ttl.and_then(|ttl| self.now.checked_add(ttl));
+        // A deadline out of range is none.
+        let deadline = deadline.filter(|deadline| *deadline < u64::MAX);
+        self.entries.insert(key, (value, deadline));
+    }
+
+    fn live(&self) -> usize {
+        self.entries
+            .keys()
+            .filter(|key| self.get(**key).is_some())
+            .count()
+    }
+}
+
+fn name(key: u8) -> String {
+    // Some are longer than fits in place.
+    format!("{}{key}", "k".repeat(usize::from(key % 4) * 12))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn it_behaves_like_a_simple_model(
+        mask in prop_oneof![Just(u64::MAX), Just(0xf), Just(0), Just(0xff00_0000_8000_0000)],
+        ttl in prop_oneof![Just(0), Just(1_000_000_000_u64)],
+        steps in proptest::collection::vec(step(), 1..300),
+    ) {
+        let (cache, clock) = with_weak_hash(mask, Duration::from_nanos(ttl));
+        let mut model = Model { entries: HashMap::new(), now: 0, ttl };
+        let mut shown = 0;
+        for step in steps {
+            match step {
+                Step::Set(key, value, ttl) => {
+                    let mut cached = CachedValue::new(value);
+                    if let Some(ttl) = ttl {
+                        cached = cached.with_ttl(Duration::from_nanos(ttl));
+                    }
+                    cache.set_sync(&name(key), cached).unwrap();
+                    model.set(key, value, ttl);
+                }
+                Step::SetMulti(pairs) => {
+                    let names: Vec<String> = pairs.iter().map(|(key, _)| name(*key)).collect();
+                    let values = pairs.iter().map(|(_, value)| CachedValue::new(*value));
+                    cache.set_multi_sync(names.iter().map(String::as_str).zip(values).collect()).unwrap();
+                    for (key, value) in pairs {
+                        model.set(key, value, None);
+                    }
+                }
+                Step::Delete(key) => {
+                    cache.delete_sync(&name(key)).unwrap();
+                    model.entries.remove(&key);
+                }
+                Step::DeleteMulti(keys) => {
+                    let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+                    cache.delete_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+                    for key in keys {
+                        model.entries.remove(&key);
+                    }
+                }
+                Step::GetMulti(keys) => {
+                    let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+                    let found = cache.get_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+                    prop_assert_eq!(found.len(), keys.len());
+                    for (key, found) in keys.into_iter().zip(found) {
+                        prop_assert_eq!(seen(found), model.get(key));
+                    }
+                }
+                Step::Advance(by) => {
+                    shown += by;
+                    clock.set(Duration::from_nanos(shown));
+                    cache.look_at_the_clock();
+                    model.now = model.now.max(shown);
+                }
+                Step::Retreat(by) => {
+                    shown = shown.saturating_sub(by);
+                    clock.set(Duration::from_nanos(shown));
+                }
+                Step::Purge => {
+                    cache.purge();
+                    prop_assert_eq!(cache.len(), model.live());
+                }
+                Step::Clear => {
+                    cache.clear();
+                    model.entries.clear();
+                    prop_assert!(cache.is_empty());
+                }
+            }
+            prop_assert!(cache.len() >= model.live());
+        }
+        for key in 0..=u8::MAX {
+            prop_assert_eq!(seen(cache.get_sync(&name(key)).unwrap()), model.get(key));
+        }
+    }
+}
+
+fn seen(found: Option<CachedValue<u32>>) -> Option<(u32, Option<u64>)> {
+    let left = |ttl: Duration| u64::try_from(ttl.as_nanos()).unwrap();
+    found.map(|found| (*found.payload(), found.ttl().map(left)))
+}
+
+#[test]
+fn memory_is_given_back_after_a_flood() {
+    let second = Duration::from_secs(1);
+    let (cache, clock) = with_weak_hash(u64::MAX, second);
+    cache
+        .set_sync("stays", CachedValue::new(0).with_ttl(Duration::MAX))
+        .unwrap();
+    for n in 0..200_000 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n))
+            .unwrap();
+    }
+    let (before, _) = cache.cells();
+    assert!((200_000..400_000).contains(&before), "{before} cells");
+    clock.advance(2 * second);
+    // Nobody purges: the writes that follow do it, a few thousand a time.
+    for n in 0..1_000 {
+        cache
+            .set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX))
+            .unwrap();
+        clock.advance(Duration::from_millis(2));
+    }
+    assert_eq!(cache.len(), 1);
+    let (cells, shards) = cache.cells();
+    assert!(cells <= shards * 75, "{cells} cells for one entry");
+    assert_eq!(*cache.get_sync("stays").unwrap().unwrap().payload(), 999);
+
+    for n in 0..200_000 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n))
+            .unwrap();
+    }
+    for n in 0..200_000 {
+        cache.delete_sync(&format!("{n}")).unwrap();
+    }
+    let (cells, shards) = cache.cells();
+    assert!(cells <= shards * 75, "{cells} cells for one entry");
+}

@@ -1,0 +1,109 @@
+//! `max_entries`.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::time::Duration;
+
+use cache_core::CachedValue;
+use cache_dict::{DictBackend, ManualClock};
+
+fn bounded(max_entries: usize) -> DictBackend<usize> {
+    DictBackend::builder()
+        .max_entries(max_entries)
+        .build()
+        .unwrap()
+}
+
+fn keys(cache: &DictBackend<usize>, keys: std::ops::Range<usize>) -> Vec<usize> {
+    keys.filter(|n| cache.get_sync(&format!("{n}")).unwrap().is_some())
+        .collect()
+}
+
+#[test]
+fn a_small_cache_evicts_what_was_written_least_recently() {
+    let cache = bounded(3);
+    let set = |n: usize| {
+        let key = format!("{n}");
+        cache.set_sync(&key, CachedValue::new(n)).unwrap();
+    };
+    (0..3).for_each(set);
+    set(0);
+    // Reading changes nothing.
+    cache.get_sync("1").unwrap();
+    set(3);
+    assert_eq!(keys(&cache, 0..4), [0, 2, 3]);
+    cache.delete_sync("0").unwrap();
+    set(4);
+    assert_eq!(keys(&cache, 0..5), [2, 3, 4]);
+    assert_eq!(cache.stats().evicted, 1);
+    let entries = [10, 11, 12, 13].map(|n| (format!("{n}"), CachedValue::new(n)));
+    cache
+        .set_multi_sync(
+            entries
+                .iter()
+                .map(|(key, value)| (key.as_str(), *value))
+                .collect(),
+        )
+        .unwrap();
+    assert_eq!(keys(&cache, 0..20), [11, 12, 13]);
+}
+
+#[test]
+fn the_bound_holds_at_any_size() {
+    for max_entries in [1, 2, 127, 128, 255, 256, 1_000, 8_191, 8_192, 10_000] {
+        let cache = bounded(max_entries);
+        for n in 0..3 * max_entries {
+            cache
+                .set_sync(&format!("{n}"), CachedValue::new(n))
+                .unwrap();
+            assert!(cache.len() <= max_entries);
+        }
+        // The shards fill unevenly; what they hold is what was written last.
+        let held = cache.len();
+        assert!(held * 10 >= max_entries * 9, "{held} of {max_entries}");
+        let newest = keys(&cache, 3 * max_entries - max_entries / 2..3 * max_entries);
+        assert_eq!(newest.len(), max_entries / 2);
+        assert_eq!(cache.stats().evicted, (3 * max_entries - held) as u64);
+    }
+}
+
+#[test]
+fn what_has_expired_goes_before_anything_is_evicted() {
+    let clock = ManualClock::new();
+    let builder = DictBackend::builder().max_entries(100).clock(clock.clone());
+    let cache: DictBackend<usize> = builder.build().unwrap();
+    let second = Duration::from_secs(1);
+    for n in 0..50 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n))
+            .unwrap();
+    }
+    for n in 50..100 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n).with_ttl(second))
+            .unwrap();
+    }
+    clock.advance(2 * second);
+    for n in 100..150 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n))
+            .unwrap();
+    }
+    assert_eq!(cache.stats().evicted, 0);
+    assert_eq!(keys(&cache, 0..150).len(), 100);
+}
+
+#[test]
+fn clear_keeps_the_bound() {
+    let cache = bounded(10);
+    for _ in 0..3 {
+        for n in 0..100 {
+            cache
+                .set_sync(&format!("{n}"), CachedValue::new(n))
+                .unwrap();
+        }
+        assert_eq!(keys(&cache, 0..100), (90..100).collect::<Vec<_>>());
+        cache.clear();
+        assert!(cache.is_empty());
+    }
+}

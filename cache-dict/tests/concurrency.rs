@@ -1,0 +1,174 @@
+//! Many callers at once.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cache_core::{CacheBackend, CachedValue, DynBackend};
+use cache_dict::DictBackend;
+
+/// What is stored names its key, so that a mix-up is seen.
+type Named = Arc<(String, u64)>;
+
+fn named(key: &str, n: u64) -> CachedValue<Named> {
+    CachedValue::new(Arc::new((key.to_owned(), n)))
+}
+
+#[test]
+fn readers_see_each_key_grow_and_nothing_else() {
+    for max_entries in [0, 100, 1_000] {
+        let builder = DictBackend::builder().max_entries(max_entries);
+        let cache = builder
+            .expiration_time(Duration::from_millis(5))
+            .build()
+            .unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..2)
+                .map(|writer| {
+                    let cache = &cache;
+                    scope.spawn(move || {
+                        for n in 0..30_000_u64 {
+                            let key = format!("{writer} {}", n % 500);
+                            match n % 11 {
+                                0 => cache.delete_sync(&key).unwrap(),
+                                1 => {
+                                    let other = format!("{writer} {}", n % 7);
+                                    let entries = vec![
+                                        (key.as_str(), named(&key, n)),
+                                        (other.as_str(), named(&other, n)),
+                                    ];
+                                    cache.set_multi_sync(entries).unwrap();
+                                }
+                                2 if n % 1_000 == 2 => cache.purge(),
+                                3 if n % 5_000 == 3 => cache.clear(),
+                                _ => cache.set_sync(&key, named(&key, n)).unwrap(),
+                            }
+                            if max_entries > 0 {
+                                assert!(cache.len() <= max_entries);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let keys: Vec<String> =
+                        (0..1_000).map(|n| format!("{} {}", n % 2, n / 2)).collect();
+                    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+                    let mut last = vec![0; keys.len()];
+                    while !done.load(Ordering::Relaxed) {
+                        let multi = cache.get_multi_sync(&asked).unwrap();
+                        let single = asked.iter().map(|key| cache.get_sync(key).unwrap());
+                        for (n, found) in multi.into_iter().chain(single).enumerate() {
+                            let n = n % keys.len();
+                            if let Some(found) = found {
+                                let (key, written) = &**found.payload();
+                                assert_eq!(*key, keys[n]);
+                                assert!(last[n] <= *written, "{key} went back in time");
+                                last[n] = *written;
+                            }
+                        }
+                    }
+                });
+            }
+            // A writer that fails must not leave the readers waiting.
+            let ended: Vec<_> = writers
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(ended.iter().all(Result::is_ok));
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tasks_share_it_behind_a_handle() {
+    let backend = DictBackend::builder().build().unwrap();
+    let cache = DynBackend::new(backend.clone());
+    let tasks: Vec<_> = (0..16_u64)
+        .map(|task| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                for n in 0..500 {
+                    let key = format!("{task} {n}");
+                    cache.set(&key, named(&key, n)).await.unwrap();
+                    let found = cache.get(&key).await.unwrap().unwrap();
+                    assert_eq!(found.payload().0, key);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(backend.len(), 16 * 500);
+}
+
+#[tokio::test]
+async fn a_million_entries_at_once() {
+    let cache = DictBackend::builder()
+        .expiration_time(Duration::from_secs(3600))
+        .build()
+        .unwrap();
+    let keys: Vec<String> = (0..1_000_000).map(|n| format!("{n}")).collect();
+    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let entries = || {
+        asked
+            .iter()
+            .copied()
+            .zip((0_u32..).map(CachedValue::new))
+            .collect()
+    };
+
+    // Other tasks go on meanwhile.
+    let ran = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&ran);
+    let other = tokio::spawn(async move { other.store(true, Ordering::SeqCst) });
+    cache.set_multi(entries()).await.unwrap();
+    assert!(
+        ran.load(Ordering::SeqCst),
+        "one call kept the executor to itself"
+    );
+    other.await.unwrap();
+
+    assert_eq!(cache.len(), 1_000_000);
+    let found = cache.get_multi(&asked).await.unwrap();
+    for (found, n) in found.into_iter().zip(0_u32..) {
+        assert_eq!(found.map(CachedValue::into_payload), Some(n));
+    }
+    cache.delete_multi(&asked).await.unwrap();
+    assert!(cache.is_empty());
+    cache.set_multi_sync(entries()).unwrap();
+    assert_eq!(cache.len(), 1_000_000);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_midway_leaves_the_cache_right() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    let cache = DictBackend::builder().build().unwrap();
+    let keys: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
+    let entries = keys
+        .iter()
+        .map(|key| (key.as_str(), named(key, 1)))
+        .collect();
+    {
+        let mut call = pin!(cache.set_multi(entries));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(call.as_mut().poll(&mut context).is_pending());
+    }
+    let set = cache.len();
+    assert!(set > 0 && set < 5_000, "{set} are set");
+    for key in &keys {
+        if let Some(found) = cache.get(key).await.unwrap() {
+            assert_eq!(found.payload().0, *key);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The whole suite of the contract, in each of the ways in which the backend is used.
+
+use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
+use cache_core::DynBackend;
+use cache_dict::{DictBackend, DictBuilder};
+
+type Backend = DictBackend<Vec<u8>>;
+
+fn builder(options: &Options) -> DictBuilder<Vec<u8>> {
+    DictBackend::builder().expiration_time(options.default_ttl)
+}
+
+fn on_manual_clock(options: &Options) -> Result<Backend, OpenError> {
+    let clock = options.clock.clone();
+    let builder = builder(options).clock(move || clock.elapsed());
+    Ok(builder.build()?)
+}
+
+struct RealClock;
+
+impl Harness for RealClock {
+    type Backend = Backend;
+
+    async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
+        Ok(builder(options).build()?)
+    }
+
+    async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+struct ManualClock;
+
+impl Harness for ManualClock {
+    type Backend = Backend;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().with_clock(Clock::Manual)
+    }
+
+    async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
+        on_manual_clock(options)
+    }
+
+    async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+/// With a bound that the rules do not reach.
+struct Bounded;
+
+impl Harness for Bounded {
+    type Backend = Backend;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().with_clock(Clock::Manual)
+    }
+
+    async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
+        let clock = options.clock.clone();
+        let builder = builder(options).clock(move || clock.elapsed());
+        Ok(builder.max_entries(1_000_000).build()?)
+    }
+
+    async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+/// Behind the handle that hides its type.
+struct Erased;
+
+impl Harness for Erased {
+    type Backend = DynBackend<Vec<u8>>;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().with_clock(Clock::Manual)
+    }
+
+    async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
+        Ok(DynBackend::new(on_manual_clock(options)?))
+    }
+
+    async fn again(
+        &self,
+        backend: &Self::Backend,
+        _: &Options,
+    ) -> Result<Self::Backend, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+cache_conformance::tests! {
+    dict: RealClock,
+    waive {
+        faults: "there is no server that could fail",
+        limits: "keys and values of any length are kept",
+    }
+}
+
+cache_conformance::tests! {
+    dict_on_a_manual_clock: ManualClock,
+    waive {
+        faults: "there is no server that could fail",
+        limits: "keys and values of any length are kept",
+    }
+}
+
+cache_conformance::tests! {
+    dict_with_a_bound: Bounded,
+    waive {
+        faults: "there is no server that could fail",
+        limits: "keys and values of any length are kept",
+    }
+}
+
+cache_conformance::tests! {
+    dict_behind_a_handle: Erased,
+    waive {
+        faults: "there is no server that could fail",
+        limits: "keys and values of any length are kept",
+    }
+}

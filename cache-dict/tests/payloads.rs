@@ -1,0 +1,195 @@
+//! Payloads whose `clone` and `drop` do what they should not.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cache_core::CachedValue;
+use cache_dict::{DictBackend, ManualClock};
+
+/// Panics when told to, once.
+#[derive(Default)]
+struct Bomb {
+    in_clone: Arc<AtomicBool>,
+    in_drop: Arc<AtomicBool>,
+}
+
+impl Clone for Bomb {
+    fn clone(&self) -> Self {
+        assert!(!self.in_clone.swap(false, Ordering::SeqCst), "clone");
+        Self {
+            in_clone: Arc::clone(&self.in_clone),
+            in_drop: Arc::clone(&self.in_drop),
+        }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.in_drop.swap(false, Ordering::SeqCst), "drop");
+    }
+}
+
+fn panics(work: impl FnOnce()) {
+    assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
+}
+
+fn bomb() -> (CachedValue<Bomb>, Arc<AtomicBool>, Arc<AtomicBool>) {
+    let bomb = Bomb::default();
+    let (in_clone, in_drop) = (Arc::clone(&bomb.in_clone), Arc::clone(&bomb.in_drop));
+    (CachedValue::new(bomb), in_clone, in_drop)
+}
+
+/// One shard, so that every key meets the lock under which the panic happened.
+fn one_shard() -> (DictBackend<Bomb>, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = DictBackend::builder().max_entries(100);
+    let builder = builder.expiration_time(Duration::from_secs(1));
+    (builder.clock(clock.clone()).build().unwrap(), clock)
+}
+
+/// That everything works, for entries old and new.
+fn works(cache: &DictBackend<Bomb>, held: &[&str]) {
+    assert_eq!(cache.len(), held.len());
+    for key in held {
+        assert!(cache.get_sync(key).unwrap().is_some(), "{key}");
+    }
+    cache.set_sync("another", bomb().0).unwrap();
+    assert!(cache.get_sync("another").unwrap().is_some());
+    cache.delete_sync("another").unwrap();
+    assert_eq!(cache.len(), held.len());
+}
+
+#[test]
+fn a_panic_in_clone_leaves_the_cache_as_it_was() {
+    let (cache, _) = one_shard();
+    let (value, in_clone, _) = bomb();
+    cache.set_sync("k", value).unwrap();
+    cache.set_sync("other", bomb().0).unwrap();
+    in_clone.store(true, Ordering::SeqCst);
+    panics(|| drop(cache.get_sync("k")));
+    in_clone.store(true, Ordering::SeqCst);
+    panics(|| drop(cache.get_multi_sync(&["other", "k"])));
+    works(&cache, &["k", "other"]);
+}
+
+#[test]
+fn a_panic_in_drop_leaves_what_was_to_be_done_done() {
+    let (cache, clock) = one_shard();
+    let arm = |key: &str| {
+        let (value, _, in_drop) = bomb();
+        cache.set_sync(key, value).unwrap();
+        in_drop.store(true, Ordering::SeqCst);
+    };
+    arm("k");
+    panics(|| cache.set_sync("k", bomb().0).unwrap());
+    works(&cache, &["k"]);
+
+    arm("k");
+    panics(|| cache.delete_sync("k").unwrap());
+    works(&cache, &[]);
+
+    arm("k");
+    panics(|| cache.delete_multi_sync(&["k"]).unwrap());
+    works(&cache, &[]);
+
+    arm("k");
+    panics(|| {
+        let entries = vec![("k", bomb().0), ("l", bomb().0)];
+        cache.set_multi_sync(entries).unwrap();
+    });
+    works(&cache, &["k", "l"]);
+
+    cache.clear();
+    arm("k");
+    panics(|| cache.clear());
+    works(&cache, &[]);
+
+    arm("k");
+    clock.advance(Duration::from_secs(2));
+    panics(|| cache.set_sync("l", bomb().0).unwrap());
+    works(&cache, &["l"]);
+
+    arm("k");
+    clock.advance(Duration::from_secs(2));
+    panics(|| cache.purge());
+    cache.purge();
+    works(&cache, &[]);
+
+    for n in 0..100 {
+        arm(&format!("{n}"));
+    }
+    panics(|| cache.set_sync("new", bomb().0).unwrap());
+    assert_eq!(cache.len(), 100);
+    // The others are still armed, and one panic while another unwinds would end the process.
+    std::mem::forget(cache);
+}
+
+/// Uses the cache when it is dropped, which would wait for ever if a lock were held.
+#[derive(Clone)]
+struct Nosy {
+    cache: DictBackend<Nosy>,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        self.cache.delete_sync("some key").unwrap();
+        let _ = self.cache.len();
+    }
+}
+
+#[test]
+fn payloads_are_dropped_when_no_lock_is_held() {
+    let clock = ManualClock::new();
+    let builder = DictBackend::builder().max_entries(100).clock(clock.clone());
+    let cache: DictBackend<Nosy> = builder.build().unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let value = || {
+        CachedValue::new(Nosy {
+            cache: cache.clone(),
+            dropped: Arc::clone(&dropped),
+        })
+    };
+    let expect = |more: usize| assert_eq!(dropped.swap(0, Ordering::SeqCst), more);
+    cache.set_sync("k", value()).unwrap();
+    cache.set_sync("k", value()).unwrap();
+    expect(1);
+    cache.delete_sync("k").unwrap();
+    expect(1);
+    cache
+        .set_multi_sync(vec![("a", value()), ("a", value()), ("b", value())])
+        .unwrap();
+    expect(1);
+    cache.delete_multi_sync(&["a", "b"]).unwrap();
+    expect(2);
+    cache
+        .set_sync("k", value().with_ttl(Duration::ZERO))
+        .unwrap();
+    expect(1);
+    for n in 0..101 {
+        cache.set_sync(&format!("{n}"), value()).unwrap();
+    }
+    expect(1);
+    cache.clear();
+    expect(100);
+    for n in 0..10 {
+        cache
+            .set_sync(&format!("{n}"), value().with_ttl(Duration::from_secs(1)))
+            .unwrap();
+    }
+    clock.advance(Duration::from_secs(2));
+    cache.set_sync("k", value()).unwrap();
+    expect(10);
+    cache
+        .set_sync("k", value().with_ttl(Duration::from_secs(1)))
+        .unwrap();
+    expect(1);
+    clock.advance(Duration::from_secs(2));
+    cache.purge();
+    expect(1);
+}
