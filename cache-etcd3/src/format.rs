@@ -89,6 +89,8 @@ fn decode_python_json(stored: &[u8]) -> Result<(Metadata, Vec<u8>)> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Made with oslo.cache.
@@ -171,6 +173,62 @@ mod tests {
         ] {
             let error = Format::PythonJson.encode(&metadata, payload).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+        }
+    }
+
+    #[test]
+    fn senseless_metadata_is_refused() {
+        for metadata in [
+            "{}",
+            "[]",
+            "null",
+            "\"ct\"",
+            r#"{"v": 2}"#,
+            r#"{"ct": -1, "v": 2}"#,
+            r#"{"ct": "1", "v": 2}"#,
+            r#"{"ct": null, "v": 2}"#,
+            r#"{"ct": NaN, "v": 2}"#,
+            r#"{"ct": Infinity, "v": 2}"#,
+            r#"{"ct": 1e11, "v": 2}"#,
+            r#"{"ct": 1.5, "v": 3}"#,
+            r#"{"ct": 1.5, "exp": "x"}"#,
+        ] {
+            let stored = format!("[1, {metadata}]");
+            let error = Format::PythonJson.decode(stored.into_bytes());
+            let error = error.expect_err(metadata);
+            assert_eq!(error.kind(), ErrorKind::Decode, "{metadata}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            payload in r#"-?[1-9][0-9]{0,30}|"[a-z|\[\], é😀]*"|\[("[{}|]*")?\]|\{"ct": 1\}|null"#,
+            cached_at in 0..4_000_000_000_000_000_u64,
+            deadline in proptest::option::of(0..4_000_000_000_000_000_u64),
+        ) {
+            let micros = |micros| UNIX_EPOCH + Duration::from_micros(micros);
+            let metadata = Metadata {
+                cached_at: micros(cached_at),
+                deadline: deadline.map(micros),
+            };
+            let stored = Format::PythonJson.encode(&metadata, payload.as_bytes()).unwrap();
+            let (read, rest) = Format::PythonJson.decode(stored.clone()).unwrap();
+            prop_assert_eq!(&rest, payload.as_bytes());
+            // Written again, the last digit included.
+            prop_assert_eq!(&Format::PythonJson.encode(&read, &rest).unwrap(), &stored);
+            // No part of it is a value.
+            for len in 0..stored.len() {
+                prop_assert!(Format::PythonJson.decode(stored[..len].to_vec()).is_err());
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(stored: Vec<u8>, text in r#"[\[\]{}:,"\\0-9.eE+\-a-zé ]{0,64}"#) {
+            let _ = Format::PythonJson.decode(stored);
+            let _ = Format::PythonJson.decode(text.clone().into_bytes());
+            let _ = Format::PythonJson.decode(format!("[{text}]").into_bytes());
+            let _ = Format::PythonJson.decode(format!("[1, {{{text}}}]").into_bytes());
         }
     }
 }
