@@ -4,6 +4,7 @@ mod bench;
 mod checks;
 mod conformance;
 mod interop;
+mod minimal;
 mod needs;
 mod process;
 mod release;

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{self, Step};
+use crate::steps::{self, Live, Step};
 use crate::workspace::{self, Workspace};
-use crate::{checks, needs, process};
+use crate::{checks, minimal, needs, process};
 
 pub(crate) const HELP: &str = "\
   --keep-going         runs the later steps too when one has failed
@@ -65,65 +65,31 @@ impl Options {
 }
 
 fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
+    let mut steps = checks_of_the_source(workspace);
     let features = all_features(workspace);
-    let with_interop = format!("{features},xtask/interop");
-    let mut steps = vec![
-        Step::quiet("programs needed", |live| {
-            needs::provide(|line| live.show(line))
-        }),
-        Step::command("format", cargo(&["fmt", "--all", "--check"])),
-        Step::quiet("direct dependencies", |_| checks::dependencies(workspace)),
-        Step::quiet("rust-version of dependencies", |_| {
-            checks::rust_version(&Workspace::with_dependencies(&workspace.root)?)
-        }),
-        Step::command(
-            "clippy, all targets and features",
-            with_features(
-                &["clippy", "--workspace", "--all-targets", "--locked"],
-                &with_interop,
-                &["--", "-D", "warnings"],
-            ),
-        ),
-    ];
-    let mut doc = with_features(
-        &[
-            "doc",
-            "--workspace",
-            "--exclude",
-            "xtask",
-            "--no-deps",
-            "--locked",
-        ],
-        &features,
-        &[],
-    );
-    doc.env("RUSTDOCFLAGS", "-D warnings -D missing_docs");
-    steps.push(Step::command("documentation", doc));
-    steps.push(Step::quiet("each feature alone", |live| {
-        let mut count = 0;
-        for package in workspace.published() {
-            for feature in std::iter::once(None).chain(package.own_features().map(Some)) {
-                let mut check = cargo(&["check", "--locked", "--package", &package.name]);
-                check.arg("--no-default-features");
-                check.args(feature.map(|name| ["--features", name]).iter().flatten());
-                live.run(&mut check)?;
-                count += 1;
-            }
-        }
-        Ok(format!("{count} combinations"))
-    }));
+    // Everything is built once, this program included, with all that it can do; the steps below
+    // only run what was built.
+    let xtask = workspace.target_directory.join("debug/xtask");
+    let run_xtask = |arguments: &[&str]| {
+        let mut command = process::command(&xtask);
+        command.args(arguments);
+        command
+    };
+    let test = ["test", "--workspace", "--no-fail-fast", "--locked"];
+    steps.push(Step::command(
+        "build the tests",
+        with_features(&test, &features, &["--no-run"]),
+    ));
+    steps.push(last_line_of(
+        "one cache for Rust and Python",
+        run_xtask(&["interop"]),
+    ));
+    steps.push(last_line_of(
+        "a minute of faults",
+        run_xtask(&["soak", "all", "--minutes", "1"]),
+    ));
     steps.push(Step::loud("tests", move || {
-        process::stream(&mut with_features(
-            &["test", "--workspace", "--no-fail-fast", "--locked"],
-            &with_interop,
-            &[],
-        ))
-    }));
-    steps.push(Step::quiet("one cache for Rust and Python", |live| {
-        let mut interop = cargo(&["run", "--quiet", "--locked", "--package", "xtask"]);
-        interop.args(["--features", "interop", "--", "interop"]);
-        let table = live.run(&mut interop)?.stdout;
-        Ok(table.lines().last().unwrap_or_default().to_owned())
+        process::stream(&mut with_features(&test, &features, &[]))
     }));
     steps.push(Step::quiet("nothing is left running", |_| {
         let left = process::running_children();
@@ -140,17 +106,65 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     steps
 }
 
-/// Every feature of the published crates. The peers that a benchmark of `xtask` compares with are
-/// not among them: nobody who runs the tests has to compile those.
+/// What can be said without running any of it.
+fn checks_of_the_source(workspace: &Workspace) -> Vec<Step<'_>> {
+    let features = all_features(workspace);
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked"];
+    let doc = ["doc", "--workspace", "--no-deps", "--locked"];
+    let mut doc = with_features(&doc, &features, &["--exclude", "xtask"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings -D missing_docs");
+    vec![
+        Step::quiet("programs needed", |live| {
+            needs::provide(|line| live.show(line))
+        }),
+        Step::command("format", cargo(&["fmt", "--all", "--check"])),
+        Step::quiet("direct dependencies", |_| checks::dependencies(workspace)),
+        Step::quiet("rust-version of dependencies", |_| {
+            checks::rust_version(&Workspace::with_dependencies(&workspace.root)?)
+        }),
+        Step::command(
+            "clippy, all targets and features",
+            with_features(&clippy, &features, &["--", "-D", "warnings"]),
+        ),
+        Step::command("documentation", doc),
+        Step::quiet("each feature alone", |live| {
+            each_feature_alone(workspace, live)
+        }),
+        Step::quiet("minimal versions", |live| minimal::check(workspace, live)),
+    ]
+}
+
+fn each_feature_alone(workspace: &Workspace, live: &Live) -> Result<String> {
+    let mut count = 0;
+    for package in workspace.published() {
+        for feature in std::iter::once(None).chain(package.own_features().map(Some)) {
+            let mut check = cargo(&["check", "--locked", "--package", &package.name]);
+            check.arg("--no-default-features");
+            check.args(feature.map(|name| ["--features", name]).iter().flatten());
+            live.run(&mut check)?;
+            count += 1;
+        }
+    }
+    Ok(format!("{count} combinations"))
+}
+
+/// A command that ends by summing up what it did.
+fn last_line_of(title: &str, mut command: Command) -> Step<'static> {
+    Step::quiet(title, move |live| {
+        let said = live.run(&mut command)?.stdout;
+        Ok(said.lines().last().unwrap_or_default().to_owned())
+    })
+}
+
+/// Every feature of the published crates, and those of `xtask` for which nothing else has to be
+/// compiled. The peers that its benchmarks compare with are not among them.
 fn all_features(workspace: &Workspace) -> String {
-    let features: Vec<String> = workspace
-        .published()
-        .flat_map(|package| {
-            package
-                .own_features()
-                .map(move |feature| format!("{}/{feature}", package.name))
-        })
-        .collect();
+    let published = workspace.published().flat_map(|package| {
+        let features = package.own_features();
+        features.map(move |feature| format!("{}/{feature}", package.name))
+    });
+    let own = ["conformance", "interop", "soak"].map(|feature| format!("xtask/{feature}"));
+    let features: Vec<String> = published.chain(own).collect();
     features.join(",")
 }
 
@@ -162,10 +176,7 @@ fn cargo(arguments: &[&str]) -> Command {
 
 fn with_features(before: &[&str], features: &str, after: &[&str]) -> Command {
     let mut command = cargo(before);
-    if !features.is_empty() {
-        command.args(["--features", features]);
-    }
-    command.args(after);
+    command.args(["--features", features]).args(after);
     command
 }
 
