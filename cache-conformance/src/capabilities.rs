@@ -27,10 +27,11 @@ pub struct Capabilities {
     /// By which clock they expire. By default the real one.
     pub clock: Clock,
     /// The longest key that is kept, in bytes of ASCII; a longer one is refused. `None`, the
-    /// default: no limit worth testing.
+    /// default: no limit worth testing. The suite's own keys need some 60.
     pub max_key: Option<usize>,
     /// A length of payload in bytes that is sure to be kept, while twice the length is sure to
-    /// be refused. `None`, the default: no limit worth testing.
+    /// be refused. `None`, the default: no limit worth testing. The suite's own payloads need some
+    /// 1,000.
     pub max_value: Option<usize>,
     /// Whether operations on one key take effect in one order that all callers agree on, each
     /// between its call and its answer. By default they do.

@@ -151,7 +151,7 @@ impl Faults {
     }
 
     pub(crate) async fn heal(&self) -> Outcome {
-        self.change("the servers are well", |control| control.heal())
+        self.change("the servers are well", FaultControl::heal)
             .await
     }
 

@@ -8,11 +8,12 @@ use cache_core::{CacheBackend, CachedValue};
 
 use crate::context::{Cache, Context, Outcome, show_found};
 use crate::failure::{Failure, ensure, fail};
+use crate::harness::BoxFuture;
 use crate::linearizability::{Action, Operation, is_linearizable};
 use crate::rule::{Requirement, Rule, rule};
 
 use super::source::CONCURRENCY;
-use super::tasks::together;
+use super::tasks::{Race, Racer, together};
 
 pub(crate) const RULES: &[Rule] = &[
     rule!(
@@ -111,135 +112,103 @@ async fn own_keys_only(cache: &Cache, task: usize, round: usize, keys: &[String]
     cache.answers(&[a, c], &[Some(&in_a), None]).await
 }
 
-/// Lets writers go on until every reader has read `reads` times.
-async fn readers_against_writers<R, W>(readers: Vec<R>, writer: W) -> Outcome
-where
-    R: Future<Output = Outcome> + Send + 'static,
-    W: Future<Output = Outcome> + Send + 'static,
-{
-    let writer = tokio::spawn(writer);
-    let read = together(readers).await;
-    // It writes for ever: an end of its own is a failure.
-    if writer.is_finished() {
-        read?;
-        return match writer.await {
-            Ok(ended) => ended,
-            Err(error) => fail!("the task that writes died: {error}"),
-        };
-    }
-    writer.abort();
-    read
-}
-
-/// Sets `next()` under the key until it is stopped.
-async fn write_for_ever(
+/// Sets `value(number)` under the key, for one number after another.
+async fn write(
+    mut racer: Racer,
     cache: Cache,
     key: String,
-    next: impl Fn(u64) -> CachedValue<Vec<u8>>,
+    value: impl Fn(u64) -> CachedValue<Vec<u8>>,
 ) -> Outcome {
-    for number in 0.. {
-        match cache.raw().set(&key, next(number)).await {
-            Ok(()) => tokio::task::yield_now().await,
-            Err(error) => fail!("set failed: {error}"),
+    let mut number = 0;
+    while racer.goes_on().await {
+        if let Err(error) = cache.raw().set(&key, value(number)).await {
+            fail!("set failed: {error}");
         }
+        number += 1;
     }
     Ok(())
 }
 
-async fn no_value_is_torn(context: Context) -> Outcome {
-    const READS: usize = 60;
-    let cache = context.open().await?;
-    let key = context.key("k");
-    let len = context.capabilities().large_value().min(100_000);
-    // The same byte over and over, in a length of its own.
-    let value = move |number: u64| {
-        let byte = u8::try_from(number % 251).unwrap_or_default();
-        CachedValue::new(vec![byte; len - usize::from(byte)])
-    };
-    cache.set(&key, value(0)).await?;
-    let readers = (0..3).map(|_| {
-        let (cache, key) = (cache.clone(), key.clone());
-        async move {
-            for _ in 0..READS {
-                let Some(found) = cache.get(&key).await? else {
-                    fail!("expected a value, got a miss");
-                };
-                let payload = found.payload();
-                let byte = payload.first().copied().unwrap_or_default();
-                ensure!(
-                    payload.iter().all(|other| *other == byte)
-                        && payload.len() == len - usize::from(byte),
-                    "a payload of {} bytes that begins with {byte} is a mixture",
-                    payload.len()
-                );
-            }
-            Ok(())
-        }
-    });
-    let readers: Vec<_> = readers.collect();
-    let writers = write_twice(&cache, &key, value);
-    readers_against_writers(readers, writers).await
-}
-
-/// Two that write at once.
-fn write_twice(
+/// Three tasks that read by `check` while two write `value(number)`. The key has a value before.
+async fn readers_against_writers<C>(
     cache: &Cache,
     key: &str,
     value: impl Fn(u64) -> CachedValue<Vec<u8>> + Copy + Send + 'static,
-) -> impl Future<Output = Outcome> + Send + 'static {
-    let writers = [0, 1].map(|offset| {
-        let (cache, key) = (cache.clone(), key.to_owned());
-        async move { write_for_ever(cache, key, move |number| value(2 * number + offset)).await }
-    });
-    let [one, two] = writers;
-    async move {
-        let mut one = Box::pin(one);
-        let mut two = Box::pin(two);
-        std::future::poll_fn(move |context| {
-            let first = one.as_mut().poll(context);
-            if first.is_ready() {
-                return first;
+    check: impl Fn(Cache, String) -> C + Copy + Send + 'static,
+) -> Outcome
+where
+    C: Future<Output = Outcome> + Send + 'static,
+{
+    const READS: usize = 80;
+    const WRITES: usize = 40;
+    cache.set(key, value(0)).await?;
+    let race = Race::default();
+    let mut tasks: Vec<BoxFuture<'static, Outcome>> = Vec::new();
+    for _ in 0..3 {
+        let (mut racer, cache, key) = (race.enter(READS), cache.clone(), key.to_owned());
+        tasks.push(Box::pin(async move {
+            while racer.goes_on().await {
+                check(cache.clone(), key.clone()).await?;
             }
-            two.as_mut().poll(context)
-        })
-        .await
+            Ok(())
+        }));
     }
+    for offset in [0, 1] {
+        let (racer, cache, key) = (race.enter(WRITES), cache.clone(), key.to_owned());
+        let value = move |number| value(2 * number + offset);
+        tasks.push(Box::pin(write(racer, cache, key, value)));
+    }
+    together(tasks).await
+}
+
+async fn no_value_is_torn(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let longest = context.capabilities().large_value().min(100_000);
+    // The same byte over and over, in a length of its own.
+    let len_of = move |byte: u8| longest - usize::from(byte).min(longest / 2);
+    let value = move |number: u64| {
+        let byte = u8::try_from(number % 251).unwrap_or_default();
+        CachedValue::new(vec![byte; len_of(byte)])
+    };
+    let check = move |cache: Cache, key: String| async move {
+        let Some(found) = cache.get(&key).await? else {
+            fail!("expected a value, got a miss");
+        };
+        let payload = found.payload();
+        let byte = payload.first().copied().unwrap_or_default();
+        ensure!(
+            payload.iter().all(|other| *other == byte) && payload.len() == len_of(byte),
+            "a payload of {} bytes that begins with {byte} is a mixture",
+            payload.len()
+        );
+        Ok(())
+    };
+    readers_against_writers(&cache, &context.key("k"), value, check).await
 }
 
 async fn metadata_goes_with_its_payload(context: Context) -> Outcome {
-    const READS: usize = 100;
     let cache = context.open().await?;
-    let key = context.key("k");
     let cached_at = |number: u64| UNIX_EPOCH + Duration::from_secs(1_000_000_000 + number);
     let value = move |number: u64| {
         CachedValue::new(number.to_string().into_bytes()).with_cached_at(cached_at(number))
     };
-    cache.set(&key, value(0)).await?;
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            let (cache, key) = (cache.clone(), key.clone());
-            async move {
-                for _ in 0..READS {
-                    for found in cache.get_multi(&[&key, &key]).await? {
-                        let Some(found) = found else {
-                            fail!("expected a value, got a miss");
-                        };
-                        let number = String::from_utf8_lossy(found.payload()).parse();
-                        let expected = number.map(cached_at).ok();
-                        ensure!(
-                            expected == Some(found.cached_at()),
-                            "{} has the cached time {:?}; it was set with {expected:?}",
-                            show_found(Some(&found)),
-                            found.cached_at()
-                        );
-                    }
-                }
-                Ok(())
-            }
-        })
-        .collect();
-    let writers = write_twice(&cache, &key, value);
-    readers_against_writers(readers, writers).await
+    let check = move |cache: Cache, key: String| async move {
+        for found in cache.get_multi(&[&key, &key]).await? {
+            let Some(found) = found else {
+                fail!("expected a value, got a miss");
+            };
+            let number = String::from_utf8_lossy(found.payload()).parse();
+            let expected = number.map(cached_at).ok();
+            ensure!(
+                expected == Some(found.cached_at()),
+                "{} has the cached time {:?}; it was set with {expected:?}",
+                show_found(Some(&found)),
+                found.cached_at()
+            );
+        }
+        Ok(())
+    };
+    readers_against_writers(&cache, &context.key("k"), value, check).await
 }
 
 async fn no_key_is_lost(context: Context) -> Outcome {
@@ -273,29 +242,18 @@ async fn no_key_is_lost(context: Context) -> Outcome {
 }
 
 async fn a_replaced_value_is_never_missing(context: Context) -> Outcome {
-    const READS: usize = 150;
     let cache = context.open().await?;
-    let key = context.key("k");
     let value = |number: u64| CachedValue::new(number.to_string().into_bytes());
-    cache.set(&key, value(0)).await?;
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            let (cache, key) = (cache.clone(), key.clone());
-            async move {
-                for _ in 0..READS {
-                    let single = cache.get(&key).await?;
-                    let multi = cache.get_multi(&[&key]).await?;
-                    ensure!(
-                        single.is_some() && multi.iter().all(Option::is_some),
-                        "a key that was set before, and is only replaced, was a miss"
-                    );
-                }
-                Ok(())
-            }
-        })
-        .collect();
-    let writers = write_twice(&cache, &key, value);
-    readers_against_writers(readers, writers).await
+    let check = |cache: Cache, key: String| async move {
+        let single = cache.get(&key).await?;
+        let multi = cache.get_multi(&[&key]).await?;
+        ensure!(
+            single.is_some() && multi.iter().all(Option::is_some),
+            "a key that was set before, and is only replaced, was a miss"
+        );
+        Ok(())
+    };
+    readers_against_writers(&cache, &context.key("k"), value, check).await
 }
 
 async fn readers_agree_once_writers_stop(context: Context) -> Outcome {
@@ -339,36 +297,42 @@ async fn set_and_delete_do_not_collide(context: Context) -> Outcome {
     const ROUNDS: usize = 15;
     let cache = context.open().await?;
     let keys = context.keys(3);
-    let tasks = (0..8).map(|task| {
-        let (cache, keys) = (cache.clone(), keys.clone());
-        async move {
-            let all: Vec<&str> = keys.iter().map(String::as_str).collect();
-            for round in 0..ROUNDS {
-                let Some(key) = all.get((task + round) % all.len()) else {
-                    continue;
-                };
-                match task % 4 {
-                    0 => cache.put(key, *key).await?,
-                    1 => cache.delete(key).await?,
-                    2 => {
-                        let entries: Vec<_> = all.iter().map(|k| (*k, k.as_bytes())).collect();
-                        cache.put_multi(&entries).await?;
+    let race = Race::default();
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let (cache, keys) = (cache.clone(), keys.clone());
+            let mut racer = race.enter(ROUNDS);
+            async move {
+                let all: Vec<&str> = keys.iter().map(String::as_str).collect();
+                let mut round = 0;
+                while racer.goes_on().await {
+                    round += 1;
+                    let Some(key) = all.get((task + round) % all.len()) else {
+                        continue;
+                    };
+                    match task % 4 {
+                        0 => cache.put(key, *key).await?,
+                        1 => cache.delete(key).await?,
+                        2 => {
+                            let entries: Vec<_> = all.iter().map(|k| (*k, k.as_bytes())).collect();
+                            cache.put_multi(&entries).await?;
+                        }
+                        _ => cache.delete_multi(&all).await?,
                     }
-                    _ => cache.delete_multi(&all).await?,
+                    for (key, found) in all.iter().zip(cache.get_multi(&all).await?) {
+                        ensure!(
+                            found
+                                .as_ref()
+                                .is_none_or(|found| found.payload() == key.as_bytes()),
+                            "{key:?} has the value of another: {}",
+                            show_found(found.as_ref())
+                        );
+                    }
                 }
-                for (key, found) in all.iter().zip(cache.get_multi(&all).await?) {
-                    ensure!(
-                        found
-                            .as_ref()
-                            .is_none_or(|found| found.payload() == key.as_bytes()),
-                        "{key:?} has the value of another: {}",
-                        show_found(found.as_ref())
-                    );
-                }
+                Ok(())
             }
-            Ok(())
-        }
-    });
+        })
+        .collect();
     together(tasks).await
 }
 

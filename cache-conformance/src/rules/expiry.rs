@@ -213,11 +213,9 @@ impl Life {
 
     /// Reads a few times up to the deadline, once right after it and once later.
     async fn runs(&self, context: &Context, cache: &Cache, key: &str) -> Outcome {
-        const READS: u32 = 6;
-        for read in 0..READS {
-            context
-                .wait_until(self.before + self.ttl * read / READS)
-                .await;
+        for percent in [0, 25, 50, 75, 90, 99] {
+            let moment = self.before + self.ttl * percent / 100;
+            context.wait_until(moment).await;
             self.check(context, cache, key).await?;
         }
         self.ends(context, cache, key).await

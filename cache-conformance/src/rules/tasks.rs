@@ -25,6 +25,52 @@ where
     first
 }
 
+/// Tasks that go on side by side until each has done what it has to do, so that none has ended
+/// before another has begun.
+#[derive(Clone, Default)]
+pub(super) struct Race(Arc<AtomicUsize>);
+
+/// One of the tasks of a [`Race`].
+pub(super) struct Racer {
+    race: Race,
+    rounds_left: usize,
+}
+
+impl Race {
+    /// Enters a task that has to do so many rounds. All enter before the first begins.
+    pub(super) fn enter(&self, rounds: usize) -> Racer {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Racer {
+            race: self.clone(),
+            rounds_left: rounds.max(1),
+        }
+    }
+}
+
+impl Racer {
+    /// Lets others come between, and tells whether there is another round.
+    pub(super) async fn goes_on(&mut self) -> bool {
+        tokio::task::yield_now().await;
+        if self.rounds_left > 0 {
+            self.rounds_left -= 1;
+            if self.rounds_left == 0 {
+                self.race.0.fetch_sub(1, Ordering::SeqCst);
+            }
+            return true;
+        }
+        self.race.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Racer {
+    fn drop(&mut self) {
+        // It failed; the others need not wait for it.
+        if self.rounds_left > 0 {
+            self.race.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Polls `future`, and drops it once it was polled `polls` times without an end. With zero it is
 /// dropped unpolled.
 pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {

@@ -145,7 +145,7 @@ fn which_lifetime() -> Vec<Wrong> {
                 // As if the wall clock and the manual one had started together.
                 let ahead = value.cached_at().duration_since(SystemTime::now());
                 right(store, value).map(|ttl| match ahead {
-                    Ok(ahead) => ttl + ahead,
+                    Ok(ahead) => ttl.saturating_add(ahead),
                     Err(behind) => ttl.saturating_sub(behind.duration()),
                 })
             }),

@@ -92,23 +92,21 @@ pub(crate) fn sharing() -> Vec<Wrong> {
             "keeps the cached time where it was set",
             Mutant::new().get(|store, key| {
                 let found = store.read(key);
-                Ok(match store.is_first {
-                    true => found,
-                    false => found.map(|found| found.with_cached_at(SystemTime::now())),
-                })
+                if store.is_first {
+                    return Ok(found);
+                }
+                Ok(found.map(|found| found.with_cached_at(SystemTime::now())))
             }),
         ),
         wrong(
             "sharing::deadlines_are_shared",
             "keeps the deadline where it was set",
             Mutant::new().read(|store, key| {
-                Ok(match store.is_first {
-                    true => store.read(key),
-                    false => store
-                        .entry(key)
-                        .filter(|(value, _)| value.ttl() != Some(Duration::ZERO))
-                        .map(|(found, _)| found),
-                })
+                if store.is_first {
+                    return Ok(store.read(key));
+                }
+                let entry = store.entry(key).map(|(found, _)| found);
+                Ok(entry.filter(|value| value.ttl() != Some(Duration::ZERO)))
             }),
         ),
         wrong(
@@ -140,7 +138,9 @@ pub(crate) fn sharing() -> Vec<Wrong> {
                 if keys.len() > 10 {
                     store.entries.lock().unwrap().clear();
                 }
-                keys.iter().for_each(|key| store.discard(key));
+                for key in &keys {
+                    store.discard(key);
+                }
                 Ok(())
             }),
         ),
@@ -281,16 +281,6 @@ pub(crate) fn concurrency() -> Vec<Wrong> {
     ]
 }
 
-/// A backend over a server, which waits for it in the middle of each call.
-fn slow_write(before: fn(&Store, &str), after: fn(&Store, &str, Value)) -> Mutant {
-    Mutant::new().async_set(move |store: Store, key: String, value: Value| async move {
-        before(&store, &key);
-        pause().await;
-        after(&store, &key, value);
-        Ok(())
-    })
-}
-
 pub(crate) fn cancellation() -> Vec<Wrong> {
     let mut all = dropped_calls();
     all.extend(leaks());
@@ -315,10 +305,11 @@ fn dropped_calls() -> Vec<Wrong> {
         wrong(
             "cancellation::set_may_be_dropped",
             "loses the old value when a set is dropped",
-            slow_write(
-                |store, key| store.discard(key),
-                |store, key, value| store.write(key, value),
-            ),
+            Mutant::new().async_set(async |store: Store, key: String, value: Value| {
+                store.discard(&key);
+                pause().await;
+                mutant::set(&store, &key, value)
+            }),
         ),
         wrong(
             "cancellation::set_may_be_dropped",
@@ -363,7 +354,9 @@ fn dropped_calls() -> Vec<Wrong> {
             "cancellation::set_multi_may_be_dropped",
             "removes all old values before it sets the new ones",
             Mutant::new().async_set_multi(async |store: Store, entries: Vec<(String, Value)>| {
-                entries.iter().for_each(|(key, _)| store.discard(key));
+                for (key, _) in &entries {
+                    store.discard(key);
+                }
                 pause().await;
                 mutant::set_multi(&store, entries)
             }),
@@ -376,7 +369,9 @@ fn dropped_calls() -> Vec<Wrong> {
                     store.write(key, value(""));
                 }
                 pause().await;
-                keys.iter().for_each(|key| store.discard(key));
+                for key in &keys {
+                    store.discard(key);
+                }
                 Ok(())
             }),
         ),

@@ -1,32 +1,19 @@
 //! A small backend that keeps the contract, by either clock.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cache_conformance::{Capabilities, Clock, Harness, ManualClock, OpenError, Options};
 use cache_core::{CacheBackend, CachedValue, Result};
 
+use super::store::Store;
+
+/// What is not required it leaves to the trait.
 #[derive(Clone)]
-pub(crate) struct Reference {
-    entries: Arc<Mutex<HashMap<String, (CachedValue<Vec<u8>>, Option<Instant>)>>>,
-    default_ttl: Duration,
-    clock: Option<ManualClock>,
-}
+pub(crate) struct Reference(Store);
 
 impl Reference {
     pub(crate) fn new(default_ttl: Duration, clock: Option<ManualClock>) -> Self {
-        Self {
-            entries: Arc::default(),
-            default_ttl,
-            clock,
-        }
-    }
-
-    fn now(&self) -> Instant {
-        self.clock
-            .as_ref()
-            .map_or_else(Instant::now, ManualClock::now)
+        Self(Store::new(default_ttl, clock))
     }
 }
 
@@ -35,35 +22,18 @@ impl CacheBackend for Reference {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let now = self.now();
-        let entries = self.entries.lock().unwrap();
-        Ok(match entries.get(key) {
-            Some((value, None)) => {
-                Some(CachedValue::new(value.payload().clone()).with_cached_at(value.cached_at()))
-            }
-            Some((value, Some(deadline))) if *deadline > now => {
-                Some(value.clone().with_ttl(*deadline - now))
-            }
-            _ => None,
-        })
+        Ok(self.0.read(key))
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
         self.check_key(key)?;
-        let now = self.now();
-        let deadline = value
-            .lifetime(self.default_ttl)
-            .and_then(|ttl| now.checked_add(ttl));
-        self.entries
-            .lock()
-            .unwrap()
-            .insert(key.to_owned(), (value, deadline));
+        self.0.write(key, value);
         Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.check_key(key)?;
-        self.entries.lock().unwrap().remove(key);
+        self.0.discard(key);
         Ok(())
     }
 }
