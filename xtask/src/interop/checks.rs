@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::python::Python;
-use super::readme;
 use super::settings::{Servers, etcd, etcd_json, memcached, oslo_etcd, pymemcache};
 use super::sides::{Payload, Region, from_python, hex};
+use super::{readme, vectors};
 
 /// A sentence that has to be true.
 pub(crate) struct Check {
@@ -56,6 +56,10 @@ pub(crate) const CHECKS: &[Check] = &[
         run: get_or_create,
     },
     Check {
+        sentence: "the packages store the vectors that the crates are tested with",
+        run: vectors::are_what_is_stored,
+    },
+    Check {
         sentence: "the Python lines of the READMEs share a cache with Rust",
         run: readme::lines_work,
     },
@@ -70,7 +74,7 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     /// A region of `dogpile.cache.memcached` over the three servers.
-    fn memcached_region(&self, name: &str, format: &str) -> Result<Region<'_>> {
+    pub(crate) fn memcached_region(&self, name: &str, format: &str) -> Result<Region<'_>> {
         self.dogpile_region(name, "dogpile.cache.memcached", format, json!({}))
     }
 
@@ -93,7 +97,7 @@ impl Context<'_> {
         })
     }
 
-    fn etcd_region(&self, name: &str) -> Result<Region<'_>> {
+    pub(crate) fn etcd_region(&self, name: &str) -> Result<Region<'_>> {
         let options = oslo_etcd(&self.servers.etcd(), 3600)?;
         self.python.ask(
             &json!({"do": "oslo_region", "name": name, "format": "native",

@@ -7,6 +7,7 @@ object a line: {"ok": …}, or {"error": "Type: message"}. Bytes travel as {"hex
 import json
 import sys
 import tempfile
+from unittest import mock
 
 from dogpile.cache import make_region
 from dogpile.cache.api import NO_VALUE
@@ -90,6 +91,12 @@ def get_or_create(region, key, payload):
     return outgoing(REGIONS[region].get_or_create(key, lambda: incoming(payload)))
 
 
+def set_at(region, key, payload, time):
+    """Sets what `payload` says in JSON, at that time."""
+    with mock.patch("time.time", return_value=time):
+        REGIONS[region].set(key, incoming(json.loads(payload)))
+
+
 def set_stored(region, key, stored):
     """Puts bytes where the region keeps its values, past the region."""
     backend = REGIONS[region].actual_backend
@@ -126,7 +133,7 @@ def outgoing(payload):
 
 OPERATIONS = [
     dogpile_region, oslo_region, readme_region, get, get_multi, set, set_multi, delete,
-    delete_multi, get_or_create, set_stored, get_stored,
+    delete_multi, get_or_create, set_at, set_stored, get_stored,
 ]  # fmt: skip
 
 

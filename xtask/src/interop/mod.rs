@@ -27,6 +27,8 @@ mod settings;
 #[cfg(feature = "interop")]
 mod sides;
 #[cfg(feature = "interop")]
+mod vectors;
+#[cfg(feature = "interop")]
 pub(crate) mod venv;
 
 #[cfg(feature = "interop")]
