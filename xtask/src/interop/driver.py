@@ -28,13 +28,23 @@ FORMATS = {
 
 REGIONS = {}
 
+OPERATIONS = {}
 
+
+def operation(function):
+    """Lets a request ask for `function` by its name."""
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+@operation
 def dogpile_region(name, backend, arguments, format, sha1=False):
     mangler = sha1_mangle_key if sha1 else None
     region = make_region(key_mangler=mangler, **FORMATS[format])
     REGIONS[name] = region.configure(backend, arguments=arguments)
 
 
+@operation
 def oslo_region(name, options, format):
     conf = cfg.ConfigOpts()
     core.configure(conf)
@@ -45,6 +55,7 @@ def oslo_region(name, options, format):
     REGIONS[name] = core.configure_cache_region(conf, region)
 
 
+@operation
 def readme_region(name, lines, ini):
     """The region that the lines of a README make, CONF being what the service has read."""
     conf = cfg.ConfigOpts()
@@ -58,6 +69,7 @@ def readme_region(name, lines, ini):
     REGIONS[name] = names["region"]
 
 
+@operation
 def get(region, key, expiration_time=None):
     payload = REGIONS[region].get(key, expiration_time=expiration_time)
     if payload is NO_VALUE:
@@ -66,37 +78,47 @@ def get(region, key, expiration_time=None):
     return {"payload": outgoing(payload), "ct": value and repr(value.cached_time)}
 
 
+@operation
 def get_multi(region, keys):
     payloads = REGIONS[region].get_multi(keys)
-    return [None if payload is NO_VALUE else [outgoing(payload)] for payload in payloads]
+    return [
+        None if payload is NO_VALUE else [outgoing(payload)] for payload in payloads
+    ]
 
 
+@operation
 def set(region, key, payload):
     REGIONS[region].set(key, incoming(payload))
 
 
+@operation
 def set_multi(region, entries):
     REGIONS[region].set_multi({key: incoming(payload) for key, payload in entries})
 
 
+@operation
 def delete(region, key):
     REGIONS[region].delete(key)
 
 
+@operation
 def delete_multi(region, keys):
     REGIONS[region].delete_multi(keys)
 
 
+@operation
 def get_or_create(region, key, payload):
     return outgoing(REGIONS[region].get_or_create(key, lambda: incoming(payload)))
 
 
+@operation
 def set_at(region, key, payload, time):
     """Sets what `payload` says in JSON, at that time."""
     with mock.patch("time.time", return_value=time):
         REGIONS[region].set(key, incoming(json.loads(payload)))
 
 
+@operation
 def set_stored(region, key, stored):
     """Puts bytes where the region keeps its values, past the region."""
     backend = REGIONS[region].actual_backend
@@ -104,6 +126,7 @@ def set_stored(region, key, stored):
     put(mangled(region, key), incoming(stored))
 
 
+@operation
 def get_stored(region, key):
     """The bytes that the region, or whoever shares its servers, has stored."""
     backend = REGIONS[region].actual_backend
@@ -131,20 +154,13 @@ def outgoing(payload):
     return payload
 
 
-OPERATIONS = [
-    dogpile_region, oslo_region, readme_region, get, get_multi, set, set_multi, delete,
-    delete_multi, get_or_create, set_at, set_stored, get_stored,
-]  # fmt: skip
-
-
 def main():
-    operations = {operation.__name__: operation for operation in OPERATIONS}
     # Whatever else prints must not print between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = {"ok": operations[request.pop("do")](**request)}
+            answer = {"ok": OPERATIONS[request.pop("do")](**request)}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
