@@ -148,7 +148,7 @@ impl Collector {
                 key,
                 at,
                 text,
-            } => self.broken(&rule, text, key, &[], (at, at)),
+            } => self.broken(&rule, &text, key, &[], (at, at)),
             Report::Call {
                 operation,
                 client,
@@ -161,7 +161,7 @@ impl Collector {
                 let round = events.first().map(|event| event.key.round);
                 if round.is_some_and(|round| round < self.judged) {
                     let text = format!("a {operation} came to its end after its round was judged");
-                    self.broken("bound", text, None, &[], (start, end));
+                    self.broken("bound", &text, None, &[], (start, end));
                     return;
                 }
                 look(&self.results, |shared| {
@@ -215,7 +215,7 @@ impl Collector {
         match how {
             End::Never => {
                 let text = format!("{who} had not ended after {took:?}");
-                self.broken("bound", text, None, &[], span);
+                self.broken("bound", &text, None, &[], span);
                 return;
             }
             End::Failed {
@@ -225,11 +225,11 @@ impl Collector {
             } => {
                 self.faults.failed(end);
                 if NEVER_EXCUSED.contains(&kind.as_str()) {
-                    self.broken("error", format!("{who}: {text}"), None, &[], span);
+                    self.broken("error", &format!("{who}: {text}"), None, &[], span);
                 } else if is_calm {
                     let rule = if *transient { "service" } else { "error" };
                     let text = format!("{who} failed with no fault about: {text}");
-                    self.broken(rule, text, None, &[], span);
+                    self.broken(rule, &text, None, &[], span);
                 }
             }
             End::Answered | End::Dropped => {}
@@ -237,7 +237,7 @@ impl Collector {
         if took > self.promises.bound && !self.faults.stalled(start, end) {
             let bound = self.promises.bound;
             let text = format!("{who} took {took:?}; no call may take more than {bound:?}");
-            self.broken("bound", text, None, &[], span);
+            self.broken("bound", &text, None, &[], span);
         }
     }
 
@@ -298,19 +298,13 @@ impl Collector {
             }
         }
         history.truncate(120);
-        self.broken(
-            finding.rule,
-            finding.text.clone(),
-            Some(key),
-            &history,
-            (from, to),
-        );
+        self.broken(finding.rule, &finding.text, Some(key), &history, (from, to));
     }
 
     fn broken(
         &mut self,
         rule: &str,
-        text: String,
+        text: &str,
         key: Option<Key>,
         history: &[String],
         span: (u64, u64),

@@ -105,7 +105,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
     Ok(Target {
         store: store(addresses.clone()),
         victim: Box::new(Cluster {
-            cluster,
+            members: cluster,
             doors,
             proxies: proxies.clone(),
             runtime: Builder::new_multi_thread()
@@ -122,7 +122,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 }
 
 struct Cluster {
-    cluster: EtcdCluster,
+    members: EtcdCluster,
     doors: Vec<Proxy>,
     proxies: Handle,
     /// For our own dealings with the members.
@@ -150,7 +150,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Cluster {
     fn member(&mut self, which: usize) -> Result<&mut Etcd> {
-        self.cluster
+        self.members
             .members_mut()
             .get_mut(which)
             .context("no such member")
@@ -170,7 +170,7 @@ impl Cluster {
 
     /// Does the same to all members at the same time.
     fn all(&mut self, act: impl Fn(&mut Etcd) -> std::io::Result<()> + Sync) -> Result<()> {
-        let members = self.cluster.members_mut();
+        let members = self.members.members_mut();
         std::thread::scope(|scope| {
             let threads: Vec<_> = members
                 .iter_mut()
@@ -186,8 +186,8 @@ impl Cluster {
     }
 
     fn move_leader(&mut self) -> Result<()> {
-        let leader = self.cluster.leader()?;
-        let endpoints = self.cluster.endpoints();
+        let leader = self.members.leader()?;
+        let endpoints = self.members.endpoints();
         let at = |which: usize| endpoints.get(which % MEMBERS).cloned().unwrap_or_default();
         self.runtime.block_on(async {
             let mut next = Self::client(at(leader + 1)).await?;
@@ -200,7 +200,7 @@ impl Cluster {
 
     /// Writes until there is no space, and makes room again.
     fn fill(&mut self, rng: &mut Rng) -> Result<()> {
-        let endpoints = self.cluster.endpoints();
+        let endpoints = self.members.endpoints();
         let first = endpoints.first().cloned().context("no endpoint")?;
         let filled = self.runtime.block_on(async {
             let mut client = Self::client(first).await?;
@@ -220,7 +220,7 @@ impl Cluster {
     }
 
     fn make_room(&mut self) -> Result<()> {
-        let endpoints = self.cluster.endpoints();
+        let endpoints = self.members.endpoints();
         self.compact()?;
         self.runtime.block_on(async {
             for endpoint in &endpoints {
@@ -244,7 +244,7 @@ impl Cluster {
     /// Old revisions would fill up the space.
     fn compact(&mut self) -> Result<()> {
         let endpoint = self
-            .cluster
+            .members
             .endpoints()
             .first()
             .cloned()
@@ -266,7 +266,7 @@ impl Cluster {
     /// All leases, and those among them that live no longer than `longest` seconds.
     fn leases(&mut self, longest: i64) -> Result<(usize, usize)> {
         let endpoint = self
-            .cluster
+            .members
             .endpoints()
             .first()
             .cloned()
@@ -305,7 +305,7 @@ impl Victim for Cluster {
     }
 
     fn inflict(&mut self, kind: &'static str, rng: &mut Rng, scene: &Scene) -> Result<()> {
-        let leader = self.cluster.leader()?;
+        let leader = self.members.leader()?;
         let follower = (leader + 1 + rng.below(MEMBERS - 1)) % MEMBERS;
         let which = match kind {
             KILL | PAUSE => follower,

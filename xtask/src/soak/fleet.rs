@@ -133,9 +133,9 @@ impl Fleet {
                 ),
             }
         }
-        let spaces = load.spaces.iter().enumerate();
+        let spaces = load.spaces.iter();
         let instances: Vec<Arc<Opened>> = spaces
-            .flat_map(|(_, space)| (0..space.instances.len()).filter_map(|at| space.instance(at)))
+            .flat_map(|space| (0..space.instances.len()).filter_map(|at| space.instance(at)))
             .collect();
         let busy = until_none(|| instances.iter().flat_map(|one| (one.busy)()).collect());
         for text in busy {

@@ -165,7 +165,8 @@ impl<'a> History<'a> {
         let storm = self.faults.storm_until(start, end);
         let is_slow = end.saturating_sub(start) > nanos(self.promises.slow);
         let slow = is_slow.then(|| end.saturating_add(nanos(self.promises.settle)));
-        storm.max(slow)
+        // The storm may be over before the call is.
+        storm.max(slow).map(|until| until.max(end))
     }
 
     /// Linearizability of one register whose values are all different: each value is the
@@ -257,11 +258,11 @@ impl<'a> History<'a> {
             Order::Always => vec![(0, u64::MAX)],
             _ => self.faults.without_losses(),
         };
-        for (from, to) in spans {
-            if from > self.last || to < self.first {
+        for (begin, end) in spans {
+            if begin > self.last || end < self.first {
                 continue;
             }
-            let within = |event: &Event| event.start.at >= from && event.end.at <= to;
+            let within = |event: &Event| event.start.at >= begin && event.end.at <= end;
             for (at, miss) in self.events.iter().enumerate() {
                 if !matches!(miss.what, What::Miss) || !within(miss) {
                     continue;
@@ -278,24 +279,24 @@ impl<'a> History<'a> {
                         )
                 });
                 // The last one is the one that the fewest other calls can have undone.
-                let Some((wrote, write)) = before.max_by_key(|(_, event)| event.start.at) else {
+                let Some((from, write)) = before.max_by_key(|(_, event)| event.start.at) else {
                     continue;
                 };
-                if may_be_gone(write, miss) || self.may_be_undone(wrote, write, miss) {
+                if may_be_gone(write, miss) || self.may_be_undone(from, write, miss) {
                     continue;
                 }
                 findings.push(Finding {
                     rule: "lost",
                     text: "a read missed a value that was written, and neither deleted nor due"
                         .to_owned(),
-                    proof: vec![wrote, at],
+                    proof: vec![from, at],
                 });
             }
         }
     }
 
     /// Whether another call may have removed the value of `write` before `miss`.
-    fn may_be_undone(&self, wrote: usize, write: &Event, miss: &Event) -> bool {
+    fn may_be_undone(&self, from: usize, write: &Event, miss: &Event) -> bool {
         self.events.iter().enumerate().any(|(at, other)| {
             let (is_unknown, removes) = match other.what {
                 What::Delete(outcome) => (outcome == Outcome::Unknown, true),
@@ -305,7 +306,7 @@ impl<'a> History<'a> {
                 _ => (false, false),
             };
             removes
-                && at != wrote
+                && at != from
                 && other.start.at < miss.end.at
                 && (is_unknown
                     || other.end.at > write.start.at

@@ -187,7 +187,7 @@ impl Client {
         if self.rng.chance(0.3) {
             const BEAT: Duration = Duration::from_millis(50);
             let then = self.load.time.now() + nanos(pause);
-            pause += BEAT - Duration::from_nanos(then % nanos(BEAT));
+            pause += Duration::from_nanos(nanos(BEAT) - then % nanos(BEAT));
         }
         tokio::time::sleep(pause).await;
     }

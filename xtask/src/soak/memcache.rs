@@ -121,7 +121,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
         .map(|door| door.address().to_string())
         .collect();
     let mut victim = Servers {
-        servers,
+        memcached: servers,
         doors,
         proxies: proxies.clone(),
         connections_before: 0,
@@ -139,7 +139,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 }
 
 struct Servers {
-    servers: Vec<Memcached>,
+    memcached: Vec<Memcached>,
     doors: Vec<Proxy>,
     proxies: Handle,
     connections_before: u64,
@@ -167,12 +167,12 @@ impl Servers {
     }
 
     fn server(&mut self, which: usize) -> Result<&mut Memcached> {
-        self.servers.get_mut(which).context("no such server")
+        self.memcached.get_mut(which).context("no such server")
     }
 
     fn connections(&self) -> Result<u64> {
         let mut sum = 0;
-        for server in &self.servers {
+        for server in &self.memcached {
             let stats = server.stats()?;
             sum += stats
                 .get("curr_connections")
@@ -184,7 +184,7 @@ impl Servers {
 
     fn evicted(&self) -> Result<u64> {
         let mut sum = 0;
-        for server in &self.servers {
+        for server in &self.memcached {
             let stats = server.stats()?;
             sum += stats
                 .get("evictions")
@@ -240,11 +240,11 @@ impl Victim for Servers {
                 self.server(which)?.resume()?;
             }
             PAUSE_ALL => {
-                for server in &self.servers {
+                for server in &self.memcached {
                     server.pause()?;
                 }
                 Scene::hold(rng, SECOND / 10, SECOND * 3);
-                for server in &self.servers {
+                for server in &self.memcached {
                     server.resume()?;
                 }
             }

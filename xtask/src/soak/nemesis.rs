@@ -96,10 +96,10 @@ pub(crate) fn work(
 ) -> Result<()> {
     let mut plan = Plan::new(seed, victim.kinds());
     loop {
-        let calm = plan.rng.between(2_000_000_000, 6_000_000_000);
+        let calm = plan.rng.between(1_000_000_000, 4_000_000_000);
         let until = scene.time.now() + nanos(settle) + calm;
         while scene.time.now() < until.min(deadline) {
-            sleep(Duration::from_millis(1000));
+            sleep(Duration::from_secs(1));
             victim.tend(scene).context("while no fault was about")?;
         }
         // A fault takes some seconds, and so does the recovery from it.

@@ -34,9 +34,9 @@ impl Claim {
         write: (usize, Option<u64>, u64),
         reads: impl Iterator<Item = (usize, u64, u64)>,
     ) -> Option<Self> {
-        let (wrote, started, applied) = write;
+        let (by, started, applied) = write;
         // The first call to end, and the last to start: the value was there in between.
-        let (mut first, mut last) = ((applied, wrote), (started.unwrap_or(0), wrote));
+        let (mut first, mut last) = ((applied, by), (started.unwrap_or(0), by));
         let mut any = false;
         for (at, start, end) in reads {
             any = true;
@@ -46,7 +46,7 @@ impl Claim {
         if !any {
             return None;
         }
-        let mut proof = vec![wrote, first.1, last.1];
+        let mut proof = vec![by, first.1, last.1];
         proof.sort_unstable();
         proof.dedup();
         Some(if first.0 < last.0 {

@@ -194,7 +194,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, modes: watch::
         match mode {
             Mode::Slow(by) => sleep(by).await,
             // Not each one, or a client that repeats would never get an answer.
-            Mode::CutAnswers if CUTS.fetch_add(1, Ordering::Relaxed) % 7 == 0 => {
+            Mode::CutAnswers if CUTS.fetch_add(1, Ordering::Relaxed).is_multiple_of(7) => {
                 part = part.get(..length / 2).unwrap_or_default();
                 is_last = true;
             }

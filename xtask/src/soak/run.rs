@@ -77,7 +77,7 @@ fn soak(backend: &str, options: &Options) -> Result<Outcome> {
         clients,
         time,
     };
-    let worker = addresses
+    let second = addresses
         .map(|addresses| Worker::start(backend, &settings, began, &addresses, to.clone()))
         .transpose()?;
     let fleet = Fleet::start(&store, &settings, &to)?;
@@ -94,22 +94,23 @@ fn soak(backend: &str, options: &Options) -> Result<Outcome> {
     };
     let (seed, settle) = (options.seed, promises.settle);
     let nemesis = thread::spawn(move || {
-        let worked = work(victim.as_mut(), &scene, seed, settle, deadline);
-        (victim, worked)
+        let done = work(victim.as_mut(), &scene, seed, settle, deadline);
+        (victim, done)
     });
     let memory_at_third = watch(backend, &time, deadline, &results, &faults, || {
         nemesis.is_finished()
     });
-    let (mut victim, worked) = nemesis
+    let (mut victim, nemesis_done) = nemesis
         .join()
         .map_err(|_| anyhow::anyhow!("the nemesis panicked"))?;
 
-    // All clients first, then what is left of them, then what the servers think of it.
-    fleet.finish(&to, 0);
-    if let Some(worker) = worker {
-        worker.finish(&to, &time);
+    // All clients first, then what is left of them, then what the servers think of it. The second
+    // process has connections through proxies of this one.
+    if let Some(second) = second {
+        second.finish(&to, &time);
     }
-    worked?;
+    fleet.finish(&to, 0);
+    nemesis_done?;
     left_over(victim.as_mut(), &to, &time)?;
     done.store(true, Ordering::Relaxed);
     let _ = watcher.join();
@@ -119,25 +120,7 @@ fn soak(backend: &str, options: &Options) -> Result<Outcome> {
     if judged.is_err() {
         bail!("the collector panicked");
     }
-    if memory_at_end > memory_at_third + memory_at_third / 4 + MEMORY_SLACK {
-        let text = format!(
-            "{memory_at_third} MiB after a third of the run, {memory_at_end} MiB at its end"
-        );
-        look(&results, |shared| {
-            *shared
-                .tally
-                .violations
-                .entry("leak".to_owned())
-                .or_default() += 1;
-            shared.violations.push(Violation {
-                rule: "leak".to_owned(),
-                text: format!("memory grew: {text}"),
-                key: None,
-                history: Vec::new(),
-                faults: Vec::new(),
-            });
-        });
-    }
+    check_memory(&results, memory_at_third, memory_at_end);
     Ok(look(&results, |shared| Outcome {
         backend: backend.to_owned(),
         seed: options.seed,
@@ -201,6 +184,28 @@ fn left_over(victim: &mut dyn Victim, to: &Sender<Report>, time: &RunTime) -> Re
         }
         thread::sleep(Duration::from_millis(500));
     }
+}
+
+fn check_memory(results: &Results, at_third: u64, at_end: u64) {
+    if at_end <= at_third + at_third / 4 + MEMORY_SLACK {
+        return;
+    }
+    let violation = Violation {
+        rule: "leak".to_owned(),
+        text: format!("memory grew from {at_third} MiB after a third of the run to {at_end} MiB"),
+        key: None,
+        history: Vec::new(),
+        faults: Vec::new(),
+    };
+    show(&violation);
+    look(results, |shared| {
+        *shared
+            .tally
+            .violations
+            .entry("leak".to_owned())
+            .or_default() += 1;
+        shared.violations.push(violation);
+    });
 }
 
 fn show(violation: &Violation) {

@@ -262,6 +262,9 @@ fn a_write_that_a_fault_touched_may_come_twice_while_it_lasts() {
     let mut late = twice(40).to_vec();
     late.push(set(32, 33, 3));
     assert_eq!(judge(&late), ["order"]);
+    // A write may end after the recovery that it began in.
+    let history = [set(29, 40, 1), delete(35, 36), found(41, 42, 1)];
+    assert_eq!(judge(&history), GOOD);
     // A write that no fault touched comes once, during a fault as well.
     let history = [set(0, 1, 1), set(17, 18, 2), found(20, 21, 1)];
     assert_eq!(judge(&history), ["order"]);
