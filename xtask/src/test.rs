@@ -1,9 +1,11 @@
 //! `cargo xtask test`: everything that has to hold before a change is good.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::release::semver_check;
 use crate::steps::{self, Live, Step};
 use crate::workspace::{self, Workspace};
 use crate::{checks, minimal, needs, process};
@@ -11,14 +13,15 @@ use crate::{checks, minimal, needs, process};
 pub(crate) const HELP: &str = "\
   --keep-going         runs the later steps too when one has failed
   --only STEP          only the steps whose title contains this
-  --list               the titles of the steps";
+  --list               the titles of the steps
+  --semver             builds cargo-semver-checks for the step that takes it, if it is not there";
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
     let root = workspace::root();
     std::env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))?;
     let workspace = Workspace::members_only(&root)?;
-    let mut steps = steps(&workspace);
+    let mut steps = steps(&workspace, options.semver);
     if options.list {
         for step in &steps {
             println!("{}", step.title);
@@ -42,6 +45,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
 struct Options {
     keep_going: bool,
     list: bool,
+    semver: bool,
     only: Option<String>,
 }
 
@@ -53,6 +57,7 @@ impl Options {
             match argument.as_str() {
                 "--keep-going" => options.keep_going = true,
                 "--list" => options.list = true,
+                "--semver" => options.semver = true,
                 "--only" => {
                     let word = arguments.next().context("--only: which step?")?;
                     options.only = Some(word.clone());
@@ -64,7 +69,7 @@ impl Options {
     }
 }
 
-fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
+fn steps(workspace: &Workspace, build_semver_checks: bool) -> Vec<Step<'_>> {
     let mut steps = checks_of_the_source(workspace);
     let features = all_features(workspace);
     // Everything is built once, this program included, with all that it can do; the steps below
@@ -88,6 +93,24 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
         "a minute of faults",
         run_xtask(&["soak", "all", "--minutes", "1"]),
     ));
+    let for_release = features.clone();
+    steps.push(Step::quiet("a breaking release is refused", move |live| {
+        let tool = if build_semver_checks {
+            Some(semver_check::provide(workspace, live)?)
+        } else {
+            semver_check::find(workspace)
+        };
+        let Some(tool) = tool else {
+            return Ok("NOT RUN: it takes cargo-semver-checks; --semver builds it".to_owned());
+        };
+        let release = ["--test", "release", "--", "--ignored"];
+        let mut command = with_features(&test, &for_release, &release);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folder = tool.parent().map(Path::to_path_buf);
+        let folders = folder.into_iter().chain(std::env::split_paths(&path));
+        live.run(command.env("PATH", std::env::join_paths(folders)?))?;
+        Ok(String::new())
+    }));
     steps.push(Step::loud("tests", move || {
         process::stream(&mut with_features(&test, &features, &[]))
     }));

@@ -406,3 +406,48 @@ fn refuses_a_crate_that_is_not_here() {
         .release(&["tiny-bottom"])
         .fails(&["`tiny-bottom` is not a published crate"]);
 }
+
+#[test]
+#[ignore = "takes cargo-semver-checks; `cargo xtask test` runs it where that is installed"]
+fn refuses_a_breaking_change_without_the_version_that_says_so() {
+    let playground = released();
+    playground.edit("tiny-top/src/lib.rs", "fn two()", "fn deux()");
+    bump(&playground, "tiny-top", "0.1.0", "0.1.1");
+    playground.lock();
+    playground.commit("French");
+    playground.release(&[]).fails(&[
+        "tiny-top 0.1.1 claims to be compatible with tiny-top-v0.1.0",
+        "pub fn removed or renamed",
+    ]);
+    // Whoever knows better says so, crate by crate.
+    playground
+        .release(&["--allow-breaking", "tiny-top"])
+        .succeeds(&["would publish tiny-top 0.1.1"]);
+
+    playground.edit(
+        "tiny-top/Cargo.toml",
+        "version = \"0.1.1\"",
+        "version = \"0.2.0\"",
+    );
+    playground.edit("tiny-top/CHANGELOG.md", "## 0.1.1", "## 0.2.0");
+    playground.lock();
+    playground.commit("a version that says so");
+    playground
+        .release(&[])
+        .succeeds(&["would publish tiny-top 0.2.0"]);
+}
+
+#[test]
+#[ignore = "takes cargo-semver-checks; `cargo xtask test` runs it where that is installed"]
+fn a_compatible_change_takes_a_compatible_version() {
+    let playground = released();
+    let code = playground.read("tiny-top/src/lib.rs");
+    let more = "\n/// Three.\npub fn three() -> u8 {\n    3\n}\n";
+    playground.write("tiny-top/src/lib.rs", &(code + more));
+    bump(&playground, "tiny-top", "0.1.0", "0.1.1");
+    playground.lock();
+    playground.commit("three");
+    playground
+        .release(&[])
+        .succeeds(&["compatible: tiny-top", "would publish tiny-top 0.1.1"]);
+}

@@ -11,18 +11,19 @@
 //! let mut line = bench.line("memory, 1 M entries");
 //! line.less_is_better("bytes/entry").rounds(1);
 //! …
-//! bench.finish()?;                                                  // target/bench/dict.json
+//! bench.finish()?;                                                  // target/bench/dict.{json,svg}
 //! ```
 //! An asynchronous contestant enters its runtime by itself: `|| runtime.block_on(work())`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::report::{Line as LineReport, Report, Row};
-use super::{machine, table};
+use super::{chart, machine, table};
 
 pub(crate) use super::report::Role;
 
@@ -94,11 +95,15 @@ impl Bench {
         }
     }
 
-    /// Says which goals were missed, and writes the report.
+    /// Says which goals were missed, writes the report, and draws it.
     pub(crate) fn finish(&self) -> Result<()> {
         self.report.save()?;
         print!("{}", table::goals(&self.report));
-        println!("{}", self.report.path().display());
+        let json = self.report.path();
+        let svg = json.with_extension("svg");
+        fs::write(&svg, chart::draw(&self.report))
+            .with_context(|| format!("cannot write {}", svg.display()))?;
+        println!("{}\n{}", json.display(), svg.display());
         Ok(())
     }
 }
@@ -253,7 +258,7 @@ mod tests {
         // The first two warm up.
         assert_eq!(*order.borrow(), "abbaab");
         assert_eq!(report.lines[0].rows[0].rounds.len(), 2);
-        std::fs::remove_file(report.path()).unwrap();
+        fs::remove_file(report.path()).unwrap();
     }
 
     #[test]

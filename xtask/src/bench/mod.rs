@@ -13,6 +13,7 @@
     allow(dead_code)
 )]
 
+mod chart;
 mod cpu;
 #[cfg(feature = "bench-dict")]
 mod dict;

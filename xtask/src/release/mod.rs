@@ -9,7 +9,7 @@ mod package;
 mod plan;
 mod publish;
 mod registry;
-mod semver_check;
+pub(crate) mod semver_check;
 
 use std::cell::RefCell;
 use std::path::PathBuf;

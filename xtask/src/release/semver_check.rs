@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::plan::{Entry, Plan, is_compatible};
 use crate::process;
@@ -59,37 +59,33 @@ fn check(workspace: &Workspace, entry: &Entry<'_>, tag: &str, live: &Live) -> Re
     Ok(())
 }
 
-/// The tool, from `PATH` or from target/tools, where it is built when it is first needed.
-fn provide(workspace: &Workspace, live: &Live) -> Result<PathBuf> {
-    let on_path = std::env::var_os("PATH").and_then(|path| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(TOOL))
-            .find(|file| file.is_file())
-    });
-    if let Some(tool) = on_path {
-        return Ok(tool);
-    }
-    let root = workspace.target_directory.join("tools");
-    let tool = root.join("bin").join(TOOL);
-    if tool.is_file() {
+/// The tool, on `PATH` or in target/tools.
+pub(crate) fn find(workspace: &Workspace) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([folder(workspace)])
+        .map(|folder| folder.join(TOOL))
+        .find(|file| file.is_file())
+}
+
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target_directory.join("tools/bin")
+}
+
+/// The tool; built into target/tools when it is first needed.
+pub(crate) fn provide(workspace: &Workspace, live: &Live) -> Result<PathBuf> {
+    if let Some(tool) = find(workspace) {
         return Ok(tool);
     }
     eprintln!("\nbuilding {TOOL} {TOOL_VERSION} into target/tools, once; this takes minutes");
     let mut install = process::cargo();
     install
-        .args([
-            "install",
-            TOOL,
-            "--version",
-            TOOL_VERSION,
-            "--locked",
-            "--root",
-        ])
-        .arg(&root)
+        .args(["install", TOOL, "--version", TOOL_VERSION, "--locked"])
+        // It runs for a second; what it takes is the time to build it.
+        .args(["--profile", "dev", "--root"])
+        .arg(workspace.target_directory.join("tools"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .current_dir(&workspace.root);
     live.run(&mut install)?;
-    if !tool.is_file() {
-        bail!("{} is not there after installing it", tool.display());
-    }
-    Ok(tool)
+    find(workspace).with_context(|| format!("{TOOL} is not there after installing it"))
 }
