@@ -273,7 +273,7 @@ mod tests {
         Text(&'static str),
     }
 
-    impl<'de> IntoDeserializer<'de, Error> for Given {
+    impl IntoDeserializer<'_, Error> for Given {
         type Deserializer = Self;
 
         fn into_deserializer(self) -> Self {

@@ -1,0 +1,242 @@
+//! Who takes part: ours, the plain client, the original's way in Rust, and the original.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use cache_core::{CacheBackend as _, CachedValue};
+use cache_etcd3::Etcd3Backend;
+use etcd_client::{Client, KvClient, PutOptions, Txn, TxnOp};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::interop::venv;
+use crate::process;
+use crate::workspace::{self, Workspace};
+
+/// How many different keys there are.
+pub(crate) const KEYS: usize = 10_000;
+
+/// The transaction limit of etcd.
+const TRANSACTION: usize = 128;
+
+pub(crate) fn payload() -> Vec<u8> {
+    vec![b'v'; 100]
+}
+
+/// What is done over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Set,
+    Get,
+    SetMulti(usize),
+    GetMulti(usize),
+}
+
+impl Work {
+    /// Keys in one call.
+    pub(crate) fn batch(self) -> usize {
+        match self {
+            Self::Set | Self::Get => 1,
+            Self::SetMulti(batch) | Self::GetMulti(batch) => batch,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Get => "get",
+            Self::SetMulti(_) => "set_multi",
+            Self::GetMulti(_) => "get_multi",
+        }
+    }
+}
+
+/// A way to do it in Rust.
+pub(crate) trait Contestant: Clone + Send + Sync + 'static {
+    fn call(&mut self, work: Work, first: usize) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Runs `tasks` tasks for so long; how many keys were done, and how long it took.
+pub(crate) async fn drive<C: Contestant>(
+    contestant: &C,
+    work: Work,
+    tasks: usize,
+    length: Duration,
+) -> Result<(u64, Duration)> {
+    let began = Instant::now();
+    let end = began + length;
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        let (mut contestant, next) = (contestant.clone(), Arc::clone(&next));
+        running.spawn(async move {
+            let mut done = 0;
+            while Instant::now() < end {
+                let first = next.fetch_add(work.batch(), Ordering::Relaxed);
+                contestant.call(work, first).await?;
+                done += work.batch() as u64;
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(task) = running.join_next().await {
+        done += task??;
+    }
+    Ok((done, began.elapsed()))
+}
+
+fn keys(prefix: &str, first: usize, count: usize) -> Vec<String> {
+    let key = |i: usize| format!("{prefix}/{}", i % KEYS);
+    (first..first + count).map(key).collect()
+}
+
+impl Contestant for Etcd3Backend {
+    async fn call(&mut self, work: Work, first: usize) -> Result<()> {
+        let value = || CachedValue::new(payload());
+        let keys = keys("ours", first, work.batch());
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        match (work, names.as_slice()) {
+            (Work::Set, [name]) => self.set(name, value()).await?,
+            (Work::Get, [name]) => drop(self.get(name).await?),
+            (Work::SetMulti(_), _) => {
+                let entries = names.iter().map(|name| (*name, value()));
+                self.set_multi(entries.collect()).await?;
+            }
+            _ => drop(self.get_multi(&names).await?),
+        }
+        Ok(())
+    }
+}
+
+/// `etcd-client` as it is: no leases, no envelope, no deadlines, no failover.
+#[derive(Clone)]
+pub(crate) struct Plain(pub(crate) KvClient);
+
+impl Contestant for Plain {
+    async fn call(&mut self, work: Work, first: usize) -> Result<()> {
+        let mut keys = keys("plain", first, work.batch());
+        match work {
+            Work::Set => {
+                let key = keys.pop().unwrap_or_default();
+                self.0.put(key, payload(), None).await?;
+            }
+            Work::Get => {
+                let key = keys.pop().unwrap_or_default();
+                self.0.get(key, None).await?;
+            }
+            Work::SetMulti(_) | Work::GetMulti(_) => {
+                let mut running = JoinSet::new();
+                for keys in keys.chunks(TRANSACTION) {
+                    let operation = |key: &String| match work {
+                        Work::SetMulti(_) => TxnOp::put(key.as_str(), payload(), None),
+                        _ => TxnOp::get(key.as_str(), None),
+                    };
+                    let operations: Vec<TxnOp> = keys.iter().map(operation).collect();
+                    let mut client = self.0.clone();
+                    running.spawn(async move {
+                        client.txn(Txn::new().and_then(operations)).await.map(drop)
+                    });
+                }
+                while let Some(transaction) = running.join_next().await {
+                    transaction??;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The original's way through `etcd-client`: a lease for each call that sets, and key by key.
+#[derive(Clone)]
+pub(crate) struct LeaseEach {
+    pub(crate) client: Client,
+    pub(crate) ttl: i64,
+    /// Whether keys come again; else each is new.
+    pub(crate) cycle: bool,
+}
+
+impl Contestant for LeaseEach {
+    async fn call(&mut self, work: Work, first: usize) -> Result<()> {
+        let keys = if self.cycle {
+            keys("lease", first, work.batch())
+        } else {
+            (first..first + work.batch())
+                .map(|i| format!("lease/{i}"))
+                .collect()
+        };
+        match work {
+            Work::Set | Work::SetMulti(_) => {
+                let lease = self.client.lease_grant(self.ttl, None).await?.id();
+                for key in keys {
+                    let options = PutOptions::new().with_lease(lease);
+                    self.client.put(key, payload(), Some(options)).await?;
+                }
+            }
+            Work::Get | Work::GetMulti(_) => {
+                for key in keys {
+                    self.client.get(key, None).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Python's oslo.cache in a process of its own.
+pub(crate) struct Oslo {
+    process: Child,
+    jobs: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Oslo {
+    pub(crate) fn start(endpoint: &str) -> Result<Self> {
+        let workspace = Workspace::members_only(&workspace::root())?;
+        let python = venv::provide(&workspace.target_directory.join("interop"))?;
+        let mut process = process::command(python)
+            .args(["-c", include_str!("oslo.py"), endpoint])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let jobs = process.stdin.take().context("no standard input")?;
+        let answers = process.stdout.take().context("no standard output")?;
+        Ok(Self {
+            process,
+            jobs,
+            answers: BufReader::new(answers),
+        })
+    }
+
+    pub(crate) fn drive(
+        &mut self,
+        work: Work,
+        tasks: usize,
+        length: Duration,
+    ) -> Result<(u64, Duration)> {
+        let job = json!({
+            "do": work.name(), "batch": work.batch(), "tasks": tasks, "keys": KEYS,
+            "seconds": length.as_secs_f64(),
+        });
+        writeln!(self.jobs, "{job}")?;
+        let mut answer = String::new();
+        if self.answers.read_line(&mut answer)? == 0 {
+            bail!("Python ended");
+        }
+        let answer: Value = serde_json::from_str(&answer)?;
+        let done = answer["done"].as_u64().context("no count")?;
+        let seconds = answer["seconds"].as_f64().context("no time")?;
+        Ok((done, Duration::from_secs_f64(seconds)))
+    }
+}
+
+impl Drop for Oslo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

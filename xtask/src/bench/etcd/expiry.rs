@@ -1,0 +1,80 @@
+//! What other calls feel while leases expire.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cache_conformance::servers::Etcd;
+use cache_core::{CacheBackend as _, CachedValue};
+use cache_etcd3::Etcd3Backend;
+use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use tokio::runtime::Runtime;
+
+use super::{latencies, p99, payload};
+use crate::bench::harness::{Bench, Role, Sample};
+
+pub(crate) const NAME: &str = "p99 of a get while 50,000 keys expire";
+
+const KEYS: usize = 50_000;
+const TTL: Duration = Duration::from_secs(8);
+
+/// Longer than the lease of a key that was set at the beginning lives after the last was.
+const EXPIRING: Duration = Duration::from_secs(14);
+
+const IDLE: &str = "no key expires";
+
+pub(crate) fn measure(bench: &mut Bench, runtime: &Runtime) -> Result<()> {
+    let mut line = bench.line(NAME);
+    line.less_is_better("ms").rounds(1).baseline(IDLE).goal(0.5);
+    line.contestant("cache-etcd3", Role::Ours, || {
+        let server = Etcd::start()?;
+        runtime.block_on(async {
+            let backend = backend(&server)?;
+            let keys: Vec<String> = (0..KEYS).map(|i| format!("key {i}")).collect();
+            for keys in keys.chunks(1000) {
+                let value = || CachedValue::new(payload()).with_ttl(TTL);
+                let entries = keys.iter().map(|key| (key.as_str(), value()));
+                backend.set_multi(entries.collect()).await?;
+            }
+            sample(&backend, &server).await
+        })
+    });
+    line.contestant("all on one lease", Role::Peer, || {
+        let server = Etcd::start()?;
+        runtime.block_on(async {
+            let backend = backend(&server)?;
+            let mut client = Client::connect([server.endpoint()], None).await?;
+            let lease = client.lease_grant(10, None).await?.id();
+            for first in (0..KEYS).step_by(100) {
+                let put = |i: usize| {
+                    let options = PutOptions::new().with_lease(lease);
+                    TxnOp::put(format!("key {i}"), payload(), Some(options))
+                };
+                let puts: Vec<TxnOp> = (first..first + 100).map(put).collect();
+                client.txn(Txn::new().and_then(puts)).await?;
+            }
+            sample(&backend, &server).await
+        })
+    });
+    line.contestant(IDLE, Role::Limit, || {
+        let server = Etcd::start()?;
+        runtime.block_on(async { sample(&backend(&server)?, &server).await })
+    });
+    line.run()
+}
+
+fn backend(server: &Etcd) -> Result<Etcd3Backend> {
+    let backend = Etcd3Backend::builder().endpoints([server.endpoint()]);
+    Ok(backend.build()?)
+}
+
+async fn sample(backend: &Etcd3Backend, server: &Etcd) -> Result<Sample> {
+    backend.set("probe", CachedValue::new(payload())).await?;
+    let times = latencies(backend, EXPIRING).await?;
+    let longest = times.iter().max().copied().unwrap_or_default();
+    Ok(Sample::figure(p99(times).as_secs_f64() * 1e3)
+        .with("longest ms", longest.as_secs_f64() * 1e3)
+        .with(
+            "keys left",
+            server.metric("etcd_debugging_mvcc_keys_total")?,
+        ))
+}
