@@ -2,6 +2,7 @@
 //! has to find the bug in each, and nothing in the one that has none.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::collector::{Collector, Results, Tally, look};
 use super::faults::FaultLog;
 use super::fleet::{Fleet, Settings, Store};
 use super::load::{Opened, Space};
+use super::nemesis::{Scene, watch_machine};
 use super::promises::{Order, Promises};
 use super::time::{Expiry, RunTime, nanos, wall};
 
@@ -165,8 +167,8 @@ impl Store for PlantedStore {
             order: Order::Always,
             keeps: true,
             evicting: None,
-            bound: Duration::from_millis(1500),
-            slow: Duration::from_secs(1),
+            bound: Duration::from_secs(3),
+            slow: Duration::from_secs(2),
             settle: Duration::ZERO,
             default_ttl: DEFAULT_TTL,
             max_value: 10_000,
@@ -206,6 +208,15 @@ fn soak(bug: Bug) -> Tally {
     let faults = Arc::new(FaultLog::new(Duration::ZERO));
     let results = Results::default();
     let (to, reports) = channel();
+    let scene = Scene {
+        time,
+        faults: Arc::clone(&faults),
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || watch_machine(&scene, &done))
+    };
     let collector = Collector::new(time, store.promises(), faults, Arc::clone(&results), |_| ());
     let collector = std::thread::spawn(move || collector.run(&reports));
     let settings = Settings {
@@ -222,6 +233,8 @@ fn soak(bug: Bug) -> Tally {
     fleet.finish(&to, usize::MAX / 2);
     drop(to);
     collector.join().unwrap();
+    done.store(true, Ordering::Relaxed);
+    watcher.join().unwrap();
     look(&results, |shared| {
         if bug == Bug::None {
             for violation in &shared.violations {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -33,6 +33,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let path = outcome.save(&options.folder)?;
     println!("{}", summary::table(&outcome));
     println!("JSON: {}", path.display());
+    println!("{}{}", summary::SUM, outcome.sum());
     if !outcome.is_good() {
         bail!("{}", outcome.verdict());
     }
@@ -110,8 +111,10 @@ fn soak(backend: &str, options: &Options) -> Result<Outcome> {
         second.finish(&to, &time);
     }
     fleet.finish(&to, 0);
-    nemesis_done?;
-    left_over(victim.as_mut(), &to, &time)?;
+    if let Err(error) = nemesis_done {
+        wrong(&to, &time, "nemesis", format!("{error:#}"));
+    }
+    left_over(victim.as_mut(), &to, &time);
     done.store(true, Ordering::Relaxed);
     let _ = watcher.join();
     drop(to);
@@ -164,26 +167,33 @@ fn watch(
     }
 }
 
-fn left_over(victim: &mut dyn Victim, to: &Sender<Report>, time: &RunTime) -> Result<()> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+/// Waits until the servers hold nothing of clients that are all gone.
+fn left_over(victim: &mut dyn Victim, to: &Sender<Report>, time: &RunTime) {
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let left = victim.left_over()?;
+        let left = victim
+            .left_over()
+            .unwrap_or_else(|error| vec![format!("the servers cannot be asked: {error:#}")]);
         if left.is_empty() {
-            return Ok(());
+            return;
         }
-        if std::time::Instant::now() > deadline {
+        if Instant::now() > deadline {
             for text in left {
-                let _ = to.send(Report::Wrong {
-                    rule: "leak".to_owned(),
-                    key: None,
-                    at: time.now(),
-                    text,
-                });
+                wrong(to, time, "leak", text);
             }
-            return Ok(());
+            return;
         }
         thread::sleep(Duration::from_millis(500));
     }
+}
+
+fn wrong(to: &Sender<Report>, time: &RunTime, rule: &str, text: String) {
+    let _ = to.send(Report::Wrong {
+        rule: rule.to_owned(),
+        key: None,
+        at: time.now(),
+        text,
+    });
 }
 
 fn check_memory(results: &Results, at_third: u64, at_end: u64) {

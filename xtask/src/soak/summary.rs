@@ -14,6 +14,9 @@ use super::faults::{Fault, FaultLog};
 /// How a line begins that is to be shown only until the next one.
 pub(crate) const LIVE: &str = "\u{1}";
 
+/// How the line begins that sums a run up for who runs several.
+pub(crate) const SUM: &str = "\u{2}";
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) backend: String,
@@ -54,6 +57,13 @@ impl Outcome {
             self.backend,
             self.seed
         )
+    }
+
+    /// A few words for a line that is shared with others.
+    pub(crate) fn sum(&self) -> String {
+        let planned = self.faults.iter().filter(|fault| fault.planned).count();
+        let calls = self.tally.total_calls();
+        format!("{} {calls} calls and {planned} faults", self.backend)
     }
 
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf> {

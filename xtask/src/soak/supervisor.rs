@@ -13,7 +13,7 @@ use crate::process;
 
 use super::ROLE_RUN;
 use super::options::Options;
-use super::summary::LIVE;
+use super::summary::{LIVE, SUM};
 use super::worker::this_program;
 
 /// How often the state is shown where there is no terminal to keep it up to date.
@@ -59,10 +59,14 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         options.seed
     );
     let mut screen = Screen::new(children.len());
+    let mut sums = Vec::new();
     for (index, line) in lines {
-        match line.strip_prefix(LIVE) {
-            Some(state) => screen.state(index, state),
-            None => screen.say(&line),
+        if let Some(state) = line.strip_prefix(LIVE) {
+            screen.state(index, state);
+        } else if let Some(sum) = line.strip_prefix(SUM) {
+            sums.push(sum.to_owned());
+        } else {
+            screen.say(&line);
         }
     }
     screen.clear();
@@ -76,6 +80,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         process::end_children();
         bail!("the soak of {} failed", failed.join(", "));
     }
+    println!("nothing wrong: {}", sums.join(", "));
     Ok(())
 }
 
