@@ -1,7 +1,7 @@
 //! [`DictBackend`], the backend.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
@@ -24,11 +24,14 @@ const FEWEST_PER_SHARD: usize = 128;
 /// catches up.
 const REAP_PER_SET: usize = 32;
 
-/// How many are looked at in all shards when their turn comes, and under one lock.
-const REAP_PER_SWEEP: usize = 4096;
+/// How many are looked at in all shards when their turn comes, and under one lock. One set
+/// does it all, so it must not take long.
+const REAP_PER_SWEEP: usize = 256;
 const REAP_PER_HOLD: usize = 64;
 
-/// Their turn comes every 1/32 of the default lifetime, within these bounds.
+/// Their turn comes every 1/32 of the default lifetime, within these bounds; sooner when
+/// something was left.
+const NEXT_SWEEP_IF_LEFT: Duration = Duration::from_micros(100);
 const SHORTEST_SWEEP_INTERVAL: Duration = Duration::from_millis(1);
 const LONGEST_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,8 +69,9 @@ struct Inner<V> {
     hasher: KeyHasher,
     time: Time,
     config: DictConfig,
-    /// When all shards are to be looked through next.
+    /// When all shards are to be looked through next, and from which on.
     next_sweep: CachePadded<AtomicU64>,
+    next_swept: AtomicUsize,
 }
 
 /// What a [`DictBackend`] holds and has removed.
@@ -122,6 +126,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
             time,
             config,
             next_sweep: CachePadded::new(AtomicU64::new(0)),
+            next_swept: AtomicUsize::new(0),
         }))
     }
 
@@ -319,23 +324,37 @@ impl<V: Clone> Inner<V> {
             return;
         };
         let mut now = None;
-        Grouped::new(keys.iter().copied(), &self.hasher, self.shards.len()).for_each(
-            |shard, group| {
-                let Some(shard) = self.shards.get(shard) else {
-                    return;
-                };
-                let shard = read(shard);
-                for (position, hash) in group.iter() {
-                    if let (Some(key), Some(place)) = (keys.get(position), found.get_mut(position))
-                    {
-                        let stored = shard.get(key, hash);
-                        *place = stored.and_then(|stored| {
-                            answer(stored, || *now.get_or_insert_with(|| self.time.now()))
-                        });
-                    }
+        let grouped = Grouped::new(keys.iter().copied(), &self.hasher, self.shards.len());
+        for group in grouped.portions() {
+            // First all locks, in the order of the shards: nobody who holds one waits for one
+            // before it. Between the lookups is then nothing that the processor has to wait
+            // for, and it waits for the memory of several at a time.
+            let mut locked = Vec::with_capacity(self.shards.len().min(keys.len()));
+            let mut last = None;
+            for (_, hash) in group.iter() {
+                let shard = self.shard_number(hash);
+                if last != Some(shard) {
+                    locked.extend(self.shards.get(shard).map(|lock| read(lock)));
+                    last = Some(shard);
                 }
-            },
-        );
+            }
+            let mut shards = locked.iter();
+            let (mut shard, mut last) = (None, None);
+            for (position, hash) in group.iter() {
+                if last != Some(self.shard_number(hash)) {
+                    last = Some(self.shard_number(hash));
+                    shard = shards.next();
+                }
+                if let (Some(shard), Some(key), Some(place)) =
+                    (shard, keys.get(position), found.get_mut(position))
+                {
+                    let stored = shard.get(key, hash);
+                    *place = stored.and_then(|stored| {
+                        answer(stored, || *now.get_or_insert_with(|| self.time.now()))
+                    });
+                }
+            }
+        }
     }
 
     /// Sets the next entries; whether there are more.
@@ -443,7 +462,7 @@ impl<V: Clone> Inner<V> {
             .next_sweep
             .compare_exchange(due, next, relaxed, relaxed);
         if moved.is_ok() && !self.sweep(now) {
-            let soon = clock::deadline(now, SHORTEST_SWEEP_INTERVAL);
+            let soon = clock::deadline(now, NEXT_SWEEP_IF_LEFT);
             self.next_sweep.fetch_min(soon, relaxed);
         }
     }
@@ -451,7 +470,9 @@ impl<V: Clone> Inner<V> {
     /// Whether nothing that is due was left.
     fn sweep(&self, now: u64) -> bool {
         let mut budget = REAP_PER_SWEEP;
-        for shard in &self.shards {
+        let first = self.next_swept.load(Ordering::Relaxed);
+        let (behind, ahead) = self.shards.split_at_checked(first).unwrap_or_default();
+        for (number, shard) in (first..).zip(ahead.iter().chain(behind)) {
             loop {
                 let mut garbage = Garbage::new();
                 // A shard in use is looked after by those who use it.
@@ -468,6 +489,8 @@ impl<V: Clone> Inner<V> {
                     break;
                 }
                 if budget == 0 {
+                    let next = number % self.shards.len();
+                    self.next_swept.store(next, Ordering::Relaxed);
                     return false;
                 }
             }
@@ -479,10 +502,15 @@ impl<V: Clone> Inner<V> {
 impl<V> Inner<V> {
     #[expect(
         clippy::indexing_slicing,
-        reason = "the mask is below the number of shards"
+        reason = "the number is below that of the shards"
     )]
     fn shard(&self, hash: KeyHash) -> &RwLock<Shard<V>> {
-        &self.shards[hash.high() as usize & (self.shards.len() - 1)]
+        &self.shards[self.shard_number(hash)]
+    }
+
+    /// There is a power of two of them.
+    fn shard_number(&self, hash: KeyHash) -> usize {
+        hash.high() as usize & (self.shards.len() - 1)
     }
 }
 

@@ -58,8 +58,16 @@ impl Grouped {
         }
     }
 
-    /// Calls `visit` with the number of a shard, and the position and hash of some of its keys,
-    /// few enough to be dealt with under one lock.
+    /// The positions and hashes of the keys in the order of their shards, in portions.
+    pub(crate) fn portions(&self) -> impl Iterator<Item = Group<'_>> {
+        self.order.chunks(HOLD).map(|positions| Group {
+            positions,
+            hashes: &self.hashes,
+        })
+    }
+
+    /// Calls `visit` with the number of a shard, and some of its keys, few enough to be dealt
+    /// with under one lock.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(usize, Group<'_>)) {
         let mut rest = self.order.as_slice();
         let mut begin = 0;
@@ -82,14 +90,15 @@ impl Grouped {
     }
 }
 
-/// Some keys of one shard.
+/// Some of the keys.
 pub(crate) struct Group<'a> {
     positions: &'a [u32],
     hashes: &'a [KeyHash],
 }
 
 impl Group<'_> {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, KeyHash)> {
+    /// Positions and hashes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, KeyHash)> + Clone {
         self.positions.iter().filter_map(|&position| {
             let hash = self.hashes.get(position as usize)?;
             Some((position as usize, *hash))

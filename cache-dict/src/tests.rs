@@ -188,7 +188,7 @@ fn memory_is_given_back_after_a_flood() {
     let (before, _) = cache.cells();
     assert!((200_000..400_000).contains(&before), "{before} cells");
     clock.advance(2 * second);
-    // Nobody purges: the writes that follow do it, a few thousand a time.
+    // Nobody purges: the writes that follow do it, a few hundred a time.
     for n in 0..1_000 {
         cache
             .set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX))

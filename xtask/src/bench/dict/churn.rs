@@ -1,0 +1,120 @@
+//! Entries that live 50 ms: ever new keys are set, and read shortly after.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::load::Keys;
+use super::{Contestant, contestants};
+use crate::bench::harness::{Bench, Sample};
+
+const TTL: Duration = Duration::from_millis(50);
+const THREADS: u32 = 2;
+const LENGTH: Duration = Duration::from_millis(600);
+
+/// One set in so many is timed: reading the clock takes as long as a set.
+const TIMED: u32 = 16;
+
+pub(super) fn line(bench: &mut Bench) -> Result<()> {
+    // Bounded caches get room for twice what the fastest sets within a lifetime.
+    let all = contestants::<u64>(500_000, TTL)?;
+    let mut line = bench.line("churn: set and get of new keys, 50 ms to live, 2 threads");
+    line.goal(2.0);
+    for entry in &all {
+        line.contestant(entry.name, entry.role, || Ok(round(entry)));
+    }
+    line.run()
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+fn round(entry: &Contestant<u64>) -> Sample {
+    let cache = &entry.cache;
+    let done = AtomicBool::new(false);
+    let begin = Instant::now();
+    let (mut latencies, sets, live, held) = thread::scope(|scope| {
+        if cache.needs_purge() {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    thread::sleep(TTL / 2);
+                    cache.purge();
+                }
+            });
+        }
+        let workers: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || work(entry, thread, begin)))
+            .collect();
+        let mut latencies = Vec::new();
+        let (mut sets, mut live) = (0_u64, 0_u64);
+        for worker in workers {
+            if let Ok(worked) = worker.join() {
+                latencies.extend(worked.latencies);
+                sets += u64::from(worked.sets);
+                live += u64::from(worked.live);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        (latencies, sets, live, cache.len() as u64)
+    });
+    latencies.sort_unstable();
+    let at = |share: f64| {
+        let index = (latencies.len() as f64 * share) as usize;
+        latencies
+            .get(index)
+            .map_or(0.0, |latency| latency.as_nanos() as f64 / 1e3)
+    };
+    Sample::operations(2 * sets, LENGTH)
+        .with("set p50 µs", at(0.5))
+        .with("set p99.9 µs", at(0.999))
+        .with(
+            "dead %",
+            100.0 * (held.saturating_sub(live)) as f64 / held.max(1) as f64,
+        )
+}
+
+struct Worked {
+    sets: u32,
+    /// How many of them are not expired at the end.
+    live: u32,
+    latencies: Vec<Duration>,
+}
+
+fn work(entry: &Contestant<u64>, thread: u32, begin: Instant) -> Worked {
+    let mut buffer = Keys::short(0).buffer();
+    // Each round has keys of its own, where those of the last one are not expired yet.
+    let first = thread << 31;
+    let mut sets = 0;
+    let mut latencies = Vec::new();
+    let mut counts = Vec::new();
+    loop {
+        let key = buffer.key(first | sets);
+        if sets % TIMED == 0 {
+            let before = Instant::now();
+            entry.cache.set(key, 7);
+            let after = Instant::now();
+            latencies.push(after - before);
+            counts.push((after, sets));
+            if after - begin > LENGTH {
+                break;
+            }
+        } else {
+            entry.cache.set(key, 7);
+        }
+        let recent = first | sets.saturating_sub(1_000);
+        entry.cache.get(buffer.key(recent));
+        sets += 1;
+    }
+    let end = Instant::now();
+    let expired = counts.partition_point(|(at, _)| *at + TTL <= end);
+    let expired = counts.get(expired).map_or(sets, |(_, before)| *before);
+    Worked {
+        sets,
+        live: sets - expired,
+        latencies,
+    }
+}
