@@ -45,7 +45,8 @@ impl Context {
         &self.rng
     }
 
-    /// A key of this rule alone.
+    /// A key of this rule alone. Backends may be choosy: outside the rules about keys, names are
+    /// visible ASCII.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.namespace)
     }

@@ -1,12 +1,16 @@
-//! The macro front, on a backend that keeps every rule.
+//! The macro front, on a backend that leaves to the trait what it can, and on every wrapper.
 
 mod support;
 
-use cache_conformance::Clock;
-use support::reference::ReferenceHarness;
+use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
+use cache_core::{CacheBackend, DynBackend, Format, KeyMap, MissOnError, Serialized};
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+use support::reference::{Reference, ReferenceHarness};
 
 cache_conformance::tests! {
-    real_clock: ReferenceHarness { clock: Clock::Real },
+    by_the_real_clock: ReferenceHarness { clock: Clock::Real },
     waive {
         limits: "takes keys and values of any size",
         faults: "has no server",
@@ -14,9 +18,80 @@ cache_conformance::tests! {
 }
 
 cache_conformance::tests! {
-    manual_clock: ReferenceHarness { clock: Clock::Manual },
+    by_a_manual_clock: ReferenceHarness { clock: Clock::Manual },
     waive {
         limits: "takes keys and values of any size",
         faults: "has no server",
     }
+}
+
+/// Puts something around the backend.
+struct Wrapped<B>(fn(Reference) -> B);
+
+impl<B: CacheBackend<Value = Vec<u8>> + Clone + 'static> Harness for Wrapped<B> {
+    type Backend = B;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default().with_clock(Clock::Manual)
+    }
+
+    async fn open(&self, options: &Options) -> Result<B, OpenError> {
+        let clock = Some(options.clock.clone());
+        Ok((self.0)(Reference::new(options.default_ttl, clock)))
+    }
+
+    async fn again(&self, backend: &B, _: &Options) -> Result<B, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+/// Stores bytes upside down.
+#[derive(Clone)]
+struct Reversed;
+
+impl Format<Vec<u8>> for Reversed {
+    fn encode(&self, value: &Vec<u8>) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        Ok(value.iter().rev().copied().collect())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        self.encode(&bytes.to_vec())
+    }
+}
+
+fn hexadecimal(key: &str) -> Cow<'_, str> {
+    Cow::Owned(key.bytes().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn for_ever(backend: Reference) -> &'static Reference {
+    Box::leak(Box::new(backend))
+}
+
+macro_rules! wrapped {
+    ($($name:ident: $wrap:expr;)*) => {
+        $(
+            cache_conformance::tests! {
+                $name: Wrapped($wrap),
+                waive {
+                    limits: "takes keys and values of any size",
+                    faults: "has no server",
+                }
+            }
+        )*
+    };
+}
+
+wrapped! {
+    dyn_backend: DynBackend::new;
+    key_map: |backend| KeyMap::new(backend, hexadecimal);
+    key_map_namespace: |backend| KeyMap::namespace(backend, "a:b");
+    miss_on_error: MissOnError::new;
+    serialized: |backend| Serialized::<Vec<u8>, _, _>::new(backend, Reversed);
+    reference: for_ever;
+    boxed: Box::new;
+    arc: Arc::new;
+    all_of_them: |backend| {
+        let below = KeyMap::namespace(MissOnError::new(Arc::new(backend)), "ns");
+        DynBackend::new(Serialized::<Vec<u8>, _, _>::new(DynBackend::new(below), Reversed))
+    };
 }

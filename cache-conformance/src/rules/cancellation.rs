@@ -215,7 +215,7 @@ async fn a_thousand_drops_leak_nothing(context: Context) -> Outcome {
     }
     let calls = (0..100).map(|i| {
         let (cache, neighbour) = (cache.clone(), neighbour.clone());
-        let key = context.key(&format!("after {i}"));
+        let key = context.key(&format!("after-{i}"));
         async move {
             cache.put(&key, "after").await?;
             cache.hit(&key, "after").await?;
@@ -232,8 +232,8 @@ async fn drops_do_not_disturb_other_callers(context: Context) -> Outcome {
     let tasks = (0..12).map(|task| {
         let cache = cache.clone();
         let keys = [
-            context.key(&format!("{task} a")),
-            context.key(&format!("{task} b")),
+            context.key(&format!("{task}:a")),
+            context.key(&format!("{task}:b")),
         ];
         async move {
             let [a, b] = keys.each_ref().map(String::as_str);

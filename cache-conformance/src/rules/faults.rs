@@ -189,7 +189,7 @@ async fn recovers(context: &Context, cache: &Cache) -> Outcome {
     cache.delete_multi(&[&other]).await?;
     cache.miss(&key).await?;
     let calls = (0..32).map(|i| {
-        let (cache, key) = (cache.clone(), context.key(&format!("after {i}")));
+        let (cache, key) = (cache.clone(), context.key(&format!("after-{i}")));
         async move {
             cache.put(&key, key.as_str()).await?;
             cache.hit(&key, &key).await?;
@@ -328,7 +328,7 @@ async fn many_calls_to_a_silent_server_all_end(context: Context) -> Outcome {
     let (cache, faults, key) = failing(&context, Fault::Silent).await?;
     let calls = (0..40).map(|i| {
         let (cache, key) = (cache.clone(), key.clone());
-        let own = context.key(&format!("own {i}"));
+        let own = context.key(&format!("own-{i}"));
         async move {
             if i % 2 == 0 {
                 cache.try_get(&key).await?.ok();

@@ -185,11 +185,12 @@ struct Player<'c> {
 }
 
 impl<'c> Player<'c> {
-    async fn new(context: &'c Context, current: &Cache, case: &str) -> Outcome<Self> {
+    async fn new(context: &'c Context, case: &str) -> Outcome<Self> {
+        let current = context.open().await?;
         Ok(Self {
             context,
-            current: current.clone(),
-            other: context.again(current).await?,
+            other: context.again(&current).await?,
+            current,
             names: (0..KEYS)
                 .map(|key| context.key(&format!("{case}:{key}")))
                 .collect(),
@@ -389,7 +390,6 @@ impl<'c> Player<'c> {
 
 /// Plays sequences of this kind, and shrinks the first that fails.
 async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
-    let cache = context.open().await?;
     let runtime = tokio::runtime::Handle::current();
     blocking(move || {
         let mut seed = [0; 32];
@@ -406,9 +406,9 @@ async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
         }
         let all_at_once = kind == Kind::Timed && context.capabilities().clock == Clock::Real;
         let play = |steps: Vec<Step>, case: String| {
-            let (context, cache) = (context.clone(), cache.clone());
+            let context = context.clone();
             async move {
-                let mut player = Player::new(&context, &cache, &case).await?;
+                let mut player = Player::new(&context, &case).await?;
                 player.play_all(&steps).await
             }
         };
@@ -437,7 +437,7 @@ async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
         for (mut tree, ended) in trees.into_iter().zip(ended) {
             if let Err(failure) = ended {
                 let again = |steps: Vec<Step>, attempt: usize| {
-                    runtime.block_on(play(steps, format!("shrink {attempt}")))
+                    runtime.block_on(play(steps, format!("shrink-{attempt}")))
                 };
                 return Err(shrunk(&mut tree, failure, again));
             }
@@ -478,7 +478,7 @@ fn shrunk(
 }
 
 async fn sequences_agree(context: Context) -> Outcome {
-    agree(context, Kind::Plain, 40).await
+    agree(context, Kind::Plain, 30).await
 }
 
 async fn sequences_in_time_agree(context: Context) -> Outcome {
@@ -491,5 +491,5 @@ async fn sequences_in_time_agree(context: Context) -> Outcome {
 }
 
 async fn sequences_with_drops_agree(context: Context) -> Outcome {
-    agree(context, Kind::Dropping, 30).await
+    agree(context, Kind::Dropping, 25).await
 }

@@ -4,6 +4,7 @@ use crate::context::{Context, Outcome};
 use crate::rule::{Rule, rule};
 
 use super::source::VALUES;
+use super::tasks::interleaved;
 
 pub(crate) const RULES: &[Rule] = &[
     rule!(
@@ -58,11 +59,17 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// Each payload is kept, by single and by multi operations.
 async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
-    let cache = context.open().await?;
+    let cache = &context.open().await?;
     let keys = context.keys(payloads.len());
-    for (key, payload) in keys.iter().zip(payloads) {
-        cache.put(key, payload.clone()).await?;
-        cache.hit(key, payload).await?;
+    let pairs: Vec<_> = keys.iter().zip(payloads).collect();
+    // Some at a time, since a server may be far away.
+    for pairs in pairs.chunks(16) {
+        let round_trips = pairs.iter().map(|(key, payload)| async move {
+            cache.put(key, payload.as_slice()).await?;
+            cache.hit(key, payload).await?;
+            Ok(())
+        });
+        interleaved(round_trips).await?;
     }
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let expected: Vec<Option<&[u8]>> = payloads.iter().map(|p| Some(p.as_slice())).collect();
@@ -74,8 +81,12 @@ async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
         .map(|(key, payload)| (*key, payload.as_slice()))
         .collect();
     cache.put_multi(&entries).await?;
-    for (key, payload) in &entries {
-        cache.hit(key, payload).await?;
+    for entries in entries.chunks(16) {
+        let hits = entries.iter().map(|(key, payload)| async move {
+            cache.hit(key, payload).await?;
+            Ok(())
+        });
+        interleaved(hits).await?;
     }
     Ok(())
 }

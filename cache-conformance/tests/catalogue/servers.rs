@@ -338,8 +338,8 @@ pub(crate) fn bounds() -> Vec<Wrong> {
     ]
 }
 
-fn every_seventh_write(store: &Store, key: &str, value: Value) -> Result<()> {
-    if store.next().is_multiple_of(7) {
+fn every_fourth_write(store: &Store, key: &str, value: Value) -> Result<()> {
+    if store.next().is_multiple_of(4) {
         return Ok(());
     }
     mutant::set(store, key, value)
@@ -349,8 +349,8 @@ pub(crate) fn model() -> Vec<Wrong> {
     vec![
         wrong(
             "model::sequences_agree",
-            "loses every seventh write",
-            Mutant::new().set(every_seventh_write),
+            "loses every fourth write",
+            Mutant::new().set(every_fourth_write),
         ),
         wrong(
             "model::sequences_agree",

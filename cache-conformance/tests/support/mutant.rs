@@ -89,6 +89,7 @@ pub(crate) struct Mutant {
     check: Check,
     pass: Operation<&'static str, ()>,
     key: Box<dyn Fn(&str) -> String + Send + Sync>,
+    on_open: fn(Store) -> Store,
     again: fn(&Store) -> Store,
     on_drop: fn(&Store),
 }
@@ -119,6 +120,7 @@ impl Mutant {
             check: Box::new(|_, key| check_key(key)),
             pass: Box::new(|store, _| Box::pin(pass(store))),
             key: Box::new(str::to_owned),
+            on_open: |store| store,
             again: Store::again,
             on_drop: |_| {},
         }
@@ -284,6 +286,11 @@ impl Mutant {
         self
     }
 
+    pub(crate) fn on_open(mut self, on_open: fn(Store) -> Store) -> Self {
+        self.on_open = on_open;
+        self
+    }
+
     pub(crate) fn again(mut self, again: fn(&Store) -> Store) -> Self {
         self.again = again;
         self
@@ -369,6 +376,7 @@ impl CacheBackend for Instance {
 pub(crate) struct MutantHarness {
     mutant: Arc<Mutant>,
     patience: Duration,
+    capabilities: fn(Capabilities) -> Capabilities,
 }
 
 impl MutantHarness {
@@ -376,6 +384,7 @@ impl MutantHarness {
         Self {
             mutant: Arc::new(mutant),
             patience: Duration::from_secs(1),
+            capabilities: |capabilities| capabilities,
         }
     }
 
@@ -384,6 +393,14 @@ impl MutantHarness {
         Self {
             patience: Duration::from_secs(20),
             ..Self::new(mutant)
+        }
+    }
+
+    /// Changes what is declared.
+    pub(crate) fn declaring(self, capabilities: fn(Capabilities) -> Capabilities) -> Self {
+        Self {
+            capabilities,
+            ..self
         }
     }
 
@@ -401,19 +418,22 @@ impl Harness for MutantHarness {
     type Backend = Instance;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        let declared = Capabilities::default()
             .with_clock(Clock::Manual)
             .with_max_key(MAX_KEY)
             .with_max_value(MAX_VALUE)
             .with_faults(Fault::ALL)
             .with_secrets(&[SECRET])
             .with_call_limit(self.patience)
-            .with_recovery(Duration::from_millis(300))
+            .with_recovery(Duration::from_millis(300));
+        (self.capabilities)(declared)
     }
 
     async fn open(&self, options: &Options) -> Result<Instance, OpenError> {
-        let store = Store::new(options.default_ttl, Some(options.clock.clone()));
-        Ok(self.instance(store))
+        let manual = self.capabilities().clock == Clock::Manual;
+        let clock = manual.then(|| options.clock.clone());
+        let store = Store::new(options.default_ttl, clock);
+        Ok(self.instance((self.mutant.on_open)(store)))
     }
 
     async fn again(&self, first: &Instance, _: &Options) -> Result<Instance, OpenError> {

@@ -1,0 +1,69 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cache_core::{CacheBackend, CachedValue, Result};
+
+/// Keeps values in a map. Clones share it.
+#[derive(Clone)]
+pub struct MapBackend {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+    default_ttl: Duration,
+}
+
+struct Entry {
+    value: CachedValue<Vec<u8>>,
+    /// `None`: it does not expire.
+    deadline: Option<Instant>,
+}
+
+impl MapBackend {
+    /// Values without a TTL of their own live for `default_ttl`; zero: for ever.
+    pub fn new(default_ttl: Duration) -> Self {
+        Self {
+            entries: Arc::default(),
+            default_ttl,
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CacheBackend for MapBackend {
+    type Value = Vec<u8>;
+
+    async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+        self.check_key(key)?;
+        let entries = self.entries();
+        let Some(entry) = entries.get(key) else {
+            return Ok(None);
+        };
+        let value =
+            CachedValue::new(entry.value.payload().clone()).with_cached_at(entry.value.cached_at());
+        let Some(deadline) = entry.deadline else {
+            return Ok(Some(value));
+        };
+        // What is read tells the time that it has left, and is gone when that is nothing.
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok((!left.is_zero()).then(|| value.with_ttl(left)))
+    }
+
+    async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
+        self.check_key(key)?;
+        let deadline = value
+            .lifetime(self.default_ttl)
+            // A deadline that cannot be represented never comes.
+            .and_then(|ttl| Instant::now().checked_add(ttl));
+        let entry = Entry { value, deadline };
+        self.entries().insert(key.to_owned(), entry);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.check_key(key)?;
+        self.entries().remove(key);
+        Ok(())
+    }
+}

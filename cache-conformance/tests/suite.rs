@@ -1,0 +1,218 @@
+//! What the suite makes of waivers, of what does not apply, and of backends that break.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Tests panic.
+#![allow(clippy::too_many_lines, clippy::unnecessary_wraps, dead_code)] // The catalogue's.
+
+mod catalogue;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use cache_conformance::{Clock, Fault, Report, Suite, Verdict};
+use support::mutant::{Mutant, MutantHarness};
+use support::reference::ReferenceHarness;
+
+fn manual() -> Suite {
+    Suite::new(ReferenceHarness {
+        clock: Clock::Manual,
+    })
+}
+
+/// Sets nothing.
+fn broken() -> Suite {
+    Suite::new(MutantHarness::new(Mutant::new().set(|_, _, _| Ok(()))))
+}
+
+fn panic_of(test: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(test)).unwrap_err();
+    panic.downcast_ref::<String>().unwrap().clone()
+}
+
+fn verdict_of<'r>(report: &'r Report, id: &str) -> &'r Verdict {
+    let mut rules = report.rules.iter();
+    &rules.find(|rule| rule.id == id).unwrap().verdict
+}
+
+#[test]
+fn a_waiver_of_a_broken_rule_is_kept() {
+    let rule = "basic::a_set_value_is_found";
+    let report = broken()
+        .only(rule)
+        .only("errors")
+        .waive(rule, "known")
+        .run();
+    assert_eq!(*verdict_of(&report, rule), Verdict::Waived("known".into()));
+    assert!(report.is_ok(), "{report}");
+}
+
+#[test]
+fn a_waiver_of_a_rule_that_passes_is_stale() {
+    let rule = "basic::a_set_value_is_found";
+    let report = manual().only("basic").waive(rule, "no more").run();
+    let expected = Verdict::StaleWaiver("no more".into());
+    assert_eq!(*verdict_of(&report, rule), expected);
+    assert!(!report.is_ok());
+    assert!(report.to_string().contains("STALE"), "{report}");
+
+    let stale = manual().waive(rule, "no more");
+    let message = panic_of(|| stale.assert_waivers_are_needed());
+    assert!(message.contains(rule), "{message}");
+}
+
+#[test]
+fn a_waiver_of_no_rule_fails() {
+    let report = manual().only("basic").waive("basic::no_such", "why").run();
+    assert!(!report.is_ok());
+    assert!(
+        report.to_string().contains("there is no such rule"),
+        "{report}"
+    );
+    let suite = manual().waive("nothing", "why");
+    let message = panic_of(|| suite.assert_waivers_are_needed());
+    assert!(message.contains("nothing"), "{message}");
+}
+
+#[test]
+fn no_rule_run_is_no_success() {
+    let report = manual().only("faults").run();
+    assert!(report.rules.iter().all(|rule| !rule.verdict.is_failure()));
+    assert!(!report.is_ok());
+    assert!(report.to_string().contains("proves nothing"), "{report}");
+    assert!(!manual().only("no_such_group").run().is_ok());
+}
+
+#[test]
+fn a_test_of_a_rule_that_does_not_apply_says_how_to_waive_it() {
+    let suite = manual();
+    let message = panic_of(|| suite.assert_rule("limits", "too_large_is_an_error"));
+    assert!(message.contains("waive { limits:"), "{message}");
+}
+
+#[test]
+fn a_failure_tells_what_is_needed() {
+    let rule = "basic::a_set_value_is_found";
+    let report = broken().name("mine").seed(42).only(rule).run();
+    let Verdict::Failed(message) = verdict_of(&report, rule) else {
+        panic!("{report}");
+    };
+    for part in [
+        "mine breaks the rule basic::a_set_value_is_found",
+        "`get` finds the payload that was set.",
+        "CacheBackend: Writes",
+        "expected \"value\", got a miss",
+        "set \"",
+        "ms)",
+        "CACHE_CONFORMANCE_SEED=42 cargo test",
+    ] {
+        assert!(message.contains(part), "{part} is not in:\n{message}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_the_sequence_and_it_is_shrunk() {
+    let shrunk = || {
+        let mut all = catalogue::all().into_iter();
+        let wrong = all.find(|wrong| wrong.name == "loses every fourth write");
+        let harness = MutantHarness::new(wrong.unwrap().mutant);
+        let rule = "model::sequences_agree";
+        let report = Suite::new(harness).seed(7).only(rule).run();
+        let message = report.to_string();
+        let (_, sequence) = message.split_once("shrunk:").unwrap();
+        let (sequence, _) = sequence.split_once("done until then").unwrap();
+        sequence.to_owned()
+    };
+    let sequence = shrunk();
+    assert_eq!(sequence, shrunk());
+    assert!(sequence.lines().count() <= 12, "{sequence}");
+}
+
+#[test]
+fn a_call_that_hangs_is_given_up() {
+    let hangs = Mutant::new().async_get(async |_, _| std::future::pending().await);
+    let began = Instant::now();
+    let report = Suite::new(MutantHarness::new(hangs)).only("basic").run();
+    assert!(!report.is_ok());
+    assert!(
+        report.to_string().contains("did not end within 1s"),
+        "{report}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_call_that_blocks_its_thread_is_given_up() {
+    let blocks = Mutant::new().get(|_, _| {
+        loop {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+    });
+    let rule = "basic::an_absent_key_is_a_miss";
+    let report = Suite::new(MutantHarness::new(blocks)).only(rule).run();
+    assert!(
+        report.to_string().contains("a call blocks its thread"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_panic_is_a_failure_that_quotes_it() {
+    let panics = Mutant::new().get(|_, _| panic!("index out of bounds"));
+    let rule = "basic::an_absent_key_is_a_miss";
+    let report = Suite::new(MutantHarness::new(panics)).only(rule).run();
+    assert!(
+        report
+            .to_string()
+            .contains("it panicked: index out of bounds"),
+        "{report}"
+    );
+}
+
+#[test]
+fn faults_that_are_declared_and_not_brought_about_are_a_failure() {
+    struct Declares;
+    impl cache_conformance::Harness for Declares {
+        type Backend = support::reference::Reference;
+        fn capabilities(&self) -> cache_conformance::Capabilities {
+            cache_conformance::Capabilities::default().with_faults(&[Fault::Down])
+        }
+        async fn open(
+            &self,
+            options: &cache_conformance::Options,
+        ) -> Result<Self::Backend, cache_conformance::OpenError> {
+            Ok(Self::Backend::new(options.default_ttl, None))
+        }
+    }
+    let report = Suite::new(Declares).only("faults").run();
+    assert!(
+        report
+            .to_string()
+            .contains("does not override `open_faulty`"),
+        "{report}"
+    );
+    assert!(!report.is_ok());
+}
+
+#[test]
+fn every_rule_has_a_sentence_a_source_and_a_name_of_its_own() {
+    let rules = cache_conformance::rules();
+    assert!(rules.len() >= 70);
+    let mut ids: Vec<String> = rules.iter().map(cache_conformance::Rule::id).collect();
+    let mut statements: Vec<&str> = rules.iter().map(|rule| rule.statement).collect();
+    for list in [&mut ids] {
+        list.sort();
+        list.dedup();
+        assert_eq!(list.len(), rules.len());
+    }
+    statements.sort_unstable();
+    statements.dedup();
+    assert_eq!(statements.len(), rules.len());
+    for rule in rules {
+        assert!(rule.statement.ends_with('.'), "{}", rule.id());
+        assert!(
+            !rule.source.is_empty() && rule.since == "0.1.0",
+            "{}",
+            rule.id()
+        );
+    }
+}

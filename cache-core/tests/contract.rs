@@ -1,0 +1,195 @@
+//! What the types of the contract promise: proven mostly by compiling.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::fmt::{Debug, Display};
+use std::sync::{Arc, Mutex};
+
+use cache_core::{
+    CacheBackend, CachedValue, DynBackend, Error, ErrorKind, KeyMap, MissOnError, Result,
+};
+
+/// Just the three methods that the trait requires. Keys that begin with `down` or `large` fail.
+#[derive(Clone, Default)]
+struct Three(Arc<Mutex<HashMap<String, CachedValue<String>>>>);
+
+fn fails(key: &str) -> Result<()> {
+    let kind = match key.split_once(' ') {
+        Some(("down", _)) => ErrorKind::Unavailable,
+        Some(("large", _)) => ErrorKind::ValueTooLarge,
+        _ => return Ok(()),
+    };
+    Err(Error::new(kind, "three", "it fails on demand").with_key(key))
+}
+
+impl CacheBackend for Three {
+    type Value = String;
+
+    async fn get(&self, key: &str) -> Result<Option<CachedValue<String>>> {
+        self.check_key(key)?;
+        fails(key)?;
+        Ok(self.0.lock().unwrap().get(key).cloned())
+    }
+
+    async fn set(&self, key: &str, value: CachedValue<String>) -> Result<()> {
+        self.check_key(key)?;
+        fails(key)?;
+        self.0.lock().unwrap().insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.check_key(key)?;
+        fails(key)?;
+        self.0.lock().unwrap().remove(key);
+        Ok(())
+    }
+}
+
+fn value(payload: &str) -> CachedValue<String> {
+    CachedValue::new(payload.to_owned())
+}
+
+/// A service that is generic over its backend, in a task of its own: every future has to be
+/// `Send` for any backend, without a bound that says so.
+async fn in_a_task<B>(backend: B) -> Result<Vec<Option<String>>>
+where
+    B: CacheBackend<Value = String> + Clone + 'static,
+{
+    let task = tokio::spawn(async move {
+        backend.set("a", value("1")).await?;
+        backend.set_multi(vec![("b", value("2"))]).await?;
+        backend.get("a").await?;
+        backend.delete("c").await?;
+        let found = backend.get_multi(&["b", "c", "a"]).await?;
+        backend.delete_multi(&["a", "b"]).await?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|found| found.map(CachedValue::into_payload))
+            .collect())
+    });
+    task.await.unwrap()
+}
+
+#[tokio::test]
+async fn generic_code_is_spawned_with_any_backend() {
+    let expected = vec![Some("2".to_owned()), None, Some("1".to_owned())];
+    let leaked: &'static Three = Box::leak(Box::default());
+    assert_eq!(in_a_task(Three::default()).await.unwrap(), expected);
+    assert_eq!(in_a_task(leaked).await.unwrap(), expected);
+    assert_eq!(
+        in_a_task(Box::new(Three::default())).await.unwrap(),
+        expected
+    );
+    assert_eq!(
+        in_a_task(Arc::new(Three::default())).await.unwrap(),
+        expected
+    );
+    assert_eq!(
+        in_a_task(DynBackend::new(Three::default())).await.unwrap(),
+        expected
+    );
+    let wrapped = KeyMap::namespace(MissOnError::new(Three::default()), "ns");
+    assert_eq!(in_a_task(wrapped).await.unwrap(), expected);
+}
+
+/// The handle hides the type, and is a backend like any other: also to another handle.
+#[tokio::test]
+async fn backends_of_different_types_stand_in_one_list() {
+    let one = Three::default();
+    let backends: Vec<DynBackend<String>> = vec![
+        DynBackend::new(one.clone()),
+        DynBackend::new(KeyMap::namespace(one.clone(), "ns")),
+        DynBackend::new(DynBackend::new(Arc::new(one.clone()))),
+    ];
+    for (number, backend) in backends.iter().enumerate() {
+        let name = number.to_string();
+        backend.set(&name, value(&name)).await.unwrap();
+        assert_eq!(*backend.get(&name).await.unwrap().unwrap().payload(), name);
+    }
+    assert_eq!(one.0.lock().unwrap().len(), 3);
+    assert!(one.0.lock().unwrap().contains_key("ns:1"));
+}
+
+#[test]
+fn auto_traits_are_promised() {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    fn is_plain<T: Clone + Copy + Eq + std::hash::Hash + Debug>() {}
+    fn is_error<T: std::error::Error + Debug + Display + Send + Sync + 'static>() {}
+    is_shared::<DynBackend<String>>();
+    is_shared::<KeyMap<Three>>();
+    is_shared::<MissOnError<Three>>();
+    is_shared::<CachedValue<String>>();
+    is_plain::<CachedValue<u8>>();
+    is_plain::<ErrorKind>();
+    is_error::<Error>();
+    assert_eq!(size_of::<Error>(), size_of::<usize>());
+}
+
+#[tokio::test]
+async fn three_methods_give_right_multi_operations() {
+    let backend = Three::default();
+    let entries = vec![("a", value("1")), ("b", value("2")), ("a", value("3"))];
+    backend.set_multi(entries).await.unwrap();
+    let found = backend.get_multi(&["b", "x", "a", "b"]).await.unwrap();
+    let payloads: Vec<_> = found
+        .iter()
+        .map(|found| found.as_ref().map(CachedValue::payload))
+        .collect();
+    let (two, three) = ("2".to_owned(), "3".to_owned());
+    assert_eq!(payloads, [Some(&two), None, Some(&three), Some(&two)]);
+    backend.delete_multi(&["x", "a", "a"]).await.unwrap();
+    assert_eq!(backend.0.lock().unwrap().len(), 1);
+    assert!(backend.get_multi(&[]).await.unwrap().is_empty());
+    backend.set_multi(Vec::new()).await.unwrap();
+    backend.delete_multi(&[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_invalid_key_refuses_the_whole_call() {
+    let backend = Three::default();
+    let entries = vec![("a", value("1")), ("", value("2"))];
+    let refusals = [
+        backend.set_multi(entries).await.unwrap_err(),
+        backend.delete_multi(&["a", ""]).await.unwrap_err(),
+        backend.get_multi(&["a", ""]).await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.kind(), ErrorKind::InvalidKey);
+        assert_eq!(refusal.keys(), [""]);
+        assert_eq!(refusal.backend(), "Three");
+    }
+    assert!(backend.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_write_that_is_done_in_part_names_every_key_that_failed() {
+    let backend = Three::default();
+    // Final: the rest is still set.
+    let keys = ["a", "large 1", "b", "large 2"];
+    let entries = keys.map(|key| (key, value(key))).to_vec();
+    let partial = backend.set_multi(entries).await.unwrap_err();
+    assert_eq!(partial.kind(), ErrorKind::Partial);
+    assert_eq!(partial.keys(), ["large 1", "large 2"]);
+    assert!(!partial.is_transient());
+    let cause: &Error = partial.source().unwrap().downcast_ref().unwrap();
+    assert_eq!(cause.kind(), ErrorKind::ValueTooLarge);
+    assert_eq!(backend.0.lock().unwrap().len(), 2);
+
+    // Transient: the rest is not tried, and is named too.
+    let partial = backend
+        .delete_multi(&["a", "down 1", "b"])
+        .await
+        .unwrap_err();
+    assert_eq!(partial.kind(), ErrorKind::Partial);
+    assert_eq!(partial.keys(), ["down 1", "b"]);
+    assert!(partial.is_transient());
+    assert_eq!(backend.0.lock().unwrap().len(), 1);
+
+    // All of them: the failure itself.
+    let keys = ["down 1", "b"];
+    let entries = keys.map(|key| (key, value(key))).to_vec();
+    let all = backend.set_multi(entries).await.unwrap_err();
+    assert_eq!(all.kind(), ErrorKind::Unavailable);
+    assert_eq!(all.keys(), keys);
+}
