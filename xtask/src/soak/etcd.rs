@@ -93,10 +93,11 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
         .arg("--snapshot-count=5000")
         .start_cluster(MEMBERS)
         .context("cannot start etcd")?;
+    let _inside = proxies.enter();
     let mut doors = Vec::new();
     for endpoint in cluster.endpoints() {
         let address: SocketAddr = endpoint.parse().context("the address of a member")?;
-        doors.push(proxies.block_on(Proxy::start(address))?);
+        doors.push(Proxy::start(address)?);
     }
     let addresses: Vec<String> = doors
         .iter()

@@ -105,6 +105,7 @@ impl Store for Memcache {
 
 pub(crate) fn target(proxies: &Handle) -> Result<Target> {
     let mut servers = Vec::new();
+    let _inside = proxies.enter();
     let mut doors = Vec::new();
     for _ in 0..SERVERS {
         let server = Memcached::builder()
@@ -113,7 +114,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
             .context("cannot start memcached")?;
         let port = server.port().context("memcached has no port")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        doors.push(proxies.block_on(Proxy::start(address))?);
+        doors.push(Proxy::start(address)?);
         servers.push(server);
     }
     let addresses: Vec<String> = doors

@@ -37,7 +37,8 @@ mod options;
 mod order;
 #[cfg(feature = "soak")]
 mod payload;
-#[cfg(all(test, feature = "soak"))]
+#[cfg(feature = "soak")]
+#[cfg(test)]
 mod planted;
 #[cfg(feature = "soak")]
 mod promises;

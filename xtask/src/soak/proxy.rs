@@ -36,8 +36,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts on a free port in front of `server`. Needs a runtime.
-    pub(crate) async fn start(server: SocketAddr) -> Result<Self> {
+    /// Starts on a free port in front of `server`. Within a runtime.
+    pub(crate) fn start(server: SocketAddr) -> Result<Self> {
         let listener = listen_somewhere()?;
         let address = listener.local_addr()?;
         let (mode, modes) = watch::channel(Mode::Pass);
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     /// A server that sends back what it gets.
-    async fn echo() -> SocketAddr {
+    fn echo() -> SocketAddr {
         let listener = listen_somewhere().unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -247,7 +247,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut proxy = Proxy::start(echo().await).await.unwrap();
+            let mut proxy = Proxy::start(echo()).unwrap();
             assert_eq!(ask(&proxy).await.unwrap(), [7; 100]);
 
             proxy.set(Mode::CutAnswers).await.unwrap();
