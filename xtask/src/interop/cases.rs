@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::sides::Payload;
+use super::sides::{Format, Payload};
 
 const MIB: usize = 1024 * 1024;
 
@@ -68,17 +68,33 @@ const PLAIN: Kind = Kind {
     count: KEYS,
 };
 
+/// Keys and payloads of one kind.
+pub(crate) struct Entries {
+    pub(crate) format: Format,
+    pub(crate) first: (String, Payload),
+    /// The first among them.
+    pub(crate) all: Vec<(String, Payload)>,
+}
+
 impl Kind {
     /// Keys in `namespace`, and what is to be cached under them.
-    pub(crate) fn entries(&self, namespace: &str, holds_bytes: bool) -> Vec<(String, Payload)> {
-        let payload = |i| match (self.payload)(i) {
-            // The shortest that JSON has.
-            Payload::Bytes(bytes) if bytes.is_empty() && !holds_bytes => Payload::Json(json!("")),
-            payload => payload,
+    pub(crate) fn entries(&self, namespace: &str, holds_bytes: bool) -> Entries {
+        let entry = |i| {
+            let key = format!("{namespace}/{}{i}", self.key);
+            match (self.payload)(i) {
+                // The shortest that JSON has.
+                Payload::Bytes(bytes) if bytes.is_empty() && !holds_bytes => {
+                    (key, Payload::Json(json!("")))
+                }
+                payload => (key, payload),
+            }
         };
-        (0..self.count)
-            .map(|i| (format!("{namespace}/{}{i}", self.key), payload(i)))
-            .collect()
+        let first = entry(0);
+        Entries {
+            format: first.1.format(),
+            first,
+            all: (0..self.count).map(entry).collect(),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ mod checks;
 #[cfg(feature = "interop")]
 mod matrix;
 #[cfg(feature = "interop")]
+mod operations;
+#[cfg(feature = "interop")]
 mod pymemcache_route;
 #[cfg(feature = "interop")]
 mod python;
