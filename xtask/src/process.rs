@@ -210,7 +210,10 @@ fn signal(processes: &[(u32, String)], names: &[&str]) {
 pub(crate) fn end_children_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
-        eprintln!("\ninterrupted: ending what was started");
+        // Below another task, that one says it.
+        if std::env::var_os(MARK).is_none() {
+            eprintln!("\ninterrupted: ending what was started");
+        }
         end_children();
         std::process::exit(130);
     })

@@ -224,6 +224,40 @@ fn only_what_was_bumped_goes_out() {
 }
 
 #[test]
+fn prepare_makes_the_edits_that_a_version_takes() {
+    let playground = released();
+    playground.edit(
+        "tiny-base/CHANGELOG.md",
+        "# Changelog\n",
+        "# Changelog\n\n## Unreleased\n\n- More.\n",
+    );
+    playground.edit(
+        "tiny-top/CHANGELOG.md",
+        "# Changelog\n",
+        "# Changelog\n\n## Unreleased\n\n- Follows.\n",
+    );
+    playground
+        .release(&["prepare", "tiny-base", "0.2.0"])
+        .succeeds(&["tiny-base is 0.2.0 now"]);
+    playground
+        .release(&["prepare", "tiny-top", "0.2.0"])
+        .succeeds(&["tiny-top is 0.2.0 now"]);
+    let manifest = playground.read("tiny-top/Cargo.toml");
+    assert!(
+        manifest.contains("tiny-base = { version = \"0.2.0\", path"),
+        "{manifest}"
+    );
+    playground.commit("0.2.0");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-base 0.2.0", "published tiny-top 0.2.0"]);
+
+    playground
+        .release(&["prepare", "tiny-base", "0.3.0"])
+        .fails(&["write what changed under a heading"]);
+}
+
+#[test]
 fn refuses_a_dirty_tree() {
     let playground = tiny();
     playground.write("tiny-base/src/new.rs", "");

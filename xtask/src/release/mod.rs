@@ -7,6 +7,7 @@ mod changelog;
 mod git;
 mod package;
 mod plan;
+mod prepare;
 mod publish;
 mod registry;
 pub(crate) mod semver_check;
@@ -23,10 +24,11 @@ use self::registry::Registry;
 use crate::steps::{self, Step};
 use crate::workspace::{self, Workspace};
 
-pub(crate) const ARGUMENTS: &str = "[plan] [--execute] [CRATE…]";
+pub(crate) const ARGUMENTS: &str = "[plan|prepare] [--execute] [CRATE…]";
 
 pub(crate) const HELP: &str = "\
   plan                 only tells which crates go out, at which versions, in which order, and why
+  prepare CRATE X.Y.Z  edits what a new version takes: manifests, requirements, the changelog's date
   --execute            acts; without it everything is checked and nothing is published or tagged
   CRATE…               only these; without, every crate that has something to release
   --registry NAME      another registry than crates.io, by its name in cargo's configuration
@@ -94,6 +96,12 @@ impl Options {
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
     let workspace = Workspace::members_only(&options.root)?;
+    if let Some((command, rest)) = options.crates.split_first()
+        && command == "prepare"
+    {
+        let (name, version) = prepare::arguments(rest)?;
+        return prepare::run(&workspace, name, version);
+    }
     let git = Git::at(&workspace.root);
     let registry = Registry::new(options.registry.as_deref(), &workspace)?;
     let plan = Plan::make(&workspace, &git, &registry, &options.crates)?;
