@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::soak::key::Key;
+use crate::soak::rng::Rng;
 use crate::soak::time::Stamp;
 
 const KEY: Key = Key {
@@ -268,4 +269,56 @@ fn a_write_that_a_fault_touched_may_come_twice_while_it_lasts() {
     // A write that no fault touched comes once, during a fault as well.
     let history = [set(0, 1, 1), set(17, 18, 2), found(20, 21, 1)];
     assert_eq!(judge(&history), ["order"]);
+}
+
+/// Whether some order of the calls explains all reads, found by trying every one. A value may
+/// be lost at any time.
+fn has_an_order(left: &[&Event], holds: Option<u64>) -> bool {
+    left.is_empty()
+        || left.iter().enumerate().any(|(at, next)| {
+            let is_too_early = left.iter().any(|other| other.end.at < next.start.at);
+            let after = match next.what {
+                What::Write { version, .. } => Some(Some(version)),
+                What::Delete(_) | What::Miss => Some(None),
+                What::Hit { version, .. } => (holds == Some(version)).then_some(holds),
+            };
+            let mut rest = left.to_vec();
+            rest.remove(at);
+            !is_too_early && after.is_some_and(|holds| has_an_order(&rest, holds))
+        })
+}
+
+#[test]
+fn agrees_with_trying_every_order() {
+    let promises = Promises {
+        keeps: false,
+        ..promises(Order::Always)
+    };
+    let calm = FaultLog::new(Duration::ZERO);
+    let mut rng = Rng::new(1, "every order");
+    let mut counts = [0, 0];
+    for _ in 0..30_000 {
+        let calls = 2 + rng.below(6);
+        let mut times: Vec<u64> = (0..2 * calls as u64).collect();
+        rng.shuffle(&mut times);
+        let writes = 1 + rng.below(calls);
+        let history: Vec<Event> = times
+            .chunks(2)
+            .enumerate()
+            .map(|(at, times)| {
+                let (start, end) = (times[0].min(times[1]), times[0].max(times[1]));
+                match rng.below(8) {
+                    _ if at < writes => set(start, end, at as u64),
+                    0 => delete(start, end),
+                    1 => miss(start, end),
+                    _ => found(start, end, rng.below(writes) as u64),
+                }
+            })
+            .collect();
+        let expected = has_an_order(&history.iter().collect::<Vec<_>>(), None);
+        let found = judge(&history, &promises, &calm);
+        assert_eq!(found.is_empty(), expected, "{history:#?}\n{found:?}");
+        counts[usize::from(expected)] += 1;
+    }
+    assert!(counts[0] > 1000 && counts[1] > 1000, "{counts:?}");
 }
