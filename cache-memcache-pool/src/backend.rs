@@ -222,8 +222,8 @@ impl Inner {
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
         let exchange = Exchange {
             encode: |out: &mut Outgoing| {
-                command.encode(out)?;
-                Ok(Expect::One { tag: command.tag() })
+                let tag = command.encode(out)?;
+                Ok(Expect::One { tag })
             },
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };

@@ -27,6 +27,10 @@ use crate::address::Address;
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the switches of a configuration file"
+)]
 pub struct MemcachePoolConfig {
     /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
     /// given. In a file also one string for one server. Default: `localhost:11211`.

@@ -170,7 +170,7 @@ impl Connection {
             queue.wake_at = at_least;
             return Ok(false);
         }
-        std::mem::swap(&mut queue.out, out);
+        queue.out.move_to(out);
         std::mem::swap(&mut queue.slots, slots);
         Ok(true)
     }

@@ -71,7 +71,7 @@ pub(crate) struct Driver {
 }
 
 /// From this weight on an exchange takes long by itself.
-const BULKY: usize = 32;
+const BULKY: usize = 8;
 
 impl Driver {
     pub(crate) fn new(server: Arc<Server>, connection: Arc<Connection>) -> Self {
@@ -208,9 +208,10 @@ impl Driver {
         }
         self.has_yielded = false;
         // Those who had to wait for the connection have waited since it was begun.
-        let now = match self.is_fresh {
-            true => self.created,
-            false => Instant::now(),
+        let now = if self.is_fresh {
+            self.created
+        } else {
+            Instant::now()
         };
         self.is_fresh = false;
         if self.waiting.is_empty() {
@@ -232,6 +233,7 @@ impl Driver {
     fn read(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             let read = if let Some((body, missing)) = self.parser.large() {
+                self.server.has_large();
                 let mut rest = (&mut *stream).take(missing as u64);
                 pin!(rest.read_buf(body)).poll(cx)
             } else {
@@ -351,7 +353,7 @@ impl Drop for Driver {
         let dead = |reason: String, is_timeout, is_refused| {
             let death = Arc::new(Death { reason, is_timeout });
             let server = &self.server;
-            if server.die(&self.connection, Arc::clone(&death), is_refused) {
+            if server.die(&self.connection, &death, is_refused) {
                 Failure::Dead(death)
             } else {
                 lost(&death.reason)
@@ -362,7 +364,9 @@ impl Drop for Driver {
             None => lost("the runtime was shut down"),
             Some(End::Unused) => lost("the connection was not in use"),
             Some(End::Closed(failure)) => failure,
-            Some(End::NotConnected(reason)) => dead(reason, false, true),
+            Some(End::NotConnected(reason) | End::Violated(Violation::Full(reason))) => {
+                dead(reason, false, true)
+            }
             Some(End::Silent) => {
                 let was_connected = self.connection.state() == State::Ready;
                 dead(
@@ -389,7 +393,6 @@ impl Drop for Driver {
                 ErrorKind::PermissionDenied,
                 format!("{name} asks for a username and a password; configure both").into(),
             ),
-            Some(End::Violated(Violation::Full(reason))) => dead(reason, false, true),
             Some(End::Violated(Violation::Other(reason))) => {
                 let told = format!("{name}: {reason}; the connection was closed");
                 first = Some(Failure::Final(ErrorKind::Protocol, told.into()));

@@ -137,13 +137,14 @@ impl Journey {
     ) -> Result<Option<Answer>> {
         let answer = match self.deadline {
             None => waiter.await,
-            Some(deadline) => match timeout_at(deadline, waiter).await {
-                Ok(answer) => answer,
-                Err(_) => {
+            Some(deadline) => {
+                if let Ok(answer) = timeout_at(deadline, waiter).await {
+                    answer
+                } else {
                     self.is_timeout = true;
                     return Err(self.error(server));
                 }
-            },
+            }
         };
         // The driver tells all before it ends, unless it is torn down.
         let gone = || Err(Failure::Lost("the connection ended".into()));
@@ -215,10 +216,11 @@ impl Journey {
             [] => "the routing names no server for this key".to_owned(),
             dead => format!("no server for this key is up ({})", dead.join("; ")),
         };
-        let kind = match self.is_timeout {
-            // What this call has sent may have been applied.
-            true => ErrorKind::Timeout,
-            false => ErrorKind::Unavailable,
+        // What this call has sent may have been applied.
+        let kind = if self.is_timeout {
+            ErrorKind::Timeout
+        } else {
+            ErrorKind::Unavailable
         };
         Error::new(kind, NAME, dead)
     }

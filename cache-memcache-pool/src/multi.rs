@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
-use crate::backend::{Inner, Prepared, Removal, found, refused, senseless};
+use crate::backend::{Inner, Removal, found, refused, senseless};
 use crate::connection::{Exchange, Waiter};
 use crate::journey::Journey;
 use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, encode_get_many, is_plain};
 use crate::server::Server;
 
-/// The most keys in one exchange. A call of more takes several, one behind the other.
-const KEYS: usize = 512;
+/// The most keys in one exchange. A call of more takes several, at once and on whichever
+/// connections have the least to do: memcached serves each connection by one thread.
+const KEYS: usize = 64;
 
 /// The most payload in one exchange, but for a single larger value.
 const BYTES: usize = 1024 * 1024;
@@ -77,14 +78,10 @@ pub(crate) async fn set(inner: &Inner, entries: &[(&str, CachedValue<Vec<u8>>)])
     })
     .await;
     for (position, (_, _, prepared)) in entries.iter().enumerate() {
-        if let Prepared {
-            removal: Some(Removal::TooLarge(len)),
-            ..
-        } = prepared
+        if let Some(Removal::TooLarge(len)) = prepared.removal
+            && !outcomes.failed.contains(&position)
         {
-            if !outcomes.failed.contains(&position) {
-                outcomes.fail(&[position], inner.too_large(*len));
-            }
+            outcomes.fail(&[position], inner.too_large(len));
         }
     }
     let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
@@ -135,7 +132,7 @@ async fn written(inner: &Inner, mut outcomes: Outcomes, keys: &[&str]) -> Result
         .failed
         .iter()
         .filter_map(|&position| keys.get(position));
-    Err(Error::partial(cause, failed.map(|&key| key), keys.len()))
+    Err(Error::partial(cause, failed.copied(), keys.len()))
 }
 
 /// The positions at which each key stands for the last time, in order.
@@ -286,9 +283,8 @@ async fn submit<'a>(
         .sum();
     let encode = |out: &mut Outgoing| match positions {
         [one] => {
-            let command = command(*one);
-            command.encode(out)?;
-            Ok(Expect::One { tag: command.tag() })
+            let tag = command(*one).encode(out)?;
+            Ok(Expect::One { tag })
         }
         [first, ..] if is_text(first) => {
             let keys: Vec<&str> = positions
@@ -300,16 +296,19 @@ async fn submit<'a>(
             let line = out.bytes.get(start..).unwrap_or_default();
             Ok(Expect::values(line, keys.len()))
         }
-        many => {
-            let mut tags = Vec::with_capacity(many.len());
-            for &position in many {
-                let command = command(position);
-                command.encode(out)?;
-                tags.push(command.tag());
+        [first, others @ ..] => {
+            let first = command(*first).encode(out)?;
+            for &other in others {
+                command(other).encode(out)?;
             }
-            let replies = Vec::with_capacity(tags.len());
-            Ok(Expect::Many { tags, replies })
+            let commands = positions.len();
+            Ok(Expect::Many {
+                first,
+                commands,
+                replies: Vec::with_capacity(commands),
+            })
         }
+        [] => Err(senseless()),
     };
     let exchange = Exchange {
         encode,
@@ -346,7 +345,7 @@ mod tests {
 
     #[test]
     fn exchanges_are_bounded_in_keys_and_bytes() {
-        let positions: Vec<usize> = (0..KEYS + 1).collect();
+        let positions: Vec<usize> = (0..=KEYS).collect();
         let cut = chunks(&positions, &|_| Command::Get("k"));
         assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [KEYS, 1]);
 

@@ -7,7 +7,6 @@ use cache_core::{Error, ErrorKind, Result};
 use memcache::exp::{MAX_KEY_LENGTH, MetaCommand, MetaOp, ReturnCode};
 
 use crate::NAME;
-use crate::route::fnv1a;
 
 /// Beyond these bytes a line is no answer of memcached.
 const MAX_LINE: usize = 2048;
@@ -17,15 +16,6 @@ const METADATA_WITHIN: usize = 512;
 
 /// A value of so many bytes that has not arrived yet gets a buffer of its own.
 pub(crate) const LARGE: usize = 16 * 1024;
-
-/// The number that travels with a command for `key` and comes back with its answer, so that no
-/// answer is taken for another key's, whatever a server says in between.
-fn tag(key: &str) -> u32 {
-    let hash = fnv1a(key.as_bytes());
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-    let tag = (hash ^ (hash >> 32)) as u32;
-    tag
-}
 
 /// How many bytes `key` has on the wire, where keys that the text protocol cannot carry are in
 /// base64.
@@ -69,15 +59,40 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
     }
 }
 
+/// Tags are numbers below this: many more than there are commands in flight.
+const TAGS: u32 = 1 << 16;
+
+/// The tag of the command that stands `n` behind the one with the tag `first`.
+#[expect(clippy::cast_possible_truncation, reason = "tags go round")]
+fn tag_behind(first: u32, n: usize) -> u32 {
+    first.wrapping_add(n as u32) % TAGS
+}
+
 /// What is to be written: commands, one behind the other.
+///
+/// Each has a number, its tag, that comes back with its answer. So no answer is taken for
+/// another's, whatever a server says in between.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each command ends.
     pub(crate) ends: Vec<usize>,
+    next_tag: u32,
 }
 
 impl Outgoing {
+    /// Moves what there is to `other`, which is empty, and goes on counting.
+    pub(crate) fn move_to(&mut self, other: &mut Self) {
+        std::mem::swap(self, other);
+        self.next_tag = other.next_tag;
+    }
+
+    fn tag(&mut self) -> u32 {
+        let tag = self.next_tag;
+        self.next_tag = tag_behind(tag, 1);
+        tag
+    }
+
     /// Empties it, and gives up buffers that have grown beyond `kept` bytes.
     pub(crate) fn clear(&mut self, kept: usize) {
         self.ends.clear();
@@ -110,10 +125,6 @@ impl<'a> Command<'a> {
         }
     }
 
-    pub(crate) fn tag(&self) -> u32 {
-        tag(self.key())
-    }
-
     /// Roughly the bytes that travel to the server.
     pub(crate) fn size(&self) -> usize {
         match self {
@@ -122,31 +133,34 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// Appends the command. Nothing is appended when the key is refused, which the caller has
-    /// asked before.
-    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<()> {
-        let tag = self.tag();
-        // One token holds all flags: each of its own would cost an allocation.
-        let (op, flags) = match self {
-            Self::Get(_) => (MetaOp::Get, format!("v f O{tag:x}")),
-            Self::Delete(_) => (MetaOp::Delete, format!("O{tag:x}")),
-            Self::Set {
-                head,
-                payload,
-                expires,
-                ..
-            } => {
-                let len = head.len() + payload.len();
-                (MetaOp::Set, format!("{len} T{expires} O{tag:x}"))
-            }
+    /// Appends the command and returns its tag. Nothing is appended when the key is refused,
+    /// which the caller has asked before.
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
+        let tag = out.tag();
+        let op = match self {
+            Self::Get(_) => MetaOp::Get,
+            Self::Set { .. } => MetaOp::Set,
+            Self::Delete(_) => MetaOp::Delete,
         };
-        let start = out.bytes.len();
-        let command = MetaCommand::new(op, self.key()).flag(flags);
-        if let Err(error) = command.encode_into(&mut out.bytes) {
-            // It leaves half a command behind.
-            out.bytes.truncate(start);
-            let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
-            return Err(error.with_key(self.key()));
+        if is_plain(self.key()) {
+            let line = &mut out.bytes;
+            line.extend_from_slice(op.wire());
+            line.push(b' ');
+            line.extend_from_slice(self.key().as_bytes());
+            line.push(b' ');
+            self.encode_flags(tag, line);
+            line.extend_from_slice(b"\r\n");
+        } else {
+            let mut flags = Vec::new();
+            self.encode_flags(tag, &mut flags);
+            let start = out.bytes.len();
+            let command = MetaCommand::new(op, self.key()).flag(flags);
+            if let Err(error) = command.encode_into(&mut out.bytes) {
+                // It leaves half a command behind.
+                out.bytes.truncate(start);
+                let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
+                return Err(error.with_key(self.key()));
+            }
         }
         if let Self::Set { head, payload, .. } = self {
             let out = &mut out.bytes;
@@ -156,7 +170,43 @@ impl<'a> Command<'a> {
             out.extend_from_slice(b"\r\n");
         }
         out.ends.push(out.bytes.len());
-        Ok(())
+        Ok(tag)
+    }
+
+    /// What stands behind the key.
+    fn encode_flags(&self, tag: u32, out: &mut Vec<u8>) {
+        match self {
+            // The value, and its client flags.
+            Self::Get(_) => out.extend_from_slice(b"v f O"),
+            Self::Delete(_) => out.push(b'O'),
+            Self::Set {
+                head,
+                payload,
+                expires,
+                ..
+            } => {
+                encode_number((head.len() + payload.len()) as u64, out);
+                out.extend_from_slice(b" T");
+                encode_number(u64::from(*expires), out);
+                out.extend_from_slice(b" O");
+            }
+        }
+        encode_number(u64::from(tag), out);
+    }
+}
+
+/// Appends the decimal digits of `number`; `write!` takes several times as long.
+fn encode_number(mut number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
     }
 }
 
@@ -225,8 +275,12 @@ impl Violation {
 pub(crate) enum Expect {
     /// The answer to one command.
     One { tag: u32 },
-    /// The answers to several.
-    Many { tags: Vec<u32>, replies: Vec<Reply> },
+    /// The answers to several, `first` being the tag of the first.
+    Many {
+        first: u32,
+        commands: usize,
+        replies: Vec<Reply>,
+    },
     /// The values for a text `get`; `request` is the line that was sent.
     Values {
         request: Vec<u8>,
@@ -359,9 +413,11 @@ impl Parser {
             };
             match expect {
                 Expect::One { .. } => return Ok(Progress::Answer(Answer::One(reply))),
-                Expect::Many { tags, replies } => {
+                Expect::Many {
+                    commands, replies, ..
+                } => {
                     replies.push(reply);
-                    if replies.len() == tags.len() {
+                    if replies.len() == *commands {
                         let replies = std::mem::take(replies);
                         return Ok(Progress::Answer(Answer::Many(replies)));
                     }
@@ -448,8 +504,11 @@ fn check_end(end: &[u8]) -> Result<(), Violation> {
     ))
 }
 
-/// The first line, without its end, and what stands behind it.
-fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, Violation> {
+/// A line, without its end, and what stands behind it.
+type Line<'a> = (&'a [u8], &'a [u8]);
+
+/// The first line.
+fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
     let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
         if buffer.len() >= MAX_LINE {
             return Err(Violation::line(buffer));
@@ -464,16 +523,18 @@ fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, Vio
 fn read_line<'a>(line: &'a [u8], expect: &Expect) -> Result<Item<'a>, Violation> {
     match expect {
         Expect::One { tag } => read_meta(line, *tag),
-        Expect::Many { tags, replies } => {
-            let tag = tags.get(replies.len()).copied().unwrap_or_default();
-            read_meta(line, tag)
-        }
+        Expect::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
         Expect::Values { .. } => read_text(line),
     }
 }
 
 /// A line of the meta protocol.
 fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
+    let is_tag =
+        |number: &[u8]| decimal(number).is_some_and(|number| u32::try_from(number) == Ok(tag));
+    if line.strip_prefix(b"HD O").is_some_and(is_tag) {
+        return Ok(Item::Reply(Reply::Done));
+    }
     let mut tokens = line
         .split(|&byte| byte == b' ')
         .filter(|token| !token.is_empty());
@@ -501,7 +562,7 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
             }
             Some((b'O', number)) => {
                 is_tagged = true;
-                if hexadecimal(number) != Some(tag) {
+                if !is_tag(number) {
                     return Err(Violation::Other("the server answered another call".into()));
                 }
             }
@@ -590,20 +651,12 @@ fn finish_values(expect: &mut Expect) -> Result<Answer, Violation> {
 }
 
 fn decimal(token: &[u8]) -> Option<usize> {
-    number(token, 10).and_then(|number| usize::try_from(number).ok())
-}
-
-fn hexadecimal(token: &[u8]) -> Option<u32> {
-    number(token, 16).and_then(|number| u32::try_from(number).ok())
-}
-
-fn number(token: &[u8], radix: u32) -> Option<u64> {
-    if token.is_empty() || token.len() > 15 {
+    if token.is_empty() {
         return None;
     }
-    token.iter().try_fold(0, |number: u64, &byte| {
-        let digit = char::from(byte).to_digit(radix)?;
-        Some(number * u64::from(radix) + u64::from(digit))
+    token.iter().try_fold(0, |number: usize, &byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
     })
 }
 

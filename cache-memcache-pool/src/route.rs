@@ -107,7 +107,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// FNV-1a: the same in every process and every release, which matters more here than speed.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

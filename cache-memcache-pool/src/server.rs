@@ -1,7 +1,7 @@
 //! One server: its connections, and its life and death.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,9 @@ use crate::stream::{ConnectError, Stream};
 /// So many connections are opened as soon as there is work for them.
 const EAGER: usize = 2;
 
+/// And so many when values are large: one of them holds up all that stands behind it.
+const EAGER_FOR_LARGE: usize = 6;
+
 /// Further ones when each has so much to do.
 const BUSY: usize = 256;
 
@@ -40,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) health: Health,
     pub(crate) counters: Counters,
     connections: RwLock<Vec<Arc<Connection>>>,
+    has_large: AtomicBool,
     /// When a connection was last lost.
     lost: Mutex<Option<Instant>>,
     /// When a connection could last not be added to others.
@@ -82,6 +86,7 @@ impl Server {
             health: Health::new(),
             counters: Counters::default(),
             connections: RwLock::default(),
+            has_large: AtomicBool::new(false),
             lost: Mutex::default(),
             not_grown: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -199,7 +204,12 @@ impl Server {
             open += 1;
         }
         let may_grow = open < self.settings.pool_maxsize && connecting.is_none();
-        let enough = |load: usize| open >= EAGER && load < BUSY;
+        let eager = if self.has_large.load(Ordering::Relaxed) {
+            EAGER_FOR_LARGE
+        } else {
+            EAGER
+        };
+        let enough = |load: usize| open >= eager && load < BUSY;
         match (best, connecting) {
             (Some((connection, load)), _) if load < FULL => Pick::Use {
                 connection,
@@ -254,6 +264,11 @@ impl Server {
         }
     }
 
+    /// For the driver: a large value has been read.
+    pub(crate) fn has_large(&self) {
+        self.has_large.store(true, Ordering::Relaxed);
+    }
+
     /// For the driver: a connection is no more, and whoever waits for room looks again.
     pub(crate) fn has_changed(&self) {
         self.room.notify_waiters();
@@ -279,7 +294,7 @@ impl Server {
     pub(crate) fn die(
         &self,
         connection: &Arc<Connection>,
-        death: Arc<Death>,
+        death: &Arc<Death>,
         is_refused: bool,
     ) -> bool {
         let mut connections = self.write();
@@ -301,13 +316,11 @@ impl Server {
             return false;
         }
         let ended = std::mem::take(&mut *connections);
-        let was_up = self
-            .health
-            .die(Arc::clone(&death), self.settings.dead_retry);
+        let was_up = self.health.die(Arc::clone(death), self.settings.dead_retry);
         drop(connections);
         add(&self.counters.timeouts, usize::from(death.is_timeout));
         for other in ended {
-            other.close(Failure::Dead(Arc::clone(&death)));
+            other.close(Failure::Dead(Arc::clone(death)));
         }
         if was_up {
             add(&self.counters.deaths, 1);

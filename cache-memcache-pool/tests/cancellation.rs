@@ -1,5 +1,14 @@
 //! Callers who go away, among others who stay.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
 mod common;
 
 use std::sync::Arc;
@@ -32,7 +41,7 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
             }
         }
     };
-    if (dice >> 8) % 4 == 0 {
+    if (dice >> 8).is_multiple_of(4) {
         // Polled once.
         let mut call = std::pin::pin!(call);
         let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx)));
@@ -43,7 +52,7 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
         biased;
         _ = call => false,
         () = async {
-            if patience.as_micros() % 2 == 0 {
+            if patience.as_micros().is_multiple_of(2) {
                 tokio::time::sleep(patience).await;
             } else {
                 for _ in 0..patience.as_micros() % 8 {

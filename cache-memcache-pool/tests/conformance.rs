@@ -1,5 +1,14 @@
 //! The whole suite of the contract, in each of the ways in which memcached is reached.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -94,9 +103,10 @@ impl Harness for &'static Servers {
             Some(_) => capabilities.with_faults(Fault::ALL),
             None => capabilities,
         };
-        match self.has_secret {
-            true => capabilities.with_secrets(&[PASSWORD]),
-            false => capabilities,
+        if self.has_secret {
+            capabilities.with_secrets(&[PASSWORD])
+        } else {
+            capabilities
         }
     }
 

@@ -1,5 +1,14 @@
 //! Servers that die, fall silent, lie, and come back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
 mod common;
 
 use std::sync::{Arc, Mutex};
@@ -281,7 +290,7 @@ async fn a_server_that_is_flushed_on_its_return_serves_nothing_old() {
         servers[0].resume().unwrap();
         is_back(&cache, 0).await;
         let found = cache.get(&key).await.unwrap();
-        let found = found.map(|found| found.into_payload());
+        let found = found.map(cache_core::CachedValue::into_payload);
         let expected = (!flush).then(|| b"old".to_vec());
         assert_eq!(found, expected, "flush: {flush}");
     }

@@ -1,6 +1,15 @@
 //! The operations against a real memcached, where they are memcached's own: what is on the
 //! wire, limits, expiry, what others have stored.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
@@ -193,7 +202,7 @@ async fn keys_are_kept_as_they_are_or_refused() {
             .all(Option::is_none)
     );
     for key in [
-        "".to_owned(),
+        String::new(),
         "k".repeat(251),
         " ".repeat(187),
         "ü".repeat(126),

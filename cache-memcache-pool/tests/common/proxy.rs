@@ -67,11 +67,11 @@ impl Proxy {
         let connections = Arc::new(AtomicUsize::new(0));
         let (spoil_there, connections_there) = (Arc::clone(&spoil), Arc::clone(&connections));
         let task = tokio::spawn(async move {
-            let mut served = tokio::task::JoinSet::new();
+            let mut open = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 connections_there.fetch_add(1, Ordering::SeqCst);
-                served.spawn(serve(client, server.clone(), Arc::clone(&spoil_there)));
+                open.spawn(serve(client, server.clone(), Arc::clone(&spoil_there)));
             }
         });
         Self {

@@ -1,0 +1,153 @@
+//! Passwords and TLS: what is refused, and what is said of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
+mod common;
+
+use cache_conformance::servers::Memcached;
+use cache_core::{CacheBackend as _, ErrorKind};
+use common::{builder, value};
+
+const PASSWORD: &str = "correct-horse";
+
+#[tokio::test]
+async fn a_wrong_or_missing_password_is_refused_and_nobody_is_dead() {
+    let server = Memcached::builder().auth("me", PASSWORD).start().unwrap();
+    let wrong = builder([server.url()])
+        .username("me")
+        .password("battery-staple");
+    let wrong = wrong.build().unwrap();
+    let missing = builder([server.url()]).build().unwrap();
+    for (cache, says) in [
+        (&wrong, "username and password"),
+        (&missing, "configure both"),
+    ] {
+        for _ in 0..2 {
+            let error = cache.get("k").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+            assert!(error.message().contains(says), "{error}");
+            assert!(
+                !format!("{error:?}").contains("battery-staple"),
+                "{error:?}"
+            );
+            let error = cache.set("k", value("1")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        }
+        assert_eq!(cache.stats().servers[0].deaths, 0);
+    }
+    let right = builder([server.url()]).username("me").password(PASSWORD);
+    assert!(!format!("{right:?}").contains(PASSWORD));
+    let right = right.build().unwrap();
+    assert!(!format!("{right:?}").contains(PASSWORD));
+    right.set("k", value("1")).await.unwrap();
+    assert!(right.get("k").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_password_is_not_given_to_a_server_that_asks_for_none() {
+    let server = Memcached::start().unwrap();
+    let cache = builder([server.url()]).username("me").password(PASSWORD);
+    let cache = cache.build().unwrap();
+    cache.set("k", value("1")).await.unwrap();
+    // memcached would have stored it under this name.
+    let error = cache.get("auth").await;
+    assert_eq!(error.unwrap(), None);
+    assert_eq!(server.stats().unwrap()["total_items"], "1");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn tls_without_the_feature_is_a_bad_configuration() {
+    let error = builder(["a"]).tls_enabled(true).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("feature `tls`"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_of_somebody_else_is_refused_unless_that_is_wanted() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let other = Memcached::builder().tls().start().unwrap();
+        let cache = builder([server.url()]).tls_enabled(true);
+        let wary = cache
+            .clone()
+            .tls_cafile(other.certificate())
+            .build()
+            .unwrap();
+        let error = wary.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("TLS"), "{error}");
+        let blind = cache.tls_verify(false).build().unwrap();
+        blind.set("k", value("1")).await.unwrap();
+        assert!(blind.get("k").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_certificate_does_not_have_is_refused() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let port = server.port().unwrap();
+        let reach = |host: &str| {
+            builder([format!("{host}:{port}")])
+                .tls_enabled(true)
+                .tls_cafile(server.certificate())
+                .build()
+                .unwrap()
+        };
+        reach("localhost").set("k", value("1")).await.unwrap();
+        let error = reach("127.0.0.2").get("k").await.unwrap_err();
+        // memcached listens on 127.0.0.1 alone where loopback addresses are told apart.
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_with_tls_and_one_without_do_not_hang() {
+        let with = Memcached::builder().tls().start().unwrap();
+        let without = Memcached::start().unwrap();
+        let plain = builder([with.url()]).build().unwrap();
+        let error = plain.get("k").await.unwrap_err();
+        let told = [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Protocol,
+        ];
+        assert!(told.contains(&error.kind()), "{error}");
+        let secured = builder([without.url()])
+            .tls_enabled(true)
+            .tls_cafile(with.certificate())
+            .build()
+            .unwrap();
+        let error = secured.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("TLS"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_without_trust_is_refused() {
+        let cache = builder(["a"]).tls_enabled(true);
+        let error = cache.clone().build().unwrap_err();
+        assert!(error.message().contains("tls_cafile is missing"), "{error}");
+        let error = cache
+            .clone()
+            .tls_cafile("/no/such/file")
+            .build()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("/no/such/file"), "{error}");
+        let error = cache
+            .tls_verify(false)
+            .tls_certfile("c")
+            .build()
+            .unwrap_err();
+        assert!(error.message().contains("go together"), "{error}");
+    }
+}
