@@ -16,6 +16,7 @@ use crate::failover::Failover;
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::leases::{Leases, Ticket, TtlClass};
+use crate::queue::{self, Queue};
 use crate::settings::Settings;
 use crate::stats::{Counters, EndpointStats, Etcd3Stats};
 
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     format: Format,
     failover: Failover,
     pub(crate) leases: Leases,
+    pub(crate) queue: Queue,
     pub(crate) counters: Counters,
 }
 
@@ -111,6 +113,7 @@ impl Etcd3Backend {
                 serializable: settings.serializable,
                 format: settings.format,
                 leases: Leases::default(),
+                queue: Queue::default(),
                 counters: Counters::default(),
             }),
         })
@@ -201,12 +204,9 @@ impl Etcd3Backend {
         }
     }
 
-    async fn write_one(&self, write: Write) -> Result<()> {
-        let failed = batch::write_chunk(&self.shared, vec![write], self.deadline()).await;
-        match failed.into_iter().next() {
-            None => Ok(()),
-            Some((key, failure)) => Err(failure.into_error().with_key(key)),
-        }
+    async fn write_one(&self, key: &str, write: Write) -> Result<()> {
+        let written = queue::write(&self.shared, write, self.deadline()).await;
+        written.map_err(|failure| failure.into_error().with_key(key))
     }
 
     /// What `get` says of what is stored: nothing if it is expired.
@@ -246,7 +246,7 @@ impl CacheBackend for Etcd3Backend {
         self.check_key(key)?;
         let write = self.write(key, &value, SystemTime::now())?;
         drop(value);
-        self.write_one(write).await
+        self.write_one(key, write).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -256,7 +256,7 @@ impl CacheBackend for Etcd3Backend {
             name: self.name(key),
             put: None,
         };
-        self.write_one(write).await
+        self.write_one(key, write).await
     }
 
     /// Each transaction sees one state of the keys in it; two transactions of one call may see

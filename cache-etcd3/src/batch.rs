@@ -13,10 +13,10 @@ use crate::failure::{Failure, Next};
 use crate::leases::{Ticket, TtlClass};
 
 /// etcd's own default limit of a transaction (`--max-txn-ops`).
-const MAX_OPERATIONS: usize = 128;
+pub(crate) const MAX_OPERATIONS: usize = 128;
 
 /// Well below etcd's default limit of a request of 1.5 MiB (`--max-request-bytes`).
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// What the framing of an operation takes of the limit, about.
 const OVERHEAD: usize = 64;
@@ -47,7 +47,7 @@ pub(crate) struct Put {
 }
 
 impl Write {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let stored = self.put.as_ref().map_or(0, |put| put.stored.len());
         OVERHEAD + self.name.len() + stored
     }
@@ -77,7 +77,7 @@ pub(crate) async fn write_all(
         .collect();
     let outcomes = concurrently(chunks, |chunk| {
         let shared = Arc::clone(shared);
-        async move { write_chunk(&shared, chunk, deadline).await }
+        async move { write_chunk(&shared, chunk, deadline, false).await }
     })
     .await;
     let mut failed = Vec::new();
@@ -92,10 +92,14 @@ pub(crate) async fn write_all(
 
 /// Writes a chunk, in smaller pieces if the server finds it too large. A value that is too
 /// large by itself leaves its key without one.
+///
+/// With `apart`, the writes have nothing to do with each other: one that is refused must not
+/// keep the others out, so whatever is refused is sent in smaller pieces.
 pub(crate) async fn write_chunk(
     shared: &Shared,
     chunk: Vec<Write>,
     deadline: Instant,
+    apart: bool,
 ) -> Vec<(String, Failure)> {
     let mut failed = Vec::new();
     let mut pending = vec![chunk];
@@ -103,13 +107,15 @@ pub(crate) async fn write_chunk(
         let Err(mut failure) = write(shared, &chunk, deadline).await else {
             continue;
         };
-        if failure.next == Next::Split {
-            if chunk.len() > 1 {
-                let rest = chunk.split_off(chunk.len() / 2);
-                pending.push(rest);
-                pending.push(chunk);
-                continue;
-            }
+        let is_too_large = failure.next == Next::Split;
+        let is_refused = matches!(failure.next, Next::Nothing(_));
+        if chunk.len() > 1 && (is_too_large || (apart && is_refused)) {
+            let rest = chunk.split_off(chunk.len() / 2);
+            pending.push(rest);
+            pending.push(chunk);
+            continue;
+        }
+        if is_too_large {
             for write in &mut chunk {
                 write.put = None;
             }

@@ -8,6 +8,7 @@ mod failover;
 mod failure;
 mod format;
 mod leases;
+mod queue;
 mod settings;
 mod stats;
 
