@@ -39,7 +39,7 @@ fn connect(proxy: &Proxy) -> TcpStream {
     stream
 }
 
-fn ask(stream: &mut TcpStream, word: &[u8; 8]) -> std::io::Result<[u8; 8]> {
+fn ask(stream: &mut TcpStream, word: &[u8]) -> std::io::Result<[u8; 8]> {
     stream.write_all(word)?;
     let mut answer = [0; 8];
     stream.read_exact(&mut answer)?;

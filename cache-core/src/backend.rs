@@ -16,6 +16,8 @@ use crate::{CachedValue, Error, ErrorKind, Result};
 /// - A miss is `Ok(None)` (dogpile.cache's `NO_VALUE`).
 /// - An error is never turned into a miss, and a miss is never an error. Whoever prefers a
 ///   miss says so with [`MissOnError`](crate::MissOnError).
+/// - An [`ErrorKind::InvalidKey`] names the keys that were refused and no others. An error shows
+///   neither payloads nor credentials, and stays one short line whatever the keys are.
 ///
 /// **Multi operations.**
 /// - [`get_multi`](Self::get_multi) answers position by position: as many answers as keys, in

@@ -1,5 +1,7 @@
 //! What the types of the contract promise: proven mostly by compiling.
 
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Display};
