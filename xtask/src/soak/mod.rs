@@ -90,6 +90,7 @@ const ROLE_WORKER: &str = "second-process";
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     // One of the backends takes `protoc` to build.
     crate::needs::provide(|_| ())?;
+    eprintln!("building the backends (feature soak)");
     crate::process::stream(
         crate::process::cargo()
             .args(["run", "--release", "--quiet", "--package", "xtask"])
