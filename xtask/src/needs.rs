@@ -37,6 +37,18 @@ const NEEDS: &[Need] = &[
         is_there: protoc_works,
     },
     Need {
+        name: "openssl",
+        purpose: "certificates and keys for tests of TLS and of tokens",
+        packages: &["openssl"],
+        is_there: || runs("openssl", &["version"]),
+    },
+    Need {
+        name: "git",
+        purpose: "tests of the release",
+        packages: &["git"],
+        is_there: || runs("git", &["--version"]),
+    },
+    Need {
         name: "python3 with venv",
         purpose: "tests that share a cache with Python",
         packages: &["python3", "python3-venv"],

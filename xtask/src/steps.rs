@@ -96,6 +96,7 @@ pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool) -> Result<()> {
     let started = Instant::now();
     let total = steps.len();
     let mut failed = Vec::new();
+    let mut left = 0;
     for (index, step) in steps.into_iter().enumerate() {
         let title = step.title.clone();
         if let Err(error) = run_one(step, index + 1, total) {
@@ -103,18 +104,20 @@ pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool) -> Result<()> {
             eprintln!("{error:#}\n");
             failed.push(title);
             if !keep_going {
+                left = total - index - 1;
                 break;
             }
         }
     }
     let time = seconds(started.elapsed());
     if failed.is_empty() {
-        eprintln!("all {total} steps passed in {}", time.trim());
+        let steps = if total == 1 { "step" } else { "steps" };
+        eprintln!("{total} {steps} passed in {}", time.trim());
         return Ok(());
     }
     let mut text = format!("failed after {}: {}", time.trim(), failed.join(", "));
-    if !keep_going {
-        let _ = write!(text, " (later steps did not run; --keep-going runs them)");
+    if left > 0 {
+        let _ = write!(text, " ({left} later steps did not run)");
     }
     bail!(text)
 }
@@ -185,6 +188,7 @@ mod tests {
         ];
         let error = run(steps, false).unwrap_err().to_string();
         assert!(error.contains("one"), "{error}");
+        assert!(error.contains("1 later steps did not run"), "{error}");
         assert!(!ran);
     }
 

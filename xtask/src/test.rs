@@ -134,7 +134,7 @@ fn checks_of_the_source(workspace: &Workspace) -> Vec<Step<'_>> {
     let features = all_features(workspace);
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked"];
     let doc = ["doc", "--workspace", "--no-deps", "--locked"];
-    let mut doc = with_features(&doc, &features, &["--exclude", "xtask"]);
+    let mut doc = with_features(&doc, &features, &[]);
     doc.env("RUSTDOCFLAGS", "-D warnings -D missing_docs");
     vec![
         Step::quiet("programs needed", |live| {

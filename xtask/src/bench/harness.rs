@@ -1,7 +1,7 @@
 //! The bench harness: contestants take turns, round by round, so that a noisy machine is noisy for
 //! all of them; medians and ratios are what counts.
 //!
-//! ```ignore
+//! ```text
 //! let mut bench = Bench::new("dict", &["moka", "quick_cache"])?;    // versions of these are noted
 //! let mut line = bench.line("get, 1 M keys, 2 threads");            // op/s, more is better
 //! line.goal(2.0);                                                   // × the best peer
