@@ -147,6 +147,38 @@ async fn what_is_not_permitted_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_not_permitted_keeps_no_other_out() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    turn_on(&etcd).await;
+    let backend = app(&etcd).prefix("").build().unwrap();
+    // Sets that come at once share transactions, which are refused as a whole.
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..128 {
+        let backend = backend.clone();
+        let (is_permitted, key) = match i % 5 {
+            0 => (false, format!("other/{i}")),
+            _ => (true, format!("app/{i}")),
+        };
+        calls.spawn(async move {
+            let outcome = backend.set(&key, value("v")).await;
+            (is_permitted, key, outcome)
+        });
+    }
+    for (is_permitted, key, outcome) in calls.join_all().await {
+        if is_permitted {
+            outcome.unwrap();
+            assert!(backend.get(&key).await.unwrap().is_some(), "{key}");
+        } else {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+            assert_eq!(error.keys(), [key]);
+        }
+    }
+    assert!(backend.stats().transactions > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_and_none_are_refused() {
     let _alone = alone();
     let etcd = Etcd::start().unwrap();

@@ -80,6 +80,36 @@ async fn a_prefix_stands_before_each_key_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn writes_that_come_at_once_share_requests() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let before = etcd.metric("etcd_mvcc_put_total").unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..500 {
+        let backend = backend.clone();
+        calls.spawn(async move {
+            // A few keys are set by many at once.
+            let key = format!("k{}", i % 100);
+            backend.set(&key, value(format!("{i}"))).await.unwrap();
+            let found = backend.get(&key).await.unwrap().unwrap().into_payload();
+            let found: usize = String::from_utf8(found).unwrap().parse().unwrap();
+            assert_eq!(found % 100, i % 100, "a foreign value");
+        });
+    }
+    calls.join_all().await;
+    let transactions = backend.stats().transactions;
+    assert!(transactions > 0 && transactions < 250, "{transactions}");
+    // Of those on one key that wait together only the last is sent.
+    assert!(etcd.metric("etcd_mvcc_put_total").unwrap() - before <= 500.0);
+
+    // One alone waits for nobody, and takes no transaction.
+    backend.set("alone", value("v")).await.unwrap();
+    backend.delete("alone").await.unwrap();
+    assert_eq!(backend.stats().transactions, transactions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_program_stored_is_an_error_that_names_the_keys() {
     let _alone = alone();
     let etcd = Etcd::start().unwrap();
