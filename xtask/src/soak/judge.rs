@@ -229,7 +229,8 @@ impl<'a> History<'a> {
                     }
                     // Until when the value has become the register's, if it ever did.
                     let applied = match outcome {
-                        _ if is_old => from,
+                        // Before what is looked at, and settled by then.
+                        _ if end <= from => from,
                         Outcome::Done if end <= to => repeated.unwrap_or(end),
                         _ => u64::MAX,
                     };

@@ -229,6 +229,9 @@ fn between_faults_only_what_was_seen_since_counts() {
     ];
     assert_eq!(judge(&history), GOOD);
     assert_eq!(judge(&[set(0, 1, 1), miss(31, 32)]), GOOD);
+    // A write that began before the recovery was over may come as late as its call ends.
+    let history = [set(29, 36, 1), delete(32, 33), found(37, 38, 1)];
+    assert_eq!(judge(&history), GOOD);
     // It goes and returns.
     let history = [
         set(0, 1, 1),
