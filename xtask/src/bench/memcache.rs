@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::harness::{Bench, Line, Role};
 use clients::{AsyncMemcached, AsyncMeta, Client, Legacy, Ours};
-use limit::Limit;
+use limit::{Limit, RoundTrip};
 use python::Python;
 use work::{What, Work};
 
@@ -126,9 +126,10 @@ impl Place {
         let servers = (0..3).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
         let version = servers.first().context("a server")?.stats()?;
         let version = version.get("version").cloned().unwrap_or_default();
-        let python = match options.without_python {
-            true => None,
-            false => Some(Python::install()?),
+        let python = if options.without_python {
+            None
+        } else {
+            Some(Python::install()?)
         };
         Ok(Self {
             servers,
@@ -154,7 +155,11 @@ impl Place {
         let mut line = bench.line(name);
         line.unit(work.unit());
         if servers == 1 {
-            line.baseline("hand-written pipelined").goal(goal);
+            let limit = match work.tasks {
+                1 => "bare round trip",
+                _ => "hand-written pipelined",
+            };
+            line.baseline(limit).goal(goal);
         }
         let enter = self.runtime.enter();
         self.add(
@@ -166,6 +171,11 @@ impl Place {
             &ids,
         )?;
         if servers == 1 {
+            if work.tasks == 1 {
+                let bare = self.runtime.block_on(RoundTrip::connect(&urls))?;
+                let name = "bare round trip";
+                self.add(&mut line, name, Role::Limit, bare, work, &ids)?;
+            }
             let limit = self.runtime.block_on(Limit::connect(&urls))?;
             self.add(
                 &mut line,

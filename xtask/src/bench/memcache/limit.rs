@@ -1,13 +1,13 @@
-//! What is possible: a pipelined client without any of the duties of a library. It knows two
-//! commands, one server, and no faults; it keeps payloads as they are, without metadata.
+//! What is possible without any of the duties of a library. Both clients know two commands, one
+//! server, and no faults; they keep payloads as they are, without metadata.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::clients::Client;
 
@@ -97,6 +97,57 @@ fn set(key: &str, value: &[u8]) -> Vec<u8> {
     request
 }
 
+/// The bare round trip: one caller, one connection, a system call each way.
+pub(super) struct RoundTrip(Mutex<TcpStream>);
+
+impl RoundTrip {
+    pub(super) async fn connect(urls: &[String]) -> Result<Self> {
+        let stream = TcpStream::connect(urls.first().context("a server")?).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self(Mutex::new(stream)))
+    }
+
+    async fn ask(&self, request: &[u8], answers: usize) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut stream = self.0.lock().await;
+        stream.write_all(request).await?;
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        let mut found = Vec::with_capacity(answers);
+        let mut consumed = 0;
+        while found.len() < answers {
+            ensure!(stream.read_buf(&mut buffer).await? > 0, "the server ended");
+            while let Some((value, len)) = parse(buffer.get(consumed..).unwrap_or_default())? {
+                consumed += len;
+                found.push(value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Client for RoundTrip {
+    const PREFIX: &'static str = "bare";
+
+    async fn get(&self, key: &str) -> Result<Option<usize>> {
+        let found = self.ask(format!("mg {key} v\r\n").as_bytes(), 1).await?;
+        Ok(found.into_iter().flatten().next().map(|value| value.len()))
+    }
+
+    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.ask(&set(key, value), 1).await.map(drop)
+    }
+
+    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
+        let requests: Vec<String> = keys.iter().map(|key| format!("mg {key} v\r\n")).collect();
+        let found = self.ask(requests.concat().as_bytes(), keys.len()).await?;
+        Ok(found.into_iter().flatten().count())
+    }
+
+    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
+        let requests: Vec<Vec<u8>> = keys.iter().map(|key| set(key, value)).collect();
+        self.ask(&requests.concat(), keys.len()).await.map(drop)
+    }
+}
+
 async fn drive(stream: TcpStream, mut requests: mpsc::UnboundedReceiver<Request>) -> Result<()> {
     let (mut reader, mut writer) = stream.into_split();
     let mut waiting: VecDeque<Answer> = VecDeque::new();
@@ -122,6 +173,11 @@ async fn drive(stream: TcpStream, mut requests: mpsc::UnboundedReceiver<Request>
             n = requests.recv_many(&mut taken, 1024) => {
                 if n == 0 {
                     return Ok(());
+                }
+                // Whoever was just answered may have more to ask.
+                tokio::task::yield_now().await;
+                while let Ok(more) = requests.try_recv() {
+                    taken.push(more);
                 }
                 for (request, answer) in taken.drain(..) {
                     out.extend_from_slice(&request);
