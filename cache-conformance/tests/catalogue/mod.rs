@@ -7,6 +7,8 @@ mod parallel;
 mod servers;
 mod values;
 
+use std::sync::Arc;
+
 use crate::support::mutant::Mutant;
 use crate::support::store::Value;
 
@@ -15,14 +17,14 @@ pub(crate) struct Wrong {
     pub(crate) owner: &'static str,
     /// What is wrong with it.
     pub(crate) name: &'static str,
-    pub(crate) mutant: Mutant,
+    pub(crate) mutant: Arc<Mutant>,
 }
 
 fn wrong(owner: &'static str, name: &'static str, mutant: Mutant) -> Wrong {
     Wrong {
         owner,
         name,
-        mutant,
+        mutant: Arc::new(mutant),
     }
 }
 

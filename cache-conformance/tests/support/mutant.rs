@@ -380,16 +380,16 @@ pub(crate) struct MutantHarness {
 }
 
 impl MutantHarness {
-    pub(crate) fn new(mutant: Mutant) -> Self {
+    pub(crate) fn new(mutant: impl Into<Arc<Mutant>>) -> Self {
         Self {
-            mutant: Arc::new(mutant),
+            mutant: mutant.into(),
             patience: Duration::from_secs(1),
             capabilities: |capabilities| capabilities,
         }
     }
 
     /// For backends that are right, however slow the machine.
-    pub(crate) fn patient(mutant: Mutant) -> Self {
+    pub(crate) fn patient(mutant: impl Into<Arc<Mutant>>) -> Self {
         Self {
             patience: Duration::from_secs(20),
             ..Self::new(mutant)
@@ -425,7 +425,7 @@ impl Harness for MutantHarness {
             .with_faults(Fault::ALL)
             .with_secrets(&[SECRET])
             .with_call_limit(self.patience)
-            .with_recovery(Duration::from_millis(300));
+            .with_recovery(self.patience / 3);
         (self.capabilities)(declared)
     }
 
