@@ -106,10 +106,15 @@ fn run(name: &str, arguments: &[String]) -> Result<()> {
 }
 
 fn usage() -> String {
+    let calls: Vec<String> = TASKS
+        .iter()
+        .map(|task| format!("{} {}", task.name, task.arguments))
+        .collect();
+    let width = calls.iter().map(|call| call.chars().count()).max();
+    let width = width.unwrap_or_default();
     let mut text = String::from("cargo xtask …\n");
-    for task in TASKS {
-        let call = format!("{} {}", task.name, task.arguments);
-        let _ = writeln!(text, "  {call:<46}  {}", task.does);
+    for (task, call) in TASKS.iter().zip(calls) {
+        let _ = writeln!(text, "  {call:<width$}  {}", task.does);
     }
     text
 }
