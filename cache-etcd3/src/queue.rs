@@ -161,13 +161,13 @@ impl Round {
             bytes += next.write.bytes();
             round.deadline = round.deadline.min(next.deadline);
             let key = next.write.key.clone();
-            match positions.get(&key).and_then(|at| round.writes.get_mut(*at)) {
+            let known = positions.get(&key).copied();
+            if let Some(write) = known.and_then(|at| round.writes.get_mut(at)) {
                 // Two calls at once on one key: as if the first had come just before the second.
-                Some(write) => *write = next.write,
-                None => {
-                    positions.insert(key.clone(), round.writes.len());
-                    round.writes.push(next.write);
-                }
+                *write = next.write;
+            } else {
+                positions.insert(key.clone(), round.writes.len());
+                round.writes.push(next.write);
             }
             round.waiting.entry(key).or_default().push(next.done);
             if round.writes.len() == MAX_OPERATIONS || bytes + MAX_SHARED_BYTES > MAX_BYTES {

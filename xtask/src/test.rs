@@ -186,7 +186,8 @@ fn all_features(workspace: &Workspace) -> String {
         let features = package.own_features();
         features.map(move |feature| format!("{}/{feature}", package.name))
     });
-    let own = ["conformance", "interop", "soak"].map(|feature| format!("xtask/{feature}"));
+    let own =
+        ["conformance", "interop", "service", "soak"].map(|feature| format!("xtask/{feature}"));
     let features: Vec<String> = published.chain(own).collect();
     features.join(",")
 }
