@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-use cache_conformance::Report;
+use cache_conformance::{Report, Suite};
 
 use super::{harnesses, table};
 use crate::workspace;
@@ -31,7 +31,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let mut reports: Vec<Report> = Vec::new();
     for backend in &chosen {
         for suite in harnesses::suites(backend)? {
-            let suite = only.iter().fold(suite, |suite, rule| suite.only(rule));
+            let suite = only.iter().fold(suite, Suite::only);
             eprintln!("{backend} …");
             reports.push(suite.run());
         }
