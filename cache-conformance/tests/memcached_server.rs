@@ -14,7 +14,7 @@ fn ask(server: &Memcached, request: &str) -> std::io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = [0; 1024];
     let n = stream.read(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..n]).into_owned())
+    Ok(String::from_utf8_lossy(answer.get(..n).unwrap_or_default()).into_owned())
 }
 
 #[test]
