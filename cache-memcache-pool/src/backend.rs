@@ -19,8 +19,8 @@ use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, mu
 ///
 /// Clones share everything: connections, what is known of the servers, counts. The last one to
 /// be dropped closes the connections. All calls have to be made within a tokio runtime with
-/// I/O and time enabled; when a runtime ends, its connections do, and the next call opens new
-/// ones.
+/// I/O and time enabled. Each runtime has connections of its own, so that one which is not run
+/// holds up nobody in another; when it ends, they do, and the next call opens new ones.
 ///
 /// ```no_run
 /// use cache_core::{CacheBackend, CachedValue};

@@ -36,7 +36,8 @@ pub struct MemcachePoolConfig {
     /// given. In a file also one string for one server. Default: `localhost:11211`.
     #[serde(deserialize_with = "one_or_many")]
     pub url: Vec<String>,
-    /// The most connections to one server. Default: 10.
+    /// The most connections to one server; each tokio runtime that uses the backend has its
+    /// own. Default: 10.
     pub pool_maxsize: usize,
     /// A connection that was idle for so long is closed. Default: 60 s.
     #[serde(with = "seconds")]

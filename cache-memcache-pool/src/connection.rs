@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use cache_core::{ErrorKind, Result};
+use tokio::runtime::Id;
 use tokio::sync::oneshot;
 
 use crate::health::Death;
@@ -45,6 +46,9 @@ pub(crate) struct Exchange<F> {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Where its driver runs. Callers elsewhere do not use it: they would wait for as long as
+    /// that runtime is not run, which is not theirs to say.
+    runtime: Id,
     queue: Mutex<Queue>,
     /// The weight of all that is not answered.
     load: AtomicUsize,
@@ -69,12 +73,17 @@ pub(crate) enum State {
 }
 
 impl Connection {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(runtime: Id) -> Self {
         Self {
+            runtime,
             queue: Mutex::default(),
             load: AtomicUsize::new(0),
             state: AtomicU8::new(State::Connecting as u8),
         }
+    }
+
+    pub(crate) fn runtime(&self) -> Id {
+        self.runtime
     }
 
     pub(crate) fn state(&self) -> State {

@@ -254,7 +254,7 @@ impl Driver {
     /// Hands out the answers that are complete.
     fn hand_out(&mut self) -> Result<(), Violation> {
         let mut rest = self.buffer.as_slice();
-        let (mut weight, mut calls, mut misses) = (0, 0, 0);
+        let (mut weight, mut calls, mut hits, mut misses) = (0, 0, 0, 0);
         let outcome = loop {
             let Some(slot) = self.waiting.front_mut() else {
                 if rest.is_empty() {
@@ -273,8 +273,10 @@ impl Driver {
                         Answer::Many(replies) => replies,
                     };
                     calls += replies.len();
-                    let is_miss = |reply: &&Reply| matches!(reply, Reply::Missing);
-                    misses += replies.iter().filter(is_miss).count();
+                    for reply in replies {
+                        hits += usize::from(matches!(reply, Reply::Found(_)));
+                        misses += usize::from(matches!(reply, Reply::Missing));
+                    }
                     if let Some(slot) = self.waiting.pop_front() {
                         weight += slot.weight;
                         if slot.weight >= BULKY {
@@ -302,6 +304,7 @@ impl Driver {
             self.connection.is_done(weight);
             let counters = &self.server.counters;
             add(&counters.calls, calls);
+            add(&counters.hits, hits);
             add(&counters.misses, misses);
             self.server.has_room(weight);
         }

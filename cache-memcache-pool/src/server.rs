@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::{Duration, Instant};
 
 use cache_core::{Error, ErrorKind, Result};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -148,9 +148,10 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expect>,
     {
+        let runtime = runtime()?;
         loop {
             let connections = self.read();
-            match self.pick(&connections) {
+            match self.pick(&connections, runtime.id()) {
                 Pick::Full => return Ok(Attempt::Full),
                 Pick::Use {
                     connection,
@@ -159,7 +160,7 @@ impl Server {
                     if let Some(waiter) = connection.submit(exchange)? {
                         drop(connections);
                         if and_grow {
-                            self.grow(State::Ready)?;
+                            self.grow(&runtime, State::Ready);
                         }
                         return Ok(Attempt::Queued(waiter));
                     }
@@ -173,18 +174,21 @@ impl Server {
                         let _ = caller.send(Err(Failure::Dead(death)));
                         return Ok(Attempt::Queued(waiter));
                     }
-                    self.grow(State::Closed)?;
+                    self.grow(&runtime, State::Closed);
                 }
             }
         }
     }
 
     /// An idle connection if there is one, else the one with the least to do.
-    fn pick<'a>(&self, connections: &'a [Arc<Connection>]) -> Pick<'a> {
+    fn pick<'a>(&self, connections: &'a [Arc<Connection>], runtime: Id) -> Pick<'a> {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
         for connection in connections {
+            if connection.runtime() != runtime {
+                continue;
+            }
             match connection.state() {
                 State::Closed => continue,
                 State::Connecting => connecting = Some(connection),
@@ -231,30 +235,24 @@ impl Server {
         failed.is_none_or(|failed| failed.elapsed() >= GROW_AGAIN)
     }
 
-    /// Opens a connection, unless somebody else just did: one is connecting, or was picked
+    /// Opens a connection in `runtime`, unless somebody else just did: one is connecting, or was picked
     /// because there was none in the state `unless`.
-    fn grow(self: &Arc<Self>, unless: State) -> Result<()> {
-        let runtime = Handle::try_current().map_err(|error| {
-            let message = "a call was made outside of a tokio runtime";
-            Error::new(ErrorKind::Backend, NAME, message).with_source(error)
-        })?;
+    fn grow(self: &Arc<Self>, runtime: &Handle, unless: State) {
         let mut connections = self.write();
         connections.retain(|connection| connection.state() != State::Closed);
-        let is_connecting = connections
-            .iter()
-            .any(|connection| connection.state() == State::Connecting);
-        let is_found = unless == State::Closed
-            && connections
-                .iter()
-                .any(|connection| connection.load() < FULL);
-        if is_connecting || is_found || connections.len() >= self.settings.pool_maxsize {
-            return Ok(());
+        let own = || {
+            let connections = connections.iter();
+            connections.filter(|connection| connection.runtime() == runtime.id())
+        };
+        let is_connecting = own().any(|connection| connection.state() == State::Connecting);
+        let is_found = unless == State::Closed && own().any(|connection| connection.load() < FULL);
+        if is_connecting || is_found || own().count() >= self.settings.pool_maxsize {
+            return;
         }
-        let connection = Arc::new(Connection::new());
+        let connection = Arc::new(Connection::new(runtime.id()));
         connections.push(Arc::clone(&connection));
         drop(connections);
         runtime.spawn(Driver::new(Arc::clone(self), connection).run(None));
-        Ok(())
     }
 
     /// For the driver: there is room for so much on a connection.
@@ -305,7 +303,10 @@ impl Server {
             return false;
         }
         let is_well = |other: &Arc<Connection>| {
-            other.state() == State::Ready && !Arc::ptr_eq(other, connection)
+            // One that is driven elsewhere may not have noticed yet.
+            other.runtime() == connection.runtime()
+                && other.state() == State::Ready
+                && !Arc::ptr_eq(other, connection)
         };
         if is_refused && connections.iter().any(is_well) {
             let failed = Some(Instant::now());
@@ -381,7 +382,7 @@ impl Server {
     }
 
     fn revive(self: &Arc<Self>, stream: Stream) {
-        let connection = Arc::new(Connection::new());
+        let connection = Arc::new(Connection::new(Handle::current().id()));
         connection.is_now_ready();
         self.write().push(Arc::clone(&connection));
         let driver = Driver::new(Arc::clone(self), connection);
@@ -414,13 +415,16 @@ impl Server {
             .filter(|connection| connection.state() == State::Ready)
             .map(|connection| connection.load())
             .collect();
+        let death = self.health.death();
         ServerStats {
-            name: self.name.clone(),
-            dead_for: self.health.death().map(|(_, left)| left),
+            address: self.name.clone(),
+            dead_for: death.as_ref().map(|(_, left)| *left),
+            failure: death.map(|(death, _)| death.reason.clone()),
             connections: loads.len(),
             idle: loads.iter().filter(|&&load| load == 0).count(),
             in_flight: loads.iter().sum(),
             calls: read(&self.counters.calls),
+            hits: read(&self.counters.hits),
             misses: read(&self.counters.misses),
             timeouts: read(&self.counters.timeouts),
             deaths: read(&self.counters.deaths),
@@ -440,6 +444,15 @@ impl Server {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The runtime of the caller.
+fn runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|error| {
+        let message = "a call was made outside of a tokio runtime; make it in one, for example \
+                       below #[tokio::main] or in Runtime::block_on";
+        Error::new(ErrorKind::Backend, NAME, message).with_source(error)
+    })
 }
 
 /// Counts as one for as long as it lives.

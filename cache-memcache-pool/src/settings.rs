@@ -12,6 +12,9 @@ use crate::stats::ServerEvent;
 /// Called when a server dies or returns.
 pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
 
+/// Longer than anybody waits, and well within what the clock can count.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 pub(crate) struct Settings {
     pub(crate) pool_maxsize: usize,
     pub(crate) pool_unused_timeout: Duration,
@@ -49,10 +52,10 @@ impl Settings {
         };
         Ok(Self {
             pool_maxsize: config.pool_maxsize,
-            pool_unused_timeout: config.pool_unused_timeout,
-            pool_connection_get_timeout: config.pool_connection_get_timeout,
+            pool_unused_timeout: config.pool_unused_timeout.min(LONGEST),
+            pool_connection_get_timeout: config.pool_connection_get_timeout.min(LONGEST),
             dead_retry: config.dead_retry,
-            socket_timeout: config.socket_timeout,
+            socket_timeout: config.socket_timeout.min(LONGEST),
             flush_on_reconnect: config.pool_flush_on_reconnect,
             max_value: config.server_max_value_length,
             credentials,

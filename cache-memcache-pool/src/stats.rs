@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
 /// for server in cache.stats().servers {
-///     println!("{}: {} calls, {} connections", server.name, server.calls, server.connections);
+///     println!("{}: {} calls, {} connections", server.address, server.calls, server.connections);
 /// }
 /// # Ok::<(), cache_core::Error>(())
 /// ```
@@ -28,7 +28,7 @@ pub struct MemcachePoolStats {
 /// # use cache_memcache_pool::MemcachePoolBackend;
 /// # let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
 /// let stats = cache.stats();
-/// assert_eq!(stats.servers[0].name, "localhost:11211");
+/// assert_eq!(stats.servers[0].address, "localhost:11211");
 /// assert_eq!(stats.servers[0].dead_for, None);
 /// # Ok::<(), cache_core::Error>(())
 /// ```
@@ -36,9 +36,11 @@ pub struct MemcachePoolStats {
 #[non_exhaustive]
 pub struct ServerStats {
     /// Its address.
-    pub name: String,
+    pub address: String,
     /// How long it is still left alone, if it is dead; zero when the next call tries it.
     pub dead_for: Option<Duration>,
+    /// Why, in words.
+    pub failure: Option<String>,
     /// Connections open.
     pub connections: usize,
     /// Those of them on which nothing is awaited.
@@ -47,7 +49,9 @@ pub struct ServerStats {
     pub in_flight: usize,
     /// Keys answered for: each key of a multi operation counts.
     pub calls: u64,
-    /// Keys that were not there.
+    /// Keys that were read and found; those whose deadline had just passed are among them.
+    pub hits: u64,
+    /// Keys that were not there, to be read or to be deleted.
     pub misses: u64,
     /// Times that it fell silent for longer than `socket_timeout`.
     pub timeouts: u64,
@@ -100,6 +104,7 @@ pub enum ServerEvent {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) calls: AtomicU64,
+    pub(crate) hits: AtomicU64,
     pub(crate) misses: AtomicU64,
     pub(crate) timeouts: AtomicU64,
     pub(crate) deaths: AtomicU64,

@@ -341,6 +341,46 @@ fn a_backend_outlives_the_runtimes_it_is_used_in() {
 }
 
 #[test]
+fn a_runtime_that_is_not_run_holds_up_nobody_in_another() {
+    let server = Memcached::start().unwrap();
+    let cache = MemcachePoolBackend::builder()
+        .url([server.url()])
+        .pool_maxsize(1)
+        .build()
+        .unwrap();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    // It stays alive, and with it the connection that it has opened.
+    let first = runtime();
+    first.block_on(cache.set("key", value(b"1"))).unwrap();
+    let second = runtime();
+    let found = second
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), cache.get("key")).await });
+    let found = found.expect("the call ends").unwrap().unwrap();
+    assert_eq!(found.payload(), b"1");
+    let back = first.block_on(cache.get("key")).unwrap();
+    assert!(back.is_some());
+    assert_eq!(cache.stats().servers[0].connects, 2);
+}
+
+#[tokio::test]
+async fn the_longest_of_times_are_all_right() {
+    let server = Memcached::start().unwrap();
+    let cache = MemcachePoolBackend::builder()
+        .url([server.url()])
+        .socket_timeout(Duration::MAX)
+        .pool_unused_timeout(Duration::MAX)
+        .pool_connection_get_timeout(Duration::MAX)
+        .dead_retry(Duration::MAX)
+        .build()
+        .unwrap();
+    cache.set("key", value(b"1")).await.unwrap();
+    assert!(cache.get("key").await.unwrap().is_some());
+}
+
+#[test]
 fn outside_of_a_runtime_a_call_is_an_error() {
     let cache = MemcachePoolBackend::builder().build().unwrap();
     let mut get = Box::pin(cache.get("k"));

@@ -59,7 +59,7 @@ impl Memcache {
                     .map(|server| {
                         format!(
                             "{}: {} calls in flight, {} of {} connections idle",
-                            server.name, server.in_flight, server.idle, server.connections
+                            server.address, server.in_flight, server.idle, server.connections
                         )
                     })
                     .collect()
