@@ -131,9 +131,9 @@ impl Etcd3Backend {
         let endpoints = failover.endpoints().iter().map(|endpoint| {
             let quarantine = endpoint.quarantine();
             EndpointStats {
-                endpoint: endpoint.url.clone(),
+                address: endpoint.url.clone(),
                 connects: endpoint.connects(),
-                quarantine: quarantine
+                dead_for: quarantine
                     .as_ref()
                     .map(|quarantine| quarantine.until.saturating_duration_since(now)),
                 failure: quarantine.map(|quarantine| quarantine.failure.message),

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::Etcd3Backend;
 
 /// The server of a configuration that names none.
-pub const DEFAULT_HOST: &str = "localhost";
+const DEFAULT_HOST: &str = "localhost";
 
 /// The port of a configuration that names none.
-pub const DEFAULT_PORT: u16 = 2379;
+pub(crate) const DEFAULT_PORT: u16 = 2379;
 
 /// The `timeout` of a configuration that names none.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The arguments of the backend, those of Python's `Etcd3gwCacheBackend` under their names, to
 /// be read from a configuration file. Durations are numbers of seconds there, fractions
@@ -37,9 +37,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Etcd3Config {
-    /// The server: a name or an address. Default: [`DEFAULT_HOST`].
+    /// The server: a name or an address. Default: `localhost`.
     pub host: String,
-    /// Its port. Default: [`DEFAULT_PORT`].
+    /// Its port. Default: 2379.
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
     /// 2379 where none is given. If there are any, `host` and `port` are not used.
@@ -47,7 +47,7 @@ pub struct Etcd3Config {
     pub endpoints: Vec<String>,
     /// As in the original both the lifetime of a value without one of its own and the bound of
     /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
-    /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
+    /// deleted, and calls are bounded by 30 s. Default: 30 s.
     #[serde(with = "seconds")]
     pub timeout: Duration,
     /// The lifetime of a value without one of its own; zero: until it is deleted.

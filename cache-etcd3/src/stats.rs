@@ -9,7 +9,7 @@ use std::time::Duration;
 /// let cache = cache_etcd3::Etcd3Backend::builder().build()?;
 /// let stats = cache.stats();
 /// assert_eq!(stats.leases, 0);
-/// assert_eq!(stats.endpoints[0].endpoint, "http://localhost:2379");
+/// assert_eq!(stats.endpoints[0].address, "http://localhost:2379");
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,16 +38,26 @@ pub struct Etcd3Stats {
 }
 
 /// How an endpoint is.
+///
+/// ```
+/// # let cache = cache_etcd3::Etcd3Backend::builder().build()?;
+/// for endpoint in cache.stats().endpoints {
+///     if let Some(left) = endpoint.dead_for {
+///         eprintln!("{} is left alone for {left:?}: {:?}", endpoint.address, endpoint.failure);
+///     }
+/// }
+/// # Ok::<(), cache_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointStats {
     /// Its address.
-    pub endpoint: String,
+    pub address: String,
     /// How many clients were made for it; each after the first stands for a connection that
     /// broke, or a token that had expired.
     pub connects: u64,
     /// How long it is left alone still, after it failed; `None`: it is in use.
-    pub quarantine: Option<Duration>,
+    pub dead_for: Option<Duration>,
     /// Why, in words.
     pub failure: Option<String>,
 }

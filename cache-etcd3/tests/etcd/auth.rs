@@ -143,7 +143,7 @@ async fn what_is_not_permitted_is_said() {
         assert_shows_no_password(&error);
     }
     // Not the server's fault: it is in use.
-    assert_eq!(backend.stats().endpoints[0].quarantine, None);
+    assert_eq!(backend.stats().endpoints[0].dead_for, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn is_used_again(backend: &Etcd3Backend) {
             let endpoints = backend.stats().endpoints;
             endpoints
                 .iter()
-                .all(|endpoint| endpoint.quarantine.is_none())
+                .all(|endpoint| endpoint.dead_for.is_none())
         },
     )
     .await;
