@@ -148,6 +148,15 @@ impl Capabilities {
 }
 
 /// How values expire.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_conformance::{Capabilities, Ttl};
+///
+/// // The store drops values on whole seconds.
+/// let coarse = Capabilities::default().with_ttl(Ttl::Granularity(Duration::from_secs(1)));
+/// assert_ne!(coarse.ttl, Ttl::None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Ttl {
@@ -158,6 +167,13 @@ pub enum Ttl {
 }
 
 /// The clock that values expire by.
+///
+/// ```
+/// use cache_conformance::{Capabilities, Clock};
+///
+/// let by_hand = Capabilities::default().with_clock(Clock::Manual);
+/// assert_eq!(by_hand.clock, Clock::Manual);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Clock {

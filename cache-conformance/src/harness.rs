@@ -124,6 +124,16 @@ pub trait Harness: Send + Sync + 'static {
 }
 
 /// How the suite wants the backend opened.
+///
+/// ```
+/// use cache_conformance::Options;
+/// # struct MyBackend;
+/// # impl MyBackend { fn with_default_ttl(_: std::time::Duration) -> Self { Self } }
+///
+/// fn open(options: &Options) -> MyBackend {
+///     MyBackend::with_default_ttl(options.default_ttl)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {

@@ -28,6 +28,16 @@ pub struct Report {
 }
 
 /// What became of one rule.
+///
+/// ```
+/// use cache_conformance::Report;
+///
+/// fn slowest(report: &Report) -> Option<&str> {
+///     let rules = report.rules.iter();
+///     let slowest = rules.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+///     slowest.map(|rule| rule.id.as_str())
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RuleReport {
@@ -43,6 +53,15 @@ pub struct RuleReport {
 }
 
 /// How a rule ended.
+///
+/// ```
+/// use cache_conformance::Verdict;
+///
+/// assert!(Verdict::Failed("expected 1, got 2".into()).is_failure());
+/// // Nobody would notice that the waiver is not needed any more.
+/// assert!(Verdict::StaleWaiver("a bug of version 3".into()).is_failure());
+/// assert!(!Verdict::Waived("a bug of version 3".into()).is_failure());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]

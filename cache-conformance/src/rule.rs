@@ -77,6 +77,14 @@ impl fmt::Debug for Rule {
 }
 
 /// What a rule needs a backend to declare.
+///
+/// ```
+/// use cache_conformance::Requirement;
+///
+/// let rules = cache_conformance::rules().iter();
+/// let about_expiry = rules.filter(|rule| rule.requires.contains(&Requirement::Ttl));
+/// assert!(about_expiry.count() > 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Requirement {

@@ -11,6 +11,14 @@ use crate::OpenError;
 pub use proxy::Proxy;
 
 /// What can be wrong with a server.
+///
+/// ```
+/// use cache_conformance::{Capabilities, Fault};
+///
+/// // A harness that can only stop and continue its server.
+/// let capabilities = Capabilities::default().with_faults(&[Fault::Silent]);
+/// assert_eq!(capabilities.faults, [Fault::Silent]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum Fault {
@@ -80,7 +88,21 @@ pub trait FaultControl: Send + 'static {
     fn heal(&mut self) -> Result<(), OpenError>;
 }
 
-/// A backend whose servers can be made to fail.
+/// A backend whose servers can be made to fail, from
+/// [`Harness::open_faulty`](crate::Harness::open_faulty).
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use cache_conformance::{Faulty, OpenError, Proxy};
+/// # struct MyBackend;
+/// # impl MyBackend { fn connect(_: SocketAddr) -> Self { Self } }
+///
+/// /// The backend behind a proxy that loses, garbles and cuts what goes through it.
+/// fn faulty(server: SocketAddr) -> Result<Faulty<MyBackend>, OpenError> {
+///     let proxy = Proxy::start(server)?;
+///     Ok(Faulty::new(MyBackend::connect(proxy.address()), proxy))
+/// }
+/// ```
 pub struct Faulty<B> {
     pub(crate) backend: B,
     pub(crate) control: Box<dyn FaultControl>,

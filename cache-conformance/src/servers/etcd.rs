@@ -238,6 +238,14 @@ fn not_running() -> io::Error {
 }
 
 /// What an [`Etcd`] or an [`EtcdCluster`] is started with.
+///
+/// ```no_run
+/// use cache_conformance::servers::Etcd;
+///
+/// let cluster = Etcd::builder().arg("--quota-backend-bytes=67108864").start_cluster(3)?;
+/// assert_eq!(cluster.endpoints().len(), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct EtcdBuilder {
     args: Vec<String>,
