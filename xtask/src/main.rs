@@ -1,5 +1,6 @@
 //! The workspace's own chores. `cargo xtask` alone lists them.
 
+mod api;
 mod bench;
 mod checks;
 mod conformance;
@@ -49,6 +50,13 @@ const TASKS: &[Task] = &[
         does: "every rule of the contract against our backends: a table, and JSON under target/",
         help: conformance::HELP,
         run: conformance::main,
+    },
+    Task {
+        name: "api",
+        arguments: "[--accept|--check|--examples]",
+        does: "the public API of the crates, one item a line; a change of it has to be accepted",
+        help: api::HELP,
+        run: api::main,
     },
     Task {
         name: "release",

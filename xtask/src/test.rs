@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::release::semver_check;
 use crate::steps::{self, Live, Step};
 use crate::workspace::{self, Workspace};
-use crate::{checks, minimal, needs, process};
+use crate::{api, checks, minimal, needs, process};
 
 pub(crate) const HELP: &str = "\
   --keep-going         runs the later steps too when one has failed
@@ -150,6 +150,7 @@ fn checks_of_the_source(workspace: &Workspace) -> Vec<Step<'_>> {
             with_features(&clippy, &features, &["--", "-D", "warnings"]),
         ),
         Step::command("documentation", doc),
+        Step::quiet("public API", |_| api::check(workspace)),
         Step::quiet("each feature alone", |live| {
             each_feature_alone(workspace, live)
         }),
