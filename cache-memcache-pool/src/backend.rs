@@ -313,12 +313,13 @@ fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
     let Some(lifetime) = lifetime else {
         return NEVER;
     };
-    // Rounded up, and one more: a second of memcached's clock may be all but over when the
-    // value arrives.
+    // Rounded up, and two more: a second of memcached's clock may be all but over when the value
+    // arrives, and the clock, which is read about once a second, then passes over a whole one
+    // now and then.
     let seconds = lifetime
         .as_secs()
         .saturating_add(u64::from(lifetime.subsec_nanos() > 0))
-        .saturating_add(1);
+        .saturating_add(2);
     let seconds = match seconds {
         0..=RELATIVE => seconds,
         _ => now
@@ -396,14 +397,14 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let expiry = |lifetime| memcached_expiry(Some(lifetime), now);
         assert_eq!(memcached_expiry(None, now), 0);
-        assert_eq!(expiry(Duration::from_millis(1)), 2);
-        assert_eq!(expiry(Duration::from_millis(900)), 2);
-        assert_eq!(expiry(Duration::from_secs(1)), 2);
-        assert_eq!(expiry(Duration::from_millis(1001)), 3);
+        assert_eq!(expiry(Duration::from_millis(1)), 3);
+        assert_eq!(expiry(Duration::from_millis(900)), 3);
+        assert_eq!(expiry(Duration::from_secs(1)), 3);
+        assert_eq!(expiry(Duration::from_millis(1001)), 4);
         let month = 30 * 24 * 3600;
-        assert_eq!(expiry(Duration::from_secs(month - 1)), 2_592_000);
-        assert_eq!(expiry(Duration::from_secs(month)), 1_702_592_001);
-        assert_eq!(expiry(Duration::from_secs(400_000_000)), 2_100_000_001);
+        assert_eq!(expiry(Duration::from_secs(month - 2)), 2_592_000);
+        assert_eq!(expiry(Duration::from_secs(month - 1)), 1_702_592_001);
+        assert_eq!(expiry(Duration::from_secs(400_000_000)), 2_100_000_002);
         // Beyond what memcached can count it never expires; the metadata says when.
         assert_eq!(expiry(Duration::from_secs(500_000_000)), 0);
         assert_eq!(expiry(Duration::MAX), 0);
