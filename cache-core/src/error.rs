@@ -136,7 +136,9 @@ impl Error {
     /// use cache_core::{Error, ErrorKind};
     ///
     /// let cause = || Error::new(ErrorKind::Timeout, "cache-example", "no answer within 3 s");
-    /// assert_eq!(Error::partial(cause(), ["b"], 2).kind(), ErrorKind::Partial);
+    /// let error = Error::partial(cause(), ["b"], 2);
+    /// assert_eq!(error.kind(), ErrorKind::Partial);
+    /// assert!(error.message().contains("no answer within 3 s"));
     /// assert_eq!(Error::partial(cause(), ["a", "b"], 2).kind(), ErrorKind::Timeout);
     /// ```
     pub fn partial<K: Into<String>>(
@@ -148,7 +150,12 @@ impl Error {
         if keys.len() >= total {
             return cause.with_keys(keys);
         }
-        let message = format!("{} of {total} keys failed", keys.len());
+        let message = format!(
+            "{} of {total} keys failed; the first: {}: {}",
+            keys.len(),
+            cause.kind(),
+            cause.message()
+        );
         Self::new(ErrorKind::Partial, cause.backend(), message)
             .with_keys(keys)
             .with_source(cause)

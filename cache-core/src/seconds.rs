@@ -16,21 +16,52 @@
 //!
 //! let error = serde_json::from_str::<Config>(r#"{"socket_timeout": -1}"#).err().unwrap();
 //! assert!(error.to_string().contains("-1 is no duration"));
+//!
+//! let error = serde_json::from_str::<Config>(r#"{"socket_timeout": "3s"}"#).err().unwrap();
+//! assert!(error.to_string().contains("expected a number of seconds"));
 //! ```
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use serde::de::{Deserializer, Error, Visitor};
+use serde::ser::Serializer;
 
 /// Reads a number of seconds. Refused, with the number in the message: negative ones, NaN,
 /// infinities, and numbers that a `Duration` cannot hold.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let seconds = f64::deserialize(deserializer)?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| {
-        D::Error::custom(format!(
-            "{seconds} is no duration: {error}; give a number of seconds, 0 or more"
-        ))
-    })
+    deserializer.deserialize_f64(Seconds)
+}
+
+struct Seconds;
+
+impl Visitor<'_> for Seconds {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of seconds, such as 1.5")
+    }
+
+    fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {
+        Duration::try_from_secs_f64(seconds).map_err(|_| {
+            E::custom(format!(
+                "{seconds} is no duration; give a number of seconds from 0 to 1e19"
+            ))
+        })
+    }
+
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
+        Ok(Duration::from_secs(seconds))
+    }
+
+    fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
+        match u64::try_from(seconds) {
+            Ok(seconds) => self.visit_u64(seconds),
+            Err(_) => Err(E::custom(format!(
+                "{seconds} is no duration; give a number of seconds from 0 to 1e19"
+            ))),
+        }
+    }
 }
 
 /// Writes the number of seconds.
