@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+use tokio::runtime::Handle;
 
 use crate::NAME;
 use crate::batch::{self, Put, Write};
@@ -153,8 +154,14 @@ impl Etcd3Backend {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.shared.call_timeout
+    /// When a call that begins now ends. An error where nothing can be waited for.
+    fn deadline(&self) -> Result<Instant> {
+        Handle::try_current().map_err(|error| {
+            let message = "a call was made outside of a tokio runtime; make it in one, for \
+                           example below #[tokio::main] or in Runtime::block_on";
+            Error::new(ErrorKind::Backend, NAME, message).with_source(error)
+        })?;
+        Ok(Instant::now() + self.shared.call_timeout)
     }
 
     /// What the server calls `key`.
@@ -185,7 +192,7 @@ impl Etcd3Backend {
     /// Writes the keys, each of which occurs once.
     async fn write_all(&self, writes: Vec<Write>) -> Result<()> {
         let total = writes.len();
-        let failed = batch::write_all(&self.shared, writes, self.deadline()).await;
+        let failed = batch::write_all(&self.shared, writes, self.deadline()?).await;
         let mut cause: Option<Error> = None;
         let mut keys = Vec::with_capacity(failed.len());
         for (key, failure) in failed {
@@ -205,7 +212,7 @@ impl Etcd3Backend {
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let written = queue::write(&self.shared, write, self.deadline()).await;
+        let written = queue::write(&self.shared, write, self.deadline()?).await;
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
@@ -232,7 +239,7 @@ impl CacheBackend for Etcd3Backend {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let stored = batch::read_one(&self.shared, &self.name(key), self.deadline()).await;
+        let stored = batch::read_one(&self.shared, &self.name(key), self.deadline()?).await;
         let stored = stored.map_err(|failure| failure.into_error().with_key(key))?;
         let found = match stored {
             None => None,
@@ -267,7 +274,7 @@ impl CacheBackend for Etcd3Backend {
             self.check_key(key)?;
             names.push(self.name(key));
         }
-        let stored = match batch::read_all(&self.shared, names, self.deadline()).await {
+        let stored = match batch::read_all(&self.shared, names, self.deadline()?).await {
             Ok(stored) => stored,
             Err((positions, failure)) => {
                 let concerned = keys.get(positions).unwrap_or_default();

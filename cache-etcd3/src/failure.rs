@@ -96,6 +96,7 @@ impl Failure {
             pub(super) const UNAVAILABLE: i32 = 14;
             pub(super) const UNAUTHENTICATED: i32 = 16;
         }
+        const ABOUT_SIZE: &str = "; store less, or raise the server's --max-request-bytes";
         let says = |words: &str| message.contains(words);
         let (next, advice) = match code {
             code::UNAVAILABLE if says("no leader") => (
@@ -108,21 +109,22 @@ impl Failure {
                 "; compact, defragment, `etcdctl alarm disarm`, and consider \
                  --auto-compaction-retention and --quota-backend-bytes",
             ),
-            code::RESOURCE_EXHAUSTED if says("larger than max") => (Next::Split, ""),
+            code::RESOURCE_EXHAUSTED if says("larger than max") => (Next::Split, ABOUT_SIZE),
             code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::RESOURCE_EXHAUSTED => {
                 (Next::Repeat, "")
             }
             code::OUT_OF_RANGE => (Next::Split, ""),
-            code::INVALID_ARGUMENT if says("too large") || says("too many operations") => {
-                (Next::Split, "")
-            }
+            code::INVALID_ARGUMENT if says("too large") => (Next::Split, ABOUT_SIZE),
+            code::INVALID_ARGUMENT if says("too many operations") => (Next::Split, ""),
             code::INVALID_ARGUMENT if says("authentication failed") => (
                 Next::Nothing(ErrorKind::PermissionDenied),
                 "; check `username` and `password`",
             ),
-            code::INVALID_ARGUMENT if says("user name is empty") || says("auth store is old") => {
-                (Next::Authenticate, "")
-            }
+            code::INVALID_ARGUMENT if says("user name is empty") => (
+                Next::Authenticate,
+                "; the server asks for a user: configure `username` and `password`",
+            ),
+            code::INVALID_ARGUMENT if says("auth store is old") => (Next::Authenticate, ""),
             code::UNAUTHENTICATED => (Next::Authenticate, ""),
             code::PERMISSION_DENIED => (
                 Next::Nothing(ErrorKind::PermissionDenied),

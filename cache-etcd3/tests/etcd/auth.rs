@@ -197,6 +197,7 @@ async fn a_wrong_password_and_none_are_refused() {
     let nobody = backend([etcd.endpoint()]).build().unwrap();
     let error = nobody.set("k", value("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert!(error.message().contains("configure `username`"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

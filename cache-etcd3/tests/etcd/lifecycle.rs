@@ -1,6 +1,8 @@
 //! Building, the first call, other runtimes, prefixes.
 
 use std::net::TcpListener;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use cache_conformance::servers::Etcd;
@@ -161,4 +163,15 @@ async fn values_in_pythons_form_are_arrays_of_json() {
     assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
     assert_eq!(error.keys(), ["bad"]);
     assert!(backend.get("good").await.unwrap().is_none());
+}
+
+#[test]
+fn outside_of_a_runtime_a_call_is_an_error() {
+    let backend = backend(["localhost:1".to_owned()]).build().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let call = pin!(backend.set("k", value("v")));
+    let Poll::Ready(Err(error)) = call.poll(&mut context) else {
+        panic!("there is no runtime to wait in");
+    };
+    assert!(error.message().contains("tokio runtime"), "{error}");
 }

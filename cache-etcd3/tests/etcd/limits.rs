@@ -18,6 +18,9 @@ async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
         let error = backend.set("k", value(vec![0; size])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{size}: {error}");
         assert_eq!(error.keys(), ["k"]);
+        if size < 4 * MIB {
+            assert!(error.message().contains("--max-request-bytes"), "{error}");
+        }
         assert!(backend.get("k").await.unwrap().is_none(), "{size}");
     }
     assert_eq!(backend.stats().endpoints[0].connects, 1);
