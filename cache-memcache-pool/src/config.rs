@@ -221,7 +221,10 @@ const MAX_ITEM: usize = 1 << 30;
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a server or a list of servers")]
+    #[serde(
+        untagged,
+        expecting = "url takes a server or a list of servers, such as [\"10.0.0.1:11211\"]"
+    )]
     enum Urls {
         One(String),
         Many(Vec<String>),

@@ -385,7 +385,12 @@ impl Drop for Driver {
                 if again || self.has_answered || self.waiting.is_empty() {
                     lost(&reason)
                 } else {
-                    dead(format!("{reason} before it answered"), false, false)
+                    let hint = if cfg!(feature = "tls") {
+                        "is it memcached, and does it want TLS as tls_enabled says?"
+                    } else {
+                        "is it memcached, and does it want TLS?"
+                    };
+                    dead(format!("{reason} before it answered; {hint}"), false, false)
                 }
             }
             Some(End::Denied(reason)) => Failure::Final(

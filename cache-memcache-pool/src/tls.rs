@@ -44,7 +44,7 @@ impl Tls {
             (Some(certificate), Some(key)) => {
                 let chain = certificates("tls_certfile", certificate)?;
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                    let message = format!("tls_keyfile {} cannot be read", key.display());
+                    let message = format!("tls_keyfile {} cannot be read: {error}", key.display());
                     bad_config(message).with_source(error)
                 })?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
@@ -70,8 +70,8 @@ impl Tls {
 }
 
 fn certificates(field: &str, file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable = |error| {
-        let message = format!("{field} {} cannot be read", file.display());
+    let unreadable = |error: tokio_rustls::rustls::pki_types::pem::Error| {
+        let message = format!("{field} {} cannot be read: {error}", file.display());
         bad_config(message).with_source(error)
     };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(file)

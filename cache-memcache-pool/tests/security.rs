@@ -131,6 +131,15 @@ mod tls {
         assert!(error.message().contains("TLS"), "{error}");
     }
 
+    #[tokio::test]
+    async fn without_tls_on_a_port_for_tls_the_error_asks_for_it() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let cache = builder([server.url()]).build().unwrap();
+        let error = cache.get("k").await.unwrap_err();
+        assert!(error.message().contains(&server.url()), "{error}");
+        assert!(error.message().contains("tls_enabled"), "{error}");
+    }
+
     #[test]
     fn a_configuration_without_trust_is_refused() {
         let cache = builder(["a"]).tls_enabled(true);
@@ -143,6 +152,7 @@ mod tls {
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("/no/such/file"), "{error}");
+        assert!(error.message().contains("No such file"), "{error}");
         let error = cache
             .tls_verify(false)
             .tls_certfile("c")
