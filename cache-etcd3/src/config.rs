@@ -10,13 +10,28 @@ use serde::{Deserialize, Serialize};
 use crate::Etcd3Backend;
 
 /// The server of a configuration that names none.
-const DEFAULT_HOST: &str = "localhost";
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.host, cache_etcd3::DEFAULT_HOST);
+/// ```
+pub const DEFAULT_HOST: &str = "localhost";
 
 /// The port of a configuration that names none.
-pub(crate) const DEFAULT_PORT: u16 = 2379;
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.port, cache_etcd3::DEFAULT_PORT);
+/// ```
+pub const DEFAULT_PORT: u16 = 2379;
 
 /// The `timeout` of a configuration that names none.
-pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.timeout, cache_etcd3::DEFAULT_TIMEOUT);
+/// ```
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The arguments of the backend, those of Python's `Etcd3gwCacheBackend` under their names, to
 /// be read from a configuration file. Durations are numbers of seconds there, fractions
@@ -37,9 +52,9 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Etcd3Config {
-    /// The server: a name or an address. Default: `localhost`.
+    /// The server: a name or an address. Default: [`DEFAULT_HOST`].
     pub host: String,
-    /// Its port. Default: 2379.
+    /// Its port. Default: [`DEFAULT_PORT`].
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
     /// 2379 where none is given. If there are any, `host` and `port` are not used.
@@ -47,7 +62,7 @@ pub struct Etcd3Config {
     pub endpoints: Vec<String>,
     /// As in the original both the lifetime of a value without one of its own and the bound of
     /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
-    /// deleted, and calls are bounded by 30 s. Default: 30 s.
+    /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
     #[serde(with = "seconds")]
     pub timeout: Duration,
     /// The lifetime of a value without one of its own; zero: until it is deleted.

@@ -13,7 +13,10 @@ mod settings;
 mod stats;
 
 pub use backend::Etcd3Backend;
-pub use config::{Consistency, Etcd3Builder, Etcd3Config, StoredFormat};
+pub use config::{
+    Consistency, DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Etcd3Builder, Etcd3Config,
+    StoredFormat,
+};
 pub use stats::{EndpointStats, Etcd3Stats};
 
 /// What errors call this backend.

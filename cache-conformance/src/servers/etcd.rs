@@ -110,7 +110,7 @@ impl Etcd {
 
     /// Stops the process (`SIGSTOP`): its connections stay open and nothing is answered.
     pub fn pause(&self) -> io::Result<()> {
-        self.running()?.signal("STOP")
+        self.running()?.pause()
     }
 
     /// Lets it go on after [`pause`](Self::pause).

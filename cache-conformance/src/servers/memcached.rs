@@ -215,7 +215,7 @@ impl Memcached {
     /// Stops the process (`SIGSTOP`): the kernel still takes connections for it, and nothing
     /// is answered.
     pub fn pause(&self) -> io::Result<()> {
-        self.running()?.signal("STOP")
+        self.running()?.pause()
     }
 
     /// Lets it go on after [`pause`](Self::pause).

@@ -181,6 +181,30 @@ impl Process {
         }
     }
 
+    /// Stops all threads (`SIGSTOP`). Each stops when it next leaves the kernel, so this waits
+    /// until they have, where `/proc` tells.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        self.signal("STOP")?;
+        let begin = Instant::now();
+        while self.has_running_threads() && begin.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn has_running_threads(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return false;
+        };
+        threads.flatten().any(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in brackets and may hold anything.
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+            state.is_some_and(|state| !state.starts_with('T'))
+        })
+    }
+
     /// Asks the process to end (`SIGTERM`) and waits for it; kills it if it takes too long.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.signal("TERM")?;
