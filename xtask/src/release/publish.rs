@@ -118,7 +118,8 @@ fn wait_for(wait: Duration, entry: &Entry<'_>, live: &Live) {
 
 /// How long to wait if `said` is about a rate limit.
 fn rate_limit(said: &str, is_new: bool, now: SystemTime) -> Option<Duration> {
-    let limited = said.contains("429") || said.contains("Too Many Requests");
+    // Not the bare number, which a port or a checksum may hold as well.
+    let limited = said.contains("got 429") || said.contains("Too Many Requests");
     if !limited && !said.contains("published too many") {
         return None;
     }
@@ -203,5 +204,7 @@ mod tests {
         assert_eq!(rate_limit(said, true, now), Some(Duration::from_secs(600)));
         assert_eq!(rate_limit(said, false, now), Some(Duration::from_secs(60)));
         assert_eq!(rate_limit("got 500", true, now), None);
+        let said = "127.0.0.1:42911 failed to get a 200 OK response, got 403";
+        assert_eq!(rate_limit(said, true, now), None);
     }
 }
