@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+#[doc = include_str!("../DEPLOYMENT.md")]
+pub mod deployment {}
 mod dynamic;
 mod error;
 mod key;

@@ -15,58 +15,50 @@ use cache_etcd3::{Etcd3Backend, Etcd3Config};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Serialize, Deserialize)]
-struct Profile {
-    name: String,
-}
-
 /// `[dict]`, `[memcache_pool]` or `[etcd3]` in the configuration file, with the arguments of each.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum CacheConfig {
+enum Config {
     Dict(DictConfig),
     MemcachePool(MemcachePoolConfig),
     Etcd3(Etcd3Config),
 }
 
+#[derive(Clone, Serialize, Deserialize)]
+struct Profile {
+    name: String,
+}
+
 /// One handle of one type, whichever backend is behind it; cloning it is cheap.
-fn open(config: CacheConfig) -> Result<DynBackend<Profile>> {
+fn open(config: Config) -> Result<DynBackend<Profile>> {
     let bytes = match config {
-        CacheConfig::Dict(config) => DynBackend::new(DictBackend::from_config(config)?),
-        CacheConfig::MemcachePool(config) => {
-            DynBackend::new(MemcachePoolBackend::from_config(config)?)
-        }
-        CacheConfig::Etcd3(config) => DynBackend::new(Etcd3Backend::from_config(config)?),
+        Config::Dict(config) => DynBackend::new(DictBackend::from_config(config)?),
+        Config::MemcachePool(config) => DynBackend::new(MemcachePoolBackend::from_config(config)?),
+        Config::Etcd3(config) => DynBackend::new(Etcd3Backend::from_config(config)?),
     };
-    Ok(DynBackend::new(Serialized::new(
-        KeyMap::namespace(bytes, "profiles"),
-        Json,
-    )))
+    let profiles = KeyMap::namespace(bytes, "profiles");
+    Ok(DynBackend::new(Serialized::new(profiles, Json)))
 }
 
 /// One round trip for all that is cached; the rest is loaded, and cached for five minutes.
-async fn profiles(cache: &impl CacheBackend<Value = Profile>, ids: &[&str]) -> Vec<Profile> {
-    let cached = cache.get_multi(ids).await.unwrap_or_else(|error| {
+async fn profiles(cache: &DynBackend<Profile>, ids: &[&str]) -> Vec<Profile> {
+    let mut profiles = cache.get_multi(ids).await.unwrap_or_else(|error| {
         eprintln!("going on without the cache: {error}"); // Says which server, and why.
-        ids.iter().map(|_| None).collect()
+        vec![None; ids.len()]
     });
-    let (mut profiles, mut loaded) = (Vec::new(), Vec::new());
-    for (id, found) in ids.iter().zip(cached) {
-        let profile = match found {
-            Some(found) => found.into_payload(),
-            None => {
-                let profile = load(id).await;
-                let ttl = Duration::from_secs(300);
-                loaded.push((*id, CachedValue::new(profile.clone()).with_ttl(ttl)));
-                profile
-            }
-        };
-        profiles.push(profile);
+    let mut loaded = Vec::new();
+    for (id, profile) in ids.iter().zip(&mut profiles) {
+        if profile.is_none() {
+            let fresh = CachedValue::new(load(id).await).with_ttl(Duration::from_secs(300));
+            loaded.push((*id, fresh.clone()));
+            *profile = Some(fresh);
+        }
     }
     if let Err(error) = cache.set_multi(loaded).await {
         eprintln!("not cached: {error}");
     }
-    profiles
+    let profiles = profiles.into_iter().flatten();
+    profiles.map(CachedValue::into_payload).collect()
 }
 // README: end
 

@@ -1,0 +1,109 @@
+//! Caches typed values on a farm of memcached servers. Without arguments it starts three servers
+//! of its own, freezes one and starts it anew, to show what callers see of that; given addresses,
+//! it uses the servers that are there, and harms none.
+//!
+//! ```text
+//! cargo run --package cache-memcache-pool --example farm
+//! cargo run --package cache-memcache-pool --example farm -- 10.0.0.1:11211 10.0.0.2:11211
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use cache_conformance::servers::Memcached;
+use cache_core::{CacheBackend, CachedValue, Json, KeyMap, Serialized};
+use cache_memcache_pool::{MemcachePoolBackend, ServerEvent};
+
+const USERS: usize = 300;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(env::args().skip(1).collect()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
+    let mut own = Vec::new();
+    if url.is_empty() {
+        for _ in 0..3 {
+            own.push(Memcached::start()?);
+        }
+        url = own.iter().map(Memcached::url).collect();
+    }
+    let pool = MemcachePoolBackend::builder()
+        .url(url)
+        .socket_timeout(Duration::from_millis(300))
+        .dead_retry(Duration::from_secs(1))
+        .memcached_expire_time(Duration::from_secs(600))
+        .on_server_event(|event| match event {
+            ServerEvent::Dead { server, reason, .. } => println!("  {server} is dead: {reason}"),
+            ServerEvent::Back { server, .. } => println!("  {server} is back"),
+            _ => {}
+        })
+        .build()?;
+    // Typed values, under keys of this program's own. The pool itself is kept for its statistics.
+    let cache =
+        Serialized::<Vec<u32>, _, _>::new(KeyMap::namespace(pool.clone(), "farm-example"), Json);
+
+    let users: Vec<String> = (0..USERS).map(|user| format!("user:{user}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    ask("at first", &cache, &users).await;
+    ask("all servers are well", &cache, &users).await;
+
+    if let Some(server) = own.first_mut() {
+        server.pause()?;
+        ask("one server hangs", &cache, &users).await;
+        ask("it still does", &cache, &users).await;
+        server.restart()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ask("it was started anew", &cache, &users).await; // This call has it tried.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        ask("and is back", &cache, &users).await;
+    }
+
+    for server in pool.stats().servers {
+        println!(
+            "{}: {} calls, {} hits, {} misses, {} time-outs, {} connections",
+            server.address,
+            server.calls,
+            server.hits,
+            server.misses,
+            server.timeouts,
+            server.connections
+        );
+    }
+    cache.delete_multi(&users).await?;
+    Ok(())
+}
+
+/// Asks for all users at once, caches anew what is missing, and tells what came of it.
+async fn ask(when: &str, cache: &impl CacheBackend<Value = Vec<u32>>, users: &[&str]) {
+    let begin = Instant::now();
+    let found = match cache.get_multi(users).await {
+        Ok(found) => found,
+        Err(error) => return println!("{when}: {error}"),
+    };
+    let took = begin.elapsed();
+    println!(
+        "{when}: {} of {} found, in {took:.1?}",
+        found.iter().flatten().count(),
+        found.len(),
+    );
+    let missing = users.iter().zip(found).filter(|(_, found)| found.is_none());
+    let computed = missing.map(|(user, _)| (*user, orders()));
+    if let Err(error) = cache.set_multi(computed.collect()).await {
+        println!("  not cached: {error}");
+    }
+}
+
+/// What a service would ask its database for.
+fn orders() -> CachedValue<Vec<u32>> {
+    CachedValue::new(vec![1, 2, 3])
+}
