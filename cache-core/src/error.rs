@@ -25,28 +25,40 @@ pub enum ErrorKind {
     /// The value is larger than the store takes. What was stored under the key before is gone.
     /// Store less, or raise the limit on both the server and the backend.
     ValueTooLarge,
-    /// No answer came within the time configured. A write may or may not have been applied.
+    /// No answer came within the time configured. A write may or may not have been applied, or
+    /// be applied yet. Go on without the cache, or try again; if it lasts, the server that the
+    /// message names is down or overloaded, or its time is too short.
     Timeout,
-    /// No server could be reached. Nothing was applied as far as the backend knows.
+    /// No server could be reached. Nothing was applied as far as the backend knows, which tries
+    /// the servers again by itself. Go on without the cache; if it lasts, see to the address,
+    /// the network and the server that the message names.
     Unavailable,
-    /// All connections were busy for as long as a caller may wait for one. Raise the pool's
-    /// size or send less.
+    /// All connections were busy for as long as a caller may wait for one. Send less, raise the
+    /// pool's size, or find out why the server answers slowly.
     PoolExhausted,
-    /// The server refused the credentials, or they do not permit the operation.
+    /// The server refused the credentials, wants some and was given none, or they do not permit
+    /// the operation. Correct them, or have the server permit it; trying again does not help.
     PermissionDenied,
     /// The server said something that its protocol does not allow. The connection was closed;
-    /// the next call uses another one.
+    /// the next call uses another one. If it lasts, something else listens at this address, or
+    /// a server of another version.
     Protocol,
-    /// What is stored under the key was not written in the format that the backend reads.
+    /// What is stored under the key was not written in the format that the backend reads: by
+    /// another program, or with other settings. Set the key anew, or delete it; where the
+    /// writer is to share the cache, the message says what it has to do.
     Decode,
-    /// The value could not be turned into bytes.
+    /// The value could not be turned into bytes; [`source`](StdError::source) says why. Nothing
+    /// was sent, and what was stored before stays.
     Encode,
-    /// The configuration makes no sense. The message names the field and what it takes.
+    /// The configuration makes no sense, and there is no backend. The message names the field
+    /// and what it takes.
     Config,
     /// A multi operation was applied to some of its keys only; [`Error::keys`] names those
-    /// that failed, [`source`](StdError::source) is the first failure.
+    /// that failed, [`source`](StdError::source) is the first failure. Do for those keys what
+    /// that failure calls for.
     Partial,
-    /// The store failed in a way that no other kind describes.
+    /// The store failed in a way that no other kind describes: it is full, say, or refused the
+    /// request for reasons of its own. The message says what it said.
     Backend,
 }
 
