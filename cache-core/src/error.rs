@@ -47,15 +47,15 @@ pub enum ErrorKind {
     /// another program, or with other settings. Set the key anew, or delete it; where the
     /// writer is to share the cache, the message says what it has to do.
     Decode,
-    /// The value could not be turned into bytes; [`source`](StdError::source) says why. Nothing
-    /// was sent, and what was stored before stays.
+    /// The value could not be turned into bytes; the message says why. Nothing was
+    /// sent, and what was stored before stays.
     Encode,
     /// The configuration makes no sense, and there is no backend. The message names the field
     /// and what it takes.
     Config,
     /// A multi operation was applied to some of its keys only; [`Error::keys`] names those
-    /// that failed, [`source`](StdError::source) is the first failure. Do for those keys what
-    /// that failure calls for.
+    /// that failed, [`source`](StdError::source) is one of the failures. Do for those keys what it
+    /// calls for.
     Partial,
     /// The store failed in a way that no other kind describes: it is full, say, or refused the
     /// request for reasons of its own. The message says what it said.
