@@ -143,7 +143,7 @@ proptest! {
                 Step::Advance(by) => {
                     shown += by;
                     clock.set(Duration::from_nanos(shown));
-                    cache.look_at_the_clock();
+                    cache.entries().look_at_the_clock();
                     model.now = model.now.max(shown);
                 }
                 Step::Retreat(by) => {
@@ -185,7 +185,7 @@ fn memory_is_given_back_after_a_flood() {
             .set_sync(&format!("{n}"), CachedValue::new(n))
             .unwrap();
     }
-    let (before, _) = cache.cells();
+    let (before, _) = cache.entries().cells();
     assert!((200_000..400_000).contains(&before), "{before} cells");
     clock.advance(2 * second);
     // Nobody purges: the writes that follow do it, a few hundred a time.
@@ -196,7 +196,7 @@ fn memory_is_given_back_after_a_flood() {
         clock.advance(Duration::from_millis(2));
     }
     assert_eq!(cache.len(), 1);
-    let (cells, shards) = cache.cells();
+    let (cells, shards) = cache.entries().cells();
     assert!(cells <= shards * 75, "{cells} cells for one entry");
     assert_eq!(*cache.get_sync("stays").unwrap().unwrap().payload(), 999);
 
@@ -208,6 +208,6 @@ fn memory_is_given_back_after_a_flood() {
     for n in 0..200_000 {
         cache.delete_sync(&format!("{n}")).unwrap();
     }
-    let (cells, shards) = cache.cells();
+    let (cells, shards) = cache.entries().cells();
     assert!(cells <= shards * 75, "{cells} cells for one entry");
 }

@@ -1,4 +1,4 @@
-//! `max_entries`.
+//! `max_entries`: what is kept, and what has to go.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 

@@ -10,10 +10,9 @@ fn builder(options: &Options) -> DictBuilder<Vec<u8>> {
     DictBackend::builder().expiration_time(options.default_ttl)
 }
 
-fn on_manual_clock(options: &Options) -> Result<Backend, OpenError> {
+fn on_manual_clock(options: &Options) -> DictBuilder<Vec<u8>> {
     let clock = options.clock.clone();
-    let builder = builder(options).clock(move || clock.elapsed());
-    Ok(builder.build()?)
+    builder(options).clock(move || clock.elapsed())
 }
 
 struct RealClock;
@@ -40,7 +39,7 @@ impl Harness for ManualClock {
     }
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
-        on_manual_clock(options)
+        Ok(on_manual_clock(options).build()?)
     }
 
     async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
@@ -59,9 +58,8 @@ impl Harness for Bounded {
     }
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
-        let clock = options.clock.clone();
-        let builder = builder(options).clock(move || clock.elapsed());
-        Ok(builder.max_entries(1_000_000).build()?)
+        let builder = on_manual_clock(options).max_entries(1_000_000);
+        Ok(builder.build()?)
     }
 
     async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
@@ -80,7 +78,7 @@ impl Harness for Erased {
     }
 
     async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
-        Ok(DynBackend::new(on_manual_clock(options)?))
+        Ok(DynBackend::new(on_manual_clock(options).build()?))
     }
 
     async fn again(
