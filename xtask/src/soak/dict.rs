@@ -10,10 +10,10 @@ use cache_core::{CachedValue, DynBackend};
 use cache_dict::DictBackend;
 
 use super::fleet::Store;
-use super::load::{Opened, Space};
 use super::nemesis::{Scene, Victim};
 use super::promises::{Order, Promises};
 use super::rng::Rng;
+use super::space::{Opened, Space};
 use super::target::Target;
 use super::time::{Expiry, SteppedClock};
 

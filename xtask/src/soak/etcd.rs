@@ -14,11 +14,11 @@ use etcd_client::{
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::fleet::Store;
-use super::load::{Opened, Space};
 use super::nemesis::{Scene, Victim};
+use super::network::{CUT, FULL, Network, REFUSE, SLOW};
 use super::promises::{Order, Promises};
-use super::proxy::{Mode, Proxy};
 use super::rng::Rng;
+use super::space::{Opened, Space};
 use super::target::Target;
 use super::time::Expiry;
 
@@ -93,22 +93,15 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
         .arg("--snapshot-count=5000")
         .start_cluster(MEMBERS)
         .context("cannot start etcd")?;
-    let _inside = proxies.enter();
-    let mut doors = Vec::new();
-    for endpoint in cluster.endpoints() {
-        let address: SocketAddr = endpoint.parse().context("the address of a member")?;
-        doors.push(Proxy::start(address)?);
-    }
-    let addresses: Vec<String> = doors
-        .iter()
-        .map(|door| door.address().to_string())
-        .collect();
+    let endpoints = cluster.endpoints();
+    let members: Result<Vec<SocketAddr>, _> = endpoints.iter().map(|one| one.parse()).collect();
+    let network = Network::start(&members.context("the address of a member")?, proxies)?;
+    let addresses = network.addresses();
     Ok(Target {
         store: store(addresses.clone()),
         victim: Box::new(Cluster {
             members: cluster,
-            doors,
-            proxies: proxies.clone(),
+            network,
             runtime: Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
@@ -124,8 +117,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 
 struct Cluster {
     members: EtcdCluster,
-    doors: Vec<Proxy>,
-    proxies: Handle,
+    network: Network,
     /// For our own dealings with the members.
     runtime: Runtime,
     /// How many seconds it was tended.
@@ -142,10 +134,6 @@ const QUORUM: &str = "quorum lost";
 const RESTART_ALL: &str = "all restarted with their data";
 const EMPTY: &str = "all restarted without data";
 const SPACE: &str = "space quota reached";
-const REFUSE: &str = "connections refused";
-const FULL: &str = "accept queue full";
-const SLOW: &str = "slowed down";
-const CUT: &str = "connections cut halfway through an answer";
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -157,16 +145,16 @@ impl Cluster {
             .context("no such member")
     }
 
-    fn door(&mut self, which: usize, mode: Mode) -> Result<()> {
-        let door = self.doors.get_mut(which).context("no such proxy")?;
-        self.proxies.block_on(door.set(mode))
-    }
-
     async fn client(endpoint: String) -> Result<Client> {
         let options = ConnectOptions::new()
             .with_timeout(Duration::from_secs(10))
             .with_connect_timeout(Duration::from_secs(2));
         Ok(Client::connect([endpoint], Some(options)).await?)
+    }
+
+    fn first_endpoint(&self) -> Result<String> {
+        let mut endpoints = self.members.endpoints().into_iter();
+        endpoints.next().context("no endpoint")
     }
 
     /// Does the same to all members at the same time.
@@ -213,8 +201,7 @@ impl Cluster {
 
     /// Writes until there is no space, and makes room again.
     fn fill(&mut self, rng: &mut Rng) -> Result<()> {
-        let endpoints = self.members.endpoints();
-        let first = endpoints.first().cloned().context("no endpoint")?;
+        let first = self.first_endpoint()?;
         let filled = self.runtime.block_on(async {
             let mut client = Self::client(first).await?;
             let mut failures = 0;
@@ -236,13 +223,14 @@ impl Cluster {
 
     fn make_room(&mut self) -> Result<()> {
         let endpoints = self.members.endpoints();
+        let first = self.first_endpoint()?;
         self.compact()?;
         self.runtime.block_on(async {
             for endpoint in &endpoints {
                 let mut client = Self::client(endpoint.clone()).await?;
                 client.defragment().await.context("defragment")?;
             }
-            let mut client = Self::client(endpoints.first().cloned().unwrap_or_default()).await?;
+            let mut client = Self::client(first).await?;
             let alarms = client
                 .alarm(AlarmAction::Get, AlarmType::None, None)
                 .await?;
@@ -258,12 +246,7 @@ impl Cluster {
 
     /// Old revisions would fill up the space.
     fn compact(&mut self) -> Result<()> {
-        let endpoint = self
-            .members
-            .endpoints()
-            .first()
-            .cloned()
-            .context("no endpoint")?;
+        let endpoint = self.first_endpoint()?;
         self.runtime.block_on(async {
             let mut client = Self::client(endpoint).await?;
             client.delete("junk", None).await.context("delete")?;
@@ -280,12 +263,7 @@ impl Cluster {
 
     /// All leases, and those among them that live no longer than `longest` seconds.
     fn leases(&mut self, longest: i64) -> Result<(usize, usize)> {
-        let endpoint = self
-            .members
-            .endpoints()
-            .first()
-            .cloned()
-            .context("no endpoint")?;
+        let endpoint = self.first_endpoint()?;
         self.runtime.block_on(async {
             let mut client = Self::client(endpoint).await?;
             let leases = client.leases().await?;
@@ -365,17 +343,9 @@ impl Victim for Cluster {
                 self.all(Etcd::restart_empty)?;
             }
             SPACE => self.fill(rng)?,
-            _ => {
-                let mode = match kind {
-                    REFUSE => Mode::Refuse,
-                    FULL => Mode::FullQueue,
-                    CUT => Mode::CutAnswers,
-                    _ => Mode::Slow(Duration::from_millis(rng.between(20, 500))),
-                };
-                self.door(which, mode)?;
-                Scene::hold(rng, SECOND / 2, SECOND * 4);
-                self.door(which, Mode::Pass)?;
-            }
+            of_the_network => self
+                .network
+                .inflict(of_the_network, which, rng, SECOND * 4)?,
         }
         self.all(Etcd::wait_until_serving)
     }

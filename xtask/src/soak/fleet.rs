@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 
 use super::event::Report;
 use super::key::{KEYS, Key};
-use super::load::{Load, Opened, Space, patience};
+use super::load::{Load, patience};
 use super::promises::Promises;
 use super::rng::Rng;
+use super::space::{Opened, Space};
 use super::time::RunTime;
 
 /// How a backend is opened.
@@ -165,7 +166,7 @@ impl Fleet {
 }
 
 /// Asks until the answer is empty or the patience is gone.
-pub(crate) fn until_none(ask: impl Fn() -> Vec<String>) -> Vec<String> {
+fn until_none(ask: impl Fn() -> Vec<String>) -> Vec<String> {
     let deadline = Instant::now() + LETTING_GO;
     loop {
         let left = ask();
@@ -177,7 +178,7 @@ pub(crate) fn until_none(ask: impl Fn() -> Vec<String>) -> Vec<String> {
 }
 
 /// How many files this process has open, sockets included; zero where the system does not tell.
-pub(crate) fn open_files() -> usize {
+fn open_files() -> usize {
     std::fs::read_dir(Path::new("/proc/self/fd")).map_or(0, Iterator::count)
 }
 

@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 
 use super::faults::EVICTION;
 use super::fleet::Store;
-use super::load::{Opened, Space};
 use super::nemesis::{Scene, Victim};
+use super::network::{CUT, FULL, Network, REFUSE, SLOW};
 use super::promises::{Order, Promises};
-use super::proxy::{Mode, Proxy};
 use super::rng::Rng;
+use super::space::{Opened, Space};
 use super::target::Target;
 use super::time::Expiry;
 
@@ -105,26 +105,21 @@ impl Store for Memcache {
 
 pub(crate) fn target(proxies: &Handle) -> Result<Target> {
     let mut servers = Vec::new();
-    let _inside = proxies.enter();
-    let mut doors = Vec::new();
+    let mut addresses = Vec::new();
     for _ in 0..SERVERS {
         let server = Memcached::builder()
             .args(["-m", "64", "-t", "2"])
             .start()
             .context("cannot start memcached")?;
         let port = server.port().context("memcached has no port")?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        doors.push(Proxy::start(address)?);
+        addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         servers.push(server);
     }
-    let addresses: Vec<String> = doors
-        .iter()
-        .map(|door| door.address().to_string())
-        .collect();
+    let network = Network::start(&addresses, proxies)?;
+    let addresses = network.addresses();
     let mut victim = Servers {
         memcached: servers,
-        doors,
-        proxies: proxies.clone(),
+        network,
         connections_before: 0,
         evictions: 0,
         looked: 0,
@@ -141,8 +136,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 
 struct Servers {
     memcached: Vec<Memcached>,
-    doors: Vec<Proxy>,
-    proxies: Handle,
+    network: Network,
     connections_before: u64,
     evictions: u64,
     /// When evictions were last counted.
@@ -153,46 +147,31 @@ const KILL: &str = "killed and restarted";
 const RESTART: &str = "restarted at once";
 const PAUSE: &str = "stopped and continued";
 const PAUSE_ALL: &str = "all stopped and continued";
-const REFUSE: &str = "connections refused";
-const FULL: &str = "accept queue full";
-const SLOW: &str = "slowed down";
-const CUT: &str = "connections cut halfway through an answer";
 const FLOOD: &str = "memory limit reached";
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Servers {
-    fn door(&mut self, which: usize, mode: Mode) -> Result<()> {
-        let door = self.doors.get_mut(which).context("no such proxy")?;
-        self.proxies.block_on(door.set(mode))
-    }
-
     fn server(&mut self, which: usize) -> Result<&mut Memcached> {
         self.memcached.get_mut(which).context("no such server")
     }
 
-    fn connections(&self) -> Result<u64> {
+    /// The sum over all servers of something that memcached counts.
+    fn total(&self, stat: &'static str) -> Result<u64> {
         let mut sum = 0;
         for server in &self.memcached {
             let stats = server.stats()?;
-            sum += stats
-                .get("curr_connections")
-                .context("no curr_connections")?
-                .parse::<u64>()?;
+            sum += stats.get(stat).context(stat)?.parse::<u64>()?;
         }
         Ok(sum)
     }
 
+    fn connections(&self) -> Result<u64> {
+        self.total("curr_connections")
+    }
+
     fn evicted(&self) -> Result<u64> {
-        let mut sum = 0;
-        for server in &self.memcached {
-            let stats = server.stats()?;
-            sum += stats
-                .get("evictions")
-                .context("no evictions")?
-                .parse::<u64>()?;
-        }
-        Ok(sum)
+        self.total("evictions")
     }
 
     /// More than the server may hold, then away with it again.
@@ -250,17 +229,9 @@ impl Victim for Servers {
                 }
             }
             FLOOD => self.flood(which)?,
-            _ => {
-                let mode = match kind {
-                    REFUSE => Mode::Refuse,
-                    FULL => Mode::FullQueue,
-                    CUT => Mode::CutAnswers,
-                    _ => Mode::Slow(Duration::from_millis(rng.between(20, 500))),
-                };
-                self.door(which, mode)?;
-                Scene::hold(rng, SECOND / 2, SECOND * 3);
-                self.door(which, Mode::Pass)?;
-            }
+            of_the_network => self
+                .network
+                .inflict(of_the_network, which, rng, SECOND * 3)?,
         }
         if kind == KILL || kind == RESTART {
             // The new process counts from zero.

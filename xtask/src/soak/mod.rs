@@ -1,14 +1,17 @@
 //! `cargo xtask soak`: the load of a real service on real servers, while faults are done to
 //! them, and a judge of all that comes back.
 //!
-//! - `load.rs` makes calls and reports each; `event.rs` is what is reported.
-//! - `nemesis.rs` does the faults of `memcache.rs` and `etcd.rs`, `proxy.rs` those of the network;
-//!   `faults.rs` remembers them.
+//! - `load.rs` runs many clients, and each `client.rs` makes calls and reports them; `event.rs` is
+//!   what is reported.
+//! - `nemesis.rs` does the faults of `memcache.rs` and `etcd.rs`, `network.rs` those of the
+//!   connections, which go through `proxy.rs`; `faults.rs` remembers them.
 //! - `collector.rs` sorts reports by key; `judge.rs` and `order.rs` decide whether the history of
 //!   a key is one that `promises.rs` allows.
 //! - `run.rs` is one backend's run, `worker.rs` its second process, `supervisor.rs` shows one or
 //!   several runs on the terminal.
 
+#[cfg(feature = "soak")]
+mod client;
 #[cfg(feature = "soak")]
 mod collector;
 #[cfg(feature = "soak")]
@@ -32,6 +35,8 @@ mod memcache;
 #[cfg(feature = "soak")]
 mod nemesis;
 #[cfg(feature = "soak")]
+mod network;
+#[cfg(feature = "soak")]
 mod options;
 #[cfg(feature = "soak")]
 mod order;
@@ -48,6 +53,8 @@ mod proxy;
 mod rng;
 #[cfg(feature = "soak")]
 mod run;
+#[cfg(feature = "soak")]
+mod space;
 #[cfg(feature = "soak")]
 mod summary;
 #[cfg(feature = "soak")]

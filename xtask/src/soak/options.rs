@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-pub(crate) const BACKENDS: [&str; 3] = ["dict", "memcache", "etcd"];
+const BACKENDS: [&str; 3] = ["dict", "memcache", "etcd"];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

@@ -10,7 +10,7 @@ const WORDS: usize = 8;
 const WORD: usize = size_of::<u64>();
 
 /// The smallest payload that is not empty.
-pub(crate) const SMALLEST: usize = (WORDS + 1) * WORD;
+const SMALLEST: usize = (WORDS + 1) * WORD;
 
 /// What a payload says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

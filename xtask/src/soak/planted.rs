@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use super::collector::{Collector, Results, Tally, look};
 use super::faults::FaultLog;
 use super::fleet::{Fleet, Settings, Store};
-use super::load::{Opened, Space};
 use super::nemesis::{Scene, watch_machine};
 use super::promises::{Order, Promises};
+use super::space::{Opened, Space};
 use super::time::{Expiry, RunTime, nanos, wall};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
