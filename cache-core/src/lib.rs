@@ -6,7 +6,7 @@ mod backend;
 pub mod deployment {}
 mod dynamic;
 mod error;
-mod key;
+mod key_map;
 mod miss_on_error;
 pub mod seconds;
 mod serialized;
@@ -16,7 +16,7 @@ pub mod wire;
 pub use backend::CacheBackend;
 pub use dynamic::DynBackend;
 pub use error::{Error, ErrorKind, Result};
-pub use key::KeyMap;
+pub use key_map::KeyMap;
 pub use miss_on_error::MissOnError;
 #[cfg(feature = "json")]
 pub use serialized::Json;

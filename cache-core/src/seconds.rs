@@ -43,11 +43,7 @@ impl Visitor<'_> for Seconds {
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {
-        Duration::try_from_secs_f64(seconds).map_err(|_| {
-            E::custom(format!(
-                "{seconds} is no duration; give a number of seconds from 0 to 1e19"
-            ))
-        })
+        Duration::try_from_secs_f64(seconds).map_err(|_| refusal(seconds))
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
@@ -57,11 +53,15 @@ impl Visitor<'_> for Seconds {
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
         match u64::try_from(seconds) {
             Ok(seconds) => self.visit_u64(seconds),
-            Err(_) => Err(E::custom(format!(
-                "{seconds} is no duration; give a number of seconds from 0 to 1e19"
-            ))),
+            Err(_) => Err(refusal(seconds)),
         }
     }
+}
+
+fn refusal<E: Error>(seconds: impl fmt::Display) -> E {
+    E::custom(format!(
+        "{seconds} is no duration; give a number of seconds from 0 to 1e19"
+    ))
 }
 
 /// Writes the number of seconds.
