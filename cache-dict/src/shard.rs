@@ -24,7 +24,7 @@ pub(crate) struct Shard<V> {
     counts: Counts,
 }
 
-pub(crate) struct Entry<V> {
+struct Entry<V> {
     key: Key,
     stored: Stored<V>,
 }

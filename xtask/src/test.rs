@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
+    fn options_may_come_together() {
         let options = parse(&["--keep-going", "--only", "clippy"]).unwrap();
         assert!(options.keep_going && !options.list);
         assert_eq!(options.only.as_deref(), Some("clippy"));

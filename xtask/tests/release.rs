@@ -17,6 +17,18 @@ fn released() -> Playground {
     playground
 }
 
+/// Publishes `tiny-base` and does not tag it, as a release does that ends between the two.
+fn publish_without_tag(playground: &Playground) {
+    playground.cargo(&[
+        "publish",
+        "--quiet",
+        "--package",
+        "tiny-base",
+        "--registry",
+        "loopback",
+    ]);
+}
+
 /// A new version of a crate, with a change in it.
 fn bump(playground: &Playground, name: &str, from: &str, to: &str) {
     let manifest = format!("{name}/Cargo.toml");
@@ -98,14 +110,7 @@ fn half_a_failure_is_resumed() {
 #[test]
 fn what_is_in_the_index_without_a_tag_is_only_tagged() {
     let playground = tiny();
-    playground.cargo(&[
-        "publish",
-        "--quiet",
-        "--package",
-        "tiny-base",
-        "--registry",
-        "loopback",
-    ]);
+    publish_without_tag(&playground);
     playground
         .release(&[])
         .succeeds(&["would tag tiny-base-v0.1.0", "would publish tiny-top"]);
@@ -121,14 +126,7 @@ fn what_is_in_the_index_without_a_tag_is_only_tagged() {
 #[test]
 fn another_checksum_in_the_index_stops_everything() {
     let playground = tiny();
-    playground.cargo(&[
-        "publish",
-        "--quiet",
-        "--package",
-        "tiny-base",
-        "--registry",
-        "loopback",
-    ]);
+    publish_without_tag(&playground);
     playground.edit("tiny-base/src/lib.rs", "    1\n", "    1 + 0\n");
     playground.commit("changed after it was published");
     playground

@@ -202,7 +202,7 @@ impl Backend {
 }
 
 /// The section `[cache]` of a service that uses the pool.
-pub(crate) fn oslo_memcache_pool(servers: &[String]) -> Value {
+fn oslo_memcache_pool(servers: &[String]) -> Value {
     json!({
         "enabled": true,
         "backend": "oslo_cache.memcache_pool",

@@ -192,7 +192,7 @@ impl Side for Region<'_> {
 }
 
 /// JSON as it is, bytes as hexadecimal digits in an object.
-pub(crate) fn to_python(payload: &Payload) -> Value {
+fn to_python(payload: &Payload) -> Value {
     match payload {
         Payload::Json(value) => value.clone(),
         Payload::Bytes(bytes) => json!({ "hex": hex(bytes) }),

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates() {
+    fn the_date_in_an_answer_is_read() {
         let at = |text| {
             http_date(text)
                 .unwrap()

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
+    fn options_are_read() {
         let options = parse("memcache --minutes 0.5 --seed 7 --rate 50").unwrap();
         assert_eq!(options.backends, ["memcache"]);
         assert_eq!(options.time, Duration::from_secs(30));
