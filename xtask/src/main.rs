@@ -39,9 +39,9 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "dict|memcache|etcd",
-        does: "compares a backend with its peers: a table, and JSON under target/bench/",
-        help: "",
+        arguments: "dict|memcache|etcd|publish NAME…|draw",
+        does: "compares a backend with its peers: a table, JSON and a chart; puts them into READMEs",
+        help: bench::HELP,
         run: bench::main,
     },
     Task {

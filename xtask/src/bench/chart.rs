@@ -1,40 +1,48 @@
 //! A comparison as a picture: one bar a contestant, a group of bars a line of work.
 //!
 //! SVG by hand, since it is a few rectangles and texts. It follows the reader's choice of light
-//! or dark.
+//! or dark. It has a background of its own, since a page may be dark where the browser is not.
 
 use std::fmt::Write as _;
 
-use super::report::{Line, Report, Role, Row};
-use super::table::figure;
+use super::report::Role;
+use super::speed::{Line, Row, Speed};
+use super::words::{broken, short, summary, verdict};
 
-const WIDTH: f64 = 760.0;
-const NAME_WIDTH: f64 = 210.0;
+const WIDTH: f64 = 800.0;
+/// Around it all.
+const MARGIN: f64 = 12.0;
+/// Where bars begin; names end a little before.
+const LEFT: f64 = 236.0;
 /// The longest bar; behind it stands the figure.
-const BAR_WIDTH: f64 = 350.0;
-const ROW: f64 = 18.0;
-const HEADING: f64 = 30.0;
+const BAR_WIDTH: f64 = 480.0;
+const ROW: f64 = 15.0;
+const HEADING: f64 = 24.0;
+const GAP: f64 = 6.0;
 /// Characters of the caption that fit into a line.
-const CAPTION: usize = 112;
+const CAPTION: usize = 125;
 
 const STYLE: &str = "\
-text{font:12px system-ui,sans-serif;fill:#24292f}\
-.heading{font-weight:600}\
+text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#24292f}\
+.heading{font-weight:600}.name{text-anchor:end}\
+.verdict{font-weight:600;text-anchor:end;fill:#0969da}\
 .caption{font-size:11px;fill:#57606a}\
+.page{fill:#fff}\
+.own{font-weight:600}\
 .ours{fill:#0969da}.peer{fill:#afb8c1}.limit{fill:none;stroke:#57606a;stroke-dasharray:3 2}\
+path{stroke:#24292f;opacity:.55;fill:none}\
 @media(prefers-color-scheme:dark){\
-text{fill:#e6edf3}.caption{fill:#9198a1}\
-.ours{fill:#4493f8}.peer{fill:#656c76}.limit{stroke:#9198a1}}";
+text{fill:#e6edf3}.caption{fill:#9198a1}.verdict{fill:#4493f8}\
+.ours{fill:#4493f8}.peer{fill:#656c76}.limit{stroke:#9198a1}.page{fill:#0d1117}path{stroke:#e6edf3}}";
 
-/// The picture of a report.
-pub(crate) fn draw(report: &Report) -> String {
+/// The picture of what is to be shown of a comparison.
+pub(crate) fn draw(speed: &Speed) -> String {
     let mut body = String::new();
-    let mut top = 8.0;
-    for line in &report.lines {
-        top = group(&mut body, line, top);
+    let mut top = 0.0;
+    for line in speed.shown() {
+        top = group(&mut body, line, top) + GAP;
     }
-    top += 8.0;
-    for text in caption(report) {
+    for text in caption(speed) {
         top += 15.0;
         let _ = writeln!(
             body,
@@ -42,100 +50,94 @@ pub(crate) fn draw(report: &Report) -> String {
             escaped(&text)
         );
     }
-    let height = top + 8.0;
+    let (width, height) = (WIDTH + 2.0 * MARGIN, top + 2.0 * MARGIN);
+    let size = format!("width=\"{width}\" height=\"{height}\"");
+    let corner = -MARGIN;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
-         <title>{}</title>\n<style>{STYLE}</style>\n{body}</svg>\n",
-        escaped(&report.name)
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" {size} \
+         viewBox=\"{corner} {corner} {width} {height}\" role=\"img\">\n\
+         <title>{}</title>\n<style>{STYLE}</style>\n\
+         <rect class=\"page\" x=\"{corner}\" y=\"{corner}\" {size} rx=\"6\"/>\n\
+         {body}</svg>\n",
+        escaped(&summary(speed))
     )
 }
 
 /// Draws a line of work and returns where it ends.
 fn group(body: &mut String, line: &Line, top: f64) -> f64 {
-    let better = if line.less_is_better {
-        ", less is better"
-    } else {
-        ""
-    };
+    let y = top + 18.0;
     let _ = writeln!(
         body,
-        "<text class=\"heading\" x=\"0\" y=\"{}\">{} ({}{better})</text>",
-        top + 20.0,
-        escaped(&line.name),
-        escaped(&line.unit)
+        "<text class=\"heading\" x=\"0\" y=\"{y}\">{} ({})</text>\
+         <text class=\"verdict\" x=\"{WIDTH}\" y=\"{y}\">{}</text>",
+        escaped(&line.work),
+        escaped(&line.measure()),
+        escaped(&verdict(line))
     );
-    let mut rows: Vec<&Row> = line.rows.iter().collect();
-    rows.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
-    let longest = rows.iter().map(|row| row.median).fold(0.0, f64::max);
+    let rows = drawn(line);
+    let longest = rows.iter().map(|row| row.max).fold(0.0, f64::max);
+    let scale = |figure: f64| (figure / longest * BAR_WIDTH).max(1.0);
     let mut y = top + HEADING;
     for row in rows {
-        let class = match row.role {
-            Role::Ours => "ours",
-            Role::Peer => "peer",
-            Role::Limit => "limit",
+        let (class, name) = match row.role {
+            Role::Ours => ("ours", "name own"),
+            Role::Limit => ("limit", "name"),
+            Role::Peer | Role::Overhead => ("peer", "name"),
         };
-        let width = (row.median / longest * BAR_WIDTH).max(1.0);
-        let text = y + 12.0;
+        let (lowest, width, highest) = (scale(row.min), scale(row.median), scale(row.max));
+        let text = y + 11.5;
+        let _ = write!(
+            body,
+            "<text class=\"{name}\" x=\"{}\" y=\"{text}\">{}</text>\
+             <rect class=\"{class}\" x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"10\"/>",
+            LEFT - 8.0,
+            escaped(&row.name),
+            y + 2.5,
+        );
+        if highest - lowest > 2.0 {
+            let _ = write!(
+                body,
+                "<path d=\"M{:.1} {}H{:.1}\"/>",
+                LEFT + lowest,
+                y + 7.5,
+                LEFT + highest
+            );
+        }
         let _ = writeln!(
             body,
-            "<text x=\"{:.0}\" y=\"{text}\" text-anchor=\"end\">{}</text>\
-             <rect class=\"{class}\" x=\"{NAME_WIDTH}\" y=\"{}\" width=\"{width:.1}\" height=\"12\"/>\
-             <text x=\"{:.1}\" y=\"{text}\">{} · {:.2}×</text>",
-            NAME_WIDTH - 8.0,
-            escaped(&row.name),
-            y + 2.0,
-            NAME_WIDTH + width + 6.0,
-            figure(row.median),
-            row.ratio
+            "<text x=\"{:.1}\" y=\"{text}\">{}</text>",
+            LEFT + highest + 6.0,
+            short(row.median)
         );
         y += ROW;
     }
     y
 }
 
-/// What the figures are, and where and with what they were measured, broken into lines.
-fn caption(report: &Report) -> Vec<String> {
-    let pairs = |map: &std::collections::BTreeMap<String, String>| {
-        let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k} {v}")).collect();
-        pairs.join(", ")
-    };
-    let mut bases: Vec<&str> = report
-        .lines
-        .iter()
-        .filter_map(|line| line.baseline.as_deref())
-        .collect();
-    bases.sort_unstable();
-    bases.dedup();
-    let rounds = report.lines.iter().flat_map(|line| &line.rows);
-    let rounds = rounds.map(|row| row.rounds.len()).max().unwrap_or_default();
-    let mut lines = Vec::new();
-    for text in [
-        format!(
-            "Medians of up to {rounds} interleaved rounds; × is how many times better than {} on the \
-             same line.",
-            bases.join(" or ")
-        ),
-        format!("Machine: {}.", pairs(&report.machine)),
-        format!("Versions: {}.", pairs(&report.versions)),
-    ] {
-        lines.extend(broken(&text));
-    }
-    lines
+/// The contestants that have a bar. What measuring costs has none; nor has, in a headline, a
+/// variant of ours to which the verdict does not refer.
+fn drawn(line: &Line) -> Vec<&Row> {
+    let ours = line.ours().map(|row| &row.name);
+    let mut rows = line.ranking();
+    rows.retain(|row| match row.role {
+        Role::Overhead => false,
+        Role::Ours => !line.headline || Some(&row.name) == ours,
+        Role::Peer | Role::Limit => true,
+    });
+    rows
 }
 
-/// `text` in lines of at most `CAPTION` characters, as far as its words allow.
-fn broken(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < CAPTION => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
+/// How to read it, and where and with what it was measured, in lines.
+fn caption(speed: &Speed) -> Vec<String> {
+    let mut key = format!("Blue: {}; grey: peers", speed.ours());
+    if speed.shown().any(|line| line.bare().is_some()) {
+        key += "; dashed: a bare client, without the duties of a library";
     }
-    lines
+    key += ". Thin lines reach from the lowest round to the highest.";
+    [key, super::words::conditions(speed)]
+        .iter()
+        .flat_map(|text| broken(text, CAPTION))
+        .collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -146,56 +148,68 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use super::super::speed::tests::example;
     use super::*;
-
-    fn report() -> Report {
-        let machine = BTreeMap::from([("cpu".to_owned(), "A & B".to_owned())]);
-        let versions = BTreeMap::from([("moka".to_owned(), "0.12.1".to_owned())]);
-        let mut report = Report::new("dict", machine, versions);
-        let mut line = Line::new("get <hot>");
-        for (name, role, figure) in [
-            ("ours", Role::Ours, 2000.0),
-            ("moka", Role::Peer, 1000.0),
-            ("limit", Role::Limit, 4000.0),
-        ] {
-            let row = Row::new(name.to_owned(), role, vec![figure], BTreeMap::new());
-            line.rows.push(row);
-        }
-        line.compare().unwrap();
-        report.lines.push(line);
-        report
-    }
 
     #[test]
     fn bars_are_in_proportion_and_say_what_they_show() {
-        let svg = draw(&report());
+        let mut speed = example();
+        for row in speed.lines.iter_mut().flat_map(|line| &mut line.rows) {
+            (row.min, row.max) = (row.median, row.median);
+        }
+        let svg = draw(&speed);
+        for (class, width) in [("limit", 480), ("ours", 240), ("peer", 120)] {
+            let start = format!("<rect class=\"{class}\" x=\"236\"");
+            let bar = svg.split(&start).nth(1).unwrap();
+            assert!(bar.contains(&format!("width=\"{width}.0\"")), "{svg}");
+        }
+        assert!(svg.contains(">2,000<"), "{svg}");
         assert!(
-            svg.contains("class=\"limit\" x=\"210\" y=\"40\" width=\"350.0\""),
+            svg.contains(">2.00× the best peer · 0.50× the bare client<"),
             "{svg}"
         );
-        assert!(
-            svg.contains("class=\"ours\" x=\"210\" y=\"58\" width=\"175.0\""),
-            "{svg}"
-        );
-        assert!(svg.contains(">2,000 · 2.00×<"), "{svg}");
-        assert!(svg.contains("better than moka"), "{svg}");
         assert!(svg.contains("moka 0.12.1"), "{svg}");
+        assert!(!svg.contains("<path"), "there is no spread: {svg}");
+    }
+
+    #[test]
+    fn only_headlines_are_drawn() {
+        let svg = draw(&example());
+        assert_eq!(svg.matches("class=\"heading\"").count(), 1, "{svg}");
+    }
+
+    #[test]
+    fn the_spread_of_the_rounds_is_drawn_and_the_figure_stands_behind_it() {
+        let svg = draw(&example());
+        assert!(svg.contains("<path d=\"M239.9 "), "{svg}");
+        assert!(svg.contains("H716.0\"/><text x=\"722.0\""), "{svg}");
+    }
+
+    #[test]
+    fn what_measuring_costs_is_left_out() {
+        let mut speed = example();
+        let bare = &mut speed.lines[0].rows[3];
+        assert_eq!(bare.role, Role::Limit);
+        bare.role = Role::Overhead;
+        let svg = draw(&speed);
+        assert!(!svg.contains(">bare<"), "{svg}");
+        assert!(!svg.contains("bare client"), "{svg}");
+    }
+
+    #[test]
+    fn a_headline_shows_one_way_to_call_ours() {
+        let mut speed = example();
+        speed.lines[0].rows[1].role = Role::Ours;
+        assert!(!draw(&speed).contains(">moka<"));
+        speed.lines[0].headline = false;
+        assert!(draw(&speed).contains(">moka<"));
     }
 
     #[test]
     fn names_cannot_break_the_markup() {
-        let svg = draw(&report());
-        assert!(svg.contains("get &lt;hot&gt;"), "{svg}");
+        let svg = draw(&example());
+        assert!(svg.contains("get_multi &lt;hot&gt;"), "{svg}");
         assert!(svg.contains("A &amp; B"), "{svg}");
         assert_eq!(svg.matches('<').count(), svg.matches('>').count(), "{svg}");
-    }
-
-    #[test]
-    fn long_captions_are_broken() {
-        let lines = broken(&"word ".repeat(100));
-        assert!(lines.len() > 3);
-        assert!(lines.iter().all(|line| line.len() <= CAPTION), "{lines:?}");
     }
 }

@@ -111,8 +111,12 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
             "scc",
         ],
     )?;
+    bench.headlines(HEADLINES);
     if let Some(rounds) = options.rounds {
         bench.rounds(rounds);
+    }
+    if !options.only.is_empty() {
+        bench.partial();
     }
     for (name, run) in LINES {
         if options.chosen(name) {
@@ -121,6 +125,15 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     }
     bench.finish()
 }
+
+/// One of each kind: many single keys, a few hot ones, many keys a call, expiry, memory.
+const HEADLINES: &[&str] = &[
+    "90/10 uniform, 1 M keys, 2 threads",
+    "hits, 1 k keys, 2 threads",
+    "get_multi of 100, 1 M keys, 2 threads",
+    churn::NAME,
+    "memory, 1 M entries of 8 bytes",
+];
 
 type Run = fn(&mut Bench) -> Result<()>;
 
@@ -295,7 +308,7 @@ fn flat(bench: &mut Bench) -> Result<()> {
             let deadline = Instant::now() + LONG;
             lock(&cache).insert(key.to_owned(), (7_u64, deadline));
         });
-        line.contestant(name, Role::Limit, move || {
+        line.contestant(name, Role::Peer, move || {
             let begin = Instant::now();
             Keys::short(50).each(|key| {
                 // What the original does in Python, in Rust.
@@ -343,7 +356,7 @@ fn throughput<V: Clone + Sync>(
             ))
         });
     }
-    line.contestant("(making the keys)", Role::Limit, || {
+    line.contestant("(making the keys)", Role::Overhead, || {
         Ok(work.single(
             |key| {
                 std::hint::black_box(key);

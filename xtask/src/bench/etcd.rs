@@ -18,6 +18,14 @@ use super::harness::{Bench, Role, Sample};
 use crate::process;
 use contestants::{Contestant, KEYS, LeaseEach, Oslo, Plain, Work, drive, payload};
 
+/// One of each kind: many callers at once, many keys a call.
+const HEADLINES: &[&str] = &[
+    "set, 64 tasks",
+    "get, 64 tasks",
+    "set_multi of 100",
+    "get_multi of 100",
+];
+
 const OURS: &str = "cache-etcd3";
 const PLAIN: &str = "etcd-client";
 const LEASE_EACH: &str = "etcd-client, a lease a set";
@@ -54,10 +62,18 @@ fn arguments(given: &[String]) -> Result<Arguments> {
 
 pub(crate) fn main(given: &[String]) -> Result<()> {
     let arguments = arguments(given)?;
-    let mut bench = Bench::new("etcd", &["etcd-client"])?;
+    let mut bench = Bench::new("etcd", &["cache-etcd3", "etcd-client"])?;
+    bench.headlines(HEADLINES);
     bench.rounds(arguments.rounds);
+    if !arguments.only.is_empty() {
+        bench.partial();
+    }
     let version = process::output_of(process::command("etcd").arg("--version"))?;
-    bench.version("etcd", version.lines().next().unwrap_or_default());
+    let version = version.lines().next().unwrap_or_default();
+    bench.version("etcd", version.trim_start_matches("etcd Version: "));
+    for (name, version) in contestants::python_versions()? {
+        bench.version(&name, &version);
+    }
 
     let runtime = Runtime::new()?;
     let server = Etcd::builder()

@@ -11,6 +11,7 @@
 //! let mut line = bench.line("memory, 1 M entries");
 //! line.less_is_better("bytes/entry").rounds(1);
 //! …
+//! bench.headlines(&["get, 1 M keys, 2 threads"]);                   // what the READMEs show
 //! bench.finish()?;                                                  // target/bench/dict.{json,svg}
 //! ```
 //! An asynchronous contestant enters its runtime by itself: `|| runtime.block_on(work())`.
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::report::{Line as LineReport, Report, Row};
+use super::speed::Speed;
 use super::{chart, machine, table};
 
 pub(crate) use super::report::Role;
@@ -59,16 +61,19 @@ impl Sample {
 /// One comparison: several lines, one report.
 pub(crate) struct Bench {
     report: Report,
-    rounds: usize,
+    /// Somebody has left out a part.
+    partial: bool,
 }
 
 impl Bench {
     /// `name` is that of the file under target/bench/; `crates` are those whose versions, as
     /// locked, belong into the report.
     pub(crate) fn new(name: &str, crates: &[&str]) -> Result<Self> {
+        let mut report = Report::new(name, machine::describe(), machine::versions(crates)?);
+        report.rounds = 7;
         Ok(Self {
-            report: Report::new(name, machine::describe(), machine::versions(crates)?),
-            rounds: 7,
+            report,
+            partial: false,
         })
     }
 
@@ -81,14 +86,26 @@ impl Bench {
 
     /// Rounds of each line, 7 unless said otherwise; `--rounds` of the command line comes here.
     pub(crate) fn rounds(&mut self, rounds: usize) -> &mut Self {
-        self.rounds = rounds.max(1);
+        self.report.rounds = rounds.max(1);
+        self
+    }
+
+    /// The lines that charts and READMEs show, by name.
+    pub(crate) fn headlines(&mut self, lines: &[&str]) -> &mut Self {
+        self.report.headlines = lines.iter().map(|&line| line.to_owned()).collect();
+        self
+    }
+
+    /// Lines or contestants are left out: this is not to be published.
+    pub(crate) fn partial(&mut self) -> &mut Self {
+        self.partial = true;
         self
     }
 
     /// A new line: one piece of work for all contestants, by default throughput in op/s.
     pub(crate) fn line<'a>(&'a mut self, name: &str) -> Line<'a> {
         Line {
-            rounds: self.rounds,
+            rounds: self.report.rounds,
             report: LineReport::new(name),
             contestants: Vec::new(),
             to: &mut self.report,
@@ -96,12 +113,13 @@ impl Bench {
     }
 
     /// Says which goals were missed, writes the report, and draws it.
-    pub(crate) fn finish(&self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.report.complete = !self.partial;
         self.report.save()?;
         print!("{}", table::goals(&self.report));
         let json = self.report.path();
         let svg = json.with_extension("svg");
-        fs::write(&svg, chart::draw(&self.report))
+        fs::write(&svg, chart::draw(&Speed::of(&self.report)))
             .with_context(|| format!("cannot write {}", svg.display()))?;
         println!("{}\n{}", json.display(), svg.display());
         Ok(())

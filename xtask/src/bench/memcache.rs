@@ -18,6 +18,14 @@ use limit::{Limit, RoundTrip};
 use python::Python;
 use work::{What, Work};
 
+/// One of each kind: a caller alone, many at once, many keys a call.
+const HEADLINES: &[&str] = &[
+    "get, 1 task, 100 B",
+    "90/10, 64 tasks, 100 B",
+    "get_multi of 100, 1 task, 100 B, 1 server",
+    "set_multi of 100, 1 task, 100 B, 1 server",
+];
+
 const NAMES: &str = "sequential,tasks,values,multi";
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
@@ -29,13 +37,19 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         "tokio",
     ];
     let mut bench = Bench::new("memcache", &crates)?;
+    bench.headlines(HEADLINES);
+    if options.without_python || !options.only.is_empty() {
+        bench.partial();
+    }
     if let Some(rounds) = options.rounds {
         bench.rounds(rounds);
     }
     let place = Place::new(&options)?;
     bench.version("memcached", &place.version);
     if let Some(python) = &place.python {
-        bench.version("Python packages", python.versions());
+        for (name, version) in python.versions() {
+            bench.version(name, version);
+        }
     }
     let small = 100;
     if options.chosen("sequential") {
@@ -68,9 +82,9 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     }
     if options.chosen("multi") {
         for (name, what) in [("get_multi", What::GetMulti), ("set_multi", What::SetMulti)] {
-            for servers in [1, 3] {
+            for (servers, farm) in [(1, "1 server"), (3, "3 servers")] {
                 let work = Work::new(what, 1, small);
-                let name = format!("{name} of 100, 1 task, 100 B, {servers} servers");
+                let name = format!("{name} of 100, 1 task, 100 B, {farm}");
                 place.line(&mut bench, &name, servers, &work, 0.95)?;
             }
         }

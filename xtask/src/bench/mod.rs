@@ -23,16 +23,32 @@ mod harness;
 mod machine;
 #[cfg(feature = "bench-memcache")]
 mod memcache;
+mod publish;
+mod readme;
 mod report;
+mod speed;
 mod table;
+mod words;
 
 use anyhow::{Result, bail};
 
 use crate::process;
 
+pub(crate) const HELP: &str = "\
+  dict|memcache|etcd   measures; figures of ours that are not the best are shown like any other
+    --rounds N         of each line, interleaved (7; etcd 5)
+    --only NAME        a part of the lines; an unknown one says which there are
+  publish NAME...      what was measured last becomes speed.json and speed.svg of the crate, and
+                       the figures in its README and in that of the workspace; only of a run of
+                       all lines, and of three rounds or more
+  draw                 charts and READMEs anew, from each crate's speed.json";
+
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let Some((backend, rest)) = arguments.split_first() else {
-        bail!("which backend? `cargo xtask bench dict`, `memcache` or `etcd`");
+        bail!(
+            "which backend? `cargo xtask bench dict`, `memcache` or `etcd`; \
+             `cargo xtask bench --help` tells how the figures get into the READMEs"
+        );
     };
     #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
     match backend.as_str() {
@@ -43,7 +59,11 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         #[cfg(feature = "bench-etcd")]
         "etcd" => etcd::main(rest),
         "dict" | "memcache" | "etcd" => again_with_feature(backend, rest),
-        other => bail!("there is no benchmark `{other}`; there are dict, memcache and etcd"),
+        "publish" => publish::publish(rest),
+        "draw" => publish::draw(rest),
+        other => bail!(
+            "there is no benchmark `{other}`; there are dict, memcache and etcd, publish and draw"
+        ),
     }
 }
 

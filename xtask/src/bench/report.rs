@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Peer,
     /// What is possible at all, say a hand-written client without any of the duties of a library.
     Limit,
+    /// What measuring costs: the same loop without a contestant.
+    Overhead,
 }
 
 /// A whole comparison.
@@ -28,6 +30,15 @@ pub(crate) struct Report {
     /// `cpu`, `cores`, `kernel`, …
     pub(crate) machine: BTreeMap<String, String>,
     pub(crate) versions: BTreeMap<String, String>,
+    /// Of each line, unless it has a number of its own.
+    #[serde(default)]
+    pub(crate) rounds: usize,
+    /// The lines that charts and READMEs show.
+    #[serde(default)]
+    pub(crate) headlines: Vec<String>,
+    /// Whether all lines were measured, with all contestants.
+    #[serde(default)]
+    pub(crate) complete: bool,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -68,13 +79,23 @@ impl Report {
             name: name.to_owned(),
             machine,
             versions,
+            rounds: 0,
+            headlines: Vec::new(),
+            complete: false,
             lines: Vec::new(),
         }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        let folder = workspace::root().join("target/bench");
-        folder.join(format!("{}.json", self.name))
+        path(&self.name)
+    }
+
+    /// What was measured last.
+    pub(crate) fn load(name: &str) -> Result<Self> {
+        let path = path(name);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
     }
 
     pub(crate) fn save(&self) -> Result<()> {
@@ -85,6 +106,11 @@ impl Report {
         text.push('\n');
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+fn path(name: &str) -> PathBuf {
+    let folder = workspace::root().join("target/bench");
+    folder.join(format!("{name}.json"))
 }
 
 impl Line {

@@ -25,7 +25,7 @@ pub(crate) fn line(line: &Line) -> String {
         let mark = match row.role {
             Role::Ours => "»",
             Role::Limit => "=",
-            Role::Peer => " ",
+            Role::Peer | Role::Overhead => " ",
         };
         let base = if row.name == base { " ←" } else { "" };
         let name = format!("{}{base}", row.name);

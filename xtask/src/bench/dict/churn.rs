@@ -10,6 +10,8 @@ use super::load::Keys;
 use super::{Contestant, contestants};
 use crate::bench::harness::{Bench, Sample};
 
+pub(super) const NAME: &str = "churn: set and get of new keys, 50 ms to live, 2 threads";
+
 const TTL: Duration = Duration::from_millis(50);
 const THREADS: u32 = 2;
 const LENGTH: Duration = Duration::from_millis(600);
@@ -20,7 +22,7 @@ const TIMED: u32 = 16;
 pub(super) fn line(bench: &mut Bench) -> Result<()> {
     // Bounded caches get room for twice what the fastest sets within a lifetime.
     let all = contestants::<u64>(500_000, TTL)?;
-    let mut line = bench.line("churn: set and get of new keys, 50 ms to live, 2 threads");
+    let mut line = bench.line(NAME);
     line.goal(2.0);
     for entry in &all {
         line.contestant(entry.name, entry.role, || Ok(round(entry)));

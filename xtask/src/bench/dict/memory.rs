@@ -13,8 +13,12 @@ use crate::bench::harness::{Bench, Role, Sample};
 pub(super) const CHILD: &str = "memory-of";
 
 pub(super) fn lines(bench: &mut Bench) -> Result<()> {
-    for entries in [700_000_u32, 1_000_000, 1_300_000] {
-        let mut line = bench.line(&format!("memory, {entries} entries of 8 bytes"));
+    for (count, entries) in [
+        ("0.7 M", 700_000_u32),
+        ("1 M", 1_000_000),
+        ("1.3 M", 1_300_000),
+    ] {
+        let mut line = bench.line(&format!("memory, {count} entries of 8 bytes"));
         line.less_is_better("bytes/entry").goal(1.0).rounds(1);
         let ours = ours::NAMES.iter().take(1).map(|name| (name, Role::Ours));
         let peers = peers::NAMES.iter().map(|name| (name, Role::Peer));

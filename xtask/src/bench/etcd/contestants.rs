@@ -1,6 +1,7 @@
 //! Who takes part: ours, the plain client, the original's way in Rust, and the original.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -187,6 +188,22 @@ impl Contestant for LeaseEach {
     }
 }
 
+/// The interpreter that has Python's oslo.cache.
+fn python() -> Result<PathBuf> {
+    let workspace = Workspace::members_only(&workspace::root())?;
+    venv::provide(&workspace.target_directory.join("interop"))
+}
+
+/// Names and versions of oslo.cache and of its client of etcd.
+pub(crate) fn python_versions() -> Result<Vec<(String, String)>> {
+    let mut pip = process::command(python()?);
+    let listed = process::output_of(pip.args(["-m", "pip", "freeze"]))?;
+    let versions = listed.lines().filter_map(|line| line.split_once("=="));
+    let versions = versions.filter(|(name, _)| ["oslo.cache", "etcd3gw"].contains(name));
+    let owned = |(name, version): (&str, &str)| (name.to_owned(), version.to_owned());
+    Ok(versions.map(owned).collect())
+}
+
 /// Python's oslo.cache in a process of its own.
 pub(crate) struct Oslo {
     process: Child,
@@ -196,9 +213,7 @@ pub(crate) struct Oslo {
 
 impl Oslo {
     pub(crate) fn start(endpoint: &str) -> Result<Self> {
-        let workspace = Workspace::members_only(&workspace::root())?;
-        let python = venv::provide(&workspace.target_directory.join("interop"))?;
-        let mut process = process::command(python)
+        let mut process = process::command(python()?)
             .args(["-c", include_str!("oslo.py"), endpoint])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -22,7 +22,8 @@ const THREADS: usize = 64;
 
 pub(super) struct Python {
     interpreter: PathBuf,
-    versions: String,
+    /// What `pip freeze` says of the packages.
+    listed: String,
 }
 
 impl Python {
@@ -47,16 +48,17 @@ impl Python {
         };
         pip(&[&["install"], &PACKAGES[..]].concat())?;
         let listed = pip(&["freeze"])?;
-        let wanted = |line: &&str| PACKAGES.iter().any(|package| line.starts_with(package));
-        let versions: Vec<&str> = listed.lines().filter(wanted).collect();
         Ok(Self {
             interpreter,
-            versions: versions.join(", "),
+            listed,
         })
     }
 
-    pub(super) fn versions(&self) -> &str {
-        &self.versions
+    /// Names and versions of the packages.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let listed = self.listed.lines();
+        let versions = listed.filter_map(|line| line.split_once("=="));
+        versions.filter(|(name, _)| PACKAGES.contains(name))
     }
 
     pub(super) fn run(&self, client: &str, urls: &[String], work: &Work) -> Result<Sample> {
