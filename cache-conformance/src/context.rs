@@ -385,7 +385,7 @@ fn show_keys(keys: &[&str]) -> String {
     format!("[{}; {} in all]", shown.join(", "), keys.len())
 }
 
-pub(crate) fn show_payload(payload: &[u8]) -> String {
+fn show_payload(payload: &[u8]) -> String {
     const SHOWN_BYTES: usize = 40;
     let shown = payload.get(..SHOWN_BYTES).unwrap_or(payload);
     let more = if shown.len() < payload.len() {
@@ -396,7 +396,7 @@ pub(crate) fn show_payload(payload: &[u8]) -> String {
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
-pub(crate) fn show_value(value: &Value) -> String {
+fn show_value(value: &Value) -> String {
     match value.ttl() {
         None => show_payload(value.payload()),
         Some(ttl) => format!("{} with {ttl:?} to live", show_payload(value.payload())),

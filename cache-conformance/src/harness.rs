@@ -182,7 +182,7 @@ pub(crate) trait Subject: Send + Sync {
     fn open_faulty(&self, options: Options) -> BoxFuture<'static, Result<OpenedFaulty, OpenError>>;
 }
 
-pub(crate) type OpenedFaulty = (Opened, Box<dyn FaultControl>);
+type OpenedFaulty = (Opened, Box<dyn FaultControl>);
 
 pub(crate) struct Erased<H>(pub(crate) Arc<H>);
 

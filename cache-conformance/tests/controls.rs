@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use cache_conformance::{Capabilities, Clock, Suite, Ttl, Verdict};
-use cache_core::{CachedValue, Error, ErrorKind, Result};
+use cache_core::{CachedValue, Error, ErrorKind};
 use support::mutant::{self, Mutant, MutantHarness, check_key, error, pass};
 use support::store::{Store, Value};
 use tokio::task::yield_now;
@@ -30,19 +30,19 @@ fn late(delay: Duration) -> Mutant {
 }
 
 #[test]
-fn far_away() {
+fn a_server_far_away() {
     assert_eq!(is_right(late(Duration::from_millis(3)), |it| it), 0);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn very_far_away() {
+fn a_server_very_far_away() {
     assert_eq!(is_right(late(Duration::from_millis(200)), |it| it), 0);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn very_far_away_by_the_real_clock() {
+fn a_server_very_far_away_by_the_real_clock() {
     let real = |it: Capabilities| it.with_clock(Clock::Real);
     assert_eq!(is_right(late(Duration::from_millis(200)), real), 0);
 }
@@ -51,31 +51,26 @@ fn very_far_away_by_the_real_clock() {
 fn by_the_second() -> Mutant {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     LazyLock::force(&START);
+    let write = |store: &Store, key: &str, value: Value| {
+        let deadline = store.deadline(&value).map(|deadline| {
+            let since = deadline.saturating_duration_since(*START);
+            *START + Duration::from_secs(since.as_secs())
+        });
+        store.write_until(key, value, deadline);
+    };
     Mutant::new()
-        .write(|store, key, value| {
-            if value.payload().len() > mutant::MAX_VALUE {
-                return mutant::set(store, key, value);
-            }
-            let deadline = store.deadline(&value).map(|deadline| {
-                let since = deadline.saturating_duration_since(*START);
-                *START + Duration::from_secs(since.as_secs())
-            });
-            store.write_until(key, value, deadline);
+        .set(move |store, key, value| {
+            mutant::set(store, key, value.clone())?;
+            write(store, key, value);
             Ok(())
         })
-        .set_multi(|store, entries| by_the_second_each(store, entries, *START))
-}
-
-fn by_the_second_each(store: &Store, entries: Vec<(String, Value)>, start: Instant) -> Result<()> {
-    mutant::set_multi(store, entries.clone())?;
-    for (key, value) in entries {
-        let deadline = store.deadline(&value).map(|deadline| {
-            let since = deadline.saturating_duration_since(start);
-            start + Duration::from_secs(since.as_secs())
-        });
-        store.write_until(&key, value, deadline);
-    }
-    Ok(())
+        .set_multi(move |store, entries| {
+            mutant::set_multi(store, entries.clone())?;
+            for (key, value) in entries {
+                write(store, &key, value);
+            }
+            Ok(())
+        })
 }
 
 #[test]
@@ -95,20 +90,19 @@ fn a_granularity_of_a_second_by_the_real_clock() {
 
 #[test]
 fn no_expiry_at_all() {
-    let forever = Mutant::new().write(|store, key, value| {
-        let bare = CachedValue::new(value.payload().clone()).with_cached_at(value.cached_at());
-        mutant::set(store, key, bare)
-    });
-    let forever = forever.set_multi(|store, entries| {
-        let bare = |value: Value| {
-            CachedValue::new(value.payload().clone()).with_cached_at(value.cached_at())
-        };
-        let entries = entries.into_iter();
-        mutant::set_multi(
-            store,
-            entries.map(|(key, value)| (key, bare(value))).collect(),
-        )
-    });
+    let bare = |value: Value| {
+        let cached_at = value.cached_at();
+        CachedValue::new(value.into_payload()).with_cached_at(cached_at)
+    };
+    let forever = Mutant::new()
+        .set(move |store, key, value| mutant::set(store, key, bare(value)))
+        .set_multi(move |store, entries| {
+            let entries = entries.into_iter();
+            mutant::set_multi(
+                store,
+                entries.map(|(key, value)| (key, bare(value))).collect(),
+            )
+        });
     let skipped = is_right(forever, |it| it.with_ttl(Ttl::None));
     let need_ttl = cache_conformance::rules().iter();
     let need_ttl = need_ttl.filter(|rule| {

@@ -8,6 +8,7 @@ use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rule};
 
+use super::life::{HOUR, Life};
 use super::source::METADATA;
 
 pub(crate) const RULES: &[Rule] = &[
@@ -70,8 +71,6 @@ pub(crate) const RULES: &[Rule] = &[
     .requires(&[Requirement::Ttl])
     .waits(),
 ];
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 fn value_at(cached_at: SystemTime) -> CachedValue<Vec<u8>> {
     CachedValue::new(b"value".to_vec()).with_cached_at(cached_at)
@@ -195,22 +194,22 @@ async fn no_lifetime_is_none(context: Context) -> Outcome {
     Ok(())
 }
 
-/// A value set between these two moments with this lifetime has left what a lifetime says.
-/// What a store rounds a lifetime to may make it shorter, by the declared granularity.
-async fn is_left(context: &Context, cache: &Cache, key: &str, set: Set) -> Outcome {
+/// `ttl()` of the value under `key` is what is left of its life. What a store rounds a lifetime
+/// to may make it shorter, by the declared granularity.
+async fn is_left(context: &Context, cache: &Cache, key: &str, life: Life) -> Outcome {
     // Dates travel as floats, and the wall clock is not the monotonic one to the microsecond.
     const TOLERANCE: Duration = Duration::from_millis(20);
     let before_read = context.now();
     let left = lifetimes(cache, key).await?;
     let after_read = context.now();
-    let most = set
+    let most = life
         .ttl
-        .saturating_sub(before_read.saturating_duration_since(set.after))
+        .saturating_sub(before_read.saturating_duration_since(life.after))
         + TOLERANCE;
-    let least = set
-        .ttl
-        .saturating_sub(after_read.saturating_duration_since(set.before))
-        .saturating_sub(context.capabilities().granularity() + TOLERANCE);
+    let least = life
+        .sure
+        .saturating_duration_since(after_read)
+        .saturating_sub(TOLERANCE);
     for left in left {
         let Some(left) = left else {
             fail!("ttl(): expected the time left, {least:?} to {most:?}, got None");
@@ -223,20 +222,9 @@ async fn is_left(context: &Context, cache: &Cache, key: &str, set: Set) -> Outco
     Ok(())
 }
 
-/// Between which moments a value was set, and with which lifetime.
-#[derive(Clone, Copy)]
-struct Set {
-    ttl: Duration,
-    before: std::time::Instant,
-    after: std::time::Instant,
-}
-
-async fn set_with_ttl(context: &Context, cache: &Cache, key: &str, ttl: Duration) -> Outcome<Set> {
-    let before = context.now();
+async fn set_with_ttl(context: &Context, cache: &Cache, key: &str, ttl: Duration) -> Outcome<Life> {
     let value = CachedValue::new(b"value".to_vec()).with_ttl(ttl);
-    cache.set(key, value).await?;
-    let after = context.now();
-    Ok(Set { ttl, before, after })
+    Life::starts(context, ttl, cache.set(key, value)).await
 }
 
 async fn the_lifetime_left_is_told(context: Context) -> Outcome {
@@ -247,8 +235,8 @@ async fn the_lifetime_left_is_told(context: Context) -> Outcome {
     {
         let key = context.key(&format!("k{number}"));
         let ttl = Duration::from_secs(*seconds);
-        let set = set_with_ttl(&context, &cache, &key, ttl).await?;
-        is_left(&context, &cache, &key, set).await?;
+        let life = set_with_ttl(&context, &cache, &key, ttl).await?;
+        is_left(&context, &cache, &key, life).await?;
     }
     Ok(())
 }
@@ -256,17 +244,13 @@ async fn the_lifetime_left_is_told(context: Context) -> Outcome {
 async fn the_default_lifetime_left_is_told(context: Context) -> Outcome {
     let cache = context.open_with(HOUR).await?;
     let (one, two) = (context.key("one"), context.key("two"));
-    let before = context.now();
-    cache.put(&one, "value").await?;
-    cache.put_multi(&[(&two, b"value")]).await?;
-    let after = context.now();
-    for key in [one, two] {
-        let set = Set {
-            ttl: HOUR,
-            before,
-            after,
-        };
-        is_left(&context, &cache, &key, set).await?;
+    let life = Life::starts(&context, HOUR, async {
+        cache.put(&one, "value").await?;
+        cache.put_multi(&[(&two, b"value")]).await
+    })
+    .await?;
+    for key in [&one, &two] {
+        is_left(&context, &cache, key, life).await?;
     }
     Ok(())
 }
@@ -274,10 +258,10 @@ async fn the_default_lifetime_left_is_told(context: Context) -> Outcome {
 async fn the_lifetime_left_shrinks(context: Context) -> Outcome {
     let cache = context.open().await?;
     let key = context.key("k");
-    let set = set_with_ttl(&context, &cache, &key, HOUR).await?;
+    let life = set_with_ttl(&context, &cache, &key, HOUR).await?;
     for _ in 0..3 {
-        is_left(&context, &cache, &key, set).await?;
+        is_left(&context, &cache, &key, life).await?;
         context.wait(Duration::from_millis(150)).await;
     }
-    is_left(&context, &cache, &key, set).await
+    is_left(&context, &cache, &key, life).await
 }

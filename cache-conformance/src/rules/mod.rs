@@ -1,4 +1,4 @@
-//! The rules, a file a group.
+//! The rules, a file a group; what several groups need stands in `life.rs` and `tasks.rs`.
 
 mod basic;
 mod bounds;
@@ -8,6 +8,7 @@ mod errors;
 mod expiry;
 mod faults;
 mod keys;
+mod life;
 mod limits;
 mod metadata;
 mod model;
@@ -36,7 +37,8 @@ pub fn all() -> &'static [Rule] {
             limits::RULES,
             metadata::RULES,
             multi::RULES,
-            expiry::RULES,
+            expiry::ttls::RULES,
+            expiry::deadlines::RULES,
             sharing::RULES,
             concurrency::RULES,
             cancellation::RULES,

@@ -13,6 +13,7 @@ use crate::context::{Cache, Context, Outcome, Value, show_found};
 use crate::failure::{Failure, fail};
 use crate::rule::{Requirement, Rule, rule};
 
+use super::life::{HOUR, Life};
 use super::source::MODEL;
 use super::tasks::{blocking, drop_at_poll};
 
@@ -121,15 +122,6 @@ fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
     }
 }
 
-/// Until when a value lives, as far as can be told from outside.
-#[derive(Clone, Copy)]
-struct Life {
-    /// Before this it is there.
-    sure: Instant,
-    /// From this on it is not.
-    over: Instant,
-}
-
 /// What a key may hold.
 #[derive(Clone)]
 enum Possible {
@@ -224,25 +216,17 @@ impl<'c> Player<'c> {
             Lifetime::Unlimited => value,
             Lifetime::Zero => value.with_ttl(Duration::ZERO),
             Lifetime::Units(units) => value.with_ttl(self.unit * units),
-            Lifetime::Hour => value.with_ttl(Duration::from_secs(3600)),
+            Lifetime::Hour => value.with_ttl(HOUR),
         }
     }
 
     /// What a key holds when this value was set between these moments.
     fn holds(&self, value: &Value, before: Instant, after: Instant) -> Possible {
-        let margin = match self.context.capabilities().clock {
-            Clock::Manual => Duration::ZERO,
-            Clock::Real => Duration::from_millis(25),
-        };
-        let granularity = self.context.capabilities().granularity();
         match value.ttl() {
             Some(Duration::ZERO) => Possible::Absent,
             ttl => Possible::Present(
                 value.payload().clone(),
-                ttl.map(|ttl| Life {
-                    sure: before + ttl.saturating_sub(granularity),
-                    over: after + ttl + margin,
-                }),
+                ttl.map(|ttl| Life::new(self.context, ttl, before, after)),
             ),
         }
     }

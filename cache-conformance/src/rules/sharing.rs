@@ -8,6 +8,7 @@ use crate::context::{Context, Outcome};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rule};
 
+use super::life::{HOUR, Life, short};
 use super::source::SHARING;
 use super::tasks::together;
 
@@ -146,7 +147,7 @@ async fn metadata_is_shared(context: Context) -> Outcome {
     let one = context.open().await?;
     let two = context.again(&one).await?;
     let key = context.key("k");
-    let cached_at = SystemTime::now() - Duration::from_secs(3600);
+    let cached_at = SystemTime::now() - HOUR;
     let value = CachedValue::new(b"value".to_vec()).with_cached_at(cached_at);
     one.set(&key, value).await?;
     let through = [one.hit(&key, "value").await?, two.hit(&key, "value").await?];
@@ -162,24 +163,20 @@ async fn deadlines_are_shared(context: Context) -> Outcome {
     let one = context.open().await?;
     let two = context.again(&one).await?;
     let (brief, long) = (context.key("brief"), context.key("long"));
-    let ttl = (context.capabilities().granularity() * 2).max(Duration::from_millis(300));
-    let hour = Duration::from_secs(3600);
+    let ttl = short(&context);
     let value = || CachedValue::new(b"value".to_vec());
-    one.set(&long, value().with_ttl(hour)).await?;
-    one.set(&brief, value().with_ttl(ttl)).await?;
-    let after = context.now();
+    one.set(&long, value().with_ttl(HOUR)).await?;
+    let life = Life::starts(&context, ttl, one.set(&brief, value().with_ttl(ttl))).await?;
     let Some(left) = two.hit(&long, "value").await?.ttl() else {
         fail!("ttl() through the other instance: expected nearly an hour, got None");
     };
     let slack = Duration::from_secs(120) + context.capabilities().granularity();
-    let least = hour.saturating_sub(slack);
+    let least = HOUR.saturating_sub(slack);
     ensure!(
-        (least..=hour).contains(&left),
+        (least..=HOUR).contains(&left),
         "ttl() through the other instance: expected nearly an hour, got {left:?}"
     );
-    context
-        .wait_until(after + ttl + Duration::from_millis(25))
-        .await;
+    context.wait_until(life.over).await;
     two.answers(&[&brief, &long], &[None, Some(b"value")])
         .await?;
     one.answers(&[&brief, &long], &[None, Some(b"value")]).await

@@ -1,0 +1,223 @@
+//! Which TTL a value lives by: its own, or else the backend's default.
+
+use std::time::Duration;
+
+use crate::Clock;
+use crate::context::{Context, Outcome};
+use crate::rule::Rule;
+
+use super::{expiry_rule, value};
+use crate::rules::life::{HOUR, Life, short};
+
+pub(crate) const RULES: &[Rule] = &[
+    expiry_rule!(
+        own_ttl_expires,
+        "A value with a TTL of its own is a miss from its deadline on."
+    ),
+    expiry_rule!(
+        default_ttl_expires,
+        "A value without a TTL of its own lives by the backend's default."
+    ),
+    expiry_rule!(
+        not_lost_before_the_deadline,
+        "A value is found until its deadline, less the declared granularity, a fraction of a \
+         second included."
+    ),
+    expiry_rule!(
+        longer_own_ttl_beats_the_default,
+        "A value's own TTL, when longer, replaces the backend's default."
+    ),
+    expiry_rule!(
+        shorter_own_ttl_beats_the_default,
+        "A value's own TTL, when shorter, replaces the backend's default."
+    ),
+    expiry_rule!(
+        without_any_ttl_nothing_expires,
+        "Without a TTL of its own and with zero as the default a value does not expire."
+    ),
+    expiry_rule!(
+        own_ttl_of_zero_is_expired_at_once,
+        "A value whose own TTL is zero is a miss at once, whatever the default."
+    ),
+    expiry_rule!(
+        own_ttl_of_zero_removes_the_old_value,
+        "`set` with a TTL of zero leaves no value behind, by `set_multi` too."
+    ),
+    expiry_rule!(
+        tiny_ttls_expire,
+        "A TTL of a nanosecond or a millisecond expires, and is not taken for zero or for ever."
+    ),
+    expiry_rule!(
+        huge_ttls_do_not_expire,
+        "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early."
+    ),
+    expiry_rule!(
+        a_huge_default_does_not_expire,
+        "A default TTL that is too large to represent never expires, and is no error."
+    ),
+];
+
+async fn own_ttl_expires(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    let ttl = short(&context);
+    let life = Life::starts(&context, ttl, cache.set(&key, value().with_ttl(ttl))).await?;
+    life.ends(&context, &cache, &key).await
+}
+
+async fn default_ttl_expires(context: Context) -> Outcome {
+    let ttl = short(&context);
+    let cache = context.open_with(ttl).await?;
+    let key = context.key("k");
+    let life = Life::starts(&context, ttl, cache.set(&key, value())).await?;
+    life.runs(&context, &cache, &key).await
+}
+
+async fn not_lost_before_the_deadline(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    // A fraction of a second that is lost in a whole number of them shows.
+    let unit = context
+        .capabilities()
+        .granularity()
+        .max(Duration::from_millis(300));
+    for (number, ttl) in [unit, unit * 5 / 2, unit * 39 / 10].iter().enumerate() {
+        let key = context.key(&format!("k{number}"));
+        let life = Life::starts(&context, *ttl, cache.set(&key, value().with_ttl(*ttl))).await?;
+        life.runs(&context, &cache, &key).await?;
+    }
+    Ok(())
+}
+
+async fn longer_own_ttl_beats_the_default(context: Context) -> Outcome {
+    let default = short(&context);
+    let cache = context.open_with(default).await?;
+    let key = context.key("k");
+    let life = Life::starts(&context, HOUR, cache.set(&key, value().with_ttl(HOUR))).await?;
+    context.wait(default + Duration::from_millis(50)).await;
+    life.check(&context, &cache, &key).await
+}
+
+async fn shorter_own_ttl_beats_the_default(context: Context) -> Outcome {
+    let cache = context.open_with(HOUR).await?;
+    let (key, other) = (context.key("k"), context.key("other"));
+    let ttl = short(&context);
+    cache.put(&other, "value").await?;
+    let life = Life::starts(&context, ttl, cache.set(&key, value().with_ttl(ttl))).await?;
+    life.ends(&context, &cache, &key).await?;
+    cache.hit(&other, "value").await?;
+    Ok(())
+}
+
+async fn without_any_ttl_nothing_expires(context: Context) -> Outcome {
+    let cache = context.open_with(Duration::ZERO).await?;
+    let (one, two) = (context.key("one"), context.key("two"));
+    cache.set(&one, value()).await?;
+    cache.put_multi(&[(&two, b"value")]).await?;
+    for _ in 0..2 {
+        cache
+            .answers(&[&one, &two], &[Some(&b"value"[..]); 2])
+            .await?;
+        context.wait(short(&context)).await;
+    }
+    // Time that need not be slept through is cheap.
+    if context.capabilities().clock == Clock::Manual {
+        context.wait(HOUR * 24 * 365).await;
+    }
+    cache
+        .answers(&[&one, &two], &[Some(&b"value"[..]); 2])
+        .await
+}
+
+async fn own_ttl_of_zero_is_expired_at_once(context: Context) -> Outcome {
+    for default in [Duration::ZERO, HOUR] {
+        let cache = context.open_with(default).await?;
+        let (one, two) = (context.key("one"), context.key("two"));
+        let expired = || value().with_ttl(Duration::ZERO);
+        cache.set(&one, expired()).await?;
+        cache.set_multi(vec![(&two, expired())]).await?;
+        cache.miss(&one).await?;
+        cache.miss(&two).await?;
+        cache.answers(&[&one, &two], &[None; 2]).await?;
+    }
+    Ok(())
+}
+
+async fn own_ttl_of_zero_removes_the_old_value(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let [one, two, three] = ["one", "two", "three"].map(|name| context.key(name));
+    for key in [&one, &two, &three] {
+        cache.put(key, "old").await?;
+    }
+    let expired = || value().with_ttl(Duration::ZERO);
+    cache.set(&one, expired()).await?;
+    let entries = vec![(two.as_str(), expired()), (three.as_str(), value())];
+    cache.set_multi(entries).await?;
+    cache
+        .answers(&[&one, &two, &three], &[None, None, Some(b"value")])
+        .await
+}
+
+async fn tiny_ttls_expire(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let ttls = [1, 1_000, 999_999, 1_000_000, 1_000_001].map(Duration::from_nanos);
+    let keys = context.keys(ttls.len());
+    for (key, ttl) in keys.iter().zip(ttls) {
+        cache.put(key, "old").await?;
+        cache.set(key, value().with_ttl(ttl)).await?;
+    }
+    context.wait(Duration::from_millis(30)).await;
+    for key in &keys {
+        cache.miss(key).await?;
+    }
+    Ok(())
+}
+
+async fn huge_ttls_do_not_expire(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let day = 86_400;
+    let seconds = [
+        30 * day - 1,
+        30 * day,
+        30 * day + 1,
+        365 * day,
+        1 << 31,
+        (1 << 31) + 1,
+        1 << 32,
+        (1 << 32) + 1,
+        9_223_372_036, // 2⁶³ nanoseconds
+        9_223_372_037,
+        18_446_744_074,        // 2⁶⁴ nanoseconds
+        9_223_372_036_854_775, // 2⁶³ milliseconds
+        i64::MAX as u64,
+        u64::MAX,
+    ];
+    let mut ttls: Vec<Duration> = seconds.map(Duration::from_secs).to_vec();
+    ttls.push(Duration::MAX);
+    let keys = context.keys(2 * ttls.len());
+    let (singles, multis) = keys.split_at(ttls.len());
+    for (key, ttl) in singles.iter().zip(&ttls) {
+        cache.set(key, value().with_ttl(*ttl)).await?;
+    }
+    let entries = multis
+        .iter()
+        .zip(&ttls)
+        .map(|(key, ttl)| (key.as_str(), value().with_ttl(*ttl)))
+        .collect();
+    cache.set_multi(entries).await?;
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let expected = vec![Some(&b"value"[..]); keys.len()];
+    cache.answers(&keys, &expected).await?;
+    context.wait(short(&context)).await;
+    cache.answers(&keys, &expected).await
+}
+
+async fn a_huge_default_does_not_expire(context: Context) -> Outcome {
+    let cache = context.open_with(Duration::MAX).await?;
+    let (one, two) = (context.key("one"), context.key("two"));
+    cache.put(&one, "value").await?;
+    cache.put_multi(&[(&two, b"value")]).await?;
+    context.wait(short(&context)).await;
+    cache
+        .answers(&[&one, &two], &[Some(&b"value"[..]); 2])
+        .await
+}

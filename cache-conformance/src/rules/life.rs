@@ -1,0 +1,115 @@
+//! [`Life`], how long a value has to be served.
+
+use std::time::{Duration, Instant};
+
+use crate::Clock;
+use crate::context::{Cache, Context, Outcome, Value, show_found, show_key};
+use crate::failure::fail;
+
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+/// A lifetime short enough to wait for, and long enough for the granularity to leave some.
+pub(super) fn short(context: &Context) -> Duration {
+    (context.capabilities().granularity() * 2).max(Duration::from_millis(300))
+}
+
+/// Between which moments a value was set, and what follows from it.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) ttl: Duration,
+    pub(super) before: Instant,
+    pub(super) after: Instant,
+    /// Before this the value has to be served.
+    pub(super) sure: Instant,
+    /// From this on it must not be.
+    pub(super) over: Instant,
+}
+
+impl Life {
+    pub(super) fn new(context: &Context, ttl: Duration, before: Instant, after: Instant) -> Self {
+        // By a manual clock to the dot. Else the backend may go by dates, and the clock of
+        // dates is being trimmed while the other is not.
+        let margin = match context.capabilities().clock {
+            Clock::Manual => Duration::ZERO,
+            Clock::Real => Duration::from_millis(25),
+        };
+        let granularity = context.capabilities().granularity();
+        Self {
+            ttl,
+            before,
+            after,
+            sure: before + ttl.saturating_sub(granularity),
+            over: after + ttl + margin,
+        }
+    }
+
+    /// Sets through `set`, and notes when.
+    pub(super) async fn starts(
+        context: &Context,
+        ttl: Duration,
+        set: impl Future<Output = Outcome>,
+    ) -> Outcome<Self> {
+        let before = context.now();
+        set.await?;
+        let after = context.now();
+        Ok(Self::new(context, ttl, before, after))
+    }
+
+    /// `found` by a read that took place between these two moments is as it has to be. Near
+    /// the deadline either answer will do, so that a slow machine makes nothing wrong.
+    pub(super) fn judge(
+        &self,
+        key: &str,
+        read: (Instant, Instant),
+        found: Option<&Value>,
+    ) -> Outcome {
+        let (began, ended) = read;
+        if found.is_some() && began >= self.over {
+            fail!(
+                "{}: expected a miss {:?} after the deadline, got {}",
+                show_key(key),
+                began.saturating_duration_since(self.after + self.ttl),
+                show_found(found)
+            );
+        }
+        if found.is_none() && ended < self.sure {
+            fail!(
+                "{}: expected a value {:?} before the deadline, got a miss",
+                show_key(key),
+                (self.before + self.ttl).saturating_duration_since(ended)
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads once, by `get` and by `get_multi`, and judges.
+    pub(super) async fn check(&self, context: &Context, cache: &Cache, key: &str) -> Outcome {
+        let began = context.now();
+        let single = cache.get(key).await?;
+        let multi = cache.get_multi(&[key, key]).await?;
+        let read = (began, context.now());
+        self.judge(key, read, single.as_ref())?;
+        for found in &multi {
+            self.judge(key, read, found.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Reads a few times up to the deadline, once right after it and once later.
+    pub(super) async fn runs(&self, context: &Context, cache: &Cache, key: &str) -> Outcome {
+        for percent in [0, 25, 50, 75, 90, 99] {
+            let moment = self.before + self.ttl * percent / 100;
+            context.wait_until(moment).await;
+            self.check(context, cache, key).await?;
+        }
+        self.ends(context, cache, key).await
+    }
+
+    /// Waits for the deadline and reads.
+    pub(super) async fn ends(&self, context: &Context, cache: &Cache, key: &str) -> Outcome {
+        context.wait_until(self.over).await;
+        self.check(context, cache, key).await?;
+        context.wait(self.ttl.min(Duration::from_millis(50))).await;
+        self.check(context, cache, key).await
+    }
+}
