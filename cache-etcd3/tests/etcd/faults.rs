@@ -46,33 +46,23 @@ async fn the_leader_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_is_stopped() {
-    let _alone = alone();
-    let cluster = EtcdCluster::start().unwrap();
-    let backend = on(&cluster);
-    let load = Load::start(&backend);
-    load.progress(20).await;
-    let leader = &cluster.members()[cluster.leader().unwrap()];
-    leader.pause().unwrap();
-    load.progress(100).await;
-    let summary = load.stop().await;
-    summary.assert_right();
-    summary.assert_no_errors();
-    summary.assert_ended_within(CALL_TIMEOUT + LATE);
-    summary.assert_few_slow(3);
-
-    leader.resume().unwrap();
-    is_used_again(&backend).await;
+    one_is_stopped(|cluster| cluster.leader().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_stopped() {
+    one_is_stopped(a_follower).await;
+}
+
+/// Calls go on while that member is stopped, and it is used again when it goes on.
+async fn one_is_stopped(which: impl FnOnce(&EtcdCluster) -> usize) {
     let _alone = alone();
     let cluster = EtcdCluster::start().unwrap();
     let backend = on(&cluster);
     let load = Load::start(&backend);
     load.progress(20).await;
-    let follower = &cluster.members()[a_follower(&cluster)];
-    follower.pause().unwrap();
+    let member = &cluster.members()[which(&cluster)];
+    member.pause().unwrap();
     load.progress(100).await;
     let summary = load.stop().await;
     summary.assert_right();
@@ -80,7 +70,7 @@ async fn a_follower_is_stopped() {
     summary.assert_ended_within(CALL_TIMEOUT + LATE);
     summary.assert_few_slow(3);
 
-    follower.resume().unwrap();
+    member.resume().unwrap();
     is_used_again(&backend).await;
 }
 
