@@ -22,12 +22,18 @@ impl Address {
                 path => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
+        if let Some(problem) = foreign(url) {
+            return Err(problem);
+        }
         let address = url
             .strip_prefix("inet6:")
             .or_else(|| url.strip_prefix("inet:"))
             .unwrap_or(url);
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
+            if !is_ipv6(host) {
+                return Err("what stands in brackets is no IPv6 address");
+            }
             match rest {
                 "" => (host, None),
                 rest => (
@@ -38,20 +44,16 @@ impl Address {
                     ),
                 ),
             }
+        } else if is_ipv6(address) {
+            return Err("write an IPv6 address in brackets, as in [::1]:11211");
         } else {
             match address.split_once(':') {
-                Some((_, port)) if port.contains(':') => {
-                    return Err("write an IPv6 address in brackets, as in [::1]:11211");
-                }
                 Some((host, port)) => (host, Some(port)),
                 None => (address, None),
             }
         };
         if host.is_empty() {
             return Err("the host is missing");
-        }
-        if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@,".contains(c)) {
-            return Err("expected host:port, [IPv6]:port or unix:/path");
         }
         let port = match port {
             None => DEFAULT_PORT,
@@ -61,10 +63,36 @@ impl Address {
             },
         };
         Ok(Self::Tcp {
-            host: host.to_owned(),
+            host: host.to_ascii_lowercase(),
             port,
         })
     }
+}
+
+/// What belongs to addresses of another kind, in words.
+fn foreign(url: &str) -> Option<&'static str> {
+    let is_blank = |c: char| c.is_whitespace() || c.is_control();
+    if url.contains("://") {
+        Some("a scheme is not wanted")
+    } else if url.contains('@') {
+        Some("a user is not wanted; username and password are fields of their own")
+    } else if url.contains(',') {
+        Some("a comma is not wanted; each server is an entry of the list")
+    } else if url.contains(is_blank) {
+        Some("spaces are not wanted")
+    } else if url.starts_with('/') {
+        Some("the path of a socket stands behind unix:")
+    } else if url.contains('/') {
+        Some("a path is not wanted")
+    } else {
+        None
+    }
+}
+
+/// Whether this is an IPv6 address, maybe with a zone.
+fn is_ipv6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    address.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 impl fmt::Display for Address {
@@ -89,6 +117,8 @@ mod tests {
             ("inet:a.example:7", "a.example:7"),
             ("[::1]", "[::1]:11211"),
             ("[fe80::1]:7", "[fe80::1]:7"),
+            ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
+            ("Cache.Example:7", "cache.example:7"),
             ("inet6:[::1]:7", "[::1]:7"),
             ("unix:/run/memcached.sock", "unix:/run/memcached.sock"),
         ] {
@@ -97,24 +127,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
-        for url in [
-            "",
-            ":7",
-            "a:",
-            "a:0",
-            "a:70000",
-            "a:x",
-            "::1",
-            "[::1",
-            "[::1]7",
-            "[]:7",
-            "unix:",
-            "memcached://a:7",
-            "a b:7",
-            "a:1,b:2",
+    fn what_is_no_address_is_refused_for_what_is_wrong_with_it() {
+        for (url, why) in [
+            ("", "host is missing"),
+            (":7", "host is missing"),
+            ("a:", "port"),
+            ("a:0", "port"),
+            ("a:70000", "port"),
+            ("a:x", "port"),
+            ("a:7:8", "port"),
+            ("::1", "in brackets"),
+            ("[::1", "']' is missing"),
+            ("[::1]7", "':port'"),
+            ("[]:7", "no IPv6 address"),
+            ("[a]:7", "no IPv6 address"),
+            ("unix:", "path of the socket"),
+            ("http://a", "scheme"),
+            ("memcached://a:7", "scheme"),
+            ("a:7/path", "a path is not wanted"),
+            ("/run/memcached.sock", "behind unix:"),
+            ("a b:7", "spaces"),
+            ("a:7 ", "spaces"),
+            (" a", "spaces"),
+            ("a:1,b:2", "each server is an entry"),
+            ("me:secret@a:7", "username and password"),
         ] {
-            assert!(Address::parse(url).is_err(), "{url:?}");
+            let problem = Address::parse(url).unwrap_err();
+            assert!(problem.contains(why), "{url:?}: {problem}");
         }
     }
 }

@@ -211,8 +211,8 @@ impl Inner {
             ErrorKind::ValueTooLarge,
             NAME,
             format!(
-                "{len} bytes with metadata, and server_max_value_length is {}; what was stored \
-                 before was removed",
+                "{len} bytes with metadata, and server_max_value_length is {}; store less, or \
+                 raise it and memcached's -I; what was stored before was removed",
                 self.max_value
             ),
         )
@@ -238,7 +238,7 @@ impl Inner {
             };
             let waiter = journey.submit(server, &exchange).await?;
             if let Some(Answer::One(reply)) = journey.answer(server, waiter, 1).await? {
-                return Ok(reply);
+                return Ok(said_by(server, reply));
             }
         }
     }
@@ -259,17 +259,21 @@ impl Inner {
     }
 }
 
-/// The error for what memcached did not want.
+/// A reply, with the name of the server if that did not do as it was told.
+pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
+    match reply {
+        Reply::Failed(reason) => Reply::Failed(format!("{} refused: {reason}", server.name)),
+        other => other,
+    }
+}
+
+/// The error for what memcached did not want, in the words of [`said_by`].
 pub(crate) fn refused(reason: &str) -> Error {
     if reason.contains("too large") {
-        let message = "memcached takes no items of this size; raise its -I";
+        let message = format!("{reason}; store less, or raise memcached's -I");
         return Error::new(ErrorKind::ValueTooLarge, NAME, message);
     }
-    Error::new(
-        ErrorKind::Backend,
-        NAME,
-        format!("memcached refused: {reason}"),
-    )
+    Error::new(ErrorKind::Backend, NAME, reason)
 }
 
 /// The error for an answer to another question.

@@ -191,8 +191,16 @@ impl MemcachePoolConfig {
                     return Err(bad_config("username has to be a word without spaces"));
                 }
             }
-            (Some(_), None) => return Err(bad_config("username is set, and password is not")),
-            (None, Some(_)) => return Err(bad_config("password is set, and username is not")),
+            (Some(_), None) => {
+                return Err(bad_config(
+                    "username is set, and password is not; give both",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(bad_config(
+                    "password is set, and username is not; give both",
+                ));
+            }
         }
         if !self.tls_enabled
             && (self.tls_cafile.is_some()
@@ -205,15 +213,27 @@ impl MemcachePoolConfig {
         }
         let mut addresses: Vec<Address> = Vec::with_capacity(self.url.len());
         for url in &self.url {
-            let address = Address::parse(url)
-                .map_err(|reason| bad_config(format!("url {url:?}: {reason}")))?;
+            let address = Address::parse(url).map_err(|problem| bad_address(url, problem))?;
             if addresses.contains(&address) {
-                return Err(bad_config(format!("url lists {address} twice")));
+                return Err(bad_config(format!(
+                    "url lists {address} twice; list each server once"
+                )));
             }
             addresses.push(address);
         }
         Ok(addresses)
     }
+}
+
+fn bad_address(url: &str, problem: &str) -> Error {
+    // Before an '@' there may be a password.
+    let shown = match url.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, address)) => format!("…@{address}"),
+    };
+    bad_config(format!(
+        "url {shown:?}: {problem}; write host:port, [IPv6]:port or unix:/path"
+    ))
 }
 
 /// What `-I` of memcached can be raised to.
@@ -291,7 +311,12 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
         assert!(refusal(|c| c.url.clear()).contains("url is empty"));
         assert!(refusal(|c| c.url = vec!["a:1".into(), "a:1".into()]).contains("a:1 twice"));
+        assert!(refusal(|c| c.url = vec!["a".into(), "A:11211".into()]).contains("twice"));
         assert!(refusal(|c| c.url = vec!["a:b".into()]).contains("\"a:b\""));
+        let message = refusal(|c| c.url = vec!["http://a".into()]);
+        assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
+        let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
+        assert!(!message.contains("secret"), "{message}");
         assert!(refusal(|c| c.pool_maxsize = 0).contains("pool_maxsize"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));

@@ -6,6 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cache_core::ErrorKind;
@@ -15,9 +16,9 @@ use tokio::time::{Sleep, sleep_until, timeout};
 use crate::connection::{Connection, Failure, Slot, State};
 use crate::health::Death;
 use crate::protocol::{Answer, Outgoing, Parser, Progress, Reply, Violation};
-use crate::server::Server;
+use crate::server::{Server, no_answer};
 use crate::stats::add;
-use crate::stream::{ConnectError, Stream};
+use crate::stream::{ConnectError, Stream, cannot_connect};
 
 /// How much is read at once.
 const READ: usize = 32 * 1024;
@@ -121,9 +122,7 @@ impl Driver {
         match opened.await? {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(ConnectError::Denied(reason))) => Err(End::Denied(reason)),
-            Ok(Err(ConnectError::Io(error))) => {
-                Err(End::NotConnected(format!("cannot connect: {error}")))
-            }
+            Ok(Err(ConnectError::Io(error))) => Err(End::NotConnected(cannot_connect(&error))),
             Err(_) => Err(End::Silent),
         }
     }
@@ -343,6 +342,19 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// What to ask oneself about a server that has not answered.
+    fn doubt(&self) -> &'static str {
+        if self.has_answered {
+            ""
+        } else if cfg!(feature = "tls") {
+            "; is it memcached, and does it want TLS as tls_enabled says?"
+        } else {
+            "; is it memcached, and does it want TLS?"
+        }
+    }
+}
+
 fn lost(error: &io::Error) -> End {
     End::Lost(format!("the connection failed: {error}"))
 }
@@ -364,6 +376,14 @@ impl Drop for Driver {
         };
         let mut first = None;
         let failure = match self.end.take() {
+            // Connecting panics in one case: tokio finds no time or no I/O.
+            None if thread::panicking() && self.connection.state() == State::Connecting => {
+                Failure::Final(
+                    ErrorKind::Backend,
+                    "the tokio runtime lacks I/O or time; build it with Builder::enable_all()"
+                        .into(),
+                )
+            }
             None => lost("the runtime was shut down"),
             Some(End::Unused) => lost("the connection was not in use"),
             Some(End::Closed(failure)) => failure,
@@ -372,11 +392,8 @@ impl Drop for Driver {
             }
             Some(End::Silent) => {
                 let was_connected = self.connection.state() == State::Ready;
-                dead(
-                    format!("no answer within {patience:?}"),
-                    true,
-                    !was_connected,
-                )
+                let reason = no_answer(patience) + self.doubt();
+                dead(reason, true, !was_connected)
             }
             Some(End::Lost(reason)) => {
                 // A server that was restarted ends its connections, and takes new ones. One
@@ -385,12 +402,8 @@ impl Drop for Driver {
                 if again || self.has_answered || self.waiting.is_empty() {
                     lost(&reason)
                 } else {
-                    let hint = if cfg!(feature = "tls") {
-                        "is it memcached, and does it want TLS as tls_enabled says?"
-                    } else {
-                        "is it memcached, and does it want TLS?"
-                    };
-                    dead(format!("{reason} before it answered; {hint}"), false, false)
+                    let doubt = self.doubt();
+                    dead(format!("{reason} before it answered{doubt}"), false, false)
                 }
             }
             Some(End::Denied(reason)) => Failure::Final(

@@ -12,7 +12,7 @@ use crate::NAME;
 use crate::backend::Inner;
 use crate::connection::{Exchange, Failure, Waiter};
 use crate::protocol::{Answer, Expect, Outgoing};
-use crate::server::Server;
+use crate::server::{Server, no_answer};
 use crate::stats::add;
 
 /// How often a call is repeated because its connection ended.
@@ -187,7 +187,7 @@ impl Journey {
             _ if self.is_timeout => Error::new(
                 ErrorKind::Timeout,
                 NAME,
-                format!("no answer from {name} within {patience:?}"),
+                format!("{name}: {}", no_answer(patience)),
             ),
             Some(Failure::Lost(reason)) => Error::new(
                 ErrorKind::Unavailable,
@@ -207,14 +207,17 @@ impl Journey {
                 let (death, left) = server.health.death()?;
                 let left = left.as_secs_f64();
                 Some(format!(
-                    "{}: {}, tried again in {left:.1} s",
+                    "{}: {} (tried again in {left:.1} s)",
                     server.name, death.reason
                 ))
             })
             .collect();
         let dead = match dead.as_slice() {
             [] => "the routing names no server for this key".to_owned(),
-            dead => format!("no server for this key is up ({})", dead.join("; ")),
+            dead => format!(
+                "no server for this key is up: {}; dead_retry is how long a dead one is left alone",
+                dead.join("; ")
+            ),
         };
         // What this call has sent may have been applied.
         let kind = if self.is_timeout {

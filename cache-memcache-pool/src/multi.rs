@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
-use crate::backend::{Inner, Removal, found, refused, senseless};
+use crate::backend::{Inner, Removal, found, refused, said_by, senseless};
 use crate::connection::{Exchange, Waiter};
 use crate::journey::Journey;
 use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, encode_get_many, is_plain};
@@ -192,7 +192,7 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
         } in sent
         {
             match journey.answer(server, waiter, positions.len()).await {
-                Ok(Some(answer)) => place(&mut outcomes, &positions, answer),
+                Ok(Some(answer)) => place(&mut outcomes, server, &positions, answer),
                 Ok(None) => again.extend(positions),
                 Err(error) => outcomes.fail(&positions, error),
             }
@@ -318,14 +318,14 @@ async fn submit<'a>(
 }
 
 /// Puts the replies where they belong.
-fn place(outcomes: &mut Outcomes, positions: &[usize], answer: Answer) {
+fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], answer: Answer) {
     let replies = match answer {
         Answer::One(reply) => vec![reply],
         Answer::Many(replies) => replies,
     };
     for (&position, reply) in positions.iter().zip(replies) {
         if let Some(place) = outcomes.replies.get_mut(position) {
-            *place = Some(reply);
+            *place = Some(said_by(server, reply));
         }
     }
 }

@@ -266,7 +266,9 @@ impl Violation {
                 "the server does not know the command; memcached 1.6 or later is needed".into(),
             );
         }
-        Self::Other(format!("the server answered {shown:?}"))
+        Self::Other(format!(
+            "the server answered {shown:?}, which is not memcached's protocol"
+        ))
     }
 }
 

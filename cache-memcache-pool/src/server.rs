@@ -19,7 +19,7 @@ use crate::health::{Admission, Death, Health};
 use crate::protocol::{Expect, Outgoing};
 use crate::settings::Settings;
 use crate::stats::{Counters, ServerEvent, ServerStats, add, read};
-use crate::stream::{ConnectError, Stream};
+use crate::stream::{ConnectError, Stream, cannot_connect, odd};
 
 /// So many connections are opened as soon as there is work for them.
 const EAGER: usize = 2;
@@ -358,8 +358,8 @@ impl Server {
                 return;
             }
             Ok(Err(ConnectError::Denied(reason))) => (reason, false),
-            Ok(Err(ConnectError::Io(error))) => (format!("cannot connect: {error}"), false),
-            Err(_) => (format!("no answer within {patience:?}"), true),
+            Ok(Err(ConnectError::Io(error))) => (cannot_connect(&error), false),
+            Err(_) => (no_answer(patience), true),
         };
         let death = Arc::new(Death { reason, is_timeout });
         self.health.die(death, self.settings.dead_retry);
@@ -377,8 +377,7 @@ impl Server {
         if answer == expected {
             return Ok(stream);
         }
-        let problem = format!("the server answered {answer:?}");
-        Err(ConnectError::Io(std::io::Error::other(problem)))
+        Err(odd(&answer).into())
     }
 
     fn revive(self: &Arc<Self>, stream: Stream) {
@@ -444,6 +443,11 @@ impl Server {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is said of a server that was silent for so long.
+pub(crate) fn no_answer(patience: Duration) -> String {
+    format!("no answer within {patience:?} (socket_timeout)")
 }
 
 /// The runtime of the caller.

@@ -103,9 +103,13 @@ impl Stream {
 
     /// memcached's ASCII authentication: the first command sets name and password.
     async fn authenticate(&mut self, credentials: &str) -> Result<(), ConnectError> {
-        // A server that asks for no password would store this one for everybody to read.
-        if self.ask(b"mn\r\n").await? == "MN" {
-            return Ok(());
+        // A server that asks for no password would store this one for everybody to read; one
+        // that is no memcached is not to have it.
+        let answer = self.ask(b"mn\r\n").await?;
+        match answer.as_str() {
+            "MN" => return Ok(()),
+            answer if answer.starts_with("CLIENT_ERROR unauthenticated") => {}
+            _ => return Err(odd(&answer).into()),
         }
         let len = credentials.len();
         let command = format!("set auth 0 0 {len}\r\n{credentials}\r\n");
@@ -139,6 +143,24 @@ impl Stream {
             "the server's answer is no line of memcached's protocol",
         ))
     }
+}
+
+/// What is said of a connection that there is not.
+pub(crate) fn cannot_connect(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            "; is memcached running there?"
+        }
+        _ => "",
+    };
+    format!("cannot connect: {error}{advice}")
+}
+
+/// The error for an answer that a memcached of today does not give.
+pub(crate) fn odd(answer: &str) -> io::Error {
+    io::Error::other(format!(
+        "the server answered {answer:?}; is it memcached, 1.6 or later?"
+    ))
 }
 
 macro_rules! each {

@@ -1,6 +1,7 @@
 //! TLS to the servers.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use cache_core::Result;
@@ -11,10 +12,10 @@ use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use crate::config::{MemcachePoolConfig, bad_config};
@@ -43,10 +44,7 @@ impl Tls {
             (None, None) => builder.with_no_client_auth(),
             (Some(certificate), Some(key)) => {
                 let chain = certificates("tls_certfile", certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                    let message = format!("tls_keyfile {} cannot be read: {error}", key.display());
-                    bad_config(message).with_source(error)
-                })?;
+                let key = private_key(key)?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
                     bad_config(format!("tls_certfile and tls_keyfile: {error}")).with_source(error)
                 })?
@@ -64,24 +62,55 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         self.0.connect(name, stream).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"))
+            let message = format!("the TLS handshake failed: {error}{}", advice(&error));
+            io::Error::new(error.kind(), message)
         })
     }
 }
 
-fn certificates(field: &str, file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable = |error: tokio_rustls::rustls::pki_types::pem::Error| {
-        let message = format!("{field} {} cannot be read: {error}", file.display());
-        bad_config(message).with_source(error)
-    };
+/// What to do about a handshake that failed.
+fn advice(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|error| error.downcast_ref());
+    match cause {
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "; url has to name it as its certificate does",
+        Some(Error::InvalidCertificate(_)) => {
+            "; tls_cafile has to hold the authority that signed it"
+        }
+        // No TLS came back, or nothing.
+        Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",
+        Some(_) => "",
+    }
+}
+
+fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
-        .map_err(unreadable)?;
+        .map_err(|error| unreadable(field, file, error))?;
     if certificates.is_empty() {
-        let message = format!("{field} {} holds no certificate", file.display());
+        let message = format!(
+            "{field} {} holds no certificate in PEM format",
+            file.display()
+        );
         return Err(bad_config(message));
     }
     Ok(certificates)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
+        pem::Error::NoItemsFound => bad_config(format!(
+            "tls_keyfile {} holds no private key in PEM format",
+            file.display()
+        )),
+        error => unreadable("tls_keyfile", file, error),
+    })
+}
+
+fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error {
+    let message = format!("{field} {} cannot be read: {error}", file.display());
+    bad_config(message).with_source(error)
 }
 
 /// The authorities of `tls_cafile`.

@@ -87,6 +87,7 @@ mod tls {
         let error = wary.get("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains("TLS"), "{error}");
+        assert!(error.message().contains("tls_cafile"), "{error}");
         let blind = cache.tls_verify(false).build().unwrap();
         blind.set("k", value("1")).await.unwrap();
         assert!(blind.get("k").await.unwrap().is_some());
@@ -128,7 +129,8 @@ mod tls {
             .unwrap();
         let error = secured.get("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(error.message().contains("TLS"), "{error}");
+        let asks = "does it speak TLS? tls_enabled is true";
+        assert!(error.message().contains(asks), "{error}");
     }
 
     #[tokio::test]
@@ -159,5 +161,47 @@ mod tls {
             .build()
             .unwrap_err();
         assert!(error.message().contains("go together"), "{error}");
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_named() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let certificate = server.certificate();
+        let name = format!("cache-memcache-pool-{}-empty", std::process::id());
+        let empty = std::env::temp_dir().join(name);
+        std::fs::write(&empty, "").unwrap();
+        let tls = builder(["a"]).tls_enabled(true);
+        let client = |certificate, key| {
+            let tls = tls.clone().tls_verify(false);
+            tls.tls_certfile(certificate).tls_keyfile(key)
+        };
+        for (attempt, field, path, lacks) in [
+            (
+                tls.clone().tls_cafile(&empty),
+                "tls_cafile",
+                &empty,
+                "certificate",
+            ),
+            (
+                client(&empty, &empty),
+                "tls_certfile",
+                &empty,
+                "certificate",
+            ),
+            (
+                client(&certificate, &certificate),
+                "tls_keyfile",
+                &certificate,
+                "private key",
+            ),
+        ] {
+            let error = attempt.build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            let message = error.message();
+            assert!(message.contains(field), "{error}");
+            assert!(message.contains(&path.display().to_string()), "{error}");
+            assert!(message.contains(&format!("no {lacks} in PEM")), "{error}");
+        }
+        std::fs::remove_file(empty).unwrap();
     }
 }
