@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
-use tokio::runtime::Handle;
 
 use crate::NAME;
 use crate::batch::{self, Put, Write};
@@ -18,6 +17,7 @@ use crate::failure::Failure;
 use crate::format::Format;
 use crate::leases::{Leases, Ticket, TtlClass};
 use crate::queue::{self, Queue};
+use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::stats::{Counters, EndpointStats, Etcd3Stats};
 
@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Leases,
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
+    runtime: Runtime,
 }
 
 impl Shared {
@@ -116,6 +117,7 @@ impl Etcd3Backend {
                 leases: Leases::default(),
                 queue: Queue::default(),
                 counters: Counters::default(),
+                runtime: Runtime::default(),
             }),
         })
     }
@@ -155,12 +157,8 @@ impl Etcd3Backend {
     }
 
     /// When a call that begins now ends. An error where nothing can be waited for.
-    fn deadline(&self) -> Result<Instant> {
-        Handle::try_current().map_err(|error| {
-            let message = "a call was made outside of a tokio runtime; make it in one, for \
-                           example below #[tokio::main] or in Runtime::block_on";
-            Error::new(ErrorKind::Backend, NAME, message).with_source(error)
-        })?;
+    async fn deadline(&self) -> Result<Instant> {
+        self.shared.runtime.check().await?;
         Ok(Instant::now() + self.shared.call_timeout)
     }
 
@@ -192,7 +190,7 @@ impl Etcd3Backend {
     /// Writes the keys, each of which occurs once.
     async fn write_all(&self, writes: Vec<Write>) -> Result<()> {
         let total = writes.len();
-        let failed = batch::write_all(&self.shared, writes, self.deadline()?).await;
+        let failed = batch::write_all(&self.shared, writes, self.deadline().await?).await;
         let mut cause: Option<Error> = None;
         let mut keys = Vec::with_capacity(failed.len());
         for (key, failure) in failed {
@@ -212,7 +210,7 @@ impl Etcd3Backend {
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let written = queue::write(&self.shared, write, self.deadline()?).await;
+        let written = queue::write(&self.shared, write, self.deadline().await?).await;
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
@@ -239,7 +237,7 @@ impl CacheBackend for Etcd3Backend {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let stored = batch::read_one(&self.shared, &self.name(key), self.deadline()?).await;
+        let stored = batch::read_one(&self.shared, &self.name(key), self.deadline().await?).await;
         let stored = stored.map_err(|failure| failure.into_error().with_key(key))?;
         let found = match stored {
             None => None,
@@ -274,7 +272,7 @@ impl CacheBackend for Etcd3Backend {
             self.check_key(key)?;
             names.push(self.name(key));
         }
-        let stored = match batch::read_all(&self.shared, names, self.deadline()?).await {
+        let stored = match batch::read_all(&self.shared, names, self.deadline().await?).await {
             Ok(stored) => stored,
             Err((positions, failure)) => {
                 let concerned = keys.get(positions).unwrap_or_default();

@@ -67,6 +67,8 @@ struct Health {
     quarantine: Option<Quarantine>,
     /// One call tries an endpoint whose quarantine is over.
     probing: bool,
+    /// It is etcd, and speaks TLS or does not, as configured.
+    has_answered: bool,
 }
 
 /// What is known of an endpoint that failed and has not answered since.
@@ -183,6 +185,35 @@ impl Endpoint {
         }
     }
 
+    /// A failure in the light of what is known of the endpoint. One that has never answered may
+    /// be something else than etcd, or TLS be missing; when a second connection to it broke there
+    /// is no use in a third.
+    pub(crate) fn judge(&self, failure: Failure, used: Option<&Connected>) -> Failure {
+        let is_connected = matches!(failure.next, Next::Broken | Next::Silent);
+        if !is_connected || lock(&self.health).has_answered {
+            return failure;
+        }
+        let broken = match used {
+            Some(used) => used.generation,
+            None => self.connect_failures.load(Ordering::Acquire),
+        };
+        let mut next = failure.next;
+        if next == Next::Broken && broken >= 2 {
+            next = Next::Unreachable;
+            if let Some(used) = used {
+                self.disconnect(used);
+            }
+        }
+        let is_set = if self.url.starts_with("https:") {
+            "is set"
+        } else {
+            "is not set"
+        };
+        let message = failure.message;
+        let asked = "is it etcd, and does it want TLS?";
+        Failure::new(next, format!("{message}; {asked} `tls_enabled` {is_set}"))
+    }
+
     /// A permit, if the endpoint is fit for use or due for a probe.
     pub(crate) fn permit(&self, now: Instant) -> Option<Permit<'_>> {
         let mut health = lock(&self.health);
@@ -228,6 +259,7 @@ impl Permit<'_> {
     pub(crate) fn answered(self) {
         let mut health = lock(&self.endpoint.health);
         health.quarantine = None;
+        health.has_answered = true;
     }
 
     /// The request that was sent at `sent` failed.

@@ -145,14 +145,18 @@ impl Failover {
             };
             Err(Failure::new(next, format!("no answer within {waited:.1?}")))
         });
-        match &outcome {
-            Ok(_) => permit.answered(),
+        match outcome {
+            Ok(answer) => {
+                permit.answered();
+                Ok(answer)
+            }
             Err(failure) => {
                 let used = lock(&used).take();
-                permit.failed(sent, used.as_deref(), failure, self.call_timeout);
+                let failure = permit.endpoint.judge(failure, used.as_deref());
+                permit.failed(sent, used.as_deref(), &failure, self.call_timeout);
+                Err(failure)
             }
         }
-        outcome
     }
 
     /// The next endpoint that is fit, or due for a probe; another than `asked` if there is one.
@@ -228,7 +232,7 @@ impl Failover {
 
     fn out_of_time(&self, last: &Failure) -> Failure {
         let message = format!(
-            "no success within {:.1?}; the last attempt: {}",
+            "no success within {:.1?} (`call_timeout`); the last attempt: {}",
             self.call_timeout, last.message
         );
         Failure::new(last.next, message)

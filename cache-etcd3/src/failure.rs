@@ -77,7 +77,9 @@ impl Failure {
         } else {
             Next::Broken
         };
-        Self::new(next, root.to_string())
+        let mut message = root.to_string();
+        message.push_str(advice(root, &message));
+        Self::new(next, message)
     }
 
     /// gRPC's codes, and etcd's words where a code stands for several things.
@@ -155,6 +157,23 @@ impl Failure {
             Next::Nothing(kind) => kind,
         };
         Error::new(kind, NAME, self.message)
+    }
+}
+
+/// What to do about a connection that failed. rustls tells what it met with in words only.
+fn advice(error: &(dyn StdError + 'static), message: &str) -> &'static str {
+    let says = |words: &str| message.contains(words);
+    let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if io == Some(io::ErrorKind::ConnectionRefused) {
+        "; is etcd running there?"
+    } else if says("received corrupt message") {
+        "; does it speak TLS? `tls_enabled` is set"
+    } else if says("certificate not valid for name") {
+        "; reach it by a name that its certificate has"
+    } else if says("invalid peer certificate") {
+        "; `tls_cafile` has to hold the authority that signed it"
+    } else {
+        ""
     }
 }
 

@@ -77,7 +77,10 @@ fn decode_python_json(stored: &[u8]) -> Result<(Metadata, Vec<u8>)> {
             Error::new(
                 ErrorKind::Decode,
                 NAME,
-                format!("the stored value is no array [payload, metadata]: {error}"),
+                format!(
+                    "the stored value is no array [payload, metadata], as oslo.cache and the \
+                     `stored_format` python-json write it: {error}"
+                ),
             )
             .with_source(error)
         })?;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod backend;
 mod batch;
 mod config;
@@ -9,6 +10,7 @@ mod failure;
 mod format;
 mod leases;
 mod queue;
+mod runtime;
 mod settings;
 mod stats;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Result};
 use etcd_client::ConnectOptions;
 
-use crate::config::{Consistency, DEFAULT_PORT, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat};
+use crate::config::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat};
 use crate::format::Format;
-use crate::{NAME, endpoint};
+use crate::{NAME, address, endpoint};
 
 /// Longer than anybody waits, and well within what the clock can count.
 const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -34,7 +34,7 @@ pub(crate) struct Credentials {
 
 impl Settings {
     pub(crate) fn new(config: Etcd3Config) -> Result<Self> {
-        let endpoints = endpoints(&config)?;
+        let endpoints = address::urls(&config)?;
         let serializable = config.consistency == Consistency::Serializable;
         let call_timeout = match (config.call_timeout, config.timeout) {
             (Some(Duration::ZERO), _) => {
@@ -58,13 +58,17 @@ impl Settings {
     }
 }
 
-fn refuse(message: impl Into<String>) -> Error {
+/// The error for a field that makes no sense.
+pub(crate) fn refuse(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, NAME, message)
 }
 
 fn credentials(username: Option<String>, password: Option<String>) -> Result<Option<Credentials>> {
     match (username, password) {
         (None, None) => Ok(None),
+        (Some(username), _) if username.is_empty() => {
+            Err(refuse("`username` is empty; name a user, or leave it out"))
+        }
         (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
         (Some(_), None) => Err(refuse("`username` is set and `password` is not; give both")),
         (None, Some(_)) => Err(refuse("`password` is set and `username` is not; give both")),
@@ -82,67 +86,6 @@ fn format(stored: StoredFormat) -> Result<Format> {
             "`stored_format` is python-json; turn on the feature `json` of cache-etcd3",
         )),
     }
-}
-
-fn endpoints(config: &Etcd3Config) -> Result<Vec<String>> {
-    if config.endpoints.is_empty() {
-        // An IPv6 address cannot be told from a port without brackets.
-        let host = if config.host.contains(':') && !config.host.starts_with('[') {
-            format!("[{}]", config.host)
-        } else {
-            config.host.clone()
-        };
-        let endpoint = format!("{host}:{}", config.port);
-        return Ok(vec![url("host", &endpoint, config.tls_enabled)?]);
-    }
-    let endpoints = config.endpoints.iter();
-    endpoints
-        .map(|endpoint| url("endpoints", endpoint, config.tls_enabled))
-        .collect()
-}
-
-/// `endpoint` with its scheme and its port.
-fn url(field: &str, endpoint: &str, tls: bool) -> Result<String> {
-    let refuse = |why: &str| {
-        refuse(format!(
-            "`{field}` has {endpoint:?}: {why}; write host:port, as in \"10.0.0.1:2379\""
-        ))
-    };
-    let scheme = if tls { "https://" } else { "http://" };
-    let authority = match endpoint.split_once("://") {
-        None => endpoint,
-        Some(("http", authority)) if !tls => authority,
-        Some(("https", authority)) if tls => authority,
-        Some(("http", _)) => return Err(refuse("`tls_enabled` is set, and this is without TLS")),
-        Some(("https", _)) => return Err(refuse("this asks for TLS; set `tls_enabled`")),
-        Some(_) => return Err(refuse("the scheme is neither http nor https")),
-    };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    let (host, port) = match authority.rsplit_once(':') {
-        // The colon belongs to an IPv6 address.
-        Some((_, rest)) if rest.ends_with(']') => (authority, None),
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
-    let port: u16 = match port.map(str::parse) {
-        None => DEFAULT_PORT,
-        Some(Ok(port)) if port > 0 => port,
-        Some(_) => return Err(refuse("the port is no number from 1 to 65535")),
-    };
-    let is_name = |host: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        !host.is_empty() && host.bytes().all(allowed)
-    };
-    let is_ipv6 = |host: &str| {
-        let address = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
-    };
-    if !is_name(host) && !is_ipv6(host) {
-        return Err(refuse("this is no host name and no address"));
-    }
-    Ok(format!("{scheme}{host}:{port}"))
 }
 
 #[cfg(not(feature = "tls"))]
@@ -172,13 +115,14 @@ fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
         Some(path) => Tls::new().ca_certificate(etcd_client::Certificate::from_pem(read(
             "tls_cafile",
             path,
+            CERTIFICATE,
         )?)),
     };
     match (&config.tls_certfile, &config.tls_keyfile) {
         (None, None) => {}
         (Some(certificate), Some(key)) => {
-            let certificate = read("tls_certfile", certificate)?;
-            let key = read("tls_keyfile", key)?;
+            let certificate = read("tls_certfile", certificate, CERTIFICATE)?;
+            let key = read("tls_keyfile", key, PRIVATE_KEY)?;
             tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
         }
         _ => {
@@ -205,64 +149,49 @@ fn refuse_tls_files(config: &Etcd3Config) -> Result<()> {
     }
 }
 
+/// How the lines end that begin what a file in PEM format holds. There are several kinds of keys.
 #[cfg(feature = "tls")]
-fn read(field: &str, path: &std::path::Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
-        refuse(format!(
-            "cannot read `{field}`, {}: {error}",
-            path.display()
-        ))
-        .with_source(error)
-    })
+const CERTIFICATE: &str = "CERTIFICATE-----";
+#[cfg(feature = "tls")]
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+
+/// The content of a file that holds one `item` at least. Nobody would say so later: an empty list
+/// of authorities trusts nobody.
+#[cfg(feature = "tls")]
+fn read(field: &str, path: &std::path::Path, item: &str) -> Result<Vec<u8>> {
+    let path_shown = path.display();
+    let content = std::fs::read(path).map_err(|error| {
+        refuse(format!("cannot read `{field}`, {path_shown}: {error}")).with_source(error)
+    })?;
+    let text = String::from_utf8_lossy(&content);
+    let is_begin = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(item);
+    if text.lines().any(is_begin) {
+        return Ok(content);
+    }
+    let item = item.trim_end_matches('-').to_lowercase();
+    Err(refuse(format!(
+        "`{field}`, {path_shown}, holds no {item} in PEM format"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn endpoint(text: &str) -> Result<String> {
-        url("endpoints", text, false)
+    fn refusal(config: Etcd3Config) -> String {
+        let error = Settings::new(config).err().expect("it makes no sense");
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        error.message().to_owned()
     }
 
     #[test]
-    fn endpoints_get_a_scheme_and_a_port() {
-        for (text, expected) in [
-            ("localhost", "http://localhost:2379"),
-            ("10.0.0.1:4001", "http://10.0.0.1:4001"),
-            ("http://etcd-0.etcd:2379", "http://etcd-0.etcd:2379"),
-            ("http://etcd/", "http://etcd:2379"),
-            ("[::1]", "http://[::1]:2379"),
-            ("[::1]:1", "http://[::1]:1"),
-        ] {
-            assert_eq!(endpoint(text).unwrap(), expected);
-        }
-        assert_eq!(url("host", "a:1", true).unwrap(), "https://a:1");
-        assert_eq!(url("host", "https://a:1", true).unwrap(), "https://a:1");
-    }
-
-    #[test]
-    fn what_is_no_endpoint_is_refused_by_name() {
-        for (text, why) in [
-            ("", "no host name"),
-            (":2379", "no host name"),
-            ("a b:2379", "no host name"),
-            ("a:0", "port"),
-            ("a:65536", "port"),
-            ("a:http", "port"),
-            ("::1", "no host name"),
-            ("[::1", "no host name"),
-            ("user:secret@a:1", "no host name"),
-            ("a/b:1", "no host name"),
-            ("unix:/tmp/x", "port"),
-            ("ftp://a", "neither http nor https"),
-            ("https://a", "tls_enabled"),
-        ] {
-            let error = endpoint(text).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
-            assert!(error.message().contains("`endpoints`"), "{error}");
-            assert!(error.message().contains(why), "{text}: {error}");
-        }
-        assert!(url("host", "http://a", true).is_err());
+    fn a_user_without_a_name_is_refused() {
+        let message = refusal(Etcd3Config {
+            username: Some(String::new()),
+            password: Some("secret".to_owned()),
+            ..Etcd3Config::default()
+        });
+        assert!(message.contains("`username` is empty"), "{message}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod leases;
 mod lifecycle;
 mod limits;
 mod load;
+mod messages;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -1,8 +1,8 @@
 //! Encrypted connections.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Etcd;
+use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{CacheBackend, ErrorKind};
 
 use crate::{alone, backend, payload, value};
@@ -28,22 +28,49 @@ async fn what_cannot_be_trusted_is_refused() {
     let _alone = alone();
     let etcd = Etcd::builder().tls().start().unwrap();
     let another = Etcd::builder().tls().start().unwrap();
-    let call_timeout = Duration::from_secs(3);
-    let of = |etcd: &Etcd| backend([etcd.endpoint()]).call_timeout(call_timeout);
+    let of = |etcd: &Etcd| backend([etcd.endpoint()]).tls_enabled(true);
     let attempts = [
         // Nobody signed it.
-        of(&etcd).tls_enabled(true),
-        // Somebody else's.
-        of(&etcd)
-            .tls_enabled(true)
-            .tls_cafile(another.certificate()),
-        // No TLS spoken to a server that does.
         of(&etcd),
+        // Somebody else's.
+        of(&etcd).tls_cafile(another.certificate()),
     ];
     for attempt in attempts {
         let error = attempt.build().unwrap().get("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains(&etcd.endpoint()), "{error}");
+        assert!(error.message().contains("`tls_cafile`"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_one_side_alone_speaks_tls_the_error_asks_for_it() {
+    let _alone = alone();
+    let with = Etcd::builder().tls().start().unwrap();
+    let without = Etcd::start().unwrap();
+    let no_etcd = Memcached::start().unwrap();
+    let secured = |endpoint| {
+        let secured = backend([endpoint]).tls_enabled(true);
+        secured.tls_cafile(with.certificate())
+    };
+    for (attempt, is_set) in [
+        (backend([with.endpoint()]), "`tls_enabled` is not set"),
+        (
+            backend([with.endpoint()])
+                .username("app")
+                .password("secret"),
+            "`tls_enabled` is not set",
+        ),
+        (secured(without.endpoint()), "`tls_enabled` is set"),
+        (secured(no_etcd.url()), "`tls_enabled` is set"),
+    ] {
+        let backend = attempt.build().unwrap();
+        let began = Instant::now();
+        let error = backend.set("k", value("v")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(is_set), "{error}");
+        // Long before the 30 seconds that a call may take.
+        assert!(began.elapsed() < Duration::from_secs(15), "{error}");
     }
 }
 
@@ -60,4 +87,57 @@ fn files_that_are_missing_are_named() {
     assert!(error.message().contains("/no/such/file"), "{error}");
     let error = missing.tls_certfile("/no/such/file").build().unwrap_err();
     assert!(error.message().contains("tls_keyfile"), "{error}");
+}
+
+#[test]
+fn files_that_hold_something_else_are_named() {
+    let directory = std::env::temp_dir();
+    let file = |name: &str, content: &str| {
+        let path = directory.join(format!("cache-etcd3-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let certificate = file(
+        "certificate",
+        "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+    );
+    let key = file(
+        "key",
+        "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n",
+    );
+    let empty = file("empty", "");
+    let tls = backend(["a:1".to_owned()]).tls_enabled(true);
+    let client = |certificate, key| tls.clone().tls_certfile(certificate).tls_keyfile(key);
+    for (attempt, field, path, lacks) in [
+        (
+            tls.clone().tls_cafile(&empty),
+            "tls_cafile",
+            &empty,
+            "certificate",
+        ),
+        (
+            tls.clone().tls_cafile(&key),
+            "tls_cafile",
+            &key,
+            "certificate",
+        ),
+        (client(&key, &key), "tls_certfile", &key, "certificate"),
+        (
+            client(&certificate, &certificate),
+            "tls_keyfile",
+            &certificate,
+            "private key",
+        ),
+    ] {
+        let error = attempt.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let message = error.message();
+        assert!(message.contains(&format!("`{field}`")), "{error}");
+        assert!(message.contains(&path.display().to_string()), "{error}");
+        assert!(message.contains(&format!("no {lacks} in PEM")), "{error}");
+    }
+    client(&certificate, &key).build().unwrap();
+    for path in [certificate, key, empty] {
+        std::fs::remove_file(path).unwrap();
+    }
 }
