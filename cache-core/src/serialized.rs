@@ -1,5 +1,6 @@
 //! [`Serialized`], which lifts a backend of bytes to any type.
 
+use std::any::type_name;
 use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
@@ -150,9 +151,11 @@ where
     fn encode(&self, key: &str, value: CachedValue<T>) -> Result<CachedValue<Vec<u8>>> {
         match self.format.encode(value.payload()) {
             Ok(bytes) => Ok(value.map(|_| bytes)),
-            Err(cause) => Err(Error::new(ErrorKind::Encode, NAME, cause.to_string())
-                .with_key(key)
-                .with_source(cause)),
+            Err(cause) => {
+                let message = format!("the format cannot write this {}: {cause}", type_name::<T>());
+                let error = Error::new(ErrorKind::Encode, NAME, message);
+                Err(error.with_key(key).with_source(cause))
+            }
         }
     }
 
@@ -160,9 +163,13 @@ where
         match self.format.decode(found.payload()) {
             Ok(value) => Ok(Some(found.map(|_| value))),
             Err(cause) if self.decode_errors => {
-                Err(Error::new(ErrorKind::Decode, NAME, cause.to_string())
-                    .with_key(key)
-                    .with_source(cause))
+                let message = format!(
+                    "what is stored is no {} in this format, so another program or version wrote \
+                     it: {cause}",
+                    type_name::<T>()
+                );
+                let error = Error::new(ErrorKind::Decode, NAME, message);
+                Err(error.with_key(key).with_source(cause))
             }
             Err(_) => Ok(None),
         }

@@ -227,6 +227,9 @@ async fn what_serialized_cannot_decode_is_a_miss_or_by_choice_an_error() {
             (ErrorKind::Decode, &[key.to_owned()][..])
         );
     }
+    let error = strict.get("word").await.unwrap_err();
+    assert!(error.message().contains("no u64"), "{error}");
+    assert!(error.message().contains("invalid digit"), "{error}");
 }
 
 #[tokio::test]
@@ -248,6 +251,7 @@ async fn a_value_that_cannot_be_encoded_refuses_the_whole_call() {
         (error.kind(), error.keys()),
         (ErrorKind::Encode, &["b".to_owned()][..])
     );
+    assert!(error.message().contains("u64: unlucky"), "{error}");
     assert!(cache.get("a").await.unwrap().is_none());
 }
 
