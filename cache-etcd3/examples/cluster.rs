@@ -66,8 +66,8 @@ async fn run(mut endpoints: Vec<String>) -> Result<(), Box<dyn Error>> {
         stats.hits, stats.misses, stats.leases, stats.transactions, stats.retries, stats.failovers
     );
     for endpoint in stats.endpoints {
-        let state = endpoint.failure.unwrap_or_else(|| "well".to_owned());
-        println!("{}: {state}", endpoint.address);
+        let health = endpoint.failure.unwrap_or_else(|| "well".to_owned());
+        println!("{}: {health}", endpoint.address);
     }
     cache.delete_multi(&flags).await?;
     Ok(())

@@ -1,0 +1,187 @@
+//! The pages of this repository link to what exists: to files and headings here, and on docs.rs
+//! to items of the public API as it was accepted in `xtask/api`.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCS: &str = "https://docs.rs/";
+
+#[test]
+fn links_lead_somewhere() {
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = links(&text);
+        count += links.len();
+        for link in links {
+            if let Err(reason) = check(&page, &link) {
+                problems.push(format!("{}: {link}: {reason}", page.display()));
+            }
+        }
+        for name in undefined(&text) {
+            problems.push(format!("{}: [{name}] is not defined", page.display()));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(count > 50, "only {count} links were found");
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The README of the repository, and all pages of the crates.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    for folder in fs::read_dir(root()).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.join("Cargo.toml").exists() {
+            let files = fs::read_dir(folder)
+                .unwrap()
+                .map(|file| file.unwrap().path());
+            pages.extend(files.filter(|file| file.extension().is_some_and(|end| end == "md")));
+        }
+    }
+    pages
+}
+
+/// What stands between two fences is no text.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The targets of all links: `[…](target)` and `[…]: target`.
+fn links(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let inline = prose.split("](").skip(1);
+    let inline = inline.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let defined = prose
+        .lines()
+        .filter_map(definition)
+        .map(|(_, target)| target);
+    inline.chain(defined).map(str::to_owned).collect()
+}
+
+fn definition(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix('[')?.split_once("]: ")
+}
+
+/// The names in code style that stand in brackets and have no definition: `` [`Name`] ``.
+fn undefined(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let defined: Vec<&str> = prose
+        .lines()
+        .filter_map(definition)
+        .map(|(name, _)| name)
+        .collect();
+    let names = prose
+        .split("[`")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("`]"));
+    names
+        .filter(|(_, behind)| !behind.starts_with(['(', '[', ':']))
+        .map(|(name, _)| format!("`{name}`"))
+        .filter(|name| !defined.contains(&name.as_str()))
+        .collect()
+}
+
+fn check(page: &Path, link: &str) -> Result<(), String> {
+    if let Some(docs) = link.strip_prefix(DOCS) {
+        return check_docs(docs);
+    }
+    if link.starts_with("https://") {
+        return Ok(()); // Somebody else's.
+    }
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let file = match file {
+        "" => page.to_owned(),
+        file => page.with_file_name(file),
+    };
+    let text = fs::read_to_string(&file).map_err(|_| "there is no such file".to_owned())?;
+    let has_heading = || {
+        text.lines()
+            .any(|line| anchor(line).as_deref() == Some(heading))
+    };
+    if heading.is_empty() || has_heading() {
+        Ok(())
+    } else {
+        Err("there is no such heading".to_owned())
+    }
+}
+
+/// What a heading is linked by.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
+}
+
+/// `crate`, `crate/<crate>/latest/source/<file>`, `<crate>/latest/<crate>/<page of an item>`.
+fn check_docs(link: &str) -> Result<(), String> {
+    if let Some((name, file)) = link
+        .strip_prefix("crate/")
+        .and_then(|link| link.split_once("/latest/source/"))
+    {
+        let exists = root().join(name).join(file).exists();
+        return exists
+            .then_some(())
+            .ok_or_else(|| "the crate has no such file".to_owned());
+    }
+    let (name, item) = link.split_once("/latest/").unwrap_or((link, ""));
+    let list = root().join(format!("xtask/api/{name}.txt"));
+    let list = fs::read_to_string(list).map_err(|_| "there is no such crate".to_owned())?;
+    if item.is_empty() {
+        return Ok(());
+    }
+    let item = item
+        .strip_prefix(&name.replace('-', "_"))
+        .and_then(|item| item.strip_prefix('/'))
+        .ok_or("the crate's name is not repeated")?;
+    let (item, member) = item.split_once('#').unwrap_or((item, ""));
+    let wanted = match item.split('.').collect::<Vec<_>>().as_slice() {
+        [kind, name, "html"] => match member.split_once('.') {
+            None => format!("{kind} {name}"),
+            Some(("method" | "tymethod", member)) => format!("fn {name}::{member}"),
+            Some((kind, member)) => format!("{kind} {name}::{member}"),
+        },
+        [module, "html"] => format!(
+            "mod {}",
+            module.trim_end_matches("/index").replace('/', "::")
+        ),
+        _ => return Err("this is no page of an item".to_owned()),
+    };
+    // Behind the name come parameters and remarks.
+    let is_it = |listed: &str| {
+        let rest = listed.strip_prefix(&wanted);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    if list.lines().any(is_it) {
+        Ok(())
+    } else {
+        Err(format!("the public API has no `{wanted}`"))
+    }
+}
+
+#[test]
+fn what_leads_nowhere_is_found() {
+    let page = root().join("README.md");
+    for link in [
+        "no-such-file.md",
+        "cache-core/README.md#no-such-heading",
+        "#no-such-heading",
+        "https://docs.rs/cache-nothing",
+        "https://docs.rs/crate/cache-core/latest/source/no-such-file.md",
+        "https://docs.rs/cache-core/latest/cache_core/struct.Erro.html",
+        "https://docs.rs/cache-core/latest/cache_core/struct.Error.html#method.kin",
+        "https://docs.rs/cache-core/latest/cache_core/nothing/index.html",
+    ] {
+        assert!(check(&page, link).is_err(), "{link}");
+    }
+    assert_eq!(undefined("[`A`], [`B`](x), [`C`]\n\n[`C`]: x"), ["`A`"]);
+    assert_eq!(links("[a](b) ```\n[c](d)\n``` [`e`]\n[`e`]: f"), ["b", "f"]);
+}
