@@ -38,7 +38,7 @@ pub(crate) const HELP: &str = "\
   dict|memcache|etcd   measures; figures of ours that are not the best are shown like any other
     --rounds N         of each line, interleaved (7; etcd 5)
     --only NAME        a part of the lines; an unknown one says which there are
-  publish NAME...      what was measured last becomes speed.json and speed.svg of the crate, and
+  publish NAME…        what was measured last becomes speed.json and speed.svg of the crate, and
                        the figures in its README and in that of the workspace; only of a run of
                        all lines, and of three rounds or more
   draw                 charts and READMEs anew, from each crate's speed.json";

@@ -243,8 +243,9 @@ impl Oslo {
             bail!("Python ended");
         }
         let answer: Value = serde_json::from_str(&answer)?;
-        let done = answer["done"].as_u64().context("no count")?;
-        let seconds = answer["seconds"].as_f64().context("no time")?;
+        let done = answer.get("done").and_then(Value::as_u64);
+        let seconds = answer.get("seconds").and_then(Value::as_f64);
+        let (done, seconds) = (done.context("no count")?, seconds.context("no time")?);
         Ok((done, Duration::from_secs_f64(seconds)))
     }
 }
