@@ -176,16 +176,20 @@ mod tests {
         command
     }
 
+    fn a_failure_and_a_step_behind_it(ran: &mut bool) -> Vec<Step<'_>> {
+        vec![
+            Step::command("one", shell("exit 1")),
+            Step::loud("two", || {
+                *ran = true;
+                Ok(())
+            }),
+        ]
+    }
+
     #[test]
     fn the_first_failure_ends_the_run() {
         let mut ran = false;
-        let steps = vec![
-            Step::command("one", shell("exit 1")),
-            Step::loud("two", || {
-                ran = true;
-                Ok(())
-            }),
-        ];
+        let steps = a_failure_and_a_step_behind_it(&mut ran);
         let error = run(steps, false).unwrap_err().to_string();
         assert!(error.contains("one"), "{error}");
         assert!(error.contains("1 later steps did not run"), "{error}");
@@ -195,13 +199,7 @@ mod tests {
     #[test]
     fn keep_going_runs_the_rest_and_still_fails() {
         let mut ran = false;
-        let steps = vec![
-            Step::command("one", shell("exit 1")),
-            Step::loud("two", || {
-                ran = true;
-                Ok(())
-            }),
-        ];
+        let steps = a_failure_and_a_step_behind_it(&mut ran);
         let error = run(steps, true).unwrap_err().to_string();
         assert!(error.contains("one"), "{error}");
         assert!(!error.contains("two"), "{error}");
