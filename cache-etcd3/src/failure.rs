@@ -72,12 +72,14 @@ impl Failure {
             root = source;
             unreachable |= is_unreachable(root);
         }
-        let next = if unreachable {
+        let mut message = root.to_string();
+        let next = if is_about_files(&message) {
+            Next::Nothing(ErrorKind::Config)
+        } else if unreachable {
             Next::Unreachable
         } else {
             Next::Broken
         };
-        let mut message = root.to_string();
         message.push_str(advice(root, &message));
         Self::new(next, message)
     }
@@ -164,7 +166,9 @@ impl Failure {
 fn advice(error: &(dyn StdError + 'static), message: &str) -> &'static str {
     let says = |words: &str| message.contains(words);
     let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    if io == Some(io::ErrorKind::ConnectionRefused) {
+    if is_about_files(message) {
+        "; check `tls_cafile`, `tls_certfile`, and that `tls_keyfile` belongs to it"
+    } else if io == Some(io::ErrorKind::ConnectionRefused) {
         "; is etcd running there?"
     } else if says("received corrupt message") {
         "; does it speak TLS? `tls_enabled` is set"
@@ -175,6 +179,16 @@ fn advice(error: &(dyn StdError + 'static), message: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Whether this is said of certificates and keys that nothing can be done with.
+fn is_about_files(message: &str) -> bool {
+    let words = [
+        "parsing TLS",
+        "parse private key",
+        "keys may not be consistent",
+    ];
+    words.iter().any(|words| message.contains(words))
 }
 
 /// Whether no connection came about: refused, no such name or route, a certificate that is not

@@ -163,15 +163,26 @@ fn read(field: &str, path: &std::path::Path, item: &str) -> Result<Vec<u8>> {
     let content = std::fs::read(path).map_err(|error| {
         refuse(format!("cannot read `{field}`, {path_shown}: {error}")).with_source(error)
     })?;
-    let text = String::from_utf8_lossy(&content);
-    let is_begin = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(item);
-    if text.lines().any(is_begin) {
+    if holds(&String::from_utf8_lossy(&content), item) {
         return Ok(content);
     }
     let item = item.trim_end_matches('-').to_lowercase();
     Err(refuse(format!(
-        "`{field}`, {path_shown}, holds no {item} in PEM format"
+        "`{field}`, {path_shown}, holds no {item} in PEM format, or a damaged one"
     )))
+}
+
+/// Whether a file in PEM format has a whole `item` first of all such.
+#[cfg(feature = "tls")]
+fn holds(text: &str, item: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let mut lines = text.lines().map(str::trim_end);
+    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.ends_with(item);
+    if !lines.any(begins) {
+        return false;
+    }
+    let rest = lines.find(|line| !line.bytes().all(is_base64));
+    rest.is_some_and(|line| line.starts_with("-----END ") && line.ends_with(item))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Encrypted connections.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cache_conformance::servers::{Etcd, Memcached};
@@ -89,14 +91,43 @@ fn files_that_are_missing_are_named() {
     assert!(error.message().contains("tls_keyfile"), "{error}");
 }
 
+#[tokio::test]
+async fn a_key_of_another_certificate_is_a_bad_configuration() {
+    let _alone = alone();
+    let etcd = Etcd::builder().tls().start().unwrap();
+    let output = Command::new("openssl").arg("genrsa").output();
+    let output = output.expect("openssl is installed");
+    assert!(output.status.success(), "{output:?}");
+    let key = file("another-key", std::str::from_utf8(&output.stdout).unwrap());
+    let junk = file(
+        "junk",
+        "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n",
+    );
+    for key in [key, junk] {
+        let backend = backend([etcd.endpoint()])
+            .tls_enabled(true)
+            .tls_cafile(etcd.certificate())
+            .tls_certfile(etcd.certificate())
+            .tls_keyfile(&key)
+            .build()
+            .unwrap();
+        std::fs::remove_file(key).unwrap();
+        let error = backend.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.message().contains("`tls_keyfile`"), "{error}");
+    }
+}
+
+/// A file of that name and content.
+fn file(name: &str, content: &str) -> PathBuf {
+    let name = format!("cache-etcd3-{}-{name}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
 #[test]
 fn files_that_hold_something_else_are_named() {
-    let directory = std::env::temp_dir();
-    let file = |name: &str, content: &str| {
-        let path = directory.join(format!("cache-etcd3-{}-{name}", std::process::id()));
-        std::fs::write(&path, content).unwrap();
-        path
-    };
     let certificate = file(
         "certificate",
         "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
@@ -106,21 +137,19 @@ fn files_that_hold_something_else_are_named() {
         "-----BEGIN EC PRIVATE KEY-----\nAA==\n-----END EC PRIVATE KEY-----\n",
     );
     let empty = file("empty", "");
+    let half = file("half", "-----BEGIN CERTIFICATE-----\nAA==\n");
+    let damaged = file(
+        "damaged",
+        "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
+    );
     let tls = backend(["a:1".to_owned()]).tls_enabled(true);
     let client = |certificate, key| tls.clone().tls_certfile(certificate).tls_keyfile(key);
+    let authorities = |file| tls.clone().tls_cafile(file);
     for (attempt, field, path, lacks) in [
-        (
-            tls.clone().tls_cafile(&empty),
-            "tls_cafile",
-            &empty,
-            "certificate",
-        ),
-        (
-            tls.clone().tls_cafile(&key),
-            "tls_cafile",
-            &key,
-            "certificate",
-        ),
+        (authorities(&empty), "tls_cafile", &empty, "certificate"),
+        (authorities(&key), "tls_cafile", &key, "certificate"),
+        (authorities(&half), "tls_cafile", &half, "certificate"),
+        (authorities(&damaged), "tls_cafile", &damaged, "certificate"),
         (client(&key, &key), "tls_certfile", &key, "certificate"),
         (
             client(&certificate, &certificate),
@@ -137,7 +166,7 @@ fn files_that_hold_something_else_are_named() {
         assert!(message.contains(&format!("no {lacks} in PEM")), "{error}");
     }
     client(&certificate, &key).build().unwrap();
-    for path in [certificate, key, empty] {
+    for path in [certificate, key, empty, half, damaged] {
         std::fs::remove_file(path).unwrap();
     }
 }
