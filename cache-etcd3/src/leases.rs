@@ -202,6 +202,7 @@ impl Leases {
         }
         counters.grants.add(1);
         self.note_expiry(sent, Duration::from_secs(ttl));
+        self.drop_closed(sent);
         state.open(granted.id(), sent, Duration::from_secs(bucket));
         Ok(())
     }
@@ -226,6 +227,16 @@ impl Leases {
         drop_expired(&mut expiries);
         if let Some(expiry) = sent.checked_add(ttl) {
             expiries.push(Reverse(expiry));
+        }
+    }
+
+    /// Frees what classes that are no longer used remember of their keys.
+    fn drop_closed(&self, now: Instant) {
+        for class in lock(&self.classes).values() {
+            let mut bucket = lock(&class.bucket);
+            if bucket.as_ref().is_some_and(|bucket| now >= bucket.closes) {
+                *bucket = None;
+            }
         }
     }
 
@@ -370,6 +381,18 @@ mod tests {
             .filter(|key| !matches!(place(&class, *key, now), Place::None))
             .count();
         assert_eq!(boarded, HARD_CAP);
+    }
+
+    #[test]
+    fn a_class_that_is_not_used_any_more_remembers_no_keys() {
+        let now = Instant::now();
+        let leases = Leases::default();
+        let class = Arc::new(bucket(now));
+        lock(&leases.classes).insert(TtlClass(32), Arc::clone(&class));
+        leases.drop_closed(now + Duration::from_secs(7));
+        assert!(lock(&class.bucket).is_some());
+        leases.drop_closed(now + Duration::from_secs(8));
+        assert!(lock(&class.bucket).is_none());
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
+use crate::answer::{Answer, Expect, Reply};
+use crate::command::{Command, Outgoing, check_key};
 use crate::connection::Exchange;
 use crate::journey::Journey;
-use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, check_key};
 use crate::route::{Choose, Router};
 use crate::server::Server;
 use crate::settings::{OnServerEvent, Settings};

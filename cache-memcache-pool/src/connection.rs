@@ -9,8 +9,9 @@ use cache_core::{ErrorKind, Result};
 use tokio::runtime::Id;
 use tokio::sync::oneshot;
 
+use crate::answer::{Answer, Expect};
+use crate::command::Outgoing;
 use crate::health::Death;
-use crate::protocol::{Answer, Expect, Outgoing};
 
 /// Why an exchange has no answer.
 #[derive(Clone, Debug)]

@@ -9,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::NAME;
+use crate::answer::{Answer, Expect};
 use crate::backend::Inner;
+use crate::command::Outgoing;
 use crate::connection::{Exchange, Failure, Waiter};
-use crate::protocol::{Answer, Expect, Outgoing};
 use crate::server::{Server, no_answer};
 use crate::stats::add;
 

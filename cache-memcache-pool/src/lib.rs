@@ -2,15 +2,16 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod answer;
 mod backend;
 mod builder;
+mod command;
 mod config;
 mod connection;
 mod driver;
 mod health;
 mod journey;
 mod multi;
-mod protocol;
 mod route;
 mod server;
 mod settings;

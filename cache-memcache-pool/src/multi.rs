@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
+use crate::answer::{Answer, Expect, Reply};
 use crate::backend::{Inner, Removal, found, refused, said_by, senseless};
+use crate::command::{Command, Outgoing, encode_get_many, is_plain};
 use crate::connection::{Exchange, Waiter};
 use crate::journey::Journey;
-use crate::protocol::{Answer, Command, Expect, Outgoing, Reply, encode_get_many, is_plain};
 use crate::server::Server;
 
 /// The most keys in one exchange. A call of more takes several, at once and on whichever

@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use crate::NAME;
 use crate::address::Address;
+use crate::answer::Expect;
+use crate::command::Outgoing;
 use crate::connection::{Connection, Exchange, Failure, State, Waiter};
 use crate::driver::Driver;
 use crate::health::{Admission, Death, Health};
-use crate::protocol::{Expect, Outgoing};
 use crate::settings::Settings;
 use crate::stats::{Counters, ServerEvent, ServerStats, add, read};
 use crate::stream::{ConnectError, Stream, cannot_connect, odd};

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use crate::address::Address;
-use crate::protocol::Outgoing;
+use crate::command::Outgoing;
 use crate::settings::Settings;
 
 pub(crate) enum Stream {

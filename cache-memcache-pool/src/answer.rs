@@ -1,12 +1,11 @@
-//! memcached's protocol: what is sent, and how answers are read.
-
-use std::borrow::Cow;
+//! How memcached's answers are read: from bytes, which may end anywhere, to replies.
 
 use cache_core::wire::{self, Metadata};
 use cache_core::{Error, ErrorKind, Result};
-use memcache::exp::{MAX_KEY_LENGTH, MetaCommand, MetaOp, ReturnCode};
+use memcache::exp::ReturnCode;
 
 use crate::NAME;
+use crate::command::tag_behind;
 
 /// Beyond these bytes a line is no answer of memcached.
 const MAX_LINE: usize = 2048;
@@ -15,213 +14,7 @@ const MAX_LINE: usize = 2048;
 const METADATA_WITHIN: usize = 512;
 
 /// A value of so many bytes that has not arrived yet gets a buffer of its own.
-pub(crate) const LARGE: usize = 16 * 1024;
-
-/// How many bytes `key` has on the wire, where keys that the text protocol cannot carry are in
-/// base64.
-pub(crate) fn wire_len(key: &str) -> usize {
-    if is_plain(key) {
-        key.len()
-    } else {
-        key.len().div_ceil(3) * 4
-    }
-}
-
-/// Whether `key` travels as it is.
-pub(crate) fn is_plain(key: &str) -> bool {
-    key.bytes().all(|byte| byte > 0x20 && byte != 0x7f)
-}
-
-/// `key`, if memcached takes it.
-pub(crate) fn check_key(key: &str) -> Result<()> {
-    let refused =
-        |why: Cow<'static, str>| Err(Error::new(ErrorKind::InvalidKey, NAME, why).with_key(key));
-    // The common case, in which the key is not looked into.
-    if (1..=MAX_KEY_LENGTH * 3 / 4 - 1).contains(&key.len()) {
-        return Ok(());
-    }
-    match wire_len(key) {
-        0 => refused("the key is empty; a key has at least one character".into()),
-        1..=MAX_KEY_LENGTH => Ok(()),
-        n if is_plain(key) => refused(
-            format!(
-                "{n} bytes; memcached takes {MAX_KEY_LENGTH}. A KeyMap::sha1 makes any key fit"
-            )
-            .into(),
-        ),
-        n => refused(
-            format!(
-                "{n} bytes in base64, which spaces and control characters need; memcached takes \
-                 {MAX_KEY_LENGTH}. A KeyMap::sha1 makes any key fit"
-            )
-            .into(),
-        ),
-    }
-}
-
-/// Tags are numbers below this: many more than there are commands in flight.
-const TAGS: u32 = 1 << 16;
-
-/// The tag of the command that stands `n` behind the one with the tag `first`.
-#[expect(clippy::cast_possible_truncation, reason = "tags go round")]
-fn tag_behind(first: u32, n: usize) -> u32 {
-    first.wrapping_add(n as u32) % TAGS
-}
-
-/// What is to be written: commands, one behind the other.
-///
-/// Each has a number, its tag, that comes back with its answer. So no answer is taken for
-/// another's, whatever a server says in between.
-#[derive(Debug, Default)]
-pub(crate) struct Outgoing {
-    pub(crate) bytes: Vec<u8>,
-    /// Where each command ends.
-    pub(crate) ends: Vec<usize>,
-    next_tag: u32,
-}
-
-impl Outgoing {
-    /// Moves what there is to `other`, which is empty, and goes on counting.
-    pub(crate) fn move_to(&mut self, other: &mut Self) {
-        std::mem::swap(self, other);
-        self.next_tag = other.next_tag;
-    }
-
-    fn tag(&mut self) -> u32 {
-        let tag = self.next_tag;
-        self.next_tag = tag_behind(tag, 1);
-        tag
-    }
-
-    /// Empties it, and gives up buffers that have grown beyond `kept` bytes.
-    pub(crate) fn clear(&mut self, kept: usize) {
-        self.ends.clear();
-        self.bytes.clear();
-        if self.bytes.capacity() > kept {
-            self.bytes = Vec::new();
-        }
-    }
-}
-
-/// One command for one key.
-#[derive(Debug)]
-pub(crate) enum Command<'a> {
-    Get(&'a str),
-    Set {
-        key: &'a str,
-        /// What stands before the payload.
-        head: &'a [u8],
-        payload: &'a [u8],
-        /// As memcached counts: 0 for never, beyond 30 days since the epoch.
-        expires: u32,
-    },
-    Delete(&'a str),
-}
-
-impl<'a> Command<'a> {
-    pub(crate) fn key(&self) -> &'a str {
-        match self {
-            Self::Get(key) | Self::Delete(key) | Self::Set { key, .. } => key,
-        }
-    }
-
-    /// Roughly the bytes that travel to the server.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Set { payload, .. } => payload.len(),
-            Self::Get(_) | Self::Delete(_) => 0,
-        }
-    }
-
-    /// Appends the command and returns its tag. Nothing is appended when the key is refused,
-    /// which the caller has asked before.
-    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
-        let tag = out.tag();
-        let op = match self {
-            Self::Get(_) => MetaOp::Get,
-            Self::Set { .. } => MetaOp::Set,
-            Self::Delete(_) => MetaOp::Delete,
-        };
-        if is_plain(self.key()) {
-            let line = &mut out.bytes;
-            line.extend_from_slice(op.wire());
-            line.push(b' ');
-            line.extend_from_slice(self.key().as_bytes());
-            line.push(b' ');
-            self.encode_flags(tag, line);
-            line.extend_from_slice(b"\r\n");
-        } else {
-            let mut flags = Vec::new();
-            self.encode_flags(tag, &mut flags);
-            let start = out.bytes.len();
-            let command = MetaCommand::new(op, self.key()).flag(flags);
-            if let Err(error) = command.encode_into(&mut out.bytes) {
-                // It leaves half a command behind.
-                out.bytes.truncate(start);
-                let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
-                return Err(error.with_key(self.key()));
-            }
-        }
-        if let Self::Set { head, payload, .. } = self {
-            let out = &mut out.bytes;
-            out.reserve(head.len() + payload.len() + 2);
-            out.extend_from_slice(head);
-            out.extend_from_slice(payload);
-            out.extend_from_slice(b"\r\n");
-        }
-        out.ends.push(out.bytes.len());
-        Ok(tag)
-    }
-
-    /// What stands behind the key.
-    fn encode_flags(&self, tag: u32, out: &mut Vec<u8>) {
-        match self {
-            // The value, and its client flags.
-            Self::Get(_) => out.extend_from_slice(b"v f O"),
-            Self::Delete(_) => out.push(b'O'),
-            Self::Set {
-                head,
-                payload,
-                expires,
-                ..
-            } => {
-                encode_number((head.len() + payload.len()) as u64, out);
-                out.extend_from_slice(b" T");
-                encode_number(u64::from(*expires), out);
-                out.extend_from_slice(b" O");
-            }
-        }
-        encode_number(u64::from(tag), out);
-    }
-}
-
-/// Appends the decimal digits of `number`; `write!` takes several times as long.
-fn encode_number(mut number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
-}
-
-/// Appends the text command that asks for many keys at once, cheaper for the server than as
-/// many meta commands. All of them [plain](is_plain).
-pub(crate) fn encode_get_many(keys: &[&str], out: &mut Outgoing) {
-    let line = &mut out.bytes;
-    line.extend_from_slice(b"get");
-    for key in keys {
-        line.push(b' ');
-        line.extend_from_slice(key.as_bytes());
-    }
-    line.extend_from_slice(b"\r\n");
-    out.ends.push(line.len());
-}
+const LARGE: usize = 16 * 1024;
 
 /// What the server says to one command.
 #[derive(Debug)]
@@ -294,7 +87,7 @@ pub(crate) enum Expect {
 }
 
 impl Expect {
-    /// What the keys asked for by `line`, made by [`encode_get_many`], will be.
+    /// What the keys asked for by `line`, made by [`encode_get_many`](crate::command::encode_get_many), will be.
     pub(crate) fn values(line: &[u8], keys: usize) -> Self {
         let line = line.strip_suffix(b"\r\n").unwrap_or(line);
         Self::Values {
