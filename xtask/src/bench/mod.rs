@@ -34,12 +34,14 @@ use anyhow::{Result, bail};
 
 use crate::process;
 
-pub(crate) const HELP: &str = "\
-  dict|memcache|etcd   measures; figures of ours that are not the best are shown like any other
+pub(crate) const HELP: &str = "  \
+  dict|memcache|etcd   measures: a table, and JSON and a chart under target/bench/
     --rounds N         of each line, interleaved (7; etcd 5)
-    --only NAME        a part of the lines; an unknown one says which there are
+    --only LINE        a part of the lines; such a run cannot be published
+    --seconds S        etcd: how long each contestant has in each round
+    --without-python   memcache: without the clients of Python; not to be published either
   publish NAME…        what was measured last becomes speed.json and speed.svg of the crate, and
-                       the figures in its README and in that of the workspace; only of a run of
+                       the figures in its README and in that of the workspace; takes a run of
                        all lines, and of three rounds or more
   draw                 charts and READMEs anew, from each crate's speed.json";
 
