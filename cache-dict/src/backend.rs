@@ -185,6 +185,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 }
 
+#[inline]
 fn check(key: &str) -> Result<()> {
     if key.is_empty() {
         let message = "the key is empty; a key has at least one character";

@@ -30,6 +30,7 @@ impl KeyHasher {
         }
     }
 
+    #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         let [seed_a, seed_b, seed_c] = self.seeds;
         let mut state = seed_a;

@@ -166,6 +166,7 @@ impl<T> Table<T> {
 }
 
 /// A byte of the hash that neither the shard nor the home depends on; not zero.
+#[inline]
 fn tag(hash: KeyHash) -> u8 {
     ((hash.high() >> 24) as u8).max(1)
 }
