@@ -76,6 +76,8 @@ pub(crate) enum Expect {
         commands: usize,
         replies: Vec<Reply>,
     },
+    /// The end of several commands that are quiet unless they fail.
+    Quiet { commands: usize, has_failed: bool },
     /// The values for a text `get`; `request` is the line that was sent.
     Values {
         request: Vec<u8>,
@@ -104,12 +106,18 @@ impl Expect {
 pub(crate) enum Answer {
     One(Reply),
     Many(Vec<Reply>),
+    /// Some of the quiet commands failed, and which is not said of all.
+    SomeFailed,
 }
 
 /// One item of an answer, as it stands on the wire.
 enum Item<'a> {
     /// A line that ends the exchange of one command.
     Reply(Reply),
+    /// What a quiet command has to say.
+    Remark {
+        has_failed: bool,
+    },
     /// A value follows the line.
     Value {
         key: Option<&'a [u8]>,
@@ -181,9 +189,16 @@ impl Parser {
                         *buffer = behind;
                         reply
                     }
+                    Item::Remark { has_failed: this } => {
+                        *buffer = behind;
+                        if let Expect::Quiet { has_failed, .. } = expect {
+                            *has_failed |= this;
+                        }
+                        continue;
+                    }
                     Item::End => {
                         *buffer = behind;
-                        return finish_values(expect).map(Progress::Answer);
+                        return finish(expect).map(Progress::Answer);
                     }
                     Item::Value { key, flags, len } => {
                         if len > self.limit {
@@ -218,6 +233,8 @@ impl Parser {
                     }
                 }
                 Expect::Values { replies, .. } => replies.push(reply),
+                // Its lines are failures or the end.
+                Expect::Quiet { .. } => {}
             }
         }
     }
@@ -319,7 +336,19 @@ fn read_line<'a>(line: &'a [u8], expect: &Expect) -> Result<Item<'a>, Violation>
     match expect {
         Expect::One { tag } => read_meta(line, *tag),
         Expect::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
+        Expect::Quiet { .. } => read_quiet(line),
         Expect::Values { .. } => read_text(line),
+    }
+}
+
+/// A line where only failures are told.
+fn read_quiet(line: &[u8]) -> Result<Item<'_>, Violation> {
+    match line.split(|&byte| byte == b' ').next() {
+        Some(b"MN") => Ok(Item::End),
+        // What was to be deleted is not there; not all versions keep that to themselves.
+        Some(b"NF") => Ok(Item::Remark { has_failed: false }),
+        Some(b"SERVER_ERROR" | b"NS" | b"EX") => Ok(Item::Remark { has_failed: true }),
+        _ => Err(Violation::line(line)),
     }
 }
 
@@ -371,7 +400,9 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
             len,
         }),
         (ReturnCode::Hd, None) if is_tagged => Ok(Item::Reply(Reply::Done)),
-        (ReturnCode::En | ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Missing)),
+        (ReturnCode::En, None) => Ok(Item::Reply(Reply::Missing)),
+        // What was to be deleted is not there.
+        (ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Done)),
         (ReturnCode::Ns | ReturnCode::Ex, None) => {
             Ok(Item::Reply(Reply::Failed("it was not stored".into())))
         }
@@ -436,13 +467,22 @@ fn skip_to(key: &[u8], expect: &mut Expect) -> Result<(), Violation> {
     }
 }
 
-fn finish_values(expect: &mut Expect) -> Result<Answer, Violation> {
-    let Expect::Values { replies, keys, .. } = expect else {
-        return Err(Violation::line(b"END"));
-    };
-    let mut replies = std::mem::take(replies);
-    replies.resize_with(*keys, || Reply::Missing);
-    Ok(Answer::Many(replies))
+fn finish(expect: &mut Expect) -> Result<Answer, Violation> {
+    match expect {
+        Expect::Values { replies, keys, .. } => {
+            let mut replies = std::mem::take(replies);
+            replies.resize_with(*keys, || Reply::Missing);
+            Ok(Answer::Many(replies))
+        }
+        Expect::Quiet {
+            has_failed: true, ..
+        } => Ok(Answer::SomeFailed),
+        Expect::Quiet { commands, .. } => {
+            let done = std::iter::repeat_with(|| Reply::Done);
+            Ok(Answer::Many(done.take(*commands).collect()))
+        }
+        Expect::One { .. } | Expect::Many { .. } => Err(Violation::line(b"END")),
+    }
 }
 
 fn decimal(token: &[u8]) -> Option<usize> {

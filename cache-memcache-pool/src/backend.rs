@@ -246,7 +246,7 @@ impl Inner {
 
     async fn write(&self, command: &Command<'_>) -> Result<()> {
         match self.call(command).await? {
-            Reply::Done | Reply::Missing => Ok(()),
+            Reply::Done => Ok(()),
             Reply::Failed(reason) => {
                 let error = refused(&reason);
                 if error.kind() == ErrorKind::ValueTooLarge {
@@ -255,7 +255,7 @@ impl Inner {
                 }
                 Err(error)
             }
-            Reply::Found(_) => Err(senseless()),
+            Reply::Found(_) | Reply::Missing => Err(senseless()),
         }
     }
 }

@@ -126,6 +126,16 @@ impl<'a> Command<'a> {
     /// Appends the command and returns its tag. Nothing is appended when the key is refused,
     /// which the caller has asked before.
     pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
+        self.encode_with(b" O", out)
+    }
+
+    /// Appends a write that the server answers only if it fails; an answer for each of many
+    /// costs it, and who reads them, a tenth of the time. [`encode_end`] stands behind the last.
+    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
+        self.encode_with(b" q O", out)
+    }
+
+    fn encode_with(&self, flags: &[u8], out: &mut Outgoing) -> Result<u32> {
         let tag = out.tag();
         let op = match self {
             Self::Get(_) => MetaOp::Get,
@@ -137,12 +147,12 @@ impl<'a> Command<'a> {
             line.extend_from_slice(op.wire());
             line.push(b' ');
             line.extend_from_slice(self.key().as_bytes());
-            line.push(b' ');
-            self.encode_flags(tag, line);
+            self.encode_flags(flags, tag, line);
             line.extend_from_slice(b"\r\n");
         } else {
-            let mut flags = Vec::new();
-            self.encode_flags(tag, &mut flags);
+            let mut line = Vec::new();
+            self.encode_flags(flags, tag, &mut line);
+            let flags = line.get(1..).unwrap_or_default();
             let start = out.bytes.len();
             let command = MetaCommand::new(op, self.key()).flag(flags);
             if let Err(error) = command.encode_into(&mut out.bytes) {
@@ -164,25 +174,32 @@ impl<'a> Command<'a> {
     }
 
     /// What stands behind the key.
-    fn encode_flags(&self, tag: u32, out: &mut Vec<u8>) {
+    fn encode_flags(&self, flags: &[u8], tag: u32, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
-            Self::Get(_) => out.extend_from_slice(b"v f O"),
-            Self::Delete(_) => out.push(b'O'),
+            Self::Get(_) => out.extend_from_slice(b" v f"),
+            Self::Delete(_) => {}
             Self::Set {
                 head,
                 payload,
                 expires,
                 ..
             } => {
+                out.push(b' ');
                 encode_number((head.len() + payload.len()) as u64, out);
                 out.extend_from_slice(b" T");
                 encode_number(u64::from(*expires), out);
-                out.extend_from_slice(b" O");
             }
         }
+        out.extend_from_slice(flags);
         encode_number(u64::from(tag), out);
     }
+}
+
+/// Appends a command that is answered when all before it are done, and never fails.
+pub(crate) fn encode_end(out: &mut Outgoing) {
+    out.bytes.extend_from_slice(b"mn\r\n");
+    out.ends.push(out.bytes.len());
 }
 
 /// Appends the decimal digits of `number`; `write!` takes several times as long.

@@ -271,6 +271,7 @@ impl Driver {
                     let replies = match &answer {
                         Answer::One(reply) => std::slice::from_ref(reply),
                         Answer::Many(replies) => replies,
+                        Answer::SomeFailed => &[],
                     };
                     calls += replies.len();
                     for reply in replies {

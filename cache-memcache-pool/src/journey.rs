@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
@@ -13,7 +12,7 @@ use crate::answer::{Answer, Expect};
 use crate::backend::Inner;
 use crate::command::Outgoing;
 use crate::connection::{Exchange, Failure, Waiter};
-use crate::server::{Server, no_answer};
+use crate::server::{Server, after, no_answer};
 use crate::stats::add;
 
 /// How often a call is repeated because its connection ended.
@@ -36,6 +35,8 @@ pub(crate) struct Journey {
     /// Looking whether servers are back, begun by this call.
     probes: Vec<JoinHandle<()>>,
     has_waited: bool,
+    /// Until when the call waits for room on connections, once it has to.
+    room_by: Option<Instant>,
 }
 
 impl Journey {
@@ -113,7 +114,7 @@ impl Journey {
 
     /// Sends an exchange on its way.
     pub(crate) async fn submit<F>(
-        &self,
+        &mut self,
         server: &Arc<Server>,
         exchange: &Exchange<F>,
     ) -> Result<Waiter>
@@ -121,11 +122,14 @@ impl Journey {
         F: Fn(&mut Outgoing) -> Result<Expect>,
     {
         match self.deadline {
-            None => server.submit(exchange).await,
-            Some(deadline) => match timeout_at(deadline, server.submit(exchange)).await {
-                Ok(submitted) => submitted,
-                Err(_) => Err(self.error(server)),
-            },
+            None => server.submit(exchange, &mut self.room_by).await,
+            Some(deadline) => {
+                let submitted = server.submit(exchange, &mut self.room_by);
+                match timeout_at(deadline, submitted).await {
+                    Ok(submitted) => submitted,
+                    Err(_) => Err(self.error(server)),
+                }
+            }
         }
     }
 
@@ -161,13 +165,7 @@ impl Journey {
     /// Notes a failure; an error when nobody else could do better.
     fn meet(&mut self, server: &Arc<Server>, failure: Failure, keys: usize) -> Result<()> {
         let patience = server.settings.socket_timeout;
-        if self.deadline.is_none() {
-            let now = Instant::now();
-            let century = Duration::from_secs(100 * 365 * 24 * 3600);
-            self.deadline = now
-                .checked_add(patience)
-                .or_else(|| now.checked_add(century));
-        }
+        self.deadline.get_or_insert_with(|| after(patience));
         match &failure {
             Failure::Final(kind, message) => {
                 return Err(Error::new(*kind, NAME, message.as_ref()));

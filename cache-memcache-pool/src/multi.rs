@@ -7,7 +7,7 @@ use cache_core::{CachedValue, Error, ErrorKind, Result};
 
 use crate::answer::{Answer, Expect, Reply};
 use crate::backend::{Inner, Removal, found, refused, said_by, senseless};
-use crate::command::{Command, Outgoing, encode_get_many, is_plain};
+use crate::command::{Command, Outgoing, encode_end, encode_get_many, is_plain};
 use crate::connection::{Exchange, Waiter};
 use crate::journey::Journey;
 use crate::server::Server;
@@ -106,7 +106,7 @@ async fn written(inner: &Inner, mut outcomes: Outcomes, keys: &[&str]) -> Result
     {
         match reply {
             // No reply: it is among those that failed.
-            None | Some(Reply::Done | Reply::Missing) => {}
+            None | Some(Reply::Done) => {}
             Some(Reply::Failed(reason)) => {
                 let error = refused(&reason);
                 if error.kind() == ErrorKind::ValueTooLarge {
@@ -114,7 +114,7 @@ async fn written(inner: &Inner, mut outcomes: Outcomes, keys: &[&str]) -> Result
                 }
                 outcomes.fail(&[position], error);
             }
-            Some(Reply::Found(_)) => outcomes.fail(&[position], senseless()),
+            Some(Reply::Found(_) | Reply::Missing) => outcomes.fail(&[position], senseless()),
         }
     }
     if !leftovers.is_empty() {
@@ -166,6 +166,7 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
     };
     let mut journey = Journey::default();
     let mut open: Vec<usize> = (0..n).collect();
+    let mut is_quiet = true;
     while !open.is_empty() {
         if let Err(error) = journey.sets_out() {
             outcomes.fail(&open, error);
@@ -175,7 +176,7 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
         let mut sent = Vec::new();
         for (server, positions) in groups.iter().zip(&inner.servers).map(|(p, s)| (s, p)) {
             for positions in chunks(positions, &command) {
-                match submit(&journey, server, &positions, &command).await {
+                match submit(&mut journey, server, &positions, &command, is_quiet).await {
                     Ok(waiter) => sent.push(Sent {
                         positions,
                         server,
@@ -193,6 +194,11 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
         } in sent
         {
             match journey.answer(server, waiter, positions.len()).await {
+                Ok(Some(Answer::SomeFailed)) => {
+                    // Once more, aloud, to hear which.
+                    is_quiet = false;
+                    again.extend(positions);
+                }
                 Ok(Some(answer)) => place(&mut outcomes, server, &positions, answer),
                 Ok(None) => again.extend(positions),
                 Err(error) => outcomes.fail(&positions, error),
@@ -271,10 +277,11 @@ fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> V
 }
 
 async fn submit<'a>(
-    journey: &Journey,
+    journey: &mut Journey,
     server: &Arc<Server>,
     positions: &[usize],
     command: &impl Fn(usize) -> Command<'a>,
+    is_quiet: bool,
 ) -> Result<Waiter> {
     let is_text =
         |&position: &usize| matches!(command(position), Command::Get(key) if is_plain(key));
@@ -296,6 +303,16 @@ async fn submit<'a>(
             encode_get_many(&keys, out);
             let line = out.bytes.get(start..).unwrap_or_default();
             Ok(Expect::values(line, keys.len()))
+        }
+        [first, ..] if is_quiet && !matches!(command(*first), Command::Get(_)) => {
+            for &position in positions {
+                command(position).encode_quiet(out)?;
+            }
+            encode_end(out);
+            Ok(Expect::Quiet {
+                commands: positions.len(),
+                has_failed: false,
+            })
         }
         [first, others @ ..] => {
             let first = command(*first).encode(out)?;
@@ -323,6 +340,7 @@ fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], answer: 
     let replies = match answer {
         Answer::One(reply) => vec![reply],
         Answer::Many(replies) => replies,
+        Answer::SomeFailed => return,
     };
     for (&position, reply) in positions.iter().zip(replies) {
         if let Some(place) = outcomes.replies.get_mut(position) {

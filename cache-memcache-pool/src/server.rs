@@ -9,7 +9,7 @@ use cache_core::{Error, ErrorKind, Result};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::NAME;
 use crate::address::Address;
@@ -78,6 +78,13 @@ enum Pick<'a> {
     Full,
 }
 
+/// The time after `wait`; beyond the clock's range, a century.
+pub(crate) fn after(wait: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    now.checked_add(wait).unwrap_or_else(|| now + century)
+}
+
 impl Server {
     pub(crate) fn new(address: Address, settings: Arc<Settings>) -> Self {
         Self {
@@ -102,9 +109,13 @@ impl Server {
         Ok(stream)
     }
 
-    /// Queues an exchange on a connection, waiting for room no longer than
-    /// `pool_connection_get_timeout`.
-    pub(crate) async fn submit<F>(self: &Arc<Self>, exchange: &Exchange<F>) -> Result<Waiter>
+    /// Queues an exchange on a connection. All exchanges of a call together wait for room no
+    /// longer than `pool_connection_get_timeout`: until `room_by`, once one has waited.
+    pub(crate) async fn submit<F>(
+        self: &Arc<Self>,
+        exchange: &Exchange<F>,
+        room_by: &mut Option<tokio::time::Instant>,
+    ) -> Result<Waiter>
     where
         F: Fn(&mut Outgoing) -> Result<Expect>,
     {
@@ -112,7 +123,8 @@ impl Server {
             return Ok(waiter);
         }
         let patience = self.settings.pool_connection_get_timeout;
-        let queued = timeout(patience, self.submit_when_there_is_room(exchange)).await;
+        let by = *room_by.get_or_insert_with(|| after(patience));
+        let queued = timeout_at(by, self.submit_when_there_is_room(exchange)).await;
         queued.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::PoolExhausted,

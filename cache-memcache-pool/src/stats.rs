@@ -51,7 +51,7 @@ pub struct ServerStats {
     pub calls: u64,
     /// Keys that were read and found; those whose deadline had just passed are among them.
     pub hits: u64,
-    /// Keys that were not there, to be read or to be deleted.
+    /// Keys that were read and not there.
     pub misses: u64,
     /// Times that it fell silent for longer than `socket_timeout`.
     pub timeouts: u64,

@@ -341,6 +341,12 @@ async fn a_full_pool_lets_nobody_wait_for_longer_than_told() {
     assert_eq!(error.kind(), ErrorKind::PoolExhausted, "{error}");
     assert!(error.message().contains("pool_maxsize"), "{error}");
     assert!(began.elapsed() < CALL_LIMIT);
+    // All exchanges of a call wait together: each by itself would take half a minute.
+    let keys: Vec<String> = (0..20_000).map(|i| format!("k{i}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let error = cache.get_multi(&keys).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PoolExhausted, "{error}");
+    assert!(began.elapsed() < CALL_LIMIT);
     tokio::time::sleep(Duration::from_millis(200)).await;
     server.resume().unwrap();
     let (mut answered, mut refused) = (0, 0);

@@ -307,6 +307,37 @@ async fn a_server_that_is_out_of_memory_says_so() {
 }
 
 #[tokio::test]
+async fn of_many_writes_those_that_the_server_refuses_are_named() {
+    let server = Memcached::builder().args(["-I", "512k"]).start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let keys: Vec<String> = (0..50).map(|i| format!("k{i}")).collect();
+    let with_two_too_large = |size: usize| -> Vec<(&str, _)> {
+        let size = |i: usize| if i % 20 == 19 { size } else { 10 };
+        let keys = keys.iter().enumerate();
+        keys.map(|(i, key)| (key.as_str(), value(&vec![b'v'; size(i)])))
+            .collect()
+    };
+    cache.set_multi(with_two_too_large(1000)).await.unwrap();
+    let error = cache
+        .set_multi(with_two_too_large(600_000))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Partial, "{error}");
+    assert_eq!(error.keys(), ["k19", "k39"]);
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let found = cache.get_multi(&keys).await.unwrap();
+    for (i, found) in found.iter().enumerate() {
+        assert_eq!(found.is_none(), i % 20 == 19, "{i}");
+    }
+    cache.delete_multi(&keys).await.unwrap();
+    let found = cache.get_multi(&keys).await.unwrap();
+    assert!(found.iter().all(Option::is_none));
+    let stats = cache.stats();
+    assert_eq!(stats.servers[0].deaths, 0);
+    assert_eq!(stats.servers[0].misses, 52, "only of reads");
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed_and_opened_again() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server)
