@@ -61,7 +61,8 @@ pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
 /// What is to be written: commands, one behind the other.
 ///
 /// Each has a number, its tag, that comes back with its answer. So no answer is taken for
-/// another's, whatever a server says in between.
+/// another's, whatever a server says in between. Only the end of quiet
+/// commands has none, and the answers to a text `get`, which name their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,

@@ -13,10 +13,11 @@ use cache_core::ErrorKind;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Sleep, sleep_until, timeout};
 
-use crate::answer::{Answer, Parser, Progress, Reply, Violation};
+use crate::answer::{Answer, Reply, Violation};
 use crate::command::Outgoing;
 use crate::connection::{Connection, Failure, Slot, State};
 use crate::health::Death;
+use crate::parser::{Parser, Progress};
 use crate::server::{Server, no_answer};
 use crate::stats::add;
 use crate::stream::{ConnectError, Stream, cannot_connect};
