@@ -1,6 +1,6 @@
 //! [`DictStats`].
 
-/// What a [`DictBackend`] holds and has removed.
+/// What a [`DictBackend`](crate::DictBackend) holds and has removed.
 ///
 /// Hits and misses are not among it: counting them would slow down each `get`, for those too
 /// who do not ask. Count them where the values are used.

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::format::Format;
 use crate::leases::{Leases, Ticket, TtlClass};
 use crate::queue::{self, Queue};
-use crate::runtime::Runtime;
+use crate::runtime::Runtimes;
 use crate::settings::Settings;
 use crate::stats::{Counters, EndpointStats, Etcd3Stats};
 
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) leases: Leases,
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
-    runtime: Runtime,
+    runtimes: Runtimes,
 }
 
 impl Shared {
@@ -117,7 +117,7 @@ impl Etcd3Backend {
                 leases: Leases::default(),
                 queue: Queue::default(),
                 counters: Counters::default(),
-                runtime: Runtime::default(),
+                runtimes: Runtimes::default(),
             }),
         })
     }
@@ -158,7 +158,7 @@ impl Etcd3Backend {
 
     /// When a call that begins now ends. An error where nothing can be waited for.
     async fn deadline(&self) -> Result<Instant> {
-        self.shared.runtime.check().await?;
+        self.shared.runtimes.check().await?;
         Ok(Instant::now() + self.shared.call_timeout)
     }
 

@@ -1,5 +1,6 @@
 //! The tokio runtime that a call is made in.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,11 +12,14 @@ use tokio::runtime::{Handle, Id};
 use crate::NAME;
 use crate::endpoint::lock;
 
-/// The runtime that was found to have what calls take.
+/// The runtimes that were found to have what calls take, the last of them.
 #[derive(Default)]
-pub(crate) struct Runtime(Mutex<Option<Id>>);
+pub(crate) struct Runtimes(Mutex<VecDeque<Id>>);
 
-impl Runtime {
+/// More than a process uses at a time, since one runtime a core is usual at most.
+const REMEMBERED: usize = 256;
+
+impl Runtimes {
     /// An error unless calls can be made here: in a runtime that has I/O and time.
     pub(crate) async fn check(&self) -> Result<()> {
         let refuse = |message| Error::new(ErrorKind::Backend, NAME, message);
@@ -24,7 +28,7 @@ impl Runtime {
                            example below #[tokio::main] or in Runtime::block_on";
             refuse(message).with_source(error)
         })?;
-        if *lock(&self.0) == Some(runtime.id()) {
+        if lock(&self.0).contains(&runtime.id()) {
             return Ok(());
         }
         // tokio says that a runtime lacks one by a panic, and not otherwise: so a task of its own
@@ -42,7 +46,9 @@ impl Runtime {
             }
             // Whether a socket was to be had is not the question.
             _ => {
-                *lock(&self.0) = Some(runtime.id());
+                let mut known = lock(&self.0);
+                known.push_front(runtime.id());
+                known.truncate(REMEMBERED);
                 Ok(())
             }
         }
