@@ -231,3 +231,52 @@ fn check_flags(flags: u32) -> Result<()> {
     let message = format!("the stored value has the client flags {flags}: it is {is}");
     Err(Error::new(ErrorKind::Decode, NAME, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> Expect {
+        Expect::Quiet {
+            commands: 3,
+            has_failed: false,
+        }
+    }
+
+    fn parse(mut bytes: &[u8], mut expect: Expect) -> Result<Progress, Violation> {
+        Parser::new(1000).parse(&mut bytes, &mut expect)
+    }
+
+    #[test]
+    fn quiet_commands_are_done_when_their_end_is_answered() {
+        for bytes in [&b"MN\r\n"[..], b"NF O7\r\nNF O8\r\nMN\r\n"] {
+            let answer = parse(bytes, quiet()).unwrap();
+            let Progress::Answer(Answer::Many(replies)) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(replies.len(), 3);
+            assert!(replies.iter().all(|reply| matches!(reply, Reply::Done)));
+        }
+        for bytes in [&b""[..], b"MN", b"NF O7\r\n"] {
+            assert!(matches!(parse(bytes, quiet()), Ok(Progress::Incomplete)));
+        }
+    }
+
+    #[test]
+    fn a_quiet_command_that_failed_is_told_at_the_end() {
+        for line in ["NS O7", "SERVER_ERROR out of memory storing object"] {
+            let bytes = format!("{line}\r\nMN\r\n");
+            let answer = parse(bytes.as_bytes(), quiet()).unwrap();
+            assert!(matches!(answer, Progress::Answer(Answer::SomeFailed)));
+        }
+    }
+
+    #[test]
+    fn what_quiet_commands_do_not_say_is_no_answer_to_them() {
+        for line in ["HD O7", "VA 1 f0 O7", "EN", "END", "ERROR", "MNX"] {
+            let bytes = format!("{line}\r\nMN\r\n");
+            assert!(parse(bytes.as_bytes(), quiet()).is_err(), "{line}");
+        }
+        assert!(parse(b"MN\r\n", Expect::One { tag: 7 }).is_err());
+    }
+}
