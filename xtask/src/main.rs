@@ -3,16 +3,41 @@
 mod api;
 mod bench;
 mod checks;
-mod conformance;
-mod interop;
+mod feature;
 mod minimal;
 mod needs;
 mod process;
 mod release;
-mod soak;
 mod steps;
 mod test;
 mod workspace;
+
+#[cfg(feature = "conformance")]
+mod conformance;
+#[cfg(not(feature = "conformance"))]
+mod conformance {
+    pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
+        crate::feature::run_task_with_backends("conformance", &["--quiet"], arguments)
+    }
+}
+
+#[cfg(feature = "interop")]
+mod interop;
+#[cfg(not(feature = "interop"))]
+mod interop {
+    pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
+        crate::feature::run_task_with_backends("interop", &["--quiet"], arguments)
+    }
+}
+
+#[cfg(feature = "soak")]
+mod soak;
+#[cfg(not(feature = "soak"))]
+mod soak {
+    pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
+        crate::feature::run_task_with_backends("soak", &["--quiet", "--release"], arguments)
+    }
+}
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -48,7 +73,10 @@ const TASKS: &[Task] = &[
         name: "conformance",
         arguments: "[dict|memcache|etcd|all] [--only RULE]",
         does: "every rule of the contract against our backends: a table, and JSON under target/",
-        help: conformance::HELP,
+        help: "  \
+  dict|memcache|etcd   that backend; without, or with `all`, each of them
+  --only RULE          only this rule or group, as in `multi` or `keys::case_is_kept`
+  CACHE_CONFORMANCE_SEED=N repeats a run",
         run: conformance::main,
     },
     Task {
@@ -76,7 +104,11 @@ const TASKS: &[Task] = &[
         name: "soak",
         arguments: "[dict|memcache|etcd|all] [--minutes N] [--seed S]",
         does: "the load of a service and faults on its servers; a judge of all that comes back",
-        help: soak::HELP,
+        help: "  \
+  --minutes N          how long; 1 unless told
+  --seed S             repeats the load and the faults of an earlier run
+  --rate R             calls a second, in place of what suits the backend
+  --folder PATH        where the JSON goes, in place of target/soak",
         run: soak::main,
     },
 ];

@@ -32,7 +32,7 @@ mod words;
 
 use anyhow::{Result, bail};
 
-use crate::process;
+use crate::feature;
 
 pub(crate) const HELP: &str = "  \
   dict|memcache|etcd   measures: a table, and JSON and a chart under target/bench/
@@ -60,23 +60,16 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         "memcache" => memcache::main(rest),
         #[cfg(feature = "bench-etcd")]
         "etcd" => etcd::main(rest),
-        "dict" | "memcache" | "etcd" => again_with_feature(backend, rest),
+        "dict" | "memcache" | "etcd" => {
+            let feature = format!("bench-{backend}");
+            eprintln!("building the peers (feature {feature})");
+            let arguments = [&["bench".to_owned()], arguments].concat();
+            feature::run_again_with(&feature, &["--release"], &arguments)
+        }
         "publish" => publish::publish(rest),
         "draw" => publish::draw(rest),
         other => bail!(
             "there is no benchmark `{other}`; there are dict, memcache and etcd, publish and draw"
         ),
     }
-}
-
-/// Runs this program once more, optimised and with the peers compiled in.
-fn again_with_feature(backend: &str, arguments: &[String]) -> Result<()> {
-    let feature = format!("bench-{backend}");
-    eprintln!("building the peers (feature {feature})");
-    process::stream(
-        process::cargo()
-            .args(["run", "--release", "--package", "xtask", "--features"])
-            .args([&feature, "--", "bench", backend])
-            .args(arguments),
-    )
 }
