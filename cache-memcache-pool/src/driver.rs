@@ -133,7 +133,7 @@ impl Driver {
         self.connection.is_now_ready();
         let settings = &self.server.settings;
         let tick = settings.socket_timeout.min(settings.pool_unused_timeout);
-        let mut timer = pin!(sleep_until((Instant::now() + tick).into()));
+        let mut timer = pin!(sleep_until((self.created + tick).into()));
         poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), cx)).await
     }
 

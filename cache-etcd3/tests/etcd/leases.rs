@@ -19,13 +19,6 @@ const HARD_CAP: usize = 512;
 
 const TTLS_MS: [u64; 6] = [2000, 2500, 3000, 5000, 20_000, 300_000];
 
-/// `CACHE_ETCD3_LOAD_SECONDS=60` makes it longer.
-fn load_time() -> Duration {
-    let seconds = std::env::var("CACHE_ETCD3_LOAD_SECONDS").ok();
-    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(6))
-}
-
 async fn client(etcd: &Etcd) -> Client {
     Client::connect([etcd.endpoint()], None).await.unwrap()
 }
@@ -52,9 +45,13 @@ fn buckets(ttl_ms: u64) -> usize {
 
 /// Sets at full speed, each of 64 tasks with all of the TTLs; the keys cycle if `distinct` says
 /// after how many.
-async fn set_at_full_speed(backend: &cache_etcd3::Etcd3Backend, distinct: Option<usize>) -> usize {
+async fn set_at_full_speed(
+    backend: &cache_etcd3::Etcd3Backend,
+    seconds: u64,
+    distinct: Option<usize>,
+) -> usize {
     let sets = Arc::new(AtomicUsize::new(0));
-    let end = Instant::now() + load_time();
+    let end = Instant::now() + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
     for _ in 0..64 {
         let (backend, sets) = (backend.clone(), Arc::clone(&sets));
@@ -77,7 +74,7 @@ async fn leases_are_few_and_carry_few_keys() {
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let mut client = client(&etcd).await;
-    let sets = set_at_full_speed(&backend, None).await;
+    let sets = set_at_full_speed(&backend, 60, None).await;
 
     let leases = leases(&mut client).await;
     let mut living = 0;
@@ -125,7 +122,7 @@ async fn setting_the_same_keys_again_takes_no_more_leases() {
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let keys = 1200;
-    let sets = set_at_full_speed(&backend, Some(keys)).await;
+    let sets = set_at_full_speed(&backend, 6, Some(keys)).await;
     let leases = leases(&mut client(&etcd).await).await.len();
     // In each bucket the keys of a class ride on leases of their own: 200 keys a class, on one.
     let allowed = TTLS_MS.map(buckets).iter().sum::<usize>();
