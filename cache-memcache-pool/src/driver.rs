@@ -343,9 +343,7 @@ impl Driver {
             tick.min(unused)
         })
     }
-}
 
-impl Driver {
     /// What to ask oneself about a server that has not answered.
     fn doubt(&self) -> &'static str {
         if self.has_answered {

@@ -199,7 +199,12 @@ async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>
                     is_quiet = false;
                     again.extend(positions);
                 }
-                Ok(Some(answer)) => place(&mut outcomes, server, &positions, answer),
+                Ok(Some(Answer::One(reply))) => {
+                    place(&mut outcomes, server, &positions, vec![reply]);
+                }
+                Ok(Some(Answer::Many(replies))) => {
+                    place(&mut outcomes, server, &positions, replies);
+                }
                 Ok(None) => again.extend(positions),
                 Err(error) => outcomes.fail(&positions, error),
             }
@@ -336,12 +341,7 @@ async fn submit<'a>(
 }
 
 /// Puts the replies where they belong.
-fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], answer: Answer) {
-    let replies = match answer {
-        Answer::One(reply) => vec![reply],
-        Answer::Many(replies) => replies,
-        Answer::SomeFailed => return,
-    };
+fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
     for (&position, reply) in positions.iter().zip(replies) {
         if let Some(place) = outcomes.replies.get_mut(position) {
             *place = Some(said_by(server, reply));
