@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
-
-use crate::process;
 
 const DRIVER: &str = include_str!("driver.py");
 
@@ -32,7 +30,7 @@ struct Channel {
 
 impl Python {
     pub(crate) fn start(interpreter: &Path) -> Result<Self> {
-        let mut child = process::command(interpreter)
+        let mut child = Command::new(interpreter)
             .args(["-c", DRIVER])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,12 +1,16 @@
-//! Checks of what the published crates ask of their users: dependencies, and the Rust version.
+//! What the published crates ask of their users: which crates, and which Rust.
+//!
+//! cargo-deny reads `deny.toml` for licences and advisories. What is here it cannot say: which
+//! crates a published one may name directly, as what, and that none asks for a newer Rust.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Dependency, DependencyKind, Package};
 
-use crate::workspace::{Dependency, Package, Workspace};
+use crate::workspace::Workspace;
 
-/// What a published crate may depend on, besides its sisters.
+/// What a published crate may depend on, besides its sisters and `crossbeam`.
 const ALLOWED: &[&str] = &["serde", "thiserror", "tokio", "etcd-client", "memcache"];
 /// What its tests may use beyond that.
 const ALLOWED_IN_TESTS: &[&str] = &["proptest", "criterion"];
@@ -15,23 +19,20 @@ const TEST_CRATE: &str = "cache-conformance";
 /// Dependencies of tests that are tolerated in one crate: `(crate, dependency)`.
 const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
 
-/// Every direct dependency of a published crate is allowed, or optional and off by default.
-pub(crate) fn dependencies(workspace: &Workspace) -> Result<String> {
+/// Every direct dependency of a published crate is allowed, or optional and off by default; and
+/// none of all of them asks for a newer Rust than the crate itself.
+pub(super) fn check(workspace: &Workspace) -> Result<String> {
     let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
     let mut problems = Vec::new();
     let mut count = 0;
     for package in workspace.published() {
-        for dependency in &package.dependencies {
-            count += 1;
-            if let Some(problem) = problem_with(package, dependency, &sisters) {
-                problems.push(problem);
-            }
-        }
+        count += package.dependencies.len();
+        let wrong = |dependency| problem_with(package, dependency, &sisters);
+        problems.extend(package.dependencies.iter().filter_map(wrong));
+        problems.extend(asking_for_newer_rust(package, workspace)?);
     }
-    if !problems.is_empty() {
-        bail!("{}", problems.join("\n"));
-    }
-    Ok(format!("{count} direct dependencies"))
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(format!("{count} direct ones"))
 }
 
 fn problem_with(
@@ -45,24 +46,26 @@ fn problem_with(
         return None;
     }
     let of = &package.name;
-    match dependency.kind.as_deref() {
-        None if of == TEST_CRATE && ALLOWED_IN_TESTS.contains(&name) => None,
-        None if dependency.optional => {
+    match dependency.kind {
+        DependencyKind::Normal if of.as_str() == TEST_CRATE && ALLOWED_IN_TESTS.contains(&name) => {
+            None
+        }
+        DependencyKind::Normal if dependency.optional => {
             let key = dependency.rename.as_deref().unwrap_or(name);
             enabled_by_default(package, key)
                 .then(|| format!("{of}: `{name}` is optional, but the default features turn it on"))
         }
-        None => Some(format!(
+        DependencyKind::Normal => Some(format!(
             "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
         )),
-        Some("dev") => {
+        DependencyKind::Development => {
             let tolerated = ALLOWED_IN_TESTS.contains(&name)
                 || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
                 // What an optional feature brings, its tests may use.
                 || package.dependencies.iter().any(|d| d.optional && d.name == name);
             (!tolerated).then(|| format!("{of}: `{name}` may not be a dev-dependency"))
         }
-        Some(kind) => Some(format!("{of}: `{name}` may not be a {kind}-dependency")),
+        kind => Some(format!("{of}: `{name}` may not be a {kind}-dependency")),
     }
 }
 
@@ -88,71 +91,39 @@ fn enabled_by_default(package: &Package, dependency: &str) -> bool {
     false
 }
 
-/// No dependency of a published crate asks for a newer Rust than the crate itself.
-pub(crate) fn rust_version(workspace: &Workspace) -> Result<String> {
-    let packages: HashMap<&str, &Package> = workspace
-        .packages
-        .iter()
-        .map(|package| (package.id.as_str(), package))
-        .collect();
-    let resolve = workspace.resolve.as_ref().context("no resolved graph")?;
-    let nodes: HashMap<&str, _> = resolve
-        .nodes
-        .iter()
-        .map(|node| (node.id.as_str(), node))
-        .collect();
-
-    let mut problems = BTreeSet::new();
-    let mut highest = BTreeSet::new();
-    for package in workspace.published() {
-        let Some(ours) = package.rust_version.as_deref() else {
-            bail!("{} states no rust-version", package.name);
-        };
-        highest.insert(ours);
-        let ours = parse(ours)?;
-        let mut seen = BTreeSet::new();
-        let mut open = vec![package.id.as_str()];
-        while let Some(id) = open.pop() {
-            if !seen.insert(id) {
-                continue;
-            }
-            let node = nodes.get(id).context("a node is missing in the graph")?;
-            open.extend(node.deps.iter().filter_map(|dependency| {
-                let ships = dependency
-                    .dep_kinds
-                    .iter()
-                    .any(|kind| kind.kind.as_deref() != Some("dev"));
-                ships.then_some(dependency.pkg.as_str())
-            }));
-            let found = packages.get(id).context("a package is missing")?;
-            if let Some(theirs) = &found.rust_version
-                && parse(theirs)? > ours
-            {
-                problems.insert(format!(
-                    "{} {} asks for Rust {theirs}; {} promises {}",
-                    found.name,
-                    found.version,
-                    package.name,
-                    package.rust_version.as_deref().unwrap_or_default()
-                ));
-            }
-        }
-    }
-    if !problems.is_empty() {
-        let problems: Vec<String> = problems.into_iter().collect();
-        bail!("{}", problems.join("\n"));
-    }
-    let highest: Vec<&str> = highest.into_iter().collect();
-    Ok(format!("Rust {} will do", highest.join(", ")))
-}
-
-fn parse(version: &str) -> Result<(u32, u32, u32)> {
-    let mut parts = version.split('.').map(str::parse::<u32>);
-    let mut next = || -> Result<u32> {
-        let part = parts.next().unwrap_or(Ok(0));
-        part.with_context(|| format!("`{version}` is no Rust version"))
+/// What `package` depends on, at any distance and but for tests, with a newer `rust-version`.
+fn asking_for_newer_rust(package: &Package, workspace: &Workspace) -> Result<Vec<String>> {
+    let name = &package.name;
+    let Some(ours) = &package.rust_version else {
+        bail!("{name} states no rust-version");
     };
-    Ok((next()?, next()?, next()?))
+    let resolve = workspace.resolve.as_ref().context("no resolved graph")?;
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![&package.id];
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let found = workspace.packages.iter().find(|package| package.id == *id);
+        let found = found.context("a package is missing in the graph")?;
+        if let Some(theirs) = found.rust_version.as_ref().filter(|theirs| *theirs > ours) {
+            let (of, version) = (&found.name, &found.version);
+            problems.push(format!(
+                "{of} {version} asks for Rust {theirs}; {name} promises {ours}"
+            ));
+        }
+        let node = resolve.nodes.iter().find(|node| node.id == *id);
+        let shipped = node
+            .into_iter()
+            .flat_map(|node| &node.deps)
+            .filter(|dependency| {
+                let mut kinds = dependency.dep_kinds.iter();
+                kinds.any(|kind| kind.kind != DependencyKind::Development)
+            });
+        open.extend(shipped.map(|dependency| &dependency.pkg));
+    }
+    Ok(problems)
 }
 
 #[cfg(test)]
@@ -161,8 +132,7 @@ mod tests {
 
     fn package(dependencies: &str, features: &str) -> Package {
         serde_json::from_str(&format!(
-            r#"{{"id":"x","name":"cache-x","version":"1.0.0","rust_version":null,"publish":null,"description":null,"readme":null,"license":null,"license_file":null,
-                "manifest_path":"/x/Cargo.toml","dependencies":[{dependencies}],"features":{{{features}}}}}"#
+            r#"{{"id":"x","name":"cache-x","version":"1.0.0","targets":[],"manifest_path":"/x/Cargo.toml","dependencies":[{dependencies}],"features":{{{features}}}}}"#
         ))
         .unwrap()
     }
@@ -179,7 +149,7 @@ mod tests {
 
     fn dependency(name: &str, kind: &str, optional: bool) -> String {
         format!(
-            r#"{{"name":"{name}","kind":{kind},"req":"*","rename":null,"optional":{optional}}}"#
+            r#"{{"name":"{name}","kind":{kind},"req":"*","optional":{optional},"uses_default_features":true,"features":[]}}"#
         )
     }
 
@@ -224,12 +194,5 @@ mod tests {
             1
         );
         assert!(problems(&tls, r#""default":["rustls?/ring"],"tls":["dep:rustls"]"#).is_empty());
-    }
-
-    #[test]
-    fn rust_versions_compare_as_numbers() {
-        assert!(parse("1.88").unwrap() > parse("1.9.1").unwrap());
-        assert_eq!(parse("1.88").unwrap(), parse("1.88.0").unwrap());
-        assert!(parse("one").is_err());
     }
 }

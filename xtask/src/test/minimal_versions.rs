@@ -7,24 +7,28 @@ use anyhow::{Context, Result};
 
 use crate::process;
 use crate::steps::Live;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, folder};
 
 /// Checks a copy of the workspace, without what is not published, whose lock file has the lowest
 /// version of each direct dependency.
-pub(crate) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
-    let copy = workspace.target_directory.join("minimal-versions");
+pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
+    let copy = workspace
+        .target_directory
+        .join("minimal-versions")
+        .into_std_path_buf();
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
     }
     fs::create_dir_all(&copy)?;
-    let mut manifest = fs::read_to_string(workspace.root.join("Cargo.toml"))?;
-    for package in workspace.members() {
-        let folder = package.folder().file_name().context("a folder's name")?;
-        if package.is_published() {
-            copy_folder(package.folder(), &copy.join(folder))?;
-        } else {
-            manifest = without_member(&manifest, &folder.to_string_lossy());
-        }
+    let mut manifest = fs::read_to_string(workspace.workspace_root.join("Cargo.toml"))?;
+    let root = workspace.workspace_root.as_std_path();
+    for package in workspace.published() {
+        let folder = folder(package);
+        copy_folder(folder, &copy.join(folder.strip_prefix(root)?))?;
+    }
+    for package in workspace.unpublished() {
+        let folder = folder(package).strip_prefix(root)?.to_string_lossy();
+        manifest = without_member(&manifest, &folder);
     }
     fs::write(copy.join("Cargo.toml"), manifest)?;
 

@@ -1,23 +1,45 @@
-//! The command: packages, servers, matrix, checks.
+//! `cargo xtask interop`: Rust and Python share one cache.
+//!
+//! Real servers, the real Python packages, and every pair of writer and reader. A table says what
+//! the one reads of what the other wrote.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is null where it has no such field"
+)]
+
+mod cases;
+mod checks;
+mod matrix;
+mod operations;
+mod pymemcache_route;
+mod python;
+mod readme;
+mod settings;
+mod sides;
+mod vectors;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use interop::venv;
 
-use super::checks::{CHECKS, Context};
-use super::matrix;
-use super::python::Python;
-use super::settings::{Servers, Setting};
-use super::venv;
-use crate::workspace::{self, Workspace};
+use crate::checks::{CHECKS, Context};
+use crate::python::Python;
+use crate::settings::{Servers, Setting};
 
 /// A broken format fails everywhere; the first lines say it all.
 const SHOWN: usize = 20;
 
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    if let Some(argument) = arguments.first() {
-        bail!("`{argument}` is no option of `cargo xtask interop`");
+fn main() -> Result<()> {
+    if let Some(argument) = std::env::args().nth(1) {
+        bail!("`{argument}` is no option of `cargo xtask interop`, which has none");
     }
-    let workspace = Workspace::members_only(&workspace::root())?;
-    let interpreter = venv::provide(&workspace.target_directory.join("interop"))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    let interpreter = venv::provide(target.join("interop"))?;
     let python = Python::start(&interpreter)?;
     let servers = Servers::start()?;
     let runtime = tokio::runtime::Runtime::new()?;

@@ -2,19 +2,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
-
-use crate::process;
+use anyhow::{Context, Result, ensure};
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 
 /// The interpreter of a virtual environment in `folder` that has the packages. It is made where
 /// it is missing or has others.
-pub(crate) fn provide(folder: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// Python, its module `venv`, or one of the packages cannot be had.
+pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
+    let folder = folder.as_ref();
     let python = folder.join("bin").join("python");
     let installed = folder.join("requirements.txt");
-    let works = || process::output_of(process::command(&python).arg("--version")).is_ok();
+    let works = || run(Command::new(&python).arg("--version")).is_ok();
     if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) && works() {
         return Ok(python);
     }
@@ -23,18 +27,35 @@ pub(crate) fn provide(folder: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    let mut venv = process::command("python3");
-    process::output_of(venv.args(["-m", "venv"]).arg(folder)).context(
+    run(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(
         "cannot make a virtual environment (on Debian it takes the package python3-venv)",
     )?;
     let wanted = folder.join("wanted.txt");
     fs::write(&wanted, REQUIREMENTS)?;
-    let mut pip = process::command(&python);
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check"])
-        .args(["--quiet", "--requirement"])
-        .arg(&wanted);
-    process::output_of(&mut pip).context("cannot install the Python packages from PyPI")?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--quiet",
+    ];
+    run(Command::new(&python)
+        .args(pip)
+        .arg("--requirement")
+        .arg(&wanted))
+    .context("cannot install the Python packages from PyPI")?;
     // Its presence says that the installation was completed.
     fs::rename(&wanted, &installed)?;
     Ok(python)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}\n{said}",
+        output.status
+    );
+    Ok(())
 }
