@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use cache_core::{CachedValue, DynBackend};
 use cache_dict::DictBackend;
+use fastrand::Rng;
 
-use super::fleet::Store;
-use super::nemesis::{Scene, Victim};
-use super::promises::{Order, Promises};
-use super::rng::Rng;
-use super::space::{Opened, Space};
-use super::target::Target;
-use super::time::{Expiry, SteppedClock};
+use crate::faults::FaultLog;
+use crate::nemesis::Victim;
+use crate::run::Target;
+use crate::store::{Opened, Order, Promises, Space, Store};
+use crate::time::{Expiry, SteppedClock};
+
 
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,6 @@ impl Store for Dict {
     fn promises(&self) -> Promises {
         Promises {
             order: Order::Always,
-            keeps: true,
             evicting: Some(EVICTING),
             bound: Duration::from_secs(1),
             slow: Duration::from_millis(500),
@@ -47,7 +46,7 @@ impl Store for Dict {
             default_ttl: DEFAULT_TTL,
             max_value: 256 * 1024,
             why: &[
-                "linearizable per key, whatever the clock does",
+                "atomic per key, whatever the clock does",
                 "a value is there until its deadline, but where the number of entries is bounded",
                 "nothing is served at or after its deadline by the clock of the cache, stepped or not",
                 "a call waits for nothing but locks: 1 s is for a machine that is busy",
@@ -93,7 +92,6 @@ pub(crate) fn target() -> Result<Target> {
             on_stepped,
             clock,
         }),
-        addresses: None,
         rate: 1500.0,
         clients: 64,
     })
@@ -148,9 +146,9 @@ impl Victim for ClockVictim {
         vec![FORWARD, BACK]
     }
 
-    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, scene: &Scene) -> Result<()> {
-        let by = Duration::from_millis(rng.between(100, 20_000));
-        scene.begin(kind, &format!("by {by:?}"));
+    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, faults: &FaultLog) -> Result<()> {
+        let by = Duration::from_millis(rng.u64(100..20_000));
+        faults.begin(kind, &format!("by {by:?}"));
         if let Ok(_moving) = self.clock.moving.lock() {
             if kind == FORWARD {
                 self.stepped.forward(by);

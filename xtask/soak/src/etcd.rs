@@ -5,25 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cache_conformance::Proxy;
 use cache_conformance::servers::{Etcd, EtcdCluster};
 use cache_core::DynBackend;
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions,
 };
-use tokio::runtime::{Builder, Handle, Runtime};
+use fastrand::Rng;
+use tokio::runtime::{Builder, Runtime};
 
-use super::fleet::Store;
-use super::nemesis::{Scene, Victim};
-use super::network::{CUT, FULL, Network, REFUSE, SLOW};
-use super::promises::{Order, Promises};
-use super::rng::Rng;
-use super::space::{Opened, Space};
-use super::target::Target;
-use super::time::Expiry;
+use crate::faults::FaultLog;
+use crate::nemesis::{CUT, REFUSED, SILENT, Victim, disturb, hold};
+use crate::run::Target;
+use crate::store::{Opened, Order, Promises, Space, Store};
+use crate::time::Expiry;
+
 
 const MEMBERS: usize = 3;
-/// Backends in each process.
+/// Backends that share the cluster.
 const INSTANCES: usize = 2;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(6);
@@ -32,10 +32,6 @@ const QUOTA: u64 = 96 * 1024 * 1024;
 
 struct Etcd3 {
     addresses: Vec<String>,
-}
-
-pub(crate) fn store(addresses: Vec<String>) -> Arc<dyn Store> {
-    Arc::new(Etcd3 { addresses })
 }
 
 impl Etcd3 {
@@ -57,7 +53,6 @@ impl Store for Etcd3 {
     fn promises(&self) -> Promises {
         Promises {
             order: Order::ButForRepeats,
-            keeps: true,
             evicting: None,
             bound: CALL_TIMEOUT + Duration::from_secs(1),
             // A quarter of the call's time is what one member gets.
@@ -67,7 +62,7 @@ impl Store for Etcd3 {
             default_ttl: DEFAULT_TTL,
             max_value: 1024 * 1024,
             why: &[
-                "linearizable per key at all times, for all processes together, but for repetitions:",
+                "atomic per key at all times, for all backends together, but for repetitions:",
                 "a write in flight during a fault may be applied again until the fault is recovered from",
                 "a value is there until its deadline, but over faults (one of them empties the cluster)",
                 "nothing is served at or after its deadline by the wall clock, which nobody can step",
@@ -87,29 +82,27 @@ impl Store for Etcd3 {
     }
 }
 
-pub(crate) fn target(proxies: &Handle) -> Result<Target> {
-    let cluster = Etcd::builder()
+pub(crate) fn target() -> Result<Target> {
+    let members = Etcd::builder()
         .arg(format!("--quota-backend-bytes={QUOTA}"))
         .arg("--snapshot-count=5000")
         .start_cluster(MEMBERS)
         .context("cannot start etcd")?;
-    let endpoints = cluster.endpoints();
-    let members: Result<Vec<SocketAddr>, _> = endpoints.iter().map(|one| one.parse()).collect();
-    let network = Network::start(&members.context("the address of a member")?, proxies)?;
-    let addresses = network.addresses();
+    let mut proxies = Vec::new();
+    for endpoint in members.endpoints() {
+        let member: SocketAddr = endpoint.parse().context("the address of a member")?;
+        proxies.push(Proxy::start(member)?);
+    }
+    let addresses = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
     Ok(Target {
-        store: store(addresses.clone()),
+        store: Arc::new(Etcd3 { addresses }),
         victim: Box::new(Cluster {
-            members: cluster,
-            network,
-            runtime: Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()?,
+            members,
+            proxies,
+            runtime: Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
             tended: 0,
             leases: None,
         }),
-        addresses: Some(addresses),
         rate: 150.0,
         clients: 32,
     })
@@ -117,7 +110,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 
 struct Cluster {
     members: EtcdCluster,
-    network: Network,
+    proxies: Vec<Proxy>,
     /// For our own dealings with the members.
     runtime: Runtime,
     /// How many seconds it was tended.
@@ -134,8 +127,6 @@ const QUORUM: &str = "quorum lost";
 const RESTART_ALL: &str = "all restarted with their data";
 const EMPTY: &str = "all restarted without data";
 const SPACE: &str = "space quota reached";
-
-const SECOND: Duration = Duration::from_secs(1);
 
 impl Cluster {
     fn member(&mut self, which: usize) -> Result<&mut Etcd> {
@@ -181,7 +172,7 @@ impl Cluster {
             if act(self).is_ok() {
                 return Ok(());
             }
-            std::thread::sleep(SECOND);
+            std::thread::sleep(Duration::from_secs(1));
         }
         act(self)
     }
@@ -215,7 +206,7 @@ impl Cluster {
             }
             bail!("the quota was never reached")
         });
-        Scene::hold(rng, SECOND / 2, SECOND * 3);
+        hold(rng, 500, 3_000);
         // Whether or not it could be filled up: what was written has to go.
         let freed = self.insist(Self::make_room);
         filled.and(freed)
@@ -290,20 +281,19 @@ impl Victim for Cluster {
             RESTART_ALL,
             EMPTY,
             SPACE,
-            REFUSE,
-            FULL,
-            SLOW,
+            REFUSED,
+            SILENT,
             CUT,
         ]
     }
 
-    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, scene: &Scene) -> Result<()> {
+    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, faults: &FaultLog) -> Result<()> {
         let leader = self.members.leader()?;
-        let follower = (leader + 1 + rng.below(MEMBERS - 1)) % MEMBERS;
+        let follower = (leader + 1 + rng.usize(..MEMBERS - 1)) % MEMBERS;
         let which = match kind {
             KILL | PAUSE => follower,
             KILL_LEADER | PAUSE_LEADER | MOVE_LEADER => leader,
-            _ => rng.below(MEMBERS),
+            _ => rng.usize(..MEMBERS),
         };
         let is_one = !matches!(kind, RESTART_ALL | EMPTY | SPACE);
         let on = if is_one {
@@ -311,16 +301,16 @@ impl Victim for Cluster {
         } else {
             String::new()
         };
-        scene.begin(kind, &on);
+        faults.begin(kind, &on);
         match kind {
             KILL | KILL_LEADER => {
                 self.member(which)?.kill()?;
-                Scene::hold(rng, SECOND / 2, SECOND * 5);
+                hold(rng, 500, 5_000);
                 self.member(which)?.restart()?;
             }
             PAUSE | PAUSE_LEADER => {
                 self.member(which)?.pause()?;
-                Scene::hold(rng, SECOND / 2, SECOND * 5);
+                hold(rng, 500, 5_000);
                 self.member(which)?.resume()?;
             }
             MOVE_LEADER => self.insist(Self::move_leader)?,
@@ -329,7 +319,7 @@ impl Victim for Cluster {
                 for other in others {
                     self.member(other)?.kill()?;
                 }
-                Scene::hold(rng, SECOND / 2, SECOND * 4);
+                hold(rng, 500, 4_000);
                 for other in others {
                     self.member(other)?.launch()?;
                 }
@@ -343,14 +333,15 @@ impl Victim for Cluster {
                 self.all(Etcd::restart_empty)?;
             }
             SPACE => self.fill(rng)?,
-            of_the_network => self
-                .network
-                .inflict(of_the_network, which, rng, SECOND * 4)?,
+            of_the_network => {
+                let proxy = self.proxies.get_mut(which).context("no such proxy")?;
+                disturb(proxy, of_the_network, rng, 4_000)?;
+            }
         }
         self.all(Etcd::wait_until_serving)
     }
 
-    fn tend(&mut self, _scene: &Scene) -> Result<()> {
+    fn tend(&mut self, _faults: &FaultLog) -> Result<()> {
         self.tended += 1;
         if self.tended.is_multiple_of(8) {
             self.compact()?;

@@ -1,16 +1,41 @@
 //! Whether the history of a key is one that the backend's promises allow.
+//!
+//! Each key has one client that writes it, one call after the other, and many that read it. An
+//! atomic register with a single writer is easy to judge (Lamport, "On interprocess
+//! communication", 1986): a read finds nothing older than what was written, or seen, before it
+//! began. Several writers of one key are the business of the suite.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Event, Outcome, What};
-use super::faults::FaultLog;
-use super::order::{Claim, contradictions};
-use super::promises::{Order, Promises};
-use super::time::nanos;
+use serde::Serialize;
+
+use crate::faults::{FaultLog, seconds};
+use crate::store::{Order, Promises};
+use crate::time::{Stamp, nanos};
 
 /// What a deadline may be off by: it travels as a float of seconds.
-const ROUNDING: Duration = Duration::from_micros(10);
+const ROUNDING: u64 = 10_000;
+
+/// One call, as far as it concerns one key.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Event {
+    pub(crate) client: u32,
+    pub(crate) start: Stamp,
+    pub(crate) end: Stamp,
+    pub(crate) what: What,
+}
+
+/// Versions of one key grow from write to write, and a delete has one as well.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) enum What {
+    /// Surely applied if `done`; a call that failed or was dropped may have been, or may still be.
+    Write { version: u64, ttl: u64, done: bool },
+    Delete { version: u64, done: bool },
+    /// `left`: the lifetime that the value says it has left, `None` for ever.
+    Hit { version: u64, left: Option<u64> },
+    Miss,
+}
 
 /// A promise that was broken, and the events that prove it.
 #[derive(Clone, Debug)]
@@ -21,311 +46,323 @@ pub(crate) struct Finding {
     pub(crate) proof: Vec<usize>,
 }
 
-/// Judges all that happened to one key, in any order of events.
-pub(crate) fn judge(events: &[Event], promises: &Promises, faults: &FaultLog) -> Vec<Finding> {
-    let history = History::new(events, promises, faults);
+/// Judges all that happened to one key, sorted by start.
+pub(crate) fn judge(
+    events: &[Event],
+    is_evicting: bool,
+    promises: &Promises,
+    faults: &FaultLog,
+) -> Vec<Finding> {
+    let writes = events.iter().enumerate();
+    let writes = writes.filter_map(|(at, event)| Some((event.written()?, (at, event))));
+    let history = History {
+        events,
+        writes: writes.collect(),
+        promises,
+        faults,
+    };
     let mut findings = Vec::new();
-    history.unknown_values(&mut findings);
-    history.lifetimes(&mut findings);
+    history.values(&mut findings);
     history.order(&mut findings);
-    history.losses(&mut findings);
+    if !is_evicting {
+        history.losses(&mut findings);
+    }
     findings
+}
+
+impl Event {
+    /// The version that it writes, nothing being one.
+    fn written(&self) -> Option<u64> {
+        match self.what {
+            What::Write { version, .. } | What::Delete { version, .. } => Some(version),
+            What::Hit { .. } | What::Miss => None,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.what, What::Write { done: true, .. } | What::Delete { done: true, .. })
+    }
+
+    /// Whether nothing of what it writes may be left at the end of `read`.
+    fn may_be_gone(&self, read: &Self) -> bool {
+        match self.what {
+            What::Write { ttl, .. } => {
+                let deadline = self.start.clock.saturating_add(ttl);
+                read.end.clock.saturating_add(ROUNDING) >= deadline
+            }
+            _ => true,
+        }
+    }
+
+    fn is_within(&self, (from, to): (u64, u64)) -> bool {
+        self.start.at >= from && self.end.at <= to
+    }
 }
 
 struct History<'a> {
     events: &'a [Event],
+    /// By version, with their positions.
+    writes: BTreeMap<u64, (usize, &'a Event)>,
     promises: &'a Promises,
     faults: &'a FaultLog,
-    /// The position of the write of each version.
-    writes: HashMap<u64, usize>,
-    /// The positions of the reads that found it.
-    reads: HashMap<u64, Vec<usize>>,
-    first: u64,
-    last: u64,
 }
 
-impl<'a> History<'a> {
-    fn new(events: &'a [Event], promises: &'a Promises, faults: &'a FaultLog) -> Self {
-        let mut writes = HashMap::new();
-        let mut reads: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (position, event) in events.iter().enumerate() {
-            match event.what {
-                What::Write { version, .. } => drop(writes.insert(version, position)),
-                What::Hit { version, .. } => reads.entry(version).or_default().push(position),
-                _ => {}
-            }
-        }
-        Self {
-            events,
-            promises,
-            faults,
-            writes,
-            reads,
-            first: events.iter().map(|event| event.start.at).min().unwrap_or(0),
-            last: events.iter().map(|event| event.end.at).max().unwrap_or(0),
-        }
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (usize, &'a Event, Option<(usize, &'a Event)>)> {
-        self.events.iter().enumerate().filter_map(|(at, event)| {
-            let What::Hit { version, .. } = event.what else {
-                return None;
+impl History<'_> {
+    /// Values that nobody wrote, that are past their deadline, or that tell the time left wrongly.
+    fn values(&self, findings: &mut Vec<Finding>) {
+        for (at, read) in self.events.iter().enumerate() {
+            let What::Hit { version, left } = read.what else {
+                continue;
             };
-            let write = self.writes.get(&version).copied();
-            let write = write.and_then(|write| Some((write, self.events.get(write)?)));
-            Some((at, event, write))
-        })
-    }
-
-    fn unknown_values(&self, findings: &mut Vec<Finding>) {
-        for (at, read, write) in self.pairs() {
-            match write {
-                None => findings.push(Finding {
-                    rule: "never written",
-                    text: "a read found a value that was never written under this key".to_owned(),
-                    proof: vec![at],
-                }),
-                Some((from, write)) if read.end.at < write.start.at => findings.push(Finding {
-                    rule: "never written",
-                    text: "a read found a value that was written only later".to_owned(),
-                    proof: vec![at, from],
-                }),
-                Some(_) => {}
+            let mut broken = |rule, text: String, proof: &[usize]| {
+                let proof = proof.to_vec();
+                findings.push(Finding { rule, text, proof });
+            };
+            let Some((from, write)) = self.writes.get(&version) else {
+                broken("never written", "a read found a value that nobody wrote".to_owned(), &[at]);
+                continue;
+            };
+            let What::Write { ttl, .. } = write.what else {
+                continue;
+            };
+            let proof = [*from, at];
+            if read.end.at < write.start.at {
+                broken("never written", "a read found a value of later".to_owned(), &proof);
+            }
+            let earliest = write.start.clock.saturating_add(ttl);
+            let latest = write.end.clock.saturating_add(ttl);
+            if ttl < u64::MAX && read.start.clock >= latest.saturating_add(ROUNDING) {
+                let late = Duration::from_nanos(read.start.clock - latest);
+                let text = format!("a read that began {late:?} after the deadline found the value");
+                broken("served after its deadline", text, &proof);
+                continue;
+            }
+            let least = earliest.saturating_sub(read.end.clock.saturating_add(ROUNDING));
+            let most = latest.saturating_sub(read.start.clock).saturating_add(ROUNDING);
+            let is_right = match left {
+                None => ttl == u64::MAX,
+                Some(left) => ttl < u64::MAX && (least..=most).contains(&left),
+            };
+            if !is_right {
+                let (least, most) = (Duration::from_nanos(least), Duration::from_nanos(most));
+                let left = left.map(Duration::from_nanos);
+                let text = format!("the value says {left:?} is left; it is {least:?} to {most:?}");
+                broken("time left", text, &proof);
             }
         }
     }
 
-    /// Nothing is served at or after its deadline, and the time left is told rightly.
-    fn lifetimes(&self, findings: &mut Vec<Finding>) {
-        for (at, read, write) in self.pairs() {
-            let Some((from, write)) = write else { continue };
-            let (What::Write { ttl, .. }, What::Hit { left, .. }) = (&write.what, &read.what)
+    /// Until when this write may become what the register holds, though a later one was applied.
+    fn applied_until(&self, write: &Event) -> u64 {
+        let (start, end) = (write.start.at, write.end.at);
+        let settled = end.saturating_add(self.promises.settle());
+        let is_slow = end - start > nanos(self.promises.slow);
+        let may_be_late = !write.is_done() || is_slow;
+        let storm = match self.promises.order {
+            Order::Always => None,
+            _ => self.faults.storm_until(start, end),
+        };
+        let late = may_be_late.then_some(settled);
+        late.max(storm).unwrap_or(end)
+    }
+
+    /// The newest version that was the register's before `read` began, and the event within
+    /// `span` that shows it.
+    fn newest_before(&self, read: &Event, span: (u64, u64)) -> Option<(u64, usize, &Event)> {
+        let earlier = self.events.iter().enumerate().filter(|(_, event)| {
+            event.is_within(span) && event.end.at < read.start.at
+        });
+        let shown = earlier.filter_map(|(at, event)| match event.what {
+            What::Hit { version, .. } => Some((version, at, event)),
+            _ if event.is_done() => Some((event.written()?, at, event)),
+            _ => None,
+        });
+        shown.max_by_key(|(version, ..)| *version)
+    }
+
+    /// A read finds nothing older than what was there before it began.
+    fn order(&self, findings: &mut Vec<Finding>) {
+        let spans = match self.promises.order {
+            Order::Always | Order::ButForRepeats => vec![(0, u64::MAX)],
+            Order::BetweenFaults => self.faults.calm(),
+        };
+        for (at, read) in self.events.iter().enumerate() {
+            let What::Hit { version, .. } = read.what else {
+                continue;
+            };
+            let span = spans.iter().find(|span| read.is_within(**span));
+            let Some((newest, shown_by, event)) = span.and_then(|span| self.newest_before(read, *span))
             else {
                 continue;
             };
-            let mut broken = |rule, text| {
-                findings.push(Finding {
-                    rule,
-                    text,
-                    proof: vec![from, at],
-                });
+            let Some((from, write)) = self.writes.get(&version) else {
+                continue;
             };
-            if *ttl == u64::MAX {
-                if let Some(left) = left {
-                    let left = Duration::from_nanos(*left);
-                    broken(
-                        "time left",
-                        format!("a value without a TTL has {left:?} left"),
-                    );
-                }
-                continue;
-            }
-            let earliest = write.start.clock.saturating_add(*ttl);
-            let latest = write.end.clock.saturating_add(*ttl);
-            let rounding = nanos(ROUNDING);
-            if read.start.clock >= latest.saturating_add(rounding) {
-                let late = Duration::from_nanos(read.start.clock - latest);
-                broken(
-                    "served after its deadline",
-                    format!("a read that began {late:?} after the deadline found the value"),
-                );
-                continue;
-            }
-            let least = earliest.saturating_sub(read.end.clock.saturating_add(rounding));
-            let most = latest.saturating_sub(read.start.clock) + rounding;
-            if left.is_none_or(|left| left < least || left > most) {
-                let shown = left.map(Duration::from_nanos);
-                let (least, most) = (Duration::from_nanos(least), Duration::from_nanos(most));
-                broken(
-                    "time left",
-                    format!("the value says {shown:?} is left; it is {least:?} to {most:?}"),
-                );
+            if version < newest && self.applied_until(write) < event.start.at {
+                findings.push(Finding {
+                    rule: "order",
+                    text: "a read found a value that had been replaced or deleted".to_owned(),
+                    proof: vec![*from, shown_by, at],
+                });
             }
         }
     }
 
-    /// The spans within which order is judged.
-    fn spans(&self) -> Vec<(u64, u64)> {
-        match self.promises.order {
-            Order::Always | Order::ButForRepeats => vec![(0, u64::MAX)],
-            Order::BetweenFaults => {
-                let calm = self.faults.calm().into_iter();
-                calm.filter(|(from, to)| *from <= self.last && *to >= self.first)
-                    .collect()
-            }
-        }
-    }
-
-    /// Until when this write may be applied once more, if it may.
-    fn repeated_until(&self, write: &Event) -> Option<u64> {
-        if self.promises.order != Order::ButForRepeats {
-            return None;
-        }
-        let (start, end) = (write.start.at, write.end.at);
-        let storm = self.faults.storm_until(start, end);
-        let is_slow = end.saturating_sub(start) > nanos(self.promises.slow);
-        let slow = is_slow.then(|| end.saturating_add(nanos(self.promises.settle)));
-        // The storm may be over before the call is.
-        storm.max(slow).map(|until| until.max(end))
-    }
-
-    /// Linearizability of one register whose values are all different: each value is the
-    /// register's from some moment to some other, and these spans must not contradict each
-    /// other (Gibbons and Korach, "Testing shared memories", 1997). A miss is explained by a
-    /// delete or by expiry, of which there may be any number; it contradicts only a value that
-    /// was seen before and after.
-    fn order(&self, findings: &mut Vec<Finding>) {
-        let mut seen = HashSet::new();
-        for (from, to) in self.spans() {
-            let claims = self.claims(from, to);
-            for (one, other) in contradictions(&claims) {
-                let mut proof = one.proof.clone();
-                proof.extend(&other.proof);
-                proof.sort_unstable();
-                proof.dedup();
-                if seen.insert(proof.clone()) {
-                    findings.push(Finding {
-                        rule: "order",
-                        text: format!("no order explains it: {}, and {}", one.text, other.text),
-                        proof,
-                    });
-                }
-            }
-        }
-    }
-
-    fn claims(&self, from: u64, to: u64) -> Vec<Claim> {
-        let within = |event: &Event| event.start.at >= from && event.end.at <= to;
-        let mut claims = Vec::new();
-        for (position, event) in self.events.iter().enumerate() {
-            let (start, end) = (event.start.at, event.end.at);
-            match event.what {
-                What::Delete(Outcome::Done) if within(event) => {
-                    claims.push(Claim::at_some_moment(position, "a delete", start, end));
-                }
-                What::Miss if within(event) => {
-                    claims.push(Claim::at_some_moment(position, "a miss", start, end));
-                }
-                What::Write {
-                    version, outcome, ..
-                } if start < to => {
-                    let repeated = self.repeated_until(event);
-                    let is_old = start < from;
-                    let reads = self
-                        .reads
-                        .get(&version)
-                        .map(Vec::as_slice)
-                        .unwrap_or_default();
-                    let reads: Vec<(usize, &Event)> = reads
-                        .iter()
-                        .filter_map(|read| Some((*read, self.events.get(*read)?)))
-                        .filter(|(_, read)| {
-                            within(read) && repeated.is_none_or(|until| read.start.at > until)
-                        })
-                        .collect();
-                    let is_done = outcome == Outcome::Done && !is_old && end <= to;
-                    if is_done && (reads.is_empty() || repeated.is_some()) {
-                        claims.push(Claim::at_some_moment(position, "a write", start, end));
-                    }
-                    // Until when the value has become the register's, if it ever did.
-                    let applied = match outcome {
-                        // Before what is looked at, and settled by then.
-                        _ if end <= from => from,
-                        Outcome::Done if end <= to => repeated.unwrap_or(end),
-                        _ => u64::MAX,
-                    };
-                    if let Some(claim) = Claim::value(
-                        (position, if is_old { None } else { Some(start) }, applied),
-                        reads
-                            .iter()
-                            .map(|(at, read)| (*at, read.start.at, read.end.at)),
-                    ) {
-                        claims.push(claim);
-                    }
-                }
-                _ => {}
-            }
-        }
-        claims
-    }
-
-    /// While no fault is about, a value is there until its deadline.
+    /// While no fault is about, a value is there until its deadline or the next write.
     fn losses(&self, findings: &mut Vec<Finding>) {
-        let space = self.events.first().map(|event| event.key.space);
-        if !self.promises.keeps || self.promises.evicting == space {
-            return;
-        }
         let spans = match self.promises.order {
             Order::Always => vec![(0, u64::MAX)],
             _ => self.faults.without_losses(),
         };
-        for (begin, end) in spans {
-            if begin > self.last || end < self.first {
+        for (at, miss) in self.events.iter().enumerate() {
+            if !matches!(miss.what, What::Miss) {
                 continue;
             }
-            let within = |event: &Event| event.start.at >= begin && event.end.at <= end;
-            for (at, miss) in self.events.iter().enumerate() {
-                if !matches!(miss.what, What::Miss) || !within(miss) {
-                    continue;
-                }
-                let before = self.events.iter().enumerate().filter(|(_, event)| {
-                    within(event)
-                        && event.end.at < miss.start.at
-                        && matches!(
-                            event.what,
-                            What::Write {
-                                outcome: Outcome::Done,
-                                ..
-                            }
-                        )
-                });
-                // The last one is the one that the fewest other calls can have undone.
-                let Some((from, write)) = before.max_by_key(|(_, event)| event.start.at) else {
-                    continue;
-                };
-                if may_be_gone(write, miss) || self.may_be_undone(from, write, miss) {
-                    continue;
-                }
+            let span = spans.iter().find(|span| miss.is_within(**span));
+            let Some((newest, shown_by, event)) = span.and_then(|span| self.newest_before(miss, *span))
+            else {
+                continue;
+            };
+            let removes = |(version, (_, write)): (&u64, &(usize, &Event))| {
+                let came_later = *version >= newest || self.applied_until(write) >= event.start.at;
+                came_later && write.start.at < miss.end.at && write.may_be_gone(miss)
+            };
+            if !self.writes.iter().any(removes) {
                 findings.push(Finding {
                     rule: "lost",
-                    text: "a read missed a value that was written, and neither deleted nor due"
-                        .to_owned(),
-                    proof: vec![from, at],
+                    text: "a read missed a value that was neither deleted nor expired".to_owned(),
+                    proof: vec![shown_by, at],
                 });
             }
         }
-    }
-
-    /// Whether another call may have removed the value of `write` before `miss`.
-    fn may_be_undone(&self, from: usize, write: &Event, miss: &Event) -> bool {
-        self.events.iter().enumerate().any(|(at, other)| {
-            let (is_unknown, removes) = match other.what {
-                What::Delete(outcome) => (outcome == Outcome::Unknown, true),
-                What::Write { outcome, .. } => {
-                    (outcome == Outcome::Unknown, may_be_gone(other, miss))
-                }
-                _ => (false, false),
-            };
-            removes
-                && at != from
-                && other.start.at < miss.end.at
-                && (is_unknown
-                    || other.end.at > write.start.at
-                    || self.repeated_until(other) > Some(write.start.at))
-        })
     }
 }
 
-/// Whether what `write` wrote may be expired at the end of `read`.
-fn may_be_gone(write: &Event, read: &Event) -> bool {
-    match write.what {
-        What::Write { ttl, .. } => {
-            let deadline = write.start.clock.saturating_add(ttl);
-            read.end.clock.saturating_add(nanos(ROUNDING)) >= deadline
-        }
-        _ => false,
-    }
+/// The events that prove something, and what happened around them, a line each.
+pub(crate) fn shown(events: &[Event], proof: &[usize]) -> Vec<String> {
+    let near = |at: usize| proof.iter().any(|proof| proof.abs_diff(at) <= 6);
+    let lines = events.iter().enumerate().filter(|(at, _)| near(*at));
+    lines
+        .map(|(at, event)| {
+            let mark = if proof.contains(&at) { '»' } else { ' ' };
+            let (start, end) = (seconds(event.start.at), seconds(event.end.at));
+            let (client, what) = (event.client, &event.what);
+            format!("{mark} {start:>12.6} to {end:>12.6}  client {client:<4} {what:?}")
+        })
+        .collect()
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use crate::time::{RunTime, SECOND};
+
+    use super::*;
+
+    fn promises(order: Order) -> Promises {
+        Promises {
+            order,
+            evicting: None,
+            bound: Duration::from_secs(9),
+            slow: Duration::from_secs(9),
+            settle: Duration::from_secs(1),
+            default_ttl: Duration::ZERO,
+            max_value: 0,
+            why: &[],
+        }
+    }
+
+    /// In seconds.
+    fn event(what: What, start: u64, end: u64) -> Event {
+        let stamp = |at: u64| Stamp { at: at * SECOND, clock: at * SECOND };
+        Event { client: 0, start: stamp(start), end: stamp(end), what }
+    }
+
+    fn set(version: u64, done: bool, start: u64, end: u64) -> Event {
+        event(What::Write { version, ttl: u64::MAX, done }, start, end)
+    }
+
+    fn delete(version: u64, start: u64, end: u64) -> Event {
+        event(What::Delete { version, done: true }, start, end)
+    }
+
+    fn hit(version: u64, start: u64, end: u64) -> Event {
+        event(What::Hit { version, left: None }, start, end)
+    }
+
+    fn miss(start: u64, end: u64) -> Event {
+        event(What::Miss, start, end)
+    }
+
+    fn rules_with(order: Order, faults: &FaultLog, events: &[Event]) -> Vec<&'static str> {
+        let findings = judge(events, false, &promises(order), faults);
+        findings.into_iter().map(|finding| finding.rule).collect()
+    }
+
+    fn rules(events: &[Event]) -> Vec<&'static str> {
+        rules_with(Order::Always, &FaultLog::new(RunTime::start(), SECOND), events)
+    }
+
+    #[test]
+    fn good_histories_are_accepted() {
+        let good: &[&[Event]] = &[
+            &[miss(0, 1), set(1, true, 2, 3), hit(1, 4, 5)],
+            // Overlapping a write, a read may see either.
+            &[set(1, true, 0, 1), set(2, true, 2, 9), hit(1, 3, 4), hit(2, 5, 6)],
+            &[set(1, true, 0, 9), miss(1, 2)],
+            &[set(1, true, 0, 1), delete(2, 2, 9), miss(3, 4)],
+            // What failed may be applied late, but only so late.
+            &[set(1, false, 0, 1), set(2, true, 2, 3), hit(1, 4, 5)],
+            &[set(1, true, 0, 1), set(2, false, 2, 3), hit(1, 4, 5), hit(2, 6, 7)],
+        ];
+        for events in good {
+            assert!(rules(events).is_empty(), "{events:?}: {:?}", rules(events));
+        }
+    }
+
+    #[test]
+    fn bad_histories_are_refused() {
+        let bad: &[(&str, &[Event])] = &[
+            ("never written", &[hit(7, 0, 1)]),
+            ("never written", &[hit(1, 0, 1), set(1, true, 2, 3)]),
+            ("order", &[set(1, true, 0, 1), set(2, true, 2, 3), hit(1, 4, 5)]),
+            ("order", &[set(1, true, 0, 1), delete(2, 2, 3), hit(1, 4, 5)]),
+            // New, then old again, while the write is still going on.
+            ("order", &[set(1, true, 0, 1), set(2, true, 2, 9), hit(2, 3, 4), hit(1, 5, 6)]),
+            // Settled long ago.
+            ("order", &[set(1, false, 0, 1), set(2, true, 7, 8), hit(1, 9, 10)]),
+            ("lost", &[set(1, true, 0, 1), miss(2, 3)]),
+            ("lost", &[set(1, false, 0, 1), hit(1, 2, 3), miss(4, 5)]),
+        ];
+        for (rule, events) in bad {
+            assert!(rules(events).contains(rule), "{events:?}: {:?}", rules(events));
+        }
+    }
+
+    #[test]
+    fn deadlines_and_the_time_left_are_judged() {
+        let write = event(What::Write { version: 1, ttl: 10 * SECOND, done: true }, 0, 1);
+        let read = |left: u64, start, end| {
+            event(What::Hit { version: 1, left: Some(left * SECOND) }, start, end)
+        };
+        assert!(rules(&[write.clone(), read(6, 4, 5), miss(10, 12)]).is_empty());
+        assert_eq!(rules(&[write.clone(), read(9, 4, 5)]), ["time left"]);
+        assert_eq!(rules(&[write.clone(), hit(1, 4, 5)]), ["time left"]);
+        assert_eq!(rules(&[write.clone(), read(0, 12, 13)]), ["served after its deadline"]);
+        assert_eq!(rules(&[write, miss(4, 5)]), ["lost"]);
+    }
+
+    #[test]
+    fn a_fault_excuses_what_the_promises_say() {
+        let faults = FaultLog::new(RunTime::start(), SECOND);
+        faults.accident("kill", "", 4 * SECOND, 5 * SECOND);
+        let events = [set(1, true, 0, 1), set(2, true, 2, 3), hit(1, 8, 9), miss(10, 11)];
+        assert!(rules_with(Order::BetweenFaults, &faults, &events).is_empty());
+        // The values of the span that follows are judged again.
+        let events = [set(1, true, 0, 1), set(2, true, 7, 8), hit(1, 9, 10)];
+        assert_eq!(rules_with(Order::BetweenFaults, &faults, &events), ["order"]);
+        // Sent during the fault, it may be applied again until the fault has settled.
+        let events = [set(1, true, 3, 5), set(2, true, 6, 6), hit(1, 8, 9)];
+        assert!(rules_with(Order::ButForRepeats, &faults, &events).is_empty());
+        assert_eq!(rules_with(Order::Always, &faults, &events), ["order"]);
+    }
+}

@@ -6,23 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cache_conformance::Proxy;
 use cache_conformance::servers::Memcached;
 use cache_core::DynBackend;
 use cache_memcache_pool::MemcachePoolBackend;
-use tokio::runtime::Handle;
+use fastrand::Rng;
 
-use super::faults::EVICTION;
-use super::fleet::Store;
-use super::nemesis::{Scene, Victim};
-use super::network::{CUT, FULL, Network, REFUSE, SLOW};
-use super::promises::{Order, Promises};
-use super::rng::Rng;
-use super::space::{Opened, Space};
-use super::target::Target;
-use super::time::Expiry;
+use crate::faults::{EVICTION, FaultLog};
+use crate::nemesis::{CUT, REFUSED, SILENT, Victim, disturb, hold};
+use crate::run::Target;
+use crate::store::{Opened, Order, Promises, Space, Store};
+use crate::time::Expiry;
+
 
 const SERVERS: usize = 3;
-/// Backends in each process.
+/// Backends that share the servers.
 const INSTANCES: usize = 3;
 
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,10 +30,6 @@ const DEFAULT_TTL: Duration = Duration::from_secs(120);
 
 struct Memcache {
     addresses: Vec<String>,
-}
-
-pub(crate) fn store(addresses: Vec<String>) -> Arc<dyn Store> {
-    Arc::new(Memcache { addresses })
 }
 
 impl Memcache {
@@ -72,7 +66,6 @@ impl Store for Memcache {
     fn promises(&self) -> Promises {
         Promises {
             order: Order::BetweenFaults,
-            keeps: true,
             evicting: None,
             // Waiting for a connection, the first attempt, and all others together.
             bound: CONNECTION_TIMEOUT + SOCKET_TIMEOUT * 2 + Duration::from_secs(1),
@@ -82,7 +75,7 @@ impl Store for Memcache {
             default_ttl: DEFAULT_TTL,
             max_value: 1024 * 1024 - 1024,
             why: &[
-                "linearizable per key between faults, for all processes together",
+                "atomic per key between faults, for all backends together",
                 "a fault may bring back older values: keys move to another server and back",
                 "a value is there until its deadline, but over faults and while memcached evicts",
                 "nothing is served at or after its deadline by the wall clock, which nobody can step",
@@ -103,32 +96,28 @@ impl Store for Memcache {
     }
 }
 
-pub(crate) fn target(proxies: &Handle) -> Result<Target> {
-    let mut servers = Vec::new();
-    let mut addresses = Vec::new();
+pub(crate) fn target() -> Result<Target> {
+    let mut memcached = Vec::new();
+    let mut proxies = Vec::new();
     for _ in 0..SERVERS {
-        let server = Memcached::builder()
-            .args(["-m", "64", "-t", "2"])
-            .start()
-            .context("cannot start memcached")?;
+        let server = Memcached::builder().args(["-m", "64", "-t", "2"]).start();
+        let server = server.context("cannot start memcached")?;
         let port = server.port().context("memcached has no port")?;
-        addresses.push(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        servers.push(server);
+        proxies.push(Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?);
+        memcached.push(server);
     }
-    let network = Network::start(&addresses, proxies)?;
-    let addresses = network.addresses();
+    let addresses = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
     let mut victim = Servers {
-        memcached: servers,
-        network,
+        memcached,
+        proxies,
         connections_before: 0,
         evictions: 0,
         looked: 0,
     };
     victim.connections_before = victim.connections()?;
     Ok(Target {
-        store: store(addresses.clone()),
+        store: Arc::new(Memcache { addresses }),
         victim: Box::new(victim),
-        addresses: Some(addresses),
         rate: 600.0,
         clients: 48,
     })
@@ -136,7 +125,7 @@ pub(crate) fn target(proxies: &Handle) -> Result<Target> {
 
 struct Servers {
     memcached: Vec<Memcached>,
-    network: Network,
+    proxies: Vec<Proxy>,
     connections_before: u64,
     evictions: u64,
     /// When evictions were last counted.
@@ -148,8 +137,6 @@ const RESTART: &str = "restarted at once";
 const PAUSE: &str = "stopped and continued";
 const PAUSE_ALL: &str = "all stopped and continued";
 const FLOOD: &str = "memory limit reached";
-
-const SECOND: Duration = Duration::from_secs(1);
 
 impl Servers {
     fn server(&mut self, which: usize) -> Result<&mut Memcached> {
@@ -195,43 +182,44 @@ impl Servers {
 impl Victim for Servers {
     fn kinds(&self) -> Vec<&'static str> {
         vec![
-            KILL, RESTART, PAUSE, PAUSE_ALL, REFUSE, FULL, SLOW, CUT, FLOOD,
+            KILL, RESTART, PAUSE, PAUSE_ALL, REFUSED, SILENT, CUT, FLOOD,
         ]
     }
 
-    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, scene: &Scene) -> Result<()> {
-        let which = rng.below(SERVERS);
+    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, faults: &FaultLog) -> Result<()> {
+        let which = rng.usize(..SERVERS);
         let on = if kind == PAUSE_ALL {
             String::new()
         } else {
             format!("(server {which})")
         };
-        scene.begin(kind, &on);
+        faults.begin(kind, &on);
         match kind {
             KILL => {
                 self.server(which)?.kill()?;
-                Scene::hold(rng, SECOND / 10, SECOND * 3);
+                hold(rng, 100, 3_000);
                 self.server(which)?.restart()?;
             }
             RESTART => self.server(which)?.restart()?,
             PAUSE => {
                 self.server(which)?.pause()?;
-                Scene::hold(rng, SECOND / 10, SECOND * 3);
+                hold(rng, 100, 3_000);
                 self.server(which)?.resume()?;
             }
             PAUSE_ALL => {
                 for server in &self.memcached {
                     server.pause()?;
                 }
-                Scene::hold(rng, SECOND / 10, SECOND * 3);
+                hold(rng, 100, 3_000);
                 for server in &self.memcached {
                     server.resume()?;
                 }
             }
             FLOOD => self.flood(which)?,
-            of_the_network => self
-                .network
-                .inflict(of_the_network, which, rng, SECOND * 3)?,
+            of_the_network => {
+                let proxy = self.proxies.get_mut(which).context("no such proxy")?;
+                disturb(proxy, of_the_network, rng, 3_000)?;
+            }
         }
         if kind == KILL || kind == RESTART {
             // The new process counts from zero.
@@ -240,13 +228,11 @@ impl Victim for Servers {
         Ok(())
     }
 
-    fn tend(&mut self, scene: &Scene) -> Result<()> {
+    fn tend(&mut self, faults: &FaultLog) -> Result<()> {
         let evictions = self.evicted()?;
-        let now = scene.time.now();
+        let now = faults.time.now();
         if evictions > self.evictions {
-            scene
-                .faults
-                .accident(EVICTION, "by memcached", self.looked, now);
+            faults.accident(EVICTION, "by memcached", self.looked, now);
         }
         self.evictions = evictions;
         self.looked = now;

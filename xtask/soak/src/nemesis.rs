@@ -1,26 +1,26 @@
 //! Works on the servers, one fault after another, in an order that the seed gives.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use cache_conformance::{Fault, FaultControl as _, Proxy};
+use fastrand::Rng;
 
-use super::faults::{FaultLog, STALL};
-use super::rng::Rng;
-use super::time::{RunTime, nanos};
+use crate::faults::{FaultLog, STALL};
+use crate::time::{SECOND, nanos};
 
 /// The servers of a backend, and what can be done to them.
 pub(crate) trait Victim: Send {
     /// The faults that it knows.
     fn kinds(&self) -> Vec<&'static str>;
 
-    /// Does one of them, waits, and undoes it. The fault is noted in the scene's log.
-    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, scene: &Scene) -> Result<()>;
+    /// Does one of them, waits, and undoes it. The beginning is noted in the log.
+    fn inflict(&mut self, kind: &'static str, rng: &mut Rng, faults: &FaultLog) -> Result<()>;
 
     /// What has to be looked after each second while no fault lasts.
-    fn tend(&mut self, _scene: &Scene) -> Result<()> {
+    fn tend(&mut self, _faults: &FaultLog) -> Result<()> {
         Ok(())
     }
 
@@ -36,47 +36,45 @@ pub(crate) trait Victim: Send {
     }
 }
 
-/// Where a fault takes place.
-#[derive(Clone)]
-pub(crate) struct Scene {
-    pub(crate) time: RunTime,
-    pub(crate) faults: Arc<FaultLog>,
+/// Lets a fault last for a time between these milliseconds.
+pub(crate) fn hold(rng: &mut Rng, least: u64, most: u64) {
+    sleep(Duration::from_millis(rng.u64(least..most)));
 }
 
-impl Scene {
-    /// Call it before anything is done.
-    pub(crate) fn begin(&self, kind: &str, on: &str) {
-        self.faults.begin(self.time.now(), kind, on);
-    }
+/// Faults of the network, in front of one server.
+pub(crate) const REFUSED: &str = "connections refused";
+pub(crate) const SILENT: &str = "connections silent";
+pub(crate) const CUT: &str = "connections cut within an answer";
 
-    /// Call it when all is well again as far as the servers are concerned.
-    pub(crate) fn end(&self) {
-        self.faults.end(self.time.now());
-    }
-
-    /// Lets a fault last for a time between these.
-    pub(crate) fn hold(rng: &mut Rng, least: Duration, most: Duration) {
-        sleep(Duration::from_nanos(rng.between(nanos(least), nanos(most))));
-    }
+/// Brings one of these about with the proxy, and heals it.
+pub(crate) fn disturb(proxy: &mut Proxy, kind: &str, rng: &mut Rng, most: u64) -> Result<()> {
+    let fault = match kind {
+        REFUSED => Fault::Down,
+        CUT => Fault::Cut,
+        _ => Fault::Silent,
+    };
+    proxy.inject(fault).map_err(|error| anyhow!(error))?;
+    hold(rng, 500, most);
+    proxy.heal().map_err(|error| anyhow!(error))
 }
 
 /// The faults of a run in their order: each kind once before any comes a second time.
-pub(crate) struct Plan {
+struct Plan {
     kinds: Vec<&'static str>,
     bag: Vec<&'static str>,
-    pub(crate) rng: Rng,
+    rng: Rng,
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, kinds: Vec<&'static str>) -> Self {
+    fn new(seed: u64, kinds: Vec<&'static str>) -> Self {
         Self {
             kinds,
             bag: Vec::new(),
-            rng: Rng::new(seed, "nemesis"),
+            rng: Rng::with_seed(seed),
         }
     }
 
-    pub(crate) fn next(&mut self) -> Option<&'static str> {
+    fn next(&mut self) -> Option<&'static str> {
         if self.bag.is_empty() {
             self.bag.clone_from(&self.kinds);
             self.rng.shuffle(&mut self.bag);
@@ -85,59 +83,50 @@ impl Plan {
     }
 }
 
-/// How often in a row the servers may not be looked after.
+/// How often in a row the servers may not be looked after: a busy machine may be too slow for it.
 const TENDING_FAILURES: u32 = 10;
 
 /// Goes on until `deadline`, in nanoseconds of the run; the last fault is then over and its
 /// recovery as well.
 pub(crate) fn work(
     victim: &mut dyn Victim,
-    scene: &Scene,
+    faults: &FaultLog,
     seed: u64,
-    settle: Duration,
+    settle: u64,
     deadline: u64,
 ) -> Result<()> {
     let mut plan = Plan::new(seed, victim.kinds());
     let mut failures = 0;
     loop {
-        let calm = plan.rng.between(1_000_000_000, 4_000_000_000);
-        let until = scene.time.now() + nanos(settle) + calm;
-        while scene.time.now() < until.min(deadline) {
+        let until = faults.time.now() + settle + plan.rng.u64(SECOND..4 * SECOND);
+        while faults.time.now() < until.min(deadline) {
             sleep(Duration::from_secs(1));
-            match victim.tend(scene) {
+            match victim.tend(faults) {
                 Ok(()) => failures = 0,
-                Err(error) => {
-                    // A machine that is busy may be too slow for it, once.
-                    failures += 1;
-                    if failures > TENDING_FAILURES {
-                        return Err(error.context("while no fault was about"));
-                    }
-                }
+                Err(_) if failures < TENDING_FAILURES => failures += 1,
+                Err(error) => return Err(error.context("while no fault was about")),
             }
         }
         // A fault takes some seconds, and so does the recovery from it.
-        if scene.time.now() + nanos(settle) + 8_000_000_000 > deadline {
+        if faults.time.now() + settle + 8 * SECOND > deadline {
             return Ok(());
         }
-        let Some(kind) = plan.next() else {
-            continue;
-        };
-        let done = victim.inflict(kind, &mut plan.rng, scene);
-        scene.end();
-        done.with_context(|| format!("the fault `{kind}` could not be done or undone"))?;
+        if let Some(kind) = plan.next() {
+            let done = victim.inflict(kind, &mut plan.rng, faults);
+            faults.end();
+            done.with_context(|| format!("the fault `{kind}` could not be done or undone"))?;
+        }
     }
 }
 
 /// Notes when the machine has no time for this process: nobody can keep a promise then.
-pub(crate) fn watch_machine(scene: &Scene, stop: &AtomicBool) {
-    const NAP: Duration = Duration::from_millis(20);
-    const TOO_LONG: u64 = 250_000_000;
+pub(crate) fn watch_machine(faults: &FaultLog, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let before = scene.time.now();
-        sleep(NAP);
-        let after = scene.time.now();
-        if after - before > TOO_LONG {
-            scene.faults.accident(STALL, "", before, after);
+        let before = faults.time.now();
+        sleep(Duration::from_millis(20));
+        let after = faults.time.now();
+        if after - before > nanos(Duration::from_millis(250)) {
+            faults.accident(STALL, "", before, after);
         }
     }
 }

@@ -1,58 +1,75 @@
-//! What is stored: a payload that says under which key, when and by whom it was written, and
-//! whether it arrived whole.
+//! What is called how, and what is stored: a payload that says under which key and when it was
+//! written, and whether it arrived whole.
 
-use super::key::Key;
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 
-const MAGIC: u64 = 0x736f_616b_2d76_3031;
+use serde::{Deserialize, Serialize};
 
-/// The words before the filling, and the checksum behind it.
-const WORDS: usize = 8;
-const WORD: usize = size_of::<u64>();
+/// A key of the soak. Each round of some seconds has its own keys, so that their histories are
+/// short and can be judged whole once the round is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Key {
+    /// Which of the stores that know nothing of each other.
+    pub(crate) space: u32,
+    pub(crate) round: u32,
+    /// 0 is the one used most.
+    pub(crate) index: u32,
+}
 
-/// The smallest payload that is not empty.
-const SMALLEST: usize = (WORDS + 1) * WORD;
+impl Key {
+    /// What it is called in the store. Some names are what a careless protocol chokes on.
+    pub(crate) fn name(self, run: u64) -> String {
+        let Self { space, round, index } = self;
+        let name = format!("soak-{run:x}/{space}/{round}/{index}");
+        match index % 16 {
+            3 => format!("{name} with spaces"),
+            5 => format!("{name}\r\nset injected 0 0 1\r\n"),
+            7 => format!("{name}/żółć/日本"),
+            9 => format!("{name}/{}", "long".repeat(40)),
+            11 => format!("{name}\0\t\u{7f}"),
+            _ => name,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { space, round, index } = self;
+        write!(f, "key {index} of round {round} in space {space}")
+    }
+}
 
 /// What a payload says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
+    pub(crate) run: u64,
     pub(crate) key: Key,
     /// Unique in the run: the cached time of the value in microseconds.
     pub(crate) version: u64,
     /// When the write began, by the clock that decides over expiry.
     pub(crate) clock: u64,
-    /// The lifetime in nanoseconds, `u64::MAX` for none.
+    /// The lifetime in nanoseconds.
     pub(crate) ttl: u64,
 }
 
-/// A payload of `size` bytes, or of the nearest possible size: none, or [`SMALLEST`] and more.
-pub(crate) fn encode(run: u64, note: &Note, size: usize) -> Vec<u8> {
-    if size < SMALLEST / 2 {
+/// The checksum, in hexadecimal.
+const SUM: usize = 16;
+
+/// A payload of about `size` bytes, or an empty one: a checksum, the note, and a filling that
+/// differs from value to value, so that a mix of two is found. Line ends are among it.
+pub(crate) fn encode(note: &Note, size: usize) -> Vec<u8> {
+    let Ok(text) = serde_json::to_string(note) else {
+        return Vec::new();
+    };
+    if size < SUM + text.len() {
         return Vec::new();
     }
-    let filling = size.saturating_sub(SMALLEST);
-    let words = [
-        MAGIC,
-        run,
-        u64::from(note.key.space),
-        u64::from(note.key.round) << 32 | u64::from(note.key.index),
-        note.version,
-        note.clock,
-        note.ttl,
-        u64::try_from(filling).unwrap_or(u64::MAX),
-    ];
-    let mut bytes = Vec::with_capacity(SMALLEST + filling);
-    for word in words {
-        bytes.extend_from_slice(&word.to_le_bytes());
-    }
-    // Differs from value to value, so that a mix of two is no whole one. Line ends are among it.
-    let mut word = note.version | 1;
-    while bytes.len() < WORDS * WORD + filling {
-        word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        bytes.extend_from_slice(&word.to_le_bytes());
-    }
-    bytes.truncate(WORDS * WORD + filling);
-    let sum = checksum(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
+    let mut body = format!("{text}\n").into_bytes();
+    let mut filling = fastrand::Rng::with_seed(note.version);
+    body.extend((SUM + body.len()..size).map(|_| filling.u8(..)));
+    let mut bytes = checksum(&body).into_bytes();
+    bytes.append(&mut body);
     bytes
 }
 
@@ -61,105 +78,75 @@ pub(crate) fn decode(run: u64, bytes: &[u8]) -> Result<Option<Note>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let (body, sum) = bytes
-        .split_last_chunk::<WORD>()
-        .filter(|(body, _)| body.len() >= WORDS * WORD)
-        .ok_or_else(|| format!("{} bytes, which were never written", bytes.len()))?;
-    if checksum(body) != u64::from_le_bytes(*sum) {
-        return Err(format!(
-            "{} bytes that are torn or mixed: the checksum is wrong",
-            bytes.len()
-        ));
-    }
-    let mut words = body
-        .as_chunks::<WORD>()
-        .0
-        .iter()
-        .map(|word| u64::from_le_bytes(*word));
-    let mut next = || words.next().unwrap_or_default();
-    if next() != MAGIC || next() != run {
+    let whole = bytes.split_at_checked(SUM).filter(|(sum, body)| checksum(body).as_bytes() == *sum);
+    let Some((_, body)) = whole else {
+        return Err(format!("{} bytes that are torn, mixed or foreign", bytes.len()));
+    };
+    let text = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let note: Note = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if note.run != run {
         return Err("a value of another run".to_owned());
     }
-    let space = next();
-    let place = next();
-    let half = |word: u64| u32::try_from(word & u64::from(u32::MAX)).unwrap_or_default();
-    Ok(Some(Note {
-        key: Key {
-            space: half(space),
-            round: half(place >> 32),
-            index: half(place),
-        },
-        version: next(),
-        clock: next(),
-        ttl: next(),
-    }))
+    Ok(Some(note))
 }
 
-fn checksum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<WORD>();
-    let mut last = [0; WORD];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    words.iter().chain([&last]).fold(length, |sum, word| {
-        (sum ^ u64::from_le_bytes(*word))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(31)
-    })
+fn checksum(bytes: &[u8]) -> String {
+    // Its keys are the same in each process.
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    format!("{:016x}", hasher.finish())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
-    fn note() -> Note {
+    fn note(version: u64) -> Note {
         Note {
-            key: Key {
-                space: 1,
-                round: 2,
-                index: 3,
-            },
-            version: 1_700_000_000_123_456,
+            run: 9,
+            key: Key { space: 1, round: 2, index: 3 },
+            version,
             clock: 5,
             ttl: u64::MAX,
         }
     }
 
     #[test]
-    fn says_what_it_was_told_at_any_size() {
-        for size in [SMALLEST, SMALLEST + 1, 100, 1000, 65_537] {
-            let bytes = encode(9, &note(), size);
-            assert_eq!(bytes.len(), size);
-            assert_eq!(decode(9, &bytes), Ok(Some(note())));
+    fn no_two_keys_share_a_name() {
+        let mut names = HashSet::new();
+        for (space, round, index) in (0..8000).map(|n| (n % 2, n / 2 % 20, n / 40)) {
+            let key = Key { space, round, index };
+            assert!(names.insert(key.name(1)), "{key}");
         }
-        assert!(encode(9, &note(), 0).is_empty());
+    }
+
+    #[test]
+    fn a_payload_says_what_it_was_told() {
+        for size in [300, 1000, 65_537] {
+            let bytes = encode(&note(7), size);
+            assert_eq!(bytes.len(), size);
+            assert_eq!(decode(9, &bytes), Ok(Some(note(7))));
+            assert!(decode(8, &bytes).is_err());
+        }
+        assert!(encode(&note(7), 0).is_empty());
         assert_eq!(decode(9, &[]), Ok(None));
     }
 
     #[test]
     fn every_changed_missing_or_added_byte_is_found() {
-        let bytes = encode(9, &note(), 200);
+        let bytes = encode(&note(7), 300);
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert!(decode(9, &changed).is_err(), "byte {at}");
             assert!(decode(9, &bytes[..at.max(1)]).is_err(), "first {at}");
         }
-        let mut longer = bytes.clone();
-        longer.push(0);
-        assert!(decode(9, &longer).is_err());
-        assert!(decode(8, &bytes).is_err());
-    }
-
-    #[test]
-    fn the_half_of_one_and_the_half_of_another_is_no_value() {
-        let other = Note {
-            version: note().version + 1,
-            ..note()
-        };
-        let mut mixed = encode(9, &note(), 400);
-        mixed[200..].copy_from_slice(&encode(9, &other, 400)[200..]);
+        let mut mixed = bytes.clone();
+        mixed[200..].copy_from_slice(&encode(&note(8), 300)[200..]);
+        assert!(decode(9, &mixed).is_err());
+        mixed.push(0);
         assert!(decode(9, &mixed).is_err());
     }
 }

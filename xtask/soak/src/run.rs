@@ -1,223 +1,143 @@
 //! The soak of one backend.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::runtime::Builder;
 
-use super::collector::{Collector, Results, Shared, Violation, look};
-use super::event::Report;
-use super::faults::FaultLog;
-use super::fleet::{Fleet, Settings, memory};
-use super::nemesis::{Scene, Victim, watch_machine, work};
-use super::options::Options;
-use super::summary::{self, Outcome};
-use super::target::{Target, target};
-use super::time::{RunTime, nanos, wall};
-use super::worker::Worker;
+use crate::book::Book;
+use crate::faults::FaultLog;
+use crate::load::{Running, Settings, open_files, until_none};
+use crate::nemesis::{self, Victim};
+use crate::report::{self, Outcome};
+use crate::store::Store;
+use crate::time::{RunTime, nanos};
+use crate::{Backend, Options, dict, etcd, memcache};
 
-/// By how much the memory of the process may have grown from the first third of a run to its
-/// end: what allocators do not give back.
+/// By how many MiB the memory of the process may have grown from the first third of a run to its
+/// end, besides a quarter: what allocators do not give back.
 const MEMORY_SLACK: u64 = 128;
 
-/// What the supervisor starts, a process for each backend.
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let options = Options::parse(arguments)?;
-    let [backend] = options.backends.as_slice() else {
-        bail!("one backend at a time");
-    };
-    let outcome = soak(backend, &options).with_context(|| format!("soak of {backend}"))?;
-    let path = outcome.save(&options.folder)?;
-    println!("{}", summary::table(&outcome));
-    println!("JSON: {}", path.display());
-    println!("{}{}", summary::SUM, outcome.sum());
-    if !outcome.is_good() {
-        bail!("{}", outcome.verdict());
-    }
-    Ok(())
+/// How often the state is printed.
+const BETWEEN_LINES: u32 = 10;
+
+/// The servers of a backend, how to open it, and the load that suits it.
+pub(crate) struct Target {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) victim: Box<dyn Victim>,
+    /// Calls a second.
+    pub(crate) rate: f64,
+    pub(crate) clients: u32,
 }
 
-fn soak(backend: &str, options: &Options) -> Result<Outcome> {
-    let proxies = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let Target {
-        store,
-        mut victim,
-        addresses,
-        rate,
-        clients,
-    } = target(backend, proxies.handle())?;
+pub(crate) fn main(backend: Backend, options: &Options) -> Result<()> {
+    let outcome = soak(backend, options).with_context(|| format!("soak of {}", backend.name()))?;
+    let folder = options.folder.clone().unwrap_or_else(|| {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        target.unwrap_or_else(ours).join("soak")
+    });
+    let path = outcome.save(&folder)?;
+    println!("{}JSON: {}", report::table(&outcome), path.display());
+    match outcome.verdict() {
+        Some(verdict) => bail!("{verdict}"),
+        None => Ok(()),
+    }
+}
+
+fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let Target { store, mut victim, rate, clients } = match backend {
+        Backend::Dict => dict::target()?,
+        Backend::Memcache => memcache::target()?,
+        _ => etcd::target()?,
+    };
     let promises = store.promises();
-    let rate = options.rate.unwrap_or(rate);
-    let began = wall();
-    let time = RunTime::since(began);
-    let faults = Arc::new(FaultLog::new(promises.settle));
-    let results = Results::new(Mutex::new(Shared::default()));
-    let (to, reports) = channel();
-    let collector = Collector::new(
-        time,
-        promises.clone(),
-        Arc::clone(&faults),
-        Arc::clone(&results),
-        show,
-    );
-    let collector = thread::spawn(move || collector.run(&reports));
-
-    // Half of the load comes from a second process where there can be one.
-    let share = if addresses.is_some() { 0.5 } else { 1.0 };
+    let (seed, settle, deadline) = (options.seed, promises.settle(), nanos(options.minutes));
+    let faults = Arc::new(FaultLog::new(RunTime::start(), settle));
+    let book = Arc::new(Book::new(promises, Arc::clone(&faults))?);
     let settings = Settings {
-        run: began ^ options.seed,
-        seed: options.seed,
-        process: 0,
-        rate: rate * share,
+        seed,
+        rate: options.rate.unwrap_or(rate),
         clients,
-        time,
     };
-    let second = addresses
-        .map(|addresses| Worker::start(backend, &settings, began, &addresses, to.clone()))
-        .transpose()?;
-    let fleet = Fleet::start(&store, &settings, &to)?;
+    let files = open_files();
+    let running = runtime.block_on(async { Running::start(&store, Arc::clone(&book), &settings) })?;
 
-    let scene = Scene {
-        time,
-        faults: Arc::clone(&faults),
+    let stop = AtomicBool::new(false);
+    let memory_at_third = thread::scope(|scope| -> Result<u64> {
+        scope.spawn(|| nemesis::watch_machine(&faults, &stop));
+        let nemesis = scope.spawn(|| nemesis::work(victim.as_mut(), &faults, seed, settle, deadline));
+        let memory = watch(backend, &book, deadline);
+        let worked = nemesis.join().map_err(|_| anyhow!("the nemesis panicked"))?;
+        if let Err(error) = worked {
+            book.wrong("nemesis", format!("{error:#}"));
+        }
+        // All clients first, then what is left of them, then what the servers think of it. The
+        // proxies keep two ends of a connection for a moment after the client's.
+        runtime.block_on(running.finish(files));
+        stop.store(true, Ordering::Relaxed);
+        Ok(memory)
+    })?;
+    let ask = || {
+        let left = victim.left_over();
+        left.unwrap_or_else(|error| vec![format!("the servers cannot be asked: {error:#}")])
     };
-    let deadline = nanos(options.time);
-    let done = Arc::new(AtomicBool::new(false));
-    let watcher = {
-        let (scene, done) = (scene.clone(), Arc::clone(&done));
-        thread::spawn(move || watch_machine(&scene, &done))
-    };
-    let (seed, settle) = (options.seed, promises.settle);
-    let nemesis = thread::spawn(move || {
-        let done = work(victim.as_mut(), &scene, seed, settle, deadline);
-        (victim, done)
-    });
-    let memory_at_third = watch(backend, &time, deadline, &results, &faults, || {
-        nemesis.is_finished()
-    });
-    let (mut victim, nemesis_done) = nemesis
-        .join()
-        .map_err(|_| anyhow::anyhow!("the nemesis panicked"))?;
-
-    // All clients first, then what is left of them, then what the servers think of it. The second
-    // process has connections through proxies of this one.
-    if let Some(second) = second {
-        second.finish(&to, &time);
+    for text in runtime.block_on(until_none(Duration::from_secs(30), ask)) {
+        book.wrong("leak", text);
     }
-    fleet.finish(&to, 0);
-    if let Err(error) = nemesis_done {
-        wrong(&to, &time, "nemesis", format!("{error:#}"));
+    book.judge(true);
+    let memory_mib = [memory_at_third, memory()];
+    if memory_mib[1] > memory_at_third + memory_at_third / 4 + MEMORY_SLACK {
+        book.wrong("leak", format!("memory grew from {} to {} MiB", memory_mib[0], memory_mib[1]));
     }
-    left_over(victim.as_mut(), &to, &time);
-    done.store(true, Ordering::Relaxed);
-    let _ = watcher.join();
-    drop(to);
-    let judged = collector.join();
-    let memory_at_end = memory();
-    if judged.is_err() {
-        bail!("the collector panicked");
-    }
-    check_memory(&results, memory_at_third, memory_at_end);
-    Ok(look(&results, |shared| Outcome {
-        backend: backend.to_owned(),
-        seed: options.seed,
-        seconds: options.time.as_secs_f64(),
-        rate,
-        processes: if share < 1.0 { 2 } else { 1 },
-        promises: promises.why.iter().map(|&why| why.to_owned()).collect(),
-        settle_seconds: promises.settle.as_secs_f64(),
-        bound_seconds: promises.bound.as_secs_f64(),
-        memory_mib: [memory_at_third, memory_at_end],
-        tally: shared.tally.clone(),
-        violations: shared.violations.clone(),
+    Ok(Outcome {
+        backend: backend.name(),
+        seed,
+        seconds: options.minutes.as_secs_f64(),
+        rate: settings.rate,
+        promises: book.promises.why,
+        settle_seconds: book.promises.settle.as_secs_f64(),
+        bound_seconds: book.promises.bound.as_secs_f64(),
+        memory_mib,
+        latencies: [0.5, 0.99].map(|share| book.latency(share)),
+        tally: book.tally(),
+        violations: book.violations(),
         faults: faults.all(),
         figures: victim.figures(),
-    }))
+    })
 }
 
-/// Shows how it goes until the time is over; returns the memory used after a third of it.
-fn watch(
-    backend: &str,
-    time: &RunTime,
-    deadline: u64,
-    results: &Results,
-    faults: &FaultLog,
-    is_over: impl Fn() -> bool,
-) -> u64 {
+/// Judges round by round and prints how it goes until the time is over; returns the memory used
+/// after a third of it.
+fn watch(backend: Backend, book: &Book, deadline: u64) -> u64 {
     let mut at_third = 0;
-    loop {
-        let now = time.now();
-        if now >= deadline || is_over() && now + 12_000_000_000 < deadline {
-            return at_third.max(1);
+    for second in 1.. {
+        let now = book.faults.time.now();
+        if now >= deadline {
+            break;
         }
         if now > deadline / 3 && at_third == 0 {
             at_third = memory();
         }
-        let left = Duration::from_nanos(deadline - now);
-        let line = look(results, |shared| summary::live(&shared.tally, faults, left));
-        // The supervisor takes lines that begin so as what to show now.
-        println!("{}{backend:<9}{line}", summary::LIVE);
+        if second % BETWEEN_LINES == 0 {
+            let left = Duration::from_nanos(deadline - now);
+            println!("{:<9}{}", backend.name(), report::live(&book.tally(), &book.faults, left));
+        }
+        book.judge(false);
         thread::sleep(Duration::from_secs(1));
     }
+    at_third
 }
 
-/// Waits until the servers hold nothing of clients that are all gone.
-fn left_over(victim: &mut dyn Victim, to: &Sender<Report>, time: &RunTime) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let left = victim
-            .left_over()
-            .unwrap_or_else(|error| vec![format!("the servers cannot be asked: {error:#}")]);
-        if left.is_empty() {
-            return;
-        }
-        if Instant::now() > deadline {
-            for text in left {
-                wrong(to, time, "leak", text);
-            }
-            return;
-        }
-        thread::sleep(Duration::from_millis(500));
-    }
-}
-
-fn wrong(to: &Sender<Report>, time: &RunTime, rule: &str, text: String) {
-    let _ = to.send(Report::Wrong {
-        rule: rule.to_owned(),
-        key: None,
-        at: time.now(),
-        text,
-    });
-}
-
-fn check_memory(results: &Results, at_third: u64, at_end: u64) {
-    if at_end <= at_third + at_third / 4 + MEMORY_SLACK {
-        return;
-    }
-    let violation = Violation {
-        rule: "leak".to_owned(),
-        text: format!("memory grew from {at_third} MiB after a third of the run to {at_end} MiB"),
-        key: None,
-        history: Vec::new(),
-        faults: Vec::new(),
-    };
-    show(&violation);
-    look(results, |shared| {
-        *shared
-            .tally
-            .violations
-            .entry("leak".to_owned())
-            .or_default() += 1;
-        shared.violations.push(violation);
-    });
-}
-
-fn show(violation: &Violation) {
-    println!("{violation}");
+/// The memory of this process in MiB; zero where the system does not tell.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
 }

@@ -1,59 +1,41 @@
-//! Time of the run, which all its processes share, and the clocks that decide over expiry.
+//! Time of the run, and the clocks that decide over expiry. All in nanoseconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_dict::ManualClock;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tokio::time::Instant;
 
-/// In nanoseconds.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The wall clock in nanoseconds since 1970.
+/// The wall clock since 1970.
 pub(crate) fn wall() -> u64 {
-    nanos(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    nanos(since.unwrap_or_default())
 }
 
-/// Nanoseconds since the run began. Steps of the wall clock do not move it.
+/// Since the run began. Steps of the wall clock do not move it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RunTime {
-    anchor: Instant,
-    /// What it showed at the anchor.
-    shown: u64,
-}
+pub(crate) struct RunTime(Instant);
 
 impl RunTime {
-    /// For a run that began when the wall clock showed `began`. The wall clock is looked at
-    /// once, here; from then on the processes of a run agree to within [`ERROR`].
-    pub(crate) fn since(began: u64) -> Self {
-        // A pause between the two looks would be an error, so the quickest pair counts.
-        let looks = (0..50).map(|_| {
-            let before = Instant::now();
-            let shown = wall().saturating_sub(began);
-            (before.elapsed(), before, shown)
-        });
-        let best = looks.min_by_key(|(pause, ..)| *pause);
-        let (_, anchor, shown) = best.unwrap_or((Duration::ZERO, Instant::now(), 0));
-        Self { anchor, shown }
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.shown + nanos(self.anchor.elapsed())
+        nanos(self.0.elapsed())
     }
 }
 
-/// By how much the processes of a run may disagree.
-pub(crate) const ERROR: Duration = Duration::from_millis(1);
-
 /// A moment of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Stamp {
     /// By [`RunTime`].
     pub(crate) at: u64,
@@ -64,7 +46,7 @@ pub(crate) struct Stamp {
 /// The clock by which a store's values expire.
 #[derive(Clone, Debug)]
 pub(crate) enum Expiry {
-    /// The system's, which stands in what is stored.
+    /// The system's, which is in what is stored.
     Wall,
     /// The monotonic one, which is that of the run.
     Run,
@@ -73,7 +55,7 @@ pub(crate) enum Expiry {
 
 impl Expiry {
     /// The beginning of a call: the clock shows this or more to the backend from now on.
-    pub(crate) fn begin(&self, time: &RunTime) -> Stamp {
+    pub(crate) fn begin(&self, time: RunTime) -> Stamp {
         let at = time.now();
         let clock = match self {
             Self::Wall => wall(),
@@ -84,16 +66,13 @@ impl Expiry {
     }
 
     /// The end of a call: the clock has shown no more than this to the backend until now.
-    pub(crate) fn end(&self, time: &RunTime) -> Stamp {
+    pub(crate) fn end(&self, time: RunTime) -> Stamp {
         let clock = match self {
             Self::Wall => wall(),
             Self::Run => time.now(),
             Self::Stepped(clock) => clock.at_most.load(Ordering::SeqCst),
         };
-        Stamp {
-            at: time.now(),
-            clock,
-        }
+        Stamp { at: time.now(), clock }
     }
 }
 
