@@ -14,6 +14,8 @@
 )]
 
 mod chart;
+#[cfg(feature = "bench-core")]
+mod core;
 mod cpu;
 #[cfg(feature = "bench-dict")]
 mod dict;
@@ -43,6 +45,8 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Job {
+    /// Measures what the wrappers of cache-core add to a hit
+    Core(Measure),
     /// Measures cache-dict and other maps and caches in process
     Dict(Measure),
     /// Measures cache-memcache-pool and other clients of memcached
@@ -73,12 +77,15 @@ struct Measure {
 pub(crate) fn run(options: Options) -> Result<()> {
     #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
     match options.job {
+        #[cfg(feature = "bench-core")]
+        Job::Core(measure) => core::main(&measure.arguments),
         #[cfg(feature = "bench-dict")]
         Job::Dict(measure) => dict::main(&measure.arguments),
         #[cfg(feature = "bench-memcache")]
         Job::Memcache(measure) => memcache::main(&measure.arguments),
         #[cfg(feature = "bench-etcd")]
         Job::Etcd(measure) => etcd::main(&measure.arguments),
+        Job::Core(measure) => run_with_peers("core", &measure),
         Job::Dict(measure) => run_with_peers("dict", &measure),
         Job::Memcache(measure) => run_with_peers("memcache", &measure),
         Job::Etcd(measure) => run_with_peers("etcd", &measure),
