@@ -29,21 +29,6 @@ fn publish_without_tag(playground: &Playground) {
     ]);
 }
 
-/// A new version of a crate, with a change in it.
-fn bump(playground: &Playground, name: &str, from: &str, to: &str) {
-    let manifest = format!("{name}/Cargo.toml");
-    playground.edit(
-        &manifest,
-        &format!("version = \"{from}\"\nedition"),
-        &format!("version = \"{to}\"\nedition"),
-    );
-    playground.edit(
-        &format!("{name}/CHANGELOG.md"),
-        "# Changelog\n",
-        &format!("# Changelog\n\n## {to} (2026-02-02)\n\n- More.\n"),
-    );
-}
-
 #[test]
 fn dry_is_the_default() {
     let playground = tiny();
@@ -212,7 +197,7 @@ fn one_crate_does_not_go_out_before_what_it_needs() {
 fn only_what_was_bumped_goes_out() {
     let playground = released();
     playground.edit("tiny-top/src/lib.rs", "+ 1", "+ 2");
-    bump(&playground, "tiny-top", "0.1.0", "0.2.0");
+    playground.bump("tiny-top", "0.1.0", "0.2.0");
     playground.lock();
     playground.commit("a better two");
     playground
@@ -306,7 +291,7 @@ fn a_change_that_is_not_packaged_needs_no_new_version() {
 #[test]
 fn refuses_a_version_that_goes_back() {
     let playground = released();
-    bump(&playground, "tiny-base", "0.1.0", "0.0.9");
+    playground.bump("tiny-base", "0.1.0", "0.0.9");
     playground.edit(
         "tiny-top/Cargo.toml",
         "version = \"0.1.0\", path",
@@ -322,7 +307,7 @@ fn refuses_a_version_that_goes_back() {
 #[test]
 fn refuses_a_dependent_that_asks_for_the_old_version() {
     let playground = tiny();
-    bump(&playground, "tiny-base", "0.1.0", "0.1.1");
+    playground.bump("tiny-base", "0.1.0", "0.1.1");
     playground.lock();
     playground.commit("raised one only");
     playground
@@ -333,7 +318,7 @@ fn refuses_a_dependent_that_asks_for_the_old_version() {
 #[test]
 fn refuses_to_leave_a_dependent_behind() {
     let playground = released();
-    bump(&playground, "tiny-base", "0.1.0", "0.2.0");
+    playground.bump("tiny-base", "0.1.0", "0.2.0");
     playground.edit(
         "tiny-top/Cargo.toml",
         "version = \"0.1.0\", path",
@@ -345,7 +330,7 @@ fn refuses_to_leave_a_dependent_behind() {
         .release(&[])
         .fails(&["raise the version of tiny-top and release it as well"]);
 
-    bump(&playground, "tiny-top", "0.1.0", "0.2.0");
+    playground.bump("tiny-top", "0.1.0", "0.2.0");
     playground.lock();
     playground.commit("tiny-top 0.2.0");
     playground
@@ -444,7 +429,7 @@ fn refuses_a_crate_that_is_not_here() {
 fn refuses_a_breaking_change_without_the_version_that_says_so() {
     let playground = released();
     playground.edit("tiny-top/src/lib.rs", "fn two()", "fn deux()");
-    bump(&playground, "tiny-top", "0.1.0", "0.1.1");
+    playground.bump("tiny-top", "0.1.0", "0.1.1");
     playground.lock();
     playground.commit("French");
     playground.release(&[]).fails(&[
@@ -476,7 +461,7 @@ fn a_compatible_change_takes_a_compatible_version() {
     let code = playground.read("tiny-top/src/lib.rs");
     let more = "\n/// Three.\npub fn three() -> u8 {\n    3\n}\n";
     playground.write("tiny-top/src/lib.rs", &(code + more));
-    bump(&playground, "tiny-top", "0.1.0", "0.1.1");
+    playground.bump("tiny-top", "0.1.0", "0.1.1");
     playground.lock();
     playground.commit("three");
     playground

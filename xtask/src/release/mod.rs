@@ -1,32 +1,39 @@
 //! `cargo xtask release`: crates out of the door, in order, and again where it stopped.
 //!
 //! Nothing is published before everything has been checked. Without `--execute` it ends there and
-//! says what it would do.
+//! says what it would do. `xtask/RELEASING.md` is the page for those who release.
 
 mod changelog;
+mod checks;
 mod git;
+mod manifest;
 mod package;
 mod plan;
 mod prepare;
 mod publish;
 mod registry;
-pub(crate) mod semver_check;
+mod released;
+mod sbom;
+mod semver_check;
+pub(crate) mod tool;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use semver::Version;
 
-use self::git::Git;
+use self::git::{Git, Remote, State};
 use self::package::Packaged;
-use self::plan::{Fate, Plan};
+use self::plan::{Plan, Sources};
+use self::publish::Publisher;
 use self::registry::Registry;
+use self::released::Past;
 use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-/// The token comes from `cargo login` or CARGO_REGISTRY_TOKEN, as cargo has it.
+/// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it. More is in
+/// xtask/RELEASING.md.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
@@ -39,15 +46,23 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum Job {
     /// Only tells which crates go out, at which versions, in which order, and why
-    Plan(Release),
-    /// Edits what a new version takes: manifests, requirements, the changelog's date
+    Plan {
+        #[command(flatten)]
+        release: Release,
+        /// For programs; what is refused is in it as well, and the exit code tells
+        #[arg(long)]
+        json: bool,
+    },
+    /// Edits what new versions take: manifests, requirements, the changelogs' dates
     Prepare {
-        #[arg(value_name = "CRATE")]
-        name: String,
-        version: Version,
+        #[arg(value_names = ["CRATE", "VERSION"], num_args = 2.., required = true)]
+        pairs: Vec<String>,
         /// Another workspace than this one
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
+        /// The same as elsewhere; it makes no difference here
+        #[arg(long, hide = true)]
+        registry: Option<String>,
     },
 }
 
@@ -59,13 +74,16 @@ struct Release {
     /// Acts; without it everything is checked and nothing is published or tagged
     #[arg(long)]
     execute: bool,
+    /// Pushes the tags once everything is in the index
+    #[arg(long, requires = "execute")]
+    push: bool,
     /// Another registry than crates.io, by its name in cargo's configuration
     #[arg(long, value_name = "NAME")]
     registry: Option<String>,
     /// The branch that releases are made from
     #[arg(long, value_name = "NAME", default_value = "main")]
     branch: String,
-    /// Takes a version that the semver check objects to, or cannot judge
+    /// Takes a version that claims to be compatible and is not, or of which nobody can say
     #[arg(long, value_name = "CRATE")]
     allow_breaking: Vec<String>,
     /// Another workspace than this one
@@ -76,148 +94,217 @@ struct Release {
     token: Option<Vec<String>>,
 }
 
+/// How much is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Plan,
+    Json,
+    All,
+}
+
 fn load(root: Option<PathBuf>) -> Result<Workspace> {
     Workspace::members_only(&root.unwrap_or_else(workspace::root))
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
     match options.job {
-        Some(Job::Prepare {
-            name,
-            version,
-            root,
-        }) => prepare::run(&load(root)?, &name, &version),
-        Some(Job::Plan(release)) if release.execute => {
+        Some(Job::Prepare { pairs, root, .. }) => {
+            let workspace = load(root)?;
+            let git = Git::at(workspace.workspace_root.as_std_path());
+            prepare::run(&workspace, &git, &pairs)
+        }
+        Some(Job::Plan { release, .. }) if release.execute => {
             bail!("`plan` only tells, `--execute` acts: which?")
         }
-        Some(Job::Plan(release)) => make(&release, true),
-        None => make(&options.release, false),
+        Some(Job::Plan {
+            release,
+            json: true,
+        }) => make(&release, Extent::Json),
+        Some(Job::Plan { release, .. }) => make(&release, Extent::Plan),
+        None => make(&options.release, Extent::All),
     }
 }
 
-fn make(options: &Release, plan_only: bool) -> Result<()> {
+fn make(options: &Release, extent: Extent) -> Result<()> {
     if options.token.is_some() {
         bail!("no token on the command line: use `cargo login`");
     }
     let workspace = load(options.root.clone())?;
     let git = Git::at(workspace.workspace_root.as_std_path());
-    let registry = Registry::new(options.registry.as_deref(), &workspace)?;
-    let plan = Plan::make(&workspace, &git, &registry, &options.crates)?;
-    print!("{plan}");
-    let mut refusals = git.refusals(&options.branch)?;
-    refusals.extend(plan.refusals.iter().cloned());
+    let registry = Registry::new(options.registry.as_deref(), &workspace);
+    let state = git.state()?;
+    let past = Past {
+        git: &git,
+        workspace: &workspace,
+    };
+    let sources = Sources {
+        workspace: &workspace,
+        past,
+        state: &state,
+        registry: &registry,
+    };
+    let mut plan = Plan::make(&sources, &options.crates)?;
+    plan.refusals.extend(git.refusals(&options.branch)?);
+    plan.check_requirements(&sources)?;
+    plan.check_public_sisters(&sources, &options.allow_breaking)?;
+    plan.check_pages()?;
+    let remote = git.remote(&options.branch);
+    match &remote {
+        Ok(remote) => plan.check_remote(remote, &git, &state),
+        Err(error) => plan.hindrances.push(error.to_string()),
+    }
+    let root = workspace.workspace_root.as_std_path();
+    plan.hindrances.extend(registry.lacks_token(root));
+
+    if extent == Extent::Json {
+        println!("{}", plan.to_json(&registry)?);
+    } else {
+        print!("{plan}");
+    }
+    let hindrances = plan.hindrances.iter().filter(|_| options.execute);
+    let refusals: Vec<&str> = plan
+        .refusals
+        .iter()
+        .chain(hindrances)
+        .map(String::as_str)
+        .collect();
     if !refusals.is_empty() {
         bail!(
             "refused, before anything was published:\n- {}",
             refusals.join("\n- ")
         );
     }
-    if plan.outgoing().next().is_none() && plan.to_tag().next().is_none() {
+    if extent == Extent::Json {
+        return Ok(());
+    }
+    if plan.to_tag().next().is_none() {
         println!("nothing to do");
-        return Ok(());
-    }
-    if plan_only {
-        return Ok(());
-    }
-    act(&options, &workspace, &git, &registry, &plan)
-}
-
-fn act(
-    options: &Release,
-    workspace: &Workspace,
-    git: &Git,
-    registry: &Registry,
-    plan: &Plan<'_>,
-) -> Result<()> {
-    let packaged: RefCell<Vec<Packaged>> = RefCell::default();
-    let done: RefCell<Vec<String>> = RefCell::default();
-    let mut steps = vec![Step::new("semver", |live| {
-        semver_check::run(workspace, plan, &options.allow_breaking, live)
-    })];
-    steps.push(Step::new("package", |live| {
-        *packaged.borrow_mut() = package::make(workspace, plan, registry, live)?;
-        Ok(format!("{} crates", packaged.borrow().len()))
-    }));
-    steps.push(Step::new("what the packages hold", |live| {
-        packaged
-            .borrow()
-            .iter()
-            .for_each(|package| live.say(&package.shown()));
-        package::check_contents(&packaged.borrow())?;
-        Ok(String::new())
-    }));
-    steps.push(Step::new("compare with the registry", |_| {
-        publish::compare(plan, &packaged.borrow())
-    }));
-    if plan.outgoing().next().is_some() {
-        steps.push(Step::new("unpack, build, test, document", |live| {
-            package::verify(workspace, &packaged.borrow(), live)
-        }));
+    } else if extent == Extent::All {
+        Act {
+            options,
+            workspace: &workspace,
+            git: &git,
+            state: &state,
+            registry: &registry,
+        }
+        .run(&plan)?;
     }
     if options.execute {
-        for entry in &plan.entries {
-            let packaged = &packaged;
-            let done = &done;
-            if matches!(entry.fate, Fate::Publish { .. }) {
-                let title = format!("publish {} {}", entry.name(), entry.version);
-                steps.push(Step::new(title, move |live| {
-                    let checksum = publish::checksum_of(&packaged.borrow(), entry)?;
-                    let remark = publish::publish(workspace, registry, entry, &checksum, live)?;
-                    done.borrow_mut()
-                        .push(format!("published {} {}", entry.name(), entry.version));
-                    Ok(remark)
-                }));
-            }
-            if matches!(entry.fate, Fate::Publish { .. } | Fate::Tag { .. }) {
-                let title = format!("tag {}", entry.tag);
-                steps.push(Step::new(title, move |_| {
-                    git.tag(&entry.tag, &format!("{} {}", entry.name(), entry.version))?;
-                    done.borrow_mut().push(format!("tagged {}", entry.tag));
-                    Ok(String::new())
-                }));
-            }
-        }
+        return push(options.push, &git, &remote?, &plan);
     }
-    let times = workspace.target_directory.join("release/times.json");
-    let mut times = Times::kept_in(times.into());
-    let result = steps::run(steps, false, &mut times).into_result();
-    for line in done.borrow().iter() {
-        println!("{line}");
+    for entry in plan.to_tag() {
+        let publish = entry
+            .goes_out()
+            .then(|| format!("publish {} {} and ", entry.name(), entry.version));
+        println!("would {}tag {}", publish.unwrap_or_default(), entry.tag);
     }
-    if let Err(error) = result {
-        if !done.borrow().is_empty() {
-            println!("the rest was not done; the same command goes on from here");
-        } else if options.execute {
-            println!("nothing was published");
-        }
-        return Err(error);
+    for hindrance in &plan.hindrances {
+        println!("before --execute: {hindrance}");
     }
-    finish(options, plan);
+    println!("nothing was published; --execute does it");
     Ok(())
 }
 
-fn finish(options: &Release, plan: &Plan<'_>) {
-    if options.execute {
-        let tags: Vec<&str> = plan
-            .outgoing()
-            .chain(plan.to_tag())
-            .map(|entry| entry.tag.as_str())
-            .collect();
-        println!("now push the tags: git push origin {}", tags.join(" "));
-        return;
+/// The tags of this and of earlier runs that the remote does not have yet.
+fn push(push: bool, git: &Git, remote: &Remote, plan: &Plan<'_>) -> Result<()> {
+    let tags = git.state()?.tags;
+    let tags: Vec<&str> = plan
+        .entries
+        .iter()
+        .map(|entry| entry.tag.as_str())
+        .filter(|tag| tags.contains_key(*tag) && remote.tag(tag).is_none())
+        .collect();
+    if tags.is_empty() {
+        return Ok(());
     }
-    for entry in plan.outgoing() {
+    if push {
+        git.push(remote, &tags)?;
+        println!("pushed {}", tags.join(" "));
+    } else {
         println!(
-            "would publish {} {} and tag {}",
-            entry.name(),
-            entry.version,
-            entry.tag
+            "now push the tags: git push {} {}",
+            remote.name,
+            tags.join(" ")
         );
     }
-    for entry in plan.to_tag() {
-        println!("would tag {}", entry.tag);
+    Ok(())
+}
+
+struct Act<'a> {
+    options: &'a Release,
+    workspace: &'a Workspace,
+    git: &'a Git,
+    state: &'a State,
+    registry: &'a Registry,
+}
+
+impl Act<'_> {
+    fn run(&self, plan: &Plan<'_>) -> Result<()> {
+        let (workspace, registry) = (self.workspace, self.registry);
+        let source = package::source(workspace, self.git, &self.state.head, plan, registry)?;
+        let packages: OnceCell<Vec<Packaged>> = OnceCell::new();
+        let packaged = || packages.get().map_or(&[][..], Vec::as_slice);
+        let done = RefCell::default();
+        let publisher = Publisher {
+            registry,
+            source: &source,
+            target: workspace.target_directory.as_std_path(),
+            git: self.git,
+            head: &self.state.head,
+            done: &done,
+        };
+        let mut steps = vec![
+            Step::new("semver", |live| {
+                semver_check::run(workspace, plan, &self.options.allow_breaking, live)
+            }),
+            Step::new("package", |live| {
+                let made = package::make(&source, workspace, plan, registry, live)?;
+                Ok(format!("{} crates", packages.get_or_init(|| made).len()))
+            }),
+            Step::new("what the packages hold", |live| {
+                packaged()
+                    .iter()
+                    .for_each(|package| live.say(&package.shown()));
+                package::check_contents(packaged())?;
+                Ok(String::new())
+            }),
+            Step::new("compare with the registry", |_| {
+                publish::compare(plan, packaged())
+            }),
+        ];
+        if plan.outgoing().next().is_some() {
+            steps.push(Step::new("unpack, build, test, document", |live| {
+                package::verify(workspace, packaged(), registry, live)
+            }));
+            steps.push(Step::new("list dependencies and licences", |live| {
+                sbom::run(workspace, plan, live)
+            }));
+        }
+        for entry in plan.to_tag().filter(|_| self.options.execute) {
+            let publisher = &publisher;
+            if entry.goes_out() {
+                let title = format!("publish {} {}", entry.name(), entry.version);
+                steps.push(Step::new(title, move |live| {
+                    let checksum = package::checksum_of(packaged(), entry.name())?;
+                    publisher.publish(entry, checksum, live)
+                }));
+            }
+            let title = format!("tag {}", entry.tag);
+            steps.push(Step::new(title, move |_| publisher.tag(entry)));
+        }
+        let times = workspace.target_directory.join("release/times.json");
+        let mut times = Times::kept_in(times.into());
+        let result = steps::run(steps, false, &mut times).into_result();
+        for line in done.borrow().iter() {
+            println!("{line}");
+        }
+        if result.is_err() && !done.borrow().is_empty() {
+            println!("the rest was not done; the same command goes on from here");
+        } else if result.is_err() {
+            println!("nothing was published");
+        }
+        result.with_context(|| "the release is not complete")
     }
-    println!("nothing was published; --execute does it");
 }
 
 #[cfg(test)]
@@ -252,6 +339,8 @@ mod tests {
             (vec!["--registry"], "a value is required"),
             (vec!["--token", "x"], "cargo login"),
             (vec!["plan", "--execute"], "which?"),
+            (vec!["--push"], "--execute"),
+            (vec!["prepare", "cache-core"], "2 values"),
         ] {
             let error = parse(&arguments).and_then(run).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

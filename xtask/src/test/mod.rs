@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::run_tests::{Pressure, Tests};
-use crate::release::semver_check;
+use crate::release::tool::SEMVER_CHECKS;
 use crate::steps::{self, Live, Step, Times};
 use crate::workspace::{self, Workspace, own_features};
 use crate::{api, needs, process};
@@ -175,7 +175,7 @@ fn run_the_tests<'a>(
 
 /// Tests of the release that take cargo-semver-checks.
 fn a_breaking_release_is_refused(workspace: &Workspace, live: &Live) -> Result<String> {
-    let tool = semver_check::provide(workspace, live)?;
+    let tool = SEMVER_CHECKS.provide(workspace, live)?;
     let mut command = cargo("test --workspace --locked --features");
     command
         .arg(features(workspace))
