@@ -35,10 +35,13 @@ use crate::workspace::{self, Workspace};
 /// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it. More is in
 /// xtask/RELEASING.md.
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct Options {
     #[command(subcommand)]
     job: Option<Job>,
+    /// Only these; without them, every crate that has something to release
+    #[arg(value_name = "CRATE")]
+    crates: Vec<String>,
     #[command(flatten)]
     release: Release,
 }
@@ -47,8 +50,9 @@ pub(crate) struct Options {
 enum Job {
     /// Only tells which crates go out, at which versions, in which order, and why
     Plan {
-        #[command(flatten)]
-        release: Release,
+        /// Only these; without them, every crate that has something to release
+        #[arg(value_name = "CRATE")]
+        crates: Vec<String>,
         /// For programs; what is refused is in it as well, and the exit code tells
         #[arg(long)]
         json: bool,
@@ -57,40 +61,31 @@ enum Job {
     Prepare {
         #[arg(value_names = ["CRATE", "VERSION"], num_args = 2.., required = true)]
         pairs: Vec<String>,
-        /// Another workspace than this one
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-        /// The same as elsewhere; it makes no difference here
-        #[arg(long, hide = true)]
-        registry: Option<String>,
     },
 }
 
 #[derive(Args)]
 struct Release {
-    /// Only these; without them, every crate that has something to release
-    #[arg(value_name = "CRATE")]
-    crates: Vec<String>,
     /// Acts; without it everything is checked and nothing is published or tagged
-    #[arg(long)]
+    #[arg(long, global = true)]
     execute: bool,
     /// Pushes the tags once everything is in the index
-    #[arg(long, requires = "execute")]
+    #[arg(long, global = true, requires = "execute")]
     push: bool,
     /// Another registry than crates.io, by its name in cargo's configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
     /// The branch that releases are made from
-    #[arg(long, value_name = "NAME", default_value = "main")]
+    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     branch: String,
     /// Takes a version that claims to be compatible and is not, or of which nobody can say
-    #[arg(long, value_name = "CRATE")]
+    #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
     /// Another workspace than this one
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Refused: a token on a command line is in the shell's history and in `ps`
-    #[arg(long, hide = true, num_args = 0..)]
+    #[arg(long, global = true, hide = true, num_args = 0..)]
     token: Option<Vec<String>>,
 }
 
@@ -102,48 +97,42 @@ enum Extent {
     All,
 }
 
-fn load(root: Option<PathBuf>) -> Result<Workspace> {
-    Workspace::members_only(&root.unwrap_or_else(workspace::root))
-}
-
 pub(crate) fn run(options: Options) -> Result<()> {
+    let release = &options.release;
+    if release.token.is_some() {
+        bail!("no token on the command line: use `cargo login`");
+    }
+    if release.execute && options.job.is_some() {
+        bail!("`plan` and `prepare` only tell and edit, `--execute` publishes: which?");
+    }
+    let root = release.root.clone().unwrap_or_else(workspace::root);
+    let workspace = Workspace::members_only(&root)?;
     match options.job {
-        Some(Job::Prepare { pairs, root, .. }) => {
-            let workspace = load(root)?;
+        Some(Job::Prepare { pairs }) => {
             let git = Git::at(workspace.workspace_root.as_std_path());
             prepare::run(&workspace, &git, &pairs)
         }
-        Some(Job::Plan { release, .. }) if release.execute => {
-            bail!("`plan` only tells, `--execute` acts: which?")
-        }
-        Some(Job::Plan {
-            release,
-            json: true,
-        }) => make(&release, Extent::Json),
-        Some(Job::Plan { release, .. }) => make(&release, Extent::Plan),
-        None => make(&options.release, Extent::All),
+        Some(Job::Plan { crates, json: true }) => make(&workspace, release, &crates, Extent::Json),
+        Some(Job::Plan { crates, .. }) => make(&workspace, release, &crates, Extent::Plan),
+        None => make(&workspace, release, &options.crates, Extent::All),
     }
 }
 
-fn make(options: &Release, extent: Extent) -> Result<()> {
-    if options.token.is_some() {
-        bail!("no token on the command line: use `cargo login`");
-    }
-    let workspace = load(options.root.clone())?;
+fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Extent) -> Result<()> {
     let git = Git::at(workspace.workspace_root.as_std_path());
-    let registry = Registry::new(options.registry.as_deref(), &workspace);
+    let registry = Registry::new(options.registry.as_deref(), workspace);
     let state = git.state()?;
     let past = Past {
         git: &git,
-        workspace: &workspace,
+        workspace,
     };
     let sources = Sources {
-        workspace: &workspace,
+        workspace,
         past,
         state: &state,
         registry: &registry,
     };
-    let mut plan = Plan::make(&sources, &options.crates)?;
+    let mut plan = Plan::make(&sources, crates)?;
     plan.refusals.extend(git.refusals(&options.branch)?);
     plan.check_requirements(&sources)?;
     plan.check_public_sisters(&sources, &options.allow_breaking)?;
@@ -182,7 +171,7 @@ fn make(options: &Release, extent: Extent) -> Result<()> {
     } else if extent == Extent::All {
         Act {
             options,
-            workspace: &workspace,
+            workspace,
             git: &git,
             state: &state,
             registry: &registry,
@@ -328,7 +317,7 @@ mod tests {
     fn nothing_is_done_unless_asked_for() {
         let options = parse(&["cache-core"]).unwrap();
         assert!(options.job.is_none() && !options.release.execute);
-        assert_eq!(options.release.crates, ["cache-core"]);
+        assert_eq!(options.crates, ["cache-core"]);
         assert!(parse(&["--execute"]).unwrap().release.execute);
     }
 

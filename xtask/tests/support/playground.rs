@@ -111,7 +111,8 @@ impl Playground {
         let playground = Self::new(registry);
         playground.write(
             "Cargo.toml",
-            "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n\n\
+             [workspace.package]\nrust-version = \"1.88\"\n",
         );
         playground.write(".gitignore", "/target\n");
         playground.add_tiny(
@@ -134,7 +135,7 @@ impl Playground {
             &format!("{name}/Cargo.toml"),
             &format!(
                 "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
-                 rust-version = \"1.88\"\n\
+                 rust-version.workspace = true\n\
                  description = \"For a test\"\nlicense = \"Apache-2.0\"\nreadme = \"README.md\"\n\
                  repository = \"https://example.org/tiny\"\n\n[dependencies]\n{dependencies}"
             ),
@@ -257,6 +258,16 @@ impl Playground {
 
     pub fn tags(&self) -> Vec<String> {
         self.git(&["tag"]).lines().map(str::to_owned).collect()
+    }
+
+    pub fn tags_of_origin(&self) -> Vec<String> {
+        let tags = succeeds(
+            self.command("git")
+                .arg("--git-dir")
+                .arg(self.origin())
+                .arg("tag"),
+        );
+        tags.lines().map(str::to_owned).collect()
     }
 
     /// `cargo xtask release` on this workspace.
