@@ -147,7 +147,7 @@ impl Git {
         Ok(())
     }
 
-    pub(crate) fn push(&self, remote: &Remote, tags: &[&str]) -> Result<()> {
+    pub(crate) fn push(&self, remote: &Remote, tags: &[String]) -> Result<()> {
         let tags = tags.iter().map(|tag| format!("refs/tags/{tag}"));
         let mut git = self.command(&["push", "--quiet", "--atomic", &remote.name]);
         process::output_of(git.args(tags))?;

@@ -196,12 +196,17 @@ fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Ext
 
 /// The tags of this and of earlier runs that the remote does not have yet.
 fn push(push: bool, git: &Git, remote: &Remote, plan: &Plan<'_>) -> Result<()> {
-    let tags = git.state()?.tags;
-    let tags: Vec<&str> = plan
+    let state = git.state()?;
+    let tags: Vec<String> = plan
         .entries
         .iter()
-        .map(|entry| entry.tag.as_str())
-        .filter(|tag| tags.contains_key(*tag) && remote.tag(tag).is_none())
+        .flat_map(|entry| {
+            state
+                .released(entry.name())
+                .into_iter()
+                .map(|version| entry.tag_of(&version))
+        })
+        .filter(|tag| remote.tag(tag).is_none())
         .collect();
     if tags.is_empty() {
         return Ok(());

@@ -46,8 +46,11 @@ impl Entry<'_> {
     }
 
     pub(crate) fn last_tag(&self) -> Option<String> {
-        let last = self.last.as_ref()?;
-        Some(format!("{}-v{last}", self.name()))
+        self.last.as_ref().map(|last| self.tag_of(last))
+    }
+
+    pub(crate) fn tag_of(&self, version: &Version) -> String {
+        format!("{}-v{version}", self.name())
     }
 }
 

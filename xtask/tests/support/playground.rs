@@ -47,7 +47,14 @@ impl Playground {
         playground.git(&["init", "--quiet", "--initial-branch", "main"]);
         let origin = playground.origin();
         let origin = origin.to_str().unwrap();
-        playground.git(&["init", "--quiet", "--bare", origin]);
+        playground.git(&[
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch",
+            "main",
+            origin,
+        ]);
         playground.git(&["remote", "add", "origin", origin]);
         // Tools of others take minutes to build; what they are asked is enough for most tests.
         playground.tool("cargo-sbom", "echo '{\"packages\": []}'");
