@@ -1,18 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod bound;
 mod clock;
 mod config;
-mod entries;
-mod expiry;
 mod hash;
+mod index;
+mod index_lists;
 mod key;
-mod lists;
+mod lock;
 mod multi;
 mod shard;
+mod sharded_map;
+mod slots;
 mod stats;
 mod sweep;
-mod table;
+mod timing_wheel;
 #[cfg(test)]
 mod tests;
 

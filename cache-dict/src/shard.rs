@@ -2,31 +2,35 @@
 
 use std::mem::needs_drop;
 
+use crate::bound::Bound;
 use crate::clock::NEVER;
-use crate::expiry::Expiry;
 use crate::hash::{KeyHash, KeyHasher};
-use crate::key::Key;
-use crate::lists::Lists;
-use crate::table::Table;
+use crate::index::Index;
+use crate::index_lists::{IndexLists, Links};
+use crate::key::{Key, KeyRef};
+use crate::slots::Slots;
+use crate::timing_wheel::TimingWheel;
 
-/// A table of entries. What expires stands in a timing wheel as well, and, when there is a
-/// bound, everything stands in the order of writing.
+/// Entries in slots. The index finds them by key, the timing wheel when they have expired, and,
+/// where there is a bound, a list has them in the order of writing.
 ///
-/// No code of the payload's type runs in here except in [`get`](Self::get)'s caller: what is
-/// replaced or removed goes into [`Garbage`], to be dropped when the lock is released.
+/// No code of the payload's type runs in here: what is replaced or removed goes into
+/// [`Garbage`], to be dropped when the lock is released.
 pub(crate) struct Shard<V> {
-    table: Table<Entry<V>>,
+    index: Index,
+    slots: Slots<Entry<V>>,
     /// There from the first entry on that expires.
-    expiry: Option<Box<Expiry>>,
+    wheel: Option<Box<TimingWheel>>,
     /// There when there is a bound.
-    order: Option<Box<Lists>>,
-    limit: usize,
+    written: Option<Box<Written>>,
+    hasher: KeyHasher,
     counts: Counts,
 }
 
+/// An entry of 56 bytes where the payload has eight: with its links, a cache line.
 struct Entry<V> {
-    key: Key,
     stored: Stored<V>,
+    key: Key,
 }
 
 /// A payload and what is known of it.
@@ -37,6 +41,15 @@ pub(crate) struct Stored<V> {
     /// On the backend's clock, or [`NEVER`].
     pub(crate) deadline: u64,
 }
+
+/// All entries in the order in which they were last written.
+struct Written {
+    lists: IndexLists,
+    links: Vec<Links>,
+}
+
+/// The only list of [`Written`].
+const OLDEST_FIRST: u32 = 0;
 
 /// What a shard has removed on its own.
 #[derive(Clone, Copy, Default)]
@@ -52,28 +65,20 @@ pub(crate) struct Garbage<V> {
     more: Vec<V>,
 }
 
-/// The only list of [`Shard::order`].
-const OLDEST_FIRST: u32 = 0;
-
 impl<V> Shard<V> {
-    /// Holds `limit` entries at most, if there is one.
-    pub(crate) fn new(limit: Option<usize>) -> Self {
+    pub(crate) fn new(hasher: KeyHasher, bounded: bool) -> Self {
         Self {
-            table: Table::new(),
-            expiry: None,
-            order: limit.map(|_| Box::new(Lists::new(1, 0))),
-            limit: limit.unwrap_or(usize::MAX),
+            index: Index::new(),
+            slots: Slots::new(),
+            wheel: None,
+            written: bounded.then(|| Box::new(Written::new())),
+            hasher,
             counts: Counts::default(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn cells(&self) -> usize {
-        self.table.size()
+        self.index.len()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -82,67 +87,86 @@ impl<V> Shard<V> {
 
     /// What is stored under `key`, expired or not.
     #[inline]
-    pub(crate) fn get(&self, key: &str, hash: KeyHash) -> Option<&Stored<V>> {
-        let cell = self.find(key, hash)?;
-        self.table.get(cell).map(|entry| &entry.stored)
+    pub(crate) fn get(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<&Stored<V>> {
+        let slot = self.find(key, hash)?;
+        Some(&self.slots.entry(slot).stored)
     }
 
-    /// Whether anything here may expire, so that writing needs the time.
-    pub(crate) fn has_expiry(&self) -> bool {
-        self.expiry.is_some()
-    }
-
-    /// Stores a value that is not expired.
+    /// Stores a value that is not expired. Gives it back when it would be one entry too many,
+    /// and there is none here that could make room.
     pub(crate) fn set(
         &mut self,
-        key: &str,
+        key: &KeyRef<'_>,
         hash: KeyHash,
         stored: Stored<V>,
         now: u64,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
-    ) {
+    ) -> Result<(), Stored<V>> {
         let deadline = stored.deadline;
-        let found = self.find(key, hash);
-        let entry = found.and_then(|cell| self.table.get_mut(cell));
-        let (cell, was) = if let (Some(cell), Some(entry)) = (found, entry) {
+        let (slot, was) = if let Some(slot) = self.find(key, hash) {
+            let entry = self.slots.entry_mut(slot);
             let old = std::mem::replace(&mut entry.stored, stored);
             garbage.add(old.payload);
-            (cell, old.deadline)
+            (slot, old.deadline)
         } else {
-            if self.len() >= self.limit {
-                self.evict(hasher, garbage);
+            while !bound.take_one() {
+                if !self.evict(bound, garbage) {
+                    return Err(stored);
+                }
             }
-            self.resize(1, hasher);
             let key = Key::new(key);
-            let Some(cell) = self.table.insert(hash, Entry { key, stored }) else {
-                return;
-            };
-            (cell, NEVER)
+            let slot = self.slots.insert(Entry { stored, key });
+            self.index.insert(hash, slot);
+            (slot, NEVER)
         };
-        if let Some(order) = &mut self.order {
-            order.push_back(OLDEST_FIRST, cell);
+        if let Some(written) = &mut self.written {
+            written.push_back(slot);
         }
-        // An entry that expires later than before is looked at in its old place, and deferred.
-        if deadline < was {
-            let cells = self.table.size();
-            let expiry = self
-                .expiry
-                .get_or_insert_with(|| Box::new(Expiry::new(cells)));
-            expiry.schedule(cell, deadline, now);
+        self.schedule(slot, was, deadline, now);
+        Ok(())
+    }
+
+    /// Puts an entry into the timing wheel, unless it may stay where it is.
+    fn schedule(&mut self, slot: u32, was: u64, deadline: u64, now: u64) {
+        if deadline == NEVER {
+            // If it is in the wheel, it leaves it when it is due.
+            return;
+        }
+        let wheel = self
+            .wheel
+            .get_or_insert_with(|| Box::new(TimingWheel::new()));
+        if deadline < was || wheel.has_coarser(deadline, now) {
+            wheel.schedule(&mut self.slots, slot, deadline, now);
         }
     }
 
     pub(crate) fn delete(
         &mut self,
-        key: &str,
+        key: &KeyRef<'_>,
         hash: KeyHash,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
     ) {
-        if let Some(cell) = self.find(key, hash) {
-            self.remove(cell, hash, garbage);
-            self.resize(0, hasher);
+        if let Some(slot) = self.find(key, hash) {
+            self.remove(slot, hash, bound, garbage);
+        }
+    }
+
+    /// Removes what is stored under `key` if it has expired.
+    pub(crate) fn delete_expired(
+        &mut self,
+        key: &KeyRef<'_>,
+        hash: KeyHash,
+        now: u64,
+        bound: &Bound,
+        garbage: &mut Garbage<V>,
+    ) {
+        if let Some(slot) = self.find(key, hash)
+            && self.slots.entry(slot).stored.deadline <= now
+        {
+            self.remove(slot, hash, bound, garbage);
+            self.counts.expired += 1;
         }
     }
 
@@ -152,104 +176,129 @@ impl<V> Shard<V> {
         &mut self,
         now: u64,
         mut budget: usize,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
     ) -> usize {
-        match &mut self.expiry {
-            Some(expiry) if expiry.is_due(now) => expiry.collect(now, false),
-            _ => return budget,
-        }
-        while budget > 0 {
-            let Some(expiry) = &mut self.expiry else {
-                break;
-            };
-            let Some(cell) = expiry.due() else {
-                break;
-            };
+        while budget > 0
+            && let Some(wheel) = &mut self.wheel
+            && let Some(due) = wheel.next_due(&mut self.slots, now)
+        {
             budget -= 1;
-            match self.table.get(cell) {
-                Some(entry) if entry.stored.deadline <= now => {
-                    let hash = hasher.hash(entry.key.as_bytes());
-                    self.remove(cell, hash, garbage);
-                    self.counts.expired += 1;
-                }
-                Some(entry) if entry.stored.deadline < NEVER => {
-                    expiry.defer(cell, entry.stored.deadline, now);
-                }
-                _ => expiry.unlink(cell),
+            let deadline = self.slots.entry(due.slot).stored.deadline;
+            if deadline <= now {
+                let hash = self.hash_of(due.slot);
+                self.remove(due.slot, hash, bound, garbage);
+                self.counts.expired += 1;
+            } else if deadline < NEVER {
+                wheel.defer(&mut self.slots, &due, deadline, now);
             }
-        }
-        self.resize(0, hasher);
-        if let Some(expiry) = &mut self.expiry {
-            expiry.look_ahead();
         }
         budget
     }
 
     /// Lets [`reap`](Self::reap) find even what has expired just now.
     pub(crate) fn hurry(&mut self, now: u64) {
-        if let Some(expiry) = &mut self.expiry {
-            expiry.collect(now, true);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.hurry(&mut self.slots, now);
         }
     }
 
+    /// Removes the entry that was written least recently, which makes room for another; whether
+    /// there was one.
+    pub(crate) fn evict(&mut self, bound: &Bound, garbage: &mut Garbage<V>) -> bool {
+        let Some(slot) = self.written.as_ref().and_then(|written| written.oldest()) else {
+            return false;
+        };
+        let hash = self.hash_of(slot);
+        self.remove(slot, hash, bound, garbage);
+        self.counts.evicted += 1;
+        true
+    }
+
     /// Empties the shard.
-    pub(crate) fn take(&mut self) -> Self {
-        let limit = self.order.is_some().then_some(self.limit);
-        let mut empty = Self::new(limit);
+    pub(crate) fn take(&mut self, bound: &Bound) -> Self {
+        bound.give_back(self.len());
+        let mut empty = Self::new(self.hasher.clone(), self.written.is_some());
         empty.counts = self.counts;
         std::mem::replace(self, empty)
     }
 
-    fn find(&self, key: &str, hash: KeyHash) -> Option<u32> {
-        let key = key.as_bytes();
-        self.table.find(hash, |entry| entry.key.as_bytes() == key)
+    #[inline]
+    fn find(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<u32> {
+        self.index
+            .find(hash, |slot| self.slots.entry(slot).key.is(key))
     }
 
-    /// Removes the entry that was written least recently.
-    fn evict(&mut self, hasher: &KeyHasher, garbage: &mut Garbage<V>) {
-        if let Some(order) = &self.order
-            && let Some(cell) = order.first(OLDEST_FIRST)
-            && let Some(entry) = self.table.get(cell)
-        {
-            let hash = hasher.hash(entry.key.as_bytes());
-            self.remove(cell, hash, garbage);
-            self.counts.evicted += 1;
-        }
+    fn hash_of(&self, slot: u32) -> KeyHash {
+        self.hasher.hash(&self.slots.entry(slot).key.as_ref())
     }
 
-    fn remove(&mut self, cell: u32, hash: KeyHash, garbage: &mut Garbage<V>) {
-        if let Some(expiry) = &mut self.expiry {
-            expiry.unlink(cell);
+    /// Takes an entry out of everything that refers to it, and then out of its slot.
+    fn remove(&mut self, slot: u32, hash: KeyHash, bound: &Bound, garbage: &mut Garbage<V>) {
+        self.index.remove(hash, slot);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.unlink(&mut self.slots, slot);
         }
-        if let Some(order) = &mut self.order {
-            order.unlink(cell);
+        if let Some(written) = &mut self.written {
+            written.unlink(slot);
         }
-        if let Some(removed) = self.table.remove(cell, hash) {
-            garbage.add(removed.stored.payload);
-        }
+        garbage.add(self.slots.remove(slot).stored.payload);
+        bound.give_back(1);
+        // Two for one, so that slots are given up faster than entries.
+        self.compact();
+        self.compact();
     }
 
-    /// Grows the table for so many more entries, or shrinks it, if need be.
-    fn resize(&mut self, adding: usize, hasher: &KeyHasher) {
-        let Some(size) = self.table.better_size(adding) else {
-            return;
-        };
-        let listed = self.expiry.is_some() || self.order.is_some();
-        let mut moved = vec![u32::MAX; if listed { self.table.size() } else { 0 }];
-        let hash = |entry: &Entry<V>| hasher.hash(entry.key.as_bytes());
-        self.table.resize(size, hash, |from, to| {
-            if let Some(place) = moved.get_mut(from as usize) {
-                *place = to;
+    /// Gives up a slot where most of them are free.
+    fn compact(&mut self) {
+        if let Some((last, to)) = self.slots.compact() {
+            self.index.renumber(self.hash_of(last), last, to);
+            self.slots.take_from_free(to);
+            if let Some(wheel) = &mut self.wheel {
+                wheel.replace(&mut self.slots, last, to);
             }
-        });
-        let cells = self.table.size();
-        if let Some(expiry) = &mut self.expiry {
-            expiry.renumber(&moved, cells);
+            if let Some(written) = &mut self.written {
+                written.replace(last, to);
+            }
+            self.slots.move_last(last, to);
         }
-        if let Some(order) = &mut self.order {
-            order.renumber(&moved, cells);
+    }
+}
+
+#[cfg(test)]
+impl<V> Shard<V> {
+    /// For how many entries there is memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.index.lanes().max(self.slots.end())
+    }
+}
+
+impl Written {
+    fn new() -> Self {
+        Self {
+            lists: IndexLists::new(1),
+            links: Vec::new(),
         }
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.lists.first(OLDEST_FIRST)
+    }
+
+    fn push_back(&mut self, slot: u32) {
+        let slots = slot as usize + 1;
+        if self.links.len() < slots {
+            self.links.resize(slots, Links::NONE);
+        }
+        self.lists.push_back(&mut self.links, OLDEST_FIRST, slot);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        self.lists.unlink(&mut self.links, slot);
+    }
+
+    fn replace(&mut self, from: u32, to: u32) {
+        self.lists.replace(&mut self.links, from, to);
     }
 }
 
@@ -261,7 +310,7 @@ impl<V> Garbage<V> {
         }
     }
 
-    fn add(&mut self, payload: V) {
+    pub(crate) fn add(&mut self, payload: V) {
         if !const { needs_drop::<V>() } {
             return;
         }

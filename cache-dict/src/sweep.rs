@@ -1,13 +1,14 @@
 //! [`Sweep`], looking for expired entries where nobody writes.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{RwLock, TryLockError};
+use std::sync::RwLock;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use crate::bound::Bound;
 use crate::clock;
-use crate::hash::KeyHasher;
+use crate::lock::try_write;
 use crate::shard::{Garbage, Shard};
 
 /// How many entries are looked at in all shards when their turn comes, and under one lock. One
@@ -50,7 +51,7 @@ impl Sweep {
         &self,
         now: u64,
         shards: &[CachePadded<RwLock<Shard<V>>>],
-        hasher: &KeyHasher,
+        bound: &Bound,
     ) {
         let relaxed = Ordering::Relaxed;
         let due = self.next.load(relaxed);
@@ -60,7 +61,7 @@ impl Sweep {
         // Whoever moves the time sweeps; the others go on.
         let next = clock::deadline(now, self.interval);
         let moved = self.next.compare_exchange(due, next, relaxed, relaxed);
-        if moved.is_ok() && !self.reap(now, shards, hasher) {
+        if moved.is_ok() && !self.reap(now, shards, bound) {
             let soon = clock::deadline(now, NEXT_SWEEP_IF_LEFT);
             self.next.fetch_min(soon, relaxed);
         }
@@ -71,7 +72,7 @@ impl Sweep {
         &self,
         now: u64,
         shards: &[CachePadded<RwLock<Shard<V>>>],
-        hasher: &KeyHasher,
+        bound: &Bound,
     ) -> bool {
         let mut budget = REAP_PER_SWEEP;
         let first = self.first.load(Ordering::Relaxed);
@@ -80,13 +81,11 @@ impl Sweep {
             loop {
                 let mut garbage = Garbage::new();
                 // A shard in use is looked after by those who use it.
-                let mut shard = match shard.try_write() {
-                    Ok(shard) => shard,
-                    Err(TryLockError::Poisoned(shard)) => shard.into_inner(),
-                    Err(TryLockError::WouldBlock) => break,
+                let Some(mut shard) = try_write(shard) else {
+                    break;
                 };
                 let hold = budget.min(REAP_PER_HOLD);
-                let left = shard.reap(now, hold, hasher, &mut garbage);
+                let left = shard.reap(now, hold, bound, &mut garbage);
                 drop(shard);
                 budget -= hold - left;
                 if left > 0 {
