@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::system_clock::SystemClock;
 
 /// What a backend can read the time from in place of the system's monotonic clock. A closure
 /// will do, and so will a [`ManualClock`].
@@ -116,20 +118,21 @@ const TICK: u64 = 10_000_000;
 
 /// Nanoseconds since some moment. Never decreases.
 pub(crate) enum Time {
-    System(System),
+    System(SystemClock),
     Of {
-        clock: Box<dyn Clock>,
+        clock: Arc<dyn Clock>,
         /// The latest time that it showed.
         seen: AtomicU64,
     },
 }
 
 impl Time {
-    pub(crate) fn system() -> Self {
-        Self::System(System::new())
+    /// The system's monotonic clock, and the coarse one of it if it is wanted and there is one.
+    pub(crate) fn system(coarse: bool) -> Self {
+        Self::System(SystemClock::new(coarse))
     }
 
-    pub(crate) fn of(clock: Box<dyn Clock>) -> Self {
+    pub(crate) fn of(clock: Arc<dyn Clock>) -> Self {
         Self::Of {
             clock,
             seen: AtomicU64::new(0),
@@ -179,7 +182,7 @@ impl Time {
 
 /// The time of one call, read when it is first needed, and once.
 pub(crate) struct Reading<'t> {
-    system: Option<&'t System>,
+    system: Option<&'t SystemClock>,
     coarse: Option<u64>,
     exact: Option<u64>,
 }
@@ -215,66 +218,6 @@ fn left_by_coarse(deadline: u64, coarse: u64) -> Option<u64> {
     (left > SLACK).then(|| left - TICK)
 }
 
-/// The system's monotonic clock, which steps of the wall clock do not move.
-#[cfg(not(all(feature = "coarse-clock", target_os = "linux")))]
-pub(crate) struct System(Instant);
-
-#[cfg(not(all(feature = "coarse-clock", target_os = "linux")))]
-impl System {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    #[inline]
-    fn now(&self) -> u64 {
-        nanos(self.0.elapsed())
-    }
-
-    /// There is none.
-    #[inline]
-    #[expect(
-        clippy::unused_self,
-        reason = "there is one with the feature `coarse-clock`"
-    )]
-    fn coarse(&self) -> Option<u64> {
-        None
-    }
-}
-
-/// The system's monotonic clock, which steps of the wall clock do not move, and the time that
-/// the kernel noted at its last timer tick.
-#[cfg(all(feature = "coarse-clock", target_os = "linux"))]
-pub(crate) struct System {
-    start: u64,
-}
-
-#[cfg(all(feature = "coarse-clock", target_os = "linux"))]
-impl System {
-    fn new() -> Self {
-        Self {
-            start: kernel_time(rustix::time::ClockId::Monotonic),
-        }
-    }
-
-    #[inline]
-    fn now(&self) -> u64 {
-        kernel_time(rustix::time::ClockId::Monotonic).saturating_sub(self.start)
-    }
-
-    #[inline]
-    fn coarse(&self) -> Option<u64> {
-        Some(kernel_time(rustix::time::ClockId::MonotonicCoarse).saturating_sub(self.start))
-    }
-}
-
-#[cfg(all(feature = "coarse-clock", target_os = "linux"))]
-#[inline]
-fn kernel_time(clock: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(clock);
-    // Neither is negative: it is the time since the system was started.
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
-}
-
 /// The moment `ttl` after `now`; [`NEVER`] if that is beyond the clock's range.
 pub(crate) fn deadline(now: u64, ttl: Duration) -> u64 {
     u64::try_from(ttl.as_nanos())
@@ -284,7 +227,8 @@ pub(crate) fn deadline(now: u64, ttl: Duration) -> u64 {
 }
 
 /// In 64 bits: 584 years.
-fn nanos(duration: Duration) -> u64 {
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -295,7 +239,7 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_stands_still() {
         let manual = ManualClock::new();
-        let clock = Time::of(Box::new(manual.clone()));
+        let clock = Time::of(Arc::new(manual.clone()));
         manual.set(Duration::from_nanos(10));
         assert_eq!(clock.now(), 10);
         manual.set(Duration::from_nanos(3));
@@ -307,7 +251,7 @@ mod tests {
     #[test]
     fn no_clock_reaches_never() {
         let manual = ManualClock::new();
-        let clock = Time::of(Box::new(manual.clone()));
+        let clock = Time::of(Arc::new(manual.clone()));
         manual.set(Duration::MAX);
         manual.advance(Duration::MAX);
         assert!(clock.now() < NEVER);
@@ -336,7 +280,7 @@ mod tests {
     #[test]
     fn the_time_left_by_a_coarse_clock_is_not_too_long() {
         for late in [0, 4_000_000, TICK] {
-            let left = 3_000_000_000;
+            let left = 3_000_000_000_u64;
             let told = served_by_coarse(left.cast_signed(), late).unwrap();
             assert!((left - TICK..=left).contains(&told), "{told}");
         }
@@ -344,20 +288,22 @@ mod tests {
 
     #[test]
     fn the_coarse_time_of_the_system_is_never_ahead() {
-        let time = Time::system();
-        let mut last = 0;
-        for _ in 0..10_000 {
-            let recent = time.recent();
-            let now = time.now();
-            assert!(recent <= now && last <= recent);
-            last = recent;
+        for coarse in [false, true] {
+            let time = Time::system(coarse);
+            let mut last = 0;
+            for _ in 0..10_000 {
+                let recent = time.recent();
+                let now = time.now();
+                assert!(recent <= now && last <= recent);
+                last = recent;
+            }
         }
     }
 
     #[test]
     fn a_clock_of_the_users_is_read_once_a_call_and_before_it() {
         let manual = ManualClock::new();
-        let clock = Time::of(Box::new(manual.clone()));
+        let clock = Time::of(Arc::new(manual.clone()));
         let mut reading = clock.reading();
         manual.set(Duration::from_nanos(10));
         assert_eq!(reading.until(5), Some(5));

@@ -15,7 +15,7 @@ pub(crate) struct KeyHasher {
     seeds: [u64; 3],
     /// Which bits survive, to make collisions in tests.
     #[cfg(test)]
-    pub(crate) mask: u64,
+    mask: u64,
 }
 
 impl KeyHasher {
@@ -31,6 +31,12 @@ impl KeyHasher {
             #[cfg(test)]
             mask: u64::MAX,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn masked(mut self, mask: u64) -> Self {
+        self.mask = mask;
+        self
     }
 
     #[inline]
@@ -69,6 +75,12 @@ impl KeyHash {
     #[cfg(test)]
     pub(crate) fn of_bits(bits: u64) -> Self {
         Self(bits)
+    }
+
+    /// A byte that depends neither on the shard nor on where in it the entry is; not zero.
+    #[inline]
+    pub(crate) fn tag(self) -> u8 {
+        ((self.0 >> 56) as u8).max(1)
     }
 
     /// For finding the entry in its shard.

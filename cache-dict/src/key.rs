@@ -187,7 +187,10 @@ mod tests {
     #[test]
     fn digits_are_packed_and_nothing_else_is() {
         let packed = |text: &[u8; 8]| packed_digits(u64::from_le_bytes(*text));
-        assert_eq!(packed(b"0123abef"), Some(u32::from_le_bytes([0x01, 0x23, 0xab, 0xef])));
+        assert_eq!(
+            packed(b"0123abef"),
+            Some(u32::from_le_bytes([0x01, 0x23, 0xab, 0xef]))
+        );
         for byte in 0..=u8::MAX {
             for at in 0..8 {
                 let mut text = *b"77777777";

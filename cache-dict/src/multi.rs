@@ -26,10 +26,7 @@ impl Grouped {
         clippy::cast_possible_truncation,
         reason = "there are BATCH keys at most"
     )]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "there are SHARDS shards at most"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards at most")]
     pub(crate) fn new<'k>(
         keys: impl Iterator<Item = &'k str>,
         hasher: &KeyHasher,

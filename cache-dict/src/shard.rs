@@ -5,20 +5,18 @@ use std::mem::needs_drop;
 use crate::bound::Bound;
 use crate::clock::NEVER;
 use crate::hash::{KeyHash, KeyHasher};
-use crate::index::Index;
-use crate::index_lists::{IndexLists, Links};
+use crate::index_lists::{IndexLists, Links, Moved};
 use crate::key::{Key, KeyRef};
-use crate::slots::Slots;
+use crate::table::Table;
 use crate::timing_wheel::TimingWheel;
 
-/// Entries in slots. The index finds them by key, the timing wheel when they have expired, and,
-/// where there is a bound, a list has them in the order of writing.
+/// A table of entries. The timing wheel finds those that have expired, and, where there is a
+/// bound, a list has all in the order of writing.
 ///
 /// No code of the payload's type runs in here: what is replaced or removed goes into
 /// [`Garbage`], to be dropped when the lock is released.
 pub(crate) struct Shard<V> {
-    index: Index,
-    slots: Slots<Entry<V>>,
+    table: Table<Entry<V>>,
     /// There from the first entry on that expires.
     wheel: Option<Box<TimingWheel>>,
     /// There when there is a bound.
@@ -68,8 +66,7 @@ pub(crate) struct Garbage<V> {
 impl<V> Shard<V> {
     pub(crate) fn new(hasher: KeyHasher, bounded: bool) -> Self {
         Self {
-            index: Index::new(),
-            slots: Slots::new(),
+            table: Table::new(),
             wheel: None,
             written: bounded.then(|| Box::new(Written::new())),
             hasher,
@@ -78,7 +75,7 @@ impl<V> Shard<V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.table.len()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -89,7 +86,7 @@ impl<V> Shard<V> {
     #[inline]
     pub(crate) fn get(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<&Stored<V>> {
         let slot = self.find(key, hash)?;
-        Some(&self.slots.entry(slot).stored)
+        Some(&self.table.entry(slot).stored)
     }
 
     /// Stores a value that is not expired. Gives it back when it would be one entry too many,
@@ -105,7 +102,7 @@ impl<V> Shard<V> {
     ) -> Result<(), Stored<V>> {
         let deadline = stored.deadline;
         let (slot, was) = if let Some(slot) = self.find(key, hash) {
-            let entry = self.slots.entry_mut(slot);
+            let entry = self.table.entry_mut(slot);
             let old = std::mem::replace(&mut entry.stored, stored);
             garbage.add(old.payload);
             (slot, old.deadline)
@@ -116,9 +113,8 @@ impl<V> Shard<V> {
                 }
             }
             let key = Key::new(key);
-            let slot = self.slots.insert(Entry { stored, key });
-            self.index.insert(hash, slot);
-            (slot, NEVER)
+            self.resize(1);
+            (self.table.insert(hash, Entry { stored, key }), NEVER)
         };
         if let Some(written) = &mut self.written {
             written.push_back(slot);
@@ -137,7 +133,7 @@ impl<V> Shard<V> {
             .wheel
             .get_or_insert_with(|| Box::new(TimingWheel::new()));
         if deadline < was || wheel.has_coarser(deadline, now) {
-            wheel.schedule(&mut self.slots, slot, deadline, now);
+            wheel.schedule(&mut self.table, slot, deadline, now);
         }
     }
 
@@ -150,6 +146,7 @@ impl<V> Shard<V> {
     ) {
         if let Some(slot) = self.find(key, hash) {
             self.remove(slot, hash, bound, garbage);
+            self.resize(0);
         }
     }
 
@@ -163,10 +160,11 @@ impl<V> Shard<V> {
         garbage: &mut Garbage<V>,
     ) {
         if let Some(slot) = self.find(key, hash)
-            && self.slots.entry(slot).stored.deadline <= now
+            && self.table.entry(slot).stored.deadline <= now
         {
             self.remove(slot, hash, bound, garbage);
             self.counts.expired += 1;
+            self.resize(0);
         }
     }
 
@@ -181,25 +179,26 @@ impl<V> Shard<V> {
     ) -> usize {
         while budget > 0
             && let Some(wheel) = &mut self.wheel
-            && let Some(due) = wheel.next_due(&mut self.slots, now)
+            && let Some(due) = wheel.next_due(&mut self.table, now)
         {
             budget -= 1;
-            let deadline = self.slots.entry(due.slot).stored.deadline;
+            let deadline = self.table.entry(due.slot).stored.deadline;
             if deadline <= now {
                 let hash = self.hash_of(due.slot);
                 self.remove(due.slot, hash, bound, garbage);
                 self.counts.expired += 1;
             } else if deadline < NEVER {
-                wheel.defer(&mut self.slots, &due, deadline, now);
+                wheel.defer(&mut self.table, &due, deadline, now);
             }
         }
+        self.resize(0);
         budget
     }
 
     /// Lets [`reap`](Self::reap) find even what has expired just now.
     pub(crate) fn hurry(&mut self, now: u64) {
         if let Some(wheel) = &mut self.wheel {
-            wheel.hurry(&mut self.slots, now);
+            wheel.hurry(&mut self.table, now);
         }
     }
 
@@ -225,42 +224,38 @@ impl<V> Shard<V> {
 
     #[inline]
     fn find(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<u32> {
-        self.index
-            .find(hash, |slot| self.slots.entry(slot).key.is(key))
+        self.table.find(hash, |entry| entry.key.is(key))
     }
 
     fn hash_of(&self, slot: u32) -> KeyHash {
-        self.hasher.hash(&self.slots.entry(slot).key.as_ref())
+        self.hasher.hash(&self.table.entry(slot).key.as_ref())
     }
 
-    /// Takes an entry out of everything that refers to it, and then out of its slot.
+    /// Takes an entry out of the lists and the table. Those who are done removing
+    /// [resize](Self::resize) it.
     fn remove(&mut self, slot: u32, hash: KeyHash, bound: &Bound, garbage: &mut Garbage<V>) {
-        self.index.remove(hash, slot);
         if let Some(wheel) = &mut self.wheel {
-            wheel.unlink(&mut self.slots, slot);
+            wheel.unlink(&mut self.table, slot);
         }
         if let Some(written) = &mut self.written {
             written.unlink(slot);
         }
-        garbage.add(self.slots.remove(slot).stored.payload);
+        garbage.add(self.table.remove(slot, hash).stored.payload);
         bound.give_back(1);
-        // Two for one, so that slots are given up faster than entries.
-        self.compact();
-        self.compact();
     }
 
-    /// Gives up a slot where most of them are free.
-    fn compact(&mut self) {
-        if let Some((last, to)) = self.slots.compact() {
-            self.index.renumber(self.hash_of(last), last, to);
-            self.slots.take_from_free(to);
-            if let Some(wheel) = &mut self.wheel {
-                wheel.replace(&mut self.slots, last, to);
-            }
-            if let Some(written) = &mut self.written {
-                written.replace(last, to);
-            }
-            self.slots.move_last(last, to);
+    /// Grows the table for so many more entries, or shrinks it, if need be.
+    fn resize(&mut self, adding: usize) {
+        let Some(buckets) = self.table.better_size(adding) else {
+            return;
+        };
+        let hash = |entry: &Entry<V>| self.hasher.hash(&entry.key.as_ref());
+        let moved = self.table.resize(buckets, hash);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.renumber(&moved);
+        }
+        if let Some(written) = &mut self.written {
+            written.renumber(&moved, self.table.slots());
         }
     }
 }
@@ -269,7 +264,7 @@ impl<V> Shard<V> {
 impl<V> Shard<V> {
     /// For how many entries there is memory.
     pub(crate) fn capacity(&self) -> usize {
-        self.index.lanes().max(self.slots.end())
+        self.table.slots()
     }
 }
 
@@ -286,10 +281,6 @@ impl Written {
     }
 
     fn push_back(&mut self, slot: u32) {
-        let slots = slot as usize + 1;
-        if self.links.len() < slots {
-            self.links.resize(slots, Links::NONE);
-        }
         self.lists.push_back(&mut self.links, OLDEST_FIRST, slot);
     }
 
@@ -297,8 +288,9 @@ impl Written {
         self.lists.unlink(&mut self.links, slot);
     }
 
-    fn replace(&mut self, from: u32, to: u32) {
-        self.lists.replace(&mut self.links, from, to);
+    fn renumber(&mut self, moved: &Moved, slots: usize) {
+        moved.renumber_all(&mut self.links, slots);
+        self.lists.renumber(moved);
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`ShardedMap`], all that a backend holds, shard by shard.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache_core::{CachedValue, Ttl};
@@ -218,7 +218,10 @@ impl<V: Clone> ShardedMap<V> {
     pub(crate) fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) {
         let expires = |(_, value): &(&str, CachedValue<V>)| self.lifetime(value).is_some();
         let now = self.time_of_write(entries.iter().any(expires));
-        self.write_multi(entries.into_iter().map(|(key, value)| (key, Some(value))), now);
+        self.write_multi(
+            entries.into_iter().map(|(key, value)| (key, Some(value))),
+            now,
+        );
         self.sweep_in_turn(now);
     }
 

@@ -1,7 +1,7 @@
 //! [`Sweep`], looking for expired entries where nobody writes.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -68,12 +68,7 @@ impl Sweep {
     }
 
     /// Whether nothing that is due was left.
-    fn reap<V>(
-        &self,
-        now: u64,
-        shards: &[CachePadded<RwLock<Shard<V>>>],
-        bound: &Bound,
-    ) -> bool {
+    fn reap<V>(&self, now: u64, shards: &[CachePadded<RwLock<Shard<V>>>], bound: &Bound) -> bool {
         let mut budget = REAP_PER_SWEEP;
         let first = self.first.load(Ordering::Relaxed);
         let (behind, ahead) = shards.split_at_checked(first).unwrap_or_default();

@@ -28,7 +28,7 @@
 //! takes the same level again, or a coarser one only if the time left asks for it. So an entry
 //! is due one 32nd of its lifetime after its deadline at the latest, or 65 µs where that is more.
 
-use crate::index_lists::{IndexLists, LinkStore};
+use crate::index_lists::{IndexLists, LinkStore, Moved};
 
 /// A timing wheel with several levels; see [the module](self).
 pub(crate) struct TimingWheel {
@@ -112,13 +112,7 @@ impl TimingWheel {
     }
 
     /// Puts a slot back that was due before its entry's deadline.
-    pub(crate) fn defer(
-        &mut self,
-        store: &mut impl LinkStore,
-        due: &Due,
-        deadline: u64,
-        now: u64,
-    ) {
+    pub(crate) fn defer(&mut self, store: &mut impl LinkStore, due: &Due, deadline: u64, now: u64) {
         // Not into a finer level: deferred again and again, entries would bring about a level
         // for each power of two below their lifetime.
         let shift = fitting(deadline, now).max(due.shift);
@@ -130,9 +124,9 @@ impl TimingWheel {
         self.lists.unlink(store, slot);
     }
 
-    /// Puts `to`, which is in no list, where `from` is.
-    pub(crate) fn replace(&mut self, store: &mut impl LinkStore, from: u32, to: u32) {
-        self.lists.replace(store, from, to);
+    /// Follows slots that have got other numbers.
+    pub(crate) fn renumber(&mut self, moved: &Moved) {
+        self.lists.renumber(moved);
     }
 
     /// Lets what is in ticks that have begun be due as well, so that all that has expired is.
