@@ -80,7 +80,7 @@ fn items(file: &Path) -> Result<Vec<String>> {
         .omit_auto_derived_impls(true)
         .build()
         .with_context(of_another_format)?;
-    Ok(api.items().map(|item| item.to_string()).collect())
+    Ok(api.items().map(ToString::to_string).collect())
 }
 
 fn of_another_format() -> String {

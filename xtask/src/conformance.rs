@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::workspace::{self, Workspace};
 use crate::{needs, process};
 
-/// CACHE_CONFORMANCE_SEED=N repeats a run.
+/// `CACHE_CONFORMANCE_SEED=N` repeats a run.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only that backend; without it, each of them
@@ -109,11 +109,11 @@ fn table(verdicts: &Verdicts) -> String {
     let width = verdicts.keys().map(String::len).max().unwrap_or_default();
     let mut text = String::new();
     for (number, suite) in suites.iter().enumerate() {
-        let with = |verdict: &str| {
+        let how_many = |verdict: &str| {
             let rules = verdicts.values().filter_map(|rule| rule.get(*suite));
             rules.filter(|found| *found == verdict).count()
         };
-        let (kept, waived, broken) = (with("kept"), with("waived"), with("BROKEN"));
+        let (kept, waived, broken) = (how_many("kept"), how_many("waived"), how_many("BROKEN"));
         let _ = writeln!(
             text,
             "{:>2} {suite:width$} {kept} kept, {waived} waived, {broken} broken",

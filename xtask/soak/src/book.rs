@@ -63,7 +63,9 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "VIOLATION ({}): {}", self.rule, self.text)?;
         let lines = self.key.iter().chain(&self.history).chain(&self.faults);
-        lines.into_iter().try_for_each(|line| writeln!(f, "  {line}"))
+        lines
+            .into_iter()
+            .try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 
@@ -134,7 +136,14 @@ impl Book {
 
     /// Takes a call down.
     pub(crate) fn call(&self, call: Call) {
-        let Call { operation, client, start, end, how, events } = call;
+        let Call {
+            operation,
+            client,
+            start,
+            end,
+            how,
+            events,
+        } = call;
         let took = Duration::from_nanos(end - start);
         let is_calm = self.faults.storm_until(start, end).is_none();
         let is_slow = is_calm && took > self.promises.slow;
@@ -145,7 +154,9 @@ impl Book {
             tally.slow += u64::from(is_slow);
             match &how {
                 End::Dropped => tally.dropped += 1,
-                End::Failed(error) => *tally.errors.entry(error.kind().to_string()).or_default() += 1,
+                End::Failed(error) => {
+                    *tally.errors.entry(error.kind().to_string()).or_default() += 1;
+                }
                 End::Answered | End::Never => {}
             }
             if is_calm {
@@ -170,12 +181,18 @@ impl Book {
             _ if is_late => self.wrong("bound", format!("{what} ended after its round was judged")),
             _ if took > self.promises.bound && !self.faults.stalled(start, end) => {
                 let bound = self.promises.bound;
-                self.wrong("bound", format!("{what} took {took:?}, and may take {bound:?}"));
+                self.wrong(
+                    "bound",
+                    format!("{what} took {took:?}, and may take {bound:?}"),
+                );
             }
             End::Failed(error) => {
                 self.faults.failed(end);
                 if NEVER_EXCUSED.contains(&error.kind()) || (is_calm && !is_slow) {
-                    self.wrong("error", format!("{what} failed, and no fault excuses it: {error}"));
+                    self.wrong(
+                        "error",
+                        format!("{what} failed, and no fault excuses it: {error}"),
+                    );
                 }
             }
             End::Answered | End::Dropped => {}
@@ -183,15 +200,15 @@ impl Book {
     }
 
     /// Something that is wrong whatever else happened.
-    pub(crate) fn wrong(&self, rule: &'static str, text: String) {
+    pub(crate) fn wrong(&self, rule: &'static str, text: impl fmt::Display) {
         let now = self.faults.time.now();
-        self.broken(rule, text, None, Vec::new(), (now, now));
+        self.broken(rule, &text.to_string(), None, Vec::new(), (now, now));
     }
 
     fn broken(
         &self,
         rule: &'static str,
-        text: String,
+        text: &str,
         key: Option<Key>,
         history: Vec<String>,
         (from, to): (u64, u64),
@@ -217,7 +234,11 @@ impl Book {
     pub(crate) fn judge(&self, all: bool) {
         let quiet = nanos(self.promises.patience()) + 3 * SECOND;
         let over = self.faults.time.now().saturating_sub(quiet) / nanos(ROUND);
-        let over = if all { u32::MAX } else { u32::try_from(over).unwrap_or(u32::MAX) };
+        let over = if all {
+            u32::MAX
+        } else {
+            u32::try_from(over).unwrap_or(u32::MAX)
+        };
         let rounds = self.with(|pages| {
             pages.judged = pages.judged.max(over);
             let later = pages.rounds.split_off(&over);
@@ -232,7 +253,7 @@ impl Book {
                 let proof = || finding.proof.iter().filter_map(|at| events.get(*at));
                 let from = proof().map(|event| event.start.at).min().unwrap_or(0);
                 let to = proof().map(|event| event.end.at).max().unwrap_or(0);
-                self.broken(finding.rule, finding.text, Some(key), history, (from, to));
+                self.broken(finding.rule, &finding.text, Some(key), history, (from, to));
             }
         }
     }

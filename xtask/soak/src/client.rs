@@ -50,7 +50,10 @@ struct Called<T> {
 
 impl Client {
     pub(crate) fn new(load: Arc<Load>, number: u32) -> Self {
-        let seed = load.seed.wrapping_mul(1_000_003).wrapping_add(number.into());
+        let seed = load
+            .seed
+            .wrapping_mul(1_000_003)
+            .wrapping_add(number.into());
         Self {
             rng: fastrand::Rng::with_seed(seed),
             load,
@@ -187,7 +190,10 @@ impl Client {
             start: start.at,
             end: end.at,
             how,
-            events: events.into_iter().map(|(key, what)| (key, event(what))).collect(),
+            events: events
+                .into_iter()
+                .map(|(key, what)| (key, event(what)))
+                .collect(),
         });
     }
 
@@ -212,15 +218,24 @@ impl Client {
         };
         let (asked, got) = (keys.len(), answers.len());
         if asked != got {
-            self.load.book.wrong("answer", format!("{asked} keys were asked, {got} answered"));
+            self.load
+                .book
+                .wrong("answer", format!("{asked} keys were asked, {got} answered"));
         }
-        let failed = answers.iter().find_map(|answer| answer.as_ref().err().cloned());
+        let failed = answers
+            .iter()
+            .find_map(|answer| answer.as_ref().err().cloned());
         let found = keys.into_iter().zip(answers).filter_map(|(key, answer)| {
             let what = self.look(key, answer.ok()?.as_ref())?;
             Some((key, what))
         });
         let found: Vec<(Key, What)> = found.collect();
-        self.report(operation, span, failed.map_or(End::Answered, End::Failed), found);
+        self.report(
+            operation,
+            span,
+            failed.map_or(End::Answered, End::Failed),
+            found,
+        );
     }
 
     /// What a read saw; nothing if it cannot be.
@@ -228,7 +243,10 @@ impl Client {
         let Some(found) = found else {
             return Some(What::Miss);
         };
-        let cached_at = found.cached_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let cached_at = found
+            .cached_at()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let version = (nanos(cached_at) + 500) / 1000;
         let wrong = match payload::decode(self.load.run, found.payload()) {
             Err(reason) => format!("{key} holds {reason}"),
@@ -273,7 +291,9 @@ impl Client {
         let payload = payload::encode(&note, size.min(promises.max_value));
         let cached_at = UNIX_EPOCH + Duration::from_micros(version);
         let ttl = ttl.map_or(Ttl::Default, |ttl| Ttl::For(Duration::from_nanos(ttl)));
-        let value = CachedValue::new(payload).with_cached_at(cached_at).with_ttl(ttl);
+        let value = CachedValue::new(payload)
+            .with_cached_at(cached_at)
+            .with_ttl(ttl);
         (value, version, lifetime)
     }
 
@@ -299,11 +319,19 @@ impl Client {
             let set = place.backend.set_multi(entries);
             ("set_multi", self.call(place, set).await)
         };
-        let events = written.iter().zip(&names).map(|(&(key, version, ttl), name)| {
-            let done = is_done(&called.result, name);
-            (key, What::Write { version, ttl, done })
-        });
-        self.report(operation, (called.start, called.end), how(&called.result), events);
+        let events = written
+            .iter()
+            .zip(&names)
+            .map(|(&(key, version, ttl), name)| {
+                let done = is_done(&called.result, name);
+                (key, What::Write { version, ttl, done })
+            });
+        self.report(
+            operation,
+            (called.start, called.end),
+            how(&called.result),
+            events,
+        );
     }
 
     async fn delete(&mut self, place: &Place, count: usize) {
@@ -322,7 +350,12 @@ impl Client {
             let done = is_done(&called.result, name);
             (key, What::Delete { version, done })
         });
-        self.report(operation, (called.start, called.end), how(&called.result), events);
+        self.report(
+            operation,
+            (called.start, called.end),
+            how(&called.result),
+            events,
+        );
     }
 
     /// Reads a key of a round that is over. Its history is gone, but the value itself tells

@@ -16,7 +16,6 @@ use crate::run::Target;
 use crate::store::{Opened, Order, Promises, Space, Store};
 use crate::time::{Expiry, SteppedClock};
 
-
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
 /// The space whose backend may hold fewer entries than are written.

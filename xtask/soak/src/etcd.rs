@@ -21,7 +21,6 @@ use crate::run::Target;
 use crate::store::{Opened, Order, Promises, Space, Store};
 use crate::time::Expiry;
 
-
 const MEMBERS: usize = 3;
 /// Backends that share the cluster.
 const INSTANCES: usize = 2;
@@ -93,13 +92,19 @@ pub(crate) fn target() -> Result<Target> {
         let member: SocketAddr = endpoint.parse().context("the address of a member")?;
         proxies.push(Proxy::start(member)?);
     }
-    let addresses = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
+    let addresses = proxies
+        .iter()
+        .map(|proxy| proxy.address().to_string())
+        .collect();
     Ok(Target {
         store: Arc::new(Etcd3 { addresses }),
         victim: Box::new(Cluster {
             members,
             proxies,
-            runtime: Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
+            runtime: Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?,
             tended: 0,
             leases: None,
         }),

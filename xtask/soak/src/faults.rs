@@ -134,7 +134,10 @@ impl FaultLog {
     /// A call failed then: the fault that it may be blamed on has not been recovered from before.
     pub(crate) fn failed(&self, at: u64) {
         self.with(|faults| {
-            for fault in faults.iter_mut().filter(|fault| fault.planned && fault.end <= at) {
+            for fault in faults
+                .iter_mut()
+                .filter(|fault| fault.planned && fault.end <= at)
+            {
                 if at - fault.end <= self.settle {
                     fault.recovery = fault.recovery.max(at - fault.end);
                 }
@@ -144,7 +147,10 @@ impl FaultLog {
 
     /// The faults within twenty seconds of this span, a line each.
     pub(crate) fn around(&self, from: u64, to: u64) -> Vec<String> {
-        let (from, to) = (from.saturating_sub(20 * SECOND), to.saturating_add(20 * SECOND));
+        let (from, to) = (
+            from.saturating_sub(20 * SECOND),
+            to.saturating_add(20 * SECOND),
+        );
         let near = |fault: &&Fault| fault.begin <= to && from <= fault.end;
         self.with(|faults| faults.iter().filter(near).map(Fault::line).collect())
     }
@@ -153,7 +159,9 @@ impl FaultLog {
 impl Fault {
     fn line(&self) -> String {
         let planned = if self.planned { "" } else { " (not planned)" };
-        let Self { kind, on, begin, .. } = self;
+        let Self {
+            kind, on, begin, ..
+        } = self;
         let end = match self.end {
             u64::MAX => "…".to_owned(),
             end => format!("{:.3}", seconds(end)),

@@ -30,10 +30,20 @@ pub(crate) struct Event {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) enum What {
     /// Surely applied if `done`; a call that failed or was dropped may have been, or may still be.
-    Write { version: u64, ttl: u64, done: bool },
-    Delete { version: u64, done: bool },
+    Write {
+        version: u64,
+        ttl: u64,
+        done: bool,
+    },
+    Delete {
+        version: u64,
+        done: bool,
+    },
     /// `left`: the lifetime that the value says it has left, `None` for ever.
-    Hit { version: u64, left: Option<u64> },
+    Hit {
+        version: u64,
+        left: Option<u64>,
+    },
     Miss,
 }
 
@@ -80,7 +90,10 @@ impl Event {
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.what, What::Write { done: true, .. } | What::Delete { done: true, .. })
+        matches!(
+            self.what,
+            What::Write { done: true, .. } | What::Delete { done: true, .. }
+        )
     }
 
     /// Whether nothing of what it writes may be left at the end of `read`.
@@ -119,7 +132,11 @@ impl History<'_> {
                 findings.push(Finding { rule, text, proof });
             };
             let Some((from, write)) = self.writes.get(&version) else {
-                broken("never written", "a read found a value that nobody wrote".to_owned(), &[at]);
+                broken(
+                    "never written",
+                    "a read found a value that nobody wrote".to_owned(),
+                    &[at],
+                );
                 continue;
             };
             let What::Write { ttl, .. } = write.what else {
@@ -127,7 +144,11 @@ impl History<'_> {
             };
             let proof = [*from, at];
             if read.end.at < write.start.at {
-                broken("never written", "a read found a value of later".to_owned(), &proof);
+                broken(
+                    "never written",
+                    "a read found a value of later".to_owned(),
+                    &proof,
+                );
             }
             let earliest = write.start.clock.saturating_add(ttl);
             let latest = write.end.clock.saturating_add(ttl);
@@ -138,7 +159,9 @@ impl History<'_> {
                 continue;
             }
             let least = earliest.saturating_sub(read.end.clock.saturating_add(ROUNDING));
-            let most = latest.saturating_sub(read.start.clock).saturating_add(ROUNDING);
+            let most = latest
+                .saturating_sub(read.start.clock)
+                .saturating_add(ROUNDING);
             let is_right = match left {
                 None => ttl == u64::MAX,
                 Some(left) => ttl < u64::MAX && (least..=most).contains(&left),
@@ -166,18 +189,57 @@ impl History<'_> {
         late.max(storm).unwrap_or(end)
     }
 
-    /// The newest version that was the register's before `read` began, and the event within
-    /// `span` that shows it.
-    fn newest_before(&self, read: &Event, span: (u64, u64)) -> Option<(u64, usize, &Event)> {
-        let earlier = self.events.iter().enumerate().filter(|(_, event)| {
-            event.is_within(span) && event.end.at < read.start.at
+    /// What is known of the register within a span: by the ends of the events that show it.
+    fn known(&self, span: (u64, u64)) -> Vec<Shown> {
+        let within = self.events.iter().enumerate();
+        let within = within.filter(|(_, event)| event.is_within(span));
+        let shown = within.filter_map(|(at, event)| {
+            let version = match event.what {
+                What::Hit { version, .. } => version,
+                _ if event.is_done() => event.written()?,
+                _ => return None,
+            };
+            let (start, end) = (event.start.at, event.end.at);
+            Some((
+                end,
+                Shown {
+                    version,
+                    at,
+                    start,
+                    end,
+                },
+            ))
         });
-        let shown = earlier.filter_map(|(at, event)| match event.what {
-            What::Hit { version, .. } => Some((version, at, event)),
-            _ if event.is_done() => Some((event.written()?, at, event)),
-            _ => None,
-        });
-        shown.max_by_key(|(version, ..)| *version)
+        let mut shown: Vec<(u64, Shown)> = shown.collect();
+        shown.sort_by_key(|(end, _)| *end);
+        let newest = shown
+            .into_iter()
+            .scan(None, |newest: &mut Option<Shown>, (end, shown)| {
+                let newer = newest.filter(|newest| newest.version >= shown.version);
+                *newest = Some(Shown {
+                    end,
+                    ..newer.unwrap_or(shown)
+                });
+                *newest
+            });
+        newest.collect()
+    }
+
+    /// The reads within these spans, each with the newest version that was the register's before
+    /// it began.
+    fn reads(&self, spans: &[(u64, u64)]) -> Vec<(usize, &Event, Shown)> {
+        let in_span = |span: &(u64, u64)| {
+            let known = self.known(*span);
+            let reads = self.events.iter().enumerate();
+            let reads =
+                reads.filter(|(_, event)| event.written().is_none() && event.is_within(*span));
+            let with_known = reads.filter_map(|(at, read)| {
+                let before = known.partition_point(|shown| shown.end < read.start.at);
+                Some((at, read, *known.get(before.checked_sub(1)?)?))
+            });
+            with_known.collect::<Vec<_>>()
+        };
+        spans.iter().flat_map(in_span).collect()
     }
 
     /// A read finds nothing older than what was there before it began.
@@ -186,23 +248,18 @@ impl History<'_> {
             Order::Always | Order::ButForRepeats => vec![(0, u64::MAX)],
             Order::BetweenFaults => self.faults.calm(),
         };
-        for (at, read) in self.events.iter().enumerate() {
+        for (at, read, newest) in self.reads(&spans) {
             let What::Hit { version, .. } = read.what else {
-                continue;
-            };
-            let span = spans.iter().find(|span| read.is_within(**span));
-            let Some((newest, shown_by, event)) = span.and_then(|span| self.newest_before(read, *span))
-            else {
                 continue;
             };
             let Some((from, write)) = self.writes.get(&version) else {
                 continue;
             };
-            if version < newest && self.applied_until(write) < event.start.at {
+            if version < newest.version && self.applied_until(write) < newest.start {
                 findings.push(Finding {
                     rule: "order",
                     text: "a read found a value that had been replaced or deleted".to_owned(),
-                    proof: vec![*from, shown_by, at],
+                    proof: vec![*from, newest.at, at],
                 });
             }
         }
@@ -214,28 +271,34 @@ impl History<'_> {
             Order::Always => vec![(0, u64::MAX)],
             _ => self.faults.without_losses(),
         };
-        for (at, miss) in self.events.iter().enumerate() {
+        for (at, miss, newest) in self.reads(&spans) {
             if !matches!(miss.what, What::Miss) {
                 continue;
             }
-            let span = spans.iter().find(|span| miss.is_within(**span));
-            let Some((newest, shown_by, event)) = span.and_then(|span| self.newest_before(miss, *span))
-            else {
-                continue;
-            };
             let removes = |(version, (_, write)): (&u64, &(usize, &Event))| {
-                let came_later = *version >= newest || self.applied_until(write) >= event.start.at;
-                came_later && write.start.at < miss.end.at && write.may_be_gone(miss)
+                let may_follow =
+                    *version >= newest.version || self.applied_until(write) >= newest.start;
+                may_follow && write.start.at < miss.end.at && write.may_be_gone(miss)
             };
-            if !self.writes.iter().any(removes) {
+            // The latest are the likeliest.
+            if !self.writes.iter().rev().any(removes) {
                 findings.push(Finding {
                     rule: "lost",
                     text: "a read missed a value that was neither deleted nor expired".to_owned(),
-                    proof: vec![shown_by, at],
+                    proof: vec![newest.at, at],
                 });
             }
         }
     }
+}
+
+/// That the register held a version: the event that shows it, and from which end on it is known.
+#[derive(Clone, Copy)]
+struct Shown {
+    version: u64,
+    at: usize,
+    start: u64,
+    end: u64,
 }
 
 /// The events that prove something, and what happened around them, a line each.
@@ -273,20 +336,50 @@ mod tests {
 
     /// In seconds.
     fn event(what: What, start: u64, end: u64) -> Event {
-        let stamp = |at: u64| Stamp { at: at * SECOND, clock: at * SECOND };
-        Event { client: 0, start: stamp(start), end: stamp(end), what }
+        let stamp = |at: u64| Stamp {
+            at: at * SECOND,
+            clock: at * SECOND,
+        };
+        Event {
+            client: 0,
+            start: stamp(start),
+            end: stamp(end),
+            what,
+        }
     }
 
     fn set(version: u64, done: bool, start: u64, end: u64) -> Event {
-        event(What::Write { version, ttl: u64::MAX, done }, start, end)
+        event(
+            What::Write {
+                version,
+                ttl: u64::MAX,
+                done,
+            },
+            start,
+            end,
+        )
     }
 
     fn delete(version: u64, start: u64, end: u64) -> Event {
-        event(What::Delete { version, done: true }, start, end)
+        event(
+            What::Delete {
+                version,
+                done: true,
+            },
+            start,
+            end,
+        )
     }
 
     fn hit(version: u64, start: u64, end: u64) -> Event {
-        event(What::Hit { version, left: None }, start, end)
+        event(
+            What::Hit {
+                version,
+                left: None,
+            },
+            start,
+            end,
+        )
     }
 
     fn miss(start: u64, end: u64) -> Event {
@@ -299,7 +392,11 @@ mod tests {
     }
 
     fn rules(events: &[Event]) -> Vec<&'static str> {
-        rules_with(Order::Always, &FaultLog::new(RunTime::start(), SECOND), events)
+        rules_with(
+            Order::Always,
+            &FaultLog::new(RunTime::start(), SECOND),
+            events,
+        )
     }
 
     #[test]
@@ -307,12 +404,22 @@ mod tests {
         let good: &[&[Event]] = &[
             &[miss(0, 1), set(1, true, 2, 3), hit(1, 4, 5)],
             // Overlapping a write, a read may see either.
-            &[set(1, true, 0, 1), set(2, true, 2, 9), hit(1, 3, 4), hit(2, 5, 6)],
+            &[
+                set(1, true, 0, 1),
+                set(2, true, 2, 9),
+                hit(1, 3, 4),
+                hit(2, 5, 6),
+            ],
             &[set(1, true, 0, 9), miss(1, 2)],
             &[set(1, true, 0, 1), delete(2, 2, 9), miss(3, 4)],
             // What failed may be applied late, but only so late.
             &[set(1, false, 0, 1), set(2, true, 2, 3), hit(1, 4, 5)],
-            &[set(1, true, 0, 1), set(2, false, 2, 3), hit(1, 4, 5), hit(2, 6, 7)],
+            &[
+                set(1, true, 0, 1),
+                set(2, false, 2, 3),
+                hit(1, 4, 5),
+                hit(2, 6, 7),
+            ],
         ];
         for events in good {
             assert!(rules(events).is_empty(), "{events:?}: {:?}", rules(events));
@@ -324,30 +431,69 @@ mod tests {
         let bad: &[(&str, &[Event])] = &[
             ("never written", &[hit(7, 0, 1)]),
             ("never written", &[hit(1, 0, 1), set(1, true, 2, 3)]),
-            ("order", &[set(1, true, 0, 1), set(2, true, 2, 3), hit(1, 4, 5)]),
-            ("order", &[set(1, true, 0, 1), delete(2, 2, 3), hit(1, 4, 5)]),
+            (
+                "order",
+                &[set(1, true, 0, 1), set(2, true, 2, 3), hit(1, 4, 5)],
+            ),
+            (
+                "order",
+                &[set(1, true, 0, 1), delete(2, 2, 3), hit(1, 4, 5)],
+            ),
             // New, then old again, while the write is still going on.
-            ("order", &[set(1, true, 0, 1), set(2, true, 2, 9), hit(2, 3, 4), hit(1, 5, 6)]),
+            (
+                "order",
+                &[
+                    set(1, true, 0, 1),
+                    set(2, true, 2, 9),
+                    hit(2, 3, 4),
+                    hit(1, 5, 6),
+                ],
+            ),
             // Settled long ago.
-            ("order", &[set(1, false, 0, 1), set(2, true, 7, 8), hit(1, 9, 10)]),
+            (
+                "order",
+                &[set(1, false, 0, 1), set(2, true, 7, 8), hit(1, 9, 10)],
+            ),
             ("lost", &[set(1, true, 0, 1), miss(2, 3)]),
             ("lost", &[set(1, false, 0, 1), hit(1, 2, 3), miss(4, 5)]),
         ];
         for (rule, events) in bad {
-            assert!(rules(events).contains(rule), "{events:?}: {:?}", rules(events));
+            assert!(
+                rules(events).contains(rule),
+                "{events:?}: {:?}",
+                rules(events)
+            );
         }
     }
 
     #[test]
     fn deadlines_and_the_time_left_are_judged() {
-        let write = event(What::Write { version: 1, ttl: 10 * SECOND, done: true }, 0, 1);
+        let write = event(
+            What::Write {
+                version: 1,
+                ttl: 10 * SECOND,
+                done: true,
+            },
+            0,
+            1,
+        );
         let read = |left: u64, start, end| {
-            event(What::Hit { version: 1, left: Some(left * SECOND) }, start, end)
+            event(
+                What::Hit {
+                    version: 1,
+                    left: Some(left * SECOND),
+                },
+                start,
+                end,
+            )
         };
         assert!(rules(&[write.clone(), read(6, 4, 5), miss(10, 12)]).is_empty());
         assert_eq!(rules(&[write.clone(), read(9, 4, 5)]), ["time left"]);
         assert_eq!(rules(&[write.clone(), hit(1, 4, 5)]), ["time left"]);
-        assert_eq!(rules(&[write.clone(), read(0, 12, 13)]), ["served after its deadline"]);
+        assert_eq!(
+            rules(&[write.clone(), read(0, 12, 13)]),
+            ["served after its deadline"]
+        );
         assert_eq!(rules(&[write, miss(4, 5)]), ["lost"]);
     }
 
@@ -355,11 +501,19 @@ mod tests {
     fn a_fault_excuses_what_the_promises_say() {
         let faults = FaultLog::new(RunTime::start(), SECOND);
         faults.accident("kill", "", 4 * SECOND, 5 * SECOND);
-        let events = [set(1, true, 0, 1), set(2, true, 2, 3), hit(1, 8, 9), miss(10, 11)];
+        let events = [
+            set(1, true, 0, 1),
+            set(2, true, 2, 3),
+            miss(7, 7),
+            hit(1, 8, 9),
+        ];
         assert!(rules_with(Order::BetweenFaults, &faults, &events).is_empty());
         // The values of the span that follows are judged again.
         let events = [set(1, true, 0, 1), set(2, true, 7, 8), hit(1, 9, 10)];
-        assert_eq!(rules_with(Order::BetweenFaults, &faults, &events), ["order"]);
+        assert_eq!(
+            rules_with(Order::BetweenFaults, &faults, &events),
+            ["order"]
+        );
         // Sent during the fault, it may be applied again until the fault has settled.
         let events = [set(1, true, 3, 5), set(2, true, 6, 6), hit(1, 8, 9)];
         assert!(rules_with(Order::ButForRepeats, &faults, &events).is_empty());

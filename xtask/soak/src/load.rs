@@ -76,7 +76,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// Opens the backends and starts the clients.
-    pub(crate) fn start(store: &Arc<dyn Store>, book: Arc<Book>, settings: &Settings) -> Result<Self> {
+    pub(crate) fn start(
+        store: &Arc<dyn Store>,
+        book: Arc<Book>,
+        settings: &Settings,
+    ) -> Result<Self> {
         let tasks_before = Handle::current().metrics().num_alive_tasks();
         let load = Arc::new(Load {
             run: wall() ^ settings.seed,
@@ -92,13 +96,21 @@ impl Running {
         let client = |number| tokio::spawn(Client::new(Arc::clone(&load), number).run());
         let mut tasks: Vec<JoinHandle<()>> = (0..load.clients).map(client).collect();
         tasks.push(tokio::spawn(reopen(Arc::clone(&load), Arc::clone(store))));
-        Ok(Self { load, tasks, tasks_before })
+        Ok(Self {
+            load,
+            tasks,
+            tasks_before,
+        })
     }
 
     /// Stops the clients, drops the backends, and takes down what is left of them; `files` is how
     /// many files may be open then.
     pub(crate) async fn finish(self, files: usize) {
-        let Self { load, tasks, tasks_before } = self;
+        let Self {
+            load,
+            tasks,
+            tasks_before,
+        } = self;
         let book = Arc::clone(&load.book);
         load.stop.store(true, Ordering::Relaxed);
         let longest = book.promises.patience() * 2;
@@ -106,7 +118,10 @@ impl Running {
             match tokio::time::timeout(longest, task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => book.wrong("panic", format!("a client ended: {error}")),
-                Err(_) => book.wrong("bound", format!("a client has not stopped after {longest:?}")),
+                Err(_) => book.wrong(
+                    "bound",
+                    format!("a client has not stopped after {longest:?}"),
+                ),
             }
         }
         let instances: Vec<Arc<Opened>> = load
@@ -123,9 +138,13 @@ impl Running {
             let tasks = Handle::current().metrics().num_alive_tasks();
             let tasks = tasks.saturating_sub(tasks_before);
             let open = open_files().saturating_sub(files);
-            let told = [(tasks, "tasks that run"), (open, "open files or connections")];
+            let told = [
+                (tasks, "tasks that run"),
+                (open, "open files or connections"),
+            ];
             let told = told.into_iter().filter(|(count, _)| *count > 0);
-            told.map(|(count, what)| format!("{count} {what}")).collect()
+            told.map(|(count, what)| format!("{count} {what}"))
+                .collect()
         };
         for text in until_none(LETTING_GO, left).await {
             book.wrong("leak", format!("all backends were dropped and left {text}"));
@@ -134,7 +153,10 @@ impl Running {
 }
 
 /// Asks until the answer is empty or the patience is gone.
-pub(crate) async fn until_none(patience: Duration, mut ask: impl FnMut() -> Vec<String>) -> Vec<String> {
+pub(crate) async fn until_none(
+    patience: Duration,
+    mut ask: impl FnMut() -> Vec<String>,
+) -> Vec<String> {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let left = ask();
@@ -154,7 +176,8 @@ pub(crate) fn open_files() -> usize {
 async fn reopen(load: Arc<Load>, store: Arc<dyn Store>) {
     let mut rng = fastrand::Rng::with_seed(load.seed);
     while !load.stop.load(Ordering::Relaxed) {
-        load.nap(Duration::from_millis(rng.u64(4_000..12_000))).await;
+        load.nap(Duration::from_millis(rng.u64(4_000..12_000)))
+            .await;
         let Some(space) = load.spaces.first() else {
             return;
         };
@@ -162,7 +185,9 @@ async fn reopen(load: Arc<Load>, store: Arc<dyn Store>) {
             None => return,
             Some(Ok(opened)) => space.replace(rng.usize(..space.instances.len()), opened),
             // Opening does not need the servers, so a fault is no excuse.
-            Some(Err(error)) => load.book.wrong("error", format!("a backend cannot be opened: {error:#}")),
+            Some(Err(error)) => load
+                .book
+                .wrong("error", format!("a backend cannot be opened: {error:#}")),
         }
     }
 }

@@ -141,7 +141,14 @@ fn simulate(options: &Options) -> Result<()> {
         };
         let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-            .args(["test", "--release", "--package", package, "--test", "simulation"])
+            .args([
+                "test",
+                "--release",
+                "--package",
+                package,
+                "--test",
+                "simulation",
+            ])
             .args(["--", "--nocapture"])
             .env("SIMULATION_SEED", options.seed.to_string())
             .env("SIMULATION_SECONDS", options.minutes.as_secs().to_string())

@@ -18,7 +18,6 @@ use crate::run::Target;
 use crate::store::{Opened, Order, Promises, Space, Store};
 use crate::time::Expiry;
 
-
 const SERVERS: usize = 3;
 /// Backends that share the servers.
 const INSTANCES: usize = 3;
@@ -106,7 +105,10 @@ pub(crate) fn target() -> Result<Target> {
         proxies.push(Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?);
         memcached.push(server);
     }
-    let addresses = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
+    let addresses = proxies
+        .iter()
+        .map(|proxy| proxy.address().to_string())
+        .collect();
     let mut victim = Servers {
         memcached,
         proxies,
@@ -181,9 +183,7 @@ impl Servers {
 
 impl Victim for Servers {
     fn kinds(&self) -> Vec<&'static str> {
-        vec![
-            KILL, RESTART, PAUSE, PAUSE_ALL, REFUSED, SILENT, CUT, FLOOD,
-        ]
+        vec![KILL, RESTART, PAUSE, PAUSE_ALL, REFUSED, SILENT, CUT, FLOOD]
     }
 
     fn inflict(&mut self, kind: &'static str, rng: &mut Rng, faults: &FaultLog) -> Result<()> {

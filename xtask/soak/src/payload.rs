@@ -20,7 +20,11 @@ pub(crate) struct Key {
 impl Key {
     /// What it is called in the store. Some names are what a careless protocol chokes on.
     pub(crate) fn name(self, run: u64) -> String {
-        let Self { space, round, index } = self;
+        let Self {
+            space,
+            round,
+            index,
+        } = self;
         let name = format!("soak-{run:x}/{space}/{round}/{index}");
         match index % 16 {
             3 => format!("{name} with spaces"),
@@ -35,7 +39,11 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { space, round, index } = self;
+        let Self {
+            space,
+            round,
+            index,
+        } = self;
         write!(f, "key {index} of round {round} in space {space}")
     }
 }
@@ -78,9 +86,14 @@ pub(crate) fn decode(run: u64, bytes: &[u8]) -> Result<Option<Note>, String> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let whole = bytes.split_at_checked(SUM).filter(|(sum, body)| checksum(body).as_bytes() == *sum);
+    let whole = bytes
+        .split_at_checked(SUM)
+        .filter(|(sum, body)| checksum(body).as_bytes() == *sum);
     let Some((_, body)) = whole else {
-        return Err(format!("{} bytes that are torn, mixed or foreign", bytes.len()));
+        return Err(format!(
+            "{} bytes that are torn, mixed or foreign",
+            bytes.len()
+        ));
     };
     let text = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let note: Note = serde_json::from_slice(text).map_err(|error| error.to_string())?;
@@ -106,7 +119,11 @@ mod tests {
     fn note(version: u64) -> Note {
         Note {
             run: 9,
-            key: Key { space: 1, round: 2, index: 3 },
+            key: Key {
+                space: 1,
+                round: 2,
+                index: 3,
+            },
             version,
             clock: 5,
             ttl: u64::MAX,
@@ -117,7 +134,11 @@ mod tests {
     fn no_two_keys_share_a_name() {
         let mut names = HashSet::new();
         for (space, round, index) in (0..8000).map(|n| (n % 2, n / 2 % 20, n / 40)) {
-            let key = Key { space, round, index };
+            let key = Key {
+                space,
+                round,
+                index,
+            };
             assert!(names.insert(key.name(1)), "{key}");
         }
     }

@@ -14,8 +14,7 @@ use crate::book::{Book, Tally};
 use crate::faults::FaultLog;
 use crate::load::{Running, Settings};
 use crate::store::{Opened, Order, Promises, Space, Store};
-use crate::time::{Expiry, RunTime, SECOND, nanos};
-
+use crate::time::{Expiry, RunTime, nanos};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
@@ -192,7 +191,7 @@ impl Store for PlantedStore {
     }
 }
 
-/// A soak of half a minute.
+/// A soak of some rounds.
 async fn soak(bug: Bug) -> Tally {
     let time = RunTime::start();
     let store: Arc<dyn Store> = Arc::new(PlantedStore(Arc::new(Planted {
@@ -204,9 +203,13 @@ async fn soak(bug: Bug) -> Tally {
     })));
     let faults = Arc::new(FaultLog::new(time, 0));
     let book = Arc::new(Book::new(store.promises(), faults).unwrap());
-    let settings = Settings { seed: 7, rate: 1000.0, clients: 32 };
+    let settings = Settings {
+        seed: 7,
+        rate: 500.0,
+        clients: 32,
+    };
     let running = Running::start(&store, Arc::clone(&book), &settings).unwrap();
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     // Tests beside this one open and close files of their own.
     running.finish(usize::MAX).await;
     book.judge(true);
@@ -214,7 +217,10 @@ async fn soak(bug: Bug) -> Tally {
 }
 
 fn tally(bug: Bug) -> Tally {
-    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
     runtime.unwrap().block_on(soak(bug))
 }
 
@@ -240,6 +246,9 @@ fn each_bug_is_found() {
         (Bug::LostValue, "lost"),
     ] {
         let found = tally(bug).violations;
-        assert!(found.contains_key(rule), "{bug:?} breaks `{rule}`: {found:?}");
+        assert!(
+            found.contains_key(rule),
+            "{bug:?} breaks `{rule}`: {found:?}"
+        );
     }
 }

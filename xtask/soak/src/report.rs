@@ -77,7 +77,10 @@ pub(crate) fn live(tally: &Tally, faults: &FaultLog, left: Duration) -> String {
     if let Some(fault) = faults.iter().find(|fault| fault.end == u64::MAX) {
         let _ = write!(text, " (now: {} {})", fault.kind, fault.on);
     }
-    for (what, counts) in [("errors", listed(&tally.errors)), ("VIOLATIONS", listed(&tally.violations))] {
+    for (what, counts) in [
+        ("errors", listed(&tally.errors)),
+        ("VIOLATIONS", listed(&tally.violations)),
+    ] {
         if !counts.is_empty() {
             let _ = write!(text, "  {what}: {counts}");
         }
@@ -86,24 +89,47 @@ pub(crate) fn live(tally: &Tally, faults: &FaultLog, left: Duration) -> String {
 }
 
 pub(crate) fn table(outcome: &Outcome) -> String {
-    let Outcome { tally, memory_mib, latencies, .. } = outcome;
+    let Outcome {
+        tally,
+        memory_mib,
+        latencies,
+        ..
+    } = outcome;
     let mut text = format!("\n{}\n", outcome.backend);
     let mut row = |name: &str, what: String| {
         let _ = writeln!(text, "  {name:<22}{what}");
     };
     let (minutes, seed, rate) = (outcome.seconds / 60.0, outcome.seed, outcome.rate);
-    row("run", format!("{minutes:.1} min, seed {seed}, {rate:.0} calls a second"));
+    row(
+        "run",
+        format!("{minutes:.1} min, seed {seed}, {rate:.0} calls a second"),
+    );
     row("calls", listed(&tally.calls));
-    row("keys read", format!("{} hits, {} misses", tally.hits, tally.misses));
+    row(
+        "keys read",
+        format!("{} hits, {} misses", tally.hits, tally.misses),
+    );
     row("dropped futures", tally.dropped.to_string());
     row("errors during faults", listed(&tally.errors));
     let [half, most] = latencies;
-    row("time of a call", format!("half within {half:?}, 99 % within {most:?} (without faults)"));
+    row(
+        "time of a call",
+        format!("half within {half:?}, 99 % within {most:?} (without faults)"),
+    );
     let bound = outcome.bound_seconds;
-    row("slowest call", format!("{:.3?} of {bound:.0} s allowed", tally.slowest));
+    row(
+        "slowest call",
+        format!("{:.3?} of {bound:.0} s allowed", tally.slowest),
+    );
     row("slow without a fault", tally.slow.to_string());
     row("judged", format!("{} events", tally.events_judged));
-    row("memory", format!("{} MiB after a third, {} MiB at the end", memory_mib[0], memory_mib[1]));
+    row(
+        "memory",
+        format!(
+            "{} MiB after a third, {} MiB at the end",
+            memory_mib[0], memory_mib[1]
+        ),
+    );
     for (name, figure) in &outcome.figures {
         row(name, figure.clone());
     }
@@ -117,12 +143,17 @@ pub(crate) fn table(outcome: &Outcome) -> String {
         let (slowest, settle) = (seconds(slowest), outcome.settle_seconds);
         row(
             "fault",
-            format!("{count} × {kind}; last error {slowest:.1} s after its end, {settle:.0} s allowed"),
+            format!(
+                "{count} × {kind}; last error {slowest:.1} s after its end, {settle:.0} s allowed"
+            ),
         );
     }
     for why in outcome.promises {
         row("promise", (*why).to_owned());
     }
-    row("violations", outcome.verdict().unwrap_or_else(|| "none".to_owned()));
+    row(
+        "violations",
+        outcome.verdict().unwrap_or_else(|| "none".to_owned()),
+    );
     text
 }

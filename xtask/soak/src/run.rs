@@ -50,8 +50,16 @@ pub(crate) fn main(backend: Backend, options: &Options) -> Result<()> {
 }
 
 fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let Target { store, mut victim, rate, clients } = match backend {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let Target {
+        store,
+        mut victim,
+        rate,
+        clients,
+    } = match backend {
         Backend::Dict => dict::target()?,
         Backend::Memcache => memcache::target()?,
         _ => etcd::target()?,
@@ -66,14 +74,18 @@ fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
         clients,
     };
     let files = open_files();
-    let running = runtime.block_on(async { Running::start(&store, Arc::clone(&book), &settings) })?;
+    let running =
+        runtime.block_on(async { Running::start(&store, Arc::clone(&book), &settings) })?;
 
     let stop = AtomicBool::new(false);
     let memory_at_third = thread::scope(|scope| -> Result<u64> {
         scope.spawn(|| nemesis::watch_machine(&faults, &stop));
-        let nemesis = scope.spawn(|| nemesis::work(victim.as_mut(), &faults, seed, settle, deadline));
+        let nemesis =
+            scope.spawn(|| nemesis::work(victim.as_mut(), &faults, seed, settle, deadline));
         let memory = watch(backend, &book, deadline);
-        let worked = nemesis.join().map_err(|_| anyhow!("the nemesis panicked"))?;
+        let worked = nemesis
+            .join()
+            .map_err(|_| anyhow!("the nemesis panicked"))?;
         if let Err(error) = worked {
             book.wrong("nemesis", format!("{error:#}"));
         }
@@ -93,7 +105,13 @@ fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
     book.judge(true);
     let memory_mib = [memory_at_third, memory()];
     if memory_mib[1] > memory_at_third + memory_at_third / 4 + MEMORY_SLACK {
-        book.wrong("leak", format!("memory grew from {} to {} MiB", memory_mib[0], memory_mib[1]));
+        book.wrong(
+            "leak",
+            format!(
+                "memory grew from {} to {} MiB",
+                memory_mib[0], memory_mib[1]
+            ),
+        );
     }
     Ok(Outcome {
         backend: backend.name(),
@@ -126,7 +144,11 @@ fn watch(backend: Backend, book: &Book, deadline: u64) -> u64 {
         }
         if second % BETWEEN_LINES == 0 {
             let left = Duration::from_nanos(deadline - now);
-            println!("{:<9}{}", backend.name(), report::live(&book.tally(), &book.faults, left));
+            println!(
+                "{:<9}{}",
+                backend.name(),
+                report::live(&book.tally(), &book.faults, left)
+            );
         }
         book.judge(false);
         thread::sleep(Duration::from_secs(1));

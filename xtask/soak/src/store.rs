@@ -89,7 +89,9 @@ impl Space {
 
     pub(crate) fn instance(&self, index: usize) -> Option<Arc<Opened>> {
         let slot = self.instances.get(index)?;
-        Some(Arc::clone(&slot.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(
+            &slot.read().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 
     /// Puts another backend in place of one of them; calls that use the old one go on.

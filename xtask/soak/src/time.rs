@@ -72,7 +72,10 @@ impl Expiry {
             Self::Run => time.now(),
             Self::Stepped(clock) => clock.at_most.load(Ordering::SeqCst),
         };
-        Stamp { at: time.now(), clock }
+        Stamp {
+            at: time.now(),
+            clock,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use self::registry::Registry;
 use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-/// The token comes from `cargo login` or CARGO_REGISTRY_TOKEN, as cargo has it.
+/// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
@@ -119,7 +119,7 @@ fn make(options: &Release, plan_only: bool) -> Result<()> {
     if plan_only {
         return Ok(());
     }
-    act(&options, &workspace, &git, &registry, &plan)
+    act(options, &workspace, &git, &registry, &plan)
 }
 
 fn act(

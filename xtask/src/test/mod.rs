@@ -20,6 +20,7 @@ use crate::workspace::{self, Workspace, own_features};
 use crate::{api, needs, process};
 
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools)] // As many as there are switches.
 pub(crate) struct Options {
     /// Only these test programs and no other check: those whose name contains a FILTER, as in
     /// `cache-dict` or `cache-etcd3/faults`
@@ -65,7 +66,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     if options.list {
-        steps.iter().for_each(|step| println!("{}", step.title));
+        for step in &steps {
+            println!("{}", step.title);
+        }
         return Ok(());
     }
     let started = Instant::now();
