@@ -173,21 +173,13 @@ impl Inner {
             None => {
                 let cached_at = value.cached_at();
                 let deadline = None;
-                (
-                    Metadata {
-                        cached_at,
-                        deadline,
-                    },
-                    0,
-                )
+                (Metadata::new(cached_at, deadline), 0)
             }
             Some(lifetime) => {
                 let now = SystemTime::now();
                 let metadata = Metadata::of(value, self.default_ttl, now);
-                (
-                    metadata,
-                    memcached_expiry(metadata.deadline.map(|_| lifetime), now),
-                )
+                let expires = memcached_expiry(metadata.deadline.map(|_| lifetime), now);
+                (metadata, expires)
             }
         };
         metadata.write_json(&mut head);
