@@ -46,8 +46,9 @@ impl Attempts {
         self.begun.get_or_insert(now);
         match self.deadline {
             None => Some(self.socket_timeout.saturating_mul(2)),
-            Some(deadline) => Some(deadline.saturating_duration_since(now))
-                .filter(|patience| !patience.is_zero()),
+            Some(deadline) => {
+                Some(deadline.saturating_duration_since(now)).filter(|patience| !patience.is_zero())
+            }
         }
     }
 
@@ -94,7 +95,10 @@ mod tests {
         attempts.on_setback(begun + TIMEOUT, Setback::Down);
         assert_eq!(attempts.patience(begun + TIMEOUT), Some(TIMEOUT));
         attempts.on_setback(begun + TIMEOUT * 3 / 2, Setback::Down);
-        assert_eq!(attempts.patience(begun + TIMEOUT * 3 / 2), Some(TIMEOUT / 2));
+        assert_eq!(
+            attempts.patience(begun + TIMEOUT * 3 / 2),
+            Some(TIMEOUT / 2)
+        );
         assert_eq!(attempts.patience(begun + TIMEOUT * 2), None);
         assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 2));
     }

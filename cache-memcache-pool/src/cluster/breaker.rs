@@ -226,7 +226,10 @@ mod tests {
             others_answer: true,
         };
         for _ in 0..10 {
-            assert_eq!(breaker.on_fault(now + SECOND, fault, now, true), Verdict::Connection);
+            assert_eq!(
+                breaker.on_fault(now + SECOND, fault, now, true),
+                Verdict::Connection
+            );
         }
         assert!(!breaker.is_open());
     }
@@ -239,7 +242,10 @@ mod tests {
         assert!(breaker.claim_probe(now, LEASE));
         assert!(!breaker.claim_probe(now, LEASE));
         assert!(!breaker.claim_probe(now + LEASE - MS, LEASE));
-        assert!(breaker.claim_probe(now + LEASE, LEASE), "the first was never heard of");
+        assert!(
+            breaker.claim_probe(now + LEASE, LEASE),
+            "the first was never heard of"
+        );
         assert_eq!(breaker.on_probe_answered(now + LEASE), Some(LEASE));
         assert!(!breaker.is_open());
     }
@@ -251,7 +257,10 @@ mod tests {
         let mut nominal = FIRST_WAIT;
         for _ in 0..20 {
             let left = breaker.left(now).unwrap();
-            assert!(left >= nominal * 3 / 4 && left <= nominal, "{left:?} of {nominal:?}");
+            assert!(
+                left >= nominal * 3 / 4 && left <= nominal,
+                "{left:?} of {nominal:?}"
+            );
             now += left;
             assert!(breaker.claim_probe(now, LEASE));
             breaker.on_probe_failed(now);
@@ -304,7 +313,10 @@ mod tests {
             assert_eq!(verdict, Verdict::Connection);
             now += MS * 2;
         }
-        assert_eq!(breaker.on_fault(now + MS, Fault::Broken, now, true), Verdict::Open);
+        assert_eq!(
+            breaker.on_fault(now + MS, Fault::Broken, now, true),
+            Verdict::Open
+        );
         // It answers the probe, and goes on as before: the waits grow.
         let mut last = Duration::ZERO;
         for _ in 0..5 {
@@ -314,7 +326,10 @@ mod tests {
             now += wait + MS;
             assert!(breaker.claim_probe(now, LEASE));
             breaker.on_probe_answered(now);
-            assert_eq!(breaker.on_fault(now + MS, Fault::Broken, now, true), Verdict::Open);
+            assert_eq!(
+                breaker.on_fault(now + MS, Fault::Broken, now, true),
+                Verdict::Open
+            );
         }
     }
 

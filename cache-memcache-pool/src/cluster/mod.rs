@@ -5,6 +5,7 @@ mod breaker;
 mod call;
 mod pool;
 mod route;
+mod runtime;
 mod server;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -60,7 +61,12 @@ impl Cluster {
     pub(crate) fn new(addresses: Vec<Address>, router: Router, settings: Arc<Settings>) -> Self {
         let members = addresses
             .into_iter()
-            .map(|address| Arc::new(Member(Arc::new(Server::new(address, Arc::clone(&settings))))))
+            .map(|address| {
+                Arc::new(Member(Arc::new(Server::new(
+                    address,
+                    Arc::clone(&settings),
+                ))))
+            })
             .collect();
         Self {
             settings,

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use cache_core::Result;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::runtime;
 use crate::connection::{Connection, Failure, State};
 use crate::protocol::Dialect;
 
@@ -24,10 +26,13 @@ const ROOM: usize = 1024;
 /// The pools of one server.
 pub(super) struct Pools {
     maxsize: usize,
+    /// Connections are sockets of tokio.
+    needs_io: bool,
     pools: RwLock<Vec<Arc<Pool>>>,
 }
 
-/// The connections of one runtime.
+/// The connections of one runtime. Callers in another do not use them: they would wait for as
+/// long as this one is not run, which is not theirs to say.
 pub(super) struct Pool {
     runtime: Id,
     maxsize: usize,
@@ -49,26 +54,31 @@ pub(super) enum Pick {
 }
 
 impl Pools {
-    pub(super) fn new(maxsize: usize) -> Self {
+    pub(super) fn new(maxsize: usize, needs_io: bool) -> Self {
         Self {
             maxsize,
+            needs_io,
             pools: RwLock::default(),
         }
     }
 
-    /// The pool of `runtime`.
-    pub(super) fn of(&self, runtime: &Handle) -> Arc<Pool> {
+    /// The pool of `runtime`, which is the caller's.
+    pub(super) fn of(&self, runtime: &Handle) -> Result<Arc<Pool>> {
         let id = runtime.id();
         if let Some(pool) = self.read().iter().find(|pool| pool.runtime == id) {
-            return Arc::clone(pool);
+            return Ok(Arc::clone(pool));
         }
+        runtime::check(self.needs_io)?;
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.iter().find(|pool| pool.runtime == id) {
-            return Arc::clone(pool);
+            return Ok(Arc::clone(pool));
         }
         // Those of runtimes that have ended.
         pools.retain(|pool| Arc::strong_count(pool) > 1);
-        let room = self.maxsize.saturating_mul(ROOM).min(Semaphore::MAX_PERMITS);
+        let room = self
+            .maxsize
+            .saturating_mul(ROOM)
+            .min(Semaphore::MAX_PERMITS);
         let pool = Arc::new(Pool {
             runtime: id,
             maxsize: self.maxsize,
@@ -76,7 +86,7 @@ impl Pools {
             connections: RwLock::default(),
         });
         pools.push(Arc::clone(&pool));
-        pool
+        Ok(pool)
     }
 
     /// Whether something came since `since` over a connection other than `silent`.
@@ -172,21 +182,19 @@ impl Pool {
     pub(super) fn add(&self, dialect: Dialect, is_first: bool) -> Option<Arc<Connection>> {
         let mut connections = self.write();
         connections.retain(|connection| connection.state() != State::Closed);
-        let is_enough = |connection: &Arc<Connection>| {
-            is_first || connection.state() == State::Connecting
-        };
+        let is_enough =
+            |connection: &Arc<Connection>| is_first || connection.state() == State::Connecting;
         if connections.iter().any(is_enough) || connections.len() >= self.maxsize {
             return None;
         }
         let room = Arc::clone(&self.room);
-        let connection = Arc::new(Connection::new(self.runtime, dialect, room));
+        let connection = Arc::new(Connection::new(dialect, room));
         connections.push(Arc::clone(&connection));
         Some(connection)
     }
 
     pub(super) fn remove(&self, connection: &Arc<Connection>) {
-        self.write()
-            .retain(|other| !Arc::ptr_eq(other, connection));
+        self.write().retain(|other| !Arc::ptr_eq(other, connection));
     }
 
     /// Whether there is another connection that can be used.

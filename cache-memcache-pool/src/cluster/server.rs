@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::breaker::{Breaker, Fault, Verdict, later};
 use super::pool::{Pick, Pool, Pools};
+use super::runtime;
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
@@ -83,7 +84,7 @@ impl Server {
                 reason: None,
                 growth: Breaker::new(now, GROWTH.min(settings.dead_retry), !seed),
             }),
-            pools: Pools::new(settings.pool_maxsize),
+            pools: Pools::new(settings.pool_maxsize, settings.connector.is_none()),
             name,
             address,
             settings,
@@ -112,7 +113,8 @@ impl Server {
         if !self.health().breaker.claim_probe(Instant::now(), lease) {
             return None;
         }
-        let runtime = Handle::try_current().ok()?;
+        let runtime = runtime::current().ok()?;
+        self.pools.of(&runtime).ok()?;
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
@@ -128,8 +130,8 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let runtime = runtime()?;
-        let pool = self.pools.of(&runtime);
+        let runtime = runtime::current()?;
+        let pool = self.pools.of(&runtime)?;
         let weight = pool.clamp(exchange.weight);
         match pool.room.try_acquire_many(weight) {
             Ok(room) => room.forget(),
@@ -246,7 +248,7 @@ impl Server {
         stream: Option<Stream>,
     ) {
         let stream = match stream {
-            Some(stream) => Ok(stream),
+            Some(stream) => Ok(Ok(stream)),
             None => driver.until_closed(self.connect()).await,
         };
         let (first, failure) = match stream {
@@ -289,7 +291,12 @@ impl Server {
             self.counters.denied.fetch_add(1, Ordering::Relaxed);
             return self.judge(connection, Fault::Denied, false, reason);
         }
-        self.on_refused(pool, connection, matches!(why, ConnectError::Silent), reason)
+        self.on_refused(
+            pool,
+            connection,
+            matches!(why, ConnectError::Silent),
+            reason,
+        )
     }
 
     /// One more connection was refused. Where others are well it speaks for none but itself.
@@ -395,11 +402,7 @@ impl Server {
         if exchanged.is_ok() {
             self.counters.downs.fetch_add(1, Ordering::Relaxed);
             self.pools.close_all(&failure);
-            self.tell(&ServerEvent::Down {
-                server: self.name.clone(),
-                reason,
-                retry_in,
-            });
+            self.tell(&ServerEvent::down(&self.name, reason, retry_in));
         }
         failure
     }
@@ -445,7 +448,9 @@ impl Server {
 
     fn revive(self: &Arc<Self>, stream: Stream) {
         let runtime = Handle::current();
-        let pool = self.pools.of(&runtime);
+        let Ok(pool) = self.pools.of(&runtime) else {
+            return;
+        };
         let now = Instant::now();
         let mut health = self.health();
         let Some(after) = health.breaker.on_probe_answered(now) else {
@@ -461,10 +466,7 @@ impl Server {
         }
         self.status.store(Status::Up as u8, Ordering::Release);
         drop(health);
-        self.tell(&ServerEvent::Up {
-            server: self.name.clone(),
-            after,
-        });
+        self.tell(&ServerEvent::up(&self.name, after));
     }
 
     fn tell(&self, event: &ServerEvent) {
@@ -475,7 +477,7 @@ impl Server {
 
     /// Asks the server for a sign of life over a connection of its own.
     pub(crate) async fn ping(&self) -> Result<()> {
-        runtime()?;
+        self.pools.of(&runtime::current()?)?;
         if self.status() == Status::Closed {
             return Err(self.closed());
         }
@@ -488,9 +490,9 @@ impl Server {
 
     /// Opens a connection, if there is none, and waits until it can be used.
     pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<()> {
-        let runtime = runtime()?;
+        let runtime = runtime::current()?;
+        let pool = self.pools.of(&runtime)?;
         let stream = self.connect().await.map_err(|why| self.reason_of(&why))?;
-        let pool = self.pools.of(&runtime);
         if let Some(failure) = self.refusal() {
             return Err(match failure {
                 Failure::Final(error) | Failure::Down(error) => error,
@@ -510,16 +512,10 @@ impl Server {
         self.pools.retire();
     }
 
-    /// Whether calls are under way.
-    pub(crate) fn is_in_use(&self) -> bool {
-        self.pools.loads().iter().any(|&load| load > 0)
-    }
-
     /// Ends all connections.
     pub(crate) fn shut_down(&self) {
         self.retire();
-        self.pools
-            .close_all(&Failure::Final(self.closed()));
+        self.pools.close_all(&Failure::Final(self.closed()));
     }
 
     pub(crate) fn stats(&self) -> ServerStats {
@@ -602,12 +598,3 @@ const DOUBT: &str = if cfg!(feature = "tls") {
 } else {
     "; is it memcached, and does it want TLS?"
 };
-
-/// The runtime of the caller.
-fn runtime() -> Result<Handle> {
-    Handle::try_current().map_err(|error| {
-        let message = "a call was made outside of a tokio runtime; make it in one, for example \
-                       below #[tokio::main] or in Runtime::block_on";
-        Error::new(ErrorKind::Backend, NAME, message).with_source(error)
-    })
-}

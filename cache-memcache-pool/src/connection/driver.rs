@@ -269,11 +269,11 @@ impl Driver {
         if let Some(failure) = &shared.closed {
             return Err(End::Closed(failure.clone()));
         }
-        let queued = shared.queue.len();
-        if queued == 0 {
+        if !shared.queue.has_bytes() {
             shared.wake(cx);
             return Ok(false);
         }
+        let queued = shared.queue.len();
         // A write for each request would cost a system call for each. Callers that were just
         // told may have something to add, so it is worth a turn while fewer are queued than
         // were the last time.
@@ -293,9 +293,9 @@ impl Driver {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut shared = self.connection.lock();
-        let verdict =
-            self.pipeline
-                .on_timeout(self.timer_at, now, &mut shared.queue, &mut expired);
+        let verdict = self
+            .pipeline
+            .on_timeout(self.timer_at, now, &mut shared.queue, &mut expired);
         if verdict == Some(Verdict::Unused) {
             // Nothing gets in between.
             shared.closed.get_or_insert(Failure::Lost("unused".into()));

@@ -12,13 +12,12 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use cache_core::{Error, Result};
-use tokio::runtime::Id;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
 pub(crate) use pipeline::Timeouts;
-pub(crate) use stream::{ConnectError, Connector, Stream, cannot_connect, odd};
+pub(crate) use stream::{ConnectError, Connector, Stream, Transport, cannot_connect, odd};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::Queue;
@@ -89,9 +88,6 @@ impl Gauges {
 /// What callers and the driver share.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Where its driver runs. Callers elsewhere do not use it: they would wait for as long as
-    /// that runtime is not run, which is not theirs to say.
-    runtime: Id,
     begun: Instant,
     shared: Mutex<Shared>,
     /// The weight of all that is not answered.
@@ -130,9 +126,8 @@ pub(crate) enum State {
 }
 
 impl Connection {
-    pub(crate) fn new(runtime: Id, dialect: Dialect, room: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(dialect: Dialect, room: Arc<Semaphore>) -> Self {
         Self {
-            runtime,
             begun: Instant::now(),
             shared: Mutex::new(Shared {
                 queue: Queue::new(dialect),
@@ -145,10 +140,6 @@ impl Connection {
             excused: AtomicU64::new(0),
             heard: AtomicU64::new(0),
         }
-    }
-
-    pub(crate) fn runtime(&self) -> Id {
-        self.runtime
     }
 
     pub(crate) fn begun(&self) -> Instant {
@@ -195,9 +186,7 @@ impl Connection {
         if shared.closed.is_some() {
             return Ok(None);
         }
-        let id = shared
-            .queue
-            .push(&exchange.encode, caller, weight, due)?;
+        let id = shared.queue.push(&exchange.encode, caller, weight, due)?;
         self.load.fetch_add(weight, Ordering::Relaxed);
         let driver = shared.driver.take();
         drop(shared);

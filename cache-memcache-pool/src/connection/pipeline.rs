@@ -318,6 +318,9 @@ impl<C> Pipeline<C> {
     pub(crate) fn drain(&mut self) -> (Vec<C>, usize) {
         let weight = self.in_flight.iter().map(|request| request.weight).sum();
         let callers = self.in_flight.drain(..);
-        (callers.filter_map(|request| request.caller).collect(), weight)
+        (
+            callers.filter_map(|request| request.caller).collect(),
+            weight,
+        )
     }
 }

@@ -125,7 +125,9 @@ fn relocate<C>(
     let (start, first) = (bytes.len(), ends.len());
     let old = entry.bytes.0;
     bytes.extend_from_slice(from_bytes.get(old..entry.bytes.1).unwrap_or_default());
-    let its = from_ends.get(entry.ends.0..entry.ends.1).unwrap_or_default();
+    let its = from_ends
+        .get(entry.ends.0..entry.ends.1)
+        .unwrap_or_default();
     ends.extend(its.iter().map(|end| end - old + start));
     entry.bytes = (start, bytes.len());
     entry.ends = (first, ends.len());
@@ -147,6 +149,11 @@ impl<C> Queue<C> {
     /// How many requests wait to be written.
     pub(crate) fn len(&self) -> usize {
         self.live + self.parked.entries.len()
+    }
+
+    /// Whether there is something to write: a request, or the rest of one.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.live > 0 || !self.parked.is_written()
     }
 
     /// Adds a request, and returns the number by which it can be withdrawn. Nothing is added if
@@ -213,7 +220,13 @@ impl<C> Queue<C> {
             let (mut bytes, mut ends) = (Vec::new(), Vec::new());
             self.entries.retain(|entry| entry.request.is_some());
             for entry in &mut self.entries {
-                relocate(entry, &self.out.bytes, &self.out.ends, &mut bytes, &mut ends);
+                relocate(
+                    entry,
+                    &self.out.bytes,
+                    &self.out.ends,
+                    &mut bytes,
+                    &mut ends,
+                );
             }
             (self.out.bytes, self.out.ends) = (bytes, ends);
             self.wasted = 0;
@@ -345,7 +358,12 @@ mod tests {
         let (mut text, mut callers) = (String::new(), Vec::new());
         let mut batch = Batch::default();
         while queue.take(&mut batch) {
-            assert!(batch.ends.iter().all(|&end| batch.bytes[..end].ends_with(b"\r\n")));
+            assert!(
+                batch
+                    .ends
+                    .iter()
+                    .all(|&end| batch.bytes[..end].ends_with(b"\r\n"))
+            );
             assert_eq!(batch.ends.last(), Some(&batch.bytes.len()));
             text += std::str::from_utf8(&batch.bytes[batch.written..]).unwrap();
             batch.written = batch.bytes.len();
@@ -374,7 +392,9 @@ mod tests {
     #[test]
     fn what_is_withdrawn_is_not_written_and_its_memory_is_free_at_once() {
         let mut queue = queue();
-        let ids: Vec<u64> = (0..1000).map(|caller| push(&mut queue, caller, 10_000)).collect();
+        let ids: Vec<u64> = (0..1000)
+            .map(|caller| push(&mut queue, caller, 10_000))
+            .collect();
         assert!(queue.held() > 10_000_000);
         for &id in &ids[..999] {
             assert!(queue.withdraw(id).is_some());
@@ -408,8 +428,9 @@ mod tests {
         let mut batch = Batch::default();
         assert!(queue.take(&mut batch));
         batch.written = 20; // The first, and a part of the second.
-        let begun: Vec<u32> =
-            std::iter::from_fn(|| batch.pop_begun()).map(|r| r.caller).collect();
+        let begun: Vec<u32> = std::iter::from_fn(|| batch.pop_begun())
+            .map(|r| r.caller)
+            .collect();
         assert_eq!(begun, [0, 1]);
         queue.park(&mut batch);
         assert!(queue.withdraw(ids[1]).is_none(), "it is on its way");

@@ -20,8 +20,9 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// See [`connect_with`](crate::MemcachePoolBuilder::connect_with).
-pub(crate) type Connector =
-    dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>> + Send + Sync;
+pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>
+    + Send
+    + Sync;
 
 pub(crate) enum Stream {
     Own(Box<dyn Transport>),

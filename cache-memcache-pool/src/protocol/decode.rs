@@ -153,9 +153,8 @@ impl Decoder {
             None if buffer.len() < METADATA_WITHIN => return Ok(None),
             None => 0,
         };
-        let metadata = bar.map(|bar| {
-            Stored::decode_metadata(flags, buffer.get(..bar).unwrap_or_default())
-        });
+        let metadata =
+            bar.map(|bar| Stored::decode_metadata(flags, buffer.get(..bar).unwrap_or_default()));
         let len = len - head + 2;
         let mut body = Vec::with_capacity(len);
         body.extend_from_slice(buffer.get(head..).unwrap_or_default());

@@ -51,10 +51,8 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
         0 => refused("the key is empty; a key has at least one character".into()),
         1..=MAX_KEY_LENGTH => Ok(()),
         n if is_plain(key) => refused(
-            format!(
-                "{n} bytes; memcached takes {MAX_KEY_LENGTH}. sha1_keys() makes any key fit"
-            )
-            .into(),
+            format!("{n} bytes; memcached takes {MAX_KEY_LENGTH}. sha1_keys() makes any key fit")
+                .into(),
         ),
         n => refused(
             format!(

@@ -3,12 +3,11 @@
 mod decode;
 mod encode;
 mod line;
+mod request;
 mod response;
 mod value;
 
 pub(crate) use decode::Decoder;
-pub(crate) use encode::{
-    Command, Dialect, Outgoing, check_key, encode_end, encode_get_many, is_plain,
-};
+pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
+pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
-pub(crate) use value::Stored;

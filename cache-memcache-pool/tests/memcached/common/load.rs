@@ -9,7 +9,7 @@ use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
 use tokio::task::JoinHandle;
 
-use super::{CALL_LIMIT, scrambled, value};
+use super::{CALL_LIMIT, all, scrambled, value};
 
 /// What a [`Load`] saw.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ async fn work(
                 .await
                 .map(|found| u64::from(check(key, found))),
             6..=7 => cache.set(key, value(payload(key, turn))).await.map(|()| 0),
-            8 => cache.get_multi(&keys).await.map(|found| {
+            8 => all(cache.get_multi(&keys).await).map(|found| {
                 assert_eq!(found.len(), keys.len());
                 let checked = keys.iter().zip(found).map(|(key, found)| check(key, found));
                 checked.map(u64::from).sum()

@@ -1,5 +1,4 @@
 //! What the tests of faults have in common.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod load;
 pub(crate) mod proxy;
@@ -7,7 +6,7 @@ pub(crate) mod proxy;
 use std::time::Duration;
 
 use cache_conformance::servers::Memcached;
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Result};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
 
 /// How long servers may be silent in these tests.
@@ -70,4 +69,9 @@ pub(crate) fn scrambled(seed: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// All results of a `get_multi`, or the first error.
+pub(crate) fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    results.into_iter().collect()
 }
