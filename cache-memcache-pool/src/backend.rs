@@ -258,13 +258,7 @@ impl Inner {
             None => {
                 let cached_at = value.cached_at();
                 let deadline = None;
-                (
-                    Metadata {
-                        cached_at,
-                        deadline,
-                    },
-                    0,
-                )
+                (Metadata::new(cached_at, deadline), 0)
             }
             Some(lifetime) => {
                 let now = self.cluster.settings.now();
