@@ -253,28 +253,18 @@ impl Inner {
     pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
         const HEAD: usize = 80;
         let mut head = Vec::with_capacity(HEAD);
-        let lifetime = value.ttl().or_default(self.cluster.settings.default_ttl);
-        let (metadata, expires) = match lifetime {
-            None => {
-                let cached_at = value.cached_at();
-                let deadline = None;
-                (Metadata::new(cached_at, deadline), 0)
-            }
-            Some(lifetime) => {
-                let now = self.cluster.settings.now();
-                let metadata = Metadata::of(value, self.cluster.settings.default_ttl, now);
-                (
-                    metadata,
-                    memcached_expiry(metadata.deadline.map(|_| lifetime), now),
-                )
-            }
-        };
+        let settings = &self.cluster.settings;
+        let lifetime = value.ttl().or_default(settings.default_ttl);
+        // Only what expires needs the clock.
+        let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
+        let metadata = Metadata::of(value, settings.default_ttl, now);
+        let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
         metadata.write_json(&mut head);
         head.push(b'|');
         let len = head.len() + value.payload().len();
         let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             Some(Removal::Expired)
-        } else if len > self.cluster.settings.max_value {
+        } else if len > settings.max_value {
             Some(Removal::TooLarge(len))
         } else {
             None

@@ -335,7 +335,10 @@ impl Server {
             // A server may close connections that nobody uses.
             End::Lost(reason) if !ended.was_in_use => return (None, Failure::Lost(reason.into())),
             End::Lost(reason) => {
-                let reason = format!("{reason} before it answered{doubt}");
+                let reason = match has_answered {
+                    true => reason,
+                    false => format!("{reason} before it answered{DOUBT}"),
+                };
                 (Fault::Broken, self.error(ErrorKind::Unavailable, &reason))
             }
             End::Silent | End::Slow => {
@@ -400,7 +403,8 @@ impl Server {
         );
         drop(health);
         if exchanged.is_ok() {
-            self.counters.downs.fetch_add(1, Ordering::Relaxed);
+            let downs = u64::from(status == Status::Down);
+            self.counters.downs.fetch_add(downs, Ordering::Relaxed);
             self.pools.close_all(&failure);
             self.tell(&ServerEvent::down(&self.name, reason, retry_in));
         }

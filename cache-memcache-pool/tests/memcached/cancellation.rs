@@ -10,8 +10,6 @@ use cache_conformance::servers::Memcached;
 use cache_core::CacheBackend as _;
 use cache_memcache_pool::MemcachePoolBackend;
 
-const SLOW: Duration = Duration::from_secs(5);
-
 /// Begins a call and drops it after a while of up to `within` microseconds.
 async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> bool {
     let key = format!("dropped-{}", dice % 50);
@@ -56,7 +54,7 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
 async fn ten_thousand_dropped_calls_disturb_nobody() {
     let servers = servers(2);
     let cache = builder(urls(&servers)).pool_maxsize(3).build().unwrap();
-    let load = Load::start(&cache, 16, SLOW);
+    let load = Load::start(&cache, 16);
     let dropped = Arc::new(AtomicU64::new(0));
     let droppers: Vec<_> = (0..50)
         .map(|dropper| {

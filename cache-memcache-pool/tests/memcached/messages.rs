@@ -54,7 +54,7 @@ async fn where_nobody_listens_the_error_asks_whether_memcached_runs() {
             assert!(error.message().contains(url), "{error}");
             let asks = "is memcached running there?";
             assert!(error.message().contains(asks), "{error}");
-            assert!(error.message().contains("dead_retry"), "{error}");
+            assert!(error.message().contains("tried again in"), "{error}");
         }
     }
 }
@@ -75,7 +75,11 @@ async fn a_silent_server_is_doubted_and_the_time_named() {
 async fn another_server_is_doubted_and_not_told_the_password() {
     let (address, told) = web_server();
     let cache = builder([&address]).build().unwrap();
-    for error in each_operation(&cache).await {
+    let told_so = [
+        cache.get("k").await.unwrap_err(),
+        cache.set("k", value("1")).await.unwrap_err(),
+    ];
+    for error in told_so {
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(error.message().contains(&address), "{error}");
         assert!(error.message().contains("400 Bad Request"), "{error}");

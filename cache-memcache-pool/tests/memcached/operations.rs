@@ -143,14 +143,23 @@ async fn a_larger_limit_on_both_sides_takes_larger_values() {
     );
     let found = all(cache.get_multi(&["no", "k"]).await).unwrap();
     assert_eq!(found[1].as_ref().unwrap().payload(), large.payload());
-    // Somebody whose limit is lower is told so, and is not stuck.
+    // Those whose limit is lower are told so for that key alone, and keep their connection.
     let small = builder(&server).build().unwrap();
+    small.set("l", value(b"1")).await.unwrap();
     let error = small.get("k").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert!(!error.is_transient());
     assert!(
         error.to_string().contains("server_max_value_length"),
         "{error}"
     );
+    let found = small.get_multi(&["l", "k", "l"]).await;
+    assert!(found[0].as_ref().unwrap().is_some());
+    let error = found[1].as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert_eq!(error.keys(), ["k"]);
+    assert!(found[2].as_ref().unwrap().is_some());
+    assert_eq!(small.stats().servers[0].connects, 1);
     assert_eq!(small.get("no").await.unwrap(), None);
 }
 
@@ -206,8 +215,15 @@ async fn keys_are_kept_as_they_are_or_refused() {
         let error = cache
             .set_multi(vec![("new", value(b"")), (&key, value(b""))])
             .await;
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidKey);
-        assert_eq!(cache.get("new").await.unwrap(), None, "nothing was sent");
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Partial);
+        assert_eq!(error.keys(), [key.as_str()]);
+        assert!(cache.get("new").await.unwrap().is_some());
+        let found = cache.get_multi(&[&key, "new"]).await;
+        let error = found[0].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(found[1].as_ref().unwrap().is_some());
+        cache.delete_multi(&["new", "not there"]).await.unwrap();
     }
 }
 
@@ -243,7 +259,6 @@ async fn what_others_have_stored_is_told_by_its_name() {
         (8, "x", "compressed"),
         (0, "17", "no metadata"),
         (16, "text", "no metadata"),
-        (0, r#"{"ct": 7.5, "v": 3}|x"#, "version"),
     ] {
         let set = format!("set k {flags} 0 {}\r\n{stored}\r\n", stored.len());
         say(&server, set.as_bytes());

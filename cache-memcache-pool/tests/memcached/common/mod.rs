@@ -12,9 +12,6 @@ use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
 /// How long servers may be silent in these tests.
 pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long dead servers are left alone.
-pub(crate) const DEAD_RETRY: Duration = Duration::from_millis(300);
-
 /// A call tries one server, and has as long again for all others. The rest is for a machine
 /// that is busy with other things.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +24,6 @@ pub(crate) fn builder<S: Into<String>>(urls: impl IntoIterator<Item = S>) -> Mem
     MemcachePoolBackend::builder()
         .url(urls)
         .socket_timeout(SOCKET_TIMEOUT)
-        .dead_retry(DEAD_RETRY)
 }
 
 pub(crate) fn servers(n: usize) -> Vec<Memcached> {
