@@ -237,7 +237,7 @@ impl Driver {
                     Ok(0) => break,
                     Ok(n) => {
                         self.batch.written += n;
-                        self.pipeline.on_blocked(now, false);
+                        self.pipeline.on_written(now, n);
                         while let Some(request) = self.batch.pop_begun() {
                             self.pipeline.on_sent(now, request);
                         }
@@ -252,7 +252,7 @@ impl Driver {
 
     /// The socket has no room. What was not begun can be withdrawn until it has.
     fn park(&mut self, now: Instant) {
-        self.pipeline.on_blocked(now, true);
+        self.pipeline.on_blocked(now);
         self.write_to = 0;
         let mut shared = self.connection.lock();
         shared.queue.park(&mut self.batch);
