@@ -8,10 +8,10 @@ use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
 use crate::answer::{Answer, Expect, Reply};
+use crate::cluster::router::{Choose, Router, ServerSpec};
 use crate::command::{Command, Outgoing, check_key};
 use crate::connection::Exchange;
 use crate::journey::Journey;
-use crate::route::{Choose, Router};
 use crate::server::Server;
 use crate::settings::{OnServerEvent, Settings};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
@@ -100,11 +100,17 @@ impl MemcachePoolBackend {
             .into_iter()
             .map(|address| Arc::new(Server::new(address, Arc::clone(&settings))))
             .collect();
-        let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
+        let specs: Vec<ServerSpec> = servers
+            .iter()
+            .map(|server| ServerSpec {
+                name: server.name.clone(),
+                weight: 1,
+            })
+            .collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
-                router: choose.map_or_else(|| Router::new(config.routing, &names), Router::Own),
+                router: choose.map_or_else(|| Router::new(config.routing, &specs), Router::own),
                 failover: config.failover,
                 default_ttl: config.memcached_expire_time,
                 max_value: config.server_max_value_length,

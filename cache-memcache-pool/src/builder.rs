@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cache_core::Result;
 
-use crate::route::Choose;
+use crate::cluster::router::Choose;
 use crate::settings::OnServerEvent;
 use crate::{MemcachePoolBackend, MemcachePoolConfig, Routing, ServerEvent};
 

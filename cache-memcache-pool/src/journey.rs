@@ -86,11 +86,11 @@ impl Journey {
             }
         };
         let chosen = if inner.failover {
-            inner.router.choose(key, &is_up)
+            inner.router.pick(key, &is_up)
         } else {
             inner
                 .router
-                .choose(key, &|_| true)
+                .pick(key, &|_| true)
                 .filter(|&first| is_up(first))
         };
         self.probes.append(&mut probes.into_inner());

@@ -5,6 +5,7 @@ mod address;
 mod answer;
 mod backend;
 mod builder;
+mod cluster;
 mod command;
 mod config;
 mod connection;
@@ -14,7 +15,6 @@ mod journey;
 mod line;
 mod multi;
 mod parser;
-mod route;
 mod server;
 mod settings;
 mod stats;
@@ -24,7 +24,8 @@ mod tls;
 
 pub use backend::MemcachePoolBackend;
 pub use builder::MemcachePoolBuilder;
-pub use config::{MemcachePoolConfig, Routing};
+pub use cluster::router::Routing;
+pub use config::MemcachePoolConfig;
 pub use stats::{MemcachePoolStats, ServerEvent, ServerStats};
 
 /// What errors call this backend.

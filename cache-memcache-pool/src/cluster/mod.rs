@@ -1,0 +1,3 @@
+//! The servers as a whole.
+
+pub(crate) mod router;
