@@ -168,7 +168,7 @@ impl Etcd3Backend {
     }
 
     fn write(&self, key: &str, value: &CachedValue<Vec<u8>>, now: SystemTime) -> Result<Write> {
-        let lifetime = value.lifetime(self.shared.ttl);
+        let lifetime = value.ttl().or_default(self.shared.ttl);
         let put = if lifetime == Some(Duration::ZERO) {
             // Expired at once: what the key had goes, too.
             None
@@ -230,6 +230,58 @@ impl Etcd3Backend {
         self.shared.counters.hits.add(hits);
         self.shared.counters.misses.add(total - hits);
     }
+
+    /// Each transaction sees one state of the keys in it; two transactions of one call may see
+    /// different ones.
+    async fn get_valid(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
+        let mut names = Vec::with_capacity(keys.len());
+        for key in keys {
+            names.push(self.name(key));
+        }
+        let stored = match batch::read_all(&self.shared, names, self.deadline().await?).await {
+            Ok(stored) => stored,
+            Err((positions, failure)) => {
+                let concerned = keys.get(positions).unwrap_or_default();
+                return Err(failure.into_error().with_keys(concerned.iter().copied()));
+            }
+        };
+        let now = SystemTime::now();
+        let mut found = Vec::with_capacity(keys.len());
+        let mut undecodable: Vec<&str> = Vec::new();
+        let mut cause = None;
+        for (key, stored) in keys.iter().zip(stored) {
+            match stored
+                .map(|stored| self.found(key, stored, now))
+                .transpose()
+            {
+                Ok(value) => found.push(value.flatten()),
+                Err(error) => {
+                    undecodable.push(key);
+                    cause = cause.or(Some(error));
+                }
+            }
+        }
+        if let Some(cause) = cause {
+            return Err(cause.with_keys(undecodable));
+        }
+        self.count_reads(found.iter().flatten().count(), keys.len());
+        Ok(found)
+    }
+
+    fn check_key(&self, key: &str) -> Result<()> {
+        let refuse =
+            |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
+        if key.is_empty() {
+            return refuse("the key is empty; a key has at least one character".into());
+        }
+        let length = self.shared.prefix.len() + key.len();
+        if length > MAX_KEY_LEN {
+            return refuse(format!(
+                "the key has {length} bytes with its prefix; at most {MAX_KEY_LEN} are kept"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl CacheBackend for Etcd3Backend {
@@ -264,42 +316,18 @@ impl CacheBackend for Etcd3Backend {
         self.write_one(key, write).await
     }
 
-    /// Each transaction sees one state of the keys in it; two transactions of one call may see
-    /// different ones.
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
-        let mut names = Vec::with_capacity(keys.len());
-        for key in keys {
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+        let is_valid = |key: &&str| self.check_key(key).is_ok();
+        let valid: Vec<&str> = keys.iter().copied().filter(is_valid).collect();
+        let mut found = self.get_valid(&valid).await.map(Vec::into_iter);
+        let answer = |key: &&str| {
             self.check_key(key)?;
-            names.push(self.name(key));
-        }
-        let stored = match batch::read_all(&self.shared, names, self.deadline().await?).await {
-            Ok(stored) => stored,
-            Err((positions, failure)) => {
-                let concerned = keys.get(positions).unwrap_or_default();
-                return Err(failure.into_error().with_keys(concerned.iter().copied()));
+            match &mut found {
+                Ok(found) => Ok(found.next().flatten()),
+                Err(error) => Err(error.clone().with_key(*key)),
             }
         };
-        let now = SystemTime::now();
-        let mut found = Vec::with_capacity(keys.len());
-        let mut undecodable: Vec<&str> = Vec::new();
-        let mut cause = None;
-        for (key, stored) in keys.iter().zip(stored) {
-            match stored
-                .map(|stored| self.found(key, stored, now))
-                .transpose()
-            {
-                Ok(value) => found.push(value.flatten()),
-                Err(error) => {
-                    undecodable.push(key);
-                    cause = cause.or(Some(error));
-                }
-            }
-        }
-        if let Some(cause) = cause {
-            return Err(cause.with_keys(undecodable));
-        }
-        self.count_reads(found.iter().flatten().count(), keys.len());
-        Ok(found)
+        keys.iter().map(answer).collect()
     }
 
     /// A value that cannot be stored in the chosen format refuses the whole call before
@@ -339,21 +367,6 @@ impl CacheBackend for Etcd3Backend {
             }
         }
         self.write_all(writes).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        let refuse =
-            |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
-        if key.is_empty() {
-            return refuse("the key is empty; a key has at least one character".into());
-        }
-        let length = self.shared.prefix.len() + key.len();
-        if length > MAX_KEY_LEN {
-            return refuse(format!(
-                "the key has {length} bytes with its prefix; at most {MAX_KEY_LEN} are kept"
-            ));
-        }
-        Ok(())
     }
 }
 
