@@ -2,36 +2,21 @@
 
 use std::collections::HashMap;
 
-/// What happens to each server when the list changes. A server is the same if its name is.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    /// For each position of the new list, where the server was in the old one.
-    pub(crate) kept: Vec<Option<usize>>,
-    /// Positions of the old list that are not in the new one.
-    pub(crate) gone: Vec<usize>,
-}
-
-impl Change {
-    pub(crate) fn between<'a>(
-        old: impl IntoIterator<Item = &'a str>,
-        new: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        let mut left: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (position, name) in old.into_iter().enumerate() {
-            left.entry(name).or_default().push(position);
-        }
-        // A name that is listed twice keeps the order of its entries.
-        for positions in left.values_mut() {
-            positions.reverse();
-        }
-        let kept = new
-            .into_iter()
-            .map(|name| left.get_mut(name).and_then(Vec::pop))
-            .collect();
-        let mut gone: Vec<usize> = left.into_values().flatten().collect();
-        gone.sort_unstable();
-        Self { kept, gone }
+/// For each position of the new list, where the server was in the old one. A server is the same if
+/// its name is; one that is listed several times keeps the order of its entries.
+pub(crate) fn kept<'a>(
+    old: impl IntoIterator<Item = &'a str>,
+    new: &[String],
+) -> Vec<Option<usize>> {
+    let mut left: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (position, name) in old.into_iter().enumerate() {
+        left.entry(name).or_default().push(position);
     }
+    for positions in left.values_mut() {
+        positions.reverse();
+    }
+    let mut position = |name: &String| left.get_mut(name.as_str()).and_then(Vec::pop);
+    new.iter().map(&mut position).collect()
 }
 
 #[cfg(test)]
@@ -40,25 +25,19 @@ mod tests {
 
     #[test]
     fn a_server_is_kept_by_its_name() {
-        let change = Change::between(["a:1", "b:2", "c:3"], ["c:3", "d:4", "a:1"]);
-        assert_eq!(change.kept, [Some(2), None, Some(0)]);
-        assert_eq!(change.gone, [1]);
+        let new = ["c:3", "d:4", "a:1"].map(str::to_owned);
+        assert_eq!(kept(["a:1", "b:2", "c:3"], &new), [Some(2), None, Some(0)]);
     }
 
     #[test]
     fn each_entry_of_a_server_that_is_listed_twice_is_kept_once() {
-        let change = Change::between(["a:1", "b:2", "a:1"], ["a:1", "a:1", "a:1"]);
-        assert_eq!(change.kept, [Some(0), Some(2), None]);
-        assert_eq!(change.gone, [1]);
-        let change = Change::between(["a:1", "a:1"], ["a:1"]);
-        assert_eq!((change.kept, change.gone), (vec![Some(0)], vec![1]));
+        let new = ["a:1", "a:1", "a:1"].map(str::to_owned);
+        assert_eq!(kept(["a:1", "b:2", "a:1"], &new), [Some(0), Some(2), None]);
     }
 
     #[test]
     fn lists_may_be_empty() {
-        let change = Change::between(["a:1"], []);
-        assert_eq!((change.kept, change.gone), (vec![], vec![0]));
-        let change = Change::between([], ["a:1"]);
-        assert_eq!((change.kept, change.gone), (vec![None], vec![]));
+        assert_eq!(kept(["a:1"], &[]), []);
+        assert_eq!(kept([], &["a:1".to_owned()]), [None]);
     }
 }

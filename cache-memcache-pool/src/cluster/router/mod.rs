@@ -1,8 +1,7 @@
 //! Which server keeps which key. A pure function of the key, of the servers' names and weights, and
 //! of which of them are up.
 
-#[allow(dead_code)] // Until servers can be exchanged in a running backend.
-pub(crate) mod change;
+mod change;
 mod consistent;
 mod ketama;
 mod md5;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use change::kept;
 use consistent::Consistent;
 use ketama::Ketama;
 use pymemcache::Pymemcache;

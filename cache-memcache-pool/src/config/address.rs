@@ -1,7 +1,12 @@
 //! Where a server is: `host:port`, `[v6]:port`, `unix:/path`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+
+use cache_core::Result;
+
+use super::bad_config;
 
 const DEFAULT_PORT: u16 = 11211;
 
@@ -14,8 +19,41 @@ pub(crate) enum Address {
 }
 
 impl Address {
+    /// Reads a list of servers, in which each has to be there once.
+    pub(crate) fn parse_all(urls: &[String]) -> Result<Vec<Self>> {
+        if urls.is_empty() {
+            return Err(bad_config("url is empty; list at least one server"));
+        }
+        let mut addresses: Vec<Self> = Vec::with_capacity(urls.len());
+        let mut seen = HashMap::with_capacity(urls.len());
+        for url in urls {
+            let address = Self::parse(url).map_err(|problem| refused(url, problem))?;
+            if let Some(other) = seen.insert(address.identity(), url) {
+                let other = match other == url {
+                    true => String::new(),
+                    false => format!(", which is {other} too"),
+                };
+                return Err(bad_config(format!(
+                    "url lists {address} twice{other}; list each server once"
+                )));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    /// What is the same for the same server, as far as that can be told without asking anybody.
+    fn identity(&self) -> String {
+        match self {
+            Self::Tcp { host, port } if matches!(host.as_str(), "127.0.0.1" | "::1") => {
+                format!("localhost:{port}")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Reads what python-memcached reads: also `inet:host:port` and `inet6:[host]:port`.
-    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+    fn parse(url: &str) -> Result<Self, &'static str> {
         if let Some(path) = url.strip_prefix("unix:") {
             return match path {
                 "" => Err("the path of the socket is missing"),
@@ -32,16 +70,13 @@ impl Address {
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
             if !is_ipv6(host) {
-                return Err("what stands in brackets is no IPv6 address");
+                return Err("the brackets do not hold an IPv6 address");
             }
             match rest {
                 "" => (host, None),
                 rest => (
                     host,
-                    Some(
-                        rest.strip_prefix(':')
-                            .ok_or("expected ':port' behind ']'")?,
-                    ),
+                    Some(rest.strip_prefix(':').ok_or("expected ':port' after ']'")?),
                 ),
             }
         } else if is_ipv6(address) {
@@ -59,7 +94,7 @@ impl Address {
             None => DEFAULT_PORT,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
-                _ => return Err("the port is no number from 1 to 65535"),
+                _ => return Err("the port has to be a number from 1 to 65535"),
             },
         };
         Ok(Self::Tcp {
@@ -67,6 +102,17 @@ impl Address {
             port,
         })
     }
+}
+
+fn refused(url: &str, problem: &str) -> cache_core::Error {
+    // Before an '@' there may be a password.
+    let shown = match url.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, address)) => format!("…@{address}"),
+    };
+    bad_config(format!(
+        "url {shown:?}: {problem}; write host:port, [IPv6]:port or unix:/path"
+    ))
 }
 
 /// What belongs to addresses of another kind, in words.
@@ -81,7 +127,7 @@ fn foreign(url: &str) -> Option<&'static str> {
     } else if url.contains(is_blank) {
         Some("spaces are not wanted")
     } else if url.starts_with('/') {
-        Some("the path of a socket stands behind unix:")
+        Some("the path of a socket follows unix:")
     } else if url.contains('/') {
         Some("a path is not wanted")
     } else {
@@ -139,13 +185,13 @@ mod tests {
             ("::1", "in brackets"),
             ("[::1", "']' is missing"),
             ("[::1]7", "':port'"),
-            ("[]:7", "no IPv6 address"),
-            ("[a]:7", "no IPv6 address"),
+            ("[]:7", "IPv6 address"),
+            ("[a]:7", "IPv6 address"),
             ("unix:", "path of the socket"),
             ("http://a", "scheme"),
             ("memcached://a:7", "scheme"),
             ("a:7/path", "a path is not wanted"),
-            ("/run/memcached.sock", "behind unix:"),
+            ("/run/memcached.sock", "follows unix:"),
             ("a b:7", "spaces"),
             ("a:7 ", "spaces"),
             (" a", "spaces"),

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use cache_core::Result;
+use cache_core::{Result, ServerEvent};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::cluster::router::Choose;
-use crate::settings::OnServerEvent;
-use crate::{MemcachePoolBackend, MemcachePoolConfig, Routing, ServerEvent};
+use super::settings::{Hooks, Settings};
+use super::{Address, MemcachePoolConfig, Protocol};
+use crate::MemcachePoolBackend;
+use crate::cluster::{Choose, Router, Routing, ServerSpec};
+use crate::connection::Transport;
 
 /// Builds a [`MemcachePoolBackend`], each argument under its name in [`MemcachePoolConfig`],
 /// where they are described.
@@ -30,7 +33,17 @@ use crate::{MemcachePoolBackend, MemcachePoolConfig, Routing, ServerEvent};
 pub struct MemcachePoolBuilder {
     config: MemcachePoolConfig,
     choose: Option<Arc<Choose>>,
-    on_event: Option<Arc<OnServerEvent>>,
+    hooks: Hooks,
+}
+
+impl From<MemcachePoolConfig> for MemcachePoolBuilder {
+    /// To add to a configuration what only code can give.
+    fn from(config: MemcachePoolConfig) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
 }
 
 impl fmt::Debug for MemcachePoolBuilder {
@@ -71,6 +84,7 @@ impl MemcachePoolBuilder {
         tls_verify: bool,
         routing: Routing,
         failover: bool,
+        protocol: Protocol,
     }
 
     /// See [`username`](MemcachePoolConfig::username).
@@ -131,13 +145,86 @@ impl MemcachePoolBuilder {
         self
     }
 
-    /// Calls `callback` when a server dies or returns, for logs and metrics. It runs in the
+    /// Calls `callback` when a server goes down or returns, for logs and metrics. It runs in the
     /// task that noticed and has to return soon.
+    ///
+    /// ```
+    /// use cache_core::ServerEvent;
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .on_server_event(|event| match event {
+    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server} is down: {reason}"),
+    ///         ServerEvent::Up { server, after, .. } => eprintln!("{server} is back after {after:?}"),
+    ///         _ => {}
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
     pub fn on_server_event(
         mut self,
         callback: impl Fn(&ServerEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.on_event = Some(Arc::new(callback));
+        self.hooks.on_event = Some(Arc::new(callback));
+        self
+    }
+
+    /// Connects to servers in a way of your own: through a tunnel or a proxy, or to a server
+    /// within a test. `connect` is given the address as in
+    /// [`ServerStats::address`](crate::ServerStats::address); TLS is its own business then.
+    ///
+    /// ```
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    /// use tokio::net::TcpStream;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .url(["cache.internal:11211"])
+    ///     .connect_with(|_address| TcpStream::connect("127.0.0.1:21211"))
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn connect_with<S, F>(mut self, connect: impl Fn(&str) -> F + Send + Sync + 'static) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Future<Output = std::io::Result<S>> + Send + 'static,
+    {
+        self.hooks.connector = Some(Arc::new(move |address: &str| {
+            let connecting = connect(address);
+            Box::pin(async move {
+                let stream: Box<dyn Transport> = Box::new(connecting.await?);
+                Ok(stream)
+            })
+        }));
+        self
+    }
+
+    /// Where the time of day comes from, by which values expire. For tests; by default it is the
+    /// system's.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .clock(|| UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.hooks.clock = Some(Arc::new(now));
+        self
+    }
+
+    /// Seeds the jitter of the waits for servers that are down. For tests that are to be
+    /// repeatable; by default each backend has waits of its own.
+    ///
+    /// ```
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// let cache = MemcachePoolBackend::builder().jitter_seed(42).build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.hooks.jitter_seed = Some(seed);
         self
     }
 
@@ -146,14 +233,24 @@ impl MemcachePoolBuilder {
     /// An [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the field that makes no
     /// sense.
     pub fn build(self) -> Result<MemcachePoolBackend> {
-        MemcachePoolBackend::new(&self.config, self.choose, self.on_event)
-    }
-
-    pub(crate) fn from_config(config: MemcachePoolConfig) -> Self {
-        Self {
+        let Self {
             config,
-            choose: None,
-            on_event: None,
-        }
+            choose,
+            hooks,
+        } = self;
+        let addresses = config.check()?;
+        let settings = Settings::new(&config, &hooks)?;
+        let routing = config.routing;
+        let route = move |servers: &[Address]| match &choose {
+            Some(choose) => Router::own(Arc::clone(choose)),
+            None => {
+                let specs = servers.iter().map(|address| ServerSpec {
+                    name: address.to_string(),
+                    weight: 1,
+                });
+                Router::new(routing, &specs.collect::<Vec<_>>())
+            }
+        };
+        Ok(MemcachePoolBackend::new(addresses, settings, route))
     }
 }

@@ -1,16 +1,16 @@
-//! The lines of memcached's answers.
+//! The lines of memcached's responses.
 
 use memcache::exp::ReturnCode;
 
-use crate::answer::{Expect, Reply, Violation};
-use crate::command::tag_behind;
+use super::encode::tag_behind;
+use super::response::{Expected, Reply, Violation};
 
-/// Beyond these bytes a line is no answer of memcached.
-const MAX_LINE: usize = 2048;
+/// memcached's lines are shorter.
+pub(super) const MAX_LINE: usize = 2048;
 
-/// One item of an answer, as it stands on the wire.
-pub(crate) enum Item<'a> {
-    /// A line that ends the exchange of one command.
+/// One item of a response.
+pub(super) enum Item<'a> {
+    /// The reply to one command.
     Reply(Reply),
     /// What a quiet command has to say.
     Remark {
@@ -25,11 +25,11 @@ pub(crate) enum Item<'a> {
     End,
 }
 
-/// A line, without its end, and what stands behind it.
-pub(crate) type Line<'a> = (&'a [u8], &'a [u8]);
+/// A line without its end, and what follows it.
+pub(super) type Line<'a> = (&'a [u8], &'a [u8]);
 
 /// The first line.
-pub(crate) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
+pub(super) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
     let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
         if buffer.len() >= MAX_LINE {
             return Err(Violation::line(buffer));
@@ -41,13 +41,14 @@ pub(crate) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Viol
     Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), behind)))
 }
 
-/// What a line of the answer to `expect` says.
-pub(crate) fn read_line<'a>(line: &'a [u8], expect: &Expect) -> Result<Item<'a>, Violation> {
-    match expect {
-        Expect::One { tag } => read_meta(line, *tag),
-        Expect::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
-        Expect::Quiet { .. } => read_quiet(line),
-        Expect::Values { .. } => read_text(line),
+/// What a line of the response to `expected` says.
+pub(super) fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violation> {
+    match expected {
+        Expected::One { tag } => read_meta(line, *tag),
+        Expected::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
+        Expected::Quiet { .. } => read_quiet(line),
+        Expected::Values { .. } => read_text(line),
+        Expected::Lines { .. } => read_written(line),
     }
 }
 
@@ -141,6 +142,16 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
     })();
     // A SERVER_ERROR in the middle ends the answer without an END.
     value.ok_or_else(|| Violation::line(line))
+}
+
+/// The reply to a classic write.
+fn read_written(line: &[u8]) -> Result<Item<'_>, Violation> {
+    match line {
+        b"STORED" | b"DELETED" | b"NOT_FOUND" => Ok(Item::Reply(Reply::Done)),
+        b"NOT_STORED" => Ok(Item::Reply(Reply::Failed("it was not stored".into()))),
+        _ if line.starts_with(b"SERVER_ERROR") => Ok(Item::Reply(server_error(line))),
+        _ => Err(Violation::line(line)),
+    }
 }
 
 fn server_error(line: &[u8]) -> Reply {

@@ -9,7 +9,7 @@ use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
 use tokio::task::JoinHandle;
 
-use super::{CALL_LIMIT, scrambled, value};
+use super::{CALL_LIMIT, all, scrambled, value};
 
 /// What a [`Load`] saw.
 #[derive(Debug, Default)]
@@ -17,9 +17,6 @@ pub(crate) struct Seen {
     pub(crate) calls: u64,
     pub(crate) hits: u64,
     pub(crate) errors: BTreeMap<ErrorKind, u64>,
-    /// Calls that took longer than half of the time-out.
-    pub(crate) slow: u64,
-    pub(crate) slowest: Duration,
 }
 
 pub(crate) struct Load {
@@ -29,10 +26,10 @@ pub(crate) struct Load {
 
 impl Load {
     /// `tasks` tasks, each with keys of its own, calling one operation after the other.
-    pub(crate) fn start(cache: &MemcachePoolBackend, tasks: u64, slow: Duration) -> Self {
+    pub(crate) fn start(cache: &MemcachePoolBackend, tasks: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = (0..tasks)
-            .map(|task| tokio::spawn(work(cache.clone(), task, slow, Arc::clone(&stop))))
+            .map(|task| tokio::spawn(work(cache.clone(), task, Arc::clone(&stop))))
             .collect();
         Self { stop, tasks }
     }
@@ -44,8 +41,6 @@ impl Load {
             let seen = task.await.unwrap();
             all.calls += seen.calls;
             all.hits += seen.hits;
-            all.slow += seen.slow;
-            all.slowest = all.slowest.max(seen.slowest);
             for (kind, n) in seen.errors {
                 *all.errors.entry(kind).or_default() += n;
             }
@@ -76,12 +71,7 @@ fn check(key: &str, found: Option<CachedValue<Vec<u8>>>) -> bool {
     true
 }
 
-async fn work(
-    cache: MemcachePoolBackend,
-    task: u64,
-    slow: Duration,
-    stop: Arc<AtomicBool>,
-) -> Seen {
+async fn work(cache: MemcachePoolBackend, task: u64, stop: Arc<AtomicBool>) -> Seen {
     let mut seen = Seen::default();
     let keys: Vec<String> = (0..16).map(|i| format!("task-{task}-{i}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -98,7 +88,7 @@ async fn work(
                 .await
                 .map(|found| u64::from(check(key, found))),
             6..=7 => cache.set(key, value(payload(key, turn))).await.map(|()| 0),
-            8 => cache.get_multi(&keys).await.map(|found| {
+            8 => all(cache.get_multi(&keys).await).map(|found| {
                 assert_eq!(found.len(), keys.len());
                 let checked = keys.iter().zip(found).map(|(key, found)| check(key, found));
                 checked.map(u64::from).sum()
@@ -111,8 +101,6 @@ async fn work(
         let took = began.elapsed();
         assert!(took < CALL_LIMIT, "a call took {took:?}");
         seen.calls += 1;
-        seen.slow += u64::from(took > slow);
-        seen.slowest = seen.slowest.max(took);
         match outcome {
             Ok(hits) => seen.hits += hits,
             Err(error) => {

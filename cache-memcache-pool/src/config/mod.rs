@@ -1,5 +1,11 @@
 //! [`MemcachePoolConfig`], the arguments of the backend as plain data.
 
+mod address;
+mod builder;
+mod settings;
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +13,12 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Result, seconds};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use address::Address;
+pub use builder::MemcachePoolBuilder;
+pub(crate) use settings::Settings;
+
 use crate::NAME;
-use crate::address::Address;
-use crate::cluster::router::Routing;
+use crate::cluster::Routing;
 
 /// The arguments of the backend under the names of Python's `PooledMemcachedBackend`, to be
 /// read from a configuration file. Durations are numbers of seconds there, fractions allowed;
@@ -47,14 +56,15 @@ pub struct MemcachePoolConfig {
     /// Default: 10 s.
     #[serde(with = "seconds")]
     pub pool_connection_get_timeout: Duration,
-    /// How long a dead server is left alone. Default: 300 s.
+    /// How long a server that is down is left alone at most before it is tried again. It is
+    /// tried after 0.1 s at first, then after twice as long each time. Default: 300 s.
     #[serde(with = "seconds")]
     pub dead_retry: Duration,
-    /// How long a server may take to accept a connection or to answer; one that takes longer
-    /// is dead. Default: 3 s.
+    /// How long a server may take to accept a connection, and how long it may be silent while
+    /// it is to answer. A call takes twice as long at most, in all. Default: 3 s.
     #[serde(with = "seconds")]
     pub socket_timeout: Duration,
-    /// Empties a server that was dead and returned, before anybody reads from it. Without, it
+    /// Empties a server that was down and returned, before anybody reads from it. Without, it
     /// serves what it had before it was lost, old values included. Default: false.
     pub pool_flush_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
@@ -83,8 +93,30 @@ pub struct MemcachePoolConfig {
     pub tls_verify: bool,
     /// Which server keeps which key. Default: consistent.
     pub routing: Routing,
-    /// Whether the keys of a dead server go to the others. Default: true.
+    /// Whether the keys of a server that is down go to the others. Default: true.
     pub failover: bool,
+    /// What is spoken to the servers. Default: meta.
+    pub protocol: Protocol,
+}
+
+/// Which of memcached's protocols is spoken.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, Protocol};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.protocol = Protocol::Classic; // "classic" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The meta commands of memcached 1.6 and later. Each answer names its question.
+    #[default]
+    Meta,
+    /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with
+    /// spaces or control characters are refused.
+    Classic,
 }
 
 impl Default for MemcachePoolConfig {
@@ -108,6 +140,7 @@ impl Default for MemcachePoolConfig {
             tls_verify: true,
             routing: Routing::default(),
             failover: true,
+            protocol: Protocol::default(),
         }
     }
 }
@@ -136,6 +169,7 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("tls_verify", &self.tls_verify)
             .field("routing", &self.routing)
             .field("failover", &self.failover)
+            .field("protocol", &self.protocol)
             .finish()
     }
 }
@@ -148,9 +182,6 @@ pub(crate) fn bad_config(message: impl Into<String>) -> Error {
 impl MemcachePoolConfig {
     /// Checks what the types allow and the backend does not, and reads the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
-        if self.url.is_empty() {
-            return Err(bad_config("url is empty; list at least one server"));
-        }
         if self.pool_maxsize == 0 {
             return Err(bad_config("pool_maxsize is 0; it has to be 1 at least"));
         }
@@ -166,7 +197,7 @@ impl MemcachePoolConfig {
         match (&self.username, &self.password) {
             (None, None) => {}
             (Some(username), Some(_)) => {
-                // The password stands behind the first space.
+                // The password follows the first space.
                 if username.is_empty() || username.contains(' ') {
                     return Err(bad_config("username has to be a word without spaces"));
                 }
@@ -191,29 +222,8 @@ impl MemcachePoolConfig {
                 "tls_cafile, tls_certfile and tls_keyfile have no use while tls_enabled is false",
             ));
         }
-        let mut addresses: Vec<Address> = Vec::with_capacity(self.url.len());
-        for url in &self.url {
-            let address = Address::parse(url).map_err(|problem| bad_address(url, problem))?;
-            if addresses.contains(&address) {
-                return Err(bad_config(format!(
-                    "url lists {address} twice; list each server once"
-                )));
-            }
-            addresses.push(address);
-        }
-        Ok(addresses)
+        Address::parse_all(&self.url)
     }
-}
-
-fn bad_address(url: &str, problem: &str) -> Error {
-    // Before an '@' there may be a password.
-    let shown = match url.rsplit_once('@') {
-        None => url.to_owned(),
-        Some((_, address)) => format!("…@{address}"),
-    };
-    bad_config(format!(
-        "url {shown:?}: {problem}; write host:port, [IPv6]:port or unix:/path"
-    ))
 }
 
 /// What `-I` of memcached can be raised to.

@@ -9,11 +9,23 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use crate::address::Address;
-use crate::command::Outgoing;
-use crate::settings::Settings;
+use super::Caller;
+use super::queue::Batch;
+use crate::config::{Address, Settings};
+use crate::protocol::Dialect;
+
+/// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// See [`connect_with`](crate::MemcachePoolBuilder::connect_with).
+pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>
+    + Send
+    + Sync;
 
 pub(crate) enum Stream {
+    Own(Box<dyn Transport>),
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
@@ -26,6 +38,8 @@ pub(crate) enum Stream {
 pub(crate) enum ConnectError {
     /// The server cannot be reached.
     Io(io::Error),
+    /// It took too long.
+    Silent,
     /// It does not take the name and the password, or the lack of them.
     Denied(String),
 }
@@ -38,8 +52,19 @@ impl From<io::Error> for ConnectError {
 
 impl Stream {
     /// Connects and presents the credentials, if there are any. Takes as long as it takes.
-    pub(crate) async fn open(address: &Address, settings: &Settings) -> Result<Self, ConnectError> {
+    /// `on_connect` is called once there is a connection.
+    pub(crate) async fn open(
+        address: &Address,
+        settings: &Settings,
+        on_connect: impl FnOnce(),
+    ) -> Result<Self, ConnectError> {
         let mut stream = match address {
+            _ if settings.connector.is_some() => {
+                let Some(connect) = &settings.connector else {
+                    return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+                };
+                Self::Own(connect(&address.to_string()).await?)
+            }
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
@@ -50,8 +75,9 @@ impl Stream {
             #[cfg(not(unix))]
             Address::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
+        on_connect();
         if let Some(credentials) = &settings.credentials {
-            stream.authenticate(credentials).await?;
+            stream.authenticate(credentials, settings.dialect).await?;
         }
         Ok(stream)
     }
@@ -75,10 +101,10 @@ impl Stream {
 
     /// Up to where to write at once, from `from` on.
     ///
-    /// memcached over TLS forgets what stands in a record behind the part that it had room for,
+    /// memcached over TLS forgets what a record holds beyond the part that it had room for,
     /// until more arrives. So a record holds whole commands that it has room for, or a part of
     /// a single one.
-    pub(crate) fn write_to(&self, out: &Outgoing, from: usize) -> usize {
+    pub(super) fn write_to(&self, out: &Batch<Caller>, from: usize) -> usize {
         /// What memcached reads at once, and what TLS has room for in a record.
         const RECORD: usize = 16 * 1024;
         if !self.is_tls() {
@@ -102,12 +128,17 @@ impl Stream {
     }
 
     /// memcached's ASCII authentication: the first command sets name and password.
-    async fn authenticate(&mut self, credentials: &str) -> Result<(), ConnectError> {
+    async fn authenticate(
+        &mut self,
+        credentials: &str,
+        dialect: Dialect,
+    ) -> Result<(), ConnectError> {
         // A server that asks for no password would store this one for everybody to read; one
         // that is no memcached is not to have it.
-        let answer = self.ask(b"mn\r\n").await?;
+        let (greeting, expected) = greeting(dialect);
+        let answer = self.ask(greeting).await?;
         match answer.as_str() {
-            "MN" => return Ok(()),
+            answer if answer.starts_with(expected) => return Ok(()),
             answer if answer.starts_with("CLIENT_ERROR unauthenticated") => {}
             _ => return Err(odd(&answer).into()),
         }
@@ -119,6 +150,21 @@ impl Stream {
                 "the server refused username and password ({answer:?})"
             ))),
         }
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) async fn greet(&mut self, dialect: Dialect) -> Result<(), ConnectError> {
+        let (greeting, expected) = greeting(dialect);
+        let answer = self.ask(greeting).await?;
+        if answer.starts_with("CLIENT_ERROR unauthenticated") {
+            return Err(ConnectError::Denied(
+                "the server asks for a username and a password".into(),
+            ));
+        }
+        if answer.starts_with(expected) {
+            return Ok(());
+        }
+        Err(odd(&answer).into())
     }
 
     /// Sends one command and reads its answer, a single line.
@@ -145,7 +191,15 @@ impl Stream {
     }
 }
 
-/// What is said of a connection that there is not.
+/// A command that changes nothing, and how its answer begins.
+fn greeting(dialect: Dialect) -> (&'static [u8], &'static str) {
+    match dialect {
+        Dialect::Meta => (b"mn\r\n", "MN"),
+        Dialect::Classic => (b"version\r\n", "VERSION"),
+    }
+}
+
+/// The reason why there is no connection.
 pub(crate) fn cannot_connect(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
@@ -159,13 +213,14 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 /// The error for an answer that a memcached of today does not give.
 pub(crate) fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
-        "the server answered {answer:?}; is it memcached, 1.6 or later?"
+        "the server answered {answer:?}; is it memcached 1.6 or later? For older ones and for proxies there is protocol = \"classic\""
     ))
 }
 
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
+            Stream::Own($stream) => $call,
             Stream::Tcp($stream) => $call,
             #[cfg(unix)]
             Stream::Unix($stream) => $call,

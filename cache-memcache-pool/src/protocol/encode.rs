@@ -1,4 +1,4 @@
-//! What is sent in memcached's protocol: keys and commands as they stand on the wire.
+//! Requests as bytes.
 
 use std::borrow::Cow;
 
@@ -22,10 +22,27 @@ pub(crate) fn is_plain(key: &str) -> bool {
     key.bytes().all(|byte| byte > 0x20 && byte != 0x7f)
 }
 
-/// `key`, if memcached takes it.
-pub(crate) fn check_key(key: &str) -> Result<()> {
+/// Which of memcached's protocols is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `mg`, `ms`, `md`: memcached 1.6 and later.
+    #[default]
+    Meta,
+    /// `get`, `set`, `delete`: what proxies and older servers know.
+    Classic,
+}
+
+/// Whether memcached takes `key`: an `InvalidKey` error that names it if not.
+pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
     let refused =
         |why: Cow<'static, str>| Err(Error::new(ErrorKind::InvalidKey, NAME, why).with_key(key));
+    if dialect == Dialect::Classic && !is_plain(key) {
+        return refused(
+            "it has spaces or control characters, which the classic protocol cannot carry. \
+             sha1_keys() makes any key fit"
+                .into(),
+        );
+    }
     // The common case, in which the key is not looked into.
     if (1..=MAX_KEY_LENGTH * 3 / 4 - 1).contains(&key.len()) {
         return Ok(());
@@ -34,15 +51,13 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
         0 => refused("the key is empty; a key has at least one character".into()),
         1..=MAX_KEY_LENGTH => Ok(()),
         n if is_plain(key) => refused(
-            format!(
-                "{n} bytes; memcached takes {MAX_KEY_LENGTH}. A KeyMap::sha1 makes any key fit"
-            )
-            .into(),
+            format!("{n} bytes; memcached takes {MAX_KEY_LENGTH}. sha1_keys() makes any key fit")
+                .into(),
         ),
         n => refused(
             format!(
                 "{n} bytes in base64, which spaces and control characters need; memcached takes \
-                 {MAX_KEY_LENGTH}. A KeyMap::sha1 makes any key fit"
+                 {MAX_KEY_LENGTH}. sha1_keys() makes any key fit"
             )
             .into(),
         ),
@@ -52,45 +67,42 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
 /// Tags are numbers below this: many more than there are commands in flight.
 const TAGS: u32 = 1 << 16;
 
-/// The tag of the command that stands `n` behind the one with the tag `first`.
+/// The tag of the command `n` places after the one with the tag `first`.
 #[expect(clippy::cast_possible_truncation, reason = "tags go round")]
 pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
     first.wrapping_add(n as u32) % TAGS
 }
 
-/// What is to be written: commands, one behind the other.
+/// Commands to be written, one after the other.
 ///
-/// Each has a number, its tag, that comes back with its answer. So no answer is taken for
-/// another's, whatever a server says in between. Only the end of quiet
-/// commands has none, and the answers to a text `get`, which name their keys.
+/// Each meta command has a number, its tag, that comes back with its reply. So no reply is taken
+/// for another's, whatever a server says in between. Only the end of quiet commands has none, and
+/// the values for a classic `get`, which name their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each command ends.
     pub(crate) ends: Vec<usize>,
+    dialect: Dialect,
     next_tag: u32,
 }
 
 impl Outgoing {
-    /// Moves what there is to `other`, which is empty, and goes on counting.
-    pub(crate) fn move_to(&mut self, other: &mut Self) {
-        std::mem::swap(self, other);
-        self.next_tag = other.next_tag;
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     fn tag(&mut self) -> u32 {
         let tag = self.next_tag;
         self.next_tag = tag_behind(tag, 1);
         tag
-    }
-
-    /// Empties it, and gives up buffers that have grown beyond `kept` bytes.
-    pub(crate) fn clear(&mut self, kept: usize) {
-        self.ends.clear();
-        self.bytes.clear();
-        if self.bytes.capacity() > kept {
-            self.bytes = Vec::new();
-        }
     }
 }
 
@@ -100,7 +112,7 @@ pub(crate) enum Command<'a> {
     Get(&'a str),
     Set {
         key: &'a str,
-        /// What stands before the payload.
+        /// The metadata, which the payload follows.
         head: &'a [u8],
         payload: &'a [u8],
         /// As memcached counts: 0 for never, beyond 30 days since the epoch.
@@ -124,14 +136,40 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// Appends the command as the classic protocol has it.
+    pub(crate) fn encode_classic(&self, out: &mut Outgoing) {
+        let line = &mut out.bytes;
+        line.extend_from_slice(match self {
+            Self::Get(_) => b"get ",
+            Self::Set { .. } => b"set ",
+            Self::Delete(_) => b"delete ",
+        });
+        line.extend_from_slice(self.key().as_bytes());
+        if let Self::Set {
+            head,
+            payload,
+            expires,
+            ..
+        } = self
+        {
+            line.extend_from_slice(b" 0 ");
+            encode_number(u64::from(*expires), line);
+            line.push(b' ');
+            encode_number((head.len() + payload.len()) as u64, line);
+        }
+        line.extend_from_slice(b"\r\n");
+        self.encode_payload(line);
+        out.ends.push(out.bytes.len());
+    }
+
     /// Appends the command and returns its tag. Nothing is appended when the key is refused,
     /// which the caller has asked before.
     pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
         self.encode_with(b" O", out)
     }
 
-    /// Appends a write that the server answers only if it fails; an answer for each of many
-    /// costs it, and who reads them, a tenth of the time. [`encode_end`] stands behind the last.
+    /// Appends a write that the server answers only if it fails; a reply to each of many
+    /// costs it, and those who read them, a tenth of the time. [`encode_end`] follows the last.
     pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
         self.encode_with(b" q O", out)
     }
@@ -163,18 +201,21 @@ impl<'a> Command<'a> {
                 return Err(error.with_key(self.key()));
             }
         }
+        self.encode_payload(&mut out.bytes);
+        out.ends.push(out.bytes.len());
+        Ok(tag)
+    }
+
+    fn encode_payload(&self, out: &mut Vec<u8>) {
         if let Self::Set { head, payload, .. } = self {
-            let out = &mut out.bytes;
             out.reserve(head.len() + payload.len() + 2);
             out.extend_from_slice(head);
             out.extend_from_slice(payload);
             out.extend_from_slice(b"\r\n");
         }
-        out.ends.push(out.bytes.len());
-        Ok(tag)
     }
 
-    /// What stands behind the key.
+    /// What follows the key.
     fn encode_flags(&self, flags: &[u8], tag: u32, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.

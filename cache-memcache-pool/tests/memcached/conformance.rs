@@ -1,14 +1,5 @@
 //! The whole suite of the contract, in each of the ways in which memcached is reached.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    reason = "tests fail by panicking"
-)]
-
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;

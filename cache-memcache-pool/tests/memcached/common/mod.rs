@@ -1,5 +1,4 @@
 //! What the tests of faults have in common.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod load;
 pub(crate) mod proxy;
@@ -7,14 +6,11 @@ pub(crate) mod proxy;
 use std::time::Duration;
 
 use cache_conformance::servers::Memcached;
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Result};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
 
 /// How long servers may be silent in these tests.
 pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How long dead servers are left alone.
-pub(crate) const DEAD_RETRY: Duration = Duration::from_millis(300);
 
 /// A call tries one server, and has as long again for all others. The rest is for a machine
 /// that is busy with other things.
@@ -28,7 +24,6 @@ pub(crate) fn builder<S: Into<String>>(urls: impl IntoIterator<Item = S>) -> Mem
     MemcachePoolBackend::builder()
         .url(urls)
         .socket_timeout(SOCKET_TIMEOUT)
-        .dead_retry(DEAD_RETRY)
 }
 
 pub(crate) fn servers(n: usize) -> Vec<Memcached> {
@@ -70,4 +65,9 @@ pub(crate) fn scrambled(seed: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// All results of a `get_multi`, or the first error.
+pub(crate) fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    results.into_iter().collect()
 }

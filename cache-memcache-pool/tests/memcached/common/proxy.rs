@@ -1,7 +1,7 @@
 //! A proxy in front of a real server, which spoils what passes through it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -55,7 +55,6 @@ impl Spoil {
 pub(crate) struct Proxy {
     url: String,
     spoil: Arc<AtomicU8>,
-    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -64,22 +63,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = listener.local_addr().unwrap().to_string();
         let spoil = Arc::new(AtomicU8::new(Spoil::Nothing as u8));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (spoil_there, connections_there) = (Arc::clone(&spoil), Arc::clone(&connections));
+        let spoil_there = Arc::clone(&spoil);
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                connections_there.fetch_add(1, Ordering::SeqCst);
                 open.spawn(serve(client, server.clone(), Arc::clone(&spoil_there)));
             }
         });
-        Self {
-            url,
-            spoil,
-            connections,
-            task,
-        }
+        Self { url, spoil, task }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -88,11 +80,6 @@ impl Proxy {
 
     pub(crate) fn set(&self, spoil: Spoil) {
         self.spoil.store(spoil as u8, Ordering::SeqCst);
-    }
-
-    /// How many connections it has accepted so far.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::config::{MemcachePoolConfig, bad_config};
+use super::{MemcachePoolConfig, bad_config};
 
 #[derive(Clone)]
 pub(crate) struct Tls(TlsConnector);
