@@ -10,7 +10,8 @@ mod protocol;
 mod stats;
 
 pub use backend::MemcachePoolBackend;
-pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol, Routing};
+pub use cluster::Routing;
+pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol};
 pub use stats::{MemcachePoolStats, ServerStats};
 
 /// What errors call this backend.

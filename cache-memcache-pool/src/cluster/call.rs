@@ -66,10 +66,10 @@ impl<'a> Call<'a> {
             server.is_up()
         };
         let chosen = if self.cluster.settings.failover {
-            farm.router.choose(key, &is_up)
+            farm.router.pick(key, &is_up)
         } else {
             farm.router
-                .choose(key, &|_| true)
+                .pick(key, &|_| true)
                 .filter(|&first| is_up(first))
         };
         self.probes.append(&mut probes.into_inner());

@@ -4,7 +4,7 @@ mod attempts;
 mod breaker;
 mod call;
 mod pool;
-mod route;
+mod router;
 mod runtime;
 mod server;
 
@@ -12,9 +12,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Address, Settings};
 use crate::stats::{MemcachePoolStats, ServerStats};
+use router::kept;
 
 pub(crate) use call::Call;
-pub(crate) use route::{Choose, Router};
+pub use router::Routing;
+pub(crate) use router::{Choose, Router, ServerSpec};
 pub(crate) use server::Server;
 
 /// The servers of a backend. They can be exchanged while it is in use.
@@ -90,9 +92,10 @@ impl Cluster {
         if farm.is_closed {
             return;
         }
-        let members = addresses.into_iter().map(|address| {
-            let name = address.to_string();
-            match farm.members.iter().find(|member| member.0.name == name) {
+        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        let kept = kept(farm.servers().map(|server| server.name.as_str()), &names);
+        let members = addresses.into_iter().zip(kept).map(|(address, kept)| {
+            match kept.and_then(|position| farm.members.get(position)) {
                 Some(member) => Arc::clone(member),
                 None => {
                     let settings = Arc::clone(&self.settings);
@@ -116,7 +119,7 @@ impl Cluster {
         let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
         let closed = Farm {
             members: Vec::new(),
-            router: Router::none(),
+            router: Router::new(Routing::default(), &[]),
             is_closed: true,
         };
         std::mem::replace(&mut *farm, Arc::new(closed))

@@ -9,9 +9,9 @@ use cache_core::{Result, ServerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::settings::{Hooks, Settings};
-use super::{Address, MemcachePoolConfig, Protocol, Routing};
+use super::{Address, MemcachePoolConfig, Protocol};
 use crate::MemcachePoolBackend;
-use crate::cluster::{Choose, Router};
+use crate::cluster::{Choose, Router, Routing, ServerSpec};
 use crate::connection::Transport;
 
 /// Builds a [`MemcachePoolBackend`], each argument under its name in [`MemcachePoolConfig`],
@@ -242,10 +242,13 @@ impl MemcachePoolBuilder {
         let settings = Settings::new(&config, &hooks)?;
         let routing = config.routing;
         let route = move |servers: &[Address]| match &choose {
-            Some(choose) => Router::Own(Arc::clone(choose)),
+            Some(choose) => Router::own(Arc::clone(choose)),
             None => {
-                let names: Vec<String> = servers.iter().map(Address::to_string).collect();
-                Router::new(routing, &names)
+                let specs = servers.iter().map(|address| ServerSpec {
+                    name: address.to_string(),
+                    weight: 1,
+                });
+                Router::new(routing, &specs.collect::<Vec<_>>())
             }
         };
         Ok(MemcachePoolBackend::new(addresses, settings, route))

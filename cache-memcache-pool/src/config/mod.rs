@@ -18,6 +18,7 @@ pub use builder::MemcachePoolBuilder;
 pub(crate) use settings::Settings;
 
 use crate::NAME;
+use crate::cluster::Routing;
 
 /// The arguments of the backend under the names of Python's `PooledMemcachedBackend`, to be
 /// read from a configuration file. Durations are numbers of seconds there, fractions allowed;
@@ -90,7 +91,7 @@ pub struct MemcachePoolConfig {
     /// Whether the server's certificate is checked. Without, anybody on the way can read and
     /// change everything. Default: true.
     pub tls_verify: bool,
-    /// Which server keeps which key. Default: rendezvous.
+    /// Which server keeps which key. Default: consistent.
     pub routing: Routing,
     /// Whether the keys of a server that is down go to the others. Default: true.
     pub failover: bool,
@@ -116,27 +117,6 @@ pub enum Protocol {
     /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with
     /// spaces or control characters are refused.
     Classic,
-}
-
-/// Which server keeps which key.
-///
-/// ```
-/// use cache_memcache_pool::{MemcachePoolConfig, Routing};
-///
-/// let mut config = MemcachePoolConfig::default();
-/// config.routing = Routing::PythonMemcached; // "python-memcached" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Routing {
-    /// Highest random weight: a server more or less moves only the keys that it has or had,
-    /// whatever the order of the list, and each key has its own second server.
-    #[default]
-    Rendezvous,
-    /// The choice of python-memcached, for a cache that is shared with Python. Both have to
-    /// list the same servers in the same order.
-    PythonMemcached,
 }
 
 impl Default for MemcachePoolConfig {
