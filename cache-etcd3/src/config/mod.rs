@@ -4,10 +4,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Result, seconds};
+use cache_core::{Error, ErrorKind, Result, seconds};
 use serde::{Deserialize, Serialize};
 
-use crate::Etcd3Backend;
+use crate::{Etcd3Backend, NAME};
+
+mod address;
+mod settings;
+mod stored_format;
+
+pub(crate) use settings::{Credentials, Settings, Tls};
+
+/// The error for a field that makes no sense.
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, NAME, message)
+}
+
+/// The `max_request_bytes` of a configuration that names none: etcd's own.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.max_request_bytes, cache_etcd3::DEFAULT_MAX_REQUEST_BYTES);
+/// ```
+pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
 /// The server of a configuration that names none.
 ///
@@ -77,7 +96,8 @@ pub struct Etcd3Config {
     pub prefix: String,
     /// The name of an etcd user. Default: none.
     pub username: Option<String>,
-    /// The user's password. Default: none.
+    /// The user's password. Read from a file, and never written to one. Default: none.
+    #[serde(skip_serializing)]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
     pub tls_enabled: bool,
@@ -93,6 +113,13 @@ pub struct Etcd3Config {
     pub consistency: Consistency,
     /// What is stored under a key. Default: the envelope.
     pub stored_format: StoredFormat,
+    /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
+    /// that is too large for it is refused before it is sent. Default:
+    /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    pub max_request_bytes: usize,
+    /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
+    /// the request in its hands. The user needs permission to read for it. Default: true.
+    pub refuse_late_writes: bool,
 }
 
 /// What a read promises.
@@ -154,6 +181,8 @@ impl Default for Etcd3Config {
             tls_keyfile: None,
             consistency: Consistency::default(),
             stored_format: StoredFormat::default(),
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            refuse_late_writes: true,
         }
     }
 }
@@ -176,6 +205,8 @@ impl fmt::Debug for Etcd3Config {
             .field("tls_keyfile", &self.tls_keyfile)
             .field("consistency", &self.consistency)
             .field("stored_format", &self.stored_format)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("refuse_late_writes", &self.refuse_late_writes)
             .finish()
     }
 }
@@ -228,6 +259,8 @@ setters! {
     tls_keyfile(tls_keyfile: impl Into<PathBuf>) => Some(tls_keyfile.into());
     consistency(consistency: Consistency) => consistency;
     stored_format(stored_format: StoredFormat) => stored_format;
+    max_request_bytes(max_request_bytes: usize) => max_request_bytes;
+    refuse_late_writes(refuse_late_writes: bool) => refuse_late_writes;
 }
 
 impl Etcd3Builder {

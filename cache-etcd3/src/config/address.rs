@@ -2,8 +2,7 @@
 
 use cache_core::Result;
 
-use crate::config::{DEFAULT_PORT, Etcd3Config};
-use crate::settings::refuse;
+use super::{DEFAULT_PORT, Etcd3Config, refuse};
 
 /// The endpoints, each with its scheme and its port.
 pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {

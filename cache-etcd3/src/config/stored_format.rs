@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Made with oslo.cache.
-    const VECTORS: &str = include_str!("../tests/data/oslo-etcd3gw.json");
+    const VECTORS: &str = include_str!("../../tests/data/oslo-etcd3gw.json");
 
     #[derive(serde::Deserialize)]
     struct Vectors {
