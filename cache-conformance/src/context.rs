@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend, CachedValue, DynBackend};
+use cache_core::{CacheBackend, CachedValue, DynBackend, Ttl};
 
 use crate::failure::{Failure, Trace, fail};
 use crate::harness::{OpenError, Opened, Options, Subject};
@@ -239,7 +239,10 @@ impl Cache {
         &self,
         keys: &[&str],
     ) -> Outcome<cache_core::Result<Vec<Option<Value>>>> {
-        let call = self.raw().get_multi(keys);
+        let call = async {
+            let found = self.raw().get_multi(keys).await;
+            found.into_iter().collect::<cache_core::Result<Vec<_>>>()
+        };
         self.call(format!("get_multi {}", show_keys(keys)), call, |found| {
             let mut shown = String::from("[");
             for found in found.iter().take(SHOWN) {
@@ -398,8 +401,8 @@ fn show_payload(payload: &[u8]) -> String {
 
 fn show_value(value: &Value) -> String {
     match value.ttl() {
-        None => show_payload(value.payload()),
-        Some(ttl) => format!("{} with {ttl:?} to live", show_payload(value.payload())),
+        Ttl::For(ttl) => format!("{} with {ttl:?} to live", show_payload(value.payload())),
+        Ttl::Default | Ttl::Never => show_payload(value.payload()),
     }
 }
 

@@ -5,7 +5,7 @@
 mod support;
 
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
-use cache_core::{CacheBackend, DynBackend, Format, KeyMap, MissOnError, Serialized};
+use cache_core::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Serialized};
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
@@ -88,15 +88,15 @@ macro_rules! wrapped {
 
 wrapped! {
     dyn_backend: DynBackend::new;
-    key_map: |backend| KeyMap::new(backend, hexadecimal);
-    key_map_namespace: |backend| KeyMap::namespace(backend, "a:b");
+    key_map: |backend| MapKeys::new(backend, hexadecimal);
+    key_map_namespace: |backend| MapKeys::namespace(backend, "a:b");
     miss_on_error: MissOnError::new;
     serialized: |backend| Serialized::<Vec<u8>, _, _>::new(backend, Reversed);
     reference: for_ever;
     boxed: Box::new;
     arc: Arc::new;
     all_of_them: |backend| {
-        let below = KeyMap::namespace(MissOnError::new(Arc::new(backend)), "ns");
+        let below = MapKeys::namespace(MissOnError::new(Arc::new(backend)), "ns");
         DynBackend::new(Serialized::<Vec<u8>, _, _>::new(DynBackend::new(below), Reversed))
     };
 }

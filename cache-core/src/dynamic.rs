@@ -4,11 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{CacheBackend, CachedValue, Result};
+use erased::Erased;
 
 /// A shared handle to any backend of values `V`, for programs that choose it from their
-/// configuration. Cloning it is cheap, and each clone reaches the same backend.
+/// configuration. Cloning it is cheap, and every clone reaches the same backend.
 ///
-/// A call costs one allocation more than a call on the backend itself.
+/// A call costs one allocation more than a call on the backend itself; `get` and `delete` cost
+/// none if the backend is [`IMMEDIATE`](CacheBackend::IMMEDIATE).
+///
+/// What the handle hides, such as the statistics of a backend, remains within reach of a clone
+/// of the backend that the program keeps: backends are cheap handles themselves.
 ///
 /// ```
 /// use cache_core::{CacheBackend, CachedValue, DynBackend};
@@ -40,10 +45,10 @@ use crate::{CacheBackend, CachedValue, Result};
 /// for_a_task.set("key", CachedValue::new("value".into())).await?;
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
-pub struct DynBackend<V>(Arc<dyn erased::Erased<V>>);
+pub struct DynBackend<V>(Arc<dyn Erased<V>>);
 
 impl<V: Send + 'static> DynBackend<V> {
-    /// Hides the type of `backend`.
+    /// Erases the type of `backend`.
     pub fn new(backend: impl CacheBackend<Value = V> + 'static) -> Self {
         Self(Arc::new(backend))
     }
@@ -65,97 +70,121 @@ impl<V> fmt::Debug for DynBackend<V> {
 impl<V: Send + 'static> CacheBackend for DynBackend<V> {
     type Value = V;
 
+    const IMMEDIATE: bool = false;
+
     async fn get(&self, key: &str) -> Result<Option<CachedValue<V>>> {
-        self.0.get(key).await
+        self.0.get(key).finish().await
     }
 
     async fn set(&self, key: &str, value: CachedValue<V>) -> Result<()> {
-        self.0.set(key, value).await
+        self.0.set(key, value).finish().await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key).await
+        self.0.delete(key).finish().await
     }
 
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        self.0.get_multi(keys).await
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
+        self.0.get_multi(keys).finish().await
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        self.0.set_multi(entries).await
+        self.0.set_multi(entries).finish().await
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        self.0.delete_multi(keys).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        self.0.check_key(key)
+        self.0.delete_multi(keys).finish().await
     }
 }
 
-/// The twin of the trait that can be a `dyn`. In a module of its own, since a type that had
-/// both traits in scope could call neither method without saying which.
+/// The twin of the trait that can be a `dyn`. In a module of its own, since in a scope with
+/// both traits every method call would be ambiguous.
 mod erased {
-    use std::pin::Pin;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
 
     use crate::{CacheBackend, CachedValue, Result};
 
-    type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+    /// An operation that was begun.
+    pub(super) enum Started<'a, T> {
+        Ready(T),
+        Waiting(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+    }
+
+    impl<T> Started<'_, T> {
+        pub(super) async fn finish(self) -> T {
+            match self {
+                Self::Ready(output) => output,
+                Self::Waiting(future) => future.await,
+            }
+        }
+    }
+
+    /// Begins the operation of a backend `B`: on the stack if `B` is done at the first poll.
+    ///
+    /// A future that was polled must not move, so one that waits after all is dropped, which
+    /// withdraws it, and made anew. A `set` cannot be made anew, since it gives away its value.
+    fn start<'a, B: CacheBackend, F>(operation: impl Fn() -> F) -> Started<'a, F::Output>
+    where
+        F: Future + Send + 'a,
+    {
+        if B::IMMEDIATE
+            && let Poll::Ready(output) =
+                pin!(operation()).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return Started::Ready(output);
+        }
+        Started::Waiting(Box::pin(operation()))
+    }
 
     pub(super) trait Erased<V>: Send + Sync {
-        fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<CachedValue<V>>>>;
-        fn set<'a>(&'a self, key: &'a str, value: CachedValue<V>) -> BoxFuture<'a, Result<()>>;
-        fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;
+        fn get<'a>(&'a self, key: &'a str) -> Started<'a, Result<Option<CachedValue<V>>>>;
+        fn set<'a>(&'a self, key: &'a str, value: CachedValue<V>) -> Started<'a, Result<()>>;
+        fn delete<'a>(&'a self, key: &'a str) -> Started<'a, Result<()>>;
         fn get_multi<'a>(
             &'a self,
             keys: &'a [&'a str],
-        ) -> BoxFuture<'a, Result<Vec<Option<CachedValue<V>>>>>;
+        ) -> Started<'a, Vec<Result<Option<CachedValue<V>>>>>;
         fn set_multi<'a>(
             &'a self,
             entries: Vec<(&'a str, CachedValue<V>)>,
-        ) -> BoxFuture<'a, Result<()>>;
-        fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<()>>;
-        fn check_key(&self, key: &str) -> Result<()>;
+        ) -> Started<'a, Result<()>>;
+        fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> Started<'a, Result<()>>;
     }
 
     impl<B: CacheBackend> Erased<B::Value> for B {
-        fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<CachedValue<B::Value>>>> {
-            Box::pin(CacheBackend::get(self, key))
+        fn get<'a>(&'a self, key: &'a str) -> Started<'a, Result<Option<CachedValue<B::Value>>>> {
+            start::<B, _>(|| CacheBackend::get(self, key))
         }
 
         fn set<'a>(
             &'a self,
             key: &'a str,
             value: CachedValue<B::Value>,
-        ) -> BoxFuture<'a, Result<()>> {
-            Box::pin(CacheBackend::set(self, key, value))
+        ) -> Started<'a, Result<()>> {
+            Started::Waiting(Box::pin(CacheBackend::set(self, key, value)))
         }
 
-        fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-            Box::pin(CacheBackend::delete(self, key))
+        fn delete<'a>(&'a self, key: &'a str) -> Started<'a, Result<()>> {
+            start::<B, _>(|| CacheBackend::delete(self, key))
         }
 
         fn get_multi<'a>(
             &'a self,
             keys: &'a [&'a str],
-        ) -> BoxFuture<'a, Result<Vec<Option<CachedValue<B::Value>>>>> {
-            Box::pin(CacheBackend::get_multi(self, keys))
+        ) -> Started<'a, Vec<Result<Option<CachedValue<B::Value>>>>> {
+            Started::Waiting(Box::pin(CacheBackend::get_multi(self, keys)))
         }
 
         fn set_multi<'a>(
             &'a self,
             entries: Vec<(&'a str, CachedValue<B::Value>)>,
-        ) -> BoxFuture<'a, Result<()>> {
-            Box::pin(CacheBackend::set_multi(self, entries))
+        ) -> Started<'a, Result<()>> {
+            Started::Waiting(Box::pin(CacheBackend::set_multi(self, entries)))
         }
 
-        fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<()>> {
-            Box::pin(CacheBackend::delete_multi(self, keys))
-        }
-
-        fn check_key(&self, key: &str) -> Result<()> {
-            CacheBackend::check_key(self, key)
+        fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> Started<'a, Result<()>> {
+            Started::Waiting(Box::pin(CacheBackend::delete_multi(self, keys)))
         }
     }
 }

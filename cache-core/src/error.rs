@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of a cache operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,55 +19,59 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The backend cannot keep this key faithfully: it is empty, too long, or holds what the
-    /// store cannot. Nothing was sent. Shorten the key, or wrap the backend in a
-    /// [`KeyMap`](crate::KeyMap).
+    /// The store cannot keep this key faithfully: it is too long, empty, or contains bytes that
+    /// the store does not allow. Nothing was sent for it. Shorten the key, or map keys with
+    /// [`MapKeys`](crate::MapKeys).
     InvalidKey,
-    /// The value is larger than the store takes. What was stored under the key before is gone.
-    /// Store less, or raise the limit on both the server and the backend.
+    /// The value is larger than the store accepts, or than the backend is configured to read.
+    /// After a write, the key has no value. Store less, or raise the limit on both the server
+    /// and the backend.
     ValueTooLarge,
-    /// No answer came within the time configured. A write may or may not have been applied, or
-    /// be applied yet. Go on without the cache, or try again; if it lasts, the server that the
-    /// message names is down or overloaded, or its time is too short.
+    /// No response arrived within the configured time. A write may have been applied, or may
+    /// still be. Continue without the cache, or retry; if it persists, the server that the
+    /// message names is down or overloaded, or the timeout is too short.
     Timeout,
-    /// No server could be reached. Nothing was applied as far as the backend knows, which tries
-    /// the servers again by itself. Go on without the cache; if it lasts, see to the address,
-    /// the network and the server that the message names.
+    /// No server could be reached. Nothing was applied as far as the backend knows; it tries
+    /// the servers again by itself. Continue without the cache; if it persists, check the
+    /// address, the network and the server that the message names.
     Unavailable,
-    /// All connections were busy for as long as a caller may wait for one. Send less, raise the
-    /// pool's size, or find out why the server answers slowly.
+    /// All connections were at capacity for as long as a caller may wait for one. Send less,
+    /// raise the size of the pool, or find out why the server responds slowly.
     PoolExhausted,
-    /// The server refused the credentials, wants some and was given none, or they do not permit
-    /// the operation. Correct them, or have the server permit it; trying again does not help.
+    /// The server refused the credentials, requires some and was given none, or they do not
+    /// permit the operation. Correct them or grant the permission; retrying does not help.
     PermissionDenied,
-    /// The server said something that its protocol does not allow. The connection was closed;
-    /// the next call uses another one. If it lasts, something else listens at this address, or
-    /// a server of another version.
+    /// The server sent something that its protocol does not allow. The connection was closed;
+    /// the next call uses another one. If it persists, something else listens at this address,
+    /// or a server of another version.
     Protocol,
-    /// What is stored under the key was not written in the format that the backend reads: by
-    /// another program, or with other settings. Set the key anew, or delete it; where the
-    /// writer is to share the cache, the message says what it has to do.
+    /// The stored value is not in the format that the backend reads: another program wrote it,
+    /// or the same one with other settings. Set the key again or delete it; if the writer is to
+    /// share the cache, the message says what to change there.
     Decode,
-    /// The value could not be turned into bytes; the message says why. Nothing was
-    /// sent, and what was stored before stays.
+    /// The value could not be turned into bytes; the message says why. Nothing was sent for it,
+    /// and what was stored before is kept.
     Encode,
-    /// The configuration makes no sense, and there is no backend. The message names the field
-    /// and what it takes.
+    /// The configuration is invalid, and no backend was built. The message names the field and
+    /// what it accepts.
     Config,
-    /// A multi operation was applied to some of its keys only; [`Error::keys`] names those
-    /// that failed, [`source`](StdError::source) is one of the failures. Do for those keys what it
-    /// calls for.
+    /// A write to several keys failed for some of them. [`Error::keys`] names every key that
+    /// failed; the others were written. [`source`](StdError::source) is one of the failures,
+    /// which says what to do about those keys.
     Partial,
-    /// The store failed in a way that no other kind describes: it is full, say, or refused the
-    /// request for reasons of its own. The message says what it said.
+    /// The store failed in a way that no other kind describes: it is full, for example, or
+    /// refused the request for reasons of its own. The message quotes it.
     Backend,
 }
 
 impl ErrorKind {
-    /// Whether the same call may succeed later without anybody changing anything: true for
-    /// `Timeout`, `Unavailable`, `PoolExhausted` and `Protocol`.
+    /// How many kinds there are: `kind as usize` is less.
+    pub(crate) const COUNT: usize = Self::Backend as usize + 1;
+
+    /// Whether the same call may succeed later without any change: true for `Timeout`,
+    /// `Unavailable`, `PoolExhausted` and `Protocol`.
     ///
-    /// For a `Partial` error ask [`Error::is_transient`], which knows the cause.
+    /// For a `Partial` error, call [`Error::is_transient`], which knows the cause.
     pub fn is_transient(self) -> bool {
         matches!(
             self,
@@ -84,74 +89,104 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "unavailable",
             Self::PoolExhausted => "pool exhausted",
             Self::PermissionDenied => "permission denied",
-            Self::Protocol => "protocol violated",
+            Self::Protocol => "protocol violation",
             Self::Decode => "cannot decode",
             Self::Encode => "cannot encode",
-            Self::Config => "bad configuration",
-            Self::Partial => "partly applied",
-            Self::Backend => "backend failed",
+            Self::Config => "invalid configuration",
+            Self::Partial => "partially applied",
+            Self::Backend => "backend failure",
         })
     }
 }
 
-/// The error of every cache operation: a kind to match on, the backend's name, a sentence for
-/// people, the keys concerned, and the cause.
+/// The error of every cache operation: a kind to match on, the backend's name, a message, the
+/// keys concerned, and the cause.
 ///
-/// It is one pointer wide, so that an answer that succeeds carries no weight for it.
+/// It is one pointer wide, so that a successful result is not larger for it. A clone shares the
+/// message and the cause, so that one failure of a server can be reported for each of its keys.
 ///
 /// ```
 /// use cache_core::{Error, ErrorKind};
 ///
-/// let error = Error::new(ErrorKind::Timeout, "cache-example", "no answer within 3 s").with_key("user:42");
+/// let error = Error::new(ErrorKind::Timeout, "cache-example", "no response within 3 s").with_key("user:42");
 /// assert_eq!(error.kind(), ErrorKind::Timeout);
 /// assert_eq!(error.keys(), ["user:42"]);
 /// assert!(error.is_transient());
 /// assert_eq!(
 ///     error.to_string(),
-///     r#"cache-example: timed out: no answer within 3 s (key "user:42")"#
+///     r#"cache-example: timed out: no response within 3 s (key "user:42")"#
 /// );
 /// ```
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug, thiserror::Error)]
-#[error("{backend}: {kind}: {message}{}", Keys(keys))]
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     backend: &'static str,
-    message: String,
+    message: Arc<str>,
     keys: Vec<String>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            backend,
+            message,
+            keys,
+            ..
+        } = &*self.0;
+        write!(f, "{backend}: {kind}: {message}{}", Keys(keys))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("backend", &self.0.backend)
+            .field("message", &self.0.message)
+            .field("keys", &self.0.keys)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // Not the `Arc`, which is an error too: `downcast_ref` would then find only that.
+        self.0.source.as_deref().map(|source| source as _)
+    }
 }
 
 impl Error {
-    /// An error of `kind` from the backend named `backend` (its crate name, say). `message`
-    /// says what happened and, where that helps, what to do; it is shown behind the kind.
+    /// An error of `kind` from the backend named `backend` (its crate, for example). `message`
+    /// says what happened and, where that helps, what to do; `Display` shows it after the kind.
     pub fn new(kind: ErrorKind, backend: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
             backend,
-            message: message.into(),
+            message: message.into().into(),
             keys: Vec::new(),
             source: None,
         }))
     }
 
-    /// The error of a multi operation that failed for `failed` out of `total` keys, because of
-    /// `cause`.
+    /// The error of a write to `total` keys that failed for `failed`, because of `cause`.
     ///
-    /// It is `cause` itself, naming the keys, when nothing was applied; else a
+    /// If all of them failed it is `cause` itself, naming the keys; otherwise an
     /// [`ErrorKind::Partial`] with `cause` as its source.
     ///
     /// ```
     /// use cache_core::{Error, ErrorKind};
     ///
-    /// let cause = || Error::new(ErrorKind::Timeout, "cache-example", "no answer within 3 s");
-    /// let error = Error::partial(cause(), ["b"], 2);
+    /// let cause = Error::new(ErrorKind::Timeout, "cache-example", "no response within 3 s");
+    /// let error = Error::partial(cause.clone(), ["b"], 2);
     /// assert_eq!(error.kind(), ErrorKind::Partial);
-    /// assert!(error.message().contains("no answer within 3 s"));
-    /// assert_eq!(Error::partial(cause(), ["a", "b"], 2).kind(), ErrorKind::Timeout);
+    /// assert!(error.message().contains("no response within 3 s"));
+    /// assert_eq!(Error::partial(cause, ["a", "b"], 2).kind(), ErrorKind::Timeout);
     /// ```
     pub fn partial<K: Into<String>>(
         cause: Self,
@@ -189,7 +224,7 @@ impl Error {
     /// Keeps `source` as the cause, for [`StdError::source`].
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -203,21 +238,21 @@ impl Error {
         self.0.backend
     }
 
-    /// What happened, in words: the [`Display`](fmt::Display) form without backend, kind and keys.
+    /// What happened: the [`Display`](fmt::Display) form without backend, kind and keys.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The keys concerned, as the caller of the operation wrote them; empty where the failure
-    /// has nothing to do with a key. For a multi operation: each key that failed.
+    /// The keys concerned, as the caller of the operation wrote them; empty if the failure does
+    /// not concern a key. After a write to several keys: each key that failed.
     pub fn keys(&self) -> &[String] {
         &self.0.keys
     }
 
-    /// Whether the same call may succeed later without anybody changing anything. A `Partial`
-    /// error is as transient as its cause.
+    /// Whether the same call may succeed later without any change. A `Partial` error is as
+    /// transient as its cause.
     pub fn is_transient(&self) -> bool {
-        match (self.kind(), &self.0.source) {
+        match (self.kind(), self.source()) {
             (ErrorKind::Partial, Some(source)) => {
                 source.downcast_ref().is_some_and(Self::is_transient)
             }
@@ -265,7 +300,7 @@ mod tests {
     #[test]
     fn display_shortens_long_keys_and_counts_many() {
         let error = Error::new(ErrorKind::Backend, "b", "m");
-        assert_eq!(error.to_string(), "b: backend failed: m");
+        assert_eq!(error.to_string(), "b: backend failure: m");
         let error = error.with_keys(["ü".repeat(1000), "\r\n".into(), "c".into(), "d".into()]);
         let shown = error.to_string();
         assert!(shown.contains("… of 2000 bytes"), "{shown}");
@@ -278,7 +313,9 @@ mod tests {
         let partial = |kind| Error::partial(Error::new(kind, "b", "m"), ["k"], 2);
         assert!(partial(ErrorKind::Timeout).is_transient());
         assert!(!partial(ErrorKind::ValueTooLarge).is_transient());
-        assert!(StdError::source(&partial(ErrorKind::Timeout)).is_some());
+        let source = partial(ErrorKind::Timeout);
+        let source: Option<&Error> = source.source().and_then(|source| source.downcast_ref());
+        assert_eq!(source.map(Error::kind), Some(ErrorKind::Timeout));
     }
 
     #[test]

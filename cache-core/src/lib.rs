@@ -2,23 +2,38 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
-#[doc = include_str!("../DEPLOYMENT.md")]
-pub mod deployment {}
+#[cfg(feature = "blocking")]
+mod blocking;
 mod dynamic;
 mod error;
-mod key_map;
+mod events;
+mod ext;
+mod format;
+mod forward;
+mod map_keys;
 mod miss_on_error;
+mod observed;
 pub mod seconds;
-mod serialized;
+mod ttl;
+mod typed;
 mod value;
 pub mod wire;
+mod wrapper;
 
 pub use backend::CacheBackend;
+#[cfg(feature = "blocking")]
+#[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+pub use blocking::Blocking;
 pub use dynamic::DynBackend;
 pub use error::{Error, ErrorKind, Result};
-pub use key_map::KeyMap;
-pub use miss_on_error::MissOnError;
+pub use events::ServerEvent;
+pub use ext::CacheBackendExt;
+pub use format::Format;
 #[cfg(feature = "json")]
-pub use serialized::Json;
-pub use serialized::{Format, Serialized};
+pub use format::Json;
+pub use map_keys::MapKeys;
+pub use miss_on_error::{MissOnError, SwallowedErrors};
+pub use observed::{Call, Observed, Observer, Operation};
+pub use ttl::Ttl;
+pub use typed::Typed;
 pub use value::CachedValue;

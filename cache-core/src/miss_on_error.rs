@@ -5,24 +5,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-/// Turns transient errors of reads into misses and those of writes into success, and counts
-/// them: what dogpile.cache's memcached backends do, without the silence.
+/// Turns errors that a service can do without into misses, and counts them: what dogpile.cache
+/// does silently.
 ///
-/// Only errors that are [transient](Error::is_transient) are swallowed; a bad key or a value
-/// that cannot be decoded is still an error. Mind that a `delete` or `set` that was swallowed
-/// leaves the old value in place: where that is not harmless, call the backend itself.
+/// | operation | errors that are swallowed |
+/// |---|---|
+/// | reads | [transient](Error::is_transient) ones, and stored values that cannot be read: [`Decode`](ErrorKind::Decode), [`ValueTooLarge`](ErrorKind::ValueTooLarge) |
+/// | writes | transient ones |
 ///
-/// Clones share their counts.
+/// Others, such as an invalid key, remain errors. A `set` or `delete` that was swallowed leaves
+/// the old value in place: where that is harmful, call the backend itself.
+///
+/// Clones share their counts, and so does the handle that [`swallowed`](Self::swallowed)
+/// returns.
 ///
 /// ```
-/// use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, MissOnError, Result};
+/// use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Error, ErrorKind, Result};
 ///
 /// struct Down;
 ///
 /// impl CacheBackend for Down {
 ///     type Value = String;
 ///     async fn get(&self, _: &str) -> Result<Option<CachedValue<String>>> {
-///         Err(Error::new(ErrorKind::Unavailable, "down", "no server"))
+///         Err(Error::new(ErrorKind::Unavailable, "down", "connection refused"))
 ///     }
 ///     // …
 /// #   async fn set(&self, _: &str, _: CachedValue<String>) -> Result<()> { Ok(()) }
@@ -30,65 +35,88 @@ use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 /// }
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let cache = MissOnError::new(Down);
+/// let cache = Down.miss_on_error();
+/// let swallowed = cache.swallowed();
+/// let cache = cache.into_dyn();
 /// assert!(cache.get("key").await?.is_none());
-/// assert_eq!(cache.swallowed(ErrorKind::Unavailable), 1);
+/// assert_eq!(swallowed.count(ErrorKind::Unavailable), 1);
 /// # Ok::<(), Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct MissOnError<B> {
     backend: B,
-    counts: Arc<Counts>,
-}
-
-/// One for each kind that [`ErrorKind::is_transient`] names.
-#[derive(Debug, Default)]
-struct Counts {
-    timeout: AtomicU64,
-    unavailable: AtomicU64,
-    pool_exhausted: AtomicU64,
-    protocol: AtomicU64,
-    partial: AtomicU64,
-}
-
-impl Counts {
-    fn of(&self, kind: ErrorKind) -> Option<&AtomicU64> {
-        match kind {
-            ErrorKind::Timeout => Some(&self.timeout),
-            ErrorKind::Unavailable => Some(&self.unavailable),
-            ErrorKind::PoolExhausted => Some(&self.pool_exhausted),
-            ErrorKind::Protocol => Some(&self.protocol),
-            ErrorKind::Partial => Some(&self.partial),
-            _ => None,
-        }
-    }
+    swallowed: SwallowedErrors,
 }
 
 impl<B> MissOnError<B> {
-    /// Swallows the transient errors of `backend`.
+    /// Swallows errors of `backend`.
     pub fn new(backend: B) -> Self {
         Self {
             backend,
-            counts: Arc::default(),
+            swallowed: SwallowedErrors::default(),
         }
     }
 
-    /// How many errors of this kind were swallowed since the start.
-    pub fn swallowed(&self, kind: ErrorKind) -> u64 {
-        self.counts
-            .of(kind)
-            .map_or(0, |count| count.load(Ordering::Relaxed))
+    /// The counts of this wrapper and its clones: a handle that remains valid where the wrapper
+    /// disappears behind another type.
+    pub fn swallowed(&self) -> SwallowedErrors {
+        self.swallowed.clone()
     }
 
-    /// `result`, or what `instead` makes where its error is a transient one.
-    fn or_swallow<T>(&self, result: Result<T>, instead: impl FnOnce() -> T) -> Result<T> {
-        result.or_else(|error: Error| match self.counts.of(error.kind()) {
-            Some(count) if error.is_transient() => {
-                count.fetch_add(1, Ordering::Relaxed);
-                Ok(instead())
-            }
-            _ => Err(error),
+    fn read<T>(&self, found: Result<Option<T>>) -> Result<Option<T>> {
+        found.or_else(|error| {
+            let unreadable = matches!(error.kind(), ErrorKind::Decode | ErrorKind::ValueTooLarge);
+            self.swallow_if(unreadable || error.is_transient(), error)?;
+            Ok(None)
         })
+    }
+
+    fn write(&self, done: Result<()>) -> Result<()> {
+        done.or_else(|error| self.swallow_if(error.is_transient(), error))
+    }
+
+    fn swallow_if(&self, swallow: bool, error: Error) -> Result<()> {
+        if !swallow {
+            return Err(error);
+        }
+        self.swallowed.add(error.kind());
+        Ok(())
+    }
+}
+
+crate::wrapper::access!(MissOnError<B>);
+
+/// How many errors a [`MissOnError`] turned into misses.
+///
+/// ```
+/// use cache_core::{ErrorKind, MissOnError};
+///
+/// let swallowed = MissOnError::new(()).swallowed();
+/// assert_eq!(swallowed.count(ErrorKind::Timeout), 0);
+/// assert_eq!(swallowed.total(), 0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SwallowedErrors(Arc<[AtomicU64; ErrorKind::COUNT]>);
+
+impl SwallowedErrors {
+    /// The number of swallowed errors of this kind since the wrapper was made. In a `get_multi`
+    /// each key counts; a write that failed for some of its keys counts once, as
+    /// [`Partial`](ErrorKind::Partial).
+    pub fn count(&self, kind: ErrorKind) -> u64 {
+        let count = self.0.get(kind as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// The number of swallowed errors of all kinds.
+    pub fn total(&self) -> u64 {
+        let counts = self.0.iter();
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn add(&self, kind: ErrorKind) {
+        if let Some(count) = self.0.get(kind as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -96,37 +124,30 @@ impl<B> MissOnError<B> {
 impl<B: CacheBackend> CacheBackend for MissOnError<B> {
     type Value = B::Value;
 
+    const IMMEDIATE: bool = B::IMMEDIATE;
+
     async fn get(&self, key: &str) -> Result<Option<CachedValue<B::Value>>> {
-        let found = self.backend.get(key).await;
-        self.or_swallow(found, || None)
+        self.read(self.backend.get(key).await)
     }
 
     async fn set(&self, key: &str, value: CachedValue<B::Value>) -> Result<()> {
-        let done = self.backend.set(key, value).await;
-        self.or_swallow(done, || ())
+        self.write(self.backend.set(key, value).await)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let done = self.backend.delete(key).await;
-        self.or_swallow(done, || ())
+        self.write(self.backend.delete(key).await)
     }
 
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<B::Value>>>> {
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<B::Value>>>> {
         let found = self.backend.get_multi(keys).await;
-        self.or_swallow(found, || keys.iter().map(|_| None).collect())
+        found.into_iter().map(|found| self.read(found)).collect()
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<B::Value>)>) -> Result<()> {
-        let done = self.backend.set_multi(entries).await;
-        self.or_swallow(done, || ())
+        self.write(self.backend.set_multi(entries).await)
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        let done = self.backend.delete_multi(keys).await;
-        self.or_swallow(done, || ())
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        self.backend.check_key(key)
+        self.write(self.backend.delete_multi(keys).await)
     }
 }

@@ -2,79 +2,80 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::Ttl;
+
 /// A payload and what a cache knows of it: when it was cached, and how long it lives.
 ///
 /// It is the counterpart of dogpile.cache's `CachedValue`, whose metadata is the cached time.
 ///
 /// ```
 /// use std::time::Duration;
-/// use cache_core::CachedValue;
+/// use cache_core::{CachedValue, Ttl};
 ///
 /// let value = CachedValue::new("hello").with_ttl(Duration::from_secs(60));
 /// assert_eq!(*value.payload(), "hello");
-/// assert_eq!(value.ttl(), Some(Duration::from_secs(60)));
+/// assert_eq!(value.ttl(), Ttl::For(Duration::from_secs(60)));
 /// assert!(value.age() < Duration::from_secs(1));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CachedValue<V> {
     payload: V,
     /// Nanoseconds since the epoch: half the size of a `SystemTime`, and finer than the float
     /// seconds that travel on the wire.
     cached_at: u64,
-    ttl: Option<Duration>,
+    ttl: Ttl,
 }
 
 impl<V> CachedValue<V> {
-    /// `payload`, cached now, with no lifetime of its own: the backend's default applies.
+    /// `payload`, cached now, with [`Ttl::Default`]: the backend's default applies.
     pub fn new(payload: V) -> Self {
         Self::new_at(payload, SystemTime::now())
     }
 
-    /// [`new`](Self::new) and [`with_cached_at`](Self::with_cached_at) in one, without asking
+    /// [`new`](Self::new) and [`with_cached_at`](Self::with_cached_at) in one, without reading
     /// the clock.
     pub(crate) fn new_at(payload: V, cached_at: SystemTime) -> Self {
         Self::from_nanos(payload, nanos(cached_at))
     }
 
-    /// `payload`, cached so many nanoseconds after the beginning of 1970.
+    /// `payload`, cached `cached_at` nanoseconds after the Unix epoch, with [`Ttl::Default`].
     ///
-    /// For backends in memory, which keep this number: going by way of a [`SystemTime`] takes
-    /// as long as the rest of a lookup.
+    /// For in-memory backends, which store this number: converting it to a [`SystemTime`] and
+    /// back takes as long as the rest of a lookup.
     ///
     /// ```
-    /// # use cache_core::CachedValue;
+    /// # use cache_core::{CachedValue, Ttl};
     /// let stored = CachedValue::new("hello").cached_at_nanos();
     /// let value = CachedValue::from_nanos("hello", stored);
     /// assert_eq!(value.cached_at_nanos(), stored);
-    /// assert_eq!(value.ttl(), None);
+    /// assert_eq!(value.ttl(), Ttl::Default);
     /// ```
     pub fn from_nanos(payload: V, cached_at: u64) -> Self {
         Self {
             payload,
             cached_at,
-            ttl: None,
+            ttl: Ttl::Default,
         }
     }
 
-    /// Gives the value a lifetime of its own, counted from the moment it is set, in place of
-    /// the backend's default. Zero: expired at once. More than can be represented, such as
-    /// [`Duration::MAX`]: never expires.
+    /// Gives the value a TTL of its own, in place of the backend's default. It counts from the
+    /// moment the value is set. Takes a [`Duration`] or a [`Ttl`].
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use cache_core::CachedValue;
+    /// # use cache_core::{CachedValue, Ttl};
     /// let session = CachedValue::new("…").with_ttl(Duration::from_secs(900));
-    /// assert_eq!(session.ttl(), Some(Duration::from_secs(900)));
+    /// assert_eq!(session.ttl(), Ttl::For(Duration::from_secs(900)));
     /// ```
     #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+    pub fn with_ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = ttl.into();
         self
     }
 
-    /// Replaces the cached time, for values that were computed earlier, and for backends that
-    /// hand out what they stored. Kept to the nanosecond; times before 1970 or after 2554 are
-    /// moved to the nearer of these limits.
+    /// Replaces the cached time, for values that were computed earlier and for backends that
+    /// return what they stored. Nanosecond precision; a time before 1970 or after 2554 is
+    /// clamped to that range.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -93,7 +94,7 @@ impl<V> CachedValue<V> {
         &self.payload
     }
 
-    /// Gives up the metadata.
+    /// The payload, without its metadata.
     ///
     /// ```
     /// # use cache_core::CachedValue;
@@ -103,7 +104,7 @@ impl<V> CachedValue<V> {
         self.payload
     }
 
-    /// When the payload was cached, by the wall clock of whoever cached it.
+    /// When the payload was cached, by the wall clock of the process that cached it.
     pub fn cached_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.cached_at)
     }
@@ -114,42 +115,15 @@ impl<V> CachedValue<V> {
         self.cached_at
     }
 
-    /// How long ago the payload was cached. Never negative: zero when the clock says that it
-    /// will be cached only later.
+    /// How long ago the payload was cached; zero if its cached time is in the future.
     pub fn age(&self) -> Duration {
         Duration::from_nanos(nanos(SystemTime::now()).saturating_sub(self.cached_at))
     }
 
-    /// The lifetime of this value, `None` if it has none of its own.
-    ///
-    /// On a value that a backend returned: the time it had left when it was read, `None` if it
-    /// never expires. A value that is copied to another cache therefore dies there no later
-    /// than here.
-    pub fn ttl(&self) -> Option<Duration> {
+    /// How long the value lives. Of a value that a backend returned: [`Ttl::For`] the time it
+    /// had left when it was read, or [`Ttl::Never`].
+    pub fn ttl(&self) -> Ttl {
         self.ttl
-    }
-
-    /// The lifetime that a backend with this default has to give the value: its own, else the
-    /// default unless that is zero, else none (it never expires).
-    ///
-    /// This is the rule of the contract in one place, for those who write backends. A lifetime
-    /// of zero means that the value is expired at once.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use cache_core::CachedValue;
-    /// const MINUTE: Duration = Duration::from_secs(60);
-    /// let value = CachedValue::new(1);
-    /// assert_eq!(value.lifetime(MINUTE), Some(MINUTE));
-    /// assert_eq!(value.lifetime(Duration::ZERO), None);
-    /// assert_eq!(value.with_ttl(Duration::ZERO).lifetime(MINUTE), Some(Duration::ZERO));
-    /// ```
-    pub fn lifetime(&self, default_ttl: Duration) -> Option<Duration> {
-        match self.ttl {
-            None if default_ttl.is_zero() => None,
-            None => Some(default_ttl),
-            own => own,
-        }
     }
 
     /// Changes the payload and keeps the metadata.
@@ -182,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn age_is_zero_for_a_time_to_come() {
+    fn age_is_zero_for_a_future_cached_time() {
         let later = SystemTime::now() + Duration::from_secs(60);
         assert_eq!(
             CachedValue::new(()).with_cached_at(later).age(),

@@ -7,8 +7,9 @@
 //!
 //! The metadata is a JSON object that ends at the first `|`; the payload is any bytes.
 //! `ct` is the cached time and `exp` the deadline, both in seconds since the epoch as Python
-//! prints floats; `v` is the version of the format. `exp` is written only for values that
-//! expire. Python ignores it, and removes the value when the server does.
+//! prints floats; `v` is dogpile.cache's version of the format, which readers ignore. `exp` is
+//! written only for values that expire. Python ignores it; there a value expires when the
+//! server removes it.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -31,12 +32,9 @@
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{CachedValue, Error, ErrorKind, Result};
+use crate::{CachedValue, Error, ErrorKind, Result, Ttl};
 
-/// `v`, the version of dogpile.cache's format.
-const VERSION: f64 = 2.0;
-
-/// What stands before the payload: when it was cached, and until when it may be served.
+/// The metadata before the payload: when it was cached, and until when it may be served.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -56,29 +54,30 @@ const VERSION: f64 = 2.0;
 pub struct Metadata {
     /// When the payload was cached.
     pub cached_at: SystemTime,
-    /// From when on the payload is expired; `None`: never.
+    /// When the payload expires; `None`: never.
     pub deadline: Option<SystemTime>,
 }
 
 impl Metadata {
-    /// The metadata of `value` when it is set at `now` in a backend with this default TTL,
-    /// after the rule of [`CachedValue::lifetime`].
+    /// The metadata of `value` when it is set at `now` in a backend with this default TTL, by
+    /// the rule of [`Ttl::or_default`].
     pub fn of<V>(value: &CachedValue<V>, default_ttl: Duration, now: SystemTime) -> Self {
         Self {
             cached_at: value.cached_at(),
             // A deadline beyond the clock's range never comes.
             deadline: value
-                .lifetime(default_ttl)
+                .ttl()
+                .or_default(default_ttl)
                 .and_then(|ttl| now.checked_add(ttl)),
         }
     }
 
-    /// The value as `get` returns it at `now`, its TTL being the time it has left; `None` when
-    /// it is expired.
+    /// The value as `get` returns it at `now`, with the time it has left as its TTL; `None` if
+    /// it has expired.
     pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
         let value = CachedValue::new_at(payload, self.cached_at);
         match self.deadline {
-            None => Some(value),
+            None => Some(value.with_ttl(Ttl::Never)),
             Some(deadline) => match deadline.duration_since(now) {
                 Ok(left) if !left.is_zero() => Some(value.with_ttl(left)),
                 _ => None,
@@ -130,8 +129,8 @@ pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, 
     }
     let Some(end) = stored.iter().position(|&byte| byte == b'|') else {
         return Err(undecodable(
-            "the stored value has no metadata before a '|'; something else than this backend or \
-             a dogpile.cache region with a serializer wrote it",
+            "the stored value has no metadata before a '|'; it was not written by a backend of \
+             this family or by a dogpile.cache region with a serializer",
         ));
     };
     let (json, payload) = stored.split_at(end);
@@ -149,20 +148,20 @@ fn foreign(stored: &[u8]) -> Option<&'static str> {
     // pymemcache pickles by protocol 5, python-memcached by protocol 0.
     if starts_with(&[b"\x80", b"ccopy_reg"]) {
         Some(
-            "the stored value is pickled by Python, which Rust cannot read; give the \
+            "the stored value was pickled by Python, which Rust cannot read; give the \
              dogpile.cache region a serializer that returns bytes, such as \
              lambda value: json.dumps(value).encode(), and a deserializer, such as json.loads",
         )
     // zlib, at any of its levels.
     } else if starts_with(&[b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"]) {
         Some(
-            "the stored value is compressed by Python; take min_compress_len out of the \
+            "the stored value was compressed by Python; remove min_compress_len from the \
              arguments of the dogpile.cache region",
         )
     } else if starts_with(&[b"["]) {
         Some(
-            "the stored value is a JSON array, as oslo.cache stores in etcd; choose that format \
-             in Rust too, with the feature `json` of cache-etcd3",
+            "the stored value is a JSON array, the format of oslo.cache's etcd3gw backend; \
+             configure the Rust backend to read that format, or give the writer a serializer",
         )
     } else {
         None
@@ -196,7 +195,7 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
     let mut scanner = Scanner { rest: json };
     let mut cached_at = None;
     let mut deadline = None;
-    scanner.expect(b'{', "it is no JSON object")?;
+    scanner.expect(b'{', "it is not a JSON object")?;
     if !scanner.accept(b'}') {
         loop {
             let name = scanner.string()?;
@@ -205,7 +204,6 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
             match name {
                 b"ct" => cached_at = Some(read_cached_at(value)?),
                 b"exp" => deadline = read_deadline(value)?,
-                b"v" => check_version(value)?,
                 _ => {}
             }
             if !scanner.accept(b',') {
@@ -241,16 +239,6 @@ fn read_deadline(value: &[u8]) -> Result<Option<SystemTime>, String> {
     // One that lies beyond the clock's range never comes.
     let since = Duration::try_from_secs_f64(seconds).ok();
     Ok(since.and_then(|since| UNIX_EPOCH.checked_add(since)))
-}
-
-fn check_version(value: &[u8]) -> Result<(), String> {
-    match number(value) {
-        Some(VERSION) => Ok(()),
-        _ => Err(format!(
-            "the version of its format is {}, not 2",
-            excerpt(value)
-        )),
-    }
 }
 
 /// A finite JSON number.
@@ -302,7 +290,7 @@ impl<'a> Scanner<'a> {
     fn end(&mut self) -> Result<(), String> {
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err("something stands behind the object".to_owned()),
+            Some(_) => Err("unexpected data after the object".to_owned()),
         }
     }
 
@@ -393,6 +381,8 @@ mod tests {
             r#"{"a": "x\"y}\\", "b": [1, {"c": [null]}], "d": {}, "e": true, "ct": 7.5, "f": NaN}"#,
             r#"{"ct": 1, "ct": 7.5}"#,
             r#"{"ct": 7.5, "exp": null}"#,
+            r#"{"ct": 7.5, "v": 3}"#,
+            r#"{"ct": 7.5, "v": "two"}"#,
         ] {
             assert_eq!(cached_at(json), Some(7.5), "{json}");
         }
@@ -432,9 +422,9 @@ mod tests {
         assert!(reason(b"hello").contains("no metadata"));
         assert!(reason(br#"{"ct": 7.5, "v": 2}"#).contains("no metadata"));
         for (json, because) in [
-            ("", "no JSON object"),
+            ("", "not a JSON object"),
             ("[1]", "JSON array"),
-            ("7", "no JSON object"),
+            ("7", "not a JSON object"),
             ("{", "no name"),
             ("{ct: 7}", "no name"),
             ("{\"ct", "does not end"),
@@ -446,9 +436,8 @@ mod tests {
             ("{\"ct\": 7,", "no name"),
             ("{\"ct\": 7,}", "no name"),
             ("{\"ct\": 7 7}", "does not end"),
-            ("{\"ct\": 7}}", "behind the object"),
+            ("{\"ct\": 7}}", "after the object"),
             ("{\"a\": [1, \"ct\": 7}", "the object does not end"),
-            ("{\"ct\": 7, \"v\": 3}", "version"),
             ("{\"ct\": 7, \"exp\": \"x\"}", "the deadline is"),
             ("{\"ct\": 7, \"exp\": NaN}", "the deadline is"),
         ] {

@@ -1,6 +1,6 @@
 //! What the types of the contract promise: proven mostly by compiling.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by panicking.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -8,7 +8,8 @@ use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex};
 
 use cache_core::{
-    CacheBackend, CachedValue, DynBackend, Error, ErrorKind, KeyMap, MissOnError, Result,
+    CacheBackend, CacheBackendExt, CachedValue, Call, DynBackend, Error, ErrorKind, MapKeys,
+    MissOnError, Observed, Result, ServerEvent, SwallowedErrors, Ttl, Typed,
 };
 
 /// Just the three methods that the trait requires. Keys that begin with `down` or `large` fail.
@@ -28,20 +29,17 @@ impl CacheBackend for Three {
     type Value = String;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<String>>> {
-        self.check_key(key)?;
         fails(key)?;
         Ok(self.0.lock().unwrap().get(key).cloned())
     }
 
     async fn set(&self, key: &str, value: CachedValue<String>) -> Result<()> {
-        self.check_key(key)?;
         fails(key)?;
         self.0.lock().unwrap().insert(key.to_owned(), value);
         Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.check_key(key)?;
         fails(key)?;
         self.0.lock().unwrap().remove(key);
         Ok(())
@@ -63,7 +61,8 @@ where
         backend.set_multi(vec![("b", value("2"))]).await?;
         backend.get("a").await?;
         backend.delete("c").await?;
-        let found = backend.get_multi(&["b", "c", "a"]).await?;
+        let found = backend.get_multi(&["b", "c", "a"]).await;
+        let found: Vec<_> = found.into_iter().collect::<Result<_>>()?;
         backend.delete_multi(&["a", "b"]).await?;
         let found = found.into_iter();
         Ok(found
@@ -91,17 +90,23 @@ async fn generic_code_is_spawned_with_any_backend() {
         in_a_task(DynBackend::new(Three::default())).await.unwrap(),
         expected
     );
-    let wrapped = KeyMap::namespace(MissOnError::new(Three::default()), "ns");
+    let wrapped = Three::default()
+        .miss_on_error()
+        .namespace("ns")
+        .observed(|_: &Call<'_>| ());
     assert_eq!(in_a_task(wrapped).await.unwrap(), expected);
+    assert_eq!(in_a_task(Some(Three::default())).await.unwrap(), expected);
+    let nothing = vec![None, None, None];
+    assert_eq!(in_a_task(None::<Three>).await.unwrap(), nothing);
 }
 
 /// The handle hides the type, and is a backend like any other: also to another handle.
 #[tokio::test]
-async fn backends_of_different_types_stand_in_one_list() {
+async fn backends_of_different_types_fit_in_one_list() {
     let one = Three::default();
     let backends: Vec<DynBackend<String>> = vec![
         DynBackend::new(one.clone()),
-        DynBackend::new(KeyMap::namespace(one.clone(), "ns")),
+        one.clone().namespace("ns").into_dyn(),
         DynBackend::new(DynBackend::new(Arc::new(one.clone()))),
     ];
     for (number, backend) in backends.iter().enumerate() {
@@ -116,14 +121,19 @@ async fn backends_of_different_types_stand_in_one_list() {
 #[test]
 fn auto_traits_are_promised() {
     fn is_shared<T: Send + Sync + 'static>() {}
-    fn is_plain<T: Clone + Copy + Eq + std::hash::Hash + Debug>() {}
+    fn is_plain<T: Clone + Eq + std::hash::Hash + Debug>() {}
     fn is_error<T: std::error::Error + Debug + Display + Send + Sync + 'static>() {}
     is_shared::<DynBackend<String>>();
-    is_shared::<KeyMap<Three>>();
+    is_shared::<MapKeys<Three>>();
     is_shared::<MissOnError<Three>>();
+    is_shared::<Observed<Three>>();
+    is_shared::<Typed<String, Three>>();
+    is_shared::<SwallowedErrors>();
+    is_shared::<ServerEvent>();
     is_shared::<CachedValue<String>>();
     is_plain::<CachedValue<u8>>();
     is_plain::<ErrorKind>();
+    is_plain::<Ttl>();
     is_error::<Error>();
     assert_eq!(size_of::<Error>(), size_of::<usize>());
 }
@@ -133,35 +143,128 @@ async fn three_methods_give_right_multi_operations() {
     let backend = Three::default();
     let entries = vec![("a", value("1")), ("b", value("2")), ("a", value("3"))];
     backend.set_multi(entries).await.unwrap();
-    let found = backend.get_multi(&["b", "x", "a", "b"]).await.unwrap();
+    let found = backend.get_multi(&["b", "x", "a", "b"]).await;
     let payloads: Vec<_> = found
         .iter()
-        .map(|found| found.as_ref().map(CachedValue::payload))
+        .map(|found| found.as_ref().unwrap().as_ref().map(CachedValue::payload))
         .collect();
     let (two, three) = ("2".to_owned(), "3".to_owned());
     assert_eq!(payloads, [Some(&two), None, Some(&three), Some(&two)]);
     backend.delete_multi(&["x", "a", "a"]).await.unwrap();
     assert_eq!(backend.0.lock().unwrap().len(), 1);
-    assert!(backend.get_multi(&[]).await.unwrap().is_empty());
+    assert!(backend.get_multi(&[]).await.is_empty());
     backend.set_multi(Vec::new()).await.unwrap();
     backend.delete_multi(&[]).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_invalid_key_refuses_the_whole_call() {
+async fn get_multi_answers_each_key() {
     let backend = Three::default();
-    let entries = vec![("a", value("1")), ("", value("2"))];
-    let refusals = [
-        backend.set_multi(entries).await.unwrap_err(),
-        backend.delete_multi(&["a", ""]).await.unwrap_err(),
-        backend.get_multi(&["a", ""]).await.unwrap_err(),
-    ];
-    for refusal in refusals {
-        assert_eq!(refusal.kind(), ErrorKind::InvalidKey);
-        assert_eq!(refusal.keys(), [""]);
-        assert_eq!(refusal.backend(), "Three");
+    for key in ["a", "b"] {
+        backend.set(key, value(key)).await.unwrap();
     }
-    assert!(backend.0.lock().unwrap().is_empty());
+    // Final: the rest is still asked for.
+    let found = backend.get_multi(&["a", "large 1", "x", "b"]).await;
+    assert!(found[0].as_ref().unwrap().is_some());
+    let error = found[1].as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert_eq!(error.keys(), ["large 1"]);
+    assert!(found[2].as_ref().unwrap().is_none());
+    assert!(found[3].as_ref().unwrap().is_some());
+
+    // Transient: the rest is not asked for, and fails too.
+    let found = backend.get_multi(&["a", "down 1", "b"]).await;
+    assert!(found[0].as_ref().unwrap().is_some());
+    for (found, key) in found[1..].iter().zip(["down 1", "b"]) {
+        let error = found.as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.keys(), [key]);
+    }
+}
+
+#[tokio::test]
+async fn only_the_last_value_of_a_repeated_key_counts() {
+    /// Refuses payloads of more than one byte.
+    struct Narrow(Three);
+
+    impl CacheBackend for Narrow {
+        type Value = String;
+
+        async fn get(&self, key: &str) -> Result<Option<CachedValue<String>>> {
+            self.0.get(key).await
+        }
+
+        async fn set(&self, key: &str, value: CachedValue<String>) -> Result<()> {
+            if value.payload().len() > 1 {
+                self.0.delete(key).await?;
+                let error = Error::new(ErrorKind::ValueTooLarge, "narrow", "1 byte at most");
+                return Err(error.with_key(key));
+            }
+            self.0.set(key, value).await
+        }
+
+        async fn delete(&self, key: &str) -> Result<()> {
+            self.0.delete(key).await
+        }
+    }
+
+    let narrow = Narrow(Three::default());
+    let too_large_first = vec![("a", value("22")), ("b", value("1")), ("a", value("3"))];
+    narrow.set_multi(too_large_first).await.unwrap();
+    let found = narrow.get("a").await.unwrap().unwrap();
+    assert_eq!(found.payload(), "3");
+
+    let too_large_last = vec![("a", value("4")), ("b", value("1")), ("a", value("22"))];
+    let error = narrow.set_multi(too_large_last).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.keys()),
+        (ErrorKind::Partial, &["a".to_owned()][..])
+    );
+    assert!(narrow.get("a").await.unwrap().is_none());
+}
+
+/// A handle neither needs a future to be ready that says so, nor runs it twice if it is.
+#[tokio::test]
+async fn immediate_is_a_hint() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Claims {
+        waits: bool,
+        gets: AtomicUsize,
+    }
+
+    impl CacheBackend for Claims {
+        type Value = String;
+
+        const IMMEDIATE: bool = true;
+
+        async fn get(&self, _: &str) -> Result<Option<CachedValue<String>>> {
+            self.gets.fetch_add(1, Ordering::Relaxed);
+            if self.waits {
+                tokio::task::yield_now().await;
+            }
+            Ok(Some(value("found")))
+        }
+
+        async fn set(&self, _: &str, _: CachedValue<String>) -> Result<()> {
+            Ok(())
+        }
+
+        async fn delete(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    for waits in [false, true] {
+        let claims = Arc::new(Claims {
+            waits,
+            ..Claims::default()
+        });
+        let handle = DynBackend::new(Arc::clone(&claims));
+        assert!(handle.get("k").await.unwrap().is_some());
+        assert_eq!(claims.gets.load(Ordering::Relaxed), 1 + usize::from(waits));
+    }
 }
 
 #[tokio::test]

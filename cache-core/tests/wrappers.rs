@@ -1,46 +1,61 @@
 //! What each wrapper adds to the backend below it.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex;
+use std::error::Error as StdError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use cache_core::{
-    CacheBackend, CachedValue, Error, ErrorKind, Format, KeyMap, MissOnError, Result, Serialized,
+    CacheBackend, CacheBackendExt, CachedValue, Call, Error, ErrorKind, Format, MapKeys, Observer,
+    Operation, Result, Ttl,
 };
 
 /// Keeps bytes in a map, and fails for the keys it is told to.
+#[derive(Clone, Default)]
+struct Memory(Arc<Store>);
+
 #[derive(Default)]
-struct Memory {
+struct Store {
     values: Mutex<BTreeMap<String, CachedValue<Vec<u8>>>>,
     failing: Mutex<BTreeMap<String, ErrorKind>>,
+    /// Keys that were asked for.
+    gets: AtomicUsize,
 }
 
 impl Memory {
     fn with(entries: &[(&str, &str)]) -> Self {
         let memory = Self::default();
+        let mut values = memory.0.values.lock().unwrap();
         for (key, payload) in entries {
-            memory
-                .values
-                .lock()
-                .unwrap()
-                .insert((*key).into(), value(payload));
+            values.insert((*key).into(), value(payload));
         }
+        drop(values);
         memory
     }
 
     fn failing(self, key: &str, kind: ErrorKind) -> Self {
-        self.failing.lock().unwrap().insert(key.into(), kind);
+        self.0.failing.lock().unwrap().insert(key.into(), kind);
         self
     }
 
     fn check(&self, key: &str) -> Result<()> {
-        match self.failing.lock().unwrap().get(key) {
-            None => self.check_key(key),
+        match self.0.failing.lock().unwrap().get(key) {
+            None => Ok(()),
             Some(kind) => Err(Error::new(*kind, "memory", "as told").with_key(key)),
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.values.lock().unwrap().keys().cloned().collect()
     }
 }
 
@@ -48,19 +63,20 @@ impl CacheBackend for Memory {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+        self.0.gets.fetch_add(1, Ordering::Relaxed);
         self.check(key)?;
-        Ok(self.values.lock().unwrap().get(key).cloned())
+        Ok(self.0.values.lock().unwrap().get(key).cloned())
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
         self.check(key)?;
-        self.values.lock().unwrap().insert(key.into(), value);
+        self.0.values.lock().unwrap().insert(key.into(), value);
         Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.check(key)?;
-        self.values.lock().unwrap().remove(key);
+        self.0.values.lock().unwrap().remove(key);
         Ok(())
     }
 }
@@ -69,93 +85,103 @@ fn value(payload: &str) -> CachedValue<Vec<u8>> {
     CachedValue::new(payload.as_bytes().to_vec())
 }
 
+/// Numbers below 100, but for 13. It panics at `!`, as a decoder may at what it did not expect.
 struct Decimal;
 
 impl Format<u64> for Decimal {
-    fn encode(&self, value: &u64) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-        if *value == 13 {
-            return Err("unlucky".into());
+    fn encode(&self, value: &u64) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>> {
+        match value {
+            13 => Err("unlucky".into()),
+            100.. => panic!("a number that large"),
+            _ => Ok(value.to_string().into_bytes()),
         }
-        Ok(value.to_string().into_bytes())
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    fn decode(&self, bytes: &[u8]) -> Result<u64, Box<dyn StdError + Send + Sync>> {
+        assert_ne!(bytes, b"!", "what is this");
         Ok(std::str::from_utf8(bytes)?.parse()?)
     }
 }
 
-fn payloads<T>(found: Vec<Option<CachedValue<T>>>) -> Vec<Option<T>> {
+/// Payloads, and the kinds of errors.
+fn outcomes<T>(found: Vec<Result<Option<CachedValue<T>>>>) -> Vec<Result<Option<T>, ErrorKind>> {
+    let found = found.into_iter();
     found
-        .into_iter()
-        .map(|found| found.map(CachedValue::into_payload))
+        .map(|found| match found {
+            Ok(found) => Ok(found.map(CachedValue::into_payload)),
+            Err(error) => Err(error.kind()),
+        })
         .collect()
 }
 
 #[tokio::test]
-async fn key_map_names_keys_in_errors_as_the_caller_did() {
-    let shout = |key: &str| Cow::Owned(key.to_uppercase());
+async fn map_keys_renames_keys_in_errors() {
     let memory = Memory::default().failing("B", ErrorKind::ValueTooLarge);
-    let cache = KeyMap::new(memory, move |key| shout(key));
-    for error in [
+    let cache = memory.map_keys(|key| Cow::Owned(key.to_uppercase()));
+    let entries = || vec![("a", value("1")), ("b", value("2"))];
+    let mut errors = vec![
         cache.get("b").await.unwrap_err(),
         cache.set("b", value("1")).await.unwrap_err(),
         cache.delete("b").await.unwrap_err(),
-        cache.get_multi(&["a", "b"]).await.unwrap_err(),
         cache.delete_multi(&["a", "b"]).await.unwrap_err(),
+        cache.set_multi(entries()).await.unwrap_err(),
+    ];
+    errors.extend(
         cache
-            .set_multi(vec![("a", value("1")), ("b", value("2"))])
+            .get_multi(&["a", "b"])
             .await
-            .unwrap_err(),
-    ] {
+            .into_iter()
+            .filter_map(Result::err),
+    );
+    assert_eq!(errors.len(), 6);
+    for error in errors {
         assert_eq!(error.keys(), ["b"], "{error}");
     }
     assert!(cache.get("a").await.unwrap().is_some());
+
+    // Both of the caller's names for the key that failed.
+    let error = cache.delete_multi(&["b", "a", "B"]).await.unwrap_err();
+    assert_eq!(error.keys(), ["b", "B"]);
 }
 
 #[tokio::test]
 async fn namespaces_never_share_a_key() {
     let names = ["", "a", "a:", "a:b", ":", "%", "%3A", "a%3Ab", "é"];
-    let keys = ["b:c", "c", ":c", "%3A", "3Ac"];
+    let keys = ["", "b:c", "c", ":c", "%3A", "3Ac"];
     let mut seen = HashSet::new();
     for name in names {
-        let cache = KeyMap::namespace(Memory::default(), name);
+        let cache = MapKeys::namespace((), name);
         for key in keys {
-            assert!(seen.insert(cache.mangle(key).into_owned()), "{name} {key}");
+            assert!(seen.insert(cache.map_key(key).into_owned()), "{name} {key}");
         }
     }
 }
 
 #[tokio::test]
-async fn key_map_refuses_the_empty_key_whatever_it_is_mangled_to() {
-    let cache = KeyMap::namespace(Memory::default(), "n");
-    for error in [
-        cache.get("").await.unwrap_err(),
-        cache.get_multi(&["a", ""]).await.unwrap_err(),
-        cache
-            .set_multi(vec![("a", value("1")), ("", value("2"))])
-            .await
-            .unwrap_err(),
-        cache.check_key("").unwrap_err(),
-    ] {
-        assert_eq!(error.kind(), ErrorKind::InvalidKey);
-    }
-    // The whole call was refused.
-    assert!(cache.get("a").await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn miss_on_error_swallows_and_counts_what_is_transient_only() {
+async fn miss_on_error_swallows_and_counts() {
     let memory = Memory::with(&[("good", "1")])
         .failing("slow", ErrorKind::Timeout)
         .failing("down", ErrorKind::Unavailable)
-        .failing("large", ErrorKind::ValueTooLarge);
-    let cache = MissOnError::new(memory);
+        .failing("pickled", ErrorKind::Decode)
+        .failing("large", ErrorKind::ValueTooLarge)
+        .failing("bad", ErrorKind::InvalidKey);
+    let cache = memory.miss_on_error();
+    let swallowed = cache.swallowed();
+    let cache = cache.into_dyn();
+
     assert!(cache.get("slow").await.unwrap().is_none());
     cache.set("slow", value("1")).await.unwrap();
     cache.delete("down").await.unwrap();
+    let keys = ["good", "pickled", "large", "bad", "down"];
     assert_eq!(
-        payloads(cache.get_multi(&["good", "down"]).await.unwrap()),
-        [None, None]
+        outcomes(cache.get_multi(&keys).await),
+        [
+            Ok(Some(b"1".to_vec())),
+            Ok(None),
+            Ok(None),
+            Err(ErrorKind::InvalidKey),
+            Ok(None)
+        ]
     );
     // One key written, the other not: a Partial error with a transient cause.
     let entries = vec![("good", value("2")), ("slow", value("2"))];
@@ -168,104 +194,356 @@ async fn miss_on_error_swallows_and_counts_what_is_transient_only() {
     let error = cache.set_multi(entries).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Partial);
 
-    assert_eq!(cache.swallowed(ErrorKind::Timeout), 2);
-    assert_eq!(cache.swallowed(ErrorKind::Unavailable), 3);
-    assert_eq!(cache.swallowed(ErrorKind::Partial), 1);
-    assert_eq!(cache.swallowed(ErrorKind::ValueTooLarge), 0);
+    for (kind, count) in [
+        (ErrorKind::Timeout, 2),
+        (ErrorKind::Unavailable, 3),
+        (ErrorKind::Decode, 1),
+        (ErrorKind::ValueTooLarge, 1),
+        (ErrorKind::Partial, 1),
+        (ErrorKind::InvalidKey, 0),
+        (ErrorKind::Backend, 0),
+    ] {
+        assert_eq!(swallowed.count(kind), count, "{kind}");
+    }
+    assert_eq!(swallowed.total(), 8);
 }
 
 #[tokio::test]
-async fn serialized_passes_metadata_through() {
-    let cache = Serialized::<u64, _, _>::new(Memory::default(), Decimal);
+async fn typed_passes_metadata_through() {
+    let cache = Memory::default().typed(Decimal);
     let earlier = SystemTime::now() - Duration::from_secs(60);
-    let value = CachedValue::new(7)
-        .with_cached_at(earlier)
-        .with_ttl(Duration::from_secs(5));
-    cache.set("k", value).await.unwrap();
-    assert_eq!(cache.get("k").await.unwrap(), Some(value));
-    assert_eq!(
-        cache.get_multi(&["k", "l"]).await.unwrap(),
-        [Some(value), None]
-    );
+    for ttl in [Ttl::Default, Ttl::Never, Ttl::For(Duration::from_secs(5))] {
+        let value = CachedValue::new(7).with_cached_at(earlier).with_ttl(ttl);
+        cache.set("k", value.clone()).await.unwrap();
+        assert_eq!(cache.get("k").await.unwrap().as_ref(), Some(&value));
+        let found: Result<Vec<_>> = cache.get_multi(&["k", "l"]).await.into_iter().collect();
+        assert_eq!(found.unwrap(), [Some(value), None]);
+    }
 }
 
 #[tokio::test]
-async fn what_serialized_cannot_decode_is_a_miss_or_by_choice_an_error() {
-    let memory = || {
-        Memory::with(&[("seven", "7"), ("word", "seven")])
-            .failing("pickled", ErrorKind::Decode)
-            .failing("pickled too", ErrorKind::Decode)
-    };
+async fn what_typed_cannot_decode_is_an_error_in_its_position() {
+    let memory = Memory::with(&[("seven", "7"), ("word", "seven"), ("panic", "!")])
+        .failing("pickled", ErrorKind::Decode);
     let keys = [
-        "seven",
-        "word",
-        "pickled",
-        "none",
-        "pickled",
-        "pickled too",
-        "seven",
+        "seven", "word", "pickled", "none", "panic", "pickled", "seven",
     ];
-
-    let lenient = Serialized::<u64, _, _>::new(memory(), Decimal);
-    assert!(lenient.get("word").await.unwrap().is_none());
-    assert!(lenient.get("pickled").await.unwrap().is_none());
+    let strict = memory.clone().typed(Decimal);
+    let undecodable = Err(ErrorKind::Decode);
     assert_eq!(
-        payloads(lenient.get_multi(&keys).await.unwrap()),
-        [Some(7), None, None, None, None, None, Some(7)]
+        outcomes(strict.get_multi(&keys).await),
+        [
+            Ok(Some(7)),
+            undecodable,
+            undecodable,
+            Ok(None),
+            undecodable,
+            undecodable,
+            Ok(Some(7))
+        ]
     );
+    // Each key is asked for once, whatever the others answer.
+    assert_eq!(memory.0.gets.load(Ordering::Relaxed), keys.len());
 
-    let strict = Serialized::<u64, _, _>::new(memory(), Decimal).decode_errors(true);
-    for key in ["word", "pickled"] {
+    for key in ["word", "pickled", "panic"] {
         let error = strict.get(key).await.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.keys()),
-            (ErrorKind::Decode, &[key.to_owned()][..])
-        );
-        let error = strict.get_multi(&["seven", key]).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.keys()),
             (ErrorKind::Decode, &[key.to_owned()][..])
         );
     }
     let error = strict.get("word").await.unwrap_err();
-    assert!(error.message().contains("no u64"), "{error}");
+    assert!(error.message().contains("not a u64"), "{error}");
     assert!(error.message().contains("invalid digit"), "{error}");
+
+    let lenient = strict.miss_on_error();
+    let swallowed = lenient.swallowed();
+    assert_eq!(
+        outcomes(lenient.get_multi(&keys).await),
+        [
+            Ok(Some(7)),
+            Ok(None),
+            Ok(None),
+            Ok(None),
+            Ok(None),
+            Ok(None),
+            Ok(Some(7))
+        ]
+    );
+    assert_eq!(swallowed.count(ErrorKind::Decode), 4);
 }
 
 #[tokio::test]
-async fn serialized_lets_other_errors_through() {
-    let memory = Memory::default().failing("down", ErrorKind::Unavailable);
-    let cache = Serialized::<u64, _, _>::new(memory, Decimal);
+async fn typed_passes_other_errors_through() {
+    let cache = Memory::default()
+        .failing("down", ErrorKind::Unavailable)
+        .typed(Decimal);
     let error = cache.get("down").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    let error = cache.get_multi(&["a", "down"]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let found = outcomes(cache.get_multi(&["a", "down"]).await);
+    assert_eq!(found, [Ok(None), Err(ErrorKind::Unavailable)]);
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_encoded_refuses_the_whole_call() {
-    let cache = Serialized::<u64, _, _>::new(Memory::default(), Decimal);
-    let entries = vec![("a", CachedValue::new(1)), ("b", CachedValue::new(13))];
+async fn a_value_that_cannot_be_encoded_fails_alone() {
+    let memory = Memory::default().failing("large", ErrorKind::ValueTooLarge);
+    let cache = memory.typed(Decimal);
+    let number = CachedValue::new;
+    let entries = vec![("a", number(1)), ("b", number(13)), ("c", number(100))];
     let error = cache.set_multi(entries).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Partial);
+    assert_eq!(error.keys(), ["b", "c"]);
+    assert!(error.message().contains("u64: unlucky"), "{error}");
+    assert!(cache.get("a").await.unwrap().is_some());
+
+    // Some failed here, some below: all of them are named.
+    let entries = vec![("a", number(1)), ("b", number(13)), ("large", number(2))];
+    let error = cache.set_multi(entries).await.unwrap_err();
+    assert_eq!((error.kind(), error.keys().len()), (ErrorKind::Partial, 2));
+    assert!(
+        ["b", "large"]
+            .iter()
+            .all(|key| error.keys().contains(&(*key).to_owned()))
+    );
+
+    // Only the last value of a repeated key counts.
+    cache
+        .set_multi(vec![("b", number(13)), ("b", number(2))])
+        .await
+        .unwrap();
+    let error = cache
+        .set_multi(vec![("b", number(2)), ("b", number(13))])
+        .await
+        .unwrap_err();
     assert_eq!(
         (error.kind(), error.keys()),
         (ErrorKind::Encode, &["b".to_owned()][..])
     );
-    assert!(error.message().contains("u64: unlucky"), "{error}");
-    assert!(cache.get("a").await.unwrap().is_none());
+    let error = cache.set("b", number(100)).await.unwrap_err();
+    assert!(error.message().contains("panicked"), "{error}");
+}
+
+/// What `Observed` reported, in words.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Log {
+    fn observe(&self, call: &Call<'_>) {
+        let Call {
+            operation,
+            keys,
+            hits,
+            misses,
+            error,
+            cancelled,
+            ..
+        } = call;
+        let kind = error.map_or("ok".to_owned(), |error| error.kind().to_string());
+        let end = if *cancelled { "cancelled" } else { &kind };
+        assert_eq!(call.duration.is_some(), *operation != Operation::Delete);
+        let line = format!("{} {keys:?} {hits} {misses} {end}", operation.as_str());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn wants_duration(&self, operation: Operation) -> bool {
+        operation != Operation::Delete
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_of_every_call() {
+    let log = Log::default();
+    let memory = Memory::with(&[("a", "1")]).failing("down", ErrorKind::Unavailable);
+    let cache = memory.observed(log.clone());
+    cache.get("a").await.unwrap();
+    cache.get("b").await.unwrap();
+    cache.get("down").await.unwrap_err();
+    cache.set("b", value("1")).await.unwrap();
+    cache.delete("b").await.unwrap();
+    cache.get_multi(&["a", "b", "down"]).await;
+    cache
+        .set_multi(vec![("a", value("1")), ("down", value("1"))])
+        .await
+        .unwrap_err();
+    cache.delete_multi(&["a"]).await.unwrap();
+    drop(cache.get("never polled"));
+    assert_eq!(
+        *log.0.lock().unwrap(),
+        [
+            r#"get ["a"] 1 0 ok"#,
+            r#"get ["b"] 0 1 ok"#,
+            r#"get ["down"] 0 0 unavailable"#,
+            r#"set ["b"] 0 0 ok"#,
+            r#"delete ["b"] 0 0 ok"#,
+            r#"get_multi ["a", "b", "down"] 1 1 unavailable"#,
+            r#"set_multi ["a", "down"] 0 0 partially applied"#,
+            r#"delete_multi ["a"] 0 0 ok"#,
+        ]
+    );
+}
+
+/// Never answers.
+struct Silent;
+
+impl CacheBackend for Silent {
+    type Value = Vec<u8>;
+
+    async fn get(&self, _: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+        std::future::pending().await
+    }
+
+    async fn set(&self, _: &str, _: CachedValue<Vec<u8>>) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn delete(&self, _: &str) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_is_told_when_the_caller_gives_up() {
+    let log = Log::default();
+    let cache = Silent.observed(log.clone());
+    let given_up = tokio::time::timeout(Duration::from_secs(1), cache.get("a")).await;
+    assert!(given_up.is_err());
+    assert_eq!(*log.0.lock().unwrap(), [r#"get ["a"] 0 0 cancelled"#]);
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_or_uses_the_cache_does_no_harm() {
+    let memory = Memory::with(&[("a", "1")]);
+    let inner = memory.clone();
+    let cache = memory.observed(move |call: &Call<'_>| {
+        // A map in memory is ready at once; no lock is held here.
+        let mut set = std::pin::pin!(inner.set("seen", value("1")));
+        let waker = std::task::Waker::noop();
+        assert!(
+            set.as_mut()
+                .poll(&mut std::task::Context::from_waker(waker))
+                .is_ready()
+        );
+        assert_ne!(call.keys, ["a"], "the observer fails");
+    });
+    assert!(cache.get("a").await.unwrap().is_some());
+    assert!(cache.get("b").await.unwrap().is_none());
+    assert_eq!(cache.get_ref().names(), ["a", "seen"]);
+}
+
+#[tokio::test]
+async fn wrappers_show_and_return_what_they_wrap() {
+    let cache = Memory::default()
+        .namespace("users")
+        .typed::<u64>(Decimal)
+        .miss_on_error()
+        .observed(|_: &Call<'_>| ());
+    cache.set("42", CachedValue::new(7)).await.unwrap();
+    let names = |memory: &Memory| memory.names();
+    assert_eq!(
+        names(cache.get_ref().get_ref().get_ref().get_ref()),
+        ["users:42"]
+    );
+    let memory = cache.into_inner().into_inner().into_inner().into_inner();
+    assert_eq!(names(&memory), ["users:42"]);
+}
+
+#[cfg(feature = "blocking")]
+mod blocking {
+    use super::*;
+
+    /// Needs a runtime, as a backend that sends does.
+    struct Sleepy(Memory);
+
+    impl CacheBackend for Sleepy {
+        type Value = Vec<u8>;
+
+        async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.0.get(key).await
+        }
+
+        async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
+            tokio::spawn(tokio::time::sleep(Duration::from_millis(1)))
+                .await
+                .unwrap();
+            self.0.set(key, value).await
+        }
+
+        async fn delete(&self, key: &str) -> Result<()> {
+            self.0.delete(key).await
+        }
+    }
+
+    fn all_six() {
+        let cache = Sleepy(Memory::default()).blocking().unwrap();
+        cache.set("a", value("1")).unwrap();
+        assert!(cache.get("a").unwrap().is_some());
+        cache.delete("a").unwrap();
+        cache.set_multi(vec![("b", value("2"))]).unwrap();
+        let found = outcomes(cache.get_multi(&["a", "b"]));
+        assert_eq!(found, [Ok(None), Ok(Some(b"2".to_vec()))]);
+        cache.delete_multi(&["b"]).unwrap();
+        assert!(cache.get_ref().0.names().is_empty());
+    }
+
+    #[test]
+    fn it_works_without_a_runtime() {
+        all_six();
+    }
+
+    #[tokio::test]
+    async fn it_works_within_a_runtime_of_one_thread() {
+        all_six();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn it_works_within_a_runtime_of_several_threads() {
+        tokio::spawn(async { all_six() }).await.unwrap();
+    }
+
+    #[test]
+    fn threads_share_it() {
+        let cache = Arc::new(Sleepy(Memory::default()).blocking().unwrap());
+        let threads = (0..8).map(|n| {
+            let cache = Arc::clone(&cache);
+            std::thread::spawn(move || {
+                let key = n.to_string();
+                cache.set(&key, value("1")).unwrap();
+                assert!(cache.get(&key).unwrap().is_some());
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().unwrap();
+        }
+    }
 }
 
 #[cfg(feature = "sha1")]
 #[test]
 fn sha1_names_are_those_of_python() {
-    let cache = KeyMap::sha1(Memory::default());
+    let cache = MapKeys::sha1(());
     // hashlib.sha1("ключ".encode("utf-8")).hexdigest()
     assert_eq!(
-        cache.mangle("ключ"),
+        cache.map_key("ключ"),
         "b36af61a5d76b466e25a17dd979530303417c16f"
     );
     assert_eq!(
-        cache.mangle("abc"),
+        cache.map_key("abc"),
         "a9993e364706816aba3e25717850c26c9cd0d89d"
     );
+}
+
+#[tokio::test]
+async fn a_million_keys_that_fail_are_a_million_errors() {
+    let keys: Vec<String> = (0..1_000_000).map(|n| n.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let memory = Memory::default().failing("0", ErrorKind::Unavailable);
+    let cache = memory.namespace("n").map_keys(|key| Cow::Borrowed(key));
+    let inner = cache.get_ref().get_ref().clone();
+    inner.failing("n:0", ErrorKind::Unavailable);
+    let found = cache.get_multi(&keys).await;
+    assert_eq!(found.len(), keys.len());
+    for (found, key) in found.iter().zip(&keys) {
+        assert_eq!(found.as_ref().unwrap_err().keys(), [*key]);
+    }
 }

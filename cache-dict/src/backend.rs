@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+use cache_core::{CacheBackend, CachedValue, Result};
 
 use crate::clock::Time;
 use crate::config::{DictBuilder, DictConfig};
@@ -35,7 +35,7 @@ use crate::stats::DictStats;
 /// cache.set("key", CachedValue::new(vec![1, 2, 3])).await?;
 /// let found = cache.get("key").await?.expect("it was set a moment ago");
 /// assert_eq!(*found.payload(), [1, 2, 3]);
-/// assert!(found.ttl() <= Some(Duration::from_secs(60)));
+/// assert!(found.ttl().duration() <= Some(Duration::from_secs(60)));
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 pub struct DictBackend<V>(Arc<Entries<V>>);
@@ -63,20 +63,17 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 
     /// What is cached under `key`, or `None`.
     pub fn get_sync(&self, key: &str) -> Result<Option<CachedValue<V>>> {
-        check(key)?;
         Ok(self.0.get(key))
     }
 
     /// Caches `value` under `key`, in place of what was there.
     pub fn set_sync(&self, key: &str, value: CachedValue<V>) -> Result<()> {
-        check(key)?;
         self.0.set(key, value);
         Ok(())
     }
 
     /// Removes what is cached under `key`, if anything is.
     pub fn delete_sync(&self, key: &str) -> Result<()> {
-        check(key)?;
         self.0.delete(key);
         Ok(())
     }
@@ -94,7 +91,6 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn get_multi_sync(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        check_all(keys.iter().copied())?;
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(CHUNK) {
             self.0.get_chunk(keys, &mut found);
@@ -106,7 +102,6 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     ///
     /// Not all are set at one moment: a reader may see some before the others.
     pub fn set_multi_sync(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        check_all(entries.iter().map(|(key, _)| *key))?;
         let mut entries = entries.into_iter();
         while self.0.set_chunk(&mut entries) {}
         Ok(())
@@ -114,7 +109,6 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 
     /// Removes what is cached under each of `keys`.
     pub fn delete_multi_sync(&self, keys: &[&str]) -> Result<()> {
-        check_all(keys.iter().copied())?;
         for keys in keys.chunks(CHUNK) {
             self.0.delete_chunk(keys);
         }
@@ -185,19 +179,6 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 }
 
-#[inline]
-fn check(key: &str) -> Result<()> {
-    if key.is_empty() {
-        let message = "the key is empty; a key has at least one character";
-        return Err(Error::new(ErrorKind::InvalidKey, crate::NAME, message).with_key(key));
-    }
-    Ok(())
-}
-
-fn check_all<'k>(mut keys: impl Iterator<Item = &'k str>) -> Result<()> {
-    keys.try_for_each(check)
-}
-
 impl<V> Clone for DictBackend<V> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -216,6 +197,8 @@ impl<V> fmt::Debug for DictBackend<V> {
 impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     type Value = V;
 
+    const IMMEDIATE: bool = true;
+
     async fn get(&self, key: &str) -> Result<Option<CachedValue<V>>> {
         self.get_sync(key)
     }
@@ -228,8 +211,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
         self.delete_sync(key)
     }
 
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        check_all(keys.iter().copied())?;
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
         let mut found = Vec::with_capacity(keys.len());
         for (i, keys) in keys.chunks(CHUNK).enumerate() {
             if i > 0 {
@@ -237,11 +219,10 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
             }
             self.0.get_chunk(keys, &mut found);
         }
-        Ok(found)
+        found.into_iter().map(Ok).collect()
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        check_all(entries.iter().map(|(key, _)| *key))?;
         let mut entries = entries.into_iter();
         while self.0.set_chunk(&mut entries) {
             yield_now().await;
@@ -250,7 +231,6 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        check_all(keys.iter().copied())?;
         for (i, keys) in keys.chunks(CHUNK).enumerate() {
             if i > 0 {
                 yield_now().await;
@@ -258,9 +238,5 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
             self.0.delete_chunk(keys);
         }
         Ok(())
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        check(key)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Ttl};
 use crossbeam_utils::CachePadded;
 
 use crate::clock::{self, NEVER, Time};
@@ -257,7 +257,7 @@ impl<V: Clone> Entries<V> {
     /// What a shard keeps of `value`; `None` if it is expired at once. The clock is read when
     /// there is a deadline, and at most once for all values of a call.
     fn stored(&self, value: CachedValue<V>, now: &mut Option<u64>) -> Option<Stored<V>> {
-        let deadline = match value.lifetime(self.config.expiration_time) {
+        let deadline = match value.ttl().or_default(self.config.expiration_time) {
             None => NEVER,
             Some(Duration::ZERO) => return None,
             Some(ttl) => clock::deadline(*now.get_or_insert_with(|| self.time.now()), ttl),
@@ -309,7 +309,7 @@ fn answer<V: Clone>(stored: &Stored<V>, now: impl FnOnce() -> u64) -> Option<Cac
     };
     let value = CachedValue::from_nanos(stored.payload.clone(), stored.cached_at);
     Some(match left {
-        None => value,
+        None => value.with_ttl(Ttl::Never),
         Some(left) => value.with_ttl(left),
     })
 }

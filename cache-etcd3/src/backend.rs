@@ -1,6 +1,6 @@
 //! [`Etcd3Backend`], the six operations.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::NAME;
 use crate::config::{Etcd3Builder, Etcd3Config, Settings};
 use crate::endpoints::Health;
-use crate::events::Events;
 use crate::failure::Failure;
 use crate::leases::{Leases, TtlClass};
 use crate::local::{Local, Locals};
@@ -80,16 +79,28 @@ impl Etcd3Backend {
         Etcd3Builder::default()
     }
 
-    /// Checks the configuration and builds the backend. No server is asked for anything: the
-    /// first call connects.
+    /// [`Etcd3Builder::build`] of a configuration.
     ///
-    /// The error is an [`ErrorKind::Config`] that names the field.
+    /// ```
+    /// use cache_etcd3::{Etcd3Backend, Etcd3Config};
+    ///
+    /// let cache = Etcd3Backend::from_config(Etcd3Config::default())?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
     pub fn from_config(config: Etcd3Config) -> Result<Self> {
+        Etcd3Builder::from(config).build()
+    }
+
+    pub(crate) fn build(builder: Etcd3Builder) -> Result<Self> {
+        let Etcd3Builder { config, events } = builder;
         let settings = Settings::new(config)?;
+        for warning in &settings.warnings {
+            events.warn(warning);
+        }
         let hasher = RandomState::new();
         let shared = Shared {
             call_timeout: settings.call_timeout,
-            health: Arc::new(Health::new(&settings, Events)),
+            health: Arc::new(Health::new(&settings, events)),
             leases: Leases::new(hasher.hash_one("leases")),
             counters: Arc::default(),
             limits: Limits::default(),
@@ -160,12 +171,30 @@ impl Etcd3Backend {
         Write { name, hash, put }
     }
 
-    fn write(&self, key: &str, value: &CachedValue<Vec<u8>>, now: SystemTime) -> Result<Write> {
+    /// What has to be written for `value`; and why the call fails all the same, if it does: a
+    /// value that is too large leaves its key without one.
+    fn write(
+        &self,
+        key: &str,
+        value: &CachedValue<Vec<u8>>,
+        now: SystemTime,
+    ) -> Result<(Write, Option<Error>)> {
+        self.check_key(key)?;
         let settings = &self.shared().settings;
-        let lifetime = value.lifetime(settings.ttl);
+        let lifetime = value.ttl().or_default(settings.ttl);
         if lifetime == Some(Duration::ZERO) {
             // Expired at once: what the key had goes, too.
-            return Ok(self.removal(key));
+            return Ok((self.removal(key), None));
+        }
+        let bytes = value.payload().len() + settings.prefix.len() + key.len();
+        if bytes > settings.max_request_bytes {
+            let message = format!(
+                "the value takes {bytes} bytes with its key, and a request at most {}; store \
+                 less, or raise both the server's --max-request-bytes and `max_request_bytes`",
+                settings.max_request_bytes
+            );
+            let error = Error::new(ErrorKind::ValueTooLarge, NAME, message).with_key(key);
+            return Ok((self.removal(key), Some(error)));
         }
         let metadata = Metadata::of(value, settings.ttl, now);
         let stored = settings.format.encode(&metadata, value.payload());
@@ -174,53 +203,44 @@ impl Etcd3Backend {
             stored: stored.map_err(|error| error.with_key(key))?,
             class: lifetime.and_then(TtlClass::of),
         });
-        Ok(Write { name, hash, put })
-    }
-
-    /// Whether a value is known to be too large before it is sent.
-    fn is_too_large(&self, key: &str, value: &CachedValue<Vec<u8>>) -> bool {
-        let settings = &self.shared().settings;
-        let name = settings.prefix.len() + key.len();
-        value.payload().len() + name > settings.max_request_bytes
-    }
-
-    fn too_large(&self, key: &str, value: &CachedValue<Vec<u8>>) -> Error {
-        let message = format!(
-            "the value has {} bytes, and a request at most {}; store less, or raise the server's \
-             --max-request-bytes and `max_request_bytes`",
-            value.payload().len(),
-            self.shared().settings.max_request_bytes
-        );
-        Error::new(ErrorKind::ValueTooLarge, NAME, message).with_key(key)
-    }
-
-    /// Writes the keys, each of which occurs once.
-    async fn write_all(&self, keys: &[&str], writes: Vec<Write>) -> Result<()> {
-        let total = writes.len();
-        let (local, deadline) = self.begin().await?;
-        let failed = multi::write(&local, writes, deadline).await;
-        let mut cause: Option<Error> = None;
-        let mut names = Vec::with_capacity(failed.len());
-        for (at, failure) in failed {
-            names.extend(keys.get(at).copied());
-            // Whoever asks whether to repeat the call wants to know of the transient one.
-            if !cause.as_ref().is_some_and(Error::is_transient) {
-                let error = failure.into_error();
-                if cause.is_none() || error.is_transient() {
-                    cause = Some(error);
-                }
-            }
-        }
-        match cause {
-            None => Ok(()),
-            Some(cause) => Err(Error::partial(cause, names, total)),
-        }
+        Ok((Write { name, hash, put }, None))
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
         let (local, deadline) = self.begin().await?;
         let written = write_coalescer::write(&local, write, deadline).await;
         written.map_err(|failure| failure.into_error().with_key(key))
+    }
+
+    /// Writes several keys, each of which occurs once, where nothing is wrong with them.
+    async fn write_all(&self, writes: Vec<(&str, Result<(Write, Option<Error>)>)>) -> Result<()> {
+        let total = writes.len();
+        let mut failed = Failed::default();
+        let mut keys = Vec::with_capacity(total);
+        let mut valid = Vec::with_capacity(total);
+        for (key, write) in writes {
+            match write {
+                Ok((write, error)) => {
+                    keys.push((key, error.is_some()));
+                    valid.push(write);
+                    if let Some(error) = error {
+                        failed.add(key, error);
+                    }
+                }
+                Err(error) => failed.add(key, error),
+            }
+        }
+        if !valid.is_empty() {
+            let (local, deadline) = self.begin().await?;
+            for (at, failure) in multi::write(&local, valid, deadline).await {
+                match keys.get(at) {
+                    Some((key, false)) => failed.add(key, failure.into_error()),
+                    // It is named already.
+                    _ => {}
+                }
+            }
+        }
+        failed.into_result(total)
     }
 
     /// What `get` says of what is stored: nothing if it is expired.
@@ -236,6 +256,22 @@ impl Etcd3Backend {
         let decoded = self.shared().settings.format.decode(stored);
         let (metadata, payload) = decoded.map_err(|error| error.with_key(key))?;
         Ok(metadata.attach(payload, now))
+    }
+
+    fn check_key(&self, key: &str) -> Result<()> {
+        let refuse =
+            |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
+        if key.is_empty() {
+            return refuse("the key is empty; give at least one character".into());
+        }
+        let length = self.shared().settings.prefix.len() + key.len();
+        if length > MAX_KEY_LEN {
+            return refuse(format!(
+                "the key has {length} bytes with its prefix; give at most {MAX_KEY_LEN}, or wrap \
+                 the backend in MapKeys"
+            ));
+        }
+        Ok(())
     }
 
     fn count_reads(&self, hits: usize, total: usize) {
@@ -260,6 +296,31 @@ fn tombstone(shared: &Shared) -> Option<Put> {
     })
 }
 
+/// The keys of a call that failed, and why.
+#[derive(Default)]
+struct Failed<'a> {
+    keys: Vec<&'a str>,
+    cause: Option<Error>,
+}
+
+impl<'a> Failed<'a> {
+    /// Of several causes it is a transient one that counts: it says whether to repeat the call.
+    fn add(&mut self, key: &'a str, error: Error) {
+        self.keys.push(key);
+        let is_transient = self.cause.as_ref().is_some_and(Error::is_transient);
+        if self.cause.is_none() || (!is_transient && error.is_transient()) {
+            self.cause = Some(error);
+        }
+    }
+
+    fn into_result(self, total: usize) -> Result<()> {
+        match self.cause {
+            None => Ok(()),
+            Some(cause) => Err(Error::partial(cause, self.keys, total)),
+        }
+    }
+}
+
 impl CacheBackend for Etcd3Backend {
     type Value = Vec<u8>;
 
@@ -273,16 +334,10 @@ impl CacheBackend for Etcd3Backend {
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
-        self.check_key(key)?;
-        if self.is_too_large(key, &value) {
-            let error = self.too_large(key, &value);
-            drop(value);
-            self.write_one(key, self.removal(key)).await?;
-            return Err(error);
-        }
-        let write = self.write(key, &value, SystemTime::now())?;
+        let (write, error) = self.write(key, &value, SystemTime::now())?;
         drop(value);
-        self.write_one(key, write).await
+        self.write_one(key, write).await?;
+        error.map_or(Ok(()), Err)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -292,30 +347,33 @@ impl CacheBackend for Etcd3Backend {
 
     /// Each transaction sees one state of the keys in it; two transactions of one call may see
     /// different ones.
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
-        let mut names = Vec::with_capacity(keys.len());
-        for key in keys {
-            self.check_key(key)?;
-            names.push(self.name(key));
-        }
-        let (local, deadline) = self.begin().await?;
-        let stored = multi::read(&local, names, deadline).await;
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+        let checked: Vec<Result<()>> = keys.iter().map(|key| self.check_key(key)).collect();
+        let valid = || keys.iter().zip(&checked).filter(|(_, check)| check.is_ok());
+        let names: Vec<Name> = valid().map(|(key, _)| self.name(key)).collect();
+        let mut stored = if names.is_empty() {
+            Ok(Vec::new().into_iter())
+        } else {
+            match self.begin().await {
+                Ok((local, deadline)) => Ok(multi::read(&local, names, deadline).await.into_iter()),
+                Err(error) => Err(error),
+            }
+        };
         let now = SystemTime::now();
-        let found = keys.iter().zip(stored);
-        let found: Result<Vec<_>> = found
-            .map(|(key, stored)| self.found(key, stored, now))
-            .collect();
-        let found = found?;
-        self.count_reads(found.iter().flatten().count(), keys.len());
-        Ok(found)
+        let answer = |(key, check): (&&str, Result<()>)| {
+            check?;
+            match &mut stored {
+                Ok(stored) => self.found(key, stored.next().unwrap_or(Ok(None)), now),
+                Err(error) => Err(error.clone().with_key(*key)),
+            }
+        };
+        let found: Vec<_> = keys.iter().zip(checked).map(answer).collect();
+        let answered = || found.iter().filter_map(|found| found.as_ref().ok());
+        self.count_reads(answered().flatten().count(), answered().count());
+        found
     }
 
-    /// A value that cannot be stored in the chosen format refuses the whole call before
-    /// anything is sent.
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
-        for (key, _) in &entries {
-            self.check_key(key)?;
-        }
         // A transaction may put a key only once: the last value wins.
         let last: HashMap<&str, usize> = entries
             .iter()
@@ -324,44 +382,24 @@ impl CacheBackend for Etcd3Backend {
             .collect();
         let now = SystemTime::now();
         let mut writes = Vec::with_capacity(last.len());
-        let mut keys = Vec::with_capacity(last.len());
-        for (position, (key, value)) in entries.iter().enumerate() {
+        for (position, (key, value)) in entries.into_iter().enumerate() {
             if last.get(key) == Some(&position) {
-                writes.push(self.write(key, value, now)?);
-                keys.push(*key);
+                writes.push((key, self.write(key, &value, now)));
             }
         }
-        drop(entries);
-        self.write_all(&keys, writes).await
+        self.write_all(writes).await
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
         let mut writes = Vec::with_capacity(keys.len());
-        let mut names = Vec::with_capacity(keys.len());
-        let mut seen = std::collections::HashSet::with_capacity(keys.len());
+        let mut seen = HashSet::with_capacity(keys.len());
         for key in keys {
-            self.check_key(key)?;
             if seen.insert(*key) {
-                writes.push(self.removal(key));
-                names.push(*key);
+                let checked = self.check_key(key);
+                writes.push((*key, checked.map(|()| (self.removal(key), None))));
             }
         }
-        self.write_all(&names, writes).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        let refuse =
-            |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
-        if key.is_empty() {
-            return refuse("the key is empty; a key has at least one character".into());
-        }
-        let length = self.shared().settings.prefix.len() + key.len();
-        if length > MAX_KEY_LEN {
-            return refuse(format!(
-                "the key has {length} bytes with its prefix; at most {MAX_KEY_LEN} are kept"
-            ));
-        }
-        Ok(())
+        self.write_all(writes).await
     }
 }
 

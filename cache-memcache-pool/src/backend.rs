@@ -168,7 +168,7 @@ impl Inner {
     pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
         const HEAD: usize = 80;
         let mut head = Vec::with_capacity(HEAD);
-        let lifetime = value.lifetime(self.default_ttl);
+        let lifetime = value.ttl().or_default(self.default_ttl);
         let (metadata, expires) = match lifetime {
             None => {
                 let cached_at = value.cached_at();
@@ -342,6 +342,8 @@ fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
 impl CacheBackend for MemcachePoolBackend {
     type Value = Vec<u8>;
 
+    const IMMEDIATE: bool = false;
+
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         check_key(key)?;
         let reply = self.inner.call(&Command::Get(key)).await;
@@ -367,11 +369,21 @@ impl CacheBackend for MemcachePoolBackend {
         written.map_err(|error| error.with_key(key))
     }
 
-    async fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
-        for key in keys {
+    async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+        let valid: Vec<&str> = keys
+            .iter()
+            .copied()
+            .filter(|key| check_key(key).is_ok())
+            .collect();
+        let mut found = multi::get(&self.inner, &valid).await.map(Vec::into_iter);
+        let answer = |key: &&str| {
             check_key(key)?;
-        }
-        multi::get(&self.inner, keys).await
+            match &mut found {
+                Ok(found) => Ok(found.next().flatten()),
+                Err(error) => Err(error.clone().with_key(*key)),
+            }
+        };
+        keys.iter().map(answer).collect()
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
@@ -386,10 +398,6 @@ impl CacheBackend for MemcachePoolBackend {
             check_key(key)?;
         }
         multi::delete(&self.inner, keys).await
-    }
-
-    fn check_key(&self, key: &str) -> Result<()> {
-        check_key(key)
     }
 }
 

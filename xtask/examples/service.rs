@@ -9,7 +9,7 @@
 // README: begin
 use std::time::Duration;
 
-use cache_core::{CacheBackend, CachedValue, DynBackend, Json, KeyMap, Result, Serialized};
+use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Call, DynBackend, Json, Result};
 use cache_dict::{DictBackend, DictConfig};
 use cache_etcd3::{Etcd3Backend, Etcd3Config};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
@@ -29,36 +29,42 @@ struct Profile {
     name: String,
 }
 
-/// One handle of one type, whichever backend is behind it; cloning it is cheap.
+/// One handle of one type, whichever backend is behind it; cloning it is cheap. Errors are
+/// logged, with the server and the reason; then they are misses.
 fn open(config: Config) -> Result<DynBackend<Profile>> {
     let bytes = match config {
-        Config::Dict(config) => DynBackend::new(DictBackend::from_config(config)?),
-        Config::MemcachePool(config) => DynBackend::new(MemcachePoolBackend::from_config(config)?),
-        Config::Etcd3(config) => DynBackend::new(Etcd3Backend::from_config(config)?),
+        Config::Dict(config) => DictBackend::from_config(config)?.into_dyn(),
+        Config::MemcachePool(config) => MemcachePoolBackend::from_config(config)?.into_dyn(),
+        Config::Etcd3(config) => Etcd3Backend::from_config(config)?.into_dyn(),
     };
-    let profiles = KeyMap::namespace(bytes, "profiles");
-    Ok(DynBackend::new(Serialized::new(profiles, Json)))
+    let typed = bytes.namespace("profiles").typed(Json).observed(log_errors);
+    Ok(typed.miss_on_error().into_dyn())
+}
+
+fn log_errors(call: &Call<'_>) {
+    if let Some(error) = call.error {
+        eprintln!("{} failed: {error}", call.operation.as_str());
+    }
 }
 
 /// One round trip for all that is cached; the rest is loaded, and cached for five minutes.
 async fn profiles(cache: &DynBackend<Profile>, ids: &[&str]) -> Vec<Profile> {
-    let mut profiles = cache.get_multi(ids).await.unwrap_or_else(|error| {
-        eprintln!("going on without the cache: {error}"); // Says which server, and why.
-        vec![None; ids.len()]
-    });
+    let mut profiles = Vec::new();
     let mut loaded = Vec::new();
-    for (id, profile) in ids.iter().zip(&mut profiles) {
-        if profile.is_none() {
-            let fresh = CachedValue::new(load(id).await).with_ttl(Duration::from_secs(300));
-            loaded.push((*id, fresh.clone()));
-            *profile = Some(fresh);
-        }
+    for (id, cached) in ids.iter().zip(cache.get_multi(ids).await) {
+        let profile = match cached {
+            Ok(Some(cached)) => cached.into_payload(),
+            _ => {
+                let profile = load(id).await;
+                let fresh = CachedValue::new(profile.clone()).with_ttl(Duration::from_secs(300));
+                loaded.push((*id, fresh));
+                profile
+            }
+        };
+        profiles.push(profile);
     }
-    if let Err(error) = cache.set_multi(loaded).await {
-        eprintln!("not cached: {error}");
-    }
-    let profiles = profiles.into_iter().flatten();
-    profiles.map(CachedValue::into_payload).collect()
+    let _ = cache.set_multi(loaded).await; // An error was logged; the profiles are there.
+    profiles
 }
 // README: end
 

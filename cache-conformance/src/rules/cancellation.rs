@@ -94,7 +94,11 @@ impl Call {
             Self::Set => drop_at_poll(backend.set(key, new()), polls).await,
             Self::Delete => drop_at_poll(backend.delete(key), polls).await,
             Self::GetMulti => {
-                drop_at_poll(async { backend.get_multi(keys).await.map(drop) }, polls).await
+                let get = async {
+                    let found = backend.get_multi(keys).await;
+                    found.into_iter().try_for_each(|found| found.map(drop))
+                };
+                drop_at_poll(get, polls).await
             }
             Self::SetMulti => drop_at_poll(backend.set_multi(entries()), polls).await,
             Self::DeleteMulti => drop_at_poll(backend.delete_multi(keys), polls).await,

@@ -403,8 +403,8 @@ async fn histories_are_linearizable(context: Context) -> Outcome {
                                 return Ok(Action::Write(None));
                             }
                             5 => {
-                                let found = backend.get_multi(&[&key]).await?;
-                                return Ok(seen(found.into_iter().next().flatten()));
+                                let found = backend.get_multi(&[&key]).await;
+                                return Ok(seen(found.into_iter().next().transpose()?.flatten()));
                             }
                             _ => return Ok(seen(backend.get(&key).await?)),
                         }

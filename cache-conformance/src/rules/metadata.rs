@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Ttl};
 
 use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
@@ -46,7 +46,7 @@ pub(crate) const RULES: &[Rule] = &[
         "metadata",
         no_lifetime_is_none,
         METADATA,
-        "`ttl()` of a value that never expires is `None` when it is read."
+        "`ttl()` of a value that never expires is `Never` when it is read."
     ),
     rule!(
         "metadata",
@@ -174,7 +174,7 @@ async fn multi_operations_carry_it(context: Context) -> Outcome {
 }
 
 /// `ttl()` of what `get` and `get_multi` find under `key`.
-async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Option<Duration>>> {
+async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Ttl>> {
     let mut found = cache.get_multi(&[key]).await?;
     found.push(cache.get(key).await?);
     let ttl = |found: Option<CachedValue<Vec<u8>>>| match found {
@@ -189,7 +189,7 @@ async fn no_lifetime_is_none(context: Context) -> Outcome {
     let key = context.key("k");
     cache.put(&key, "value").await?;
     for ttl in lifetimes(&cache, &key).await? {
-        ensure!(ttl.is_none(), "ttl(): expected None, got {ttl:?}");
+        ensure!(ttl == Ttl::Never, "ttl(): expected Never, got {ttl:?}");
     }
     Ok(())
 }
@@ -211,8 +211,8 @@ async fn is_left(context: &Context, cache: &Cache, key: &str, life: Life) -> Out
         .saturating_duration_since(after_read)
         .saturating_sub(TOLERANCE);
     for left in left {
-        let Some(left) = left else {
-            fail!("ttl(): expected the time left, {least:?} to {most:?}, got None");
+        let Ttl::For(left) = left else {
+            fail!("ttl(): expected the time left, {least:?} to {most:?}, got {left:?}");
         };
         ensure!(
             (least..=most).contains(&left),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend, CachedValue};
+use cache_core::{CacheBackend, CachedValue, Ttl};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -223,10 +223,11 @@ impl<'c> Player<'c> {
     /// What a key holds when this value was set between these moments.
     fn holds(&self, value: &Value, before: Instant, after: Instant) -> Possible {
         match value.ttl() {
-            Some(Duration::ZERO) => Possible::Absent,
+            Ttl::For(Duration::ZERO) => Possible::Absent,
             ttl => Possible::Present(
                 value.payload().clone(),
-                ttl.map(|ttl| Life::new(self.context, ttl, before, after)),
+                ttl.duration()
+                    .map(|ttl| Life::new(self.context, ttl, before, after)),
             ),
         }
     }

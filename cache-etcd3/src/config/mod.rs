@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, seconds};
+use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds};
 use serde::{Deserialize, Serialize};
 
+use crate::events::Events;
 use crate::{Etcd3Backend, NAME};
 
 mod address;
@@ -226,7 +227,28 @@ impl fmt::Debug for Etcd3Config {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Etcd3Builder {
-    config: Etcd3Config,
+    pub(crate) config: Etcd3Config,
+    pub(crate) events: Events,
+}
+
+/// What a configuration file says, and code may add to it.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Builder, Etcd3Config};
+///
+/// let config = Etcd3Config::default(); // Read from a file.
+/// let cache = Etcd3Builder::from(config)
+///     .on_server_event(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+impl From<Etcd3Config> for Etcd3Builder {
+    fn from(config: Etcd3Config) -> Self {
+        Self {
+            config,
+            events: Events::default(),
+        }
+    }
 }
 
 macro_rules! setters {
@@ -271,12 +293,45 @@ impl Etcd3Builder {
         self
     }
 
+    /// Calls `listener` when an endpoint is left alone because it failed, and when it is in use
+    /// again. It is called from within the call that found it out: it should be quick, and may
+    /// not call the cache and wait for it. If it panics, that is caught. Default: none.
+    ///
+    /// ```
+    /// use cache_core::ServerEvent;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let cache = Etcd3Backend::builder()
+    ///     .on_server_event(|event| match event {
+    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server}: {reason}"),
+    ///         other => eprintln!("{other:?}"),
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_server_event(
+        mut self,
+        listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.events = Events::new(listener);
+        self
+    }
+
     /// Checks the configuration and builds the backend. No server is asked for anything: the
     /// first call connects.
     ///
-    /// The error is an [`ErrorKind::Config`](cache_core::ErrorKind::Config) that names the field.
+    /// The error is an [`ErrorKind::Config`] that names the field.
+    ///
+    /// ```
+    /// use cache_core::ErrorKind;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// ```
     pub fn build(self) -> Result<Etcd3Backend> {
-        Etcd3Backend::from_config(self.config)
+        Etcd3Backend::build(self)
     }
 }
 
@@ -407,11 +462,11 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (field, given, why) in [
             ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
-            ("ttl", Given::Number(-1.0), "-1 is no duration"),
+            ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
             (
                 "call_timeout",
                 Given::Number(f64::NAN),
-                "NaN is no duration",
+                "NaN is not a valid duration",
             ),
             ("consistency", Given::Text("none"), "unknown variant"),
         ] {

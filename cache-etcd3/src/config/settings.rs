@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     pub(crate) connect: ConnectOptions,
     pub(crate) credentials: Option<Credentials>,
+    /// What is odd, and does no harm.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An etcd user. It has no `Debug` form: the password must not be seen.
@@ -37,6 +39,7 @@ pub(crate) struct Credentials {
 impl Settings {
     pub(crate) fn new(config: Etcd3Config) -> Result<Self> {
         let endpoints = address::urls(&config)?;
+        let warnings = address::warnings(&config);
         let serializable = config.consistency == Consistency::Serializable;
         let call_timeout = match (config.call_timeout, config.timeout) {
             (Some(Duration::ZERO), _) => {
@@ -49,6 +52,7 @@ impl Settings {
         };
         Ok(Self {
             endpoints,
+            warnings,
             ttl: config.ttl.unwrap_or(config.timeout),
             call_timeout,
             serializable,
@@ -186,6 +190,8 @@ fn holds(text: &str, item: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::ErrorKind;
+
     use super::*;
 
     fn refusal(config: Etcd3Config) -> String {

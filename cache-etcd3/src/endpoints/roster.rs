@@ -67,10 +67,6 @@ impl Roster {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.members.len()
-    }
-
     pub(crate) fn url(&self, at: usize) -> &str {
         self.members.get(at).map_or("", |member| &member.url)
     }

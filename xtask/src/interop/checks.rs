@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cache_core::{CacheBackend as _, CachedValue, DynBackend, ErrorKind, KeyMap};
+use cache_core::{CacheBackend as _, CachedValue, DynBackend, ErrorKind, MapKeys};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -130,10 +130,8 @@ impl Context<'_> {
     /// Rust refuses to read `bad`, alone and between others, and says all of `words`.
     fn refuses(&self, cache: &DynBackend<Vec<u8>>, bad: &str, words: &[&str]) -> Result<()> {
         let alone = self.runtime.block_on(cache.get(bad)).err();
-        let among = self
-            .runtime
-            .block_on(cache.get_multi(&["not-there", bad]))
-            .err();
+        let among = self.runtime.block_on(cache.get_multi(&["not-there", bad]));
+        let among = among.into_iter().find_map(Result::err);
         for error in [alone, among] {
             let error = error.with_context(|| format!("Rust takes {bad} for a value"))?;
             ensure!(error.kind() == ErrorKind::Decode, "{bad}: {error}");
@@ -199,7 +197,7 @@ fn compressed(context: &Context<'_>) -> Result<()> {
 }
 
 fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
-    let cache = DynBackend::new(KeyMap::sha1(etcd_json(&context.servers.etcd())?));
+    let cache = DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?));
     let region = context.etcd_region("garbage")?;
     let pickle = b"\x80\x05\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01x\x94.";
     let all: [&[u8]; 11] = [
@@ -228,8 +226,8 @@ fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
 
 fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
     let endpoint = context.servers.etcd();
-    let envelopes = DynBackend::new(KeyMap::sha1(etcd(&endpoint)?));
-    let arrays = DynBackend::new(KeyMap::sha1(etcd_json(&endpoint)?));
+    let envelopes = DynBackend::new(MapKeys::sha1(etcd(&endpoint)?));
+    let arrays = DynBackend::new(MapKeys::sha1(etcd_json(&endpoint)?));
     let region = context.etcd_region("two formats")?;
 
     context.set(
@@ -255,7 +253,7 @@ fn deadline_in_metadata(context: &Context<'_>) -> Result<()> {
             context.memcached_region("deadline", "json")?,
         ),
         (
-            DynBackend::new(KeyMap::sha1(etcd_json(&context.servers.etcd())?)),
+            DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?)),
             context.etcd_region("deadline in etcd")?,
         ),
     ] {
@@ -285,7 +283,7 @@ fn unknown_metadata(context: &Context<'_>) -> Result<()> {
             in_memcached,
         ),
         (
-            DynBackend::new(KeyMap::sha1(etcd_json(&context.servers.etcd())?)),
+            DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?)),
             context.etcd_region("metadata in etcd")?,
             in_etcd,
         ),

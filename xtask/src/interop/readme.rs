@@ -1,7 +1,7 @@
 //! The lines of the READMEs that make a region in Python, run as they stand there.
 
 use anyhow::{Context as _, Result, ensure};
-use cache_core::{CachedValue, DynBackend, KeyMap};
+use cache_core::{CachedValue, DynBackend, MapKeys};
 use serde_json::json;
 
 use super::checks::Context;
@@ -27,7 +27,7 @@ pub(crate) fn lines_work(context: &Context<'_>) -> Result<()> {
         let cache = if example.ini.is_empty() {
             cache
         } else {
-            DynBackend::new(KeyMap::sha1(cache))
+            DynBackend::new(MapKeys::sha1(cache))
         };
         let mut example = example;
         for (number, url) in (1..).zip(&urls) {
@@ -45,7 +45,7 @@ pub(crate) fn lines_work(context: &Context<'_>) -> Result<()> {
         let (host, port) = etcd.split_once(':').context("no port")?;
         example.replace("host:10.0.0.1", &format!("host:{host}"))?;
         example.replace("port:2379", &format!("port:{port}"))?;
-        let cache = DynBackend::new(KeyMap::sha1(etcd_json(&etcd)?));
+        let cache = DynBackend::new(MapKeys::sha1(etcd_json(&etcd)?));
         example.shares(context, &cache)?;
     }
     Ok(())

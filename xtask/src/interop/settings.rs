@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use cache_conformance::servers::{Etcd, Memcached};
-use cache_core::{DynBackend, KeyMap};
+use cache_core::{DynBackend, MapKeys};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ impl Setting {
             },
             Self {
                 name: "dogpile.cache.pymemcache, three servers, sha1_mangle_key",
-                rust: DynBackend::new(KeyMap::sha1(pymemcache(&urls)?)),
+                rust: DynBackend::new(MapKeys::sha1(pymemcache(&urls)?)),
                 backend: Backend::Dogpile {
                     name: "dogpile.cache.pymemcache",
                     servers: urls.clone(),
@@ -117,19 +117,19 @@ impl Setting {
             },
             Self {
                 name: "oslo_cache.memcache_pool, three servers",
-                rust: DynBackend::new(KeyMap::sha1(memcached(&urls)?)),
+                rust: DynBackend::new(MapKeys::sha1(memcached(&urls)?)),
                 backend: Backend::OsloMemcachePool { servers: urls },
                 holds_bytes: true,
             },
             Self {
                 name: "oslo_cache.memcache_pool, three servers, one of them dead",
-                rust: DynBackend::new(KeyMap::sha1(memcached(&one_dead)?)),
+                rust: DynBackend::new(MapKeys::sha1(memcached(&one_dead)?)),
                 backend: Backend::OsloMemcachePool { servers: one_dead },
                 holds_bytes: true,
             },
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: DynBackend::new(KeyMap::sha1(etcd_json(&etcd)?)),
+                rust: DynBackend::new(MapKeys::sha1(etcd_json(&etcd)?)),
                 backend: Backend::OsloEtcd { endpoint: etcd },
                 holds_bytes: false,
             },

@@ -110,11 +110,13 @@ impl Side for Rust<'_> {
     }
 
     fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Payload>>> {
-        let found = self.runtime.block_on(self.cache.get_multi(keys))?;
+        let found = self.runtime.block_on(self.cache.get_multi(keys));
         found
             .into_iter()
-            .map(|value| value.map(|value| self.incoming(value.into_payload())))
-            .map(Option::transpose)
+            .map(|found| {
+                let payload = found?.map(|value| self.incoming(value.into_payload()));
+                payload.transpose()
+            })
             .collect()
     }
 

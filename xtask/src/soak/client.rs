@@ -263,9 +263,13 @@ impl Client {
         let keys = self.keys(place);
         let names = self.names(&keys);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let called = self.call(place, place.backend.get_multi(&names)).await;
+        let call = async { Ok(place.backend.get_multi(&names).await) };
+        let mut called = self.call(place, call).await;
         let mut seen = Vec::new();
         if let Some(Ok(found)) = &called.result {
+            if let Some(error) = found.iter().find_map(|found| found.as_ref().err()) {
+                called.how = failure(error);
+            }
             if found.len() != keys.len() {
                 let (asked, got) = (keys.len(), found.len());
                 self.wrong(
@@ -275,7 +279,9 @@ impl Client {
                 );
             }
             for (key, found) in keys.iter().zip(found) {
-                seen.extend(self.look(*key, found.as_ref()).map(|what| (*key, what)));
+                if let Ok(found) = found {
+                    seen.extend(self.look(*key, found.as_ref()).map(|what| (*key, what)));
+                }
             }
         }
         self.report(Operation::GetMulti, &called, seen);
@@ -313,7 +319,7 @@ impl Client {
         }
         Some(What::Hit {
             version,
-            left: found.ttl().map(nanos),
+            left: found.ttl().duration().map(nanos),
         })
     }
 

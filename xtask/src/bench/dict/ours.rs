@@ -74,8 +74,8 @@ where
     }
 
     fn get_multi(&self, keys: &[&str]) -> usize {
-        let found = now(self.0.get_multi(keys)).unwrap_or_default();
-        found.iter().flatten().count()
+        let found = now(self.0.get_multi(keys));
+        found.iter().flatten().flatten().count()
     }
 
     fn set_multi(&self, keys: &[&str], value: &V) {

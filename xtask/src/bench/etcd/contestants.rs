@@ -108,7 +108,10 @@ impl Contestant for Etcd3Backend {
                 let entries = names.iter().map(|name| (*name, value()));
                 self.set_multi(entries.collect()).await?;
             }
-            _ => drop(self.get_multi(&names).await?),
+            _ => {
+                let found = self.get_multi(&names).await;
+                found.into_iter().try_for_each(|found| found.map(drop))?;
+            }
         }
         Ok(())
     }

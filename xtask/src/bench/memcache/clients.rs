@@ -42,7 +42,9 @@ impl Client for Ours {
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        Ok(self.0.get_multi(keys).await?.iter().flatten().count())
+        let found = self.0.get_multi(keys).await.into_iter();
+        let found: Vec<_> = found.collect::<cache_core::Result<_>>()?;
+        Ok(found.iter().flatten().count())
     }
 
     async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {

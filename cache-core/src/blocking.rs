@@ -1,0 +1,137 @@
+//! [`Blocking`], for programs that are not async.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+
+const NAME: &str = "Blocking";
+
+/// The six operations for programs that are not async: each call blocks its thread until the
+/// operation has ended.
+///
+/// The backend runs on a small Tokio runtime of its own, with one worker thread; clones share
+/// it. A call from within another runtime works, too, but costs a thread and blocks a worker of
+/// that runtime: there, use the backend itself.
+///
+/// ```
+/// use cache_core::{Blocking, CachedValue};
+/// # use cache_core::{CacheBackend, Result};
+/// # use std::sync::Mutex;
+/// # #[derive(Default)]
+/// # struct Memory(Mutex<Option<CachedValue<String>>>);
+/// # impl CacheBackend for Memory {
+/// #   type Value = String;
+/// #   async fn get(&self, _: &str) -> Result<Option<CachedValue<String>>> { Ok(self.0.lock().unwrap().clone()) }
+/// #   async fn set(&self, _: &str, value: CachedValue<String>) -> Result<()> { *self.0.lock().unwrap() = Some(value); Ok(()) }
+/// #   async fn delete(&self, _: &str) -> Result<()> { Ok(()) }
+/// # }
+///
+/// let cache = Blocking::new(Memory::default())?;
+/// cache.set("key", CachedValue::new("value".into()))?;
+/// assert!(cache.get("key")?.is_some());
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Blocking<B> {
+    backend: B,
+    runtime: Arc<OwnRuntime>,
+}
+
+impl<B: CacheBackend> Blocking<B> {
+    /// Starts a runtime for `backend`.
+    ///
+    /// [`ErrorKind::Backend`] if the system refuses the thread or what the runtime needs for
+    /// its I/O.
+    pub fn new(backend: B) -> Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("cache-blocking");
+        let runtime = builder.enable_all().build().map_err(|error| {
+            let message = format!("cannot start a runtime: {error}");
+            Error::new(ErrorKind::Backend, NAME, message).with_source(error)
+        })?;
+        Ok(Self {
+            backend,
+            runtime: Arc::new(OwnRuntime(Some(runtime))),
+        })
+    }
+
+    /// See [`CacheBackend::get`].
+    pub fn get(&self, key: &str) -> Result<Option<CachedValue<B::Value>>> {
+        self.runtime.block_on(self.backend.get(key))?
+    }
+
+    /// See [`CacheBackend::set`].
+    pub fn set(&self, key: &str, value: CachedValue<B::Value>) -> Result<()> {
+        self.runtime.block_on(self.backend.set(key, value))?
+    }
+
+    /// See [`CacheBackend::delete`].
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.runtime.block_on(self.backend.delete(key))?
+    }
+
+    /// See [`CacheBackend::get_multi`].
+    pub fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<B::Value>>>> {
+        match self.runtime.block_on(self.backend.get_multi(keys)) {
+            Ok(found) => found,
+            Err(error) => {
+                let failed = |key: &&str| Err(error.clone().with_key(*key));
+                keys.iter().map(failed).collect()
+            }
+        }
+    }
+
+    /// See [`CacheBackend::set_multi`].
+    pub fn set_multi(&self, entries: Vec<(&str, CachedValue<B::Value>)>) -> Result<()> {
+        self.runtime.block_on(self.backend.set_multi(entries))?
+    }
+
+    /// See [`CacheBackend::delete_multi`].
+    pub fn delete_multi(&self, keys: &[&str]) -> Result<()> {
+        self.runtime.block_on(self.backend.delete_multi(keys))?
+    }
+}
+
+crate::wrapper::access!(Blocking<B>);
+
+#[derive(Debug)]
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn block_on<F>(&self, operation: F) -> Result<F::Output>
+    where
+        F: Future<Output: Send> + Send,
+    {
+        let failed = |message: &str| Error::new(ErrorKind::Backend, NAME, message);
+        let runtime = self.0.as_ref();
+        let runtime = runtime.ok_or_else(|| failed("the runtime is shutting down"))?;
+        if Handle::try_current().is_err() {
+            return Ok(runtime.block_on(operation));
+        }
+        // Tokio panics when a thread of one runtime waits for another.
+        thread::scope(|scope| {
+            let waiting = thread::Builder::new()
+                .name("cache-blocking-call".into())
+                .spawn_scoped(scope, || runtime.block_on(operation))
+                .map_err(|error| {
+                    failed(&format!("cannot start a thread: {error}")).with_source(error)
+                })?;
+            match waiting.join() {
+                Ok(output) => Ok(output),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        // Dropping a runtime waits for its threads, and panics within another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

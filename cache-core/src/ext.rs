@@ -1,0 +1,79 @@
+//! [`CacheBackendExt`], the wrappers as methods.
+
+use std::borrow::Cow;
+
+use crate::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Observed, Observer, Typed};
+
+/// The wrappers as methods of every backend, innermost first.
+///
+/// ```
+/// # #[cfg(all(feature = "json", feature = "sha1"))] {
+/// use cache_core::{CacheBackend, CacheBackendExt, DynBackend, Json};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Profile {
+///     name: String,
+/// }
+///
+/// /// Profiles as a Python service with an oslo.cache region stores them.
+/// fn profiles(bytes: impl CacheBackend<Value = Vec<u8>> + 'static) -> DynBackend<Profile> {
+///     bytes.sha1_keys().namespace("profiles").typed(Json).miss_on_error().into_dyn()
+/// }
+/// # }
+/// ```
+pub trait CacheBackendExt: CacheBackend + Sized {
+    /// Passes each key through `map` before this backend sees it: [`MapKeys::new`].
+    fn map_keys(
+        self,
+        map: impl for<'k> Fn(&'k str) -> Cow<'k, str> + Send + Sync + 'static,
+    ) -> MapKeys<Self> {
+        MapKeys::new(self, map)
+    }
+
+    /// Puts `namespace` and a colon before each key: [`MapKeys::namespace`].
+    fn namespace(self, namespace: &str) -> MapKeys<Self> {
+        MapKeys::namespace(self, namespace)
+    }
+
+    /// Replaces each key by its SHA-1, as every oslo.cache region does: [`MapKeys::sha1`].
+    #[cfg(feature = "sha1")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sha1")))]
+    fn sha1_keys(self) -> MapKeys<Self> {
+        MapKeys::sha1(self)
+    }
+
+    /// Keeps values of type `T` in this backend of bytes: [`Typed`].
+    fn typed<T>(self, format: impl Format<T> + 'static) -> Typed<T, Self>
+    where
+        Self: CacheBackend<Value = Vec<u8>>,
+    {
+        Typed::new(self, format)
+    }
+
+    /// Turns errors that a service can do without into misses: [`MissOnError`].
+    fn miss_on_error(self) -> MissOnError<Self> {
+        MissOnError::new(self)
+    }
+
+    /// Reports every call to `observer`: [`Observed`].
+    fn observed(self, observer: impl Observer + 'static) -> Observed<Self> {
+        Observed::new(self, observer)
+    }
+
+    /// Erases the type: [`DynBackend`].
+    fn into_dyn(self) -> DynBackend<Self::Value>
+    where
+        Self: 'static,
+    {
+        DynBackend::new(self)
+    }
+
+    /// The six operations for a program that is not async: [`Blocking`](crate::Blocking).
+    #[cfg(feature = "blocking")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
+    fn blocking(self) -> crate::Result<crate::Blocking<Self>> {
+        crate::Blocking::new(self)
+    }
+}
+
+impl<B: CacheBackend> CacheBackendExt for B {}
