@@ -266,13 +266,14 @@ fn transaction(
     is_guarded: bool,
 ) -> impl Future<Output = Result<Sent, etcd_client::Error>> + use<> {
     let newest = shared.revision.newest();
-    let mut txn = Txn::new().and_then(ready.iter().map(Ready::operation).collect::<Vec<_>>());
+    let mut txn = Txn::new();
     if is_guarded {
         let has_not_moved_on = |ready: &Ready| {
             Compare::mod_revision(ready.write.name.clone(), CompareOp::Less, newest + 1)
         };
         txn = txn.when(ready.iter().map(has_not_moved_on).collect::<Vec<_>>());
     }
+    let txn = txn.and_then(ready.iter().map(Ready::operation).collect::<Vec<_>>());
     let puts = ready.iter().filter(|ready| ready.write.put.is_some());
     let mut doubt = Doubt {
         keys: puts.map(|ready| ready.write.hash).collect(),

@@ -193,7 +193,6 @@ mod tests {
             r#"{"ct": NaN, "v": 2}"#,
             r#"{"ct": Infinity, "v": 2}"#,
             r#"{"ct": 1e11, "v": 2}"#,
-            r#"{"ct": 1.5, "v": 3}"#,
             r#"{"ct": 1.5, "exp": "x"}"#,
         ] {
             let stored = format!("[1, {metadata}]");
