@@ -89,7 +89,7 @@ impl Setting {
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
-        let mangled = MapKeys::<DynBackend<Vec<u8>>, _>::sha1;
+        let mangled = MapKeys::<DynBackend<Vec<u8>>>::sha1;
         Ok(vec![
             Self::on_memcached(
                 "dogpile.cache.memcached",
