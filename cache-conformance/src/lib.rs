@@ -14,9 +14,6 @@ mod report;
 mod rng;
 mod rule;
 mod rules;
-#[cfg(feature = "servers")]
-#[cfg_attr(docsrs, doc(cfg(feature = "servers")))]
-pub mod servers;
 mod suite;
 
 pub use capabilities::{Capabilities, Clock, Ttl};

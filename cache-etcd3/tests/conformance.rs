@@ -6,11 +6,11 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cache_conformance::servers::{Etcd, EtcdCluster};
 use cache_conformance::{
     Capabilities, Fault, FaultControl, Faulty, Harness, OpenError, Options, Proxy,
 };
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
+use test_servers::{Etcd, EtcdCluster};
 
 const PASSWORD: &str = "correct horse battery staple";
 

@@ -12,9 +12,9 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend, CachedValue, Json, KeyMap, Serialized};
 use cache_memcache_pool::{MemcachePoolBackend, ServerEvent};
+use test_servers::Memcached;
 
 const USERS: usize = 300;
 

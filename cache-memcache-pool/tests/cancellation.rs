@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cache_conformance::servers::Memcached;
 use cache_core::CacheBackend as _;
 use cache_memcache_pool::MemcachePoolBackend;
 use common::load::Load;
 use common::{builder, eventually, scrambled, servers, urls, value};
+use test_servers::Memcached;
 
 const SLOW: Duration = Duration::from_secs(5);
 

@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cache_conformance::servers::{Memcached, MemcachedBuilder};
 use cache_conformance::{
     Capabilities, Fault, FaultControl, Faulty, Harness, OpenError, Options, Proxy,
 };
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Routing};
+use test_servers::{Memcached, MemcachedBuilder};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 

@@ -14,7 +14,6 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, ServerEvent};
 use common::load::Load;
@@ -22,6 +21,7 @@ use common::proxy::{Proxy, Spoil};
 use common::{
     CALL_LIMIT, DEAD_RETRY, SOCKET_TIMEOUT, builder, eventually, key_on, servers, urls, value,
 };
+use test_servers::Memcached;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 

@@ -15,10 +15,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, Error, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
 use common::{builder, value};
+use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
 async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {

@@ -14,9 +14,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
+use test_servers::Memcached;
 
 fn builder(server: &Memcached) -> MemcachePoolBuilder {
     MemcachePoolBackend::builder().url([server.url()])

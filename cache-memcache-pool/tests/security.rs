@@ -11,9 +11,9 @@
 
 mod common;
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, ErrorKind};
 use common::{builder, value};
+use test_servers::Memcached;
 
 const PASSWORD: &str = "correct-horse";
 

@@ -18,12 +18,17 @@ const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
 /// Every direct dependency of a published crate is allowed, or optional and off by default.
 pub(crate) fn dependencies(workspace: &Workspace) -> Result<String> {
     let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
+    let helpers: BTreeSet<&str> = workspace
+        .members()
+        .filter(|package| !package.is_published())
+        .map(|package| package.name.as_str())
+        .collect();
     let mut problems = Vec::new();
     let mut count = 0;
     for package in workspace.published() {
         for dependency in &package.dependencies {
             count += 1;
-            if let Some(problem) = problem_with(package, dependency, &sisters) {
+            if let Some(problem) = problem_with(package, dependency, &sisters, &helpers) {
                 problems.push(problem);
             }
         }
@@ -38,6 +43,7 @@ fn problem_with(
     package: &Package,
     dependency: &Dependency,
     sisters: &BTreeSet<&str>,
+    helpers: &BTreeSet<&str>,
 ) -> Option<String> {
     let name = dependency.name.as_str();
     let crossbeam = name == "crossbeam" || name.starts_with("crossbeam-");
@@ -55,6 +61,9 @@ fn problem_with(
         None => Some(format!(
             "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
         )),
+        // Cargo leaves out of a package what has no version.
+        Some("dev") if helpers.contains(name) => (dependency.req != "*")
+            .then(|| format!("{of}: `{name}` is not published; name its path, and no version")),
         Some("dev") => {
             let tolerated = ALLOWED_IN_TESTS.contains(&name)
                 || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
@@ -170,10 +179,11 @@ mod tests {
     fn problems(dependencies: &str, features: &str) -> Vec<String> {
         let package = package(dependencies, features);
         let sisters = BTreeSet::from(["cache-core"]);
+        let helpers = BTreeSet::from(["test-servers"]);
         package
             .dependencies
             .iter()
-            .filter_map(|dependency| problem_with(&package, dependency, &sisters))
+            .filter_map(|dependency| problem_with(&package, dependency, &sisters, &helpers))
             .collect()
     }
 
@@ -192,6 +202,7 @@ mod tests {
             );
         }
         assert!(problems(&dependency("proptest", "\"dev\"", false), "").is_empty());
+        assert!(problems(&dependency("test-servers", "\"dev\"", false), "").is_empty());
     }
 
     #[test]

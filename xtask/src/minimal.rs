@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 
 use crate::process;
 use crate::steps::Live;
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 
-/// Checks a copy of the workspace, without what is not published, whose lock file has the lowest
-/// version of each direct dependency.
+/// Checks a copy of the workspace, whose lock file has the lowest version of each direct
+/// dependency. Of what is not published it has what the tests of the others need.
 pub(crate) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     let copy = workspace.target_directory.join("minimal-versions");
     if copy.exists() {
@@ -19,8 +19,12 @@ pub(crate) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     fs::create_dir_all(&copy)?;
     let mut manifest = fs::read_to_string(workspace.root.join("Cargo.toml"))?;
     for package in workspace.members() {
-        let folder = package.folder().file_name().context("a folder's name")?;
-        if package.is_published() {
+        let folder = package.folder().strip_prefix(&workspace.root)?;
+        let is_needed = |other: &Package| {
+            let mut dependencies = other.dependencies.iter();
+            dependencies.any(|dependency| dependency.name == package.name)
+        };
+        if package.is_published() || workspace.published().any(is_needed) {
             copy_folder(package.folder(), &copy.join(folder))?;
         } else {
             manifest = without_member(&manifest, &folder.to_string_lossy());

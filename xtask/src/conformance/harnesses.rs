@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use cache_conformance::servers::{Etcd, EtcdCluster, Memcached};
 use cache_conformance::{
     Capabilities, Fault, FaultControl, Faulty, Harness, OpenError, Options, Proxy, Suite,
 };
 use cache_dict::DictBackend;
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::{Etcd, EtcdCluster, Memcached};
 
 const NO_SERVER: &str = "lives in this process and has no server";
 const NO_LIMIT: &str = "takes keys and values of any length";

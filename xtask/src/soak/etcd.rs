@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use cache_conformance::servers::{Etcd, EtcdCluster};
 use cache_core::DynBackend;
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions,
 };
+use test_servers::{Etcd, EtcdCluster};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::fleet::Store;

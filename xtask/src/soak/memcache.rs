@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cache_conformance::servers::Memcached;
 use cache_core::DynBackend;
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::Memcached;
 use tokio::runtime::Handle;
 
 use super::faults::EVICTION;
