@@ -1,4 +1,7 @@
-//! Durations in configuration files: seconds, with fractions, as `oslo.cache` takes them.
+//! Durations in configuration files: seconds, with fractions, as oslo.cache takes them.
+//!
+//! Text that is a number is taken too, since that is how environment variables and arguments of
+//! the form `timeout:600` arrive.
 //!
 //! For `#[serde(with = "cache_core::seconds")]`:
 //!
@@ -15,7 +18,10 @@
 //! assert_eq!(config.socket_timeout, Duration::from_millis(1500));
 //!
 //! let error = serde_json::from_str::<Config>(r#"{"socket_timeout": -1}"#).err().unwrap();
-//! assert!(error.to_string().contains("-1 is no duration"));
+//! assert!(error.to_string().contains("-1 is not a valid duration"));
+//!
+//! let config: Config = serde_json::from_str(r#"{"socket_timeout": "600"}"#).unwrap();
+//! assert_eq!(config.socket_timeout, Duration::from_secs(600));
 //!
 //! let error = serde_json::from_str::<Config>(r#"{"socket_timeout": "3s"}"#).err().unwrap();
 //! assert!(error.to_string().contains("expected a number of seconds"));
@@ -24,13 +30,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::ser::Serializer;
 
-/// Reads a number of seconds. Refused, with the number in the message: negative ones, NaN,
-/// infinities, and numbers that a `Duration` cannot hold.
+/// Reads a number of seconds. Negative numbers, NaN, infinities and numbers that a `Duration`
+/// cannot hold are refused with the number in the message.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    deserializer.deserialize_f64(Seconds)
+    deserializer.deserialize_any(Seconds)
 }
 
 struct Seconds;
@@ -56,11 +62,18 @@ impl Visitor<'_> for Seconds {
             Err(_) => Err(refusal(seconds)),
         }
     }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        match text.trim().parse() {
+            Ok(seconds) => self.visit_f64(seconds),
+            Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        }
+    }
 }
 
 fn refusal<E: Error>(seconds: impl fmt::Display) -> E {
     E::custom(format!(
-        "{seconds} is no duration; give a number of seconds from 0 to 1e19"
+        "{seconds} is not a valid duration; use a number of seconds from 0 to 1e19"
     ))
 }
 

@@ -44,12 +44,12 @@ fn seconds_may_be_whole_or_have_fractions() {
 #[test]
 fn a_senseless_expiration_time_is_refused_with_the_number() {
     for (seconds, shown) in [
-        (-1.0, "-1 is no duration"),
-        (-0.001, "-0.001 is no duration"),
-        (f64::NAN, "NaN is no duration"),
-        (f64::INFINITY, "inf is no duration"),
-        (f64::NEG_INFINITY, "-inf is no duration"),
-        (1e300, "is no duration"),
+        (-1.0, "-1 is not a valid duration"),
+        (-0.001, "-0.001 is not a valid duration"),
+        (f64::NAN, "NaN is not a valid duration"),
+        (f64::INFINITY, "inf is not a valid duration"),
+        (f64::NEG_INFINITY, "-inf is not a valid duration"),
+        (1e300, "is not a valid duration"),
     ] {
         let error = read(&[("expiration_time", seconds)]).unwrap_err();
         assert!(error.contains(shown), "{error}");

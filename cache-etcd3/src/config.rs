@@ -374,11 +374,11 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (field, given, why) in [
             ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
-            ("ttl", Given::Number(-1.0), "-1 is no duration"),
+            ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
             (
                 "call_timeout",
                 Given::Number(f64::NAN),
-                "NaN is no duration",
+                "NaN is not a valid duration",
             ),
             ("consistency", Given::Text("none"), "unknown variant"),
         ] {

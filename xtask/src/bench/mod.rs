@@ -14,6 +14,8 @@
 )]
 
 mod chart;
+#[cfg(feature = "bench-core")]
+mod core;
 mod cpu;
 #[cfg(feature = "bench-dict")]
 mod dict;
@@ -35,6 +37,7 @@ use anyhow::{Result, bail};
 use crate::feature;
 
 pub(crate) const HELP: &str = "  \
+  core                 what the wrappers of cache-core add to a hit
   dict|memcache|etcd   measures: a table, and JSON and a chart under target/bench/
     --rounds N         of each line, interleaved (7; etcd 5)
     --only LINE        a part of the lines; such a run cannot be published
@@ -56,11 +59,13 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     match backend.as_str() {
         #[cfg(feature = "bench-dict")]
         "dict" => dict::main(rest),
+        #[cfg(feature = "bench-core")]
+        "core" => core::main(rest),
         #[cfg(feature = "bench-memcache")]
         "memcache" => memcache::main(rest),
         #[cfg(feature = "bench-etcd")]
         "etcd" => etcd::main(rest),
-        "dict" | "memcache" | "etcd" => {
+        "core" | "dict" | "memcache" | "etcd" => {
             let feature = format!("bench-{backend}");
             eprintln!("building the peers (feature {feature})");
             let arguments = [&["bench".to_owned()], arguments].concat();
