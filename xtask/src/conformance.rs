@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::workspace::{self, Workspace};
 use crate::{needs, process};
 
-/// CACHE_CONFORMANCE_SEED=N repeats a run.
+/// `CACHE_CONFORMANCE_SEED=N` repeats a run.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only that backend; without it, each of them
@@ -32,11 +32,12 @@ enum Backend {
 }
 
 impl Backend {
-    fn package(self) -> &'static str {
+    /// The crate, and which of its tests declares the rules.
+    fn package(self) -> (&'static str, &'static str) {
         match self {
-            Self::Dict => "cache-dict",
-            Self::Memcache => "cache-memcache-pool",
-            Self::Etcd => "cache-etcd3",
+            Self::Dict => ("cache-dict", "conformance"),
+            Self::Memcache => ("cache-memcache-pool", "memcached"),
+            Self::Etcd => ("cache-etcd3", "etcd"),
         }
     }
 }
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut verdicts = Verdicts::new();
     let mut failures = String::new();
     for backend in backends {
-        let package = backend.package();
+        let (package, test) = backend.package();
         eprintln!("{package} …");
         let mut cargo = process::cargo();
         cargo.args([
@@ -63,10 +64,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             package,
             "--all-features",
             "--test",
-            "conformance",
+            test,
             "--",
         ]);
-        let captured = process::capture(cargo.args(&options.only), |_| ())?;
+        // A binary with other tests has those of the suite in a module.
+        let module = (test != "conformance").then_some("conformance::");
+        let filter = options.only.as_deref().or(module);
+        let captured = process::capture(cargo.args(filter), |_| ())?;
         read(&captured.output, &mut verdicts);
         if !captured.status.success() {
             failures.push_str(&captured.output);
@@ -91,6 +95,7 @@ fn read(output: &str, verdicts: &mut Verdicts) {
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
     for (test, verdict) in tests {
+        let test = test.strip_prefix("conformance::").unwrap_or(test);
         if let Some((suite, rule)) = test.split_once("::") {
             let verdict = match verdict.split([',', ' ']).next() {
                 Some("ignored") => "waived",
@@ -109,11 +114,11 @@ fn table(verdicts: &Verdicts) -> String {
     let width = verdicts.keys().map(String::len).max().unwrap_or_default();
     let mut text = String::new();
     for (number, suite) in suites.iter().enumerate() {
-        let with = |verdict: &str| {
+        let how_many = |verdict: &str| {
             let rules = verdicts.values().filter_map(|rule| rule.get(*suite));
             rules.filter(|found| *found == verdict).count()
         };
-        let (kept, waived, broken) = (with("kept"), with("waived"), with("BROKEN"));
+        let (kept, waived, broken) = (how_many("kept"), how_many("waived"), how_many("BROKEN"));
         let _ = writeln!(
             text,
             "{:>2} {suite:width$} {kept} kept, {waived} waived, {broken} broken",

@@ -18,6 +18,7 @@ use clap::Parser;
 /// Tests, benchmarks and releases of this workspace.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+#[allow(clippy::large_enum_variant)] // There is one of it.
 enum Task {
     /// Installs or names what is missing, then runs every check and every test
     Test(test::Options),
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         Task::Interop(arguments) => programs::run("interop", &arguments),
         Task::Soak(arguments) => programs::run("soak", &arguments),
         Task::Api(options) => api::run(&options),
-        Task::Release(options) => release::run(options),
+        Task::Release(options) => release::run(&options),
     });
     process::exit_code(result)
 }

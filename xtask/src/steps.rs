@@ -14,8 +14,10 @@ use crate::process;
 /// One step: what it is called, and what it does. It returns a short remark.
 pub(crate) struct Step<'a> {
     pub(crate) title: String,
-    action: Box<dyn FnOnce(&Live) -> Result<String> + 'a>,
+    action: Action<'a>,
 }
+
+type Action<'a> = Box<dyn FnOnce(&Live) -> Result<String> + 'a>;
 
 impl<'a> Step<'a> {
     pub(crate) fn new(

@@ -155,7 +155,7 @@ impl Book {
             match &how {
                 End::Dropped => tally.dropped += 1,
                 End::Failed(error) => {
-                    *tally.errors.entry(error.kind().to_string()).or_default() += 1
+                    *tally.errors.entry(error.kind().to_string()).or_default() += 1;
                 }
                 End::Answered | End::Never => {}
             }
@@ -200,15 +200,15 @@ impl Book {
     }
 
     /// Something that is wrong whatever else happened.
-    pub(crate) fn wrong(&self, rule: &'static str, text: String) {
+    pub(crate) fn wrong(&self, rule: &'static str, text: impl fmt::Display) {
         let now = self.faults.time.now();
-        self.broken(rule, text, None, Vec::new(), (now, now));
+        self.broken(rule, &text.to_string(), None, Vec::new(), (now, now));
     }
 
     fn broken(
         &self,
         rule: &'static str,
-        text: String,
+        text: &str,
         key: Option<Key>,
         history: Vec<String>,
         (from, to): (u64, u64),
@@ -253,7 +253,7 @@ impl Book {
                 let proof = || finding.proof.iter().filter_map(|at| events.get(*at));
                 let from = proof().map(|event| event.start.at).min().unwrap_or(0);
                 let to = proof().map(|event| event.end.at).max().unwrap_or(0);
-                self.broken(finding.rule, finding.text, Some(key), history, (from, to));
+                self.broken(finding.rule, &finding.text, Some(key), history, (from, to));
             }
         }
     }

@@ -189,20 +189,57 @@ impl History<'_> {
         late.max(storm).unwrap_or(end)
     }
 
-    /// The newest version that was the register's before `read` began, and the event within
-    /// `span` that shows it.
-    fn newest_before(&self, read: &Event, span: (u64, u64)) -> Option<(u64, usize, &Event)> {
-        let earlier = self
-            .events
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| event.is_within(span) && event.end.at < read.start.at);
-        let shown = earlier.filter_map(|(at, event)| match event.what {
-            What::Hit { version, .. } => Some((version, at, event)),
-            _ if event.is_done() => Some((event.written()?, at, event)),
-            _ => None,
+    /// What is known of the register within a span: by the ends of the events that show it.
+    fn known(&self, span: (u64, u64)) -> Vec<Shown> {
+        let within = self.events.iter().enumerate();
+        let within = within.filter(|(_, event)| event.is_within(span));
+        let shown = within.filter_map(|(at, event)| {
+            let version = match event.what {
+                What::Hit { version, .. } => version,
+                _ if event.is_done() => event.written()?,
+                _ => return None,
+            };
+            let (start, end) = (event.start.at, event.end.at);
+            Some((
+                end,
+                Shown {
+                    version,
+                    at,
+                    start,
+                    end,
+                },
+            ))
         });
-        shown.max_by_key(|(version, ..)| *version)
+        let mut shown: Vec<(u64, Shown)> = shown.collect();
+        shown.sort_by_key(|(end, _)| *end);
+        let newest = shown
+            .into_iter()
+            .scan(None, |newest: &mut Option<Shown>, (end, shown)| {
+                let newer = newest.filter(|newest| newest.version >= shown.version);
+                *newest = Some(Shown {
+                    end,
+                    ..newer.unwrap_or(shown)
+                });
+                *newest
+            });
+        newest.collect()
+    }
+
+    /// The reads within these spans, each with the newest version that was the register's before
+    /// it began.
+    fn reads(&self, spans: &[(u64, u64)]) -> Vec<(usize, &Event, Shown)> {
+        let in_span = |span: &(u64, u64)| {
+            let known = self.known(*span);
+            let reads = self.events.iter().enumerate();
+            let reads =
+                reads.filter(|(_, event)| event.written().is_none() && event.is_within(*span));
+            let with_known = reads.filter_map(|(at, read)| {
+                let before = known.partition_point(|shown| shown.end < read.start.at);
+                Some((at, read, *known.get(before.checked_sub(1)?)?))
+            });
+            with_known.collect::<Vec<_>>()
+        };
+        spans.iter().flat_map(in_span).collect()
     }
 
     /// A read finds nothing older than what was there before it began.
@@ -211,24 +248,18 @@ impl History<'_> {
             Order::Always | Order::ButForRepeats => vec![(0, u64::MAX)],
             Order::BetweenFaults => self.faults.calm(),
         };
-        for (at, read) in self.events.iter().enumerate() {
+        for (at, read, newest) in self.reads(&spans) {
             let What::Hit { version, .. } = read.what else {
-                continue;
-            };
-            let span = spans.iter().find(|span| read.is_within(**span));
-            let Some((newest, shown_by, event)) =
-                span.and_then(|span| self.newest_before(read, *span))
-            else {
                 continue;
             };
             let Some((from, write)) = self.writes.get(&version) else {
                 continue;
             };
-            if version < newest && self.applied_until(write) < event.start.at {
+            if version < newest.version && self.applied_until(write) < newest.start {
                 findings.push(Finding {
                     rule: "order",
                     text: "a read found a value that had been replaced or deleted".to_owned(),
-                    proof: vec![*from, shown_by, at],
+                    proof: vec![*from, newest.at, at],
                 });
             }
         }
@@ -240,29 +271,34 @@ impl History<'_> {
             Order::Always => vec![(0, u64::MAX)],
             _ => self.faults.without_losses(),
         };
-        for (at, miss) in self.events.iter().enumerate() {
+        for (at, miss, newest) in self.reads(&spans) {
             if !matches!(miss.what, What::Miss) {
                 continue;
             }
-            let span = spans.iter().find(|span| miss.is_within(**span));
-            let Some((newest, shown_by, event)) =
-                span.and_then(|span| self.newest_before(miss, *span))
-            else {
-                continue;
-            };
             let removes = |(version, (_, write)): (&u64, &(usize, &Event))| {
-                let came_later = *version >= newest || self.applied_until(write) >= event.start.at;
-                came_later && write.start.at < miss.end.at && write.may_be_gone(miss)
+                let may_follow =
+                    *version >= newest.version || self.applied_until(write) >= newest.start;
+                may_follow && write.start.at < miss.end.at && write.may_be_gone(miss)
             };
-            if !self.writes.iter().any(removes) {
+            // The latest are the likeliest.
+            if !self.writes.iter().rev().any(removes) {
                 findings.push(Finding {
                     rule: "lost",
                     text: "a read missed a value that was neither deleted nor expired".to_owned(),
-                    proof: vec![shown_by, at],
+                    proof: vec![newest.at, at],
                 });
             }
         }
     }
+}
+
+/// That the register held a version: the event that shows it, and from which end on it is known.
+#[derive(Clone, Copy)]
+struct Shown {
+    version: u64,
+    at: usize,
+    start: u64,
+    end: u64,
 }
 
 /// The events that prove something, and what happened around them, a line each.
@@ -468,8 +504,8 @@ mod tests {
         let events = [
             set(1, true, 0, 1),
             set(2, true, 2, 3),
+            miss(7, 7),
             hit(1, 8, 9),
-            miss(10, 11),
         ];
         assert!(rules_with(Order::BetweenFaults, &faults, &events).is_empty());
         // The values of the span that follows are judged again.

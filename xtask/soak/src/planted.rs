@@ -14,7 +14,7 @@ use crate::book::{Book, Tally};
 use crate::faults::FaultLog;
 use crate::load::{Running, Settings};
 use crate::store::{Opened, Order, Promises, Space, Store};
-use crate::time::{Expiry, RunTime, SECOND, nanos};
+use crate::time::{Expiry, RunTime, nanos};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
@@ -191,7 +191,7 @@ impl Store for PlantedStore {
     }
 }
 
-/// A soak of half a minute.
+/// A soak of some rounds.
 async fn soak(bug: Bug) -> Tally {
     let time = RunTime::start();
     let store: Arc<dyn Store> = Arc::new(PlantedStore(Arc::new(Planted {
@@ -205,13 +205,12 @@ async fn soak(bug: Bug) -> Tally {
     let book = Arc::new(Book::new(store.promises(), faults).unwrap());
     let settings = Settings {
         seed: 7,
-        rate: 1000.0,
+        rate: 500.0,
         clients: 32,
     };
     let running = Running::start(&store, Arc::clone(&book), &settings).unwrap();
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    // Tests beside this one open and close files of their own.
-    running.finish(usize::MAX).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    running.finish().await;
     book.judge(true);
     book.tally()
 }

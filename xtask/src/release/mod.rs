@@ -18,6 +18,7 @@ mod semver_check;
 pub(crate) mod tool;
 
 use std::cell::{OnceCell, RefCell};
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -43,7 +44,7 @@ pub(crate) struct Options {
     #[arg(value_name = "CRATE")]
     crates: Vec<String>,
     #[command(flatten)]
-    release: Release,
+    how: How,
 }
 
 #[derive(Subcommand)]
@@ -65,7 +66,8 @@ enum Job {
 }
 
 #[derive(Args)]
-struct Release {
+#[allow(clippy::struct_excessive_bools)] // As many as there are switches.
+struct How {
     /// Acts; without it everything is checked and nothing is published or tagged
     #[arg(long, global = true)]
     execute: bool,
@@ -82,14 +84,14 @@ struct Release {
     #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
     /// Another workspace than this one
-    #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
+    root: PathBuf,
     /// Refused: a token on a command line is in the shell's history and in `ps`
     #[arg(long, global = true, hide = true, num_args = 0..)]
     token: Option<Vec<String>>,
 }
 
-/// How much is wanted.
+/// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Plan,
@@ -97,30 +99,44 @@ enum Extent {
     All,
 }
 
-pub(crate) fn run(options: Options) -> Result<()> {
-    let release = &options.release;
-    if release.token.is_some() {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let how = &options.how;
+    if how.token.is_some() {
         bail!("no token on the command line: use `cargo login`");
     }
-    if release.execute && options.job.is_some() {
+    if how.execute && options.job.is_some() {
         bail!("`plan` and `prepare` only tell and edit, `--execute` publishes: which?");
     }
-    let root = release.root.clone().unwrap_or_else(workspace::root);
-    let workspace = Workspace::members_only(&root)?;
-    match options.job {
+    let workspace = Workspace::members_only(&how.root)?;
+    match &options.job {
         Some(Job::Prepare { pairs }) => {
             let git = Git::at(workspace.workspace_root.as_std_path());
-            prepare::run(&workspace, &git, &pairs)
+            prepare::run(&workspace, &git, pairs)
         }
-        Some(Job::Plan { crates, json: true }) => make(&workspace, release, &crates, Extent::Json),
-        Some(Job::Plan { crates, .. }) => make(&workspace, release, &crates, Extent::Plan),
-        None => make(&workspace, release, &options.crates, Extent::All),
+        Some(Job::Plan { crates, json: true }) => make(&workspace, how, crates, Extent::Json),
+        Some(Job::Plan { crates, .. }) => make(&workspace, how, crates, Extent::Plan),
+        None => make(&workspace, how, &options.crates, Extent::All),
     }
 }
 
-fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Extent) -> Result<()> {
+/// Where the commit is kept that has passed every check.
+fn tested(workspace: &Workspace) -> PathBuf {
+    workspace.target_directory.join("xtask-tested").into()
+}
+
+/// Notes that the tree as it is has passed `cargo xtask test --all`, if it is one that could be
+/// released.
+pub(crate) fn note_tested(workspace: &Workspace) -> Result<()> {
     let git = Git::at(workspace.workspace_root.as_std_path());
-    let registry = Registry::new(options.registry.as_deref(), workspace);
+    if git.is_clean().is_ok() {
+        fs::write(tested(workspace), git.state()?.head)?;
+    }
+    Ok(())
+}
+
+fn make(workspace: &Workspace, how: &How, crates: &[String], extent: Extent) -> Result<()> {
+    let git = Git::at(workspace.workspace_root.as_std_path());
+    let registry = Registry::new(how.registry.as_deref(), workspace);
     let state = git.state()?;
     let past = Past {
         git: &git,
@@ -133,24 +149,29 @@ fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Ext
         registry: &registry,
     };
     let mut plan = Plan::make(&sources, crates)?;
-    plan.refusals.extend(git.refusals(&options.branch)?);
+    plan.refusals.extend(git.refusals(&how.branch)?);
     plan.check_requirements(&sources)?;
-    plan.check_public_sisters(&sources, &options.allow_breaking)?;
+    plan.check_public_sisters(&sources, &how.allow_breaking)?;
     plan.check_pages()?;
-    let remote = git.remote(&options.branch);
+    let remote = git.remote(&how.branch);
     match &remote {
         Ok(remote) => plan.check_remote(remote, &git, &state),
         Err(error) => plan.hindrances.push(error.to_string()),
     }
     let root = workspace.workspace_root.as_std_path();
     plan.hindrances.extend(registry.lacks_token(root));
+    let tested = fs::read_to_string(tested(workspace)).unwrap_or_default();
+    if how.registry.is_none() && tested != state.head {
+        let text = "`cargo xtask test --all` has not passed at this commit: run it";
+        plan.hindrances.push(text.to_owned());
+    }
 
     if extent == Extent::Json {
         println!("{}", plan.to_json(&registry)?);
     } else {
         print!("{plan}");
     }
-    let hindrances = plan.hindrances.iter().filter(|_| options.execute);
+    let hindrances = plan.hindrances.iter().filter(|_| how.execute);
     let refusals: Vec<&str> = plan
         .refusals
         .iter()
@@ -170,7 +191,7 @@ fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Ext
         println!("nothing to do");
     } else if extent == Extent::All {
         Act {
-            options,
+            how,
             workspace,
             git: &git,
             state: &state,
@@ -178,8 +199,8 @@ fn make(workspace: &Workspace, options: &Release, crates: &[String], extent: Ext
         }
         .run(&plan)?;
     }
-    if options.execute {
-        return push(options.push, &git, &remote?, &plan);
+    if how.execute {
+        return push(how.push, &git, &remote?, &plan);
     }
     for entry in plan.to_tag() {
         let publish = entry
@@ -225,7 +246,7 @@ fn push(push: bool, git: &Git, remote: &Remote, plan: &Plan<'_>) -> Result<()> {
 }
 
 struct Act<'a> {
-    options: &'a Release,
+    how: &'a How,
     workspace: &'a Workspace,
     git: &'a Git,
     state: &'a State,
@@ -236,8 +257,8 @@ impl Act<'_> {
     fn run(&self, plan: &Plan<'_>) -> Result<()> {
         let (workspace, registry) = (self.workspace, self.registry);
         let source = package::source(workspace, self.git, &self.state.head, plan, registry)?;
-        let packages: OnceCell<Vec<Packaged>> = OnceCell::new();
-        let packaged = || packages.get().map_or(&[][..], Vec::as_slice);
+        let made: OnceCell<Vec<Packaged>> = OnceCell::new();
+        let packages = || made.get().map_or(&[][..], Vec::as_slice);
         let done = RefCell::default();
         let publisher = Publisher {
             registry,
@@ -249,37 +270,37 @@ impl Act<'_> {
         };
         let mut steps = vec![
             Step::new("semver", |live| {
-                semver_check::run(workspace, plan, &self.options.allow_breaking, live)
+                semver_check::run(workspace, plan, &self.how.allow_breaking, live)
             }),
             Step::new("package", |live| {
-                let made = package::make(&source, workspace, plan, registry, live)?;
-                Ok(format!("{} crates", packages.get_or_init(|| made).len()))
+                let all = package::make(&source, workspace, plan, registry, live)?;
+                Ok(format!("{} crates", made.get_or_init(|| all).len()))
             }),
             Step::new("what the packages hold", |live| {
-                packaged()
-                    .iter()
-                    .for_each(|package| live.say(&package.shown()));
-                package::check_contents(packaged())?;
+                for package in packages() {
+                    live.say(&package.shown());
+                }
+                package::check_contents(packages())?;
                 Ok(String::new())
             }),
             Step::new("compare with the registry", |_| {
-                publish::compare(plan, packaged())
+                publish::compare(plan, packages())
             }),
         ];
         if plan.outgoing().next().is_some() {
             steps.push(Step::new("unpack, build, test, document", |live| {
-                package::verify(workspace, packaged(), registry, live)
+                package::verify(workspace, packages(), registry, live)
             }));
             steps.push(Step::new("list dependencies and licences", |live| {
                 sbom::run(workspace, plan, live)
             }));
         }
-        for entry in plan.to_tag().filter(|_| self.options.execute) {
+        for entry in plan.to_tag().filter(|_| self.how.execute) {
             let publisher = &publisher;
             if entry.goes_out() {
                 let title = format!("publish {} {}", entry.name(), entry.version);
                 steps.push(Step::new(title, move |live| {
-                    let checksum = package::checksum_of(packaged(), entry.name())?;
+                    let checksum = package::checksum_of(packages(), entry.name())?;
                     publisher.publish(entry, checksum, live)
                 }));
             }
@@ -321,9 +342,9 @@ mod tests {
     #[test]
     fn nothing_is_done_unless_asked_for() {
         let options = parse(&["cache-core"]).unwrap();
-        assert!(options.job.is_none() && !options.release.execute);
+        assert!(options.job.is_none() && !options.how.execute);
         assert_eq!(options.crates, ["cache-core"]);
-        assert!(parse(&["--execute"]).unwrap().release.execute);
+        assert!(parse(&["--execute"]).unwrap().how.execute);
     }
 
     #[test]
@@ -336,7 +357,10 @@ mod tests {
             (vec!["--push"], "--execute"),
             (vec!["prepare", "cache-core"], "2 values"),
         ] {
-            let error = parse(&arguments).and_then(run).unwrap_err().to_string();
+            let error = parse(&arguments)
+                .and_then(|options| run(&options))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -182,11 +182,11 @@ impl<'a> Plan<'a> {
         };
         Ok(Entry {
             package,
-            is_out,
             version,
             last,
             tag,
             fate,
+            is_out,
             why,
         })
     }

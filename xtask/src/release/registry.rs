@@ -88,13 +88,15 @@ impl Registry {
         let from = self.name.as_ref().map_or_else(String::new, |registry| {
             format!(", registry = \"{registry}\"")
         });
-        let mut manifest = format!(
+        let patches = if patched {
+            format!("[patch.{registry}]\n{name} = {{ path = \"patch\" }}\n")
+        } else {
+            String::new()
+        };
+        let manifest = format!(
             "[package]\nname = \"probe\"\nedition = \"2024\"\n\n[workspace]\n\n\
-             [dependencies]\n{name} = {{ version = \"{requirement}\"{from} }}\n"
+             [dependencies]\n{name} = {{ version = \"{requirement}\"{from} }}\n\n{patches}"
         );
-        if patched {
-            manifest += &format!("\n[patch.{registry}]\n{name} = {{ path = \"patch\" }}\n");
-        }
         let patch = format!("[package]\nname = \"{name}\"\nversion = \"0.0.0\"\n\n[workspace]\n");
         let _ = fs::remove_dir_all(&self.probe);
         for (folder, manifest) in [("", manifest), ("patch", patch)] {

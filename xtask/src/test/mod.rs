@@ -16,9 +16,10 @@ use self::run_tests::{Pressure, Tests};
 use crate::release::tool::{SBOM, SEMVER_CHECKS};
 use crate::steps::{self, Live, Step, Times};
 use crate::workspace::{self, Workspace, own_features};
-use crate::{api, needs, process};
+use crate::{api, needs, process, release};
 
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools)] // As many as there are switches.
 pub(crate) struct Options {
     /// Only these test programs and no other check: those whose name contains a FILTER, as in
     /// `cache-dict` or `cache-etcd3/faults`
@@ -68,7 +69,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     if options.list {
-        steps.iter().for_each(|step| println!("{}", step.title));
+        for step in &steps {
+            println!("{}", step.title);
+        }
         return Ok(());
     }
     let started = Instant::now();
@@ -81,7 +84,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // The tests that failed already stand for the step that ran them.
     let failed = failed.max(outcome.failed.len());
     println!("{} passed, {failed} failed", passed + outcome.passed);
-    outcome.into_result()
+    outcome.into_result()?;
+    if options.all && options.filters.is_empty() && options.only.is_none() {
+        release::note_tested(&workspace)?;
+    }
+    Ok(())
 }
 
 /// Every feature of the published crates, so that everything is built once. The peers that the

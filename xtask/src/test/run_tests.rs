@@ -123,13 +123,11 @@ impl Tests {
             self.build(live)?;
         }
         let mut jobs: Vec<Job> = self.programs.borrow().iter().map(Job::of_program).collect();
+        let mut command = self.cargo_test();
+        command.arg("--doc");
         jobs.push(Job {
             name: DOC_TESTS.to_owned(),
-            command: || -> Command {
-                let mut cargo = self.cargo_test();
-                cargo.arg("--doc");
-                cargo
-            }(),
+            command,
         });
         jobs.retain(|job| filter(&job.name));
         if jobs.is_empty() {
