@@ -103,9 +103,9 @@ fn a_rate_limit_is_told_and_waited_for() {
     playground
         .registry
         .fail_next("tiny-top", 429, &errors(&detail));
-    playground
-        .release(&["--execute"])
-        .succeeds(&["limits how fast", "published tiny-top 0.1.0"]);
+    let release = playground.release(&["--execute"]);
+    println!("{}", release.said);
+    release.succeeds(&["limits how fast", "published tiny-top 0.1.0"]);
     assert_eq!(
         playground.registry.attempts(),
         ["tiny-base 0.1.0", "tiny-top 0.1.0", "tiny-top 0.1.0"]

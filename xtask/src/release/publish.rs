@@ -87,7 +87,7 @@ impl Publisher<'_> {
             }
             let said = without_tokens(&captured.output);
             match rate_limit(&said, SystemTime::now()) {
-                Some(wait) => wait_for(wait, name, live),
+                Some(wait) => wait_for(wait, name, &said, live),
                 None => bail!("{shown} did not take {name} {version}:\n{said}"),
             }
         }
@@ -118,10 +118,10 @@ impl Publisher<'_> {
     }
 }
 
-fn wait_for(wait: Duration, name: &str, live: &Live) {
+fn wait_for(wait: Duration, name: &str, said: &str, live: &Live) {
     let started = SystemTime::now();
     eprintln!(
-        "\nthe registry limits how fast crates may be published: waiting {} s for {name}",
+        "\n{said}the registry limits how fast crates may be published: waiting {} s for {name}",
         wait.as_secs(),
     );
     while let Some(left) = wait.checked_sub(started.elapsed().unwrap_or_default()) {
@@ -135,17 +135,16 @@ fn wait_for(wait: Duration, name: &str, live: &Live) {
 
 /// How long to wait if `said` has the status 429, with or without a date.
 fn rate_limit(said: &str, now: SystemTime) -> Option<Duration> {
-    // The number alone, not where a port or a checksum has it.
-    let mut words = said.split(|c: char| !c.is_alphanumeric() && c != ':' && c != '.');
-    if !words.any(|word| word == "429") {
+    // The number alone, not where an address or a checksum has it.
+    let mut words = said.split(|c: char| c.is_whitespace() || "()\",;".contains(c));
+    if !words.any(|word| word.trim_end_matches([':', '.']) == "429") {
         return None;
     }
-    let dates = said.match_indices("GMT").filter_map(|(end, _)| {
-        let date = said.get((end + 3).checked_sub(HTTP_DATE)?..end + 3)?;
-        httpdate::parse_http_date(date)
-            .ok()?
-            .duration_since(now)
-            .ok()
+    let dates = said.match_indices("GMT").filter_map(|(at, zone)| {
+        let end = at + zone.len();
+        let date = said.get(end.checked_sub(HTTP_DATE)?..end)?;
+        let date = httpdate::parse_http_date(date).ok()?;
+        Some(date.duration_since(now).unwrap_or_default())
     });
     let told = dates.max().map(|wait| wait + Duration::from_secs(1));
     Some(told.unwrap_or(UNTOLD_WAIT))

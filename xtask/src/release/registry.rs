@@ -83,12 +83,12 @@ impl Registry {
     }
 
     /// Locks a project that asks for this; if it does not work out, what cargo said.
-    fn lock(&self, name: &str, requirement: &str, patched: bool) -> Result<Result<(), String>> {
+    fn lock(&self, name: &str, requirement: &str, replace: bool) -> Result<Result<(), String>> {
         let registry = self.name.as_deref().unwrap_or("crates-io");
         let from = self.name.as_ref().map_or_else(String::new, |registry| {
             format!(", registry = \"{registry}\"")
         });
-        let patches = if patched {
+        let patches = if replace {
             format!("[patch.{registry}]\n{name} = {{ path = \"patch\" }}\n")
         } else {
             String::new()
