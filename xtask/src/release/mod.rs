@@ -1,7 +1,7 @@
 //! `cargo xtask release`: crates out of the door, in order, and again where it stopped.
 //!
 //! Nothing is published before everything has been checked. Without `--execute` it ends there and
-//! says what it would do. `xtask/RELEASING.md` is the page for those who release.
+//! says what it would do. `.github/RELEASING.md` is the page for those who release.
 
 mod changelog;
 mod checks;
@@ -34,7 +34,7 @@ use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
 /// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it. More is in
-/// xtask/RELEASING.md.
+/// .github/RELEASING.md.
 #[derive(Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct Options {
