@@ -170,6 +170,9 @@ fn make(workspace: &Workspace, how: &How, crates: &[String], extent: Extent) -> 
         println!("{}", plan.to_json(&registry)?);
     } else {
         print!("{plan}");
+        for hindrance in plan.hindrances.iter().filter(|_| !how.execute) {
+            println!("before --execute: {hindrance}");
+        }
     }
     let hindrances = plan.hindrances.iter().filter(|_| how.execute);
     let refusals: Vec<&str> = plan
@@ -207,9 +210,6 @@ fn make(workspace: &Workspace, how: &How, crates: &[String], extent: Extent) -> 
             .goes_out()
             .then(|| format!("publish {} {} and ", entry.name(), entry.version));
         println!("would {}tag {}", publish.unwrap_or_default(), entry.tag);
-    }
-    for hindrance in &plan.hindrances {
-        println!("before --execute: {hindrance}");
     }
     println!("nothing was published; --execute does it");
     Ok(())

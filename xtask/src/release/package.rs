@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, value};
 use super::git::Git;
 use super::manifest;
 use super::plan::{Plan, versioned};
-use super::registry::{Registry, bounded};
+use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
 use crate::process;
 use crate::steps::Live;
 use crate::workspace::Workspace;
@@ -84,7 +84,7 @@ pub(crate) fn make(
     for entry in plan.to_tag() {
         cargo.args(["--package", entry.name()]);
     }
-    live.run(bounded(&mut cargo).current_dir(source))?;
+    live.run(bounded(&mut cargo, PATIENCE_WITH_PACKAGES).current_dir(source))?;
     let folder = workspace.target_directory.join("package");
     let packaged = plan.to_tag().map(|entry| {
         let stem = format!("{}-{}", entry.name(), entry.version);

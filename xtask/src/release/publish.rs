@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use super::git::Git;
 use super::package::{Packaged, checksum_of};
 use super::plan::{Entry, Fate, Plan};
-use super::registry::{Registry, bounded};
+use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
 use crate::process;
 use crate::steps::Live;
 
@@ -77,8 +77,10 @@ impl Publisher<'_> {
                 .args(self.registry.arguments())
                 .arg("--target-dir")
                 .arg(self.target);
-            bounded(&mut cargo).current_dir(self.source);
-            live.show(&process::shown(&cargo));
+            bounded(&mut cargo, PATIENCE_WITH_PACKAGES).current_dir(self.source);
+            live.say(&format!(
+                "uploading {name} {version}; {shown} has {PATIENCE_WITH_PACKAGES} s to answer"
+            ));
             let captured = process::capture(&mut cargo, |line| live.show(&without_tokens(line)))?;
             // Where it failed, it may have arrived although the answer did not.
             if captured.status.success() || self.registry.checksum(name, version)?.is_some() {

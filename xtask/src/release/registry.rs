@@ -12,8 +12,9 @@ use toml_edit::{DocumentMut, Item};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Seconds that a registry may be silent; a setting of cargo's own goes before it.
-const PATIENCE: &str = "15";
+/// Seconds that a registry may be silent when it is asked, and when it is sent a package.
+const PATIENCE: u32 = 15;
+pub(crate) const PATIENCE_WITH_PACKAGES: u32 = 30;
 
 /// A registry, by its name in cargo's configuration; crates.io without one.
 pub(crate) struct Registry {
@@ -51,7 +52,8 @@ impl Registry {
     /// the index says.
     pub(crate) fn checksum(&self, name: &str, version: &Version) -> Result<Option<String>> {
         if !self.was_asked.replace(true) {
-            eprintln!("asking {} what it has", self.shown());
+            let shown = self.shown();
+            eprintln!("asking {shown} what it has; an answer may take {PATIENCE} s");
         }
         if self.lock(name, &format!("={version}"), false)?.is_ok() {
             let lock: DocumentMut = fs::read_to_string(self.probe.join("Cargo.lock"))?.parse()?;
@@ -107,7 +109,7 @@ impl Registry {
             fs::write(folder.join("src/lib.rs"), "")?;
         }
         let mut cargo = process::cargo();
-        bounded(&mut cargo)
+        bounded(&mut cargo, PATIENCE)
             .arg("generate-lockfile")
             .current_dir(&self.probe);
         let captured = process::capture(&mut cargo, |_| ())?;
@@ -143,9 +145,13 @@ impl Registry {
     }
 }
 
-/// Gives up on a server that is silent, and says so, in less time than cargo would take.
-pub(crate) fn bounded(cargo: &mut Command) -> &mut Command {
-    for (variable, value) in [("CARGO_HTTP_TIMEOUT", PATIENCE), ("CARGO_NET_RETRY", "1")] {
+/// Gives up on a server that is silent for so many seconds, unless cargo is set to something else.
+pub(crate) fn bounded(cargo: &mut Command, patience: u32) -> &mut Command {
+    let patience = patience.to_string();
+    for (variable, value) in [
+        ("CARGO_HTTP_TIMEOUT", patience.as_str()),
+        ("CARGO_NET_RETRY", "1"),
+    ] {
         if std::env::var_os(variable).is_none() {
             cargo.env(variable, value);
         }
