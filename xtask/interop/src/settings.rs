@@ -89,7 +89,7 @@ impl Setting {
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
-        let mangled = MapKeys::<DynBackend<Vec<u8>>, _>::sha1;
+        let mangled = |cache: DynBackend<Vec<u8>>| DynBackend::new(MapKeys::sha1(cache));
         Ok(vec![
             Self::on_memcached(
                 "dogpile.cache.memcached",
@@ -98,22 +98,22 @@ impl Setting {
             ),
             Self::on_memcached(
                 "dogpile.cache.pymemcache, sha1_mangle_key",
-                DynBackend::new(mangled(pymemcache(&urls)?)),
+                mangled(pymemcache(&urls)?),
                 dogpile("dogpile.cache.pymemcache", &urls, true),
             ),
             Self::on_memcached(
                 "oslo_cache.memcache_pool",
-                DynBackend::new(mangled(memcached(&urls)?)),
+                mangled(memcached(&urls)?),
                 oslo_memcache_pool(&urls),
             ),
             Self::on_memcached(
                 "oslo_cache.memcache_pool, one server dead",
-                DynBackend::new(mangled(memcached(&one_dead)?)),
+                mangled(memcached(&one_dead)?),
                 oslo_memcache_pool(&one_dead),
             ),
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: DynBackend::new(mangled(etcd_json(&endpoint)?)),
+                rust: mangled(etcd_json(&endpoint)?),
                 region: Box::new(move |ttl| oslo_etcd(&endpoint, ttl.unwrap_or(LONG))),
                 holds_bytes: false,
             },
