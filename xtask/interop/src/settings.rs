@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{DynBackend, MapKeys};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
+use test_servers::{Etcd, Memcached};
 use tokio::runtime::Runtime;
 
 use crate::pymemcache_route::server_of;
@@ -89,7 +89,7 @@ impl Setting {
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
-        let mangled = |cache: DynBackend<Vec<u8>>| DynBackend::new(MapKeys::sha1(cache));
+        let mangled = MapKeys::<DynBackend<Vec<u8>>>::sha1;
         Ok(vec![
             Self::on_memcached(
                 "dogpile.cache.memcached",
@@ -98,22 +98,22 @@ impl Setting {
             ),
             Self::on_memcached(
                 "dogpile.cache.pymemcache, sha1_mangle_key",
-                mangled(pymemcache(&urls)?),
+                DynBackend::new(mangled(pymemcache(&urls)?)),
                 dogpile("dogpile.cache.pymemcache", &urls, true),
             ),
             Self::on_memcached(
                 "oslo_cache.memcache_pool",
-                mangled(memcached(&urls)?),
+                DynBackend::new(mangled(memcached(&urls)?)),
                 oslo_memcache_pool(&urls),
             ),
             Self::on_memcached(
                 "oslo_cache.memcache_pool, one server dead",
-                mangled(memcached(&one_dead)?),
+                DynBackend::new(mangled(memcached(&one_dead)?)),
                 oslo_memcache_pool(&one_dead),
             ),
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: mangled(etcd_json(&endpoint)?),
+                rust: DynBackend::new(mangled(etcd_json(&endpoint)?)),
                 region: Box::new(move |ttl| oslo_etcd(&endpoint, ttl.unwrap_or(LONG))),
                 holds_bytes: false,
             },
