@@ -87,8 +87,8 @@ struct How {
     #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
     /// Refused: a token on a command line is in the shell's history and in `ps`
-    #[arg(long, global = true, hide = true, num_args = 0..)]
-    token: Option<Vec<String>>,
+    #[arg(long, global = true, hide = true)]
+    token: Option<String>,
 }
 
 /// How far to go.
