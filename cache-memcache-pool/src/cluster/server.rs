@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache_core::{Error, ErrorKind, Result, ServerEvent};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::breaker::{Breaker, Fault, Verdict, later};
+use super::mark::{Mark, encode_mark};
 use super::pool::{Pick, Pool, Pools};
 use super::runtime;
 use crate::NAME;
@@ -33,6 +34,9 @@ pub(crate) struct Server {
     pools: Pools,
     gauges: Arc<Gauges>,
     pub(crate) counters: Counters,
+    /// When it last went down, and when it last returned.
+    pub(super) went: Mark,
+    pub(super) returned: Mark,
 }
 
 /// The counts behind [`ServerStats`] that no driver knows of.
@@ -43,6 +47,9 @@ pub(crate) struct Counters {
     pub(crate) failovers: AtomicU64,
     connects: AtomicU64,
     denied: AtomicU64,
+    /// Marks that were read, and of them those that were there.
+    marks: AtomicU64,
+    marks_found: AtomicU64,
 }
 
 struct Health {
@@ -90,6 +97,8 @@ impl Server {
             settings,
             gauges: Arc::new(Gauges::new(now)),
             counters: Counters::default(),
+            went: Mark::default(),
+            returned: Mark::default(),
         }
     }
 
@@ -404,6 +413,7 @@ impl Server {
         );
         drop(health);
         if exchanged.is_ok() {
+            self.went.raise(self.settings.now());
             let downs = u64::from(status == Status::Down);
             self.counters.downs.fetch_add(downs, Ordering::Relaxed);
             self.pools.close_all(&failure);
@@ -447,6 +457,15 @@ impl Server {
             if answer != "OK" {
                 return Err(crate::connection::odd(&answer).into());
             }
+        }
+        if self.settings.expire_on_reconnect {
+            let returned = self.settings.now();
+            let mark = encode_mark(returned, Outgoing::new(self.settings.dialect));
+            let answer = stream.ask(&mark).await?;
+            if !answer.starts_with("HD") && answer != "STORED" {
+                return Err(crate::connection::odd(&answer).into());
+            }
+            self.returned.raise(returned);
         }
         Ok(stream)
     }
@@ -527,6 +546,8 @@ impl Server {
         let loads = self.pools.loads();
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // What was read beside the keys of callers does not count.
+        let (marks, found) = (read(&self.counters.marks), read(&self.counters.marks_found));
         ServerStats {
             address: self.name.clone(),
             down_for: health.breaker.left(Instant::now()),
@@ -534,9 +555,9 @@ impl Server {
             connections: loads.len(),
             idle: loads.iter().filter(|&&load| load == 0).count(),
             in_flight: loads.iter().sum(),
-            calls: read(&self.gauges.calls),
-            hits: read(&self.gauges.hits),
-            misses: read(&self.gauges.misses),
+            calls: read(&self.gauges.calls).saturating_sub(marks),
+            hits: read(&self.gauges.hits).saturating_sub(found),
+            misses: read(&self.gauges.misses).saturating_sub(marks.saturating_sub(found)),
             timeouts: read(&self.counters.timeouts),
             downs: read(&self.counters.downs),
             failovers: read(&self.counters.failovers),
@@ -550,6 +571,15 @@ impl Server {
         let health = self.health();
         let left = health.breaker.left(Instant::now())?;
         Some((health.reason.clone()?, left))
+    }
+
+    /// The mark of its last return was read, and said this, or nothing.
+    pub(super) fn saw_mark(&self, returned: Option<SystemTime>) {
+        self.counters.marks.fetch_add(1, Ordering::Relaxed);
+        if let Some(returned) = returned {
+            self.counters.marks_found.fetch_add(1, Ordering::Relaxed);
+            self.returned.raise(returned);
+        }
     }
 
     fn count_timeout(&self, is_timeout: bool) {

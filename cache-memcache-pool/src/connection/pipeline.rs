@@ -174,6 +174,12 @@ impl<C> Pipeline<C> {
         self.decoder.large().is_some()
     }
 
+    /// The memory held for what was read.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity() + self.decoder.held()
+    }
+
     /// So many bytes were read into [`read_buffer`](Self::read_buffer). The responses that are
     /// complete are added to `done`, in order.
     pub(crate) fn on_bytes(
@@ -328,5 +334,193 @@ impl<C> Pipeline<C> {
             callers.filter_map(|request| request.caller).collect(),
             weight,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Dialect, Expected};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TIMEOUTS: Timeouts = Timeouts {
+        socket: SECOND,
+        unused: Duration::from_secs(60),
+    };
+
+    /// A pipeline whose first request was answered long ago, and the time.
+    fn pipeline() -> (Pipeline<u32>, Queue<u32>, Instant) {
+        let begun = Instant::now();
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        send(&mut pipeline, begun, 0);
+        answer(&mut pipeline, begun, 0);
+        pipeline.settle();
+        // The first request is forgotten once its time is over.
+        let mut queue = Queue::new(Dialect::Meta);
+        let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict, expired.len()), (begun + SECOND * 2, None, 0));
+        (pipeline, queue, begun + SECOND * 10)
+    }
+
+    fn send(pipeline: &mut Pipeline<u32>, now: Instant, caller: u32) {
+        let due = pipeline.patience.read(now) + SECOND * 2;
+        let request = Pending {
+            expected: Expected::One { tag: caller },
+            caller,
+            weight: 1,
+            due,
+        };
+        pipeline.on_sent(now, request);
+    }
+
+    fn receive(pipeline: &mut Pipeline<u32>, now: Instant, bytes: &[u8]) -> Vec<u32> {
+        let mut done = Vec::new();
+        pipeline.read_buffer().0.extend_from_slice(bytes);
+        pipeline.on_bytes(now, bytes.len(), &mut done).unwrap();
+        done.into_iter().map(|(caller, _)| caller).collect()
+    }
+
+    fn answer(pipeline: &mut Pipeline<u32>, now: Instant, caller: u32) -> Vec<u32> {
+        receive(pipeline, now, format!("HD O{caller}\r\n").as_bytes())
+    }
+
+    /// What comes of it when nothing happens until the next time-out.
+    fn wait(
+        pipeline: &mut Pipeline<u32>,
+        queue: &mut Queue<u32>,
+    ) -> (Instant, Option<Verdict>, Vec<u32>) {
+        let at = pipeline.poll_timeout().unwrap();
+        let mut expired = Vec::new();
+        let verdict = pipeline.on_timeout(at, at, queue, &mut expired);
+        (at, verdict, expired)
+    }
+
+    #[test]
+    fn responses_go_to_those_who_asked_in_order() {
+        let (mut pipeline, _, now) = pipeline();
+        for caller in 1..4 {
+            send(&mut pipeline, now, caller);
+        }
+        assert_eq!(receive(&mut pipeline, now, b"HD O1\r\nEN\r\nHD"), [1, 2]);
+        assert_eq!(receive(&mut pipeline, now, b" O3\r\n"), [3]);
+        let tally = pipeline.take_tally();
+        assert_eq!((tally.calls, tally.misses, tally.weight), (4, 1, 4));
+        assert_eq!(pipeline.take_tally(), Tally::default());
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_sign_of_life() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        send(&mut pipeline, now, 2);
+        let later = now + SECOND / 2;
+        answer(&mut pipeline, later, 1);
+        let (at, verdict, _) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict), (later + SECOND, Some(Verdict::Silent)));
+    }
+
+    #[test]
+    fn idleness_is_no_silence() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
+        answer(&mut pipeline, now, 1);
+        let mut verdict = None;
+        let mut at = now;
+        while verdict.is_none() {
+            (at, verdict, _) = wait(&mut pipeline, &mut queue);
+        }
+        assert_eq!((at, verdict), (now + SECOND * 60, Some(Verdict::Unused)));
+    }
+
+    #[test]
+    fn those_who_waited_for_the_connection_have_waited_since_it_was_begun() {
+        let begun = Instant::now();
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        send(&mut pipeline, begun + SECOND / 4, 1);
+        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND));
+        // But there is half of the time left at least.
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        send(&mut pipeline, begun + SECOND, 1);
+        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND * 3 / 2));
+        // And all of it on a connection that nobody waited for.
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        pipeline.settle();
+        send(&mut pipeline, begun + SECOND, 1);
+        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND * 2));
+    }
+
+    #[test]
+    fn a_drip_at_the_head_is_too_slow() {
+        let (mut pipeline, mut queue, begun) = pipeline();
+        send(&mut pipeline, begun, 1);
+        let mut now = begun;
+        loop {
+            now += SECOND / 10;
+            let mut expired = Vec::new();
+            if let Some(verdict) = pipeline.on_timeout(now, now, &mut queue, &mut expired) {
+                assert_eq!(verdict, Verdict::Slow);
+                break;
+            }
+            let byte = b"HD                                                              "
+                [((now - begun).as_millis() / 100) as usize - 1];
+            receive(&mut pipeline, now, &[byte]);
+        }
+        assert!(now <= begun + SECOND * 21 / 10, "{:?}", now - begun);
+    }
+
+    #[test]
+    fn who_waits_behind_others_waits_no_longer_than_told() {
+        let (mut pipeline, mut queue, begun) = pipeline();
+        for caller in 1..=10 {
+            send(&mut pipeline, begun, caller);
+        }
+        let mut answered = Vec::new();
+        let mut expired = Vec::new();
+        for second in 1..=10 {
+            let now = begun + SECOND * second * 3 / 10;
+            assert_eq!(
+                pipeline.on_timeout(now, now, &mut queue, &mut expired),
+                None
+            );
+            answered.extend(answer(&mut pipeline, now, second));
+        }
+        assert_eq!(answered, (1..=6).collect::<Vec<_>>());
+        assert_eq!(expired, (7..=10).collect::<Vec<_>>());
+        assert_eq!(pipeline.take_tally().weight, 11, "all is given back");
+    }
+
+    #[test]
+    fn a_pause_of_this_process_is_nobodys_fault() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        let asked = pipeline.poll_timeout().unwrap();
+        let awake = asked + SECOND * 100;
+        let mut expired = Vec::new();
+        assert_eq!(
+            pipeline.on_timeout(asked, awake, &mut queue, &mut expired),
+            None
+        );
+        assert!(expired.is_empty());
+        assert_eq!(answer(&mut pipeline, awake, 1), [1]);
+    }
+
+    #[test]
+    fn a_full_socket_that_has_room_again_is_a_sign_of_life() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        pipeline.on_blocked(now);
+        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
+        pipeline.on_written(now + SECOND / 2, 10);
+        pipeline.on_blocked(now + SECOND / 2);
+        let (at, verdict, _) = wait(&mut pipeline, &mut queue);
+        assert_eq!(at, now + SECOND * 3 / 2);
+        assert_eq!(verdict, Some(Verdict::Silent));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_a_violation() {
+        let (mut pipeline, _, now) = pipeline();
+        pipeline.read_buffer().0.extend_from_slice(b"HD O1\r\n");
+        assert!(pipeline.on_bytes(now, 7, &mut Vec::new()).is_err());
     }
 }

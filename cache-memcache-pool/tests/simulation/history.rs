@@ -182,7 +182,7 @@ struct World {
 }
 
 impl World {
-    fn fail(&self, what: String) {
+    fn fail(&self, what: impl std::fmt::Display) {
         let mut seen = self.seen.lock().unwrap();
         let at = self.start.elapsed();
         seen.wrong.get_or_insert(format!("{at:?}: {what}"));
@@ -412,7 +412,7 @@ impl Client {
                     );
                     for (key, found) in keys.iter().zip(found) {
                         if let Ok(found) = found {
-                            self.read(key, found);
+                            self.read(key, found.as_ref());
                         }
                     }
                 }
@@ -453,7 +453,7 @@ impl Client {
     /// A call that was not given up has ended.
     fn took(&self, what: &str, keys: &[String], began: Instant, error: Option<&Error>) {
         let took = began.elapsed();
-        let shown = error.map(|error| error.kind());
+        let shown = error.map(Error::kind);
         let mut seen = self.world.seen.lock().unwrap();
         seen.calls += 1;
         let n = keys.len();
@@ -510,8 +510,8 @@ impl Client {
     }
 
     /// What was read is what was written last, or may have been.
-    fn read(&mut self, key: &str, found: Option<CachedValue<Vec<u8>>>) {
-        let version = match &found {
+    fn read(&mut self, key: &str, found: Option<&CachedValue<Vec<u8>>>) {
+        let version = match found {
             None => None,
             Some(found) => match version_of(key, found.payload()) {
                 Ok(version) => Some(version),
