@@ -78,15 +78,19 @@ impl<'a> Call<'a> {
     }
 
     /// Waits until the servers that this call probes have shown whether they are back, each
-    /// within `socket_timeout`. `false`: this call probes none, or has waited before.
+    /// within `socket_timeout`, and the call within its time. `false`: this call probes none, or has waited before.
     pub(crate) async fn probed(&mut self) -> bool {
         if self.probes.is_empty() || self.has_waited {
             return false;
         }
         self.has_waited = true;
+        let deadline = self.attempts.deadline();
         for probe in self.probes.drain(..) {
             // One that panicked has found nothing.
-            let _ = probe.await;
+            let _ = match deadline {
+                None => probe.await.is_ok(),
+                Some(deadline) => timeout_at(deadline, probe).await.is_ok(),
+            };
         }
         true
     }

@@ -11,7 +11,7 @@ use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::breaker::{Breaker, Fault, Verdict, later};
+use super::breaker::{Breaker, Fault, SETTLED, Verdict, later};
 use super::mark::{Mark, encode_mark};
 use super::pool::{Pick, Pool, Pools};
 use super::runtime;
@@ -58,6 +58,9 @@ struct Health {
     reason: Option<Error>,
     /// When connections may be added to those that there are.
     growth: Breaker,
+    /// Until when a [check](Server::check) is under way, and when one was last answered.
+    checking: Option<Instant>,
+    checked: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,8 @@ impl Server {
                 breaker: Breaker::new(now, settings.dead_retry, seed),
                 reason: None,
                 growth: Breaker::new(now, GROWTH.min(settings.dead_retry), !seed),
+                checking: None,
+                checked: None,
             }),
             pools: Pools::new(settings.pool_maxsize, settings.connector.is_none()),
             name,
@@ -265,7 +270,7 @@ impl Server {
             Ok(Err(failure)) => (None, self.on_not_connected(&pool, &connection, &failure)),
             Ok(Ok(stream)) => {
                 self.on_connected();
-                let ended = driver.run(stream).await;
+                let ended = driver.run(stream, || self.check()).await;
                 self.on_ended(&pool, &connection, ended)
             }
         };
@@ -341,8 +346,10 @@ impl Server {
         let (fault, reason) = match ended.why {
             End::Closed(failure) => return (None, failure),
             End::Unused => return (None, Failure::Lost("the connection was not in use".into())),
-            // A server may close connections that nobody uses.
-            End::Lost(reason) if !ended.was_in_use => return (None, Failure::Lost(reason.into())),
+            // A server may close connections that nobody uses, but not at once.
+            End::Lost(reason) if !ended.was_in_use && connection.begun().elapsed() >= SETTLED => {
+                return (None, Failure::Lost(reason.into()));
+            }
             End::Lost(reason) => {
                 let reason = if has_answered {
                     reason
@@ -355,7 +362,8 @@ impl Server {
                 let reason = self.no_answer(doubt);
                 let lately = Instant::now().checked_sub(self.settings.timeouts.socket / 2);
                 let since = lately.unwrap_or(connection.begun());
-                let others_answer = self.pools.has_heard_since(connection, since);
+                let others_answer = self.pools.has_heard_since(connection, since)
+                    || self.health().checked.is_some_and(|at| at > since);
                 self.count_timeout(true);
                 (Fault::Silent { others_answer }, reason)
             }
@@ -420,6 +428,28 @@ impl Server {
             self.tell(&ServerEvent::down(&self.name, reason, retry_in));
         }
         failure
+    }
+
+    /// Asks a server that was silent on a connection for a sign of life on another one, which
+    /// [`on_ended`](Self::on_ended) takes into account.
+    fn check(self: &Arc<Self>) {
+        let patience = self.settings.timeouts.socket / 2;
+        let now = Instant::now();
+        let mut health = self.health();
+        if health.checking.is_some_and(|until| until > now) {
+            return;
+        }
+        health.checking = Some(later(now, patience));
+        drop(health);
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let asked = timeout(patience, async {
+                server.connect().await?.greet(server.settings.dialect).await
+            });
+            if matches!(asked.await, Ok(Ok(()))) {
+                server.health().checked = Some(Instant::now());
+            }
+        });
     }
 
     /// Looks whether the server is back.

@@ -23,9 +23,12 @@ pub(crate) struct Timeouts {
     pub(crate) unused: Duration,
 }
 
-/// Why a connection is to be closed.
+/// What to make of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    /// Nothing came for half of `socket_timeout`: it is time to ask the server another way, so
+    /// that it is known at the end of it whether the server is silent or this connection.
+    Suspect,
     /// Something is awaited, and nothing at all came for `socket_timeout`.
     Silent,
     /// The response at the head came so slowly that it was not there in twice that.
@@ -53,6 +56,8 @@ pub(crate) struct Pipeline<C> {
     patience: Patience,
     /// When the server last showed that it is there, or when it was first asked to.
     sign: Instant,
+    /// This was said of the present silence.
+    is_suspect: bool,
     /// When the connection was begun, while the first requests may have waited for it.
     waited_since: Option<Instant>,
     /// Bytes wait for room in the socket.
@@ -79,6 +84,7 @@ impl<C> Pipeline<C> {
             buffer: Vec::new(),
             patience: Patience::new(now, timeouts.socket),
             sign: now,
+            is_suspect: false,
             waited_since: Some(now),
             is_blocked: false,
             head_since: Duration::ZERO,
@@ -116,6 +122,7 @@ impl<C> Pipeline<C> {
             };
             if !self.is_blocked {
                 self.sign = self.sign.max(sign);
+                self.is_suspect = false;
             }
         }
         self.note_due(request.due);
@@ -156,6 +163,7 @@ impl<C> Pipeline<C> {
     pub(crate) fn on_written(&mut self, now: Instant, bytes: usize) {
         if std::mem::take(&mut self.is_blocked) {
             self.sign = now;
+            self.is_suspect = false;
             self.patience.on_bytes(now, bytes);
         }
     }
@@ -189,6 +197,7 @@ impl<C> Pipeline<C> {
         done: &mut Vec<(C, Response)>,
     ) -> Result<(), Violation> {
         self.sign = now;
+        self.is_suspect = false;
         self.patience.on_bytes(now, bytes);
         let mut rest = self.buffer.as_slice();
         let before = self.answered;
@@ -250,8 +259,11 @@ impl<C> Pipeline<C> {
             };
         };
         if self.is_awaiting() {
-            earlier(self.sign.checked_add(self.timeouts.socket));
-            earlier(self.patience.time_of(self.head_due()));
+            let until = self.timeouts.socket / if self.is_suspect { 1 } else { 2 };
+            earlier(self.sign.checked_add(until));
+            if !self.in_flight.is_empty() {
+                earlier(self.patience.time_of(self.head_due()));
+            }
         } else {
             earlier(self.used.checked_add(self.timeouts.unused));
         }
@@ -268,7 +280,7 @@ impl<C> Pipeline<C> {
 
     /// The time that was asked for has come. `asked` is which it was: if `now` is much later,
     /// this process was paused, and that is nobody's fault. Callers whose time is over are added
-    /// to `expired`; a verdict says that the connection is to be closed.
+    /// to `expired`. All verdicts but `Suspect` say that the connection is to be closed.
     pub(crate) fn on_timeout(
         &mut self,
         asked: Instant,
@@ -277,9 +289,12 @@ impl<C> Pipeline<C> {
         expired: &mut Vec<C>,
     ) -> Option<Verdict> {
         let late = now.saturating_duration_since(asked);
-        if late > self.timeouts.socket / 4 {
-            self.sign = (self.sign + late).min(now);
-            self.patience.excuse(late);
+        let grace = self.timeouts.socket / 4;
+        if late > grace {
+            // Time enough to read what has arrived meanwhile.
+            let since = now.checked_sub(self.timeouts.socket - grace);
+            self.sign = (self.sign + late).min(now).max(since.unwrap_or(now));
+            self.patience.excuse(late + grace);
         }
         let clock = self.patience.read(now);
         if self.is_awaiting() {
@@ -301,7 +316,14 @@ impl<C> Pipeline<C> {
         if self.earliest.is_some_and(|earliest| earliest <= clock) {
             self.expire(clock, queue, expired);
         }
-        None
+        let is_suspect = self.is_awaiting()
+            && !self.is_suspect
+            && self
+                .sign
+                .checked_add(self.timeouts.socket / 2)
+                .is_some_and(|at| at <= now);
+        self.is_suspect |= is_suspect;
+        is_suspect.then_some(Verdict::Suspect)
     }
 
     fn expire(&mut self, clock: Duration, queue: &mut Queue<C>, expired: &mut Vec<C>) {
@@ -389,10 +411,14 @@ mod tests {
         pipeline: &mut Pipeline<u32>,
         queue: &mut Queue<u32>,
     ) -> (Instant, Option<Verdict>, Vec<u32>) {
-        let at = pipeline.poll_timeout().unwrap();
-        let mut expired = Vec::new();
-        let verdict = pipeline.on_timeout(at, at, queue, &mut expired);
-        (at, verdict, expired)
+        loop {
+            let at = pipeline.poll_timeout().unwrap();
+            let mut expired = Vec::new();
+            let verdict = pipeline.on_timeout(at, at, queue, &mut expired);
+            if verdict != Some(Verdict::Suspect) {
+                return (at, verdict, expired);
+            }
+        }
     }
 
     #[test]
@@ -420,10 +446,25 @@ mod tests {
     }
 
     #[test]
+    fn after_half_of_the_time_a_silence_is_suspect_once() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        let half = now + SECOND / 2;
+        assert_eq!(pipeline.poll_timeout(), Some(half));
+        let verdict = pipeline.on_timeout(half, half, &mut queue, &mut Vec::new());
+        assert_eq!(verdict, Some(Verdict::Suspect));
+        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
+        answer(&mut pipeline, half, 1);
+        send(&mut pipeline, half, 2);
+        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
+        let verdict = pipeline.on_timeout(now + SECOND, now + SECOND, &mut queue, &mut Vec::new());
+        assert_eq!(verdict, Some(Verdict::Suspect));
+    }
+
+    #[test]
     fn idleness_is_no_silence() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
-        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
         answer(&mut pipeline, now, 1);
         let mut verdict = None;
         let mut at = now;
@@ -437,17 +478,23 @@ mod tests {
     fn those_who_waited_for_the_connection_have_waited_since_it_was_begun() {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        let silent = |mut pipeline: Pipeline<u32>| {
+            let mut queue = Queue::new(Dialect::Meta);
+            let (at, verdict, _) = wait(&mut pipeline, &mut queue);
+            assert_eq!(verdict, Some(Verdict::Silent));
+            at - begun
+        };
         send(&mut pipeline, begun + SECOND / 4, 1);
-        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND));
+        assert_eq!(silent(pipeline), SECOND);
         // But there is half of the time left at least.
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
         send(&mut pipeline, begun + SECOND, 1);
-        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND * 3 / 2));
+        assert_eq!(silent(pipeline), SECOND * 3 / 2);
         // And all of it on a connection that nobody waited for.
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
         pipeline.settle();
         send(&mut pipeline, begun + SECOND, 1);
-        assert_eq!(pipeline.poll_timeout(), Some(begun + SECOND * 2));
+        assert_eq!(silent(pipeline), SECOND * 2);
     }
 
     #[test]
@@ -458,9 +505,9 @@ mod tests {
         loop {
             now += SECOND / 10;
             let mut expired = Vec::new();
-            if let Some(verdict) = pipeline.on_timeout(now, now, &mut queue, &mut expired) {
-                assert_eq!(verdict, Verdict::Slow);
-                break;
+            match pipeline.on_timeout(now, now, &mut queue, &mut expired) {
+                Some(Verdict::Slow) => break,
+                verdict => assert_eq!(verdict, None),
             }
             let byte = b"HD                                                              "
                 [((now - begun).as_millis() / 100) as usize - 1];
@@ -479,10 +526,8 @@ mod tests {
         let mut expired = Vec::new();
         for second in 1..=10 {
             let now = begun + SECOND * second * 3 / 10;
-            assert_eq!(
-                pipeline.on_timeout(now, now, &mut queue, &mut expired),
-                None
-            );
+            let verdict = pipeline.on_timeout(now, now, &mut queue, &mut expired);
+            assert_eq!(verdict, None);
             answered.extend(answer(&mut pipeline, now, second));
         }
         assert_eq!(answered, (1..=6).collect::<Vec<_>>());
@@ -494,13 +539,11 @@ mod tests {
     fn a_pause_of_this_process_is_nobodys_fault() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
-        let asked = pipeline.poll_timeout().unwrap();
+        let asked = now + SECOND;
         let awake = asked + SECOND * 100;
         let mut expired = Vec::new();
-        assert_eq!(
-            pipeline.on_timeout(asked, awake, &mut queue, &mut expired),
-            None
-        );
+        let verdict = pipeline.on_timeout(asked, awake, &mut queue, &mut expired);
+        assert_ne!(verdict, Some(Verdict::Silent));
         assert!(expired.is_empty());
         assert_eq!(answer(&mut pipeline, awake, 1), [1]);
     }
@@ -509,7 +552,6 @@ mod tests {
     fn a_full_socket_that_has_room_again_is_a_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         pipeline.on_blocked(now);
-        assert_eq!(pipeline.poll_timeout(), Some(now + SECOND));
         pipeline.on_written(now + SECOND / 2, 10);
         pipeline.on_blocked(now + SECOND / 2);
         let (at, verdict, _) = wait(&mut pipeline, &mut queue);

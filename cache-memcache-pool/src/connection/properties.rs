@@ -185,7 +185,7 @@ fn read(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn valid_responses_are_the_same_wherever_they_are_cut(

@@ -145,6 +145,7 @@ impl Plan {
             Link {
                 latency: Duration::from_micros(rng.between(50, 10_000)),
                 per_kilobyte: Duration::from_micros(rng.between(1, 100)),
+                think: Duration::ZERO,
                 capacity: rng.between(4_000, 100_000) as usize,
                 most: match rng.percent(20) {
                     true => rng.between(1, 50) as usize,
