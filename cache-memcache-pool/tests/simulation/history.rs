@@ -233,6 +233,10 @@ async fn history(plan: &Plan) -> Result<String, String> {
             if server.in_flight > 0 {
                 world.fail(format!("something is still in flight: {server:?}"));
             }
+            // A pause of this process is nobody's fault.
+            if plan.faults.is_empty() && server.downs > 0 {
+                world.fail(format!("a server that is well was left alone: {server:?}"));
+            }
         }
         drop(backend);
     }

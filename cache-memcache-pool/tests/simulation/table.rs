@@ -478,3 +478,64 @@ async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
     let error = cache.get("with space").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
 }
+
+/// A hundred times a server cannot be reached for a while, its keys are written elsewhere, and it
+/// returns with what it had. Of sixteen processes half notice.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
+    const PERIOD: u64 = 4000;
+    let faults: Vec<Fault> = (0..100)
+        .map(|n| fault(Kind::Partition, n * PERIOD + 1000, n * PERIOD + 1900))
+        .collect();
+    let farm = farm(3, &faults, |_| {});
+    let start = Instant::now();
+    let now = move || std::time::UNIX_EPOCH + SECOND * 1_700_000_000 + start.elapsed();
+    let process = |n| {
+        let cache = builder(&farm)
+            .pool_expire_on_reconnect(true)
+            .dead_retry(SECOND);
+        cache.jitter_seed(n).clock(now).build().unwrap()
+    };
+    let processes: Vec<MemcachePoolBackend> = (0..16).map(process).collect();
+    let keys: Vec<String> = (0..12).map(|i| format!("k{i}")).collect();
+    let mut rng = Rng::new(3);
+    let (mut latest, mut hits) = (vec![0_u64; keys.len()], 0);
+    for round in 0..100 {
+        for (at, turn) in [(100, 1), (1600, 2)] {
+            sleep_until(start + Duration::from_millis(round * PERIOD + at)).await;
+            for (key, latest) in keys.iter().zip(&mut latest) {
+                let version = round * 10 + turn;
+                let value = CachedValue::new(version.to_string().into_bytes());
+                let writer = &processes[rng.below(8) as usize];
+                let written = writer.set(key, value.with_cached_at(now())).await;
+                written.unwrap();
+                *latest = version;
+            }
+        }
+        sleep_until(start + Duration::from_millis(round * PERIOD + 2000)).await;
+        for cache in &processes[..8] {
+            while cache.stats().servers[0].down_for.is_some() {
+                let _ = cache.get_multi(&["k0", "k1", "k2", "k3", "k4", "k5"]).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        for cache in &processes {
+            for (key, latest) in keys.iter().zip(&latest) {
+                if let Some(found) = cache.get(key).await.unwrap() {
+                    let found: u64 = String::from_utf8_lossy(found.payload()).parse().unwrap();
+                    assert_eq!(found, *latest, "{key} in round {round}");
+                    hits += 1;
+                }
+            }
+        }
+    }
+    assert!(hits > 100 * 16, "{hits} hits are too few to say anything");
+    let downs: u64 = processes
+        .iter()
+        .map(|cache| cache.stats().servers[0].downs)
+        .sum();
+    assert!(downs > 100, "{downs}");
+    // What is read beside does not count.
+    let server = &processes[15].stats().servers[0];
+    assert_eq!(server.calls, server.hits + server.misses, "{server:?}");
+}
