@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{DynBackend, MapKeys};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
+use test_servers::{Etcd, Memcached};
 use tokio::runtime::Runtime;
 
 use crate::pymemcache_route::server_of;
@@ -89,7 +89,7 @@ impl Setting {
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
-        let mangled = MapKeys::<DynBackend<Vec<u8>>, _>::sha1;
+        let mangled = MapKeys::<DynBackend<Vec<u8>>>::sha1;
         Ok(vec![
             Self::on_memcached(
                 "dogpile.cache.memcached",
