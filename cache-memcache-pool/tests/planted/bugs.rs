@@ -21,8 +21,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "lost-wake-up",
         "connection/mod.rs",
-        "let driver = if is_enough { shared.driver.take() } else { None };",
-        "let driver = if is_enough && !@ { shared.driver.take() } else { None };",
+        "let is_enough = shared.queue.len() >= shared.wake_at;",
+        "let is_enough = !@ && shared.queue.len() >= shared.wake_at;",
     ),
     bug(
         "room-not-returned",
