@@ -42,6 +42,7 @@ pub(crate) const HELP: &str = "  \
     --rounds N         of each line, interleaved (7; etcd 5)
     --only LINE        a part of the lines; such a run cannot be published
     --seconds S        etcd: how long each contestant has in each round
+    --runtime R        memcache: on `workers` or `current_thread` alone
     --without-python   memcache: without the clients of Python; not to be published either
   publish NAME…        what was measured last becomes speed.json and speed.svg of the crate, and
                        the figures in its README and in that of the workspace; takes a run of
