@@ -29,9 +29,10 @@ impl Address {
         for url in urls {
             let address = Self::parse(url).map_err(|problem| refused(url, problem))?;
             if let Some(other) = seen.insert(address.identity(), url) {
-                let other = match other == url {
-                    true => String::new(),
-                    false => format!(", which is {other} too"),
+                let other = if other == url {
+                    String::new()
+                } else {
+                    format!(", which is {other} too")
                 };
                 return Err(bad_config(format!(
                     "url lists {address} twice{other}; list each server once"
