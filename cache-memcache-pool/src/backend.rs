@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::cluster::{Call, Cluster, Router, Server};
+use crate::cluster::{Call, Cluster, MARK, Router, Server};
 use crate::config::{Address, Settings};
 use crate::connection::Exchange;
-use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_one};
+use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, encode_one};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
 /// A cache kept by one or more memcached servers.
@@ -290,8 +290,16 @@ impl Inner {
 
     /// Sends one command, to one server after the other if need be.
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
+        let is_marked = self.is_marked(command);
         let exchange = Exchange {
-            encode: |out: &mut Outgoing| encode_one(command, out),
+            encode: |out: &mut Outgoing| {
+                if is_marked {
+                    let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
+                    encode_many(2, both, false, out)
+                } else {
+                    encode_one(command, out)
+                }
+            },
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };
         let mut call = Call::new(&self.cluster);
@@ -317,12 +325,27 @@ impl Inner {
                 None => {}
                 Some(Response::One(reply)) => return Ok(said_by(&server, reply)),
                 Some(Response::Many(replies)) => {
-                    let reply = replies.into_iter().next().ok_or_else(senseless)?;
-                    return Ok(said_by(&server, reply));
+                    let mut replies = replies.into_iter();
+                    if is_marked {
+                        let mark = replies.next().ok_or_else(senseless)?;
+                        call.note_mark(index, &mark);
+                    }
+                    let reply = replies.next().ok_or_else(senseless)?;
+                    let reply = said_by(&server, reply);
+                    return Ok(if is_marked {
+                        call.believe(index, command.key(), reply)
+                    } else {
+                        reply
+                    });
                 }
                 Some(Response::SomeFailed) => return Err(senseless()),
             }
         }
+    }
+
+    /// Whether the mark of the server's last return is read with this command.
+    pub(crate) fn is_marked(&self, command: &Command<'_>) -> bool {
+        self.cluster.settings.expire_on_reconnect && matches!(command, Command::Get(_))
     }
 
     async fn write(&self, command: &Command<'_>) -> Result<()> {

@@ -3,6 +3,8 @@
 mod driver;
 mod patience;
 mod pipeline;
+#[cfg(test)]
+mod properties;
 mod queue;
 mod stream;
 
