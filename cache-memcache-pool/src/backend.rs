@@ -127,6 +127,53 @@ impl MemcachePoolBackend {
         Ok(())
     }
 
+    /// Looks up a name with a port, such as that of a headless service, and takes each of its
+    /// addresses for a server, in place of those that there were. Call it at an interval; when
+    /// nothing has changed it does nothing. How many servers there are.
+    ///
+    /// An [`ErrorKind::Config`] when the name has no address or cannot be looked up; nothing
+    /// changes then. It takes as long as the system's resolver does.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().build()?;
+    /// cache.set_servers_by_name("memcached.default.svc:11211").await?;
+    /// let followed = cache.clone();
+    /// tokio::spawn(async move {
+    ///     loop {
+    ///         tokio::time::sleep(Duration::from_secs(10)).await;
+    ///         if let Err(error) = followed.set_servers_by_name("memcached.default.svc:11211").await {
+    ///             eprintln!("the servers stay as they are: {error}");
+    ///         }
+    ///     }
+    /// });
+    /// # Ok(()) }
+    /// ```
+    pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
+        let refused =
+            |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name}: {reason}"));
+        let found = tokio::net::lookup_host(name).await;
+        let found = found.map_err(|error| {
+            refused(format!("cannot be looked up: {error}; write host:port")).with_source(error)
+        })?;
+        let mut servers: Vec<String> = found.map(|address| address.to_string()).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        if servers.is_empty() {
+            return Err(refused("has no address".into()));
+        }
+        let farm = self.inner.cluster.farm();
+        let is_same = farm.servers().map(|server| &server.name).eq(&servers);
+        drop(farm);
+        if !is_same {
+            self.set_servers(&servers)?;
+        }
+        Ok(servers.len())
+    }
+
     /// Asks each server for a sign of life, all at once, over a connection that is closed again.
     /// The servers' addresses, in the order of the configuration, and what came of it, each
     /// within `socket_timeout`. It neither counts against a server nor puts one back into use.

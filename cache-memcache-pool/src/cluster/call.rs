@@ -84,6 +84,7 @@ impl<'a> Call<'a> {
             return false;
         }
         self.has_waited = true;
+        self.attempts.on_wait(Instant::now());
         let deadline = self.attempts.deadline();
         for probe in self.probes.drain(..) {
             // One that panicked has found nothing.

@@ -113,6 +113,12 @@ impl MemcachePoolBuilder {
         self
     }
 
+    /// See [`tls_server_name`](MemcachePoolConfig::tls_server_name).
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.tls_server_name = Some(name.into());
+        self
+    }
+
     /// See [`tls_certfile`](MemcachePoolConfig::tls_certfile).
     pub fn tls_certfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.tls_certfile = Some(file.into());

@@ -89,8 +89,11 @@ pub struct MemcachePoolConfig {
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: none.
+    /// trusted. Default: none, which means the system's.
     pub tls_cafile: Option<PathBuf>,
+    /// The name that the servers' certificates have to be for. Default: none, which means the
+    /// host of each server's address.
+    pub tls_server_name: Option<String>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
@@ -145,6 +148,7 @@ impl Default for MemcachePoolConfig {
             password: None,
             tls_enabled: false,
             tls_cafile: None,
+            tls_server_name: None,
             tls_certfile: None,
             tls_keyfile: None,
             tls_verify: true,
@@ -176,6 +180,7 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("tls_enabled", &self.tls_enabled)
             .field("tls_cafile", &self.tls_cafile)
+            .field("tls_server_name", &self.tls_server_name)
             .field("tls_certfile", &self.tls_certfile)
             .field("tls_keyfile", &self.tls_keyfile)
             .field("tls_verify", &self.tls_verify)
@@ -227,11 +232,13 @@ impl MemcachePoolConfig {
         }
         if !self.tls_enabled
             && (self.tls_cafile.is_some()
+                || self.tls_server_name.is_some()
                 || self.tls_certfile.is_some()
                 || self.tls_keyfile.is_some())
         {
             return Err(bad_config(
-                "tls_cafile, tls_certfile and tls_keyfile have no use while tls_enabled is false",
+                "tls_cafile, tls_server_name, tls_certfile and tls_keyfile have no use while \
+                 tls_enabled is false",
             ));
         }
         let addresses = Address::parse_all(&self.url)?;
