@@ -1,7 +1,7 @@
 //! [`Endpoints`], which sends a request until it is answered: the shell around what
 //! [`Roster`] decides.
 
-mod backoff;
+pub(crate) mod backoff;
 mod breaker;
 mod endpoint;
 pub(crate) mod roster;
