@@ -24,6 +24,8 @@ pub struct CachedValue<V> {
     /// seconds that travel on the wire.
     cached_at: u64,
     ttl: Ttl,
+    /// Further metadata of other programs; see [`extra`](Self::extra).
+    extra: Option<Box<str>>,
 }
 
 impl<V> CachedValue<V> {
@@ -55,6 +57,7 @@ impl<V> CachedValue<V> {
             payload,
             cached_at,
             ttl: Ttl::Default,
+            extra: None,
         }
     }
 
@@ -140,7 +143,28 @@ impl<V> CachedValue<V> {
             payload: f(self.payload),
             cached_at: self.cached_at,
             ttl: self.ttl,
+            extra: self.extra,
         }
+    }
+
+    pub(crate) fn with_extra(mut self, extra: Option<Box<str>>) -> Self {
+        self.extra = extra;
+        self
+    }
+
+    /// Metadata that another program stored with the value beyond what this crate knows: fields
+    /// of a JSON object, without its braces. Backends that send values over a wire keep it
+    /// when the value is set again; in-process ones drop it.
+    ///
+    /// ```
+    /// # use cache_core::wire;
+    /// let (metadata, payload) = wire::decode(br#"{"ct": 7.5, "by": "billing"}|hello"#, "b")?;
+    /// let value = metadata.attach(payload, std::time::SystemTime::now()).expect("no deadline");
+    /// assert_eq!(value.extra(), Some(r#""by": "billing""#));
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn extra(&self) -> Option<&str> {
+        self.extra.as_deref()
     }
 }
 

@@ -40,25 +40,36 @@ use crate::{CachedValue, Error, ErrorKind, Result, Ttl};
 /// use std::time::{Duration, UNIX_EPOCH};
 /// use cache_core::wire::Metadata;
 ///
-/// let metadata = Metadata {
-///     cached_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_500),
-///     deadline: None,
-/// };
+/// let cached_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+/// let metadata = Metadata::new(cached_at, None);
 /// let mut json = Vec::new();
 /// metadata.write_json(&mut json);
 /// assert_eq!(json, br#"{"ct": 1700000000.5, "v": 2}"#);
 /// assert_eq!(Metadata::read_json(&json, "my-backend")?, metadata);
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metadata {
     /// When the payload was cached.
     pub cached_at: SystemTime,
     /// When the payload expires; `None`: never.
     pub deadline: Option<SystemTime>,
+    /// Further fields, which another program wrote: they survive a read and a rewrite of the
+    /// value. The text between the braces of the JSON object, without those known here.
+    extra: Option<Box<str>>,
 }
 
 impl Metadata {
+    /// Metadata of a payload that was cached at this time and expires at `deadline`, or never.
+    pub fn new(cached_at: SystemTime, deadline: Option<SystemTime>) -> Self {
+        Self {
+            cached_at,
+            deadline,
+            extra: None,
+        }
+    }
+
     /// The metadata of `value` when it is set at `now` in a backend with this default TTL, by
     /// the rule of [`Ttl::or_default`].
     pub fn of<V>(value: &CachedValue<V>, default_ttl: Duration, now: SystemTime) -> Self {
@@ -69,13 +80,14 @@ impl Metadata {
                 .ttl()
                 .or_default(default_ttl)
                 .and_then(|ttl| now.checked_add(ttl)),
+            extra: value.extra().map(Into::into),
         }
     }
 
     /// The value as `get` returns it at `now`, with the time it has left as its TTL; `None` if
     /// it has expired.
     pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
-        let value = CachedValue::new_at(payload, self.cached_at);
+        let value = CachedValue::new_at(payload, self.cached_at).with_extra(self.extra.clone());
         match self.deadline {
             None => Some(value.with_ttl(Ttl::Never)),
             Some(deadline) => match deadline.duration_since(now) {
@@ -93,6 +105,10 @@ impl Metadata {
         if let Some(deadline) = self.deadline {
             out.extend_from_slice(b", \"exp\": ");
             write_python_float(seconds(deadline), out);
+        }
+        if let Some(extra) = &self.extra {
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(extra.as_bytes());
         }
         out.push(b'}');
     }
@@ -195,6 +211,7 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
     let mut scanner = Scanner { rest: json };
     let mut cached_at = None;
     let mut deadline = None;
+    let mut extra = Vec::new();
     scanner.expect(b'{', "it is not a JSON object")?;
     if !scanner.accept(b'}') {
         loop {
@@ -204,7 +221,8 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
             match name {
                 b"ct" => cached_at = Some(read_cached_at(value)?),
                 b"exp" => deadline = read_deadline(value)?,
-                _ => {}
+                b"v" => {}
+                _ => keep(name, value, &mut extra),
             }
             if !scanner.accept(b',') {
                 break;
@@ -216,7 +234,22 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
     Ok(Metadata {
         cached_at: cached_at.ok_or("it has no cached time (\"ct\")")?,
         deadline,
+        extra: String::from_utf8(extra)
+            .ok()
+            .filter(|extra| !extra.is_empty())
+            .map(String::into_boxed_str),
     })
+}
+
+/// Keeps a field of another program. A `|` would end the metadata where it is written next.
+fn keep(name: &[u8], value: &[u8], extra: &mut Vec<u8>) {
+    if name.contains(&b'|') || value.contains(&b'|') {
+        return;
+    }
+    let separator: &[u8] = if extra.is_empty() { b"" } else { b", " };
+    for part in [separator, b"\"", name, b"\": ", value] {
+        extra.extend_from_slice(part);
+    }
 }
 
 fn read_cached_at(value: &[u8]) -> Result<SystemTime, String> {
@@ -460,11 +493,26 @@ mod tests {
     }
 
     #[test]
+    fn unknown_fields_survive_a_rewrite() {
+        let json = br#"{"a" : "x\"y", "ct": 7.5, "v": 2,"b": [1, {"c": null}], "exp": 9.0}"#;
+        let read = Metadata::read_json(json, "b").unwrap();
+        let found = read.attach(1, UNIX_EPOCH + Duration::from_secs(8)).unwrap();
+        let rewritten = found.map(|n| n + 1);
+        let metadata = Metadata::of(&rewritten, Duration::ZERO, UNIX_EPOCH);
+        let mut written = Vec::new();
+        metadata.write_json(&mut written);
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            r#"{"ct": 7.5, "v": 2, "exp": 1.0, "a": "x\"y", "b": [1, {"c": null}]}"#
+        );
+        // They cannot end the metadata early.
+        let read = Metadata::read_json(br#"{"ct": 7.5, "a": "|", "b": 1}"#, "b").unwrap();
+        assert_eq!(read.extra.as_deref(), Some("\"b\": 1"));
+    }
+
+    #[test]
     fn only_the_first_bar_ends_the_metadata() {
-        let metadata = Metadata {
-            cached_at: UNIX_EPOCH,
-            deadline: None,
-        };
+        let metadata = Metadata::new(UNIX_EPOCH, None);
         let mut stored = Vec::new();
         encode(&metadata, b"a|b|", &mut stored);
         assert_eq!(decode(&stored, "b").unwrap(), (metadata, &b"a|b|"[..]));

@@ -47,10 +47,7 @@ fn dogpile_vectors_are_written_and_read_byte_for_byte() {
     for case in vectors.cases {
         let payload = unhex(&case.payload_hex);
         let stored = unhex(&case.bytes_hex);
-        let metadata = Metadata {
-            cached_at: at(case.cached_at_epoch_seconds),
-            deadline: None,
-        };
+        let metadata = Metadata::new(at(case.cached_at_epoch_seconds), None);
         assert_eq!(encoded(&metadata, &payload), stored);
         let read = wire::decode(&stored, "test").expect("an envelope");
         assert_eq!(read, (metadata, payload.as_slice()));
@@ -125,7 +122,7 @@ proptest! {
     ) {
         let cached_at = UNIX_EPOCH + Duration::from_nanos(cached_at);
         let deadline = ttl.map(|ttl| UNIX_EPOCH + Duration::from_nanos(ttl));
-        let stored = encoded(&Metadata { cached_at, deadline }, &payload);
+        let stored = encoded(&Metadata::new(cached_at, deadline), &payload);
         let (read, read_payload) = wire::decode(&stored, "test").expect("an envelope");
         prop_assert_eq!(read_payload, payload.as_slice());
         // A float of seconds cannot tell nanoseconds apart in this century, but microseconds.
@@ -154,7 +151,7 @@ proptest! {
         flip in 0_usize..64,
         bit in 0_u8..8,
     ) {
-        let metadata = Metadata { cached_at: at(1_700_000_000.5), deadline: None };
+        let metadata = Metadata::new(at(1_700_000_000.5), None);
         let whole = encoded(&metadata, &payload);
         let cut = whole.get(..cut.min(whole.len())).expect("in range");
         if let Ok((read, rest)) = wire::decode(cut, "test") {

@@ -285,10 +285,7 @@ impl Etcd3Backend {
 /// expired long ago, for a minute.
 fn tombstone(shared: &Shared) -> Option<Put> {
     const REMEMBERED: Duration = Duration::from_secs(60);
-    let metadata = Metadata {
-        cached_at: SystemTime::UNIX_EPOCH,
-        deadline: Some(SystemTime::UNIX_EPOCH),
-    };
+    let metadata = Metadata::new(SystemTime::UNIX_EPOCH, Some(SystemTime::UNIX_EPOCH));
     let stored = shared.settings.format.encode(&metadata, b"null").ok()?;
     Some(Put {
         stored,

@@ -149,10 +149,10 @@ mod tests {
 
     #[test]
     fn the_deadline_travels_in_the_metadata() {
-        let metadata = Metadata {
-            cached_at: UNIX_EPOCH + Duration::from_secs(7),
-            deadline: Some(UNIX_EPOCH + Duration::from_millis(8500)),
-        };
+        let metadata = Metadata::new(
+            UNIX_EPOCH + Duration::from_secs(7),
+            Some(UNIX_EPOCH + Duration::from_millis(8500)),
+        );
         let stored = Format::PythonJson.encode(&metadata, b"1").unwrap();
         assert_eq!(stored, br#"[1, {"ct": 7.0, "v": 2, "exp": 8.5}]"#);
         let read = Format::PythonJson.decode(stored).unwrap();
@@ -161,10 +161,7 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_no_json_is_refused() {
-        let metadata = Metadata {
-            cached_at: UNIX_EPOCH,
-            deadline: None,
-        };
+        let metadata = Metadata::new(UNIX_EPOCH, None);
         for payload in [
             &b""[..],
             b"hello",
@@ -210,10 +207,7 @@ mod tests {
             deadline in proptest::option::of(0..4_000_000_000_000_000_u64),
         ) {
             let micros = |micros| UNIX_EPOCH + Duration::from_micros(micros);
-            let metadata = Metadata {
-                cached_at: micros(cached_at),
-                deadline: deadline.map(micros),
-            };
+            let metadata = Metadata::new(micros(cached_at), deadline.map(micros));
             let stored = Format::PythonJson.encode(&metadata, payload.as_bytes()).unwrap();
             let (read, rest) = Format::PythonJson.decode(stored.clone()).unwrap();
             prop_assert_eq!(&rest, payload.as_bytes());
