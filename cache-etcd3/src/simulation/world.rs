@@ -447,8 +447,6 @@ impl World {
         let gives_up = self.rng.chance(self.give_up).then(|| self.now + patience);
         let deadline = self.now + self.call_timeout;
         let key = self.rng.below(self.keys);
-        let leaves_mark =
-            op == Op::Delete && !self.has(Bug::NoTombstone) && self.doubts.has(self.now, key);
         self.calls.push(Call {
             task,
             op,
@@ -459,7 +457,7 @@ impl World {
             gives_up,
             end: None,
             outcome: None,
-            leaves_mark,
+            leaves_mark: false,
             lease: None,
             place: Place::Nowhere,
             lost: 0,
@@ -759,7 +757,41 @@ impl World {
         })
     }
 
+    /// Deletes whose keys are in doubt are sent back, to be made marks.
+    fn send_back(&mut self, id: u64) {
+        if self.has(Bug::NoTombstone) {
+            return;
+        }
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let calls: Vec<(Option<Ticket>, usize)> = match &job.what {
+            What::Alone { call, .. } => vec![(None, *call)],
+            What::Round { kind, round } => {
+                let members = self.coalescers[*kind].members(*round);
+                members
+                    .map(|(ticket, call)| (Some(ticket), *call))
+                    .collect()
+            }
+            _ => return,
+        };
+        for (ticket, call) in calls {
+            let is_delete = self.calls[call].op == Op::Delete && !self.calls[call].leaves_mark;
+            if !is_delete || !self.doubts.has(self.now, self.calls[call].key) {
+                continue;
+            }
+            self.calls[call].leaves_mark = true;
+            self.calls[call].place = Place::Nowhere;
+            match ticket {
+                Some(ticket) => drop(self.coalescers[WRITES].take(ticket)),
+                None => self.abort(id),
+            }
+            self.board(call);
+        }
+    }
+
     fn attempt(&mut self, id: u64, at: usize) {
+        self.send_back(id);
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
