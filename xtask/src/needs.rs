@@ -4,57 +4,76 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
 /// Something that has to be on the machine.
-struct Need {
+pub(crate) struct Need {
     name: &'static str,
-    /// Who asks for it.
+    /// What asks for it.
     purpose: &'static str,
+    /// Of Debian; none for what comes with Rust.
     packages: &'static [&'static str],
     is_there: fn() -> bool,
 }
 
-const NEEDS: &[Need] = &[
+const fn need(
+    name: &'static str,
+    purpose: &'static str,
+    packages: &'static [&'static str],
+    is_there: fn() -> bool,
+) -> Need {
     Need {
-        name: "memcached",
-        purpose: "tests of cache-memcache-pool run real servers",
-        packages: &["memcached"],
-        is_there: || runs("memcached", &["-V"]),
-    },
-    Need {
-        name: "etcd",
-        purpose: "tests of cache-etcd3 run real servers",
-        packages: &["etcd-server", "etcd-client"],
-        is_there: || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
-    },
-    Need {
-        name: "protoc with its well-known types",
-        purpose: "building cache-etcd3",
-        packages: &["protobuf-compiler", "libprotobuf-dev"],
-        is_there: protoc_works,
-    },
-    Need {
-        name: "openssl",
-        purpose: "certificates and keys for tests of TLS and of tokens",
-        packages: &["openssl"],
-        is_there: || runs("openssl", &["version"]),
-    },
-    Need {
-        name: "git",
-        purpose: "tests of the release",
-        packages: &["git"],
-        is_there: || runs("git", &["--version"]),
-    },
-    Need {
-        name: "python3 with venv",
-        purpose: "tests that share a cache with Python",
-        packages: &["python3", "python3-venv"],
-        is_there: || runs("python3", &["-c", "import venv, ensurepip"]),
-    },
+        name,
+        purpose,
+        packages,
+        is_there,
+    }
+}
+
+const ALL: &[Need] = &[
+    need("rustfmt and clippy", "checks of the source", &[], || {
+        runs("cargo", &["fmt", "--version"]) && runs("cargo", &["clippy", "--version"])
+    }),
+    need(
+        "memcached",
+        "tests of cache-memcache-pool",
+        &["memcached"],
+        || runs("memcached", &["-V"]),
+    ),
+    need(
+        "etcd",
+        "tests of cache-etcd3",
+        &["etcd-server", "etcd-client"],
+        || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
+    ),
+    need(
+        "protoc with its well-known types",
+        "building cache-etcd3",
+        &["protobuf-compiler", "libprotobuf-dev"],
+        protoc_works,
+    ),
+    need(
+        "openssl",
+        "certificates and keys for tests of TLS and of tokens",
+        &["openssl"],
+        || runs("openssl", &["version"]),
+    ),
+    need("git", "tests of the release", &["git"], || {
+        runs("git", &["--version"])
+    }),
+    need(
+        "python3 with venv",
+        "sharing a cache with Python",
+        &["python3", "python3-venv"],
+        || runs("python3", &["-c", "import venv, ensurepip"]),
+    ),
 ];
+
+/// For everything but interoperation.
+pub(crate) const WITHOUT_PYTHON: &[Need] = ALL.split_at(ALL.len() - 1).0;
+pub(crate) const EVERYTHING: &[Need] = ALL;
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
@@ -93,61 +112,23 @@ fn compiles(folder: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// How this process may install Debian packages.
-#[derive(Debug, PartialEq, Eq)]
-enum Installer {
-    /// As it is.
-    Root,
-    /// Through `sudo`, which asks for no password.
-    Sudo,
-    /// Not at all; a person has to.
-    Person,
-}
-
-fn installer() -> Installer {
-    if !runs("apt-get", &["--version"]) {
-        return Installer::Person;
-    }
-    let id = Command::new("id").arg("-u").output();
-    if id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
-        Installer::Root
-    } else if runs("sudo", &["-n", "true"]) {
-        Installer::Sudo
-    } else {
-        Installer::Person
-    }
-}
-
 /// Sees to it that everything needed is there; returns what was done, in a few words.
-pub(crate) fn provide(show: impl Fn(&str)) -> Result<String> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
-    if missing.is_empty() {
-        let names: Vec<&str> = NEEDS.iter().map(|need| need.name).collect();
-        return Ok(format!("found {}", names.join(", ")));
+pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
+    let missing = || -> Vec<&Need> { needs.iter().filter(|need| !(need.is_there)()).collect() };
+    let wanted = missing();
+    if wanted.is_empty() {
+        return Ok(format!("all {} are there", needs.len()));
     }
-    let packages: Vec<&str> = missing
+    if wanted.iter().any(|need| need.packages.is_empty()) {
+        bail!("rustfmt or clippy is missing: rustup component add rustfmt clippy");
+    }
+    let packages: Vec<&str> = wanted
         .iter()
         .flat_map(|need| need.packages)
         .copied()
         .collect();
-    let installer = installer();
-    if installer == Installer::Person {
-        bail!(instructions(&missing, &packages));
-    }
-    eprintln!(
-        "installing Debian packages{}: {}",
-        if installer == Installer::Sudo {
-            " with sudo"
-        } else {
-            ""
-        },
-        packages.join(" ")
-    );
-    install(&installer, &packages, show)?;
-    let still: Vec<&Need> = missing
-        .into_iter()
-        .filter(|need| !(need.is_there)())
-        .collect();
+    install(&packages, show).with_context(|| instructions(&wanted, &packages))?;
+    let still = missing();
     if !still.is_empty() {
         bail!(
             "{}\nThey were installed a moment ago and are still not found: is PATH right?",
@@ -159,41 +140,35 @@ pub(crate) fn provide(show: impl Fn(&str)) -> Result<String> {
 
 /// What a person has to do.
 fn instructions(missing: &[&Need], packages: &[&str]) -> String {
-    let missing: Vec<String> = missing
-        .iter()
-        .map(|need| format!("  {} ({})", need.name, need.purpose))
-        .collect();
+    let line = |need: &&Need| format!("  {} ({})\n", need.name, need.purpose);
+    let missing: String = missing.iter().map(line).collect();
     format!(
-        "missing on this machine:\n{}\n\
-         On Debian or Ubuntu type:\n  \
+        "missing on this machine:\n{missing}On Debian or Ubuntu type:\n  \
          sudo apt-get update && sudo apt-get install --yes {}",
-        missing.join("\n"),
         packages.join(" ")
     )
 }
 
-fn install(installer: &Installer, packages: &[&str], show: impl Fn(&str)) -> Result<()> {
+/// Installs Debian packages, as root or through a `sudo` that asks for no password.
+fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
+    let id = Command::new("id").arg("-u").output();
+    let is_root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    let may_sudo = !is_root && runs("sudo", &["-n", "true"]);
+    ensure!(is_root || may_sudo, "only root can install packages");
+    ensure!(runs("apt-get", &["--version"]), "this is not Debian");
+    eprintln!("installing Debian packages: {}", packages.join(" "));
     let apt = |arguments: &[&str]| {
-        let mut command = if *installer == Installer::Sudo {
-            let mut sudo = process::command("sudo");
-            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-            sudo
-        } else {
-            let mut apt = process::command("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive");
-            apt
-        };
+        let mut command = process::command(if may_sudo { "sudo" } else { "env" });
+        command.args(may_sudo.then_some("-n"));
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"]);
         command.args(arguments);
         command
     };
     let update = process::capture(&mut apt(&["update"]), &show)?;
-    let mut command = apt(&["install", "--yes", "--no-install-recommends"]);
-    command.args(packages);
-    let done = process::capture(&mut command, &show)?;
-    if !done.status.success() {
-        // A list that could not be brought up to date is the usual reason, so show both.
-        bail!("{}{}", update.output, done.output);
-    }
+    let mut command = apt(&["install", "--no-install-recommends"]);
+    let done = process::capture(command.args(packages), &show)?;
+    // A list that could not be brought up to date is the usual reason, so show both.
+    ensure!(done.status.success(), "{}{}", update.output, done.output);
     Ok(())
 }
 
@@ -203,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_person_is_told_the_exact_command() {
-        let missing: Vec<&Need> = NEEDS.iter().take(2).collect();
+        let missing: Vec<&Need> = ALL.iter().skip(1).take(2).collect();
         let text = instructions(&missing, &["memcached", "etcd-server"]);
         assert!(text.contains("memcached (tests of"), "{text}");
         assert!(

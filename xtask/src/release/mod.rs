@@ -13,101 +13,114 @@ mod registry;
 pub(crate) mod semver_check;
 
 use std::cell::RefCell;
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use semver::Version;
 
 use self::git::Git;
 use self::package::Packaged;
 use self::plan::{Fate, Plan};
 use self::registry::Registry;
-use crate::steps::{self, Step};
+use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-pub(crate) const ARGUMENTS: &str = "[plan|prepare] [--execute] [CRATE…]";
-
-pub(crate) const HELP: &str = "\
-  plan                 only tells which crates go out, at which versions, in which order, and why
-  prepare CRATE X.Y.Z  edits what a new version takes: manifests, requirements, the changelog's date
-  --execute            acts; without it everything is checked and nothing is published or tagged
-  CRATE…               only these; without, every crate that has something to release
-  --registry NAME      another registry than crates.io, by its name in cargo's configuration
-  --branch NAME        the branch that releases are made from (main)
-  --allow-breaking CRATE
-                       takes a version that the semver check objects to, or cannot judge
-  --root DIR           another workspace than this one
-The token comes from `cargo login` or CARGO_REGISTRY_TOKEN, as cargo has it.";
-
-/// What was asked for.
-#[derive(Debug)]
-struct Options {
-    plan_only: bool,
-    execute: bool,
+/// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    job: Option<Job>,
+    /// Only these; without them, every crate that has something to release
+    #[arg(value_name = "CRATE")]
     crates: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Only tells which crates go out, at which versions, in which order, and why
+    Plan {
+        #[arg(value_name = "CRATE")]
+        crates: Vec<String>,
+    },
+    /// Edits what a new version takes: manifests, requirements, the changelog's date
+    Prepare {
+        #[arg(value_name = "CRATE")]
+        name: String,
+        version: Version,
+    },
+}
+
+#[derive(Args)]
+struct How {
+    /// Acts; without it everything is checked and nothing is published or tagged
+    #[arg(long, global = true)]
+    execute: bool,
+    /// Another registry than crates.io, by its name in cargo's configuration
+    #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
+    /// The branch that releases are made from
+    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     branch: String,
+    /// Takes a version that the semver check objects to, or cannot judge
+    #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
+    /// Another workspace than this one
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
+    /// Refused: a token on a command line is in the shell's history and in `ps`
+    #[arg(long, hide = true, num_args = 0..=1)]
+    token: Option<Option<String>>,
 }
 
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self {
-            plan_only: false,
-            execute: false,
-            crates: Vec::new(),
-            registry: None,
-            branch: "main".to_owned(),
-            allow_breaking: Vec::new(),
-            root: workspace::root(),
-        };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                let value = arguments.next();
-                value
-                    .cloned()
-                    .with_context(|| format!("{argument}: a value is missing"))
-            };
-            match argument.as_str() {
-                "plan" => options.plan_only = true,
-                "--execute" => options.execute = true,
-                "--registry" => options.registry = Some(value()?),
-                "--branch" => options.branch = value()?,
-                "--allow-breaking" => options.allow_breaking.push(value()?),
-                "--root" => options.root = value()?.into(),
-                // A token on a command line is in the shell's history and in `ps`.
-                option if option.starts_with("--token") => {
-                    bail!("no token on the command line: use `cargo login`")
-                }
-                option if option.starts_with('-') => {
-                    bail!("`{option}` is no option of `cargo xtask release`\n{HELP}")
-                }
-                name => options.crates.push(name.to_owned()),
-            }
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let how = &options.how;
+    if how.token.is_some() {
+        bail!("no token on the command line: use `cargo login`");
+    }
+    let workspace = Workspace::members_only(&how.root)?;
+    match &options.job {
+        Some(Job::Prepare { name, version }) => prepare::run(&workspace, name, version),
+        Some(Job::Plan { .. }) if how.execute => {
+            bail!("`plan` only tells, `--execute` acts: which?")
         }
-        if options.plan_only && options.execute {
-            bail!("`plan` only tells, `--execute` acts: which?");
-        }
-        Ok(options)
+        Some(Job::Plan { crates }) => make(&workspace, crates, how, true),
+        None => make(&workspace, &options.crates, how, false),
     }
 }
 
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let options = Options::parse(arguments)?;
-    let workspace = Workspace::members_only(&options.root)?;
-    if let Some((command, rest)) = options.crates.split_first()
-        && command == "prepare"
-    {
-        let (name, version) = prepare::arguments(rest)?;
-        return prepare::run(&workspace, name, version);
+/// Where the commit is kept that has passed every check.
+fn tested(workspace: &Workspace) -> PathBuf {
+    workspace.target_directory.join("xtask-tested").into()
+}
+
+/// Notes that the tree as it is has passed `cargo xtask test --all`, if it is one that could be
+/// released.
+pub(crate) fn note_tested(workspace: &Workspace) -> Result<()> {
+    if let Some(commit) = Git::at(workspace.workspace_root.as_std_path()).commit()? {
+        fs::write(tested(workspace), commit)?;
     }
-    let git = Git::at(&workspace.root);
-    let registry = Registry::new(options.registry.as_deref(), &workspace)?;
-    let plan = Plan::make(&workspace, &git, &registry, &options.crates)?;
+    Ok(())
+}
+
+fn is_tested(workspace: &Workspace, git: &Git) -> Result<bool> {
+    let noted = fs::read_to_string(tested(workspace)).ok();
+    Ok(noted.is_some() && noted == git.commit()?)
+}
+
+fn make(workspace: &Workspace, crates: &[String], how: &How, plan_only: bool) -> Result<()> {
+    let git = Git::at(workspace.workspace_root.as_std_path());
+    let registry = Registry::new(how.registry.as_deref(), workspace)?;
+    let plan = Plan::make(workspace, &git, &registry, crates)?;
     print!("{plan}");
-    let mut refusals = git.refusals(&options.branch)?;
+    let mut refusals = git.refusals(&how.branch)?;
     refusals.extend(plan.refusals.iter().cloned());
+    if how.execute && how.registry.is_none() && !is_tested(workspace, &git)? {
+        refusals.push("`cargo xtask test --all` has not passed at this commit: run it".to_owned());
+    }
     if !refusals.is_empty() {
         bail!(
             "refused, before anything was published:\n- {}",
@@ -118,14 +131,14 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         println!("nothing to do");
         return Ok(());
     }
-    if options.plan_only {
+    if plan_only {
         return Ok(());
     }
-    act(&options, &workspace, &git, &registry, &plan)
+    act(how, workspace, &git, &registry, &plan)
 }
 
 fn act(
-    options: &Options,
+    how: &How,
     workspace: &Workspace,
     git: &Git,
     registry: &Registry,
@@ -133,32 +146,36 @@ fn act(
 ) -> Result<()> {
     let packaged: RefCell<Vec<Packaged>> = RefCell::default();
     let done: RefCell<Vec<String>> = RefCell::default();
-    let mut steps = vec![Step::quiet("semver", |live| {
-        semver_check::run(workspace, plan, &options.allow_breaking, live)
+    let mut steps = vec![Step::new("semver", |live| {
+        semver_check::run(workspace, plan, &how.allow_breaking, live)
     })];
-    steps.push(Step::quiet("package", |live| {
+    steps.push(Step::new("package", |live| {
         *packaged.borrow_mut() = package::make(workspace, plan, registry, live)?;
         Ok(format!("{} crates", packaged.borrow().len()))
     }));
-    steps.push(Step::loud("what the packages hold", || {
-        packaged.borrow().iter().for_each(Packaged::show);
-        package::check_contents(&packaged.borrow())
+    steps.push(Step::new("what the packages hold", |live| {
+        packaged
+            .borrow()
+            .iter()
+            .for_each(|package| live.say(&package.shown()));
+        package::check_contents(&packaged.borrow())?;
+        Ok(String::new())
     }));
-    steps.push(Step::quiet("compare with the registry", |_| {
+    steps.push(Step::new("compare with the registry", |_| {
         publish::compare(plan, &packaged.borrow())
     }));
     if plan.outgoing().next().is_some() {
-        steps.push(Step::quiet("unpack, build, test, document", |live| {
+        steps.push(Step::new("unpack, build, test, document", |live| {
             package::verify(workspace, &packaged.borrow(), live)
         }));
     }
-    if options.execute {
+    if how.execute {
         for entry in &plan.entries {
             let packaged = &packaged;
             let done = &done;
             if matches!(entry.fate, Fate::Publish { .. }) {
                 let title = format!("publish {} {}", entry.name(), entry.version);
-                steps.push(Step::quiet(title, move |live| {
+                steps.push(Step::new(title, move |live| {
                     let checksum = publish::checksum_of(&packaged.borrow(), entry)?;
                     let remark = publish::publish(workspace, registry, entry, &checksum, live)?;
                     done.borrow_mut()
@@ -168,7 +185,7 @@ fn act(
             }
             if matches!(entry.fate, Fate::Publish { .. } | Fate::Tag { .. }) {
                 let title = format!("tag {}", entry.tag);
-                steps.push(Step::quiet(title, move |_| {
+                steps.push(Step::new(title, move |_| {
                     git.tag(&entry.tag, &format!("{} {}", entry.name(), entry.version))?;
                     done.borrow_mut().push(format!("tagged {}", entry.tag));
                     Ok(String::new())
@@ -176,24 +193,26 @@ fn act(
             }
         }
     }
-    let result = steps::run(steps, false);
+    let times = workspace.target_directory.join("release/times.json");
+    let mut times = Times::kept_in(times.into());
+    let result = steps::run(steps, false, &mut times).into_result();
     for line in done.borrow().iter() {
         println!("{line}");
     }
     if let Err(error) = result {
         if !done.borrow().is_empty() {
             println!("the rest was not done; the same command goes on from here");
-        } else if options.execute {
+        } else if how.execute {
             println!("nothing was published");
         }
         return Err(error);
     }
-    finish(options, plan);
+    finish(how, plan);
     Ok(())
 }
 
-fn finish(options: &Options, plan: &Plan<'_>) {
-    if options.execute {
+fn finish(how: &How, plan: &Plan<'_>) {
+    if how.execute {
         let tags: Vec<&str> = plan
             .outgoing()
             .chain(plan.to_tag())
@@ -218,30 +237,41 @@ fn finish(options: &Options, plan: &Plan<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
     fn parse(arguments: &[&str]) -> Result<Options> {
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        Options::parse(&arguments)
+        let arguments = [&["release"], arguments].concat();
+        Ok(Command::try_parse_from(arguments)?.options)
     }
 
     #[test]
     fn nothing_is_done_unless_asked_for() {
         let options = parse(&["cache-core"]).unwrap();
-        assert!(!options.execute);
+        assert!(options.job.is_none() && !options.how.execute);
         assert_eq!(options.crates, ["cache-core"]);
-        assert!(parse(&["--execute"]).unwrap().execute);
+        assert!(parse(&["--execute"]).unwrap().how.execute);
     }
 
     #[test]
     fn bad_arguments_are_named() {
         for (arguments, says) in [
             (vec!["--exceute"], "--exceute"),
-            (vec!["--registry"], "a value is missing"),
+            (vec!["--registry"], "a value is required"),
             (vec!["--token", "x"], "cargo login"),
             (vec!["plan", "--execute"], "which?"),
         ] {
-            let error = parse(&arguments).unwrap_err().to_string();
+            let error = parse(&arguments)
+                .and_then(|options| run(&options))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -1,0 +1,47 @@
+//! Backends that are wrong, each in one way, with the rule that has to find it.
+#![allow(clippy::too_many_lines)] // A list is long.
+
+mod expiry;
+mod history;
+mod keys;
+mod operations;
+mod parallel;
+mod races;
+mod servers;
+mod values;
+
+use super::Mutant;
+use super::backend::Backend;
+use super::store::Value;
+
+fn wrong(rule: &'static str, name: &'static str, backend: Backend) -> Mutant {
+    Mutant::new(rule, name, backend)
+}
+
+fn value(payload: impl Into<Vec<u8>>) -> Value {
+    Value::new(payload.into())
+}
+
+/// All of them. Each rule has at least one.
+pub fn all() -> Vec<Mutant> {
+    let mut all = Vec::new();
+    all.extend(operations::basic());
+    all.extend(operations::multi());
+    all.extend(keys::keys());
+    all.extend(keys::errors());
+    all.extend(values::values());
+    all.extend(values::limits());
+    all.extend(values::metadata());
+    all.extend(expiry::expiry());
+    all.extend(parallel::sharing());
+    all.extend(parallel::concurrency());
+    all.extend(parallel::cancellation());
+    all.extend(races::races());
+    all.extend(servers::faults());
+    all.extend(servers::outages());
+    all.extend(servers::bounds());
+    all.extend(servers::promises());
+    all.extend(servers::model());
+    all.extend(history::history());
+    all
+}

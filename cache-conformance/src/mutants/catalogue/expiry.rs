@@ -1,0 +1,503 @@
+//! Mutant about lifetimes.
+
+use std::time::{Duration, SystemTime};
+
+use cache_core::{CachedValue, ErrorKind, Result, Ttl};
+
+use super::{Mutant, wrong};
+use crate::mutants::backend::{self, Backend, error};
+use crate::mutants::store::{Store, Value};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Gives each value another lifetime than it should have.
+fn lifetimes(
+    lifetime: impl Fn(&Store, &Value) -> Option<Duration> + Send + Sync + Copy + 'static,
+) -> Backend {
+    Backend::right().write(move |store, key, value| {
+        let deadline = lifetime(store, &value).and_then(|ttl| store.now().checked_add(ttl));
+        store.write_until(key, value, deadline);
+        Ok(())
+    })
+}
+
+fn right(store: &Store, value: &Value) -> Option<Duration> {
+    value.ttl().or_default(store.default_ttl())
+}
+
+/// What `set_multi` does to the lifetimes of its values.
+fn set_multi_as(change: impl Fn(&Store, Value) -> Value + Send + Sync + 'static) -> Backend {
+    Backend::right().set_multi(move |store, entries| {
+        let changed = entries
+            .into_iter()
+            .map(|(key, value)| (key, change(store, value)));
+        backend::set_multi(store, changed.collect())
+    })
+}
+
+pub(super) fn expiry() -> Vec<Mutant> {
+    let mut all = which_lifetime();
+    all.extend(extreme_lifetimes());
+    all.extend(deadlines());
+    all.extend(reads());
+    all
+}
+
+fn which_lifetime() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "expiry::own_ttl_expires",
+            "ignores TTLs",
+            lifetimes(|_, _| None),
+        ),
+        wrong(
+            "expiry::own_ttl_expires",
+            "serves a value at its deadline",
+            lifetimes(|store, value| right(store, value).map(|ttl| ttl + Duration::from_nanos(1))),
+        ),
+        wrong(
+            "expiry::default_ttl_expires",
+            "ignores the default TTL",
+            lifetimes(|_, value| value.ttl().duration()),
+        ),
+        wrong(
+            "expiry::not_lost_before_the_deadline",
+            "loses values a tenth of a second early",
+            lifetimes(|store, value| {
+                right(store, value).map(|ttl| ttl.saturating_sub(Duration::from_millis(100)))
+            }),
+        ),
+        wrong(
+            "expiry::not_lost_before_the_deadline",
+            "cuts the fraction of a second off longer TTLs",
+            lifetimes(|store, value| {
+                let whole = |ttl: Duration| match ttl.as_secs() {
+                    0 => ttl,
+                    seconds => Duration::from_secs(seconds),
+                };
+                right(store, value).map(whole)
+            }),
+        ),
+        wrong(
+            "expiry::longer_own_ttl_beats_the_default",
+            "takes the default for the longest TTL",
+            lifetimes(|store, value| {
+                let longest = if store.default_ttl().is_zero() {
+                    Duration::MAX
+                } else {
+                    store.default_ttl()
+                };
+                right(store, value).map(|ttl| ttl.min(longest))
+            }),
+        ),
+        wrong(
+            "expiry::shorter_own_ttl_beats_the_default",
+            "takes the default for the shortest TTL",
+            lifetimes(|store, value| {
+                right(store, value).map(|ttl| {
+                    if ttl.is_zero() {
+                        ttl
+                    } else {
+                        ttl.max(store.default_ttl())
+                    }
+                })
+            }),
+        ),
+        wrong(
+            "expiry::never_beats_the_default",
+            "takes never for the default",
+            lifetimes(|store, value| match value.ttl() {
+                Ttl::Never => Ttl::Default.or_default(store.default_ttl()),
+                _ => right(store, value),
+            }),
+        ),
+        wrong(
+            "expiry::never_beats_the_default",
+            "takes never for the default in set_multi",
+            set_multi_as(|_, value| match value.ttl() {
+                Ttl::Never => value.with_ttl(Ttl::Default),
+                _ => value,
+            }),
+        ),
+        wrong(
+            "expiry::long_lives_last",
+            "ends long lives a little earlier, so that not all end together",
+            lifetimes(|store, value| {
+                let minute = Duration::from_secs(60);
+                let jitter = |ttl: Duration| if ttl > minute { ttl - ttl / 50 } else { ttl };
+                right(store, value).map(jitter)
+            }),
+        ),
+        wrong(
+            "expiry::long_lives_last",
+            "ends lives after a day",
+            lifetimes(|store, value| {
+                let ttl = right(store, value);
+                ttl.map(|ttl| if ttl < 1000 * DAY { ttl.min(DAY) } else { ttl })
+            }),
+        ),
+        wrong(
+            "expiry::longer_own_ttl_beats_the_default",
+            "keeps the default where set_multi replaces a value without a TTL",
+            Backend::right().set_multi(|store, entries| {
+                for (key, value) in entries {
+                    let old = store.entry(&key);
+                    let by_default = old.is_some_and(|(old, _)| old.ttl() == Ttl::Default);
+                    let value = if by_default && !store.default_ttl().is_zero() {
+                        value.with_ttl(Ttl::Default)
+                    } else {
+                        value
+                    };
+                    backend::set(store, &key, value)?;
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "expiry::without_any_ttl_nothing_expires",
+            "takes a default of zero for thirty days",
+            lifetimes(|store, value| right(store, value).or(Some(30 * DAY))),
+        ),
+        wrong(
+            "expiry::set_multi_applies_the_default",
+            "forgets the default TTL in set_multi",
+            Backend::right().set_multi(|store, entries| {
+                for (key, value) in entries {
+                    let deadline = value
+                        .ttl()
+                        .duration()
+                        .and_then(|ttl| store.now().checked_add(ttl));
+                    store.write_until(&key, value, deadline);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "expiry::set_multi_keeps_each_ttl",
+            "forgets own TTLs in set_multi",
+            set_multi_as(|_, value| {
+                CachedValue::new(value.payload().clone()).with_cached_at(value.cached_at())
+            }),
+        ),
+        wrong(
+            "expiry::set_multi_keeps_each_ttl",
+            "gives all values of set_multi the first TTL",
+            Backend::right().set_multi(|store, entries| {
+                let first = entries.first().and_then(|(_, value)| right(store, value));
+                for (key, value) in entries {
+                    let deadline = first.and_then(|ttl| store.now().checked_add(ttl));
+                    store.write_until(&key, value, deadline);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "expiry::the_clock_starts_at_set",
+            "counts from the cached time",
+            lifetimes(|store, value| {
+                // As if the wall clock and the manual one had started together.
+                let ahead = value.cached_at().duration_since(SystemTime::now());
+                right(store, value).map(|ttl| match ahead {
+                    Ok(ahead) => ttl.saturating_add(ahead),
+                    Err(behind) => ttl.saturating_sub(behind.duration()),
+                })
+            }),
+        ),
+    ]
+}
+
+fn extreme_lifetimes() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "expiry::own_ttl_of_zero_is_expired_at_once",
+            "takes a TTL of zero for no expiry",
+            lifetimes(|store, value| right(store, value).filter(|ttl| !ttl.is_zero())),
+        ),
+        wrong(
+            "expiry::own_ttl_of_zero_is_expired_at_once",
+            "takes a TTL of zero for the default",
+            lifetimes(|store, value| match value.ttl() {
+                Ttl::For(Duration::ZERO) if !store.default_ttl().is_zero() => {
+                    Some(store.default_ttl())
+                }
+                _ => right(store, value),
+            }),
+        ),
+        wrong(
+            "expiry::own_ttl_of_zero_removes_the_old_value",
+            "does not send what is expired at once",
+            Backend::right().write(|store, key, value| {
+                if value.ttl() == Ttl::For(Duration::ZERO) {
+                    return Ok(());
+                }
+                backend::set(store, key, value)
+            }),
+        ),
+        wrong(
+            "expiry::tiny_ttls_expire",
+            "cuts TTLs to milliseconds, and takes zero for ever",
+            lifetimes(|store, value| {
+                let own = value.ttl();
+                match right(store, value) {
+                    Some(ttl) if own != Ttl::For(Duration::ZERO) && ttl.as_millis() == 0 => None,
+                    lifetime => lifetime,
+                }
+            }),
+        ),
+        wrong(
+            "expiry::tiny_ttls_expire",
+            "rounds TTLs up to tenths of a second",
+            lifetimes(|store, value| {
+                let tenth = Duration::from_millis(100);
+                right(store, value).map(|ttl| if ttl.is_zero() { ttl } else { ttl.max(tenth) })
+            }),
+        ),
+        wrong(
+            "expiry::huge_ttls_do_not_expire",
+            "sends more than thirty days as a date in 1970",
+            lifetimes(|store, value| {
+                right(store, value).map(|ttl| if ttl > 30 * DAY { Duration::ZERO } else { ttl })
+            }),
+        ),
+        wrong(
+            "expiry::huge_ttls_do_not_expire",
+            "keeps seconds in 32 bits",
+            lifetimes(|store, value| {
+                let wrapped = |ttl: Duration| Duration::from_secs(ttl.as_secs() & 0xffff_ffff);
+                right(store, value).map(|ttl| if ttl > 30 * DAY { wrapped(ttl) } else { ttl })
+            }),
+        ),
+        wrong(
+            "expiry::huge_ttls_do_not_expire",
+            "fails on a TTL that it cannot add",
+            Backend::right().write(|store, key, value| {
+                match right(store, &value).map(|ttl| store.now().checked_add(ttl)) {
+                    Some(None) if store.default_ttl().is_zero() => {
+                        Err(error(ErrorKind::Backend, "overflow"))
+                    }
+                    _ => backend::set(store, key, value),
+                }
+            }),
+        ),
+        wrong(
+            "expiry::a_huge_default_does_not_expire",
+            "fails on a default TTL that it cannot add",
+            Backend::right().write(|store, key, value| {
+                if store.default_ttl() > 1_000_000 * DAY {
+                    return Err(error(ErrorKind::Backend, "overflow"));
+                }
+                backend::set(store, key, value)
+            }),
+        ),
+    ]
+}
+
+/// Sets, with the deadline that comes of the new one and the old one.
+fn with_old_deadline(
+    store: &Store,
+    key: &str,
+    value: Value,
+    combine: fn(Option<std::time::Instant>, std::time::Instant) -> Option<std::time::Instant>,
+) -> Result<()> {
+    let new = store.deadline(&value);
+    let alive = store.read(key).is_some();
+    let old = store.entry(key).and_then(|(_, deadline)| deadline);
+    let deadline = match old {
+        Some(old) if alive => combine(new, old),
+        _ => new,
+    };
+    store.write_until(key, value, deadline);
+    Ok(())
+}
+
+fn deadlines() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "expiry::a_longer_ttl_replaces_the_deadline",
+            "keeps the earlier of two deadlines",
+            Backend::right().write(|store, key, value| {
+                with_old_deadline(store, key, value, |new, old| new.map(|new| new.min(old)))
+            }),
+        ),
+        wrong(
+            "expiry::a_shorter_ttl_replaces_the_deadline",
+            "keeps the later of two deadlines",
+            Backend::right().write(|store, key, value| {
+                with_old_deadline(store, key, value, |new, old| new.map(|new| new.max(old)))
+            }),
+        ),
+        wrong(
+            "expiry::a_shorter_ttl_replaces_the_deadline",
+            "does not give a deadline to what had none",
+            Backend::right().write(|store, key, value| match store.entry(key) {
+                Some((_, None)) if value.ttl() != Ttl::For(Duration::ZERO) => {
+                    store.write_until(key, value, None);
+                    Ok(())
+                }
+                _ => backend::set(store, key, value),
+            }),
+        ),
+        wrong(
+            "expiry::set_without_ttl_removes_the_deadline",
+            "leaves the deadline when there is no new one",
+            Backend::right().write(|store, key, value| {
+                with_old_deadline(store, key, value, |new, old| new.or(Some(old)))
+            }),
+        ),
+        wrong(
+            "expiry::delete_removes_the_deadline",
+            "forgets to take deleted keys off the list of deadlines",
+            Backend::right()
+                .set(|store, key, value| {
+                    reap(store);
+                    if let Some(deadline) = store.deadline(&value) {
+                        // Overwriting goes by the entry, deleting does not.
+                        store.list().push((deadline, key.to_owned()));
+                    } else if store.entry(key).is_some() {
+                        store.list().retain(|(_, other)| other != key);
+                    }
+                    store.write(key, value);
+                    Ok(())
+                })
+                .get(|store, key| Ok(store.read(key))),
+        ),
+        wrong(
+            "expiry::the_last_of_repeated_keys_sets_the_deadline",
+            "gives a repeated key the deadline of its first value",
+            Backend::right().set_multi(|store, entries| {
+                for (position, (key, value)) in entries.iter().enumerate() {
+                    let mut before = entries.iter().take(position);
+                    let first = before.find(|(other, _)| other == key);
+                    let (_, deciding) = first.unwrap_or(&entries[position]);
+                    store.write_until(key, value.clone(), store.deadline(deciding));
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "expiry::an_expired_key_can_be_set_again",
+            "sets nothing where something expired lies",
+            Backend::right().set(|store, key, value| {
+                let lies = store.entry(key).is_some() && store.read(key).is_none();
+                if !lies {
+                    store.write(key, value);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "expiry::deleting_the_expired_succeeds",
+            "cannot delete what is expired",
+            Backend::right().delete(|store, key| {
+                if store.entry(key).is_some() && store.read(key).is_none() {
+                    return Err(error(ErrorKind::Backend, "the lease has expired"));
+                }
+                store.remove(key);
+                Ok(())
+            }),
+        ),
+    ]
+}
+
+/// Removes every key on the list whose time has come.
+fn reap(store: &Store) {
+    let now = store.now();
+    let mut list = store.list();
+    for (deadline, key) in list.iter() {
+        if *deadline <= now {
+            store.remove(key);
+        }
+    }
+    list.retain(|(deadline, _)| *deadline > now);
+}
+
+fn reads() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "expiry::reading_does_not_prolong",
+            "lets a read begin the lifetime anew",
+            Backend::right().get(prolong),
+        ),
+        wrong(
+            "expiry::reading_does_not_prolong",
+            "lets a read by get_multi begin the lifetime anew",
+            Backend::right()
+                .get_multi(|store, keys| keys.iter().map(|key| prolong(store, key)).collect()),
+        ),
+        wrong(
+            "expiry::get_multi_misses_the_expired",
+            "serves what is expired by get_multi",
+            Backend::right().get_multi(|store, keys| {
+                let value = |key: &String| store.entry(key).map(|(value, _)| value);
+                Ok(keys.iter().map(value).collect())
+            }),
+        ),
+        wrong(
+            "expiry::get_multi_misses_the_expired",
+            "serves what is expired the first time, and removes it",
+            Backend::right().read(|store, key| {
+                let found = store.read(key);
+                if found.is_none()
+                    && store
+                        .entry(key)
+                        .is_some_and(|(value, _)| value.ttl() != Ttl::For(Duration::ZERO))
+                {
+                    let late = store.entry(key).map(|(value, _)| value);
+                    store.remove(key);
+                    return Ok(late);
+                }
+                Ok(found)
+            }),
+        ),
+        wrong(
+            "expiry::many_expire_together",
+            "looks at the deadlines of a hundred keys",
+            Backend::right().get_multi(|store, keys| {
+                let checked = keys.iter().take(100).map(|key| store.read(key));
+                let rest = keys.iter().skip(100);
+                let unchecked = rest.map(|key| store.entry(key).map(|(value, _)| value));
+                Ok(checked.chain(unchecked).collect())
+            }),
+        ),
+        wrong(
+            "expiry::expired_values_stay_expired",
+            "brings back the older value when the younger expires",
+            Backend::right()
+                .set(|store, key, value| {
+                    let old = store.read(key).filter(|old| old.ttl() == Ttl::Never);
+                    if old.is_some() {
+                        store.local().insert(key.to_owned(), old);
+                    }
+                    store.write(key, value);
+                    Ok(())
+                })
+                .get(|store, key| {
+                    let found = store.read(key);
+                    if found.is_none() && store.entry(key).is_some() {
+                        let older = store.local().get(key).cloned();
+                        return Ok(older.flatten());
+                    }
+                    Ok(found)
+                }),
+        ),
+        wrong(
+            "expiry::expired_values_stay_expired",
+            "revives the expired when it is asked often",
+            Backend::right().get(|store, key| {
+                let found = store.read(key);
+                if found.is_none() && store.entry(key).is_some() && store.next() > 2 {
+                    return Ok(store.entry(key).map(|(value, _)| value));
+                }
+                Ok(found)
+            }),
+        ),
+    ]
+}
+
+fn prolong(store: &Store, key: &str) -> Result<Option<Value>> {
+    let found = store.read(key);
+    if let (Some(_), Some((value, Some(_)))) = (&found, store.entry(key)) {
+        store.write(key, value);
+    }
+    Ok(found)
+}

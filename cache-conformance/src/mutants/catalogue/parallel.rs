@@ -1,0 +1,407 @@
+//! Mutant when there are several instances, callers, or calls that nobody waits for.
+
+use std::time::{Duration, SystemTime};
+
+use cache_core::{ErrorKind, Result, Ttl};
+use tokio::task::yield_now;
+
+use super::{Mutant, value, wrong};
+use crate::mutants::backend::{self, Backend, error};
+use crate::mutants::store::{Store, Value};
+
+/// Long enough for another task to come between.
+pub(super) async fn pause() {
+    tokio::time::sleep(Duration::from_micros(200)).await;
+}
+
+pub(super) fn sharing() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "sharing::a_second_instance_sees_what_is_set",
+            "gives each instance a store of its own",
+            Backend::right()
+                .again(|store| store.again().sharing(&Store::new(Duration::ZERO, None))),
+        ),
+        wrong(
+            "sharing::a_second_instance_sees_what_is_replaced",
+            "serves its own copy of what it has read",
+            Backend::right()
+                .get(|store, key| {
+                    let mut local = store.local();
+                    if let Some(Some(copy)) = local.get(key) {
+                        return Ok(Some(copy.clone()));
+                    }
+                    let found = store.read(key);
+                    local.insert(key.to_owned(), found.clone());
+                    Ok(found)
+                })
+                .set(|store, key, value| {
+                    store.local().remove(key);
+                    backend::set(store, key, value)
+                })
+                .delete(|store, key| {
+                    store.local().remove(key);
+                    store.remove(key);
+                    Ok(())
+                }),
+        ),
+        wrong(
+            "sharing::a_second_instance_sees_what_is_deleted",
+            "deletes in its own view only",
+            Backend::right()
+                .delete(|store, key| {
+                    store.local().insert(key.to_owned(), None);
+                    Ok(())
+                })
+                .set(|store, key, value| {
+                    store.local().remove(key);
+                    backend::set(store, key, value)
+                })
+                .get(|store, key| {
+                    if store.local().contains_key(key) {
+                        return Ok(None);
+                    }
+                    Ok(store.read(key))
+                }),
+        ),
+        wrong(
+            "sharing::a_second_instance_sees_a_miss_filled",
+            "remembers misses",
+            Backend::right()
+                .get(|store, key| {
+                    let mut local = store.local();
+                    if local.contains_key(key) {
+                        return Ok(None);
+                    }
+                    let found = store.read(key);
+                    if found.is_none() {
+                        local.insert(key.to_owned(), None);
+                    }
+                    Ok(found)
+                })
+                .set(|store, key, value| {
+                    store.local().remove(key);
+                    backend::set(store, key, value)
+                }),
+        ),
+        wrong(
+            "sharing::metadata_is_shared",
+            "keeps the cached time where it was set",
+            Backend::right().get(|store, key| {
+                let found = store.read(key);
+                if store.is_first() {
+                    return Ok(found);
+                }
+                Ok(found.map(|found| found.with_cached_at(SystemTime::now())))
+            }),
+        ),
+        wrong(
+            "sharing::deadlines_are_shared",
+            "keeps the deadline where it was set",
+            Backend::right().read(|store, key| {
+                if store.is_first() {
+                    return Ok(store.read(key));
+                }
+                let entry = store.entry(key).map(|(found, _)| found);
+                Ok(entry.filter(|value| value.ttl() != Ttl::For(Duration::ZERO)))
+            }),
+        ),
+        wrong(
+            "sharing::an_instance_outlives_the_other",
+            "clears the store when an instance is dropped",
+            Backend::right().on_drop(|store| store.entries().clear()),
+        ),
+        wrong(
+            "sharing::instances_write_at_the_same_time",
+            "writes the whole map back",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                let mut copy = store.entries().clone();
+                pause().await;
+                let deadline = store.deadline(&value);
+                copy.insert(key, (value, deadline));
+                *store.entries() = copy;
+                Ok(())
+            }),
+        ),
+        wrong(
+            "sharing::namespaces_stay_apart",
+            "decodes what a namespace has escaped",
+            Backend::right().keys(|key| key.replace("%3A", ":")),
+        ),
+        wrong(
+            "sharing::foreign_data_is_left_alone",
+            "clears the store when many keys are deleted",
+            Backend::right().delete_multi(|store, keys| {
+                if keys.len() > 10 {
+                    store.entries().clear();
+                }
+                for key in &keys {
+                    store.discard(key);
+                }
+                Ok(())
+            }),
+        ),
+    ]
+}
+
+pub(super) fn concurrency() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "concurrency::answers_belong_to_their_questions",
+            "keeps the key of the call in the instance",
+            Backend::right().async_get(async |store: Store, key: String| {
+                let asked = store.local().insert(String::new(), Some(value(key)));
+                drop(asked);
+                pause().await;
+                let asked = store.local().get("").cloned().flatten();
+                let asked = asked.map(Value::into_payload).unwrap_or_default();
+                Ok(store.read(&String::from_utf8_lossy(&asked)))
+            }),
+        ),
+        wrong(
+            "concurrency::no_value_is_torn",
+            "writes a payload in two halves",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                let new = value.payload().clone();
+                let old = store
+                    .read(&key)
+                    .map(Value::into_payload)
+                    .unwrap_or_default();
+                let half = new.len() / 2;
+                let mut torn = new.get(..half).unwrap_or_default().to_vec();
+                torn.extend(old.get(half..).unwrap_or_default());
+                store.write(&key, value.clone().map(|_| torn));
+                pause().await;
+                backend::set(&store, &key, value)
+            }),
+        ),
+        wrong(
+            "concurrency::metadata_goes_with_its_payload",
+            "writes the payload before its metadata",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                if let Some(old) = store.read(&key) {
+                    store.write(&key, value.clone().with_cached_at(old.cached_at()));
+                    pause().await;
+                }
+                backend::set(&store, &key, value)
+            }),
+        ),
+        wrong(
+            "concurrency::no_key_is_lost",
+            "drops a write when another is going on",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                if store.mark("busy") {
+                    yield_now().await;
+                    let done = backend::set(&store, &key, value);
+                    store.unmark("busy");
+                    return done;
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "concurrency::a_replaced_value_is_never_missing",
+            "removes the old value before it writes the new one",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                store.remove(&key);
+                pause().await;
+                backend::set(&store, &key, value)
+            }),
+        ),
+        wrong(
+            "concurrency::readers_agree_once_writers_stop",
+            "reads from two replicas, one of which is late",
+            Backend::right()
+                .set(|store, key, value| {
+                    let old = store.read(key);
+                    store.local().insert(key.to_owned(), old);
+                    backend::set(store, key, value)
+                })
+                .get(|store, key| {
+                    if store.next().is_multiple_of(3) {
+                        let late = store.local().get(key).cloned().flatten();
+                        return Ok(late.or_else(|| store.read(key)));
+                    }
+                    Ok(store.read(key))
+                }),
+        ),
+        wrong(
+            "concurrency::set_and_delete_do_not_collide",
+            "fails when what it deletes is gone meanwhile",
+            Backend::right().async_delete(async |store: Store, key: String| {
+                if store.entry(&key).is_none() {
+                    return Ok(());
+                }
+                pause().await;
+                if store.remove(&key) {
+                    return Ok(());
+                }
+                Err(error(ErrorKind::Backend, "the key was changed meanwhile"))
+            }),
+        ),
+        wrong(
+            "concurrency::histories_are_linearizable",
+            "lets the second instance see writes late",
+            Backend::right()
+                .set(|store, key, value| {
+                    let old = store.read(key);
+                    let late = format!("late {key}");
+                    match old {
+                        Some(old) => store.write(&late, old),
+                        None => store.discard(&late),
+                    }
+                    backend::set(store, key, value)
+                })
+                .get(|store, key| {
+                    if store.is_first() {
+                        return Ok(store.read(key));
+                    }
+                    Ok(store.read(&format!("late {key}")))
+                }),
+        ),
+        wrong(
+            "concurrency::histories_are_linearizable",
+            "answers a write before it is done",
+            Backend::right().set(|store, key, value| {
+                let (store, key) = (store.clone(), key.to_owned());
+                tokio::spawn(async move {
+                    pause().await;
+                    backend::set(&store, &key, value)
+                });
+                Ok(())
+            }),
+        ),
+    ]
+}
+
+pub(super) fn cancellation() -> Vec<Mutant> {
+    let mut all = dropped_calls();
+    all.extend(leaks());
+    all
+}
+
+fn dropped_calls() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "cancellation::get_may_be_dropped",
+            "takes a value out while it reads it",
+            Backend::right().async_get(async |store: Store, key: String| {
+                let found = store.read(&key);
+                let taken = store.entries().remove(&key);
+                pause().await;
+                if let Some((value, deadline)) = taken {
+                    store.write_until(&key, value, deadline);
+                }
+                Ok(found)
+            }),
+        ),
+        wrong(
+            "cancellation::set_may_be_dropped",
+            "loses the old value when a set is dropped",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                store.discard(&key);
+                pause().await;
+                backend::set(&store, &key, value)
+            }),
+        ),
+        wrong(
+            "cancellation::set_may_be_dropped",
+            "holds a lock that a dropped set never gives back",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                while !store.mark("locked") {
+                    pause().await;
+                }
+                pause().await;
+                store.write(&key, value);
+                store.unmark("locked");
+                Ok(())
+            }),
+        ),
+        wrong(
+            "cancellation::delete_may_be_dropped",
+            "empties a value before it deletes it",
+            Backend::right().async_delete(async |store: Store, key: String| {
+                if store.entry(&key).is_some() {
+                    store.write(&key, value(""));
+                }
+                pause().await;
+                store.remove(&key);
+                Ok(())
+            }),
+        ),
+        wrong(
+            "cancellation::get_multi_may_be_dropped",
+            "marks keys as being read, and never unmarks them when dropped",
+            Backend::right().async_get_multi(async |store: Store, keys: Vec<String>| {
+                for key in &keys {
+                    if !store.mark(key) {
+                        return Err(error(ErrorKind::Backend, "the key is being read"));
+                    }
+                    yield_now().await;
+                    store.unmark(key);
+                }
+                Ok(keys.iter().map(|key| store.read(key)).collect())
+            }),
+        ),
+        wrong(
+            "cancellation::set_multi_may_be_dropped",
+            "removes all old values before it sets the new ones",
+            Backend::right().async_set_multi(
+                async |store: Store, entries: Vec<(String, Value)>| {
+                    for (key, _) in &entries {
+                        store.discard(key);
+                    }
+                    pause().await;
+                    backend::set_multi(&store, entries)
+                },
+            ),
+        ),
+        wrong(
+            "cancellation::delete_multi_may_be_dropped",
+            "empties values before it deletes them",
+            Backend::right().async_delete_multi(async |store: Store, keys: Vec<String>| {
+                for key in keys.iter().filter(|key| store.entry(key).is_some()) {
+                    store.write(key, value(""));
+                }
+                pause().await;
+                for key in &keys {
+                    store.discard(key);
+                }
+                Ok(())
+            }),
+        ),
+    ]
+}
+
+fn leaks() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "cancellation::a_thousand_drops_leak_nothing",
+            "never gives back the slot of a dropped call",
+            Backend::right().pass(async |store: Store, _| {
+                const SLOTS: usize = 300;
+                if *store.count() >= SLOTS {
+                    return Err(error(ErrorKind::PoolExhausted, "no slot is free"));
+                }
+                store.next();
+                yield_now().await;
+                *store.count() -= 1;
+                Ok(())
+            }),
+        ),
+        wrong(
+            "cancellation::drops_do_not_disturb_other_callers",
+            "gives the answer of a dropped call to the next",
+            Backend::right().async_get(answer_in_line),
+        ),
+    ]
+}
+
+/// Answers wait in one line, as on a connection.
+async fn answer_in_line(store: Store, key: String) -> Result<Option<Value>> {
+    let now = store.now();
+    store.list().push((now, key));
+    yield_now().await;
+    let (_, next) = store.list().remove(0);
+    Ok(store.read(&next))
+}

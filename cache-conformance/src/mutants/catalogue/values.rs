@@ -1,0 +1,432 @@
+//! Mutant about payloads, their size, and their metadata.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
+
+use super::{Mutant, value, wrong};
+use crate::Capabilities;
+use crate::mutants::backend::{
+    self, Backend, MAX_KEY, MAX_VALUE, check_key, error, set, too_large,
+};
+use crate::mutants::store::{Store, Value};
+
+/// Stores the payload changed.
+fn stores(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Backend {
+    Backend::right().write(move |store, key, value| set(store, key, value.map(change)))
+}
+
+/// Stores the payload changed, however large.
+fn unlimited(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Backend {
+    Backend::right().write(move |store, key, value| {
+        store.write(key, value.map(change));
+        Ok(())
+    })
+}
+
+pub(super) fn values() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "values::the_empty_payload_is_a_hit",
+            "takes an empty payload for a miss",
+            Backend::right()
+                .read(|store, key| Ok(store.read(key).filter(|found| !found.payload().is_empty()))),
+        ),
+        wrong(
+            "values::every_byte_is_kept",
+            "takes payloads for text",
+            stores(|payload| String::from_utf8_lossy(&payload).into_owned().into_bytes()),
+        ),
+        wrong(
+            "values::every_byte_is_kept",
+            "ends payloads at a zero byte",
+            stores(|payload| {
+                let end = payload.windows(2).position(|pair| pair == [0, 0xff]);
+                payload
+                    .get(..end.unwrap_or(payload.len()))
+                    .unwrap_or_default()
+                    .to_vec()
+            }),
+        ),
+        wrong(
+            "values::ends_are_not_trimmed",
+            "trims line ends off payloads",
+            stores(|payload| payload.trim_ascii_end().to_vec()),
+        ),
+        wrong(
+            "values::ends_are_not_trimmed",
+            "pads payloads with zeros, and strips them",
+            stores(|payload| {
+                let zeros = payload.iter().rev().take_while(|byte| **byte == 0).count();
+                payload
+                    .get(..payload.len() - zeros)
+                    .unwrap_or_default()
+                    .to_vec()
+            }),
+        ),
+        wrong(
+            "values::words_of_protocols_are_kept",
+            "takes a payload for the end of the answer",
+            Backend::right().read(|store, key| {
+                Ok(store
+                    .read(key)
+                    .filter(|found| found.payload() != b"END\r\n"))
+            }),
+        ),
+        wrong(
+            "values::words_of_protocols_are_kept",
+            "takes the payload null for nothing",
+            Backend::right()
+                .read(|store, key| Ok(store.read(key).filter(|found| found.payload() != b"null"))),
+        ),
+        wrong(
+            "values::envelopes_are_kept",
+            "takes metadata off payloads that have none",
+            Backend::right().read(|store, key| {
+                let unwrap = |payload: Vec<u8>| match payload.iter().position(|b| *b == b'|') {
+                    Some(end) => payload.get(end + 1..).unwrap_or_default().to_vec(),
+                    None => payload,
+                };
+                Ok(store.read(key).map(|found| found.map(unwrap)))
+            }),
+        ),
+        wrong(
+            "values::every_length_is_kept",
+            "loses a byte at a boundary",
+            stores(|mut payload| {
+                if payload.len() == 1025 {
+                    payload.truncate(1024);
+                }
+                payload
+            }),
+        ),
+        wrong(
+            "values::large_payloads_are_kept",
+            "cuts large payloads",
+            stores(|mut payload| {
+                payload.truncate(MAX_VALUE - 1);
+                payload
+            }),
+        ),
+        wrong(
+            "values::large_payloads_are_kept",
+            "takes megabytes for kilobytes",
+            unlimited(|mut payload| {
+                payload.truncate(2_000_000);
+                payload
+            }),
+        )
+        .declaring(|it| Capabilities {
+            max_value: None,
+            ..it
+        }),
+        wrong(
+            "values::sizes_around_usual_limits_are_kept",
+            "loses what is above a mebibyte",
+            unlimited(|mut payload| {
+                if payload.len() == (1 << 20) + 1 {
+                    payload.pop();
+                }
+                payload
+            }),
+        )
+        .declaring(|it| Capabilities {
+            max_value: None,
+            ..it
+        }),
+        wrong(
+            "values::a_shorter_payload_leaves_nothing_behind",
+            "overwrites the beginning only",
+            Backend::right().set(|store, key, value| {
+                let old = store.read(key).map(CachedValue::into_payload);
+                let tail = old.unwrap_or_default();
+                set(
+                    store,
+                    key,
+                    value.map(|mut payload| {
+                        payload.extend(tail.get(payload.len()..).unwrap_or_default());
+                        payload
+                    }),
+                )
+            }),
+        ),
+    ]
+}
+
+pub(super) fn limits() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "limits::the_longest_key_is_kept",
+            "counts the end of the key",
+            Backend::right().check(|_, key| match key.len() {
+                MAX_KEY => Err(error(ErrorKind::InvalidKey, "too long").with_key(key)),
+                _ => check_key(key),
+            }),
+        ),
+        wrong(
+            "limits::too_large_is_an_error",
+            "drops what is too large without a word",
+            Backend::right().set(|store, key, value| {
+                store.remove(key);
+                if too_large(key, &value).is_ok() {
+                    store.write(key, value);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "limits::too_large_is_an_error",
+            "names no key that was too large",
+            Backend::right().set(|store, key, value| {
+                set(store, key, value)
+                    .map_err(|refusal| error(ErrorKind::ValueTooLarge, refusal.message()))
+            }),
+        ),
+        wrong(
+            "limits::too_large_removes_the_old_value",
+            "serves the old value after all",
+            Backend::right().set(|store, key, value| {
+                too_large(key, &value)?;
+                store.write(key, value);
+                Ok(())
+            }),
+        ),
+        wrong(
+            "limits::too_large_leaves_the_connection_good",
+            "leaves an answer in the connection",
+            Backend::right()
+                .set(|store, key, value| {
+                    set(store, key, value).inspect_err(|_| {
+                        store.mark("left over");
+                    })
+                })
+                .get(|store, key| {
+                    if store.unmark("left over") {
+                        return Ok(None);
+                    }
+                    Ok(store.read(key))
+                }),
+        ),
+        wrong(
+            "limits::too_large_fails_its_key_only",
+            "gives up at a value that is too large",
+            Backend::right().set_multi(|store, entries| {
+                let total = entries.len();
+                let mut entries = entries.into_iter();
+                while let Some((key, value)) = entries.next() {
+                    if let Err(cause) = set(store, &key, value) {
+                        let rest = entries.map(|(key, _)| key);
+                        return Err(Error::partial(
+                            cause,
+                            std::iter::once(key).chain(rest),
+                            total,
+                        ));
+                    }
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "limits::too_large_fails_its_key_only",
+            "says nothing of a value that is too large among others",
+            Backend::right().set_multi(|store, entries| {
+                let total = entries.len();
+                for (key, value) in entries {
+                    let done = set(store, &key, value);
+                    if total == 1 {
+                        return done;
+                    }
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "limits::a_repeated_key_is_as_large_as_its_last_value",
+            "fails by a value that is not the last",
+            Backend::right().set_multi(|store, entries| {
+                backend::each(entries, |key, value| set(store, key, value))
+            }),
+        ),
+        wrong(
+            "limits::a_repeated_key_is_as_large_as_its_last_value",
+            "keeps the last value that is not too large",
+            Backend::right().set_multi(|store, mut entries| {
+                entries.retain(|(key, value)| too_large(key, value).is_ok());
+                backend::set_multi(store, entries)
+            }),
+        ),
+        wrong(
+            "limits::the_largest_payload_is_kept",
+            "forgets room for the metadata",
+            Backend::right().set(|store, key, value| {
+                if value.payload().len() == MAX_VALUE {
+                    return Err(error(ErrorKind::ValueTooLarge, "no room").with_key(key));
+                }
+                set(store, key, value)
+            }),
+        ),
+    ]
+}
+
+fn whole_millis(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+fn read_at(store: &Store, key: &str, cached_at: impl Fn(&Value) -> SystemTime) -> Option<Value> {
+    let found = store.read(key)?;
+    let cached_at = cached_at(&found);
+    Some(found.with_cached_at(cached_at))
+}
+
+/// What is found, with another lifetime.
+fn with_lifetime(found: &Value, ttl: Ttl) -> Value {
+    let bare = value(found.payload().clone()).with_cached_at(found.cached_at());
+    bare.with_ttl(ttl)
+}
+
+pub(super) fn metadata() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "metadata::the_cached_time_comes_back",
+            "keeps milliseconds",
+            Backend::right().read(|store, key| {
+                Ok(read_at(store, key, |found| whole_millis(found.cached_at())))
+            }),
+        ),
+        wrong(
+            "metadata::the_cached_time_comes_back",
+            "keeps no cached time",
+            Backend::right().read(|store, key| Ok(read_at(store, key, |_| SystemTime::now()))),
+        ),
+        wrong(
+            "metadata::old_and_future_times_are_kept",
+            "corrects times to come",
+            Backend::right().read(|store, key| {
+                Ok(read_at(store, key, |found| {
+                    found.cached_at().min(SystemTime::now())
+                }))
+            }),
+        ),
+        wrong(
+            "metadata::old_and_future_times_are_kept",
+            "keeps seconds in 32 bits with a sign",
+            Backend::right().read(|store, key| {
+                Ok(read_at(store, key, |found| {
+                    let since = found.cached_at().duration_since(UNIX_EPOCH);
+                    let since = since.unwrap_or_default();
+                    let most = Duration::from_secs((1 << 31) - 1);
+                    UNIX_EPOCH + since.min(most)
+                }))
+            }),
+        ),
+        wrong(
+            "metadata::the_lifetime_left_is_told",
+            "does not tell the time left of what set_multi has set",
+            Backend::right()
+                .set_multi(|store, entries| {
+                    for (key, value) in entries {
+                        store.mark(&key);
+                        set(store, &key, value)?;
+                    }
+                    Ok(())
+                })
+                .read(|store, key| {
+                    let untold = |found: Value| match store.is_marked(key) {
+                        true => with_lifetime(&found, Ttl::Never),
+                        false => found,
+                    };
+                    Ok(store.read(key).map(untold))
+                }),
+        ),
+        wrong(
+            "metadata::set_replaces_the_cached_time",
+            "keeps the younger of two times",
+            Backend::right().write(|store, key, value| {
+                let old = store.read(key).map_or(UNIX_EPOCH, |old| old.cached_at());
+                let younger = value.cached_at().max(old);
+                set(store, key, value.with_cached_at(younger))
+            }),
+        ),
+        wrong(
+            "metadata::reading_does_not_touch_the_cached_time",
+            "takes a read for a write",
+            Backend::right().get(|store, key| {
+                let found = store.read(key);
+                if let Some((value, deadline)) = store.entry(key) {
+                    store.write_until(key, value.with_cached_at(SystemTime::now()), deadline);
+                }
+                Ok(found)
+            }),
+        ),
+        wrong(
+            "metadata::multi_operations_carry_it",
+            "gives all values of a call the first one's cached time",
+            Backend::right().get_multi(|store, keys| {
+                let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
+                let first = found.iter().flatten().next().map(CachedValue::cached_at);
+                let same = |found: Value| match first {
+                    Some(first) => found.with_cached_at(first),
+                    None => found,
+                };
+                Ok(found.into_iter().map(|found| found.map(same)).collect())
+            }),
+        ),
+        wrong(
+            "metadata::no_lifetime_is_never",
+            "calls for ever a very long time",
+            Backend::right().read(|store, key| {
+                let long = |found: Value| {
+                    let ttl = found.ttl().duration().unwrap_or(Duration::MAX);
+                    with_lifetime(&found, Ttl::For(ttl))
+                };
+                Ok(store.read(key).map(long))
+            }),
+        ),
+        wrong(
+            "metadata::the_lifetime_left_is_told",
+            "does not tell the time left",
+            Backend::right().read(|store, key| {
+                Ok(store
+                    .read(key)
+                    .map(|found| with_lifetime(&found, Ttl::Never)))
+            }),
+        ),
+        wrong(
+            "metadata::the_lifetime_left_is_told",
+            "tells the time left by get only",
+            Backend::right().get_multi(|store, keys| {
+                let bare = |found: Value| with_lifetime(&found, Ttl::Never);
+                Ok(keys.iter().map(|key| store.read(key).map(bare)).collect())
+            }),
+        ),
+        wrong(
+            "metadata::the_default_lifetime_left_is_told",
+            "tells the time left of values with a TTL of their own only",
+            Backend::right().read(|store, key| {
+                let own = store
+                    .entry(key)
+                    .and_then(|(value, _)| value.ttl().duration());
+                let known = |found: Value| match own {
+                    None => with_lifetime(&found, Ttl::Never),
+                    Some(_) => found,
+                };
+                Ok(store.read(key).map(known))
+            }),
+        ),
+        wrong(
+            "metadata::the_lifetime_left_shrinks",
+            "tells the lifetime from the beginning",
+            Backend::right().read(whole_lifetime),
+        ),
+    ]
+}
+
+fn whole_lifetime(store: &Store, key: &str) -> Result<Option<Value>> {
+    let default = store.default_ttl();
+    let whole = store
+        .entry(key)
+        .and_then(|(value, _)| value.ttl().or_default(default));
+    let whole = whole.map_or(Ttl::Never, Ttl::For);
+    Ok(store.read(key).map(|found| with_lifetime(&found, whole)))
+}

@@ -1,0 +1,254 @@
+//! Where the servers are.
+
+use cache_core::Result;
+
+use super::{DEFAULT_HOST, DEFAULT_PORT, Etcd3Config, refuse};
+
+/// The endpoints, each with its scheme and its port.
+pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
+    if config.endpoints.is_empty() {
+        return Ok(vec![host_url(config)?]);
+    }
+    let mut urls = Vec::with_capacity(config.endpoints.len());
+    for endpoint in &config.endpoints {
+        let url = url(endpoint, config.tls_enabled)?;
+        if urls.contains(&url) {
+            let message = format!("`endpoints` has {url} twice; list each member once");
+            return Err(refuse(message));
+        }
+        urls.push(url);
+    }
+    Ok(urls)
+}
+
+/// What is odd about the addresses, and does no harm.
+pub(crate) fn warnings(config: &Etcd3Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_default = config.host == DEFAULT_HOST && config.port == DEFAULT_PORT;
+    if !config.endpoints.is_empty() && !is_default {
+        warnings.push(format!(
+            "`host` or `port` is set beside `endpoints` and not used; list {}:{} there, or leave \
+             it out",
+            without_user(&config.host),
+            config.port
+        ));
+    }
+    warnings
+}
+
+const fn scheme(tls: bool) -> &'static str {
+    if tls { "https://" } else { "http://" }
+}
+
+/// The server of `host` and `port`.
+fn host_url(config: &Etcd3Config) -> Result<String> {
+    let Etcd3Config { host, port, .. } = config;
+    if *port == 0 {
+        return Err(refuse("`port` is 0; give a number from 1 to 65535"));
+    }
+    let scheme = scheme(config.tls_enabled);
+    if is_ipv6(host) {
+        return Ok(format!("{scheme}[{host}]:{port}"));
+    }
+    if is_name(host) || is_bracketed(host) {
+        return Ok(format!("{scheme}{}:{port}", host.to_ascii_lowercase()));
+    }
+    let why = if host.is_empty() {
+        "this is empty"
+    } else {
+        "this is no host name and no address"
+    };
+    Err(refuse(format!(
+        "`host` is {:?}: {why}; write the name or the address alone, as in \"10.0.0.1\": `port` \
+         takes the port, `tls_enabled` stands for https, `username` and `password` are a user's",
+        without_user(host)
+    )))
+}
+
+/// An endpoint with its scheme and its port.
+fn url(endpoint: &str, tls: bool) -> Result<String> {
+    let refuse = |why: &str| {
+        refuse(format!(
+            "`endpoints` has {:?}: {why}; write host:port, as in \"10.0.0.1:2379\"",
+            without_user(endpoint)
+        ))
+    };
+    if endpoint.contains(',') {
+        return Err(refuse("each member is an entry of its own"));
+    }
+    let authority = match endpoint.split_once("://") {
+        None => endpoint,
+        Some(("http", authority)) if !tls => authority,
+        Some(("https", authority)) if tls => authority,
+        Some(("http", _)) => return Err(refuse("`tls_enabled` is set, and this is without TLS")),
+        Some(("https", _)) => return Err(refuse("this asks for TLS; set `tls_enabled`")),
+        Some(_) => return Err(refuse("the scheme is neither http nor https")),
+    };
+    if authority.contains('@') {
+        return Err(refuse("`username` and `password` are the place for a user"));
+    }
+    if is_ipv6(authority) {
+        return Err(refuse(
+            "an IPv6 address stands in brackets, as in [::1]:2379",
+        ));
+    }
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains('/') {
+        return Err(refuse("there is no place for a path"));
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colon belongs to an IPv6 address.
+        Some((_, rest)) if rest.ends_with(']') => (authority, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    if !is_name(host) && !is_bracketed(host) {
+        return Err(refuse("this is no host name and no address"));
+    }
+    let port: u16 = match port.map(str::parse) {
+        None => DEFAULT_PORT,
+        Some(Ok(port)) if port > 0 => port,
+        Some(_) => return Err(refuse("the port is no number from 1 to 65535")),
+    };
+    Ok(format!(
+        "{}{}:{port}",
+        scheme(tls),
+        host.to_ascii_lowercase()
+    ))
+}
+
+fn is_name(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let has_empty_label = labels.split('.').any(str::is_empty);
+    !has_empty_label && host.bytes().all(allowed)
+}
+
+fn is_ipv6(host: &str) -> bool {
+    host.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+fn is_bracketed(host: &str) -> bool {
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    address.is_some_and(is_ipv6)
+}
+
+/// What may be shown of an address: with a user it has a password as well.
+fn without_user(address: &str) -> String {
+    match address.rsplit_once('@') {
+        None => address.to_owned(),
+        Some((_, address)) => format!("…@{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_core::ErrorKind;
+
+    use super::*;
+
+    fn endpoint(text: &str) -> Result<String> {
+        url(text, false)
+    }
+
+    #[test]
+    fn endpoints_get_a_scheme_and_a_port() {
+        for (text, expected) in [
+            ("localhost", "http://localhost:2379"),
+            ("10.0.0.1:4001", "http://10.0.0.1:4001"),
+            ("http://etcd-0.etcd:2379", "http://etcd-0.etcd:2379"),
+            ("http://etcd/", "http://etcd:2379"),
+            ("Etcd.Example", "http://etcd.example:2379"),
+            ("[::1]", "http://[::1]:2379"),
+            ("[::1]:1", "http://[::1]:1"),
+        ] {
+            assert_eq!(endpoint(text).unwrap(), expected);
+        }
+        assert_eq!(url("a:1", true).unwrap(), "https://a:1");
+        assert_eq!(url("https://a:1", true).unwrap(), "https://a:1");
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_by_name() {
+        for (text, why) in [
+            ("", "no host name"),
+            (":2379", "no host name"),
+            ("a b:2379", "no host name"),
+            ("a:0", "port"),
+            ("a:65536", "port"),
+            ("a:http", "port"),
+            ("::1", "in brackets"),
+            ("[::1", "no host name"),
+            ("user:secret@a:1", "the place for a user"),
+            ("a/b:1", "no place for a path"),
+            ("a:1/b", "no place for a path"),
+            ("a:1,b:1", "an entry of its own"),
+            ("unix:/tmp/x", "no place for a path"),
+            ("ftp://a", "neither http nor https"),
+            ("https://a", "tls_enabled"),
+        ] {
+            let error = endpoint(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.message().contains("`endpoints`"), "{error}");
+            assert!(error.message().contains(why), "{text}: {error}");
+            assert!(!error.message().contains("secret"), "{error}");
+        }
+        assert!(url("http://a", true).is_err());
+    }
+
+    fn refusal(config: &Etcd3Config) -> String {
+        let error = urls(config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        error.message().to_owned()
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_alone() {
+        let of = |host: &str| Etcd3Config {
+            host: host.to_owned(),
+            ..Etcd3Config::default()
+        };
+        for (host, expected) in [
+            ("a.example", "http://a.example:2379"),
+            ("10.0.0.1", "http://10.0.0.1:2379"),
+            ("::1", "http://[::1]:2379"),
+            ("[::1]", "http://[::1]:2379"),
+        ] {
+            assert_eq!(urls(&of(host)).unwrap(), [expected]);
+        }
+        for (host, why) in [
+            ("", "is empty"),
+            ("http://a", "\"http://a\": this is no host name"),
+            ("a:2379", "\"a:2379\": this is no host name"),
+            ("a b", "\"a b\": this is no host name"),
+            ("user:secret@a", "\"…@a\": this is no host name"),
+        ] {
+            let message = refusal(&of(host));
+            assert!(message.starts_with("`host`"), "{message}");
+            assert!(message.contains(why), "{message}");
+            assert!(message.contains("alone, as in \"10.0.0.1\""), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+        let message = refusal(&Etcd3Config {
+            port: 0,
+            ..Etcd3Config::default()
+        });
+        assert!(message.contains("`port` is 0"), "{message}");
+    }
+
+    #[test]
+    fn a_member_is_listed_once() {
+        for twice in [["a:1", "a:1"], ["a", "http://A:2379/"]] {
+            let message = refusal(&Etcd3Config {
+                endpoints: twice.map(str::to_owned).into(),
+                ..Etcd3Config::default()
+            });
+            assert!(
+                message.contains("twice; list each member once"),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! [`Etcd3Config`], the arguments of the backend as plain data, and [`Etcd3Builder`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds};
+use serde::{Deserialize, Serialize};
+
+use crate::events::Events;
+use crate::{Etcd3Backend, NAME};
+
+mod address;
+mod settings;
+mod stored_format;
+
+pub(crate) use settings::{Credentials, Settings, Tls};
+
+/// The error for a field that makes no sense.
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, NAME, message)
+}
+
+/// The `max_request_bytes` of a configuration that names none: etcd's own.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.max_request_bytes, cache_etcd3::DEFAULT_MAX_REQUEST_BYTES);
+/// ```
+pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
+
+/// The server of a configuration that names none.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.host, cache_etcd3::DEFAULT_HOST);
+/// ```
+pub const DEFAULT_HOST: &str = "localhost";
+
+/// The port of a configuration that names none.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.port, cache_etcd3::DEFAULT_PORT);
+/// ```
+pub const DEFAULT_PORT: u16 = 2379;
+
+/// The `timeout` of a configuration that names none.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.timeout, cache_etcd3::DEFAULT_TIMEOUT);
+/// ```
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The arguments of the backend, those of Python's `Etcd3gwCacheBackend` under their names, to
+/// be read from a configuration file. Durations are numbers of seconds there, fractions
+/// allowed; a field that is not known is an error.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_etcd3::{Etcd3Backend, Etcd3Config};
+///
+/// let mut config = Etcd3Config::default();
+/// config.endpoints = vec!["10.0.0.1:2379".into(), "10.0.0.2:2379".into(), "10.0.0.3:2379".into()];
+/// config.ttl = Some(Duration::from_secs(600));
+/// config.call_timeout = Some(Duration::from_secs(5));
+/// let cache = Etcd3Backend::from_config(config)?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Etcd3Config {
+    /// The server: a name or an address. Default: [`DEFAULT_HOST`].
+    pub host: String,
+    /// Its port. Default: [`DEFAULT_PORT`].
+    pub port: u16,
+    /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
+    /// 2379 where none is given. If there are any, `host` and `port` are not used.
+    /// Default: none.
+    pub endpoints: Vec<String>,
+    /// As in the original both the lifetime of a value without one of its own and the bound of
+    /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
+    /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
+    #[serde(with = "seconds")]
+    pub timeout: Duration,
+    /// The lifetime of a value without one of its own; zero: until it is deleted.
+    /// Default: `timeout`.
+    #[serde(with = "optional_seconds")]
+    pub ttl: Option<Duration>,
+    /// When a call ends without an answer, everything included: connecting, other members,
+    /// repetitions. More than zero. Default: `timeout`.
+    #[serde(with = "optional_seconds")]
+    pub call_timeout: Option<Duration>,
+    /// Stands before each key, as it is, without a separator. Default: none.
+    pub prefix: String,
+    /// The name of an etcd user. Default: none.
+    pub username: Option<String>,
+    /// The user's password. Read from a file, and never written to one. Default: none.
+    #[serde(skip_serializing)]
+    pub password: Option<String>,
+    /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    pub tls_enabled: bool,
+    /// A file in PEM format with the authorities (or the certificates themselves) that are
+    /// trusted. Default: those that the system trusts.
+    pub tls_cafile: Option<PathBuf>,
+    /// A file in PEM format with the certificate to present to servers that ask for one.
+    /// Default: none.
+    pub tls_certfile: Option<PathBuf>,
+    /// A file in PEM format with its private key. Default: none.
+    pub tls_keyfile: Option<PathBuf>,
+    /// What a read promises. Default: linearizable.
+    pub consistency: Consistency,
+    /// What is stored under a key. Default: the envelope.
+    pub stored_format: StoredFormat,
+    /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
+    /// that is too large for it is refused before it is sent. Default:
+    /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    pub max_request_bytes: usize,
+    /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
+    /// the request in its hands. The user needs permission to read for it. Default: true.
+    pub refuse_late_writes: bool,
+}
+
+/// What a read promises.
+///
+/// ```
+/// use cache_etcd3::{Consistency, Etcd3Config};
+///
+/// let mut config = Etcd3Config::default();
+/// config.consistency = Consistency::Serializable; // "serializable" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Consistency {
+    /// A read sees every write that was acknowledged before. It asks the leader, and fails
+    /// while there is none.
+    #[default]
+    Linearizable,
+    /// A read is answered by the member that is asked, from what it knows. It is faster and
+    /// works without a leader, and may see an old value, or one that was deleted.
+    Serializable,
+}
+
+/// What is stored under a key.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Config, StoredFormat};
+///
+/// let mut config = Etcd3Config::default();
+/// config.stored_format = StoredFormat::PythonJson; // "python-json" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, any payload.
+    #[default]
+    Envelope,
+    /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
+    /// with Python. Payloads have to be JSON. Needs the feature `json`.
+    PythonJson,
+}
+
+impl Default for Etcd3Config {
+    fn default() -> Self {
+        Self {
+            host: DEFAULT_HOST.to_owned(),
+            port: DEFAULT_PORT,
+            endpoints: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            ttl: None,
+            call_timeout: None,
+            prefix: String::new(),
+            username: None,
+            password: None,
+            tls_enabled: false,
+            tls_cafile: None,
+            tls_certfile: None,
+            tls_keyfile: None,
+            consistency: Consistency::default(),
+            stored_format: StoredFormat::default(),
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            refuse_late_writes: true,
+        }
+    }
+}
+
+impl fmt::Debug for Etcd3Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Etcd3Config")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("endpoints", &self.endpoints)
+            .field("timeout", &self.timeout)
+            .field("ttl", &self.ttl)
+            .field("call_timeout", &self.call_timeout)
+            .field("prefix", &self.prefix)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls_enabled", &self.tls_enabled)
+            .field("tls_cafile", &self.tls_cafile)
+            .field("tls_certfile", &self.tls_certfile)
+            .field("tls_keyfile", &self.tls_keyfile)
+            .field("consistency", &self.consistency)
+            .field("stored_format", &self.stored_format)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("refuse_late_writes", &self.refuse_late_writes)
+            .finish()
+    }
+}
+
+/// The arguments of the backend one by one, under the names of [`Etcd3Config`]'s fields.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_etcd3::Etcd3Backend;
+///
+/// let cache = Etcd3Backend::builder()
+///     .endpoints(["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"])
+///     .ttl(Duration::from_secs(600))
+///     .prefix("sessions/")
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Etcd3Builder {
+    pub(crate) config: Etcd3Config,
+    pub(crate) events: Events,
+}
+
+/// What a configuration file says, and code may add to it.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Builder, Etcd3Config};
+///
+/// let config = Etcd3Config::default(); // Read from a file.
+/// let cache = Etcd3Builder::from(config)
+///     .on_server_event(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+impl From<Etcd3Config> for Etcd3Builder {
+    fn from(config: Etcd3Config) -> Self {
+        Self {
+            config,
+            events: Events::default(),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident($($argument:tt)*) => $value:expr;)*) => {
+        impl Etcd3Builder {
+            $(
+                #[doc = concat!("Sets [`Etcd3Config::", stringify!($name), "`].")]
+                #[must_use]
+                pub fn $name(mut self, $($argument)*) -> Self {
+                    self.config.$name = $value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    host(host: impl Into<String>) => host.into();
+    port(port: u16) => port;
+    timeout(timeout: Duration) => timeout;
+    ttl(ttl: Duration) => Some(ttl);
+    call_timeout(call_timeout: Duration) => Some(call_timeout);
+    prefix(prefix: impl Into<String>) => prefix.into();
+    username(username: impl Into<String>) => Some(username.into());
+    password(password: impl Into<String>) => Some(password.into());
+    tls_enabled(tls_enabled: bool) => tls_enabled;
+    tls_cafile(tls_cafile: impl Into<PathBuf>) => Some(tls_cafile.into());
+    tls_certfile(tls_certfile: impl Into<PathBuf>) => Some(tls_certfile.into());
+    tls_keyfile(tls_keyfile: impl Into<PathBuf>) => Some(tls_keyfile.into());
+    consistency(consistency: Consistency) => consistency;
+    stored_format(stored_format: StoredFormat) => stored_format;
+    max_request_bytes(max_request_bytes: usize) => max_request_bytes;
+    refuse_late_writes(refuse_late_writes: bool) => refuse_late_writes;
+}
+
+impl Etcd3Builder {
+    /// Sets [`Etcd3Config::endpoints`].
+    #[must_use]
+    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
+        self.config.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Calls `listener` when an endpoint is left alone because it failed, and when it is in use
+    /// again. It is called from within the call that found it out: it should be quick, and may
+    /// not call the cache and wait for it. If it panics, that is caught. Default: none.
+    ///
+    /// ```
+    /// use cache_core::ServerEvent;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let cache = Etcd3Backend::builder()
+    ///     .on_server_event(|event| match event {
+    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server}: {reason}"),
+    ///         other => eprintln!("{other:?}"),
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_server_event(
+        mut self,
+        listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.events = Events::new(listener);
+        self
+    }
+
+    /// Checks the configuration and builds the backend. No server is asked for anything: the
+    /// first call connects.
+    ///
+    /// The error is an [`ErrorKind::Config`] that names the field.
+    ///
+    /// ```
+    /// use cache_core::ErrorKind;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// ```
+    pub fn build(self) -> Result<Etcd3Backend> {
+        Etcd3Backend::build(self)
+    }
+}
+
+/// [`seconds`] for what may be left out.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(transparent)]
+    struct Seconds(#[serde(with = "cache_core::seconds")] Duration);
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<Seconds>::deserialize(deserializer)?;
+        Ok(seconds.map(|Seconds(duration)| duration))
+    }
+
+    // `with` hands over a reference to the field.
+    #[expect(clippy::ref_option)]
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Seconds).serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, MapDeserializer};
+    use serde::de::{Deserializer, IntoDeserializer, Visitor};
+
+    use super::*;
+
+    /// A number or a text, as a configuration file has them.
+    #[derive(Clone, Copy)]
+    enum Given {
+        Number(f64),
+        Text(&'static str),
+    }
+
+    impl IntoDeserializer<'_, Error> for Given {
+        type Deserializer = Self;
+
+        fn into_deserializer(self) -> Self {
+            self
+        }
+    }
+
+    impl<'de> Deserializer<'de> for Given {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self {
+                Self::Number(number) => visitor.visit_f64(number),
+                Self::Text(text) => visitor.visit_str(text),
+            }
+        }
+
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            visitor.visit_newtype_struct(self)
+        }
+
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            name: &'static str,
+            variants: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            match self {
+                Self::Text(text) => {
+                    let text: serde::de::value::StrDeserializer<'_, Error> =
+                        text.into_deserializer();
+                    text.deserialize_enum(name, variants, visitor)
+                }
+                Self::Number(_) => self.deserialize_any(visitor),
+            }
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit
+            unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        }
+    }
+
+    fn read<const N: usize>(fields: [(&'static str, Given); N]) -> Result<Etcd3Config, Error> {
+        Etcd3Config::deserialize(MapDeserializer::new(fields.into_iter()))
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_the_default() {
+        let config = read([]).unwrap();
+        assert_eq!(config, Etcd3Config::default());
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 2379));
+        assert_eq!(config.timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn durations_are_seconds_and_choices_are_named() {
+        let config = read([
+            ("timeout", Given::Number(5.0)),
+            ("ttl", Given::Number(0.25)),
+            ("prefix", Given::Text("p/")),
+            ("consistency", Given::Text("serializable")),
+            ("stored_format", Given::Text("python-json")),
+        ])
+        .unwrap();
+        assert_eq!(config.timeout, Duration::from_secs(5));
+        assert_eq!(config.ttl, Some(Duration::from_millis(250)));
+        assert_eq!(config.call_timeout, None);
+        assert_eq!(config.prefix, "p/");
+        assert_eq!(config.consistency, Consistency::Serializable);
+        assert_eq!(config.stored_format, StoredFormat::PythonJson);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (field, given, why) in [
+            ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
+            ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
+            (
+                "call_timeout",
+                Given::Number(f64::NAN),
+                "NaN is not a valid duration",
+            ),
+            ("consistency", Given::Text("none"), "unknown variant"),
+        ] {
+            let error = read([(field, given)]).unwrap_err().to_string();
+            assert!(error.contains(why), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let builder = Etcd3Builder::default().username("user").password("secret");
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(
+            shown.contains("user") && !shown.contains("secret"),
+            "{shown}"
+        );
+        let error = Etcd3Builder::default()
+            .password("secret")
+            .build()
+            .unwrap_err();
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+}

@@ -1,0 +1,248 @@
+//! The configuration, checked.
+
+use std::time::Duration;
+
+use cache_core::Result;
+use etcd_client::ConnectOptions;
+
+use super::stored_format::Format;
+use super::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat, address, refuse};
+use crate::endpoints::connect_options;
+
+/// Longer than anybody waits, and well within what the clock can count.
+const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What the backend runs with.
+pub(crate) struct Settings {
+    /// Each with its scheme.
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) prefix: String,
+    pub(crate) ttl: Duration,
+    pub(crate) call_timeout: Duration,
+    pub(crate) serializable: bool,
+    pub(crate) refuse_late_writes: bool,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) format: Format,
+    pub(crate) connect: ConnectOptions,
+    pub(crate) credentials: Option<Credentials>,
+    /// What is odd, and does no harm.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An etcd user. It has no `Debug` form: the password must not be seen.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) username: String,
+    pub(crate) password: String,
+}
+
+impl Settings {
+    pub(crate) fn new(config: Etcd3Config) -> Result<Self> {
+        let endpoints = address::urls(&config)?;
+        let warnings = address::warnings(&config);
+        let serializable = config.consistency == Consistency::Serializable;
+        let call_timeout = match (config.call_timeout, config.timeout) {
+            (Some(Duration::ZERO), _) => {
+                return Err(refuse("`call_timeout` is 0; give more than 0 seconds"));
+            }
+            (Some(call_timeout), _) => call_timeout.min(LONGEST_CALL),
+            // No expiry is what a `timeout` of zero is for; calls end all the same.
+            (None, Duration::ZERO) => DEFAULT_TIMEOUT,
+            (None, timeout) => timeout.min(LONGEST_CALL),
+        };
+        Ok(Self {
+            endpoints,
+            warnings,
+            ttl: config.ttl.unwrap_or(config.timeout),
+            call_timeout,
+            serializable,
+            refuse_late_writes: config.refuse_late_writes,
+            max_request_bytes: config.max_request_bytes,
+            format: format(config.stored_format)?,
+            connect: connect_options(serializable, tls(&config)?),
+            credentials: credentials(config.username, config.password)?,
+            prefix: config.prefix,
+        })
+    }
+}
+
+fn credentials(username: Option<String>, password: Option<String>) -> Result<Option<Credentials>> {
+    match (username, password) {
+        (None, None) => Ok(None),
+        (Some(username), _) if username.is_empty() => {
+            Err(refuse("`username` is empty; name a user, or leave it out"))
+        }
+        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        (Some(_), None) => Err(refuse("`username` is set and `password` is not; give both")),
+        (None, Some(_)) => Err(refuse("`password` is set and `username` is not; give both")),
+    }
+}
+
+#[cfg_attr(feature = "json", expect(clippy::unnecessary_wraps))]
+fn format(stored: StoredFormat) -> Result<Format> {
+    match stored {
+        StoredFormat::Envelope => Ok(Format::Envelope),
+        #[cfg(feature = "json")]
+        StoredFormat::PythonJson => Ok(Format::PythonJson),
+        #[cfg(not(feature = "json"))]
+        StoredFormat::PythonJson => Err(refuse(
+            "`stored_format` is python-json; turn on the feature `json` of cache-etcd3",
+        )),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+pub(crate) type Tls = std::convert::Infallible;
+#[cfg(feature = "tls")]
+pub(crate) type Tls = etcd_client::TlsOptions;
+
+#[cfg(not(feature = "tls"))]
+fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
+    if config.tls_enabled {
+        return Err(refuse(
+            "`tls_enabled` is set; turn on the feature `tls` of cache-etcd3",
+        ));
+    }
+    refuse_tls_files(config)?;
+    Ok(None)
+}
+
+#[cfg(feature = "tls")]
+fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
+    if !config.tls_enabled {
+        refuse_tls_files(config)?;
+        return Ok(None);
+    }
+    let mut tls = match &config.tls_cafile {
+        None => Tls::new().with_native_roots(),
+        Some(path) => Tls::new().ca_certificate(etcd_client::Certificate::from_pem(read(
+            "tls_cafile",
+            path,
+            CERTIFICATE,
+        )?)),
+    };
+    match (&config.tls_certfile, &config.tls_keyfile) {
+        (None, None) => {}
+        (Some(certificate), Some(key)) => {
+            let certificate = read("tls_certfile", certificate, CERTIFICATE)?;
+            let key = read("tls_keyfile", key, PRIVATE_KEY)?;
+            tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
+        }
+        _ => {
+            return Err(refuse(
+                "one of `tls_certfile` and `tls_keyfile` is set; give both or none",
+            ));
+        }
+    }
+    Ok(Some(tls))
+}
+
+/// Files for TLS that is off are a mistake that nobody would notice otherwise.
+fn refuse_tls_files(config: &Etcd3Config) -> Result<()> {
+    let files = [
+        ("tls_cafile", &config.tls_cafile),
+        ("tls_certfile", &config.tls_certfile),
+        ("tls_keyfile", &config.tls_keyfile),
+    ];
+    match files.into_iter().find(|(_, file)| file.is_some()) {
+        None => Ok(()),
+        Some((field, _)) => Err(refuse(format!(
+            "`{field}` is set and `tls_enabled` is not; set both or none"
+        ))),
+    }
+}
+
+/// How the lines end that begin what a file in PEM format holds. There are several kinds of keys.
+#[cfg(feature = "tls")]
+const CERTIFICATE: &str = "CERTIFICATE-----";
+#[cfg(feature = "tls")]
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+
+/// The content of a file that holds one `item` at least. Nobody would say so later: an empty list
+/// of authorities trusts nobody.
+#[cfg(feature = "tls")]
+fn read(field: &str, path: &std::path::Path, item: &str) -> Result<Vec<u8>> {
+    let path_shown = path.display();
+    let content = std::fs::read(path).map_err(|error| {
+        refuse(format!("cannot read `{field}`, {path_shown}: {error}")).with_source(error)
+    })?;
+    if holds(&String::from_utf8_lossy(&content), item) {
+        return Ok(content);
+    }
+    let item = item.trim_end_matches('-').to_lowercase();
+    Err(refuse(format!(
+        "`{field}`, {path_shown}, holds no {item} in PEM format, or a damaged one"
+    )))
+}
+
+/// Whether a file in PEM format has a whole `item` first of all such.
+#[cfg(feature = "tls")]
+fn holds(text: &str, item: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let mut lines = text.lines().map(str::trim_end);
+    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.ends_with(item);
+    if !lines.any(begins) {
+        return false;
+    }
+    let rest = lines.find(|line| !line.bytes().all(is_base64));
+    rest.is_some_and(|line| line.starts_with("-----END ") && line.ends_with(item))
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_core::ErrorKind;
+
+    use super::*;
+
+    fn refusal(config: Etcd3Config) -> String {
+        let error = Settings::new(config).err().expect("it makes no sense");
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        error.message().to_owned()
+    }
+
+    #[test]
+    fn a_user_without_a_name_is_refused() {
+        let message = refusal(Etcd3Config {
+            username: Some(String::new()),
+            password: Some("secret".to_owned()),
+            ..Etcd3Config::default()
+        });
+        assert!(message.contains("`username` is empty"), "{message}");
+    }
+
+    #[test]
+    fn timeout_stands_for_what_is_not_set() {
+        let settings = |config| Settings::new(config).unwrap();
+        let seconds = Duration::from_secs;
+        let of = |timeout, ttl, call_timeout| {
+            let settings = settings(Etcd3Config {
+                timeout,
+                ttl,
+                call_timeout,
+                ..Etcd3Config::default()
+            });
+            (settings.ttl, settings.call_timeout)
+        };
+        assert_eq!(of(seconds(5), None, None), (seconds(5), seconds(5)));
+        assert_eq!(
+            of(seconds(5), Some(seconds(1)), None),
+            (seconds(1), seconds(5))
+        );
+        assert_eq!(
+            of(seconds(5), None, Some(seconds(1))),
+            (seconds(5), seconds(1))
+        );
+        assert_eq!(of(seconds(0), None, None), (seconds(0), DEFAULT_TIMEOUT));
+        let zero = Etcd3Config {
+            call_timeout: Some(seconds(0)),
+            ..Etcd3Config::default()
+        };
+        assert!(
+            Settings::new(zero)
+                .err()
+                .unwrap()
+                .message()
+                .contains("call_timeout")
+        );
+    }
+}

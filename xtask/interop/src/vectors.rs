@@ -1,0 +1,67 @@
+//! The test data of the crates, which they read and write without Python.
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::checks::Context;
+use crate::sides::{Region, from_bytes, unhex};
+
+const DOGPILE: &str = include_str!("../../../cache-core/tests/data/dogpile-serialized.json");
+const OSLO: &str = include_str!("../../../cache-etcd3/tests/data/oslo-etcd3gw.json");
+
+#[derive(Deserialize)]
+struct Vectors<C> {
+    cases: Vec<C>,
+}
+
+#[derive(Deserialize)]
+struct Dogpile {
+    payload_hex: String,
+    cached_at_epoch_seconds: f64,
+    bytes_hex: String,
+}
+
+#[derive(Deserialize)]
+struct Oslo {
+    payload_json: String,
+    cached_at_epoch_seconds: f64,
+    stored: String,
+}
+
+/// What a region stores at that time for that payload is what the vector says.
+pub(crate) fn are_what_is_stored(context: &Context<'_>) -> Result<()> {
+    let region = context.memcached_region("vectors", "bytes")?;
+    for case in serde_json::from_str::<Vectors<Dogpile>>(DOGPILE)?.cases {
+        let payload = json!({ "hex": case.payload_hex }).to_string();
+        let stored = unhex(&case.bytes_hex)?;
+        is_stored(&region, &payload, case.cached_at_epoch_seconds, &stored)?;
+    }
+    let region = context.etcd_region("vectors in etcd")?;
+    for case in serde_json::from_str::<Vectors<Oslo>>(OSLO)?.cases {
+        let stored = case.stored.into_bytes();
+        is_stored(
+            &region,
+            &case.payload_json,
+            case.cached_at_epoch_seconds,
+            &stored,
+        )?;
+    }
+    Ok(())
+}
+
+fn is_stored(region: &Region<'_>, payload: &str, time: f64, expected: &[u8]) -> Result<()> {
+    let key = "vector";
+    region.ask(
+        "set_at",
+        json!({"key": key, "payload": payload, "time": time}),
+    )?;
+    let stored: Value = region.ask("get_stored", json!({"key": key}))?;
+    ensure!(
+        stored == from_bytes(expected),
+        "the vector {:?} is not what {} stores",
+        String::from_utf8_lossy(expected),
+        region.name
+    );
+    Ok(())
+}

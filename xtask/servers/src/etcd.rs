@@ -1,0 +1,383 @@
+//! [`Etcd`], one member, and [`EtcdCluster`].
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::certificate::make_certificate;
+use crate::process::{Process, ScratchDirectory, find_binary, free_port};
+
+/// How long the election of a leader may take, on a machine that is busy.
+const ELECTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A member that does not answer its metrics port for so long is paused or gone.
+const METRICS_LIMIT: Duration = Duration::from_secs(1);
+
+/// An etcd server: a single node, or a member of an [`EtcdCluster`].
+///
+/// Its data lives in a temporary folder. Dropping it kills the process and removes the folder.
+///
+/// ```no_run
+/// use test_servers::Etcd;
+///
+/// let mut etcd = Etcd::start()?;
+/// println!("listening on {}", etcd.endpoint());
+/// etcd.kill()?;
+/// etcd.restart()?; // With its data.
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Etcd {
+    settings: EtcdBuilder,
+    name: String,
+    ports: Ports,
+    /// The peers of all members, as `--initial-cluster` takes them.
+    cluster: String,
+    process: Option<Process>,
+    /// Last, so that the process ends before its files are removed.
+    directory: ScratchDirectory,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    client: u16,
+    peer: u16,
+    metrics: u16,
+}
+
+impl Ports {
+    fn free() -> io::Result<Self> {
+        Ok(Self {
+            client: free_port()?,
+            peer: free_port()?,
+            metrics: free_port()?,
+        })
+    }
+
+    fn serve(self) -> bool {
+        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, self.client));
+        matches!(self.metric("etcd_server_has_leader"), Ok(leader) if leader > 0.0)
+            && TcpStream::connect_timeout(&client, METRICS_LIMIT).is_ok()
+    }
+
+    fn metric(self, name: &str) -> io::Result<f64> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.metrics));
+        let mut stream = TcpStream::connect_timeout(&address, METRICS_LIMIT)?;
+        stream.set_read_timeout(Some(METRICS_LIMIT))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let value = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.trim().parse().ok())
+            .ok_or_else(|| io::Error::other(format!("etcd has no metric {name}")))
+    }
+}
+
+impl Etcd {
+    /// Starts a single node with etcd's defaults and waits until it serves.
+    pub fn start() -> io::Result<Self> {
+        EtcdBuilder::default().start()
+    }
+
+    /// Options for what is not the default.
+    ///
+    /// ```no_run
+    /// use test_servers::Etcd;
+    ///
+    /// let etcd = Etcd::builder().arg("--auth-token-ttl=2").start()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder() -> EtcdBuilder {
+        EtcdBuilder::default()
+    }
+
+    /// Where clients connect: `127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.client)
+    }
+
+    /// The file with its certificate, for those who are to trust it. There is none unless the
+    /// server was started with [`tls`](EtcdBuilder::tls).
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificate.pem")
+    }
+
+    /// Stops the process (`SIGSTOP`): its connections stay open and nothing is answered.
+    pub fn pause(&self) -> io::Result<()> {
+        self.running()?.pause()
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) -> io::Result<()> {
+        self.running()?.signal("CONT")
+    }
+
+    /// Kills the process (`SIGKILL`). Its ports then refuse connections; its data stays.
+    pub fn kill(&mut self) -> io::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the process to end (`SIGTERM`) and waits for it.
+    pub fn stop(&mut self) -> io::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.stop(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts it anew on the same ports and with its data, stopping it first where it still
+    /// runs, and waits until it serves.
+    ///
+    /// A member of a cluster serves only together with a majority: where that is down, too,
+    /// [`launch`](Self::launch) all and then [wait](Self::wait_until_serving).
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.stop()?;
+        self.launch()?;
+        self.wait_until_serving()
+    }
+
+    /// [`restart`](Self::restart) with the data gone: an empty server on the same ports.
+    pub fn restart_empty(&mut self) -> io::Result<()> {
+        self.kill()?;
+        fs::remove_dir_all(self.data())?;
+        self.restart()
+    }
+
+    /// Starts the process if it does not run, and does not wait until it serves.
+    pub fn launch(&mut self) -> io::Result<()> {
+        if self.process.is_none() {
+            let binary = find_binary(
+                "etcd",
+                "on Debian and Ubuntu: `apt-get install etcd-server`",
+            )?;
+            let mut command = Command::new(binary);
+            command.args(self.args());
+            let log = self.directory.path().join("log");
+            self.process = Some(Process::launch(&mut command, log)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until the server knows a leader and takes connections.
+    pub fn wait_until_serving(&mut self) -> io::Result<()> {
+        let ports = self.ports;
+        match &mut self.process {
+            Some(process) => process.wait_until(|| ports.serve()),
+            None => Err(not_running()),
+        }
+    }
+
+    /// The value of one of the server's metrics, such as `process_resident_memory_bytes`; an
+    /// error if it does not run, is paused, or has no metric of that name.
+    ///
+    /// ```no_run
+    /// use test_servers::Etcd;
+    ///
+    /// let etcd = Etcd::start()?;
+    /// assert_eq!(etcd.metric("etcd_server_is_leader")?, 1.0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn metric(&self, name: &str) -> io::Result<f64> {
+        self.ports.metric(name)
+    }
+
+    /// Whether this member is the leader of its cluster.
+    pub fn is_leader(&self) -> bool {
+        matches!(self.metric("etcd_server_is_leader"), Ok(leader) if leader > 0.0)
+    }
+
+    fn running(&self) -> io::Result<&Process> {
+        self.process.as_ref().ok_or_else(not_running)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn args(&self) -> Vec<String> {
+        let Ports {
+            client,
+            peer,
+            metrics,
+        } = self.ports;
+        let scheme = if self.settings.tls { "https" } else { "http" };
+        let mut args = vec![
+            format!("--name={}", self.name),
+            format!("--data-dir={}", self.data().display()),
+            format!("--listen-client-urls={scheme}://127.0.0.1:{client}"),
+            format!("--advertise-client-urls={scheme}://127.0.0.1:{client}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--listen-metrics-urls=http://127.0.0.1:{metrics}"),
+            format!("--initial-cluster={}", self.cluster),
+            "--logger=zap".into(),
+            "--log-level=warn".into(),
+            "--log-outputs=stderr".into(),
+        ];
+        if self.settings.tls {
+            let key = self.directory.path().join("key.pem");
+            args.push(format!("--cert-file={}", self.certificate().display()));
+            args.push(format!("--key-file={}", key.display()));
+        }
+        args.extend(self.settings.args.iter().cloned());
+        args
+    }
+}
+
+fn not_running() -> io::Error {
+    io::Error::other("this etcd does not run; `restart` starts it again")
+}
+
+/// What an [`Etcd`] or an [`EtcdCluster`] is started with.
+///
+/// ```no_run
+/// use test_servers::Etcd;
+///
+/// let cluster = Etcd::builder().arg("--quota-backend-bytes=67108864").start_cluster(3)?;
+/// assert_eq!(cluster.endpoints().len(), 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct EtcdBuilder {
+    args: Vec<String>,
+    tls: bool,
+}
+
+impl EtcdBuilder {
+    /// Adds an argument of the command line, such as `--max-request-bytes=1024`.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Serves clients over TLS, with a new self-signed certificate for `localhost` and
+    /// `127.0.0.1` at [`Etcd::certificate`]. Needs the `openssl` binary.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Starts a single node and waits until it serves.
+    pub fn start(self) -> io::Result<Etcd> {
+        let mut members = self.start_members(1)?;
+        members
+            .pop()
+            .ok_or_else(|| io::Error::other("no member was started"))
+    }
+
+    /// Starts a cluster of `size` members and waits until each of them serves.
+    pub fn start_cluster(self, size: usize) -> io::Result<EtcdCluster> {
+        let members = self.start_members(size)?;
+        Ok(EtcdCluster { members })
+    }
+
+    /// Another process may take a port between the search for it and etcd's start: then all
+    /// start once more, on other ports.
+    fn start_members(&self, size: usize) -> io::Result<Vec<Etcd>> {
+        const TRIES: usize = 3;
+        let mut outcome = self.try_start_members(size);
+        for _ in 1..TRIES {
+            match &outcome {
+                Err(error) if error.to_string().contains("address already in use") => {
+                    outcome = self.try_start_members(size);
+                }
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    fn try_start_members(&self, size: usize) -> io::Result<Vec<Etcd>> {
+        let mut members = Vec::with_capacity(size);
+        for i in 0..size {
+            let name = format!("member-{i}");
+            let directory = ScratchDirectory::new("etcd")?;
+            if self.tls {
+                make_certificate(directory.path())?;
+            }
+            members.push(Etcd {
+                settings: self.clone(),
+                name,
+                ports: Ports::free()?,
+                cluster: String::new(),
+                process: None,
+                directory,
+            });
+        }
+        let peers: Vec<String> = members
+            .iter()
+            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.ports.peer))
+            .collect();
+        for member in &mut members {
+            member.cluster = peers.join(",");
+            member.launch()?;
+        }
+        for member in &mut members {
+            member.wait_until_serving()?;
+        }
+        Ok(members)
+    }
+}
+
+/// A cluster of etcd servers on one machine.
+///
+/// ```no_run
+/// use test_servers::EtcdCluster;
+///
+/// let cluster = EtcdCluster::start()?;
+/// let leader = cluster.leader()?;
+/// cluster.members()[leader].pause()?;
+/// assert_ne!(cluster.leader()?, leader);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct EtcdCluster {
+    members: Vec<Etcd>,
+}
+
+impl EtcdCluster {
+    /// Starts three members with etcd's defaults and waits until each of them serves.
+    pub fn start() -> io::Result<Self> {
+        EtcdBuilder::default().start_cluster(3)
+    }
+
+    /// Where clients connect, member by member.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Etcd::endpoint).collect()
+    }
+
+    /// The members.
+    pub fn members(&self) -> &[Etcd] {
+        &self.members
+    }
+
+    /// The members, to do something to them.
+    pub fn members_mut(&mut self) -> &mut [Etcd] {
+        &mut self.members
+    }
+
+    /// The index of the leader; waits up to a minute for one that is alive to be elected.
+    pub fn leader(&self) -> io::Result<usize> {
+        let deadline = Instant::now() + ELECTED_WITHIN;
+        loop {
+            match self.members.iter().position(Etcd::is_leader) {
+                Some(leader) => return Ok(leader),
+                None if Instant::now() > deadline => {
+                    return Err(io::Error::other("no member became leader in a minute"));
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}

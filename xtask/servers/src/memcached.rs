@@ -1,0 +1,306 @@
+//! [`Memcached`], a memcached process.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::certificate::make_certificate;
+use crate::process::{Process, ScratchDirectory, find_binary, free_port};
+
+/// A memcached of your own, on a free loopback port or a unix socket. It ends when this is
+/// dropped.
+///
+/// Needs the `memcached` binary, 1.6 or later.
+///
+/// ```no_run
+/// use test_servers::Memcached;
+///
+/// let mut server = Memcached::start()?;
+/// println!("listening at {}", server.url());
+/// server.pause()?; // silent, its connections open
+/// server.resume()?;
+/// server.kill()?;
+/// server.restart()?; // empty, at the same address
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Memcached {
+    settings: MemcachedBuilder,
+    endpoint: Endpoint,
+    process: Option<Process>,
+    /// Last, so that the process ends before its files are removed.
+    directory: ScratchDirectory,
+}
+
+/// How a [`Memcached`] is to be started.
+///
+/// ```no_run
+/// use test_servers::Memcached;
+///
+/// let server = Memcached::builder().args(["-m", "16"]).auth("user", "secret").start()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct MemcachedBuilder {
+    args: Vec<String>,
+    unix_socket: bool,
+    auth: Option<(String, String)>,
+    tls: bool,
+}
+
+impl std::fmt::Debug for MemcachedBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemcachedBuilder")
+            .field("args", &self.args)
+            .field("unix_socket", &self.unix_socket)
+            .field("auth", &self.auth.is_some())
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+impl MemcachedBuilder {
+    /// Adds an argument to memcached's own.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments to memcached's own.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Listens on a unix socket in place of a TCP port.
+    #[must_use]
+    pub fn unix_socket(mut self) -> Self {
+        self.unix_socket = true;
+        self
+    }
+
+    /// Asks for this name and password: memcached's ASCII authentication.
+    #[must_use]
+    pub fn auth(mut self, username: &str, password: &str) -> Self {
+        self.auth = Some((username.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Speaks TLS, with a new self-signed certificate for `localhost` and `127.0.0.1` at
+    /// [`Memcached::certificate`]. Needs the `openssl` binary, and a memcached that was built
+    /// with TLS, as Debian's is.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Starts the server and waits until it takes connections.
+    pub fn start(self) -> io::Result<Memcached> {
+        let directory = ScratchDirectory::new("memcached")?;
+        let path = directory.path();
+        if let Some((username, password)) = &self.auth {
+            fs::write(path.join("auth"), format!("{username}:{password}\n"))?;
+        }
+        if self.tls {
+            make_certificate(path)?;
+        }
+        let mut server = Memcached {
+            endpoint: Endpoint::Unix(path.join("socket")),
+            settings: self,
+            process: None,
+            directory,
+        };
+        if server.settings.unix_socket {
+            server.restart()?;
+            return Ok(server);
+        }
+        // Somebody else may take the port before memcached does.
+        let mut attempts = 5;
+        loop {
+            server.endpoint = Endpoint::Tcp(free_port()?);
+            attempts -= 1;
+            match server.restart() {
+                Ok(()) => return Ok(server),
+                Err(error) if attempts == 0 || error.kind() == io::ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Endpoint {
+    Tcp(u16),
+    Unix(PathBuf),
+}
+
+trait ReadWrite: Read + Write {}
+impl<S: Read + Write> ReadWrite for S {}
+
+impl Endpoint {
+    fn connect(&self) -> io::Result<Box<dyn ReadWrite>> {
+        let patience = Some(Duration::from_secs(2));
+        match self {
+            Self::Tcp(port) => {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+                stream.set_read_timeout(patience)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(patience)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Whether there is an answer of any kind.
+    fn answers(&self) -> bool {
+        let answer = self.connect().and_then(|mut stream| {
+            stream.write_all(b"version\r\n")?;
+            stream.read(&mut [0; 1])
+        });
+        matches!(answer, Ok(1))
+    }
+}
+
+impl Memcached {
+    /// Starts a server with memcached's defaults: 64 MiB, values of up to 1 MiB.
+    pub fn start() -> io::Result<Self> {
+        Self::builder().start()
+    }
+
+    /// To start a server with arguments of its own.
+    pub fn builder() -> MemcachedBuilder {
+        MemcachedBuilder::default()
+    }
+
+    /// Its address as clients take it: `127.0.0.1:PORT`, or `unix:/path`.
+    pub fn url(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Tcp(port) => format!("127.0.0.1:{port}"),
+            Endpoint::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Its port, `None` on a unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match self.endpoint {
+            Endpoint::Tcp(port) => Some(port),
+            Endpoint::Unix(_) => None,
+        }
+    }
+
+    /// The id of its process, `None` while it is killed.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The file with its certificate, for those who are to trust it. There is none unless the
+    /// server was started with [`tls`](MemcachedBuilder::tls).
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("certificate.pem")
+    }
+
+    /// Stops the process (`SIGSTOP`): the kernel still takes connections for it, and nothing
+    /// is answered.
+    pub fn pause(&self) -> io::Result<()> {
+        self.running()?.pause()
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) -> io::Result<()> {
+        self.running()?.signal("CONT")
+    }
+
+    /// Kills the process (`SIGKILL`). Its port then refuses connections.
+    pub fn kill(&mut self) -> io::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts it anew at the same address, killing it first where it still runs.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill()?;
+        let binary = find_binary(
+            "memcached",
+            "on Debian and Ubuntu: `apt-get install memcached`",
+        )?;
+        let files = self.directory.path();
+        let mut command = Command::new(binary);
+        // Only asked of root, who has to say that it is meant.
+        command.args(["-u", "root"]);
+        match &self.endpoint {
+            Endpoint::Tcp(port) => {
+                command.args(["-l", "127.0.0.1", "-U", "0"]);
+                command.args(["-p", &port.to_string()]);
+            }
+            Endpoint::Unix(path) => {
+                let _ = fs::remove_file(path);
+                command.arg("-s").arg(path);
+            }
+        }
+        if self.settings.auth.is_some() {
+            command.arg("-Y").arg(files.join("auth"));
+        }
+        if self.settings.tls {
+            let chain = files.join("certificate.pem");
+            let key = files.join("key.pem");
+            let files = format!(
+                "ssl_chain_cert={},ssl_key={}",
+                chain.display(),
+                key.display()
+            );
+            command.args(["-Z", "-o", &files]);
+        }
+        command.args(&self.settings.args);
+        let (endpoint, tls) = (self.endpoint.clone(), self.settings.tls);
+        let is_ready = || {
+            if tls {
+                endpoint.connect().is_ok()
+            } else {
+                endpoint.answers()
+            }
+        };
+        self.process = Some(Process::start(&mut command, files.join("log"), is_ready)?);
+        Ok(())
+    }
+
+    /// What memcached itself counts, by name: `curr_connections`, `cmd_get`, ….
+    /// Not over TLS, and not with authentication.
+    pub fn stats(&self) -> io::Result<HashMap<String, String>> {
+        let mut stream = self.endpoint.connect()?;
+        stream.write_all(b"stats\r\n")?;
+        let mut stats = HashMap::new();
+        for line in BufReader::new(stream).lines() {
+            let line = line?;
+            match line
+                .strip_prefix("STAT ")
+                .and_then(|stat| stat.split_once(' '))
+            {
+                Some((name, value)) => stats.insert(name.to_owned(), value.to_owned()),
+                None if line == "END" => return Ok(stats),
+                None => return Err(io::Error::other(format!("memcached said {line:?}"))),
+            };
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn running(&self) -> io::Result<&Process> {
+        self.process
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the server was killed; `restart` starts it again"))
+    }
+}
