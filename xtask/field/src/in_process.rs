@@ -66,7 +66,11 @@ impl<M: Map> Harness for Opens<M> {
         })
     }
 
-    async fn again(&self, backend: &Self::Backend, _: &Options) -> Result<Self::Backend, OpenError> {
+    async fn again(
+        &self,
+        backend: &Self::Backend,
+        _: &Options,
+    ) -> Result<Self::Backend, OpenError> {
         Ok(backend.clone())
     }
 }

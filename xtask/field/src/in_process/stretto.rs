@@ -20,6 +20,8 @@ impl Map for Cache<String, Entry> {
 
     fn insert(&self, key: &str, entry: Entry) {
         match entry.left() {
+            // To stretto zero means for ever.
+            Some(Duration::ZERO) => return Map::remove(self, key),
             Some(left) => self.insert_with_ttl(key.to_owned(), entry, 1, left),
             None => Cache::insert(self, key.to_owned(), entry, 1),
         };
