@@ -249,7 +249,9 @@ impl<V: Clone> ShardedMap<V> {
         match what {
             Write::Delete(expired) => {
                 shard.delete(&key, hash, &self.bound, garbage);
-                expired.into_iter().for_each(|payload| garbage.add(payload));
+                if let Some(payload) = expired {
+                    garbage.add(payload);
+                }
             }
             Write::Set(mut stored) => {
                 let now = now.unwrap_or_default();

@@ -104,7 +104,7 @@ fn name(key: u8) -> String {
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn it_behaves_like_a_simple_model(

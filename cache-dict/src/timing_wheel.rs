@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(cases(200))]
+        #![proptest_config(cases(100))]
 
         #[test]
         fn what_expires_is_due_one_32nd_of_its_lifetime_later_at_the_latest(
