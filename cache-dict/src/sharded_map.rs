@@ -28,6 +28,9 @@ const FEWEST_PER_SHARD: usize = 128;
 /// catches up.
 const REAP_PER_WRITE: usize = 32;
 
+/// For how many keys of a call one reading of the clock is good: about 20 µs.
+const KEYS_PER_READING: usize = 256;
+
 /// The entries, divided among shards by the hash of their keys, and what it takes to read and
 /// write them: one hash and one clock for all.
 ///
@@ -161,13 +164,19 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// What is found under each of `keys`, position by position, by one reading of the clock.
+    /// What is found under each of `keys`, position by position. The clock is read once, and
+    /// again where there are so many keys that others go on meanwhile.
     ///
     /// One lock after the other is taken, as for single keys: to group the keys by shard costs
     /// more than the locks that it saves, and holding several makes writers wait.
     pub(crate) fn get_multi(&self, keys: &[&str]) -> impl Iterator<Item = Option<CachedValue<V>>> {
         let mut time = self.time.reading();
-        keys.iter().map(move |key| self.get_one(key, &mut time))
+        keys.iter().zip(1..).map(move |(key, count)| {
+            if count % KEYS_PER_READING == 0 {
+                time = self.time.reading();
+            }
+            self.get_one(key, &mut time)
+        })
     }
 
     pub(crate) fn set(&self, key: &str, value: CachedValue<V>) {
