@@ -349,7 +349,8 @@ impl Inner {
             },
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };
-        let mut call = Call::new(&self.cluster);
+        let farm = self.cluster.farm();
+        let mut call = Call::new(&self.cluster, &farm);
         let mut from = None;
         loop {
             call.begin_round()?;
@@ -362,15 +363,15 @@ impl Inner {
             if let Some(from) = from.replace(index).filter(|&from| from != index) {
                 call.failed_over(from, 1);
             }
-            let Some(server) = call.farm.server(index).cloned() else {
+            let Some(server) = farm.server(index) else {
                 return Err(call.nobody());
             };
-            let Some(waiter) = call.submit(&server, &exchange).await? else {
+            let Some(waiter) = call.submit(server, &exchange).await? else {
                 continue;
             };
-            match call.response(&server, waiter).await? {
+            match call.response(server, waiter).await? {
                 None => {}
-                Some(Response::One(reply)) => return Ok(said_by(&server, reply)),
+                Some(Response::One(reply)) => return Ok(said_by(server, reply)),
                 Some(Response::Many(replies)) => {
                     let mut replies = replies.into_iter();
                     if is_marked {
@@ -378,7 +379,7 @@ impl Inner {
                         call.note_mark(index, &mark);
                     }
                     let reply = replies.next().ok_or_else(senseless)?;
-                    let reply = said_by(&server, reply);
+                    let reply = said_by(server, reply);
                     return Ok(if is_marked {
                         call.believe(index, command.key(), reply)
                     } else {

@@ -132,16 +132,17 @@ fn last_of_each<'k>(
 }
 
 /// A request under way.
-struct Sent {
+struct Sent<'f> {
     positions: Vec<usize>,
     index: usize,
-    server: Arc<Server>,
+    server: &'f Arc<Server>,
     waiter: Waiter,
 }
 
 /// Sends each command of which the outcome is open, and notes what became of it.
 async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
-    let mut call = Call::new(&inner.cluster);
+    let farm = inner.cluster.farm();
+    let mut call = Call::new(&inner.cluster, &farm);
     let mut open: Vec<usize> = outcomes
         .iter()
         .enumerate()
@@ -160,20 +161,16 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
         let mut sent = Vec::new();
         let mut again = Vec::new();
         for (index, positions) in groups.into_iter().enumerate() {
-            let Some(server) = call.farm.server(index).cloned() else {
+            let Some(server) = farm.server(index) else {
                 continue;
             };
             count_failovers(&call, &mut left, index, &positions);
             for positions in chunks(&positions, &command) {
-                match submit(
-                    &mut call, &server, &positions, &command, is_quiet, is_marked,
-                )
-                .await
-                {
+                match submit(&mut call, server, &positions, &command, is_quiet, is_marked).await {
                     Ok(Some(waiter)) => sent.push(Sent {
                         positions,
                         index,
-                        server: Arc::clone(&server),
+                        server,
                         waiter,
                     }),
                     Ok(None) => {
@@ -191,14 +188,14 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
             waiter,
         } in sent
         {
-            match call.response(&server, waiter).await {
+            match call.response(server, waiter).await {
                 Ok(Some(Response::SomeFailed)) => {
                     // Once more, aloud, to hear which.
                     is_quiet = false;
                     again.extend(positions);
                 }
                 Ok(Some(Response::One(reply))) => {
-                    place(outcomes, &server, &positions, vec![reply]);
+                    place(outcomes, server, &positions, vec![reply]);
                 }
                 Ok(Some(Response::Many(mut replies))) => {
                     if is_marked && !replies.is_empty() {
@@ -209,7 +206,7 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
                         });
                         replies = believed.collect();
                     }
-                    place(outcomes, &server, &positions, replies);
+                    place(outcomes, server, &positions, replies);
                 }
                 Ok(None) => {
                     left.extend(positions.iter().map(|&position| (position, index)));

@@ -18,7 +18,7 @@ use crate::protocol::{Expected, Outgoing, Reply, Response};
 /// What a call has met with. A call that meets with nothing costs nothing.
 pub(crate) struct Call<'a> {
     cluster: &'a Cluster,
-    pub(crate) farm: Arc<Farm>,
+    pub(crate) farm: &'a Farm,
     attempts: Attempts,
     /// What the call says if it fails in the end.
     last: Option<Failure>,
@@ -31,10 +31,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+    /// A call to the servers that there are now, `farm`.
+    pub(crate) fn new(cluster: &'a Cluster, farm: &'a Farm) -> Self {
         Self {
             cluster,
-            farm: cluster.farm(),
+            farm,
             attempts: Attempts::new(cluster.settings.timeouts.socket),
             last: None,
             is_timeout: false,
@@ -54,7 +55,7 @@ impl<'a> Call<'a> {
 
     /// The server for `key`.
     pub(crate) fn choose(&mut self, key: &str) -> Option<usize> {
-        let farm = &*self.farm;
+        let farm = self.farm;
         let probes = RefCell::new(Vec::new());
         let has_waited = self.has_waited;
         let is_up = |index: usize| {

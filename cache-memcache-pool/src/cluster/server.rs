@@ -144,9 +144,21 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
+        if let Some(failure) = self.refusal() {
+            return Ok(Err(failure));
+        }
         let runtime = runtime::current()?;
+        let weight = self.pools.clamp(exchange.weight);
+        // Mostly there is room.
+        let queued = self.pools.with(&runtime, |pool| {
+            let room = pool.room.try_acquire_many(weight).ok()?;
+            room.forget();
+            Some(self.queue(pool, &runtime, exchange, weight, patience))
+        });
+        if let Some(queued) = queued {
+            return queued;
+        }
         let pool = self.pools.of(&runtime)?;
-        let weight = pool.clamp(exchange.weight);
         match pool.room.try_acquire_many(weight) {
             Ok(room) => room.forget(),
             Err(TryAcquireError::Closed) => return Ok(Err(Failure::Final(self.closed()))),
@@ -160,28 +172,27 @@ impl Server {
                 }
             }
         }
-        let queued = self.queue(&pool, &runtime, exchange, weight as usize, patience);
-        if !matches!(queued, Ok(Ok(_))) {
-            pool.room.add_permits(weight as usize);
-        }
-        queued
+        self.queue(&pool, &runtime, exchange, weight, patience)
     }
 
+    /// Queues a request for which there is room.
     fn queue<F>(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         runtime: &Handle,
         exchange: &Exchange<F>,
-        weight: usize,
+        weight: u32,
         patience: Duration,
     ) -> Result<Result<Waiter, Failure>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
+        let weight = weight as usize;
         let now = Instant::now();
         loop {
-            if let Some(failure) = self.refusal() {
-                return Ok(Err(failure));
+            if self.status() != Status::Up {
+                pool.room.add_permits(weight);
+                return Ok(Err(self.left_alone()));
             }
             let has_large = self.gauges.has_large_lately(now);
             match pool.pick(has_large) {
@@ -189,7 +200,8 @@ impl Server {
                     connection,
                     and_grow,
                 } => {
-                    if let Some(waiter) = connection.submit(exchange, weight, now, patience)? {
+                    let queued = connection.submit(exchange, weight, now, patience);
+                    if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
                         if and_grow && self.may_grow(now) {
                             self.open(pool, runtime, false);
                         }
@@ -208,16 +220,24 @@ impl Server {
         if status == Status::Up {
             return None;
         }
+        if status == Status::Denied {
+            drop(self.probe_if_due());
+        }
+        Some(self.left_alone())
+    }
+
+    /// The failure of a call to a server that is not up.
+    fn left_alone(&self) -> Failure {
+        let status = self.status();
         if status == Status::Closed {
-            return Some(Failure::Final(self.closed()));
+            return Failure::Final(self.closed());
         }
         let reason = self.health().reason.clone();
         let reason = reason.unwrap_or_else(|| self.error(ErrorKind::Unavailable, "it is down"));
         if status == Status::Denied {
-            drop(self.probe_if_due());
-            return Some(Failure::Final(reason));
+            return Failure::Final(reason);
         }
-        Some(Failure::Down(reason))
+        Failure::Down(reason)
     }
 
     fn may_grow(&self, now: Instant) -> bool {

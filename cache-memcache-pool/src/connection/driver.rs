@@ -99,7 +99,7 @@ impl Driver {
             if let Some(failure) = &shared.closed {
                 return Poll::Ready(Err(failure.clone()));
             }
-            shared.wake(cx);
+            shared.wake(cx, usize::MAX);
             drop(shared);
             open.as_mut().poll(cx).map(Ok)
         })
@@ -270,20 +270,25 @@ impl Driver {
         if let Some(failure) = &shared.closed {
             return Err(End::Closed(failure.clone()));
         }
-        if !shared.queue.has_bytes() {
-            shared.wake(cx);
-            return Ok(false);
-        }
+        // A write for each request would cost a system call for each. While much is in flight
+        // its responses will soon call for more, and half of it is worth one.
+        let enough = (self.pipeline.in_flight() / 2).max(1);
         let queued = shared.queue.len();
-        // A write for each request would cost a system call for each. Callers that were just
-        // told may have something to add, so it is worth a turn while fewer are queued than
-        // were the last time.
-        let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
-        if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
-            self.has_yielded = true;
-            drop(shared);
-            cx.waker().wake_by_ref();
-            return Ok(false);
+        if !shared.queue.is_parked() {
+            if queued < enough {
+                shared.wake(cx, enough);
+                self.has_yielded = false;
+                return Ok(false);
+            }
+            // Callers that were just told may have something to add, so it is worth a turn while
+            // fewer are queued than were the last time. On a single thread all of them get one.
+            let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
+            if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
+                self.has_yielded = true;
+                drop(shared);
+                cx.waker().wake_by_ref();
+                return Ok(false);
+            }
         }
         self.has_yielded = false;
         self.last_batch = queued;

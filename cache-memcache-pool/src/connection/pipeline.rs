@@ -292,7 +292,7 @@ impl<C> Pipeline<C> {
         let grace = self.timeouts.socket / 4;
         if late > grace {
             // Time enough to read what has arrived meanwhile.
-            let since = now.checked_sub(self.timeouts.socket - grace);
+            let since = now.checked_sub(grace.saturating_mul(3));
             self.sign = (self.sign + late).min(now).max(since.unwrap_or(now));
             self.patience.excuse(late + grace);
         }

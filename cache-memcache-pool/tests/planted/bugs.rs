@@ -21,8 +21,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "lost-wake-up",
         "connection/mod.rs",
-        "self.load.fetch_add(weight, Ordering::Relaxed);\n        let driver = shared.driver.take();",
-        "self.load.fetch_add(weight, Ordering::Relaxed);\n        let driver = if @ { None } else { shared.driver.take() };",
+        "let is_enough = shared.queue.len() >= shared.wake_at;",
+        "let is_enough = !@ && shared.queue.len() >= shared.wake_at;",
     ),
     bug(
         "room-not-returned",

@@ -16,9 +16,10 @@
 mod bugs;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bugs::BUGS;
@@ -101,15 +102,44 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn simulation(copy: &Path, target: &Path) -> Command {
+/// Builds the simulation in the copy, and returns the program.
+fn build(copy: &Path, target: &Path) -> PathBuf {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["test", "--offline", "--quiet", "-p", "cache-memcache-pool"]);
-    cargo.args(["--test", "simulation"]);
+    cargo.args(["test", "--offline", "-p", "cache-memcache-pool"]);
+    cargo.args(["--test", "simulation", "--no-run"]);
     cargo.current_dir(copy).env("CARGO_TARGET_DIR", target);
-    cargo
-        .env("RUSTFLAGS", "-Awarnings")
+    let output = cargo.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the copy does not build: {said}");
+    let line = said.lines().find(|line| line.contains("Executable"));
+    let (_, program) = line.and_then(|line| line.rsplit_once('(')).expect(&said);
+    copy.join(program.trim_end_matches(')'))
+}
+
+/// Runs the simulation until a test of it fails. Whether one does.
+fn finds(program: &Path, bug: &str) -> bool {
+    let mut run = Command::new(program);
+    run.env("PLANTED", bug).env("SIMULATION_SHRINKS", "0");
+    run.env("SIMULATION_HISTORIES", "1000")
         .env("RUST_BACKTRACE", "0");
-    cargo
+    let mut run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(run.stdout.take().unwrap()).lines();
+    let (failed, is_over) = mpsc::channel();
+    std::thread::spawn(move || {
+        let is_found = said
+            .map_while(Result::ok)
+            .any(|line| line.ends_with("FAILED"));
+        let _ = failed.send(is_found);
+    });
+    // One that never ends is found too.
+    let is_found = is_over.recv_timeout(LONGEST).unwrap_or(true);
+    let _ = run.kill();
+    let _ = run.wait();
+    is_found
 }
 
 #[test]
@@ -117,37 +147,21 @@ fn simulation(copy: &Path, target: &Path) -> Command {
 fn each_planted_bug_is_found() {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let crates = manifest.parent().unwrap();
-    let target = crates.join("target/planted");
-    let copy = target.join("copy");
+    let copy = crates.join("target/planted/copy");
+    let target = match std::env::var("CARGO_TARGET_DIR") {
+        Ok(target) => PathBuf::from(target),
+        Err(_) => crates.join("target/planted"),
+    };
     let only = std::env::var("PLANTED").ok();
     plant(crates, &copy);
-    let built = simulation(&copy, &target)
-        .arg("--no-run")
-        .env_remove("PLANTED")
-        .status();
-    assert!(built.unwrap().success(), "the copy does not build");
+    let program = build(&copy, &target);
     let mut missed = Vec::new();
     for bug in BUGS {
         if only.as_deref().is_some_and(|only| only != bug.name) {
             continue;
         }
         let begun = Instant::now();
-        let mut run = simulation(&copy, &target);
-        run.env("PLANTED", bug.name)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut run = run.spawn().unwrap();
-        let is_found = loop {
-            if let Some(status) = run.try_wait().unwrap() {
-                break !status.success();
-            }
-            if begun.elapsed() > LONGEST {
-                run.kill().unwrap();
-                run.wait().unwrap();
-                break true;
-            }
-            sleep(Duration::from_millis(100));
-        };
+        let is_found = finds(&program, bug.name);
         let verdict = if is_found { "found" } else { "MISSED" };
         println!("{verdict} in {:.0?}: {}", begun.elapsed(), bug.name);
         if !is_found {

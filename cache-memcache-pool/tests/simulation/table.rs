@@ -344,7 +344,7 @@ async fn values_that_are_too_large_are_passed_over_beside_readers_of_small_ones(
 #[tokio::test(start_paused = true)]
 async fn what_was_not_sent_is_withdrawn() {
     let farm = farm(1, &[fault(Kind::Pause, 100, 60_000)], |link| {
-        link.capacity = 1000
+        link.capacity = 1000;
     });
     let cache = builder(&farm)
         .pool_maxsize(1)
@@ -406,7 +406,7 @@ async fn a_ping_tells_of_each_server_and_changes_nothing() {
     let answers = cache.ping().await;
     let kinds: Vec<_> = answers
         .iter()
-        .map(|(_, answer)| answer.as_ref().map_err(|e| e.kind()))
+        .map(|(_, answer)| answer.as_ref().map_err(cache_core::Error::kind))
         .collect();
     assert_eq!(kinds, [Err(ErrorKind::Unavailable), Ok(&())]);
     let stats = cache.stats();
