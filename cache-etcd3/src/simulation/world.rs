@@ -628,7 +628,10 @@ impl World {
         this.end = Some(now);
         this.outcome = Some(outcome);
         let task = this.task;
-        let known = self.hangs.map(|since| since + Duration::from_secs(3));
+        // With others at once; alone, when it has lasted for the time of a call.
+        let alone = self.cluster.members.len() == 1;
+        let until_known = Duration::from_secs(3) + self.call_timeout * u32::from(alone);
+        let known = self.hangs.map(|since| since + until_known);
         if known.is_some_and(|known| this.begin > known)
             && now - this.begin > Duration::from_millis(300)
         {
@@ -929,7 +932,7 @@ impl World {
             }
         }
         let down: Vec<State> = self.cluster.members.iter().copied().collect();
-        let is_alone = down.len() == 3 && down.iter().filter(|it| **it != State::Well).count() == 1;
+        let is_alone = down.iter().filter(|it| **it != State::Well).count() == 1;
         self.hangs = (is_alone && down.contains(&State::Hangs)).then_some(self.now);
     }
 
