@@ -24,11 +24,18 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Backend {
     Dict,
     Memcache,
     Etcd,
+    /// The wrong backends by which the rules are proven, twenty times each
+    Mutants,
+}
+
+impl Backend {
+    /// Those that the contract is asked of.
+    const OURS: &[Self] = &[Self::Dict, Self::Memcache, Self::Etcd];
 }
 
 impl Backend {
@@ -38,6 +45,7 @@ impl Backend {
             Self::Dict => ("cache-dict", "conformance"),
             Self::Memcache => ("cache-memcache-pool", "memcached"),
             Self::Etcd => ("cache-etcd3", "etcd"),
+            Self::Mutants => ("cache-conformance", "mutants"),
         }
     }
 }
@@ -49,7 +57,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::members_only(&workspace::root())?;
     needs::provide(needs::WITHOUT_PYTHON, |_| ())?;
     let backends = match options.backends.as_slice() {
-        [] => Backend::value_variants(),
+        [] => Backend::OURS,
+        [Backend::Mutants] => return kill_matrix(),
         chosen => chosen,
     };
     let mut verdicts = Verdicts::new();
@@ -86,6 +95,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let file = workspace.target_directory.join("conformance.json");
     fs::write(&file, serde_json::to_string_pretty(&verdicts)? + "\n")?;
     println!("{file}");
+    Ok(())
+}
+
+/// Prints how often of twenty times each mutant was found by its rule.
+fn kill_matrix() -> Result<()> {
+    let (package, test) = Backend::Mutants.package();
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--package", package, "--test", test, "--"]);
+    cargo.args(["--include-ignored", "--nocapture", "twenty_times_of_twenty"]);
+    let captured = process::capture(&mut cargo, |_| ())?;
+    let of_mutants = captured.output.lines();
+    for line in of_mutants.filter(|line| line.contains(" of 20  ")) {
+        println!("{line}");
+    }
+    if !captured.status.success() {
+        bail!("mutants are not found each time:\n{}", captured.output);
+    }
     Ok(())
 }
 
