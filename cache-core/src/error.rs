@@ -59,6 +59,7 @@ pub enum ErrorKind {
     /// failed; the others were written. [`source`](StdError::source) is one of the failures,
     /// which says what to do about those keys.
     Partial,
+    // Last, since `COUNT` is made from it.
     /// The store failed in a way that no other kind describes: it is full, for example, or
     /// refused the request for reasons of its own. The message quotes it.
     Backend,

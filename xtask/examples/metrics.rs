@@ -2,7 +2,7 @@
 //! The names are OpenTelemetry's for database clients, in Prometheus' spelling.
 //!
 //! ```text
-//! cargo run --package xtask --features observers --example metrics
+//! cargo run --package xtask --example metrics
 //! ```
 
 use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Call, Observer};

@@ -3,7 +3,7 @@
 //! the two marks.
 //!
 //! ```text
-//! cargo run --package xtask --features service --example service -- cache.toml
+//! cargo run --package xtask --example service -- cache.toml
 //! ```
 
 // README: begin

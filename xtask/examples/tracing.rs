@@ -2,7 +2,7 @@
 //! request, with OpenTelemetry's attributes for database clients.
 //!
 //! ```text
-//! cargo run --package xtask --features observers --example tracing
+//! cargo run --package xtask --example tracing
 //! ```
 
 use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Call, Observer};

@@ -9,52 +9,71 @@ use anyhow::{Result, bail};
 use crate::process;
 
 /// Something that has to be on the machine.
-struct Need {
+pub(crate) struct Need {
     name: &'static str,
-    /// Who asks for it.
+    /// What asks for it.
     purpose: &'static str,
+    /// Of Debian; none for what comes with Rust.
     packages: &'static [&'static str],
     is_there: fn() -> bool,
 }
 
-const NEEDS: &[Need] = &[
+const fn need(
+    name: &'static str,
+    purpose: &'static str,
+    packages: &'static [&'static str],
+    is_there: fn() -> bool,
+) -> Need {
     Need {
-        name: "memcached",
-        purpose: "tests of cache-memcache-pool run real servers",
-        packages: &["memcached"],
-        is_there: || runs("memcached", &["-V"]),
-    },
-    Need {
-        name: "etcd",
-        purpose: "tests of cache-etcd3 run real servers",
-        packages: &["etcd-server", "etcd-client"],
-        is_there: || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
-    },
-    Need {
-        name: "protoc with its well-known types",
-        purpose: "building cache-etcd3",
-        packages: &["protobuf-compiler", "libprotobuf-dev"],
-        is_there: protoc_works,
-    },
-    Need {
-        name: "openssl",
-        purpose: "certificates and keys for tests of TLS and of tokens",
-        packages: &["openssl"],
-        is_there: || runs("openssl", &["version"]),
-    },
-    Need {
-        name: "git",
-        purpose: "tests of the release",
-        packages: &["git"],
-        is_there: || runs("git", &["--version"]),
-    },
-    Need {
-        name: "python3 with venv",
-        purpose: "tests that share a cache with Python",
-        packages: &["python3", "python3-venv"],
-        is_there: || runs("python3", &["-c", "import venv, ensurepip"]),
-    },
+        name,
+        purpose,
+        packages,
+        is_there,
+    }
+}
+
+const ALL: &[Need] = &[
+    need("rustfmt and clippy", "checks of the source", &[], || {
+        runs("cargo", &["fmt", "--version"]) && runs("cargo", &["clippy", "--version"])
+    }),
+    need(
+        "memcached",
+        "tests of cache-memcache-pool",
+        &["memcached"],
+        || runs("memcached", &["-V"]),
+    ),
+    need(
+        "etcd",
+        "tests of cache-etcd3",
+        &["etcd-server", "etcd-client"],
+        || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
+    ),
+    need(
+        "protoc with its well-known types",
+        "building cache-etcd3",
+        &["protobuf-compiler", "libprotobuf-dev"],
+        protoc_works,
+    ),
+    need(
+        "openssl",
+        "certificates and keys for tests of TLS and of tokens",
+        &["openssl"],
+        || runs("openssl", &["version"]),
+    ),
+    need("git", "tests of the release", &["git"], || {
+        runs("git", &["--version"])
+    }),
+    need(
+        "python3 with venv",
+        "sharing a cache with Python",
+        &["python3", "python3-venv"],
+        || runs("python3", &["-c", "import venv, ensurepip"]),
+    ),
 ];
+
+/// For everything but interoperation.
+pub(crate) const WITHOUT_PYTHON: &[Need] = ALL.split_at(ALL.len() - 1).0;
+pub(crate) const EVERYTHING: &[Need] = ALL;
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
@@ -119,11 +138,16 @@ fn installer() -> Installer {
 }
 
 /// Sees to it that everything needed is there; returns what was done, in a few words.
-pub(crate) fn provide(show: impl Fn(&str)) -> Result<String> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
+pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_there)()).collect();
     if missing.is_empty() {
-        let names: Vec<&str> = NEEDS.iter().map(|need| need.name).collect();
-        return Ok(format!("found {}", names.join(", ")));
+        return Ok(format!("all {} are there", needs.len()));
+    }
+    if let Some(need) = missing.iter().find(|need| need.packages.is_empty()) {
+        bail!(
+            "{} are missing: rustup component add rustfmt clippy",
+            need.name
+        );
     }
     let packages: Vec<&str> = missing
         .iter()
@@ -203,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_person_is_told_the_exact_command() {
-        let missing: Vec<&Need> = NEEDS.iter().take(2).collect();
+        let missing: Vec<&Need> = ALL.iter().skip(1).take(2).collect();
         let text = instructions(&missing, &["memcached", "etcd-server"]);
         assert!(text.contains("memcached (tests of"), "{text}");
         assert!(

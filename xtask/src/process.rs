@@ -3,10 +3,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, ExitCode, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,75 +71,47 @@ pub(crate) fn stream(command: &mut Command) -> Result<()> {
 /// What a captured command left.
 pub(crate) struct Captured {
     pub(crate) status: ExitStatus,
-    /// Standard output alone.
-    pub(crate) stdout: String,
     /// Both streams, as they came.
     pub(crate) output: String,
 }
 
 /// Runs to the end, keeping what it prints, and hands each line to `progress` as it comes.
 pub(crate) fn capture(command: &mut Command, mut progress: impl FnMut(&str)) -> Result<Captured> {
-    let mut child = command
+    let (reader, writer) = io::pipe()?;
+    let spawned = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
-    let (sender, lines) = mpsc::channel();
-    let stdout = child
-        .stdout
-        .take()
-        .map(|s| forward(s, true, sender.clone()));
-    let stderr = child.stderr.take().map(|s| forward(s, false, sender));
-    let (mut out, mut both) = (String::new(), String::new());
-    for (is_stdout, line) in lines {
-        progress(line.trim_end());
-        both.push_str(&line);
-        if is_stdout {
-            out.push_str(&line);
-        }
-    }
-    for thread in [stdout, stderr].into_iter().flatten() {
-        let _ = thread.join();
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn();
+    // The command's own ends of the pipe would keep the reader waiting for ever.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = spawned.with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let mut reader = BufReader::new(reader);
+    let (mut output, mut line) = (String::new(), Vec::new());
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        progress(text.trim_end());
+        output.push_str(&text);
+        line.clear();
     }
     let status = child.wait()?;
-    Ok(Captured {
-        status,
-        stdout: out,
-        output: both,
-    })
+    Ok(Captured { status, output })
 }
 
 /// Standard output of a command that has to succeed; what it said is in the error.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
-    let captured = capture(command, |_| ())?;
-    if !captured.status.success() {
-        bail!(
-            "`{}` failed: {}\n{}",
-            shown(command),
-            captured.status,
-            captured.output
-        );
+    let started = command.stdin(Stdio::null()).output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = started.with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    if !status.success() {
+        let stderr = String::from_utf8_lossy(&stderr);
+        bail!("`{}` failed: {status}\n{stdout}{stderr}", shown(command));
     }
-    Ok(captured.stdout)
-}
-
-fn forward(
-    stream: impl Read + Send + 'static,
-    is_stdout: bool,
-    to: mpsc::Sender<(bool, String)>,
-) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            let text = String::from_utf8_lossy(&line).into_owned();
-            if to.send((is_stdout, text)).is_err() {
-                return;
-            }
-            line.clear();
-        }
-    })
+    Ok(stdout)
 }
 
 /// Marked processes that still run: `(id, command line)`.
@@ -220,11 +191,21 @@ pub(crate) fn end_children_on_signals() -> Result<()> {
     .context("cannot listen for Ctrl-C")
 }
 
-/// After Ctrl-C a child's failure is no news; the handler is about to end this process.
-pub(crate) fn be_silent_if_interrupted() {
+/// After Ctrl-C a child's failure is not worth a message; the handler is about to end this process.
+pub(crate) fn wait_if_interrupted() {
     if INTERRUPTED.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_secs(10));
     }
+}
+
+/// Prints the error, if there is one.
+pub(crate) fn exit_code(result: Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    wait_if_interrupted();
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]
@@ -238,15 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn captures_both_streams_and_tells_them_apart() {
+    fn captures_both_streams() {
         let mut seen = Vec::new();
         let captured = capture(&mut sh("echo out; echo err >&2; exit 3"), |line| {
             seen.push(line.to_owned());
         })
         .unwrap();
         assert_eq!(captured.status.code(), Some(3));
-        assert_eq!(captured.stdout, "out\n");
-        assert!(captured.output.contains("err\n"));
+        assert_eq!(captured.output.len(), "out\nerr\n".len());
         seen.sort();
         assert_eq!(seen, ["err", "out"]);
     }

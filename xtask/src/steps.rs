@@ -1,169 +1,186 @@
-//! Numbered steps with their times, on the terminal.
+//! Numbered steps on the terminal: how long each took, and how long the rest is likely to take.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::process;
 
-/// One step: what it is called, and what it does.
+/// One step: what it is called, and what it does. It returns a short remark.
 pub(crate) struct Step<'a> {
     pub(crate) title: String,
     action: Action<'a>,
 }
 
-enum Action<'a> {
-    /// Prints for itself, as the tests do.
-    Loud(Box<dyn FnOnce() -> Result<()> + 'a>),
-    /// Shows its last line while it runs and everything when it fails. Returns a short remark.
-    Quiet(Quiet<'a>),
-}
-
-type Quiet<'a> = Box<dyn FnOnce(&Live) -> Result<String> + 'a>;
+type Action<'a> = Box<dyn FnOnce(&Live) -> Result<String> + 'a>;
 
 impl<'a> Step<'a> {
-    /// A step that says nothing unless it fails. What it returns stands behind its title.
-    pub(crate) fn quiet(
+    pub(crate) fn new(
         title: impl Into<String>,
         action: impl FnOnce(&Live) -> Result<String> + 'a,
     ) -> Self {
         Self {
             title: title.into(),
-            action: Action::Quiet(Box::new(action)),
+            action: Box::new(action),
         }
     }
 
     /// A command that says nothing unless it fails.
     pub(crate) fn command(title: impl Into<String>, mut command: Command) -> Self {
-        Self::quiet(title, move |live| {
+        Self::new(title, move |live| {
             live.run(&mut command)?;
             Ok(String::new())
         })
     }
-
-    /// A step whose output is what one wants to see.
-    pub(crate) fn loud(title: impl Into<String>, action: impl FnOnce() -> Result<()> + 'a) -> Self {
-        Self {
-            title: title.into(),
-            action: Action::Loud(Box::new(action)),
-        }
-    }
 }
 
-/// The line on which a running step shows what it is at.
-pub(crate) struct Live {
-    heading: String,
-    started: Instant,
-    is_terminal: bool,
-}
+/// The line on which a running step shows what it is at. Without a terminal it shows nothing.
+pub(crate) struct Live(ProgressBar);
 
 impl Live {
-    /// Shows `text` until the next call, if somebody is watching.
-    pub(crate) fn show(&self, text: &str) {
-        if self.is_terminal {
-            let text: String = text.trim().chars().take(60).collect();
-            let time = seconds(self.started.elapsed());
-            eprint!("\r\x1b[K{} {time}  \x1b[2m{text}\x1b[0m", self.heading);
-            let _ = std::io::stderr().flush();
-        }
+    fn new(heading: &str, rest: Option<Duration>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let rest = rest.map_or_else(String::new, |rest| format!(", about {} left", shown(rest)));
+        let style = ProgressStyle::with_template("{prefix} {elapsed}{msg:.dim}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(heading.to_owned());
+        bar.set_message(rest);
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self(bar)
     }
 
-    /// Runs a command, its last line shown as it goes; if it fails, all of its output is the error.
-    pub(crate) fn run(&self, command: &mut Command) -> Result<process::Captured> {
+    /// Shows `text` until the next call.
+    pub(crate) fn show(&self, text: &str) {
+        let text: String = text.trim().chars().take(60).collect();
+        let message = self.0.message();
+        let rest = message.split("  ").next().unwrap_or_default();
+        self.0.set_message(format!("{rest}  {text}"));
+    }
+
+    /// Prints a line above the live one.
+    pub(crate) fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+
+    /// Runs a command, its last line shown as it goes, and returns what it said; if it fails, that
+    /// is the error.
+    pub(crate) fn run(&self, command: &mut Command) -> Result<String> {
         self.show(&process::shown(command));
         let captured = process::capture(command, |line| self.show(line))?;
         if !captured.status.success() {
-            bail!(
-                "$ {}\n{}({})",
-                process::shown(command),
-                captured.output,
-                captured.status
-            );
+            let shown = process::shown(command);
+            bail!("$ {shown}\n{}({})", captured.output, captured.status);
         }
-        Ok(captured)
+        Ok(captured.output)
     }
 }
 
-/// Runs the steps in order and sums up.
-///
-/// # Errors
-///
-/// The first failure ends the run, unless `keep_going`. The output of a step that fails is shown.
-pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool) -> Result<()> {
-    let started = Instant::now();
+/// Seconds that each step took when it last succeeded, kept from run to run.
+#[derive(Default)]
+pub(crate) struct Times {
+    file: PathBuf,
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Times {
+    /// Those kept in `file`; none if there are none, as on a fresh machine.
+    pub(crate) fn kept_in(file: PathBuf) -> Self {
+        let text = fs::read(&file).unwrap_or_default();
+        let seconds = serde_json::from_slice(&text).unwrap_or_default();
+        Self { file, seconds }
+    }
+
+    pub(crate) fn of(&self, title: &str) -> Option<Duration> {
+        let seconds = self.seconds.get(title)?;
+        Duration::try_from_secs_f64(*seconds).ok()
+    }
+
+    pub(crate) fn set(&mut self, title: &str, time: Duration) {
+        self.seconds.insert(title.to_owned(), time.as_secs_f64());
+        // Only the estimates would be missing.
+        if let Ok(text) = serde_json::to_vec_pretty(&self.seconds) {
+            let _ = fs::write(&self.file, text);
+        }
+    }
+}
+
+/// How a run of steps ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) passed: usize,
+    pub(crate) failed: Vec<String>,
+    /// Steps after a failure.
+    pub(crate) not_run: usize,
+}
+
+/// Runs the steps in order, until one fails or, with `keep_going`, to the end. The error of a step
+/// is printed.
+pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool, times: &mut Times) -> Outcome {
     let total = steps.len();
-    let mut failed = Vec::new();
-    let mut left = 0;
-    for (index, step) in steps.into_iter().enumerate() {
-        let title = step.title.clone();
-        if let Err(error) = run_one(step, index + 1, total) {
-            process::be_silent_if_interrupted();
-            eprintln!("{error:#}\n");
-            failed.push(title);
-            if !keep_going {
-                left = total - index - 1;
-                break;
-            }
-        }
-    }
-    let time = seconds(started.elapsed());
-    if failed.is_empty() {
-        let steps = if total == 1 { "step" } else { "steps" };
-        eprintln!("{total} {steps} passed in {}", time.trim());
-        return Ok(());
-    }
-    let mut text = format!("failed after {}: {}", time.trim(), failed.join(", "));
-    if left > 0 {
-        let _ = write!(text, " ({left} later steps did not run)");
-    }
-    bail!(text)
-}
-
-fn run_one(step: Step<'_>, number: usize, total: usize) -> Result<()> {
+    let titles: Vec<String> = steps.iter().map(|step| step.title.clone()).collect();
     let width = total.to_string().len();
-    let heading = format!("[{number:>width$}/{total}] {:<44}", step.title);
-    let started = Instant::now();
-    match step.action {
-        Action::Loud(action) => {
-            eprintln!("{heading}");
-            let result = action();
-            let word = if result.is_ok() { "passed" } else { "FAILED" };
-            eprintln!("{heading} {}  {word}", seconds(started.elapsed()));
-            result
+    let mut outcome = Outcome::default();
+    for (index, step) in steps.into_iter().enumerate() {
+        if !outcome.failed.is_empty() && !keep_going {
+            outcome.not_run = total - index;
+            break;
         }
-        Action::Quiet(action) => {
-            let live = Live {
-                heading: heading.clone(),
-                started,
-                is_terminal: std::io::stderr().is_terminal(),
-            };
-            live.show("");
-            let result = action(&live);
-            if live.is_terminal {
-                eprint!("\r\x1b[K");
+        let Step { title, action } = step;
+        let heading = format!("[{:>width$}/{total}] {title:<44}", index + 1);
+        let rest: Option<Duration> = titles.iter().skip(index).map(|title| times.of(title)).sum();
+        let started = Instant::now();
+        let live = Live::new(&heading, rest);
+        let result = action(&live);
+        live.0.finish_and_clear();
+        let time = shown(started.elapsed());
+        match result {
+            Ok(remark) => {
+                eprintln!("{heading} {time:>12}  {remark}");
+                times.set(&title, started.elapsed());
+                outcome.passed += 1;
             }
-            let time = seconds(started.elapsed());
-            match &result {
-                Ok(remark) => eprintln!("{heading} {time}  {remark}"),
-                Err(_) => eprintln!("{heading} {time}  FAILED"),
+            Err(error) => {
+                eprintln!("{heading} {time:>12}  FAILED");
+                process::wait_if_interrupted();
+                eprintln!("{error:#}\n");
+                outcome.failed.push(title);
             }
-            result.map(|_| ())
+        }
+    }
+    outcome
+}
+
+impl Outcome {
+    /// # Errors
+    ///
+    /// A step has failed; which.
+    pub(crate) fn into_result(self) -> Result<()> {
+        match (self.failed.as_slice(), self.not_run) {
+            ([], _) => Ok(()),
+            (failed, 0) => bail!("failed: {}", failed.join(", ")),
+            (failed, rest) => {
+                bail!(
+                    "failed: {} ({rest} later steps did not run)",
+                    failed.join(", ")
+                )
+            }
         }
     }
 }
 
-/// `      4.2 s`, `2 min 03 s`: of one width, for a column.
-pub(crate) fn seconds(time: Duration) -> String {
+/// `4.2 s`, `2 min 03 s`.
+pub(crate) fn shown(time: Duration) -> String {
     let whole = time.as_secs();
-    let text = if whole < 100 {
+    if whole < 100 {
         format!("{:.1} s", time.as_secs_f64())
     } else {
         format!("{} min {:02} s", whole / 60, whole % 60)
-    };
-    format!("{text:>11}")
+    }
 }
 
 #[cfg(test)]
@@ -176,55 +193,42 @@ mod tests {
         command
     }
 
-    fn a_failure_and_a_step_behind_it(ran: &mut bool) -> Vec<Step<'_>> {
-        vec![
+    fn run_two(keep_going: bool) -> (Outcome, bool) {
+        let mut ran = false;
+        let steps = vec![
             Step::command("one", shell("exit 1")),
-            Step::loud("two", || {
-                *ran = true;
-                Ok(())
+            Step::new("two", |_| {
+                ran = true;
+                Ok(String::new())
             }),
-        ]
+        ];
+        let outcome = run(steps, keep_going, &mut Times::default());
+        (outcome, ran)
     }
 
     #[test]
     fn the_first_failure_ends_the_run() {
-        let mut ran = false;
-        let steps = a_failure_and_a_step_behind_it(&mut ran);
-        let error = run(steps, false).unwrap_err().to_string();
-        assert!(error.contains("one"), "{error}");
-        assert!(error.contains("1 later steps did not run"), "{error}");
+        let (outcome, ran) = run_two(false);
         assert!(!ran);
+        let error = outcome.into_result().unwrap_err().to_string();
+        assert_eq!(error, "failed: one (1 later steps did not run)");
     }
 
     #[test]
     fn keep_going_runs_the_rest_and_still_fails() {
-        let mut ran = false;
-        let steps = a_failure_and_a_step_behind_it(&mut ran);
-        let error = run(steps, true).unwrap_err().to_string();
-        assert!(error.contains("one"), "{error}");
-        assert!(!error.contains("two"), "{error}");
+        let (outcome, ran) = run_two(true);
         assert!(ran);
+        assert_eq!(
+            (outcome.passed, outcome.failed),
+            (1, vec!["one".to_owned()])
+        );
     }
 
     #[test]
     fn a_failing_command_shows_its_output() {
-        let live = Live {
-            heading: String::new(),
-            started: Instant::now(),
-            is_terminal: false,
-        };
-        let error = live
-            .run(&mut shell("echo why; exit 7"))
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("why") && error.contains('7'), "{error}");
-    }
-
-    #[test]
-    fn times_are_of_one_width() {
-        for time in [0, 9, 99, 100, 3599] {
-            assert_eq!(seconds(Duration::from_secs(time)).len(), 11, "{time}");
-        }
+        let live = Live(ProgressBar::hidden());
+        let error = live.run(&mut shell("echo why; exit 7")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("why") && text.contains('7'), "{text}");
     }
 }

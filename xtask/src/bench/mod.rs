@@ -32,49 +32,84 @@ mod speed;
 mod table;
 mod words;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::{Args, Subcommand};
 
-use crate::feature;
+use crate::process;
 
-pub(crate) const HELP: &str = "  \
-  core                 what the wrappers of cache-core add to a hit
-  dict|memcache|etcd   measures: a table, and JSON and a chart under target/bench/
-    --rounds N         of each line, interleaved (7; etcd 5)
-    --only LINE        a part of the lines; such a run cannot be published
-    --seconds S        etcd: how long each contestant has in each round
-    --without-python   memcache: without the clients of Python; not to be published either
-  publish NAME…        what was measured last becomes speed.json and speed.svg of the crate, and
-                       the figures in its README and in that of the workspace; takes a run of
-                       all lines, and of three rounds or more
-  draw                 charts and READMEs anew, from each crate's speed.json";
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    job: Job,
+}
 
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let Some((backend, rest)) = arguments.split_first() else {
-        bail!(
-            "which backend? `cargo xtask bench dict`, `memcache` or `etcd`; \
-             `cargo xtask bench --help` tells how the figures get into the READMEs"
-        );
-    };
+#[derive(Subcommand)]
+enum Job {
+    /// Measures what the wrappers of cache-core add to a hit
+    Core(Measure),
+    /// Measures cache-dict and other maps and caches in process
+    Dict(Measure),
+    /// Measures cache-memcache-pool and other clients of memcached
+    Memcache(Measure),
+    /// Measures cache-etcd3, the plain client and oslo.cache
+    Etcd(Measure),
+    /// Puts what was measured last into the crates and the READMEs. It takes a run of all lines
+    /// and of three rounds or more
+    Publish {
+        /// dict, memcache, etcd
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Draws charts and READMEs anew from each crate's speed.json
+    Draw,
+}
+
+/// A table, and JSON and a chart under target/bench/.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct Measure {
+    /// `--rounds N` of each line, interleaved; `--only LINE`, a part of the lines; etcd:
+    /// `--seconds S` for each contestant in each round; memcache: `--without-python`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(options: Options) -> Result<()> {
     #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
-    match backend.as_str() {
-        #[cfg(feature = "bench-dict")]
-        "dict" => dict::main(rest),
+    match options.job {
         #[cfg(feature = "bench-core")]
-        "core" => core::main(rest),
+        Job::Core(measure) => core::main(&measure.arguments),
+        #[cfg(feature = "bench-dict")]
+        Job::Dict(measure) => dict::main(&measure.arguments),
         #[cfg(feature = "bench-memcache")]
-        "memcache" => memcache::main(rest),
+        Job::Memcache(measure) => memcache::main(&measure.arguments),
         #[cfg(feature = "bench-etcd")]
-        "etcd" => etcd::main(rest),
-        "core" | "dict" | "memcache" | "etcd" => {
-            let feature = format!("bench-{backend}");
-            eprintln!("building the peers (feature {feature})");
-            let arguments = [&["bench".to_owned()], arguments].concat();
-            feature::run_again_with(&feature, &["--release"], &arguments)
-        }
-        "publish" => publish::publish(rest),
-        "draw" => publish::draw(rest),
-        other => bail!(
-            "there is no benchmark `{other}`; there are dict, memcache and etcd, publish and draw"
-        ),
+        Job::Etcd(measure) => etcd::main(&measure.arguments),
+        Job::Core(measure) => run_with_peers("core", &measure),
+        Job::Dict(measure) => run_with_peers("dict", &measure),
+        Job::Memcache(measure) => run_with_peers("memcache", &measure),
+        Job::Etcd(measure) => run_with_peers("etcd", &measure),
+        Job::Publish { names } => publish::publish(&names),
+        Job::Draw => publish::draw(),
     }
+}
+
+/// Starts this program once more, with the feature that has the peers.
+fn run_with_peers(backend: &str, measure: &Measure) -> Result<()> {
+    let feature = format!("bench-{backend}");
+    eprintln!("building the peers (feature {feature})");
+    let mut cargo = process::cargo();
+    cargo.args([
+        "run",
+        "--release",
+        "--package",
+        "xtask",
+        "--features",
+        &feature,
+    ]);
+    process::stream(
+        cargo
+            .args(["--", "bench", backend])
+            .args(&measure.arguments),
+    )
 }

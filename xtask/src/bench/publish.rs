@@ -26,9 +26,6 @@ const ROUNDS: usize = 3;
 /// `cargo xtask bench publish NAME…`: target/bench/NAME.json becomes speed.json of the crate, and
 /// all is drawn anew. Either all of the names are good enough for that, or nothing is written.
 pub(crate) fn publish(names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        bail!("which ones? `cargo xtask bench publish dict memcache etcd`");
-    }
     let root = workspace::root();
     let mut found = Vec::new();
     for name in names {
@@ -44,14 +41,11 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
     for (path, speed) in found {
         write(&path, &speed.json()?)?;
     }
-    draw(&[])
+    draw()
 }
 
 /// `cargo xtask bench draw`: charts and READMEs from each crate's speed.json.
-pub(crate) fn draw(arguments: &[String]) -> Result<()> {
-    if let Some(other) = arguments.first() {
-        bail!("`{other}`? All are drawn");
-    }
+pub(crate) fn draw() -> Result<()> {
     for (path, text) in drawn(&workspace::root())? {
         write(&path, &text)?;
     }

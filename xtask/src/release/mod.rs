@@ -15,94 +15,92 @@ pub(crate) mod semver_check;
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use semver::Version;
 
 use self::git::Git;
 use self::package::Packaged;
 use self::plan::{Fate, Plan};
 use self::registry::Registry;
-use crate::steps::{self, Step};
+use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-pub(crate) const ARGUMENTS: &str = "[plan|prepare] [--execute] [CRATE…]";
+/// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    job: Option<Job>,
+    #[command(flatten)]
+    release: Release,
+}
 
-pub(crate) const HELP: &str = "\
-  plan                 only tells which crates go out, at which versions, in which order, and why
-  prepare CRATE X.Y.Z  edits what a new version takes: manifests, requirements, the changelog's date
-  --execute            acts; without it everything is checked and nothing is published or tagged
-  CRATE…               only these; without, every crate that has something to release
-  --registry NAME      another registry than crates.io, by its name in cargo's configuration
-  --branch NAME        the branch that releases are made from (main)
-  --allow-breaking CRATE
-                       takes a version that the semver check objects to, or cannot judge
-  --root DIR           another workspace than this one
-The token comes from `cargo login` or CARGO_REGISTRY_TOKEN, as cargo has it.";
+#[derive(Subcommand)]
+enum Job {
+    /// Only tells which crates go out, at which versions, in which order, and why
+    Plan(Release),
+    /// Edits what a new version takes: manifests, requirements, the changelog's date
+    Prepare {
+        #[arg(value_name = "CRATE")]
+        name: String,
+        version: Version,
+        /// Another workspace than this one
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+}
 
-/// What was asked for.
-#[derive(Debug)]
-struct Options {
-    plan_only: bool,
-    execute: bool,
+#[derive(Args)]
+struct Release {
+    /// Only these; without them, every crate that has something to release
+    #[arg(value_name = "CRATE")]
     crates: Vec<String>,
+    /// Acts; without it everything is checked and nothing is published or tagged
+    #[arg(long)]
+    execute: bool,
+    /// Another registry than crates.io, by its name in cargo's configuration
+    #[arg(long, value_name = "NAME")]
     registry: Option<String>,
+    /// The branch that releases are made from
+    #[arg(long, value_name = "NAME", default_value = "main")]
     branch: String,
+    /// Takes a version that the semver check objects to, or cannot judge
+    #[arg(long, value_name = "CRATE")]
     allow_breaking: Vec<String>,
-    root: PathBuf,
+    /// Another workspace than this one
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Refused: a token on a command line is in the shell's history and in `ps`
+    #[arg(long, hide = true, num_args = 0..)]
+    token: Option<Vec<String>>,
 }
 
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self {
-            plan_only: false,
-            execute: false,
-            crates: Vec::new(),
-            registry: None,
-            branch: "main".to_owned(),
-            allow_breaking: Vec::new(),
-            root: workspace::root(),
-        };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                let value = arguments.next();
-                value
-                    .cloned()
-                    .with_context(|| format!("{argument}: a value is missing"))
-            };
-            match argument.as_str() {
-                "plan" => options.plan_only = true,
-                "--execute" => options.execute = true,
-                "--registry" => options.registry = Some(value()?),
-                "--branch" => options.branch = value()?,
-                "--allow-breaking" => options.allow_breaking.push(value()?),
-                "--root" => options.root = value()?.into(),
-                // A token on a command line is in the shell's history and in `ps`.
-                option if option.starts_with("--token") => {
-                    bail!("no token on the command line: use `cargo login`")
-                }
-                option if option.starts_with('-') => {
-                    bail!("`{option}` is no option of `cargo xtask release`\n{HELP}")
-                }
-                name => options.crates.push(name.to_owned()),
-            }
+fn load(root: Option<PathBuf>) -> Result<Workspace> {
+    Workspace::members_only(&root.unwrap_or_else(workspace::root))
+}
+
+pub(crate) fn run(options: Options) -> Result<()> {
+    match options.job {
+        Some(Job::Prepare {
+            name,
+            version,
+            root,
+        }) => prepare::run(&load(root)?, &name, &version),
+        Some(Job::Plan(release)) if release.execute => {
+            bail!("`plan` only tells, `--execute` acts: which?")
         }
-        if options.plan_only && options.execute {
-            bail!("`plan` only tells, `--execute` acts: which?");
-        }
-        Ok(options)
+        Some(Job::Plan(release)) => make(&release, true),
+        None => make(&options.release, false),
     }
 }
 
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let options = Options::parse(arguments)?;
-    let workspace = Workspace::members_only(&options.root)?;
-    if let Some((command, rest)) = options.crates.split_first()
-        && command == "prepare"
-    {
-        let (name, version) = prepare::arguments(rest)?;
-        return prepare::run(&workspace, name, version);
+fn make(options: &Release, plan_only: bool) -> Result<()> {
+    if options.token.is_some() {
+        bail!("no token on the command line: use `cargo login`");
     }
-    let git = Git::at(&workspace.root);
+    let workspace = load(options.root.clone())?;
+    let git = Git::at(workspace.workspace_root.as_std_path());
     let registry = Registry::new(options.registry.as_deref(), &workspace)?;
     let plan = Plan::make(&workspace, &git, &registry, &options.crates)?;
     print!("{plan}");
@@ -118,14 +116,14 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         println!("nothing to do");
         return Ok(());
     }
-    if options.plan_only {
+    if plan_only {
         return Ok(());
     }
-    act(&options, &workspace, &git, &registry, &plan)
+    act(options, &workspace, &git, &registry, &plan)
 }
 
 fn act(
-    options: &Options,
+    options: &Release,
     workspace: &Workspace,
     git: &Git,
     registry: &Registry,
@@ -133,22 +131,26 @@ fn act(
 ) -> Result<()> {
     let packaged: RefCell<Vec<Packaged>> = RefCell::default();
     let done: RefCell<Vec<String>> = RefCell::default();
-    let mut steps = vec![Step::quiet("semver", |live| {
+    let mut steps = vec![Step::new("semver", |live| {
         semver_check::run(workspace, plan, &options.allow_breaking, live)
     })];
-    steps.push(Step::quiet("package", |live| {
+    steps.push(Step::new("package", |live| {
         *packaged.borrow_mut() = package::make(workspace, plan, registry, live)?;
         Ok(format!("{} crates", packaged.borrow().len()))
     }));
-    steps.push(Step::loud("what the packages hold", || {
-        packaged.borrow().iter().for_each(Packaged::show);
-        package::check_contents(&packaged.borrow())
+    steps.push(Step::new("what the packages hold", |live| {
+        packaged
+            .borrow()
+            .iter()
+            .for_each(|package| live.say(&package.shown()));
+        package::check_contents(&packaged.borrow())?;
+        Ok(String::new())
     }));
-    steps.push(Step::quiet("compare with the registry", |_| {
+    steps.push(Step::new("compare with the registry", |_| {
         publish::compare(plan, &packaged.borrow())
     }));
     if plan.outgoing().next().is_some() {
-        steps.push(Step::quiet("unpack, build, test, document", |live| {
+        steps.push(Step::new("unpack, build, test, document", |live| {
             package::verify(workspace, &packaged.borrow(), live)
         }));
     }
@@ -158,7 +160,7 @@ fn act(
             let done = &done;
             if matches!(entry.fate, Fate::Publish { .. }) {
                 let title = format!("publish {} {}", entry.name(), entry.version);
-                steps.push(Step::quiet(title, move |live| {
+                steps.push(Step::new(title, move |live| {
                     let checksum = publish::checksum_of(&packaged.borrow(), entry)?;
                     let remark = publish::publish(workspace, registry, entry, &checksum, live)?;
                     done.borrow_mut()
@@ -168,7 +170,7 @@ fn act(
             }
             if matches!(entry.fate, Fate::Publish { .. } | Fate::Tag { .. }) {
                 let title = format!("tag {}", entry.tag);
-                steps.push(Step::quiet(title, move |_| {
+                steps.push(Step::new(title, move |_| {
                     git.tag(&entry.tag, &format!("{} {}", entry.name(), entry.version))?;
                     done.borrow_mut().push(format!("tagged {}", entry.tag));
                     Ok(String::new())
@@ -176,7 +178,9 @@ fn act(
             }
         }
     }
-    let result = steps::run(steps, false);
+    let times = workspace.target_directory.join("release/times.json");
+    let mut times = Times::kept_in(times.into());
+    let result = steps::run(steps, false, &mut times).into_result();
     for line in done.borrow().iter() {
         println!("{line}");
     }
@@ -192,7 +196,7 @@ fn act(
     Ok(())
 }
 
-fn finish(options: &Options, plan: &Plan<'_>) {
+fn finish(options: &Release, plan: &Plan<'_>) {
     if options.execute {
         let tags: Vec<&str> = plan
             .outgoing()
@@ -218,30 +222,38 @@ fn finish(options: &Options, plan: &Plan<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
     fn parse(arguments: &[&str]) -> Result<Options> {
-        let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        Options::parse(&arguments)
+        let arguments = [&["release"], arguments].concat();
+        Ok(Command::try_parse_from(arguments)?.options)
     }
 
     #[test]
     fn nothing_is_done_unless_asked_for() {
         let options = parse(&["cache-core"]).unwrap();
-        assert!(!options.execute);
-        assert_eq!(options.crates, ["cache-core"]);
-        assert!(parse(&["--execute"]).unwrap().execute);
+        assert!(options.job.is_none() && !options.release.execute);
+        assert_eq!(options.release.crates, ["cache-core"]);
+        assert!(parse(&["--execute"]).unwrap().release.execute);
     }
 
     #[test]
     fn bad_arguments_are_named() {
         for (arguments, says) in [
             (vec!["--exceute"], "--exceute"),
-            (vec!["--registry"], "a value is missing"),
+            (vec!["--registry"], "a value is required"),
             (vec!["--token", "x"], "cargo login"),
             (vec!["plan", "--execute"], "which?"),
         ] {
-            let error = parse(&arguments).unwrap_err().to_string();
+            let error = parse(&arguments).and_then(run).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -45,8 +45,11 @@ pub(crate) fn make(
     for entry in &entries {
         cargo.args(["--package", entry.name()]);
     }
-    live.run(cargo.current_dir(&workspace.root))?;
-    let folder = workspace.target_directory.join("package");
+    live.run(cargo.current_dir(&workspace.workspace_root))?;
+    let folder = workspace
+        .target_directory
+        .join("package")
+        .into_std_path_buf();
     entries
         .iter()
         .map(|entry| {
@@ -80,15 +83,15 @@ fn checksum(content: &[u8]) -> String {
 }
 
 impl Packaged {
-    /// Prints name, size and files.
-    pub(crate) fn show(&self) {
-        println!(
-            "  {} ({} files, {} KiB)",
+    /// Name, size and files.
+    pub(crate) fn shown(&self) -> String {
+        format!(
+            "  {} ({} files, {} KiB)\n      {}",
             self.file.file_name().unwrap_or_default().display(),
             self.holds.len(),
-            self.bytes.div_ceil(1024)
-        );
-        println!("      {}", self.holds.join(" "));
+            self.bytes.div_ceil(1024),
+            self.holds.join(" ")
+        )
     }
 }
 
@@ -174,10 +177,13 @@ pub(crate) fn verify(workspace: &Workspace, packages: &[Packaged], live: &Live) 
             members.join(", ")
         ),
     )?;
-    fs::copy(workspace.root.join("Cargo.lock"), folder.join("Cargo.lock"))
-        .context("there is no Cargo.lock")?;
+    fs::copy(
+        workspace.workspace_root.join("Cargo.lock"),
+        folder.join("Cargo.lock"),
+    )
+    .context("there is no Cargo.lock")?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace.target_directory.clone(), PathBuf::from);
+        .map_or_else(|| workspace.target_directory.clone().into(), PathBuf::from);
     let cargo = |arguments: &[&str], name: &str| {
         let mut cargo = process::cargo();
         cargo

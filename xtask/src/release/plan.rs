@@ -6,13 +6,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::{Dependency, DependencyKind, Package};
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::changelog;
 use super::git::Git;
 use super::registry::Registry;
 use crate::process;
-use crate::workspace::{Dependency, Package, Workspace};
+use crate::workspace::{Workspace, folder};
 
 /// What is to be done with one crate.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let packages: Vec<&Package> = workspace.published().collect();
         for name in only {
-            if !packages.iter().any(|package| package.name == *name) {
+            if !packages.iter().any(|package| package.name.as_str() == name) {
                 bail!("`{name}` is not a published crate of this workspace");
             }
         }
@@ -83,7 +84,7 @@ impl<'a> Plan<'a> {
             ));
         }
         for package in order {
-            let asked = only.is_empty() || only.contains(&package.name);
+            let asked = only.is_empty() || only.iter().any(|name| package.name.as_str() == name);
             let entry = plan.judge(package, git, registry, asked)?;
             plan.entries.push(entry);
         }
@@ -112,7 +113,7 @@ impl<'a> Plan<'a> {
         asked: bool,
     ) -> Result<Entry<'a>> {
         let name = &package.name;
-        let version = Version::parse(&package.version)?;
+        let version = package.version.clone();
         let tag = format!("{name}-v{version}");
         let tagged = git.tagged_versions(name)?;
         let last = tagged.iter().rfind(|tagged| **tagged != version).cloned();
@@ -219,7 +220,7 @@ impl<'a> Plan<'a> {
                 if sister.goes_out()
                     && breaks
                     && entry.is_out
-                    && dependency.kind.as_deref() != Some("dev")
+                    && dependency.kind != DependencyKind::Development
                 {
                     refusals.push(format!(
                         "{} {version} breaks with what {name} {} asks for: raise the version of \
@@ -239,7 +240,7 @@ impl<'a> Plan<'a> {
         let mut refusals = Vec::new();
         for entry in self.entries.iter().filter(|entry| entry.goes_out()) {
             let package = entry.package;
-            let folder = package.folder();
+            let folder = folder(package);
             let is_file = |name: &str| {
                 fs::read_to_string(folder.join(name)).is_ok_and(|text| !text.trim().is_empty())
             };
@@ -251,7 +252,11 @@ impl<'a> Plan<'a> {
             {
                 refuse("has no description");
             }
-            if !package.readme.as_deref().is_some_and(is_file) {
+            if !package
+                .readme
+                .as_deref()
+                .is_some_and(|name| is_file(name.as_str()))
+            {
                 refuse("has no README");
             }
             if package.license.is_none() && package.license_file.is_none() {
@@ -306,8 +311,9 @@ impl fmt::Display for Plan<'_> {
 /// Dependencies that the registry gets to see: a path alone is left out of a package.
 fn versioned(package: &Package) -> impl Iterator<Item = &Dependency> {
     let dependencies = package.dependencies.iter();
-    dependencies
-        .filter(|dependency| dependency.kind.as_deref() != Some("dev") || dependency.req != "*")
+    dependencies.filter(|dependency| {
+        dependency.kind != DependencyKind::Development || dependency.req != VersionReq::STAR
+    })
 }
 
 /// Dependencies first; and those that depend on each other in a circle.
@@ -332,7 +338,7 @@ fn in_order<'a>(packages: &[&'a Package]) -> (Vec<&'a Package>, Vec<&'a str>) {
 
 /// Files of the package that are not what they were at `tag`.
 fn changed_files(package: &Package, git: &Git, tag: &str) -> Result<Vec<String>> {
-    let folder = package.folder();
+    let folder = folder(package);
     let mut list = process::cargo();
     list.args([
         "package",
@@ -375,10 +381,7 @@ fn some_of(names: &[String]) -> String {
 }
 
 /// Whether the lowest version that `requirement` takes is `version`.
-fn asks_for(requirement: &str, version: &Version) -> bool {
-    let Ok(requirement) = VersionReq::parse(requirement) else {
-        return false;
-    };
+fn asks_for(requirement: &VersionReq, version: &Version) -> bool {
     let is_lowest = |comparator: &Comparator| {
         matches!(
             comparator.op,
@@ -405,15 +408,18 @@ mod tests {
 
     #[test]
     fn a_requirement_asks_for_its_lowest_version() {
-        assert!(asks_for("^0.1.2", &v("0.1.2")));
-        assert!(asks_for("~0.1.2", &v("0.1.2")));
-        assert!(asks_for("^1", &v("1.0.0")));
+        assert!(asks_for(&VersionReq::parse("^0.1.2").unwrap(), &v("0.1.2")));
+        assert!(asks_for(&VersionReq::parse("~0.1.2").unwrap(), &v("0.1.2")));
+        assert!(asks_for(&VersionReq::parse("^1").unwrap(), &v("1.0.0")));
         assert!(
-            !asks_for("^0.1.1", &v("0.1.2")),
+            !asks_for(&VersionReq::parse("^0.1.1").unwrap(), &v("0.1.2")),
             "built with a newer one than it asks for"
         );
-        assert!(!asks_for("^0.1.2", &v("0.2.0")));
-        assert!(!asks_for("*", &v("0.2.0")));
+        assert!(!asks_for(
+            &VersionReq::parse("^0.1.2").unwrap(),
+            &v("0.2.0")
+        ));
+        assert!(!asks_for(&VersionReq::parse("*").unwrap(), &v("0.2.0")));
     }
 
     #[test]

@@ -3,45 +3,42 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use semver::Version;
 
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, folder};
 
 /// Sets the version of a crate, what the others ask of it, and the date of its changelog entry.
 /// What was edited is left to be read and committed.
-pub(crate) fn run(workspace: &Workspace, name: &str, version: &str) -> Result<()> {
-    let version = Version::parse(version)
-        .with_context(|| format!("`{version}` is no version; one looks like 1.2.3"))?;
+pub(crate) fn run(workspace: &Workspace, name: &str, version: &Version) -> Result<()> {
     let package = workspace
         .published()
-        .find(|package| package.name == name)
+        .find(|package| package.name.as_str() == name)
         .with_context(|| format!("`{name}` is not a published crate of this workspace"))?;
 
     let today = process::output_of(process::command("date").arg("+%F"))?;
-    let folder = package.folder();
+    let folder = folder(package);
     edit(&folder.join("CHANGELOG.md"), |text| {
-        dated(text, &version, today.trim())
+        dated(text, version, today.trim())
             .context("no entry to date: write what changed under a heading `## Unreleased`")
     })?;
     edit(&folder.join("Cargo.toml"), |text| {
-        with_version(text, &version).context("no line `version = \"…\"`")
+        with_version(text, version).context("no line `version = \"…\"`")
     })?;
-    let mut manifests = vec![workspace.root.join("Cargo.toml")];
-    manifests.extend(
-        workspace
-            .members()
-            .map(|member| member.folder().join("Cargo.toml")),
-    );
+    let mut manifests = vec![workspace.workspace_root.join("Cargo.toml")];
+    let members = workspace.workspace_packages();
+    manifests.extend(members.iter().map(|member| member.manifest_path.clone()));
     for manifest in manifests {
-        edit(&manifest, |text| Ok(with_requirement(text, name, &version)))?;
+        edit(manifest.as_std_path(), |text| {
+            Ok(with_requirement(text, name, version))
+        })?;
     }
     // Writes the lock file anew.
     let mut cargo = process::cargo();
     cargo
         .args(["metadata", "--format-version", "1"])
-        .current_dir(&workspace.root);
+        .current_dir(&workspace.workspace_root);
     process::output_of(&mut cargo)?;
     println!("{name} is {version} now: read the changes, commit them, and go on with `plan`");
     Ok(())
@@ -94,14 +91,6 @@ fn with_requirement(manifest: &str, name: &str, version: &Version) -> String {
         format!("{before}version = \"{manner}{version}\"{after}")
     });
     changed.collect()
-}
-
-/// What `prepare` takes: a crate and a version.
-pub(crate) fn arguments(arguments: &[String]) -> Result<(&str, &str)> {
-    let [name, version] = arguments else {
-        bail!("`prepare` takes a crate and its new version: `prepare cache-core 0.2.0`");
-    };
-    Ok((name, version))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One crate into the registry: refused, delayed, or in.
 
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -67,7 +67,7 @@ pub(crate) fn publish(
                 entry.name(),
             ])
             .args(registry.arguments())
-            .current_dir(&workspace.root);
+            .current_dir(&workspace.workspace_root);
         live.show(&process::shown(&cargo));
         let captured = process::capture(&mut cargo, |line| live.show(&without_tokens(line)))?;
         if captured.status.success() {
@@ -134,30 +134,7 @@ fn rate_limit(said: &str, is_new: bool, now: SystemTime) -> Option<Duration> {
 
 /// The date at the start of `text`: `Sun, 22 Nov 2026 17:00:00 GMT`.
 fn http_date(text: &str) -> Option<SystemTime> {
-    let mut words = text.split_whitespace().skip(1);
-    let day: u64 = words.next()?.parse().ok()?;
-    let month = words.next()?;
-    let months = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let month = months.iter().position(|name| *name == month)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok()?;
-    let mut clock = words
-        .next()?
-        .split(':')
-        .map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    // Days from the civil date, years beginning in March so that the leap day is the last.
-    let (years, months) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let leap_days = years / 4 - years / 100 + years / 400;
-    let days = years * 365 + leap_days + (153 * months + 2) / 5 + day - 1;
-    let since_epoch = days.checked_sub(719_468)?;
-    let seconds = since_epoch * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some(UNIX_EPOCH + Duration::from_secs(seconds))
+    httpdate::parse_http_date(text.get(..29)?).ok()
 }
 
 /// `text` without any token that cargo may have been given in the environment.
@@ -173,21 +150,6 @@ fn without_tokens(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_date_in_an_answer_is_read() {
-        let at = |text| {
-            http_date(text)
-                .unwrap()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_secs()
-        };
-        assert_eq!(at("Thu, 01 Jan 1970 00:00:01 GMT"), 1);
-        assert_eq!(at("Tue, 29 Feb 2000 12:00:00 GMT and so on"), 951_825_600);
-        assert_eq!(at("Sun, 22 Nov 2026 17:00:00 GMT"), 1_795_366_800);
-        assert_eq!(http_date("tomorrow"), None);
-    }
 
     #[test]
     fn waits_as_long_as_the_registry_says() {

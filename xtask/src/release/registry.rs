@@ -18,7 +18,10 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(name: Option<&str>, workspace: &Workspace) -> Result<Self> {
-        let probe = workspace.target_directory.join("release/probe");
+        let probe = workspace
+            .target_directory
+            .join("release/probe")
+            .into_std_path_buf();
         fs::create_dir_all(probe.join("src"))
             .with_context(|| format!("cannot make {}", probe.display()))?;
         fs::write(probe.join("src/lib.rs"), "")?;

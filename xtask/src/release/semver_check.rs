@@ -47,7 +47,7 @@ fn check(workspace: &Workspace, entry: &Entry<'_>, tag: &str, live: &Live) -> Re
             "--baseline-rev",
             tag,
         ])
-        .current_dir(&workspace.root);
+        .current_dir(&workspace.workspace_root);
     live.run(&mut command).with_context(|| {
         format!(
             "{name} {} claims to be compatible with {tag}: raise the version so that it does not, \
@@ -69,7 +69,7 @@ pub(crate) fn find(workspace: &Workspace) -> Option<PathBuf> {
 }
 
 fn folder(workspace: &Workspace) -> PathBuf {
-    workspace.target_directory.join("tools/bin")
+    workspace.target_directory.join("tools/bin").into()
 }
 
 /// The tool; built into target/tools when it is first needed.
@@ -85,7 +85,7 @@ pub(crate) fn provide(workspace: &Workspace, live: &Live) -> Result<PathBuf> {
         .args(["--profile", "dev", "--root"])
         .arg(workspace.target_directory.join("tools"))
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
-        .current_dir(&workspace.root);
+        .current_dir(&workspace.workspace_root);
     live.run(&mut install)?;
     find(workspace).with_context(|| format!("{TOOL} is not there after installing it"))
 }

@@ -1,0 +1,81 @@
+//! `cargo xtask interop`: Rust and Python share one cache.
+//!
+//! Real servers, the real Python packages, and every pair of writer and reader. A table says what
+//! the one reads of what the other wrote.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a serde_json::Value is null where it has no such field"
+)]
+
+mod cases;
+mod checks;
+mod matrix;
+mod operations;
+mod pymemcache_route;
+mod python;
+mod readme;
+mod settings;
+mod sides;
+mod vectors;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use interop::venv;
+
+use crate::checks::{CHECKS, Context};
+use crate::python::Python;
+use crate::settings::{Servers, Setting};
+
+/// A broken format fails everywhere; the first lines say it all.
+const SHOWN: usize = 20;
+
+fn main() -> Result<()> {
+    if let Some(argument) = std::env::args().nth(1) {
+        bail!("`{argument}` is no option of `cargo xtask interop`, which has none");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    let interpreter = venv::provide(target.join("interop"))?;
+    let python = Python::start(&interpreter)?;
+    let servers = Servers::start()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    // The backends live in it.
+    let _inside = runtime.enter();
+
+    let settings = Setting::all(&servers)?;
+    let matrix = matrix::run(&settings, &runtime, &python)?;
+    println!("{matrix}");
+    let mut failures = matrix.failures();
+
+    let context = Context {
+        servers: &servers,
+        runtime: &runtime,
+        python: &python,
+    };
+    for check in CHECKS {
+        let result = (check.run)(&context);
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{word:8}{}", check.sentence);
+        if let Err(error) = result {
+            failures.push(format!("{}: {error:#}", check.sentence));
+        }
+    }
+    if failures.is_empty() {
+        let (cells, checks) = (matrix.cells(), CHECKS.len());
+        println!("\n{cells} cells and {checks} checks hold");
+        return Ok(());
+    }
+    let total = failures.len();
+    failures.truncate(SHOWN);
+    if total > SHOWN {
+        failures.push(format!("… {total} in all"));
+    }
+    bail!(
+        "Rust and Python do not share one cache:\n{}",
+        failures.join("\n")
+    )
+}

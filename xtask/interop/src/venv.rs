@@ -1,0 +1,61 @@
+//! The virtual environment with the Python packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+const REQUIREMENTS: &str = include_str!("requirements.txt");
+
+/// The interpreter of a virtual environment in `folder` that has the packages. It is made where
+/// it is missing or has others.
+///
+/// # Errors
+///
+/// Python, its module `venv`, or one of the packages cannot be had.
+pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
+    let folder = folder.as_ref();
+    let python = folder.join("bin").join("python");
+    let installed = folder.join("requirements.txt");
+    let works = || run(Command::new(&python).arg("--version")).is_ok();
+    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) && works() {
+        return Ok(python);
+    }
+    eprintln!("installing Python packages into {}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(
+        "cannot make a virtual environment (on Debian it takes the package python3-venv)",
+    )?;
+    let wanted = folder.join("wanted.txt");
+    fs::write(&wanted, REQUIREMENTS)?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--quiet",
+    ];
+    run(Command::new(&python)
+        .args(pip)
+        .arg("--requirement")
+        .arg(&wanted))
+    .context("cannot install the Python packages from PyPI")?;
+    // Its presence says that the installation was completed.
+    fs::rename(&wanted, &installed)?;
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}\n{said}",
+        output.status
+    );
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask conformance`: every rule of the contract against our backends.
+//!
+//! The rules are the tests that each backend declares in `tests/conformance.rs`, where it also
+//! says how it is opened and what it is spared; here they are run and put into a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::workspace::{self, Workspace};
+use crate::{needs, process};
+
+/// `CACHE_CONFORMANCE_SEED=N` repeats a run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only that backend; without it, each of them
+    #[arg(value_enum)]
+    backends: Vec<Backend>,
+    /// Only this rule or group, as in `multi` or `keys::case_is_kept`
+    #[arg(long, value_name = "RULE")]
+    only: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Dict,
+    Memcache,
+    Etcd,
+}
+
+impl Backend {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Dict => "cache-dict",
+            Self::Memcache => "cache-memcache-pool",
+            Self::Etcd => "cache-etcd3",
+        }
+    }
+}
+
+/// What became of each rule, by rule and by the name under which a backend runs the suite.
+type Verdicts = BTreeMap<String, BTreeMap<String, String>>;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = Workspace::members_only(&workspace::root())?;
+    needs::provide(needs::WITHOUT_PYTHON, |_| ())?;
+    let backends = match options.backends.as_slice() {
+        [] => Backend::value_variants(),
+        chosen => chosen,
+    };
+    let mut verdicts = Verdicts::new();
+    let mut failures = String::new();
+    for backend in backends {
+        let package = backend.package();
+        eprintln!("{package} …");
+        let mut cargo = process::cargo();
+        cargo.args([
+            "test",
+            "--package",
+            package,
+            "--all-features",
+            "--test",
+            "conformance",
+            "--",
+        ]);
+        let captured = process::capture(cargo.args(&options.only), |_| ())?;
+        read(&captured.output, &mut verdicts);
+        if !captured.status.success() {
+            failures.push_str(&captured.output);
+        }
+    }
+    if !failures.is_empty() {
+        bail!("rules are broken:\n{failures}{}", table(&verdicts));
+    }
+    if verdicts.is_empty() {
+        bail!("no rule has such a name");
+    }
+    print!("{}", table(&verdicts));
+    let file = workspace.target_directory.join("conformance.json");
+    fs::write(&file, serde_json::to_string_pretty(&verdicts)? + "\n")?;
+    println!("{file}");
+    Ok(())
+}
+
+/// Takes in what libtest printed: `test suite::group::rule ... ok`.
+fn read(output: &str, verdicts: &mut Verdicts) {
+    let tests = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+    for (test, verdict) in tests {
+        if let Some((suite, rule)) = test.split_once("::") {
+            let verdict = match verdict.split([',', ' ']).next() {
+                Some("ignored") => "waived",
+                Some("ok") => "kept",
+                _ => "BROKEN",
+            };
+            let rule = verdicts.entry(rule.to_owned()).or_default();
+            rule.insert(suite.to_owned(), verdict.to_owned());
+        }
+    }
+}
+
+/// A line a rule, a column a suite, and the sums.
+fn table(verdicts: &Verdicts) -> String {
+    let suites: BTreeSet<&String> = verdicts.values().flat_map(BTreeMap::keys).collect();
+    let width = verdicts.keys().map(String::len).max().unwrap_or_default();
+    let mut text = String::new();
+    for (number, suite) in suites.iter().enumerate() {
+        let how_many = |verdict: &str| {
+            let rules = verdicts.values().filter_map(|rule| rule.get(*suite));
+            rules.filter(|found| *found == verdict).count()
+        };
+        let (kept, waived, broken) = (how_many("kept"), how_many("waived"), how_many("BROKEN"));
+        let _ = writeln!(
+            text,
+            "{:>2} {suite:width$} {kept} kept, {waived} waived, {broken} broken",
+            number + 1
+        );
+    }
+    let _ = write!(text, "\n{:width$}", "");
+    for number in 1..=suites.len() {
+        let _ = write!(text, " {number:>6}");
+    }
+    text.push('\n');
+    for (rule, by_suite) in verdicts {
+        let _ = write!(text, "{rule:width$}");
+        for suite in &suites {
+            let verdict = by_suite.get(*suite).map_or("–", String::as_str);
+            let _ = write!(text, " {verdict:>6}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtest_says_becomes_a_table() {
+        let mut verdicts = Verdicts::new();
+        let output = "test dict::keys::case ... ok\ntest dict::faults::cut ... ignored, no server\n\
+                      test etcd::keys::case ... FAILED\ntest result: FAILED. 1 passed\n";
+        read(output, &mut verdicts);
+        assert_eq!(verdicts["keys::case"]["etcd"], "BROKEN");
+        let table = table(&verdicts);
+        assert!(table.contains("1 kept, 1 waived, 0 broken"), "{table}");
+        assert!(table.contains("keys::case    kept BROKEN"), "{table}");
+    }
+}

@@ -1,0 +1,198 @@
+//! What the published crates ask of their users: which crates, and which Rust.
+//!
+//! cargo-deny reads `deny.toml` for licences and advisories. What is here it cannot say: which
+//! crates a published one may name directly, as what, and that none asks for a newer Rust.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Dependency, DependencyKind, Package};
+
+use crate::workspace::Workspace;
+
+/// What a published crate may depend on, besides its sisters and `crossbeam`.
+const ALLOWED: &[&str] = &["serde", "thiserror", "tokio", "etcd-client", "memcache"];
+/// What its tests may use beyond that.
+const ALLOWED_IN_TESTS: &[&str] = &["proptest", "criterion"];
+/// The crate whose business is testing.
+const TEST_CRATE: &str = "cache-conformance";
+/// Dependencies of tests that are tolerated in one crate: `(crate, dependency)`.
+const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
+
+/// Every direct dependency of a published crate is allowed, or optional and off by default; and
+/// none of all of them asks for a newer Rust than the crate itself.
+pub(super) fn check(workspace: &Workspace) -> Result<String> {
+    let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for package in workspace.published() {
+        count += package.dependencies.len();
+        let wrong = |dependency| problem_with(package, dependency, &sisters);
+        problems.extend(package.dependencies.iter().filter_map(wrong));
+        problems.extend(asking_for_newer_rust(package, workspace)?);
+    }
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(format!("{count} direct ones"))
+}
+
+fn problem_with(
+    package: &Package,
+    dependency: &Dependency,
+    sisters: &BTreeSet<&str>,
+) -> Option<String> {
+    let name = dependency.name.as_str();
+    let crossbeam = name == "crossbeam" || name.starts_with("crossbeam-");
+    if ALLOWED.contains(&name) || crossbeam || sisters.contains(name) {
+        return None;
+    }
+    let of = &package.name;
+    match dependency.kind {
+        DependencyKind::Normal if of.as_str() == TEST_CRATE && ALLOWED_IN_TESTS.contains(&name) => {
+            None
+        }
+        DependencyKind::Normal if dependency.optional => {
+            let key = dependency.rename.as_deref().unwrap_or(name);
+            enabled_by_default(package, key)
+                .then(|| format!("{of}: `{name}` is optional, but the default features turn it on"))
+        }
+        DependencyKind::Normal => Some(format!(
+            "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
+        )),
+        DependencyKind::Development => {
+            let tolerated = ALLOWED_IN_TESTS.contains(&name)
+                || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
+                // What an optional feature brings, its tests may use.
+                || package.dependencies.iter().any(|d| d.optional && d.name == name);
+            (!tolerated).then(|| format!("{of}: `{name}` may not be a dev-dependency"))
+        }
+        kind => Some(format!("{of}: `{name}` may not be a {kind}-dependency")),
+    }
+}
+
+/// Whether the default features reach `dependency`.
+fn enabled_by_default(package: &Package, dependency: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec!["default"];
+    while let Some(feature) = open.pop() {
+        if !seen.insert(feature) {
+            continue;
+        }
+        for enabled in package.features.get(feature).into_iter().flatten() {
+            let (head, weak) = match enabled.split_once('/') {
+                Some((head, _)) => (head.trim_end_matches('?'), head.ends_with('?')),
+                None => (enabled.as_str(), false),
+            };
+            if !weak && (head == dependency || head.strip_prefix("dep:") == Some(dependency)) {
+                return true;
+            }
+            open.push(head);
+        }
+    }
+    false
+}
+
+/// What `package` depends on, at any distance and but for tests, with a newer `rust-version`.
+fn asking_for_newer_rust(package: &Package, workspace: &Workspace) -> Result<Vec<String>> {
+    let name = &package.name;
+    let Some(ours) = &package.rust_version else {
+        bail!("{name} states no rust-version");
+    };
+    let resolve = workspace.resolve.as_ref().context("no resolved graph")?;
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![&package.id];
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let found = workspace.packages.iter().find(|package| package.id == *id);
+        let found = found.context("a package is missing in the graph")?;
+        if let Some(theirs) = found.rust_version.as_ref().filter(|theirs| *theirs > ours) {
+            let (of, version) = (&found.name, &found.version);
+            problems.push(format!(
+                "{of} {version} asks for Rust {theirs}; {name} promises {ours}"
+            ));
+        }
+        let node = resolve.nodes.iter().find(|node| node.id == *id);
+        let shipped = node
+            .into_iter()
+            .flat_map(|node| &node.deps)
+            .filter(|dependency| {
+                let mut kinds = dependency.dep_kinds.iter();
+                kinds.any(|kind| kind.kind != DependencyKind::Development)
+            });
+        open.extend(shipped.map(|dependency| &dependency.pkg));
+    }
+    Ok(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(dependencies: &str, features: &str) -> Package {
+        serde_json::from_str(&format!(
+            r#"{{"id":"x","name":"cache-x","version":"1.0.0","targets":[],"manifest_path":"/x/Cargo.toml","dependencies":[{dependencies}],"features":{{{features}}}}}"#
+        ))
+        .unwrap()
+    }
+
+    fn problems(dependencies: &str, features: &str) -> Vec<String> {
+        let package = package(dependencies, features);
+        let sisters = BTreeSet::from(["cache-core"]);
+        package
+            .dependencies
+            .iter()
+            .filter_map(|dependency| problem_with(&package, dependency, &sisters))
+            .collect()
+    }
+
+    fn dependency(name: &str, kind: &str, optional: bool) -> String {
+        format!(
+            r#"{{"name":"{name}","kind":{kind},"req":"*","optional":{optional},"uses_default_features":true,"features":[]}}"#
+        )
+    }
+
+    #[test]
+    fn allowed_ones_and_sisters_pass() {
+        for name in ["serde", "crossbeam-utils", "cache-core"] {
+            assert!(
+                problems(&dependency(name, "null", false), "").is_empty(),
+                "{name}"
+            );
+        }
+        assert!(problems(&dependency("proptest", "\"dev\"", false), "").is_empty());
+    }
+
+    #[test]
+    fn others_are_named() {
+        let found = problems(&dependency("rand", "null", false), "");
+        assert!(found.first().unwrap().contains("`rand`"), "{found:?}");
+        assert_eq!(problems(&dependency("rand", "\"dev\"", false), "").len(), 1);
+        assert_eq!(problems(&dependency("cc", "\"build\"", false), "").len(), 1);
+        assert_eq!(
+            problems(&dependency("proptest", "null", false), "").len(),
+            1
+        );
+        // The same prefix is not the same family.
+        assert_eq!(
+            problems(&dependency("crossbeamer", "null", false), "").len(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_optional_one_has_to_be_off_by_default() {
+        let tls = dependency("rustls", "null", true);
+        assert!(problems(&tls, r#""default":[],"tls":["dep:rustls"]"#).is_empty());
+        assert_eq!(
+            problems(&tls, r#""default":["tls"],"tls":["dep:rustls"]"#).len(),
+            1
+        );
+        assert_eq!(
+            problems(&tls, r#""default":["rustls/ring"],"tls":["dep:rustls"]"#).len(),
+            1
+        );
+        assert!(problems(&tls, r#""default":["rustls?/ring"],"tls":["dep:rustls"]"#).is_empty());
+    }
+}

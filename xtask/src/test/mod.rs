@@ -1,0 +1,234 @@
+//! `cargo xtask test`: everything that has to hold before a change is good.
+//!
+//! What is slow and rarely breaks runs with `--all` only; a release asks for that.
+
+mod dependencies;
+mod minimal_versions;
+mod run_tests;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::run_tests::{Pressure, Tests};
+use crate::release::semver_check;
+use crate::steps::{self, Live, Step, Times};
+use crate::workspace::{self, Workspace, own_features};
+use crate::{api, needs, process};
+
+#[derive(Args)]
+#[allow(clippy::struct_excessive_bools)] // As many as there are switches.
+pub(crate) struct Options {
+    /// Only these test programs and no other check: those whose name contains a FILTER, as in
+    /// `cache-dict` or `cache-etcd3/faults`
+    filters: Vec<String>,
+    /// Also what is slow and rarely breaks; a release asks for it
+    #[arg(long)]
+    all: bool,
+    /// Runs the tests N times and tells what failed how often
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: usize,
+    /// Keeps every processor busy while the tests run
+    #[arg(long)]
+    busy: bool,
+    /// Runs the later steps too when one has failed
+    #[arg(long)]
+    keep_going: bool,
+    /// Only the steps whose title contains this
+    #[arg(long, value_name = "STEP")]
+    only: Option<String>,
+    /// The titles of the steps
+    #[arg(long)]
+    list: bool,
+}
+
+/// Run by `--all` alone: a registry is set up and crates are built from their packages.
+const SLOW_PROGRAMS: &[&str] = &["xtask/release", "xtask/release_of_this_workspace"];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let root = workspace::root();
+    std::env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))?;
+    let workspace = Workspace::members_only(&root)?;
+    let tests = Tests::new(&workspace, &features(&workspace));
+    let mut steps = if options.filters.is_empty() {
+        checks(&workspace, options.all)
+    } else {
+        Vec::new()
+    };
+    steps.extend(run_the_tests(options, &workspace, &tests));
+    if let Some(word) = &options.only {
+        steps.retain(|step| step.title.contains(word.as_str()));
+        if steps.is_empty() {
+            bail!("no step has `{word}` in its title; --list shows the titles");
+        }
+    }
+    if options.list {
+        for step in &steps {
+            println!("{}", step.title);
+        }
+        return Ok(());
+    }
+    let started = Instant::now();
+    let mut times = Times::kept_in(workspace.target_directory.join("xtask-times.json").into());
+    let outcome = steps::run(steps, options.keep_going, &mut times);
+    process::end_children();
+    let (passed, failed) = tests.counts();
+    let checks = outcome.passed + outcome.failed.len();
+    eprintln!("{checks} steps in {}", steps::shown(started.elapsed()));
+    // The tests that failed already stand for the step that ran them.
+    let failed = failed.max(outcome.failed.len());
+    println!("{} passed, {failed} failed", passed + outcome.passed);
+    outcome.into_result()
+}
+
+/// Every feature of the published crates, so that everything is built once. The peers that the
+/// benchmarks compare with are behind features of `xtask` and not among them.
+fn features(workspace: &Workspace) -> String {
+    let features = workspace.published().flat_map(|package| {
+        own_features(package).map(|feature| format!("{}/{feature}", package.name))
+    });
+    features.collect::<Vec<_>>().join(",")
+}
+
+/// What can be said without running any of it.
+fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
+    let features = features(workspace);
+    let mut clippy = cargo("clippy --workspace --all-targets --locked --features");
+    clippy.args([&features, "--", "-D", "warnings"]);
+    let mut doc = cargo("doc --workspace --no-deps --locked --features");
+    doc.arg(&features)
+        .env("RUSTDOCFLAGS", "-D warnings -D missing_docs");
+    let needed = if all {
+        needs::EVERYTHING
+    } else {
+        needs::WITHOUT_PYTHON
+    };
+    let mut steps = vec![
+        Step::new("programs needed", |live| {
+            needs::provide(needed, |line| live.show(line))
+        }),
+        Step::command("format", cargo("fmt --all --check")),
+        Step::new("dependencies", |_| {
+            dependencies::check(&Workspace::with_dependencies(
+                workspace.workspace_root.as_std_path(),
+            )?)
+        }),
+        Step::command("clippy", clippy),
+        Step::command("documentation", doc),
+        Step::new("public API", |_| api::check(workspace)),
+    ];
+    if all {
+        let benches = "clippy --package xtask --all-targets --locked --features \
+                       bench-dict,bench-memcache,bench-etcd -- -D warnings";
+        steps.push(Step::command("benchmarks with all peers", cargo(benches)));
+        steps.push(Step::new("each feature alone", |live| {
+            each_feature_alone(workspace, live)
+        }));
+        steps.push(Step::new("minimal versions", |live| {
+            minimal_versions::check(workspace, live)
+        }));
+    }
+    steps
+}
+
+fn run_the_tests<'a>(
+    options: &'a Options,
+    workspace: &'a Workspace,
+    tests: &'a Tests,
+) -> Vec<Step<'a>> {
+    let with_slow = options.all || !options.filters.is_empty();
+    let filter = move |name: &str| {
+        let is_asked_for = options
+            .filters
+            .iter()
+            .any(|filter| name.contains(filter.as_str()));
+        (options.filters.is_empty() || is_asked_for)
+            && (with_slow || !SLOW_PROGRAMS.contains(&name))
+    };
+    let pressure = Pressure {
+        repeat: options.repeat,
+        busy: options.busy,
+    };
+    let mut steps = vec![
+        Step::new("build the tests", |live| tests.build(live)),
+        Step::new("tests", move |live| tests.run(filter, pressure, live)),
+        Step::new("nothing is left running", |_| nothing_is_left_running()),
+    ];
+    if options.all && options.filters.is_empty() {
+        // They were built with the tests.
+        let built = |program: &str| {
+            process::command(workspace.target_directory.join("debug").join(program))
+        };
+        let mut soak = built("soak");
+        soak.args(["all", "--minutes", "1"]);
+        steps.push(last_line_of(
+            "one cache for Rust and Python",
+            built("interop"),
+        ));
+        steps.push(last_line_of("a minute of faults", soak));
+        steps.push(Step::new("a breaking release is refused", |live| {
+            a_breaking_release_is_refused(workspace, live)
+        }));
+    }
+    steps
+}
+
+/// Tests of the release that take cargo-semver-checks.
+fn a_breaking_release_is_refused(workspace: &Workspace, live: &Live) -> Result<String> {
+    let tool = semver_check::provide(workspace, live)?;
+    let mut command = cargo("test --workspace --locked --features");
+    command
+        .arg(features(workspace))
+        .args(["--test", "release", "--", "--ignored"]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folder = tool.parent().map(Path::to_path_buf);
+    let folders = folder.into_iter().chain(std::env::split_paths(&path));
+    live.run(command.env("PATH", std::env::join_paths(folders)?))?;
+    Ok(String::new())
+}
+
+/// cargo-hack would do the same, and takes longer to compile than this to run.
+fn each_feature_alone(workspace: &Workspace, live: &Live) -> Result<String> {
+    let mut count = 0;
+    for package in workspace.published() {
+        for feature in std::iter::once(None).chain(own_features(package).map(Some)) {
+            let mut check = cargo("check --locked --no-default-features --package");
+            check.arg(package.name.as_str());
+            check.args(feature.map(|name| ["--features", name]).iter().flatten());
+            live.run(&mut check)?;
+            count += 1;
+        }
+    }
+    Ok(format!("{count} combinations"))
+}
+
+fn nothing_is_left_running() -> Result<String> {
+    let left = process::running_children();
+    if left.is_empty() {
+        return Ok(String::new());
+    }
+    process::end_children();
+    let lines: Vec<String> = left
+        .iter()
+        .map(|(id, line)| format!("{id} {line}"))
+        .collect();
+    bail!("the tests left processes behind:\n{}", lines.join("\n"))
+}
+
+/// A command that ends by summing up what it did.
+fn last_line_of(title: &str, mut command: Command) -> Step<'static> {
+    Step::new(title, move |live| {
+        let said = live.run(&mut command)?;
+        Ok(said.lines().last().unwrap_or_default().to_owned())
+    })
+}
+
+/// `cargo` with arguments in which no space is meant.
+fn cargo(arguments: &str) -> Command {
+    let mut cargo = process::cargo();
+    cargo.args(arguments.split_whitespace());
+    cargo
+}

@@ -1,0 +1,409 @@
+//! The test programs: built in one go, run several at a time, counted test by test.
+//!
+//! `cargo test` runs one program after the other, and most of ours wait for servers most of the
+//! time. cargo-nextest would do better, and takes minutes to compile on each machine.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
+
+use crate::process;
+use crate::steps::{Live, Times, shown};
+use crate::workspace::Workspace;
+
+/// A program that runs longer hangs; it is ended and has failed.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// The job that compiles and runs the examples in the documentation.
+const DOC_TESTS: &str = "examples in the documentation";
+
+/// Under which circumstances the tests run.
+#[derive(Clone, Copy)]
+pub(crate) struct Pressure {
+    pub(crate) repeat: usize,
+    /// Beside a loop on each processor.
+    pub(crate) busy: bool,
+}
+
+/// All tests of the workspace.
+pub(crate) struct Tests {
+    target: PathBuf,
+    features: String,
+    folders: BTreeMap<String, (String, PathBuf)>,
+    programs: RefCell<Vec<Program>>,
+    passed: Cell<usize>,
+    failed: Cell<usize>,
+}
+
+#[derive(Clone)]
+struct Program {
+    /// `package/target`.
+    name: String,
+    executable: PathBuf,
+    /// Where cargo would run it.
+    folder: PathBuf,
+}
+
+impl Tests {
+    pub(crate) fn new(workspace: &Workspace, features: &str) -> Self {
+        let members = workspace.workspace_packages();
+        let folders = members.iter().map(|package| {
+            let folder = crate::workspace::folder(package).to_path_buf();
+            (package.id.repr.clone(), (package.name.to_string(), folder))
+        });
+        Self {
+            target: workspace.target_directory.clone().into(),
+            features: features.to_owned(),
+            folders: folders.collect(),
+            programs: RefCell::default(),
+            passed: Cell::default(),
+            failed: Cell::default(),
+        }
+    }
+
+    /// How many tests passed and failed.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.passed.get(), self.failed.get())
+    }
+
+    fn cargo_test(&self) -> Command {
+        let mut cargo = process::cargo();
+        cargo.args([
+            "test",
+            "--workspace",
+            "--locked",
+            "--features",
+            &self.features,
+        ]);
+        cargo
+    }
+
+    pub(crate) fn build(&self, live: &Live) -> Result<String> {
+        let mut cargo = self.cargo_test();
+        live.run(cargo.arg("--no-run"))?;
+        // Everything is built; once more for the list.
+        let mut cargo = self.cargo_test();
+        let list = process::output_of(cargo.args(["--no-run", "--message-format=json"]))?;
+        for message in Message::parse_stream(BufReader::new(list.as_bytes())) {
+            let Message::CompilerArtifact(artifact) = message? else {
+                continue;
+            };
+            let Some(executable) = artifact.executable.filter(|_| artifact.profile.test) else {
+                continue;
+            };
+            let package = self.folders.get(&artifact.package_id.repr);
+            let (package, folder) = package.context("a program of no package")?;
+            self.programs.borrow_mut().push(Program {
+                name: format!("{package}/{}", artifact.target.name),
+                executable: executable.into(),
+                folder: folder.clone(),
+            });
+        }
+        Ok(format!("{} programs", self.programs.borrow().len()))
+    }
+
+    /// Runs the programs whose name the filter takes, and the examples in the documentation.
+    pub(crate) fn run(
+        &self,
+        filter: impl Fn(&str) -> bool,
+        pressure: Pressure,
+        live: &Live,
+    ) -> Result<String> {
+        if self.programs.borrow().is_empty() {
+            self.build(live)?;
+        }
+        let mut jobs: Vec<Job> = self.programs.borrow().iter().map(Job::of_program).collect();
+        let mut command = self.cargo_test();
+        command.arg("--doc");
+        jobs.push(Job {
+            name: DOC_TESTS.to_owned(),
+            command,
+        });
+        jobs.retain(|job| filter(&job.name));
+        if jobs.is_empty() {
+            bail!("no test program has such a name");
+        }
+        let logs = self.target.join("xtask-tests");
+        fs::create_dir_all(&logs)?;
+        let mut times = Times::kept_in(logs.join("times.json"));
+        // The longest first, or it runs alone at the end.
+        jobs.sort_by_key(|job| std::cmp::Reverse(times.of(&job.name).unwrap_or(Duration::MAX)));
+
+        let busy = pressure.busy.then(Busy::start);
+        let mut failures: BTreeMap<String, usize> = BTreeMap::new();
+        for round in 1..=pressure.repeat {
+            let heading = match pressure.repeat {
+                1 => String::new(),
+                repeat => format!("run {round} of {repeat}: "),
+            };
+            for ended in run_all(&mut jobs, &logs, &heading, &mut times, live)? {
+                let Counts { passed, failed } = Counts::of(&ended);
+                self.passed.update(|count| count + passed);
+                self.failed.update(|count| count + failed.len());
+                for test in failed {
+                    *failures
+                        .entry(format!("{}: {test}", ended.name))
+                        .or_default() += 1;
+                }
+            }
+        }
+        drop(busy);
+        if failures.is_empty() {
+            return Ok(format!(
+                "{} passed in {} programs",
+                self.passed.get(),
+                jobs.len()
+            ));
+        }
+        let lines: Vec<String> = failures
+            .iter()
+            .map(|(test, count)| format!("  {count} of {} times  {test}", pressure.repeat))
+            .collect();
+        bail!(
+            "failed:\n{}\nall output is in {}",
+            lines.join("\n"),
+            logs.display()
+        )
+    }
+}
+
+struct Job {
+    name: String,
+    command: Command,
+}
+
+impl Job {
+    fn of_program(program: &Program) -> Self {
+        let mut command = process::command(&program.executable);
+        // As cargo sets them.
+        command
+            .current_dir(&program.folder)
+            .env("CARGO_MANIFEST_DIR", &program.folder)
+            .env("CARGO", process::cargo().get_program());
+        Self {
+            name: program.name.clone(),
+            command,
+        }
+    }
+}
+
+/// A program that has come to its end.
+struct Ended {
+    name: String,
+    /// `None` if it was ended because it hung.
+    status: Option<ExitStatus>,
+    output: String,
+}
+
+struct Running {
+    name: String,
+    child: Child,
+    started: Instant,
+    log: PathBuf,
+}
+
+/// Runs each job once, as many at a time as there are processors. What one of them printed is
+/// shown when it fails.
+fn run_all(
+    jobs: &mut [Job],
+    logs: &Path,
+    heading: &str,
+    times: &mut Times,
+    live: &Live,
+) -> Result<Vec<Ended>> {
+    let at_once = thread::available_parallelism()?.get();
+    let total = jobs.len();
+    let mut waiting: VecDeque<&mut Job> = jobs.iter_mut().collect();
+    let mut running: Vec<Running> = Vec::new();
+    let mut ended = Vec::new();
+    while !(waiting.is_empty() && running.is_empty()) {
+        while running.len() < at_once
+            && let Some(job) = waiting.pop_front()
+        {
+            running.push(start(job, logs)?);
+        }
+        let names: Vec<&str> = running.iter().map(|one| one.name.as_str()).collect();
+        let left: Duration = waiting.iter().filter_map(|job| times.of(&job.name)).sum();
+        let left = left / u32::try_from(at_once).unwrap_or(1);
+        let done = ended.len();
+        live.show(&format!(
+            "{heading}{done} of {total}, {} to go: {}",
+            shown(left),
+            names.join(", ")
+        ));
+        thread::sleep(Duration::from_millis(20));
+        let mut index = 0;
+        while let Some(one) = running.get_mut(index) {
+            let status = one.child.try_wait()?;
+            let hangs = status.is_none() && one.started.elapsed() > LONGEST;
+            if status.is_none() && !hangs {
+                index += 1;
+                continue;
+            }
+            let mut one = running.swap_remove(index);
+            if hangs {
+                one.child.kill()?;
+                one.child.wait()?;
+            }
+            let output = fs::read(&one.log)?;
+            let one_ended = Ended {
+                name: one.name,
+                status,
+                output: String::from_utf8_lossy(&output).into_owned(),
+            };
+            if status.is_some_and(|status| status.success()) {
+                times.set(&one_ended.name, one.started.elapsed());
+            } else {
+                live.say(&one_ended.report());
+            }
+            ended.push(one_ended);
+        }
+    }
+    Ok(ended)
+}
+
+fn start(job: &mut Job, logs: &Path) -> Result<Running> {
+    let log = logs.join(job.name.replace(['/', ' '], "-") + ".log");
+    // A file and no pipe: a server that a test has left behind must not keep us reading.
+    let mut file = File::create(&log)?;
+    writeln!(file, "$ {}", process::shown(&job.command))?;
+    job.command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    let child = job
+        .command
+        .spawn()
+        .with_context(|| format!("cannot start {}", job.name))?;
+    Ok(Running {
+        name: job.name.clone(),
+        child,
+        started: Instant::now(),
+        log,
+    })
+}
+
+impl Ended {
+    fn report(&self) -> String {
+        let status = self.status.map_or_else(
+            || format!("ended after {}: it hung", shown(LONGEST)),
+            |status| status.to_string(),
+        );
+        // What passed is of no interest.
+        let lines = self.output.lines();
+        let lines: Vec<&str> = lines.filter(|line| !is_verdict(line, "ok")).collect();
+        format!("\n{}: {status}\n{}", self.name, lines.join("\n"))
+    }
+}
+
+fn is_verdict(line: &str, verdict: &str) -> bool {
+    let test = line.strip_prefix("test ");
+    test.is_some_and(|test| {
+        test.rsplit(" ... ")
+            .next()
+            .is_some_and(|end| end.starts_with(verdict))
+    })
+}
+
+/// What libtest printed, in figures.
+#[derive(Debug, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Counts {
+    fn of(ended: &Ended) -> Self {
+        let lines = || ended.output.lines();
+        let sums = lines().filter_map(|line| line.strip_prefix("test result: "));
+        let passed = sums.filter_map(|sum| {
+            let (before, _) = sum.split_once(" passed")?;
+            before.rsplit(' ').next()?.parse::<usize>().ok()
+        });
+        let failed = lines().filter(|line| is_verdict(line, "FAILED"));
+        let name = |line: &str| line.trim_start_matches("test ").replace(" ... FAILED", "");
+        let mut failed: Vec<String> = failed.map(name).collect();
+        if failed.is_empty() && !ended.status.is_some_and(|status| status.success()) {
+            failed.push("the program itself".to_owned());
+        }
+        Self {
+            passed: passed.sum(),
+            failed,
+        }
+    }
+}
+
+/// A loop on each processor, until it is dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let spin = |stop: Arc<AtomicBool>| {
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..processors).map(|_| spin(Arc::clone(&stop))).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(script: &str) -> Counts {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        Counts::of(&Ended {
+            name: "x".to_owned(),
+            status: Some(output.status),
+            output: String::from_utf8(output.stdout).unwrap(),
+        })
+    }
+
+    #[test]
+    fn tests_are_counted_and_failures_named() {
+        let script = "echo 'test a::b ... ok'; echo 'test a::c ... FAILED'; \
+                      echo 'test result: FAILED. 7 passed; 1 failed; 0 ignored'; exit 101";
+        let expected = Counts {
+            passed: 7,
+            failed: vec!["a::c".to_owned()],
+        };
+        assert_eq!(counts(script), expected);
+        assert_eq!(
+            counts("echo 'test result: ok. 2 passed; 0 failed'").passed,
+            2
+        );
+    }
+
+    #[test]
+    fn a_program_that_dies_without_a_word_has_failed() {
+        assert_eq!(counts("exit 3").failed, ["the program itself"]);
+    }
+}
