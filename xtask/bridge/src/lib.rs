@@ -18,7 +18,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde::de::DeserializeOwned;
 
-create_exception!(_bridge, CacheError, PyException, "What a backend answers instead of a value.");
+create_exception!(
+    _bridge,
+    CacheError,
+    PyException,
+    "What a backend answers instead of a value."
+);
 
 /// The name that errors of this file carry.
 const NAME: &str = "bridge";
@@ -84,12 +89,18 @@ impl Bytes {
                 read::<MemcachePoolConfig>(config)?,
             )),
             "etcd3" => opened(Etcd3Backend::from_config(read::<Etcd3Config>(config)?)),
-            _ => Err(PyValueError::new_err(format!("no backend is called {backend}"))),
+            _ => Err(PyValueError::new_err(format!(
+                "no backend is called {backend}"
+            ))),
         }?;
         let stored = match stored {
             "envelope" => Stored::Envelope,
             "payload" => Stored::Payload,
-            _ => return Err(PyValueError::new_err(format!("nothing is stored as {stored}"))),
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "nothing is stored as {stored}"
+                )));
+            }
         };
         Ok(Self { cache, stored })
     }
@@ -115,17 +126,27 @@ impl Bytes {
             bytes.collect::<Result<Vec<_>, Error>>()
         });
         let found = found.map_err(raise)?.into_iter();
-        Ok(found.map(|bytes| bytes.map(|bytes| PyBytes::new(py, &bytes))).collect())
+        Ok(found
+            .map(|bytes| bytes.map(|bytes| PyBytes::new(py, &bytes)))
+            .collect())
     }
 
     fn set(&self, py: Python<'_>, key: &str, bytes: &[u8]) -> PyResult<()> {
-        py.detach(|| self.cache.set(key, self.stored.value(bytes)?)).map_err(raise)
+        py.detach(|| self.cache.set(key, self.stored.value(bytes)?))
+            .map_err(raise)
     }
 
     fn set_multi(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>) -> PyResult<()> {
         let set = || {
-            let value = |(key, bytes): &'_ (String, Vec<u8>)| self.stored.value(bytes).map_err(|error| error.with_key(key));
-            let values = entries.iter().map(value).collect::<Result<Vec<_>, Error>>()?;
+            let value = |(key, bytes): &'_ (String, Vec<u8>)| {
+                self.stored
+                    .value(bytes)
+                    .map_err(|error| error.with_key(key))
+            };
+            let values = entries
+                .iter()
+                .map(value)
+                .collect::<Result<Vec<_>, Error>>()?;
             let keys = entries.iter().map(|(key, _)| key.as_str());
             self.cache.set_multi(keys.zip(values).collect())
         };
@@ -165,7 +186,9 @@ impl Objects {
         let config: DictConfig = read(config)?;
         let clock = move || {
             let now = Python::attach(|py| now.call0(py)?.extract::<f64>(py));
-            now.ok().and_then(|now| Duration::try_from_secs_f64(now).ok()).unwrap_or_default()
+            now.ok()
+                .and_then(|now| Duration::try_from_secs_f64(now).ok())
+                .unwrap_or_default()
         };
         let builder = DictBackend::builder().expiration_time(config.expiration_time);
         let cache = builder.max_entries(config.max_entries).clock(clock).build();
@@ -180,16 +203,22 @@ impl Objects {
     fn get_multi(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Vec<Option<Py<PyAny>>>> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let found = self.0.get_multi_sync(&keys).map_err(raise)?.into_iter();
-        Ok(found.map(|value| value.map(|value| value.payload().clone_ref(py))).collect())
+        Ok(found
+            .map(|value| value.map(|value| value.payload().clone_ref(py)))
+            .collect())
     }
 
     fn set(&self, key: &str, value: Py<PyAny>) -> PyResult<()> {
-        self.0.set_sync(key, CachedValue::new(Arc::new(value))).map_err(raise)
+        self.0
+            .set_sync(key, CachedValue::new(Arc::new(value)))
+            .map_err(raise)
     }
 
     fn set_multi(&self, entries: Vec<(String, Py<PyAny>)>) -> PyResult<()> {
         let keys: Vec<String> = entries.iter().map(|(key, _)| key.clone()).collect();
-        let values = entries.into_iter().map(|(_, value)| CachedValue::new(Arc::new(value)));
+        let values = entries
+            .into_iter()
+            .map(|(_, value)| CachedValue::new(Arc::new(value)));
         let entries = keys.iter().map(String::as_str).zip(values).collect();
         self.0.set_multi_sync(entries).map_err(raise)
     }

@@ -1,7 +1,7 @@
 """The suites of dogpile.cache and oslo.cache over the Rust backends.
 
-`python suites.py BACKEND` runs them over `dict`, `memcache_pool` or `etcd3`, on the servers whose
-ports are in MEMCACHED_PORT and ETCD_PORT, and prints a JSON object a test:
+`python suites.py BACKEND RESULTS` runs them over `dict`, `memcache_pool` or `etcd3`, on the
+servers whose ports are in the environment, and writes a JSON object a test to the file RESULTS:
 {"suite": …, "test": …, "outcome": "passed" | "failed" | "skipped", "message": …}.
 """
 
@@ -24,11 +24,11 @@ BACKENDS = {
     "dict": (cache_bridge.Dict, {"expiration_time": 3600}),
     "memcache_pool": (
         cache_bridge.MemcachePool,
-        {"url": f"127.0.0.1:{os.environ.get('MEMCACHED_PORT')}"},
+        {"url": f"127.0.0.1:{os.environ.get('OSLO_CACHE_TEST_MEMCACHED_PORT')}"},
     ),
     "etcd3": (
         cache_bridge.Etcd,
-        {"host": "127.0.0.1", "port": int(os.environ.get("ETCD_PORT", 0))},
+        {"host": "127.0.0.1", "port": int(os.environ.get("OSLO_CACHE_TEST_ETCD_PORT", 0))},
     ),
 }
 
@@ -94,8 +94,9 @@ class OsloFunctionalDict(BaseTestCaseCacheBackend):
 
 
 class Recorder:
-    def __init__(self, chosen):
+    def __init__(self, chosen, results):
         self.chosen = chosen
+        self.results = results
 
     def pytest_collection_modifyitems(self, items):
         def is_wanted(item):
@@ -119,22 +120,23 @@ class Recorder:
             "outcome": report.outcome,
             "message": crash.message if crash else str(report.longrepr or ""),
         }
-        print(json.dumps(answer), file=sys.__stderr__, flush=True)
+        print(json.dumps(answer), file=self.results, flush=True)
 
 
-def main(name):
+def main(name, results):
     tests = Path(sys.modules[BaseTestCaseCacheBackend.__module__].__file__).parents[1]
     chosen = {tests / file: names for file, names in OSLO[name].items()}
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:warnings", "--capture=fd"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:warnings"]
     arguments = [*options, __file__, *map(str, chosen)]
-    code = pytest.main(arguments, plugins=[Recorder(chosen)])
+    with open(results, "w") as file:
+        code = pytest.main(arguments, plugins=[Recorder(chosen, file)])
     # 0: all passed; 1: some failed. With anything else some were not run.
     sys.exit(code if code not in (0, 1) else 0)
 
 
 if __name__ == "__main__":
     os.environ["CACHE_BRIDGE_BACKEND"] = sys.argv[1]
-    main(sys.argv[1])
+    main(*sys.argv[1:])
 else:
     # pytest's copy of this file.
     cache_bridge.register()
