@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cache_conformance::servers::Memcached;
-use cache_core::{CacheBackend, CachedValue, Json, KeyMap, Serialized};
-use cache_memcache_pool::{MemcachePoolBackend, ServerEvent};
+use cache_core::{CacheBackend, CacheBackendExt as _, CachedValue, Json, ServerEvent};
+use cache_memcache_pool::MemcachePoolBackend;
 
 const USERS: usize = 300;
 
@@ -40,17 +40,18 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
     let pool = MemcachePoolBackend::builder()
         .url(url)
         .socket_timeout(Duration::from_millis(300))
-        .dead_retry(Duration::from_secs(1))
         .memcached_expire_time(Duration::from_secs(600))
         .on_server_event(|event| match event {
-            ServerEvent::Dead { server, reason, .. } => println!("  {server} is dead: {reason}"),
-            ServerEvent::Back { server, .. } => println!("  {server} is back"),
+            ServerEvent::Down { server, reason, .. } => println!("  {server} is down: {reason}"),
+            ServerEvent::Up { server, .. } => println!("  {server} is back"),
             _ => {}
         })
         .build()?;
     // Typed values, under keys of this program's own. The pool itself is kept for its statistics.
-    let cache =
-        Serialized::<Vec<u32>, _, _>::new(KeyMap::namespace(pool.clone(), "farm-example"), Json);
+    let cache = pool
+        .clone()
+        .namespace("farm-example")
+        .typed::<Vec<u32>>(Json);
 
     let users: Vec<String> = (0..USERS).map(|user| format!("user:{user}")).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
@@ -86,10 +87,11 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
 /// Asks for all users at once, caches anew what is missing, and tells what came of it.
 async fn ask(when: &str, cache: &impl CacheBackend<Value = Vec<u32>>, users: &[&str]) {
     let begin = Instant::now();
-    let found = match cache.get_multi(users).await {
-        Ok(found) => found,
-        Err(error) => return println!("{when}: {error}"),
-    };
+    let found = cache.get_multi(users).await;
+    if let Some(error) = found.iter().find_map(|found| found.as_ref().err()) {
+        println!("{when}: {error}");
+    }
+    let found: Vec<_> = found.into_iter().map(Result::unwrap_or_default).collect();
     let took = begin.elapsed();
     println!(
         "{when}: {} of {} found, in {took:.1?}",

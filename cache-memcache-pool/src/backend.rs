@@ -7,13 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::answer::{Answer, Expect, Reply};
-use crate::command::{Command, Outgoing, check_key};
+use crate::cluster::{Call, Cluster, Router, Server};
+use crate::config::{Address, Settings};
 use crate::connection::Exchange;
-use crate::journey::Journey;
-use crate::route::{Choose, Router};
-use crate::server::Server;
-use crate::settings::{OnServerEvent, Settings};
+use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_one};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
 /// A cache kept by one or more memcached servers.
@@ -36,30 +33,23 @@ use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, mu
 /// ```
 #[derive(Clone)]
 pub struct MemcachePoolBackend {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    pub(crate) servers: Vec<Arc<Server>>,
-    pub(crate) router: Router,
-    pub(crate) failover: bool,
-    default_ttl: Duration,
-    max_value: usize,
+    pub(crate) cluster: Cluster,
+    /// Makes the router for other servers.
+    route: Box<Route>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        for server in &self.servers {
-            server.shut_down();
-        }
-    }
-}
+type Route = dyn Fn(&[Address]) -> Router + Send + Sync;
 
 impl fmt::Debug for MemcachePoolBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let farm = self.inner.cluster.farm();
         f.debug_struct("MemcachePoolBackend")
-            .field("servers", &self.inner.servers)
-            .field("router", &self.inner.router)
+            .field("servers", &farm.servers().collect::<Vec<_>>())
+            .field("router", farm.router())
             .finish_non_exhaustive()
     }
 }
@@ -75,7 +65,7 @@ impl MemcachePoolBackend {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn from_config(config: MemcachePoolConfig) -> Result<Self> {
-        MemcachePoolBuilder::from_config(config).build()
+        MemcachePoolBuilder::from(config).build()
     }
 
     /// To set arguments one by one.
@@ -90,26 +80,17 @@ impl MemcachePoolBackend {
     }
 
     pub(crate) fn new(
-        config: &MemcachePoolConfig,
-        choose: Option<Arc<Choose>>,
-        on_event: Option<Arc<OnServerEvent>>,
-    ) -> Result<Self> {
-        let addresses = config.check()?;
-        let settings = Arc::new(Settings::new(config, on_event)?);
-        let servers: Vec<Arc<Server>> = addresses
-            .into_iter()
-            .map(|address| Arc::new(Server::new(address, Arc::clone(&settings))))
-            .collect();
-        let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
-        Ok(Self {
+        addresses: Vec<Address>,
+        settings: Settings,
+        route: impl Fn(&[Address]) -> Router + Send + Sync + 'static,
+    ) -> Self {
+        let router = route(&addresses);
+        Self {
             inner: Arc::new(Inner {
-                servers,
-                router: choose.map_or_else(|| Router::new(config.routing, &names), Router::Own),
-                failover: config.failover,
-                default_ttl: config.memcached_expire_time,
-                max_value: config.server_max_value_length,
+                cluster: Cluster::new(addresses, router, Arc::new(settings)),
+                route: Box::new(route),
             }),
-        })
+        }
     }
 
     /// What the backend knows of its servers and has done so far.
@@ -121,13 +102,117 @@ impl MemcachePoolBackend {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn stats(&self) -> MemcachePoolStats {
-        MemcachePoolStats {
-            servers: self
-                .inner
-                .servers
-                .iter()
-                .map(|server| server.stats())
-                .collect(),
+        self.inner.cluster.stats()
+    }
+
+    /// Exchanges the servers, for all clones of this backend.
+    ///
+    /// Only keys of servers that came or went move, unless the routing says otherwise. Calls
+    /// that are under way end with the servers that they began with; connections to servers that
+    /// are still there stay. An [`ErrorKind::Config`] says what is wrong with the list, and then
+    /// nothing changes.
+    ///
+    /// ```
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// let cache = MemcachePoolBackend::builder().url(["10.0.0.1", "10.0.0.2"]).build()?;
+    /// cache.set_servers(["10.0.0.2", "10.0.0.3"])?;
+    /// assert_eq!(cache.stats().servers[1].address, "10.0.0.3:11211");
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
+        let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
+        let addresses = Address::parse_all(&servers)?;
+        let router = (self.inner.route)(&addresses);
+        self.inner.cluster.set_servers(addresses, router);
+        Ok(())
+    }
+
+    /// Asks each server for a sign of life, all at once, over a connection that is closed again.
+    /// The servers' addresses, in the order of the configuration, and what came of it, each
+    /// within `socket_timeout`. It neither counts against a server nor puts one back into use.
+    ///
+    /// ```no_run
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
+    /// for (server, answer) in cache.ping().await {
+    ///     println!("{server}: {answer:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn ping(&self) -> Vec<(String, Result<()>)> {
+        self.each(|server| async move { server.ping().await }).await
+    }
+
+    /// Opens a connection to each server, all at once, so that the first calls need not. The
+    /// servers' addresses, in the order of the configuration, and what came of it, each within
+    /// `socket_timeout`.
+    ///
+    /// ```no_run
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
+    /// for (server, error) in cache.warm_up().await {
+    ///     error.inspect_err(|error| eprintln!("{server} is not there yet: {error}")).ok();
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn warm_up(&self) -> Vec<(String, Result<()>)> {
+        self.each(|server| async move { server.warm_up().await })
+            .await
+    }
+
+    /// Does something with each server at once.
+    async fn each<F>(&self, ask: impl Fn(Arc<Server>) -> F) -> Vec<(String, Result<()>)>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let farm = self.inner.cluster.farm();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            let told = farm.servers().map(|server| {
+                let message = "it was called outside of a tokio runtime";
+                (
+                    server.name.clone(),
+                    Err(server.error(ErrorKind::Backend, message)),
+                )
+            });
+            return told.collect();
+        };
+        let asked = farm
+            .servers()
+            .map(|server| (server, runtime.spawn(ask(Arc::clone(server)))));
+        let asked: Vec<_> = asked.collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for (server, task) in asked {
+            let answer = task
+                .await
+                .unwrap_or_else(|error| Err(server.error(ErrorKind::Backend, &error.to_string())));
+            answers.push((server.name.clone(), answer));
+        }
+        answers
+    }
+
+    /// Closes the backend, for all its clones: further calls fail at once, those under way come
+    /// to their end, then the connections are closed. It returns when that is done, and does
+    /// nothing when it has been done before.
+    ///
+    /// Dropping the last clone closes the connections too, without waiting for anything.
+    ///
+    /// ```no_run
+    /// # use cache_core::CacheBackend;
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
+    /// cache.close().await;
+    /// assert!(cache.get("key").await.is_err());
+    /// # Ok(()) }
+    /// ```
+    pub async fn close(&self) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(5);
+        let farm = self.inner.cluster.close();
+        // Every call that is under way has a share in it.
+        while Arc::strong_count(&farm) > 1 {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
@@ -168,26 +253,18 @@ impl Inner {
     pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
         const HEAD: usize = 80;
         let mut head = Vec::with_capacity(HEAD);
-        let lifetime = value.ttl().or_default(self.default_ttl);
-        let (metadata, expires) = match lifetime {
-            None => {
-                let cached_at = value.cached_at();
-                let deadline = None;
-                (Metadata::new(cached_at, deadline), 0)
-            }
-            Some(lifetime) => {
-                let now = SystemTime::now();
-                let metadata = Metadata::of(value, self.default_ttl, now);
-                let expires = memcached_expiry(metadata.deadline.map(|_| lifetime), now);
-                (metadata, expires)
-            }
-        };
+        let settings = &self.cluster.settings;
+        let lifetime = value.ttl().or_default(settings.default_ttl);
+        // Only what expires needs the clock.
+        let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
+        let metadata = Metadata::of(value, settings.default_ttl, now);
+        let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
         metadata.write_json(&mut head);
         head.push(b'|');
         let len = head.len() + value.payload().len();
         let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             Some(Removal::Expired)
-        } else if len > self.max_value {
+        } else if len > settings.max_value {
             Some(Removal::TooLarge(len))
         } else {
             None
@@ -206,7 +283,7 @@ impl Inner {
             format!(
                 "{len} bytes with metadata, and server_max_value_length is {}; store less, or \
                  raise it and memcached's -I; what was stored before was removed",
-                self.max_value
+                self.cluster.settings.max_value
             ),
         )
     }
@@ -214,24 +291,36 @@ impl Inner {
     /// Sends one command, to one server after the other if need be.
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
         let exchange = Exchange {
-            encode: |out: &mut Outgoing| {
-                let tag = command.encode(out)?;
-                Ok(Expect::One { tag })
-            },
+            encode: |out: &mut Outgoing| encode_one(command, out),
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };
-        let mut journey = Journey::default();
+        let mut call = Call::new(&self.cluster);
+        let mut from = None;
         loop {
-            journey.sets_out()?;
-            let Some((_, server)) = journey.choose(self, command.key()) else {
-                if journey.probed().await {
+            call.begin_round()?;
+            let Some(index) = call.choose(command.key()) else {
+                if call.probed().await {
                     continue;
                 }
-                return Err(journey.nobody(self));
+                return Err(call.nobody());
             };
-            let waiter = journey.submit(server, &exchange).await?;
-            if let Some(Answer::One(reply)) = journey.answer(server, waiter, 1).await? {
-                return Ok(said_by(server, reply));
+            if let Some(from) = from.replace(index).filter(|&from| from != index) {
+                call.failed_over(from, 1);
+            }
+            let Some(server) = call.farm.server(index).cloned() else {
+                return Err(call.nobody());
+            };
+            let Some(waiter) = call.submit(&server, &exchange).await? else {
+                continue;
+            };
+            match call.response(&server, waiter).await? {
+                None => {}
+                Some(Response::One(reply)) => return Ok(said_by(&server, reply)),
+                Some(Response::Many(replies)) => {
+                    let reply = replies.into_iter().next().ok_or_else(senseless)?;
+                    return Ok(said_by(&server, reply));
+                }
+                Some(Response::SomeFailed) => return Err(senseless()),
             }
         }
     }
@@ -247,7 +336,37 @@ impl Inner {
                 }
                 Err(error)
             }
-            Reply::Found(_) | Reply::Missing => Err(senseless()),
+            Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing => Err(senseless()),
+        }
+    }
+
+    /// The value of a read, unless it is expired. `now` is the time, once it is known.
+    pub(crate) fn found(
+        &self,
+        reply: Reply,
+        now: &mut Option<SystemTime>,
+    ) -> Result<Option<CachedValue<Vec<u8>>>> {
+        match reply {
+            Reply::Missing => Ok(None),
+            Reply::Failed(reason) => Err(refused(&reason)),
+            Reply::Done => Err(senseless()),
+            Reply::TooLarge(len) => {
+                let message = format!(
+                    "the value stored there has {len} bytes with metadata, and \
+                     server_max_value_length is {}; raise it to read this value",
+                    self.cluster.settings.max_value
+                );
+                Err(Error::new(ErrorKind::ValueTooLarge, NAME, message))
+            }
+            Reply::Found(stored) => {
+                let stored = stored?;
+                // Only what expires needs the clock.
+                let now = match stored.metadata.deadline {
+                    None => UNIX_EPOCH,
+                    Some(_) => *now.get_or_insert_with(|| self.cluster.settings.now()),
+                };
+                Ok(stored.metadata.attach(stored.payload, now))
+            }
         }
     }
 }
@@ -276,27 +395,6 @@ pub(crate) fn senseless() -> Error {
         NAME,
         "the server answered something else than was asked",
     )
-}
-
-/// The value of a read, unless it is expired.
-pub(crate) fn found(
-    reply: Reply,
-    now: &mut Option<SystemTime>,
-) -> Result<Option<CachedValue<Vec<u8>>>> {
-    match reply {
-        Reply::Missing => Ok(None),
-        Reply::Failed(reason) => Err(refused(&reason)),
-        Reply::Done => Err(senseless()),
-        Reply::Found(stored) => {
-            let stored = stored?;
-            // Only what expires needs the clock.
-            let now = match stored.metadata.deadline {
-                None => UNIX_EPOCH,
-                Some(_) => *now.get_or_insert_with(SystemTime::now),
-            };
-            Ok(stored.metadata.attach(stored.payload, now))
-        }
-    }
 }
 
 /// When memcached is to drop a value that lives for `lifetime`: no earlier, since what is
@@ -334,61 +432,48 @@ fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
 impl CacheBackend for MemcachePoolBackend {
     type Value = Vec<u8>;
 
-    const IMMEDIATE: bool = false;
-
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        check_key(key)?;
-        let reply = self.inner.call(&Command::Get(key)).await;
-        reply
-            .and_then(|reply| found(reply, &mut None))
+        let inner = &*self.inner;
+        check_key(key, inner.cluster.settings.dialect)?;
+        inner
+            .call(&Command::Get(key))
+            .await
+            .and_then(|reply| inner.found(reply, &mut None))
             .map_err(|error| error.with_key(key))
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
-        check_key(key)?;
-        let prepared = self.inner.prepare(&value);
-        let command = prepared.command(key, value.payload());
-        let mut written = self.inner.write(&command).await;
-        if let (Ok(()), Some(Removal::TooLarge(len))) = (&written, &prepared.removal) {
-            written = Err(self.inner.too_large(*len));
-        }
-        written.map_err(|error| error.with_key(key))
+        let inner = &*self.inner;
+        check_key(key, inner.cluster.settings.dialect)?;
+        let prepared = inner.prepare(&value);
+        inner
+            .write(&prepared.command(key, value.payload()))
+            .await
+            .and_then(|()| match prepared.removal {
+                Some(Removal::TooLarge(len)) => Err(inner.too_large(len)),
+                Some(Removal::Expired) | None => Ok(()),
+            })
+            .map_err(|error| error.with_key(key))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        check_key(key)?;
-        let written = self.inner.write(&Command::Delete(key)).await;
-        written.map_err(|error| error.with_key(key))
+        let inner = &*self.inner;
+        check_key(key, inner.cluster.settings.dialect)?;
+        inner
+            .write(&Command::Delete(key))
+            .await
+            .map_err(|error| error.with_key(key))
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
-        let valid: Vec<&str> = keys
-            .iter()
-            .copied()
-            .filter(|key| check_key(key).is_ok())
-            .collect();
-        let mut found = multi::get(&self.inner, &valid).await.map(Vec::into_iter);
-        let answer = |key: &&str| {
-            check_key(key)?;
-            match &mut found {
-                Ok(found) => Ok(found.next().flatten()),
-                Err(error) => Err(error.clone().with_key(*key)),
-            }
-        };
-        keys.iter().map(answer).collect()
+        multi::get(&self.inner, keys).await
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
-        for (key, _) in &entries {
-            check_key(key)?;
-        }
         multi::set(&self.inner, &entries).await
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        for key in keys {
-            check_key(key)?;
-        }
         multi::delete(&self.inner, keys).await
     }
 }

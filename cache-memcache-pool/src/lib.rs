@@ -1,31 +1,18 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod address;
-mod answer;
 mod backend;
-mod builder;
-mod command;
+mod cluster;
 mod config;
 mod connection;
-mod driver;
-mod health;
-mod journey;
-mod line;
 mod multi;
-mod parser;
-mod route;
-mod server;
-mod settings;
+mod protocol;
 mod stats;
-mod stream;
-#[cfg(feature = "tls")]
-mod tls;
 
 pub use backend::MemcachePoolBackend;
-pub use builder::MemcachePoolBuilder;
-pub use config::{MemcachePoolConfig, Routing};
-pub use stats::{MemcachePoolStats, ServerEvent, ServerStats};
+pub use cluster::Routing;
+pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol};
+pub use stats::{MemcachePoolStats, ServerStats};
 
 /// What errors call this backend.
 const NAME: &str = env!("CARGO_PKG_NAME");

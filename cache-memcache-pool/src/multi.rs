@@ -1,22 +1,20 @@
 //! Operations on many keys: grouped by server, all servers at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
-use crate::answer::{Answer, Expect, Reply};
-use crate::backend::{Inner, Removal, found, refused, said_by, senseless};
-use crate::command::{Command, Outgoing, encode_end, encode_get_many, is_plain};
+use crate::backend::{Inner, Removal, refused, said_by, senseless};
+use crate::cluster::{Call, Server};
 use crate::connection::{Exchange, Waiter};
-use crate::journey::Journey;
-use crate::server::Server;
+use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
 
-/// The most keys in one exchange. A call of more takes several, at once and on whichever
-/// connections have the least to do: memcached serves each connection by one thread.
+/// The most keys in one request. A call of more takes several, at once and on the connections
+/// that have the least to do: memcached serves each connection by one thread.
 const KEYS: usize = 64;
 
-/// The most payload in one exchange, but for a single larger value.
+/// The most payload in one request, but for a single larger value.
 const BYTES: usize = 1024 * 1024;
 
 /// So many bytes weigh as much as a small call.
@@ -25,41 +23,23 @@ pub(crate) const WEIGHT_BYTES: usize = 4096;
 /// So many keys of a multi operation do.
 const WEIGHT_KEYS: usize = 8;
 
-/// What became of each key.
-struct Outcomes {
-    replies: Vec<Option<Reply>>,
-    /// The positions that failed, and the first reason.
-    failed: Vec<usize>,
-    cause: Option<Error>,
-}
+/// What became of each key. Those that are `None` are still to be asked for.
+type Outcomes = Vec<Option<Result<Reply>>>;
 
-impl Outcomes {
-    fn fail(&mut self, positions: &[usize], cause: Error) {
-        self.failed.extend_from_slice(positions);
-        self.cause.get_or_insert(cause);
-    }
-}
-
-pub(crate) async fn get(inner: &Inner, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
-    let outcomes = run(inner, keys.len(), |position| {
+pub(crate) async fn get(inner: &Inner, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+    let mut outcomes = checked(inner, keys.iter().copied());
+    run(inner, &mut outcomes, |position| {
         Command::Get(keys.get(position).copied().unwrap_or_default())
     })
     .await;
-    let named = |positions: &[usize]| -> Vec<String> {
-        let keys = positions.iter().filter_map(|&position| keys.get(position));
-        keys.map(|&key| key.to_owned()).collect()
-    };
-    if let Some(cause) = outcomes.cause {
-        return Err(cause.with_keys(named(&outcomes.failed)));
-    }
     let mut now = None;
-    let replies = outcomes.replies.into_iter().enumerate();
-    replies
-        .map(|(position, reply)| {
-            let reply = reply.ok_or_else(senseless);
-            reply
-                .and_then(|reply| found(reply, &mut now))
-                .map_err(|error| error.with_keys(named(&[position])))
+    let outcomes = outcomes.into_iter().zip(keys);
+    outcomes
+        .map(|(outcome, key)| {
+            outcome
+                .unwrap_or_else(|| Err(senseless()))
+                .and_then(|reply| inner.found(reply, &mut now))
+                .map_err(|error| error.with_key(*key))
         })
         .collect()
 }
@@ -71,18 +51,17 @@ pub(crate) async fn set(inner: &Inner, entries: &[(&str, CachedValue<Vec<u8>>)])
         .filter_map(|position| entries.get(position))
         .map(|(key, value)| (*key, value.payload().as_slice(), inner.prepare(value)))
         .collect();
-    let mut outcomes = run(inner, entries.len(), |position| {
+    let mut outcomes = checked(inner, entries.iter().map(|(key, ..)| *key));
+    run(inner, &mut outcomes, |position| {
         match entries.get(position) {
             Some((key, payload, prepared)) => prepared.command(key, payload),
             None => Command::Get(""),
         }
     })
     .await;
-    for (position, (_, _, prepared)) in entries.iter().enumerate() {
-        if let Some(Removal::TooLarge(len)) = prepared.removal
-            && !outcomes.failed.contains(&position)
-        {
-            outcomes.fail(&[position], inner.too_large(len));
+    for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
+        if let (Some(Removal::TooLarge(len)), Some(Ok(_))) = (&prepared.removal, &outcome) {
+            *outcome = Some(Err(inner.too_large(*len)));
         }
     }
     let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
@@ -90,53 +69,55 @@ pub(crate) async fn set(inner: &Inner, entries: &[(&str, CachedValue<Vec<u8>>)])
 }
 
 pub(crate) async fn delete(inner: &Inner, keys: &[&str]) -> Result<()> {
-    let outcomes = run(inner, keys.len(), |position| {
+    let mut outcomes = checked(inner, keys.iter().copied());
+    run(inner, &mut outcomes, |position| {
         Command::Delete(keys.get(position).copied().unwrap_or_default())
     })
     .await;
     written(inner, outcomes, keys).await
 }
 
+/// Refuses what memcached cannot keep.
+fn checked<'k>(inner: &Inner, keys: impl Iterator<Item = &'k str>) -> Outcomes {
+    let dialect = inner.cluster.settings.dialect;
+    keys.map(|key| check_key(key, dialect).err().map(Err))
+        .collect()
+}
+
 /// The result of a write, from what became of each key.
-async fn written(inner: &Inner, mut outcomes: Outcomes, keys: &[&str]) -> Result<()> {
-    let mut leftovers = Vec::new();
-    for (position, reply) in std::mem::take(&mut outcomes.replies)
-        .into_iter()
-        .enumerate()
-    {
-        match reply {
-            // No reply: it is among those that failed.
-            None | Some(Reply::Done) => {}
-            Some(Reply::Failed(reason)) => {
+async fn written(inner: &Inner, outcomes: Outcomes, keys: &[&str]) -> Result<()> {
+    let (mut failed, mut leftovers, mut cause) = (Vec::new(), Vec::new(), None);
+    for (outcome, key) in outcomes.into_iter().zip(keys) {
+        let error = match outcome {
+            Some(Ok(Reply::Done)) => continue,
+            Some(Ok(Reply::Failed(reason))) => {
                 let error = refused(&reason);
                 if error.kind() == ErrorKind::ValueTooLarge {
-                    leftovers.extend(keys.get(position));
+                    leftovers.push(*key);
                 }
-                outcomes.fail(&[position], error);
+                error
             }
-            Some(Reply::Found(_) | Reply::Missing) => outcomes.fail(&[position], senseless()),
-        }
+            Some(Ok(Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing)) | None => senseless(),
+            Some(Err(error)) => error,
+        };
+        failed.push(*key);
+        cause.get_or_insert(error);
     }
     if !leftovers.is_empty() {
         // memcached has removed the old values; not every version is known to.
-        run(inner, leftovers.len(), |position| {
+        let mut outcomes = leftovers.iter().map(|_| None).collect();
+        run(inner, &mut outcomes, |position| {
             Command::Delete(leftovers.get(position).copied().unwrap_or_default())
         })
         .await;
     }
-    let Some(cause) = outcomes.cause else {
-        return Ok(());
-    };
-    outcomes.failed.sort_unstable();
-    outcomes.failed.dedup();
-    let failed = outcomes
-        .failed
-        .iter()
-        .filter_map(|&position| keys.get(position));
-    Err(Error::partial(cause, failed.copied(), keys.len()))
+    match cause {
+        None => Ok(()),
+        Some(cause) => Err(Error::partial(cause, failed, keys.len())),
+    }
 }
 
-/// The positions at which each key stands for the last time, in order.
+/// The last position of each key, in order.
 fn last_of_each<'k>(
     keys: impl DoubleEndedIterator<Item = &'k str> + ExactSizeIterator,
 ) -> Vec<usize> {
@@ -150,101 +131,142 @@ fn last_of_each<'k>(
     last
 }
 
-/// An exchange under way.
-struct Sent<'a> {
+/// A request under way.
+struct Sent {
     positions: Vec<usize>,
-    server: &'a Arc<Server>,
+    index: usize,
+    server: Arc<Server>,
     waiter: Waiter,
 }
 
-/// Has `n` commands answered.
-async fn run<'a>(inner: &Inner, n: usize, command: impl Fn(usize) -> Command<'a>) -> Outcomes {
-    let mut outcomes = Outcomes {
-        replies: (0..n).map(|_| None).collect(),
-        failed: Vec::new(),
-        cause: None,
-    };
-    let mut journey = Journey::default();
-    let mut open: Vec<usize> = (0..n).collect();
+/// Sends each command of which the outcome is open, and notes what became of it.
+async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
+    let mut call = Call::new(&inner.cluster);
+    let mut open: Vec<usize> = outcomes
+        .iter()
+        .enumerate()
+        .filter_map(|(position, outcome)| outcome.is_none().then_some(position))
+        .collect();
+    // The servers that failed for a position in the last round.
+    let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
     while !open.is_empty() {
-        if let Err(error) = journey.sets_out() {
-            outcomes.fail(&open, error);
-            break;
+        if let Err(error) = call.begin_round() {
+            return fail(outcomes, &open, &error);
         }
-        let (groups, mut unrouted) = by_server(inner, &mut journey, open, &command);
+        let (groups, mut unrouted) = by_server(&mut call, open, &command);
         let mut sent = Vec::new();
-        for (server, positions) in groups.iter().zip(&inner.servers).map(|(p, s)| (s, p)) {
-            for positions in chunks(positions, &command) {
-                match submit(&mut journey, server, &positions, &command, is_quiet).await {
-                    Ok(waiter) => sent.push(Sent {
+        let mut again = Vec::new();
+        for (index, positions) in groups.into_iter().enumerate() {
+            let Some(server) = call.farm.server(index).cloned() else {
+                continue;
+            };
+            count_failovers(&call, &mut left, index, &positions);
+            for positions in chunks(&positions, &command) {
+                match submit(&mut call, &server, &positions, &command, is_quiet).await {
+                    Ok(Some(waiter)) => sent.push(Sent {
                         positions,
-                        server,
+                        index,
+                        server: Arc::clone(&server),
                         waiter,
                     }),
-                    Err(error) => outcomes.fail(&positions, error),
+                    Ok(None) => {
+                        left.extend(positions.iter().map(|&position| (position, index)));
+                        again.extend(positions);
+                    }
+                    Err(error) => fail(outcomes, &positions, &error),
                 }
             }
         }
-        let mut again = Vec::new();
         for Sent {
             positions,
+            index,
             server,
             waiter,
         } in sent
         {
-            match journey.answer(server, waiter, positions.len()).await {
-                Ok(Some(Answer::SomeFailed)) => {
+            match call.response(&server, waiter).await {
+                Ok(Some(Response::SomeFailed)) => {
                     // Once more, aloud, to hear which.
                     is_quiet = false;
                     again.extend(positions);
                 }
-                Ok(Some(Answer::One(reply))) => {
-                    place(&mut outcomes, server, &positions, vec![reply]);
+                Ok(Some(Response::One(reply))) => {
+                    place(outcomes, &server, &positions, vec![reply]);
                 }
-                Ok(Some(Answer::Many(replies))) => {
-                    place(&mut outcomes, server, &positions, replies);
+                Ok(Some(Response::Many(replies))) => place(outcomes, &server, &positions, replies),
+                Ok(None) => {
+                    left.extend(positions.iter().map(|&position| (position, index)));
+                    again.extend(positions);
                 }
-                Ok(None) => again.extend(positions),
-                Err(error) => outcomes.fail(&positions, error),
+                Err(error) => fail(outcomes, &positions, &error),
             }
         }
         if !unrouted.is_empty() {
-            if journey.probed().await {
+            if call.probed().await {
                 again.append(&mut unrouted);
             } else {
-                outcomes.fail(&unrouted, journey.nobody(inner));
+                fail(outcomes, &unrouted, &call.nobody());
             }
         }
         open = again;
     }
-    outcomes
+}
+
+fn fail(outcomes: &mut Outcomes, positions: &[usize], error: &Error) {
+    for &position in positions {
+        if let Some(outcome) = outcomes.get_mut(position) {
+            *outcome = Some(Err(error.clone()));
+        }
+    }
+}
+
+/// Puts the replies where they belong.
+fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
+    for (&position, reply) in positions.iter().zip(replies) {
+        if let Some(outcome) = outcomes.get_mut(position) {
+            *outcome = Some(Ok(said_by(server, reply)));
+        }
+    }
+}
+
+/// Counts the keys that go to the server `to` after another one failed.
+fn count_failovers(
+    call: &Call<'_>,
+    left: &mut HashMap<usize, usize>,
+    to: usize,
+    positions: &[usize],
+) {
+    if left.is_empty() {
+        return;
+    }
+    for position in positions {
+        if let Some(from) = left.remove(position).filter(|&from| from != to) {
+            call.failed_over(from, 1);
+        }
+    }
 }
 
 /// The positions of each server, and those for which there is none.
 fn by_server<'a>(
-    inner: &Inner,
-    journey: &mut Journey,
+    call: &mut Call<'_>,
     open: Vec<usize>,
     command: &impl Fn(usize) -> Command<'a>,
 ) -> (Vec<Vec<usize>>, Vec<usize>) {
-    let mut groups = vec![Vec::new(); inner.servers.len()];
+    let mut groups = vec![Vec::new(); call.farm.len()];
     let mut unrouted = Vec::new();
-    if let ([group], true) = (groups.as_mut_slice(), inner.servers.len() == 1) {
+    if let [group] = groups.as_mut_slice() {
         // One server for all, if it is up.
-        if open
-            .first()
-            .is_some_and(|&first| journey.choose(inner, command(first).key()).is_some())
-        {
-            *group = open;
-        } else {
-            unrouted = open;
+        let first = open.first().copied().unwrap_or_default();
+        match call.choose(command(first).key()) {
+            Some(_) => *group = open,
+            None => unrouted = open,
         }
         return (groups, unrouted);
     }
     for position in open {
-        let chosen = journey.choose(inner, command(position).key());
-        match chosen.and_then(|(server, _)| groups.get_mut(server)) {
+        let chosen = call.choose(command(position).key());
+        match chosen.and_then(|server| groups.get_mut(server)) {
             Some(group) => group.push(position),
             None => unrouted.push(position),
         }
@@ -252,7 +274,7 @@ fn by_server<'a>(
     (groups, unrouted)
 }
 
-/// Cuts the positions of one server into exchanges: those that can travel as one text `get`
+/// Cuts the positions of one server into requests: those that can travel as one classic `get`
 /// apart from those that cannot.
 fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> Vec<Vec<usize>> {
     let mut chunks: Vec<Vec<usize>> = Vec::new();
@@ -260,8 +282,7 @@ fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> V
     let mut current = [0; 2];
     for &position in positions {
         let command = command(position);
-        let is_text = matches!(command, Command::Get(key) if is_plain(key));
-        let kind = usize::from(is_text);
+        let kind = usize::from(is_classic_get(&command));
         let (Some(size), Some(index)) = (sizes.get_mut(kind), current.get_mut(kind)) else {
             continue;
         };
@@ -282,71 +303,19 @@ fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> V
 }
 
 async fn submit<'a>(
-    journey: &mut Journey,
+    call: &mut Call<'_>,
     server: &Arc<Server>,
     positions: &[usize],
     command: &impl Fn(usize) -> Command<'a>,
     is_quiet: bool,
-) -> Result<Waiter> {
-    let is_text =
-        |&position: &usize| matches!(command(position), Command::Get(key) if is_plain(key));
-    let bytes: usize = positions
-        .iter()
-        .map(|&position| command(position).size())
-        .sum();
-    let encode = |out: &mut Outgoing| match positions {
-        [one] => {
-            let tag = command(*one).encode(out)?;
-            Ok(Expect::One { tag })
-        }
-        [first, ..] if is_text(first) => {
-            let keys: Vec<&str> = positions
-                .iter()
-                .map(|&position| command(position).key())
-                .collect();
-            let start = out.bytes.len();
-            encode_get_many(&keys, out);
-            let line = out.bytes.get(start..).unwrap_or_default();
-            Ok(Expect::values(line, keys.len()))
-        }
-        [first, ..] if is_quiet && !matches!(command(*first), Command::Get(_)) => {
-            for &position in positions {
-                command(position).encode_quiet(out)?;
-            }
-            encode_end(out);
-            Ok(Expect::Quiet {
-                commands: positions.len(),
-                has_failed: false,
-            })
-        }
-        [first, others @ ..] => {
-            let first = command(*first).encode(out)?;
-            for &other in others {
-                command(other).encode(out)?;
-            }
-            let commands = positions.len();
-            Ok(Expect::Many {
-                first,
-                commands,
-                replies: Vec::with_capacity(commands),
-            })
-        }
-        [] => Err(senseless()),
-    };
+) -> Result<Option<Waiter>> {
+    let nth = |n: usize| command(positions.get(n).copied().unwrap_or_default());
+    let bytes: usize = (0..positions.len()).map(|n| nth(n).size()).sum();
     let exchange = Exchange {
-        encode,
+        encode: |out: &mut Outgoing| encode_many(positions.len(), nth, is_quiet, out),
         weight: 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES,
     };
-    journey.submit(server, &exchange).await
-}
-
-/// Puts the replies where they belong.
-fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
-    for (&position, reply) in positions.iter().zip(replies) {
-        if let Some(place) = outcomes.replies.get_mut(position) {
-            *place = Some(said_by(server, reply));
-        }
-    }
+    call.submit(server, &exchange).await
 }
 
 #[cfg(test)]
@@ -363,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn exchanges_are_bounded_in_keys_and_bytes() {
+    fn requests_are_bounded_in_keys_and_bytes() {
         let positions: Vec<usize> = (0..=KEYS).collect();
         let cut = chunks(&positions, &|_| Command::Get("k"));
         assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [KEYS, 1]);

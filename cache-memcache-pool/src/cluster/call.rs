@@ -1,0 +1,223 @@
+//! A call on its way from server to server.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cache_core::{Error, ErrorKind, Result};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::attempts::{Attempts, Setback};
+use super::{Cluster, Farm, Server};
+use crate::NAME;
+use crate::connection::{Exchange, Failure, Waiter};
+use crate::protocol::{Expected, Outgoing, Response};
+
+/// What a call has met with. A call that meets with nothing costs nothing.
+pub(crate) struct Call<'a> {
+    cluster: &'a Cluster,
+    pub(crate) farm: Arc<Farm>,
+    attempts: Attempts,
+    /// What the call says if it fails in the end.
+    last: Option<Failure>,
+    is_timeout: bool,
+    /// Looking whether servers are back, begun by this call.
+    probes: Vec<JoinHandle<()>>,
+    has_waited: bool,
+    /// Until when the call waits for room on connections, once it has to.
+    room_by: Option<Instant>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            farm: cluster.farm(),
+            attempts: Attempts::new(cluster.settings.timeouts.socket),
+            last: None,
+            is_timeout: false,
+            probes: Vec::new(),
+            has_waited: false,
+            room_by: None,
+        }
+    }
+
+    /// Begins a round of attempts. An error when there have been enough.
+    pub(crate) fn begin_round(&mut self) -> Result<()> {
+        if self.attempts.begin_round() {
+            return Ok(());
+        }
+        Err(self.given_up())
+    }
+
+    /// The server for `key`.
+    pub(crate) fn choose(&mut self, key: &str) -> Option<usize> {
+        let farm = &*self.farm;
+        let probes = RefCell::new(Vec::new());
+        let has_waited = self.has_waited;
+        let is_up = |index: usize| {
+            let Some(server) = farm.server(index) else {
+                return false;
+            };
+            if !server.is_up() && !has_waited {
+                probes.borrow_mut().extend(server.probe_if_due());
+            }
+            server.is_up()
+        };
+        let chosen = if self.cluster.settings.failover {
+            farm.router.pick(key, &is_up)
+        } else {
+            farm.router
+                .pick(key, &|_| true)
+                .filter(|&first| is_up(first))
+        };
+        self.probes.append(&mut probes.into_inner());
+        chosen.filter(|&index| index < farm.len())
+    }
+
+    /// Waits until the servers that this call probes have shown whether they are back, each
+    /// within `socket_timeout`. `false`: this call probes none, or has waited before.
+    pub(crate) async fn probed(&mut self) -> bool {
+        if self.probes.is_empty() || self.has_waited {
+            return false;
+        }
+        self.has_waited = true;
+        for probe in self.probes.drain(..) {
+            // One that panicked has found nothing.
+            let _ = probe.await;
+        }
+        true
+    }
+
+    /// Sends a request on its way. `None`: the attempt failed, and may be repeated.
+    pub(crate) async fn submit<F>(
+        &mut self,
+        server: &Arc<Server>,
+        exchange: &Exchange<F>,
+    ) -> Result<Option<Waiter>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        let Some(patience) = self.attempts.patience(Instant::now()) else {
+            return Err(self.out_of_time(server));
+        };
+        let deadline = self.attempts.deadline();
+        let submitted = server.submit(exchange, patience, &mut self.room_by);
+        let submitted = match deadline {
+            None => submitted.await,
+            Some(deadline) => match timeout_at(deadline, submitted).await {
+                Ok(submitted) => submitted,
+                Err(_) => return Err(self.out_of_time(server)),
+            },
+        };
+        match submitted? {
+            Ok(waiter) => Ok(Some(waiter)),
+            Err(failure) => {
+                self.meet(server, failure)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The response, or `None` when the request is to be sent again.
+    pub(crate) async fn response(
+        &mut self,
+        server: &Arc<Server>,
+        waiter: Waiter,
+    ) -> Result<Option<Response>> {
+        let response = match self.attempts.deadline() {
+            None => waiter.response().await,
+            Some(deadline) => match timeout_at(deadline, waiter.response()).await {
+                Ok(response) => response,
+                Err(_) => return Err(self.out_of_time(server)),
+            },
+        };
+        match response {
+            Ok(response) => Ok(Some(response)),
+            Err(failure) => {
+                self.meet(server, failure)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes a failure; an error when nobody else could do better.
+    fn meet(&mut self, server: &Server, failure: Failure) -> Result<()> {
+        let setback = match &failure {
+            Failure::Final(error) => return Err(error.clone()),
+            Failure::TooSlow => {
+                let patience = self.cluster.settings.timeouts.socket * 2;
+                let reason = format!(
+                    "it answers, but not within {patience:?} (twice socket_timeout) for this call"
+                );
+                return Err(server.error(ErrorKind::Timeout, &reason));
+            }
+            Failure::Lost(_) => Setback::Lost,
+            Failure::Down(reason) => {
+                self.is_timeout |= reason.kind() == ErrorKind::Timeout;
+                Setback::Down
+            }
+        };
+        self.attempts.on_setback(Instant::now(), setback);
+        self.last = Some(failure);
+        Ok(())
+    }
+
+    /// Counts keys that were to go to `from` and went to another server.
+    pub(crate) fn failed_over(&self, from: usize, keys: usize) {
+        if let Some(server) = self.farm.server(from) {
+            let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+            server.counters.failovers.fetch_add(keys, Ordering::Relaxed);
+        }
+    }
+
+    /// The error of a call for which `server` has no time left.
+    fn out_of_time(&mut self, server: &Server) -> Error {
+        self.is_timeout = true;
+        match &self.last {
+            Some(Failure::Down(reason)) => {
+                let message = format!("{}; no time left for {}", reason.message(), server.name);
+                Error::new(ErrorKind::Timeout, NAME, message)
+            }
+            _ => server.no_answer(""),
+        }
+    }
+
+    /// The error of a call that was repeated often enough.
+    fn given_up(&self) -> Error {
+        let reason = match &self.last {
+            Some(Failure::Lost(reason)) => reason,
+            _ => "no reason is known",
+        };
+        let lost = self.attempts.lost();
+        let message = format!("connections were lost {lost} times: {reason}");
+        Error::new(ErrorKind::Unavailable, NAME, message)
+    }
+
+    /// The error of a call for which there is no server.
+    pub(crate) fn nobody(&self) -> Error {
+        if self.farm.is_closed {
+            let message = "the backend was closed";
+            return Error::new(ErrorKind::Unavailable, NAME, message);
+        }
+        let troubles = self.farm.servers().filter_map(|server| server.trouble());
+        let down: Vec<String> = troubles
+            .map(|(reason, left)| {
+                let left = left.as_secs_f64();
+                format!("{} (tried again in {left:.1} s)", reason.message())
+            })
+            .collect();
+        let message = match down.as_slice() {
+            [] => "the routing names no server for this key".to_owned(),
+            down => format!("no server for this key is up: {}", down.join("; ")),
+        };
+        // What this call has sent may have been applied.
+        let kind = if self.is_timeout {
+            ErrorKind::Timeout
+        } else {
+            ErrorKind::Unavailable
+        };
+        Error::new(kind, NAME, message)
+    }
+}

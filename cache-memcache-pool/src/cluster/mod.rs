@@ -1,0 +1,137 @@
+//! The servers, and which of them a call uses.
+
+mod attempts;
+mod breaker;
+mod call;
+mod pool;
+mod router;
+mod runtime;
+mod server;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::config::{Address, Settings};
+use crate::stats::{MemcachePoolStats, ServerStats};
+use router::kept;
+
+pub(crate) use call::Call;
+pub use router::Routing;
+pub(crate) use router::{Choose, Router, ServerSpec};
+pub(crate) use server::Server;
+
+/// The servers of a backend. They can be exchanged while it is in use.
+pub(crate) struct Cluster {
+    pub(crate) settings: Arc<Settings>,
+    farm: RwLock<Arc<Farm>>,
+}
+
+/// The servers at one time. A call uses those that there were when it began.
+pub(crate) struct Farm {
+    members: Vec<Arc<Member>>,
+    router: Router,
+    is_closed: bool,
+}
+
+/// A server, for as long as it belongs to a farm that is in use.
+struct Member(Arc<Server>);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}
+
+impl Farm {
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn server(&self, index: usize) -> Option<&Arc<Server>> {
+        self.members.get(index).map(|member| &member.0)
+    }
+
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.members.iter().map(|member| &member.0)
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(addresses: Vec<Address>, router: Router, settings: Arc<Settings>) -> Self {
+        let members = addresses
+            .into_iter()
+            .map(|address| {
+                Arc::new(Member(Arc::new(Server::new(
+                    address,
+                    Arc::clone(&settings),
+                ))))
+            })
+            .collect();
+        Self {
+            settings,
+            farm: RwLock::new(Arc::new(Farm {
+                members,
+                router,
+                is_closed: false,
+            })),
+        }
+    }
+
+    /// The servers as they are now.
+    pub(crate) fn farm(&self) -> Arc<Farm> {
+        Arc::clone(&self.farm.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exchanges the servers. Those that were there before keep their connections; those that
+    /// are no longer there are closed when the calls that use them have ended.
+    pub(crate) fn set_servers(&self, addresses: Vec<Address>, router: Router) {
+        let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
+        if farm.is_closed {
+            return;
+        }
+        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        let kept = kept(farm.servers().map(|server| server.name.as_str()), &names);
+        let members = addresses.into_iter().zip(kept).map(|(address, kept)| {
+            match kept.and_then(|position| farm.members.get(position)) {
+                Some(member) => Arc::clone(member),
+                None => {
+                    let settings = Arc::clone(&self.settings);
+                    Arc::new(Member(Arc::new(Server::new(address, settings))))
+                }
+            }
+        });
+        let next = Farm {
+            members: members.collect(),
+            router,
+            is_closed: false,
+        };
+        let before = std::mem::replace(&mut *farm, Arc::new(next));
+        // Dropping it may close connections.
+        drop(farm);
+        drop(before);
+    }
+
+    /// Lets no further call in. The servers as they were until now.
+    pub(crate) fn close(&self) -> Arc<Farm> {
+        let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
+        let closed = Farm {
+            members: Vec::new(),
+            router: Router::new(Routing::default(), &[]),
+            is_closed: true,
+        };
+        std::mem::replace(&mut *farm, Arc::new(closed))
+    }
+
+    pub(crate) fn stats(&self) -> MemcachePoolStats {
+        MemcachePoolStats {
+            servers: self
+                .farm()
+                .servers()
+                .map(|server| server.stats())
+                .collect::<Vec<ServerStats>>(),
+        }
+    }
+}

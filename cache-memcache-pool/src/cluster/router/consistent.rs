@@ -1,0 +1,224 @@
+//! The default choice: consistent hashing by many probes, each on a circle of its own.
+//!
+//! There are [`RINGS`] circles of 2^32 places. A server has a point on each for each unit of its
+//! weight, a key has a place on each, and the key belongs to the server that is nearest to it on any
+//! of them: the one with the shortest of all distances. Points and places are outputs of
+//! [`SplitMix64`], seeded with the [`xxh64`] of the server's name or of the key.
+//!
+//! What follows from that:
+//! - A distance depends on the key and on one server. So a server that comes takes keys, and one
+//!   that goes leaves keys, and no other key moves: the property of rendezvous hashing.
+//! - Names decide, not their order.
+//! - With one circle, a server close behind another would get few keys, and would inherit all keys
+//!   of its neighbour. With many, whoever is near differs from circle to circle: shares differ by
+//!   less than 3 % (standard deviation), and what a server had spreads over all others.
+//! - The time is that of [`RINGS`] look-ups, whatever the number of servers.
+//!
+//! Compared by measurement at 5,000 servers: rendezvous hashing itself takes 9 µs; a table of 65,536
+//! slots filled by rendezvous 8 ns, but shares differ by 28 %; Maglev moves 2.5 times as many keys
+//! as needed when 1 % of the servers goes; jump hashing knows positions instead of names; a single
+//! circle with 160 points a server has shares that differ by 8 %, with 21 probes by 14 %.
+//!
+//! **This must not change**: which key is where is the one thing that all processes of all releases
+//! have to agree about.
+
+use super::ServerSpec;
+use super::xxh64::xxh64;
+
+/// More of them make shares more even and a choice slower: 16 give 3.3 %, 32 give 1.7 %.
+const RINGS: usize = 20;
+
+pub(super) struct Consistent {
+    rings: Vec<Ring>,
+    servers: usize,
+}
+
+impl Consistent {
+    pub(super) fn new(servers: &[ServerSpec]) -> Self {
+        let mut rings = vec![Vec::new(); RINGS];
+        for (position, server) in (0..).zip(servers) {
+            let mut places = places(&server.name);
+            for _ in 0..server.weight {
+                for (ring, place) in rings.iter_mut().zip(places.by_ref()) {
+                    ring.push((place, position));
+                }
+            }
+        }
+        // Names decide, not positions, even between two points in the same place.
+        let hashes: Vec<u64> = servers
+            .iter()
+            .map(|server| xxh64(server.name.as_bytes()))
+            .collect();
+        let rank = |position: u32| (hashes.get(position as usize), position);
+        for ring in &mut rings {
+            ring.sort_unstable_by_key(|&(place, position)| (place, rank(position)));
+        }
+        Self {
+            rings: rings.iter().map(|points| Ring::new(points)).collect(),
+            servers: servers.len(),
+        }
+    }
+
+    pub(super) fn pick(&self, key: &str, is_up: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let mut shortest = u32::MAX;
+        let mut nearest = None;
+        for (ring, place) in self.rings.iter().zip(places(key)) {
+            let distance = ring.distance(place);
+            if distance < shortest {
+                shortest = distance;
+                nearest = Some((ring, place));
+            }
+        }
+        let (ring, place) = nearest?;
+        let (_, server) = ring.nearest(place, &|_| true)?;
+        if is_up(server) {
+            return Some(server);
+        }
+        self.pick_among(key, is_up)
+    }
+
+    /// The slow way, when the first choice is down.
+    fn pick_among(&self, key: &str, is_up: &dyn Fn(usize) -> bool) -> Option<usize> {
+        // Without this each ring would be searched to its end.
+        if !(0..self.servers).any(is_up) {
+            return None;
+        }
+        let rings = self.rings.iter().zip(places(key));
+        let candidates = rings.filter_map(|(ring, place)| ring.nearest(place, is_up));
+        let (_, server) = candidates.min_by_key(|&(distance, _)| distance)?;
+        Some(server)
+    }
+}
+
+/// The places of a text, ring after ring: the upper half of each output, then the lower one.
+fn places(text: &str) -> impl Iterator<Item = u32> {
+    #[allow(clippy::cast_possible_truncation)] // Wanted.
+    let halves = |random: u64| [(random >> 32) as u32, random as u32];
+    SplitMix64(xxh64(text.as_bytes())).flat_map(halves)
+}
+
+/// Sebastiano Vigna's generator.
+struct SplitMix64(u64);
+
+impl Iterator for SplitMix64 {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some(x ^ (x >> 31))
+    }
+}
+
+/// One circle.
+struct Ring {
+    /// In order around the circle: the last one, all, and again the first ones.
+    points: Vec<u32>,
+    /// The server of each point, without the repetitions.
+    servers: Vec<u32>,
+    /// The circle in equal parts, a few for each two points. How many points are before each part,
+    /// and before the end.
+    before: Vec<u32>,
+}
+
+/// So many points are looked at together: the one before a part, two in it, the one behind it.
+const WINDOW: usize = 4;
+
+impl Ring {
+    fn new(points: &[(u32, u32)]) -> Self {
+        let places = points.iter().map(|&(place, _)| place);
+        let parts = points.len() + points.len() / 2 + 1;
+        let mut before = vec![0; parts + 1];
+        for place in places.clone() {
+            if let Some(count) = before.get_mut(part(place, parts) + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for count in &mut before {
+            sum += *count;
+            *count = sum;
+        }
+        Self {
+            points: places
+                .clone()
+                .next_back()
+                .into_iter()
+                .chain(places.clone())
+                .chain(places.cycle().take(WINDOW - 1))
+                .collect(),
+            servers: points.iter().map(|&(_, server)| server).collect(),
+            before,
+        }
+    }
+
+    /// Between `place` and the nearest point.
+    #[inline]
+    fn distance(&self, place: u32) -> u32 {
+        let part = part(place, self.before.len() - 1);
+        let Some(&[from, to]) = self.before.get(part..part + 2) else {
+            return u32::MAX;
+        };
+        let (from, to) = (from as usize, to as usize);
+        if to - from > WINDOW - 2 {
+            let points = self.points.get(from..to + 2).unwrap_or_default();
+            let distances = points.iter().map(|&point| distance(point, place));
+            return distances.min().unwrap_or(u32::MAX);
+        }
+        let Some(&[a, b, c, d]) = self.points.get(from..from + WINDOW) else {
+            return u32::MAX;
+        };
+        let [a, b, c, d] = [a, b, c, d].map(|point| distance(point, place));
+        a.min(b).min(c.min(d))
+    }
+
+    /// The nearest server among those that are up, and how near it is. Of two that are equally
+    /// near it is the one behind `place`.
+    fn nearest(&self, place: u32, is_up: &dyn Fn(usize) -> bool) -> Option<(u32, usize)> {
+        let part = part(place, self.before.len() - 1);
+        let points = self.points.get(1..=self.servers.len())?;
+        let from = self.before.get(part).copied()? as usize;
+        let more = points
+            .get(from..)?
+            .iter()
+            .take_while(|&&point| point < place);
+        let next = from + more.count();
+
+        let (before, after) = self.servers.split_at_checked(next)?;
+        let (points_before, points_after) = points.split_at_checked(next)?;
+        let first_up = |servers: &mut dyn Iterator<Item = (&u32, &u32)>| {
+            let mut found =
+                servers.map(|(&point, &server)| (distance(point, place), server as usize));
+            found.find(|&(_, server)| is_up(server))
+        };
+        let before = points_before.iter().zip(before);
+        let after = points_after.iter().zip(after);
+        let clockwise = first_up(&mut after.clone().chain(before.clone()))?;
+        let counterclockwise = first_up(&mut before.rev().chain(after.rev()))?;
+        Some(if counterclockwise.0 < clockwise.0 {
+            counterclockwise
+        } else {
+            clockwise
+        })
+    }
+}
+
+/// In which of so many equal parts of the circle a place is.
+#[inline]
+fn part(place: u32, parts: usize) -> usize {
+    #[allow(clippy::cast_possible_truncation)] // It is less than `parts`.
+    let part = ((u64::from(place) * parts as u64) >> 32) as usize;
+    part
+}
+
+/// Around the circle, the shorter way.
+#[inline]
+fn distance(point: u32, place: u32) -> u32 {
+    point.wrapping_sub(place).cast_signed().unsigned_abs()
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss)] // Of counts, which are small.
+mod tests;

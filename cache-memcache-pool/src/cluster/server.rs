@@ -1,0 +1,604 @@
+//! One server: its connections, and what is known of its health.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Result, ServerEvent};
+use tokio::runtime::Handle;
+use tokio::sync::TryAcquireError;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::breaker::{Breaker, Fault, Verdict, later};
+use super::pool::{Pick, Pool, Pools};
+use super::runtime;
+use crate::NAME;
+use crate::config::{Address, Settings};
+use crate::connection::{
+    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, Stream, Waiter,
+    cannot_connect,
+};
+use crate::protocol::{Expected, Outgoing, Violation};
+use crate::stats::ServerStats;
+
+pub(crate) struct Server {
+    pub(crate) name: String,
+    address: Address,
+    settings: Arc<Settings>,
+    /// A [`Status`], which is all that most calls look at.
+    status: AtomicU8,
+    health: Mutex<Health>,
+    pools: Pools,
+    gauges: Arc<Gauges>,
+    pub(crate) counters: Counters,
+}
+
+/// The counts behind [`ServerStats`] that no driver knows of.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    timeouts: AtomicU64,
+    downs: AtomicU64,
+    pub(crate) failovers: AtomicU64,
+    connects: AtomicU64,
+    denied: AtomicU64,
+}
+
+struct Health {
+    breaker: Breaker,
+    /// Why the server is left alone.
+    reason: Option<Error>,
+    /// When connections may be added to those that there are.
+    growth: Breaker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Up,
+    /// Left alone. Its keys may go to others.
+    Down,
+    /// It refuses name and password: calls fail at once, and no key goes elsewhere.
+    Denied,
+    /// The backend was closed, or the server taken out of it.
+    Closed,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Server {
+    pub(crate) fn new(address: Address, settings: Arc<Settings>) -> Self {
+        /// The longest wait before another connection is added.
+        const GROWTH: Duration = Duration::from_secs(5);
+        let name = address.to_string();
+        let now = Instant::now();
+        let seed = settings.jitter(&name);
+        Self {
+            status: AtomicU8::new(Status::Up as u8),
+            health: Mutex::new(Health {
+                breaker: Breaker::new(now, settings.dead_retry, seed),
+                reason: None,
+                growth: Breaker::new(now, GROWTH.min(settings.dead_retry), !seed),
+            }),
+            pools: Pools::new(settings.pool_maxsize, settings.connector.is_none()),
+            name,
+            address,
+            settings,
+            gauges: Arc::new(Gauges::new(now)),
+            counters: Counters::default(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self.status.load(Ordering::Acquire) {
+            0 => Status::Up,
+            1 => Status::Down,
+            2 => Status::Denied,
+            _ => Status::Closed,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.status() != Status::Down
+    }
+
+    /// If the server is down and this call is the one to see whether it is back, that is begun.
+    pub(crate) fn probe_if_due(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        // A probe connects and asks, each within `socket_timeout`.
+        let lease = self.settings.timeouts.socket.saturating_mul(3);
+        if !self.health().breaker.claim_probe(Instant::now(), lease) {
+            return None;
+        }
+        let runtime = runtime::current().ok()?;
+        self.pools.of(&runtime).ok()?;
+        Some(runtime.spawn(Arc::clone(self).probe()))
+    }
+
+    /// Queues a request that may take as long as `patience`. All requests of a call together
+    /// wait for room no longer than `pool_connection_get_timeout`: until `room_by`, once one has
+    /// waited.
+    pub(crate) async fn submit<F>(
+        self: &Arc<Self>,
+        exchange: &Exchange<F>,
+        patience: Duration,
+        room_by: &mut Option<Instant>,
+    ) -> Result<Result<Waiter, Failure>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        let runtime = runtime::current()?;
+        let pool = self.pools.of(&runtime)?;
+        let weight = pool.clamp(exchange.weight);
+        match pool.room.try_acquire_many(weight) {
+            Ok(room) => room.forget(),
+            Err(TryAcquireError::Closed) => return Ok(Err(Failure::Final(self.closed()))),
+            Err(TryAcquireError::NoPermits) => {
+                let patience = self.settings.pool_connection_get_timeout;
+                let by = *room_by.get_or_insert_with(|| later(Instant::now(), patience));
+                match timeout_at(by, pool.room.acquire_many(weight)).await {
+                    Ok(Ok(room)) => room.forget(),
+                    Ok(Err(_)) => return Ok(Err(Failure::Final(self.closed()))),
+                    Err(_) => return Err(self.exhausted()),
+                }
+            }
+        }
+        let queued = self.queue(&pool, &runtime, exchange, weight as usize, patience);
+        if !matches!(queued, Ok(Ok(_))) {
+            pool.room.add_permits(weight as usize);
+        }
+        queued
+    }
+
+    fn queue<F>(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        runtime: &Handle,
+        exchange: &Exchange<F>,
+        weight: usize,
+        patience: Duration,
+    ) -> Result<Result<Waiter, Failure>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        let now = Instant::now();
+        loop {
+            if let Some(failure) = self.refusal() {
+                return Ok(Err(failure));
+            }
+            let has_large = self.gauges.has_large_lately(now);
+            match pool.pick(has_large) {
+                Pick::Use {
+                    connection,
+                    and_grow,
+                } => {
+                    if let Some(waiter) = connection.submit(exchange, weight, now, patience)? {
+                        if and_grow && self.may_grow(now) {
+                            self.open(pool, runtime, false);
+                        }
+                        return Ok(Ok(waiter));
+                    }
+                    // It was closed since; the next look passes over it.
+                }
+                Pick::Open => self.open(pool, runtime, true),
+            }
+        }
+    }
+
+    /// Why no call may use this server.
+    fn refusal(self: &Arc<Self>) -> Option<Failure> {
+        let status = self.status();
+        if status == Status::Up {
+            return None;
+        }
+        if status == Status::Closed {
+            return Some(Failure::Final(self.closed()));
+        }
+        let reason = self.health().reason.clone();
+        let reason = reason.unwrap_or_else(|| self.error(ErrorKind::Unavailable, "it is down"));
+        if status == Status::Denied {
+            drop(self.probe_if_due());
+            return Some(Failure::Final(reason));
+        }
+        Some(Failure::Down(reason))
+    }
+
+    fn may_grow(&self, now: Instant) -> bool {
+        let lease = self.settings.timeouts.socket.saturating_mul(2);
+        let growth = &mut self.health().growth;
+        !growth.is_open() || growth.claim_probe(now, lease)
+    }
+
+    /// Opens a connection, unless somebody else just did. `is_first`: it was wanted because
+    /// there was none.
+    fn open(self: &Arc<Self>, pool: &Arc<Pool>, runtime: &Handle, is_first: bool) {
+        if let Some(connection) = pool.add(self.settings.dialect, is_first) {
+            self.spawn(pool, runtime, connection, None);
+        }
+    }
+
+    /// Begins the life of a connection, which is opened first unless that is `stream`.
+    fn spawn(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        runtime: &Handle,
+        connection: Arc<Connection>,
+        stream: Option<Stream>,
+    ) {
+        // Made here, so that those who wait are told even if the runtime never runs the task.
+        let driver = Driver::new(
+            Arc::clone(&connection),
+            Arc::clone(&self.gauges),
+            self.settings.timeouts,
+            self.settings.max_value,
+            runtime.runtime_flavor(),
+        );
+        let (server, pool) = (Arc::clone(self), Arc::clone(pool));
+        runtime.spawn(server.serve(pool, connection, driver, stream));
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        pool: Arc<Pool>,
+        connection: Arc<Connection>,
+        mut driver: Driver,
+        stream: Option<Stream>,
+    ) {
+        let stream = match stream {
+            Some(stream) => Ok(Ok(stream)),
+            None => driver.until_closed(self.connect()).await,
+        };
+        let (first, failure) = match stream {
+            Err(failure) => (None, failure),
+            Ok(Err(failure)) => (None, self.on_not_connected(&pool, &connection, &failure)),
+            Ok(Ok(stream)) => {
+                self.on_connected();
+                let ended = driver.run(stream).await;
+                self.on_ended(&pool, &connection, ended)
+            }
+        };
+        pool.remove(&connection);
+        driver.fail(first.as_ref(), &failure);
+    }
+
+    /// Opens a connection and presents the credentials, within `socket_timeout`.
+    async fn connect(&self) -> Result<Stream, ConnectError> {
+        let opened = Stream::open(&self.address, &self.settings, || {
+            self.counters.connects.fetch_add(1, Ordering::Relaxed);
+        });
+        match timeout(self.settings.timeouts.socket, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectError::Silent),
+        }
+    }
+
+    fn on_connected(&self) {
+        self.health().growth.on_probe_answered(Instant::now());
+    }
+
+    /// What a connection that could not be opened means, and is told to those who wait for it.
+    fn on_not_connected(
+        self: &Arc<Self>,
+        pool: &Pool,
+        connection: &Arc<Connection>,
+        why: &ConnectError,
+    ) -> Failure {
+        let reason = self.reason_of(why);
+        if matches!(why, ConnectError::Denied(_)) {
+            self.counters.denied.fetch_add(1, Ordering::Relaxed);
+            return self.judge(connection, Fault::Denied, false, reason);
+        }
+        self.on_refused(
+            pool,
+            connection,
+            matches!(why, ConnectError::Silent),
+            reason,
+        )
+    }
+
+    /// One more connection was refused. Where others are well it speaks for none but itself.
+    fn on_refused(
+        self: &Arc<Self>,
+        pool: &Pool,
+        connection: &Arc<Connection>,
+        is_timeout: bool,
+        reason: Error,
+    ) -> Failure {
+        if pool.has_ready_besides(connection) {
+            let now = Instant::now();
+            let growth = &mut self.health().growth;
+            if growth.on_fault(now, Fault::NotConnected, now, false) == Verdict::StillOpen {
+                growth.on_probe_failed(now);
+            }
+            return Failure::Lost(reason.message().into());
+        }
+        self.count_timeout(is_timeout);
+        self.judge(connection, Fault::NotConnected, false, reason)
+    }
+
+    /// What the end of a connection means. What the first of those who wait for it is told, if
+    /// that is something of its own, and what all others are.
+    fn on_ended(
+        self: &Arc<Self>,
+        pool: &Pool,
+        connection: &Arc<Connection>,
+        ended: Ended,
+    ) -> (Option<Failure>, Failure) {
+        let has_answered = ended.has_answered;
+        let doubt = if has_answered { "" } else { DOUBT };
+        let (fault, reason) = match ended.why {
+            End::Closed(failure) => return (None, failure),
+            End::Unused => return (None, Failure::Lost("the connection was not in use".into())),
+            // A server may close connections that nobody uses.
+            End::Lost(reason) if !ended.was_in_use => return (None, Failure::Lost(reason.into())),
+            End::Lost(reason) => {
+                let reason = match has_answered {
+                    true => reason,
+                    false => format!("{reason} before it answered{DOUBT}"),
+                };
+                (Fault::Broken, self.error(ErrorKind::Unavailable, &reason))
+            }
+            End::Silent | End::Slow => {
+                let reason = self.no_answer(doubt);
+                let lately = Instant::now().checked_sub(self.settings.timeouts.socket / 2);
+                let since = lately.unwrap_or(connection.begun());
+                let others_answer = self.pools.has_heard_since(connection, since);
+                self.count_timeout(true);
+                (Fault::Silent { others_answer }, reason)
+            }
+            End::Violated(Violation::Full(reason)) => {
+                let reason = self.error(ErrorKind::Unavailable, &reason);
+                return (None, self.on_refused(pool, connection, false, reason));
+            }
+            End::Violated(Violation::Unauthenticated) => {
+                self.counters.denied.fetch_add(1, Ordering::Relaxed);
+                let reason = "it asks for a username and a password; configure both";
+                let reason = self.error(ErrorKind::PermissionDenied, reason);
+                (Fault::Denied, reason)
+            }
+            End::Violated(Violation::Other(reason)) => {
+                let told = format!("{reason}; the connection was closed");
+                let first = Failure::Final(self.error(ErrorKind::Protocol, &told));
+                let reason = self.error(ErrorKind::Unavailable, &reason);
+                let failure = self.judge(connection, Fault::Broken, has_answered, reason);
+                return (Some(first), failure);
+            }
+        };
+        (None, self.judge(connection, fault, has_answered, reason))
+    }
+
+    /// Asks the breaker what a fault means for the server, and does what it says.
+    fn judge(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        fault: Fault,
+        has_answered: bool,
+        reason: Error,
+    ) -> Failure {
+        let now = Instant::now();
+        let mut health = self.health();
+        let begun = connection.begun();
+        let verdict = health.breaker.on_fault(now, fault, begun, has_answered);
+        if verdict == Verdict::Connection {
+            return Failure::Lost(reason.message().into());
+        }
+        let (status, failure) = if fault == Fault::Denied {
+            (Status::Denied, Failure::Final(reason.clone()))
+        } else {
+            (Status::Down, Failure::Down(reason.clone()))
+        };
+        if verdict == Verdict::StillOpen {
+            return failure;
+        }
+        health.reason = Some(reason.clone());
+        let retry_in = health.breaker.left(now).unwrap_or_default();
+        let exchanged = self.status.compare_exchange(
+            Status::Up as u8,
+            status as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        drop(health);
+        if exchanged.is_ok() {
+            let downs = u64::from(status == Status::Down);
+            self.counters.downs.fetch_add(downs, Ordering::Relaxed);
+            self.pools.close_all(&failure);
+            self.tell(&ServerEvent::down(&self.name, reason, retry_in));
+        }
+        failure
+    }
+
+    /// Looks whether the server is back.
+    async fn probe(self: Arc<Self>) {
+        let answer = timeout(self.settings.timeouts.socket, self.ask_for_a_sign()).await;
+        match answer.unwrap_or(Err(ConnectError::Silent)) {
+            Ok(stream) => self.revive(stream),
+            Err(why) => {
+                let is_denied = matches!(why, ConnectError::Denied(_));
+                self.counters
+                    .denied
+                    .fetch_add(u64::from(is_denied), Ordering::Relaxed);
+                let mut health = self.health();
+                health.reason = Some(self.reason_of(&why));
+                health.breaker.on_probe_failed(Instant::now());
+                let (from, to) = if is_denied {
+                    (Status::Down, Status::Denied)
+                } else {
+                    (Status::Denied, Status::Down)
+                };
+                let (order, other) = (Ordering::AcqRel, Ordering::Acquire);
+                let _ = self
+                    .status
+                    .compare_exchange(from as u8, to as u8, order, other);
+            }
+        }
+    }
+
+    /// Connects, and flushes if that is wanted. Nobody else reaches the server before.
+    async fn ask_for_a_sign(&self) -> Result<Stream, ConnectError> {
+        let mut stream = self.connect().await?;
+        stream.greet(self.settings.dialect).await?;
+        if self.settings.flush_on_reconnect {
+            let answer = stream.ask(b"flush_all\r\n").await?;
+            if answer != "OK" {
+                return Err(crate::connection::odd(&answer).into());
+            }
+        }
+        Ok(stream)
+    }
+
+    fn revive(self: &Arc<Self>, stream: Stream) {
+        let runtime = Handle::current();
+        let Ok(pool) = self.pools.of(&runtime) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut health = self.health();
+        let Some(after) = health.breaker.on_probe_answered(now) else {
+            return;
+        };
+        health.growth.on_probe_answered(now);
+        health.reason = None;
+        if self.status() == Status::Closed {
+            return;
+        }
+        if let Some(connection) = pool.add(self.settings.dialect, false) {
+            self.spawn(&pool, &runtime, connection, Some(stream));
+        }
+        self.status.store(Status::Up as u8, Ordering::Release);
+        drop(health);
+        self.tell(&ServerEvent::up(&self.name, after));
+    }
+
+    fn tell(&self, event: &ServerEvent) {
+        if let Some(on_event) = &self.settings.on_event {
+            on_event(event);
+        }
+    }
+
+    /// Asks the server for a sign of life over a connection of its own.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.pools.of(&runtime::current()?)?;
+        if self.status() == Status::Closed {
+            return Err(self.closed());
+        }
+        let answer = timeout(self.settings.timeouts.socket, async {
+            self.connect().await?.greet(self.settings.dialect).await
+        });
+        let answer = answer.await.unwrap_or(Err(ConnectError::Silent));
+        answer.map_err(|why| self.reason_of(&why))
+    }
+
+    /// Opens a connection, if there is none, and waits until it can be used.
+    pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<()> {
+        let runtime = runtime::current()?;
+        let pool = self.pools.of(&runtime)?;
+        let stream = self.connect().await.map_err(|why| self.reason_of(&why))?;
+        if let Some(failure) = self.refusal() {
+            return Err(match failure {
+                Failure::Final(error) | Failure::Down(error) => error,
+                Failure::Lost(reason) => self.error(ErrorKind::Unavailable, &reason),
+                Failure::TooSlow => self.no_answer(""),
+            });
+        }
+        if let Some(connection) = pool.add(self.settings.dialect, true) {
+            self.spawn(&pool, &runtime, connection, Some(stream));
+        }
+        Ok(())
+    }
+
+    /// Takes no more calls. Those under way go on.
+    pub(crate) fn retire(&self) {
+        self.status.store(Status::Closed as u8, Ordering::Release);
+        self.pools.retire();
+    }
+
+    /// Ends all connections.
+    pub(crate) fn shut_down(&self) {
+        self.retire();
+        self.pools.close_all(&Failure::Final(self.closed()));
+    }
+
+    pub(crate) fn stats(&self) -> ServerStats {
+        let loads = self.pools.loads();
+        let health = self.health();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ServerStats {
+            address: self.name.clone(),
+            down_for: health.breaker.left(Instant::now()),
+            failure: health.reason.as_ref().map(|e| e.message().to_owned()),
+            connections: loads.len(),
+            idle: loads.iter().filter(|&&load| load == 0).count(),
+            in_flight: loads.iter().sum(),
+            calls: read(&self.gauges.calls),
+            hits: read(&self.gauges.hits),
+            misses: read(&self.gauges.misses),
+            timeouts: read(&self.counters.timeouts),
+            downs: read(&self.counters.downs),
+            failovers: read(&self.counters.failovers),
+            connects: read(&self.counters.connects),
+            denied: read(&self.counters.denied),
+        }
+    }
+
+    /// Why the server is left alone, and for how long yet.
+    pub(crate) fn trouble(&self) -> Option<(Error, Duration)> {
+        let health = self.health();
+        let left = health.breaker.left(Instant::now())?;
+        Some((health.reason.clone()?, left))
+    }
+
+    fn count_timeout(&self, is_timeout: bool) {
+        let n = u64::from(is_timeout);
+        self.counters.timeouts.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn reason_of(&self, why: &ConnectError) -> Error {
+        match why {
+            ConnectError::Io(error) => self.error(ErrorKind::Unavailable, &cannot_connect(error)),
+            ConnectError::Silent => self.no_answer(DOUBT),
+            ConnectError::Denied(reason) => {
+                let reason = format!("{reason}; check username and password");
+                self.error(ErrorKind::PermissionDenied, &reason)
+            }
+        }
+    }
+
+    pub(crate) fn no_answer(&self, doubt: &str) -> Error {
+        let patience = self.settings.timeouts.socket;
+        let reason = format!("no answer within {patience:?} (socket_timeout){doubt}");
+        self.error(ErrorKind::Timeout, &reason)
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, reason: &str) -> Error {
+        Error::new(kind, NAME, format!("{}: {reason}", self.name))
+    }
+
+    fn closed(&self) -> Error {
+        self.error(ErrorKind::Unavailable, "the backend was closed")
+    }
+
+    fn exhausted(&self) -> Error {
+        let patience = self.settings.pool_connection_get_timeout;
+        let reason = format!(
+            "each of the {} connections had its fill for {patience:?}; raise pool_maxsize or send \
+             less",
+            self.settings.pool_maxsize
+        );
+        self.error(ErrorKind::PoolExhausted, &reason)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to ask oneself about a server that has never answered.
+const DOUBT: &str = if cfg!(feature = "tls") {
+    "; is it memcached, and does it want TLS as tls_enabled says?"
+} else {
+    "; is it memcached, and does it want TLS?"
+};

@@ -1,0 +1,205 @@
+//! Where a server is: `host:port`, `[v6]:port`, `unix:/path`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use cache_core::Result;
+
+use super::bad_config;
+
+const DEFAULT_PORT: u16 = 11211;
+
+/// The address of one server. Its text is its identity: the same server written in two ways
+/// is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads a list of servers, in which each has to be there once.
+    pub(crate) fn parse_all(urls: &[String]) -> Result<Vec<Self>> {
+        if urls.is_empty() {
+            return Err(bad_config("url is empty; list at least one server"));
+        }
+        let mut addresses: Vec<Self> = Vec::with_capacity(urls.len());
+        let mut seen = HashMap::with_capacity(urls.len());
+        for url in urls {
+            let address = Self::parse(url).map_err(|problem| refused(url, problem))?;
+            if let Some(other) = seen.insert(address.identity(), url) {
+                let other = match other == url {
+                    true => String::new(),
+                    false => format!(", which is {other} too"),
+                };
+                return Err(bad_config(format!(
+                    "url lists {address} twice{other}; list each server once"
+                )));
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    /// What is the same for the same server, as far as that can be told without asking anybody.
+    fn identity(&self) -> String {
+        match self {
+            Self::Tcp { host, port } if matches!(host.as_str(), "127.0.0.1" | "::1") => {
+                format!("localhost:{port}")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// Reads what python-memcached reads: also `inet:host:port` and `inet6:[host]:port`.
+    fn parse(url: &str) -> Result<Self, &'static str> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return match path {
+                "" => Err("the path of the socket is missing"),
+                path => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        if let Some(problem) = foreign(url) {
+            return Err(problem);
+        }
+        let address = url
+            .strip_prefix("inet6:")
+            .or_else(|| url.strip_prefix("inet:"))
+            .unwrap_or(url);
+        let (host, port) = if let Some(rest) = address.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
+            if !is_ipv6(host) {
+                return Err("the brackets do not hold an IPv6 address");
+            }
+            match rest {
+                "" => (host, None),
+                rest => (
+                    host,
+                    Some(rest.strip_prefix(':').ok_or("expected ':port' after ']'")?),
+                ),
+            }
+        } else if is_ipv6(address) {
+            return Err("write an IPv6 address in brackets, as in [::1]:11211");
+        } else {
+            match address.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (address, None),
+            }
+        };
+        if host.is_empty() {
+            return Err("the host is missing");
+        }
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => match port.parse() {
+                Ok(port) if port > 0 => port,
+                _ => return Err("the port has to be a number from 1 to 65535"),
+            },
+        };
+        Ok(Self::Tcp {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
+fn refused(url: &str, problem: &str) -> cache_core::Error {
+    // Before an '@' there may be a password.
+    let shown = match url.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((_, address)) => format!("…@{address}"),
+    };
+    bad_config(format!(
+        "url {shown:?}: {problem}; write host:port, [IPv6]:port or unix:/path"
+    ))
+}
+
+/// What belongs to addresses of another kind, in words.
+fn foreign(url: &str) -> Option<&'static str> {
+    let is_blank = |c: char| c.is_whitespace() || c.is_control();
+    if url.contains("://") {
+        Some("a scheme is not wanted")
+    } else if url.contains('@') {
+        Some("a user is not wanted; username and password are fields of their own")
+    } else if url.contains(',') {
+        Some("a comma is not wanted; each server is an entry of the list")
+    } else if url.contains(is_blank) {
+        Some("spaces are not wanted")
+    } else if url.starts_with('/') {
+        Some("the path of a socket follows unix:")
+    } else if url.contains('/') {
+        Some("a path is not wanted")
+    } else {
+        None
+    }
+}
+
+/// Whether this is an IPv6 address, maybe with a zone.
+fn is_ipv6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    address.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_one_text_however_they_are_written() {
+        for (url, text) in [
+            ("localhost", "localhost:11211"),
+            ("10.0.0.1:7", "10.0.0.1:7"),
+            ("inet:a.example:7", "a.example:7"),
+            ("[::1]", "[::1]:11211"),
+            ("[fe80::1]:7", "[fe80::1]:7"),
+            ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
+            ("Cache.Example:7", "cache.example:7"),
+            ("inet6:[::1]:7", "[::1]:7"),
+            ("unix:/run/memcached.sock", "unix:/run/memcached.sock"),
+        ] {
+            assert_eq!(Address::parse(url).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_for_what_is_wrong_with_it() {
+        for (url, why) in [
+            ("", "host is missing"),
+            (":7", "host is missing"),
+            ("a:", "port"),
+            ("a:0", "port"),
+            ("a:70000", "port"),
+            ("a:x", "port"),
+            ("a:7:8", "port"),
+            ("::1", "in brackets"),
+            ("[::1", "']' is missing"),
+            ("[::1]7", "':port'"),
+            ("[]:7", "IPv6 address"),
+            ("[a]:7", "IPv6 address"),
+            ("unix:", "path of the socket"),
+            ("http://a", "scheme"),
+            ("memcached://a:7", "scheme"),
+            ("a:7/path", "a path is not wanted"),
+            ("/run/memcached.sock", "follows unix:"),
+            ("a b:7", "spaces"),
+            ("a:7 ", "spaces"),
+            (" a", "spaces"),
+            ("a:1,b:2", "each server is an entry"),
+            ("me:secret@a:7", "username and password"),
+        ] {
+            let problem = Address::parse(url).unwrap_err();
+            assert!(problem.contains(why), "{url:?}: {problem}");
+        }
+    }
+}

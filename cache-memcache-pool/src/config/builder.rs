@@ -1,0 +1,256 @@
+//! [`MemcachePoolBuilder`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cache_core::{Result, ServerEvent};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::settings::{Hooks, Settings};
+use super::{Address, MemcachePoolConfig, Protocol};
+use crate::MemcachePoolBackend;
+use crate::cluster::{Choose, Router, Routing, ServerSpec};
+use crate::connection::Transport;
+
+/// Builds a [`MemcachePoolBackend`], each argument under its name in [`MemcachePoolConfig`],
+/// where they are described.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_memcache_pool::MemcachePoolBackend;
+///
+/// let cache = MemcachePoolBackend::builder()
+///     .url(["10.0.0.1:11211", "10.0.0.2:11211"])
+///     .socket_timeout(Duration::from_millis(500))
+///     .pool_flush_on_reconnect(true)
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "nothing is built until `build` is called"]
+pub struct MemcachePoolBuilder {
+    config: MemcachePoolConfig,
+    choose: Option<Arc<Choose>>,
+    hooks: Hooks,
+}
+
+impl From<MemcachePoolConfig> for MemcachePoolBuilder {
+    /// To add to a configuration what only code can give.
+    fn from(config: MemcachePoolConfig) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Debug for MemcachePoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemcachePoolBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty,)*) => {$(
+        #[doc = concat!("See [`", stringify!($name), "`](MemcachePoolConfig::", stringify!($name), ").")]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.config.$name = $name;
+            self
+        }
+    )*};
+}
+
+impl MemcachePoolBuilder {
+    /// The servers. See [`url`](MemcachePoolConfig::url).
+    pub fn url<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.config.url = servers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    setters! {
+        pool_maxsize: usize,
+        pool_unused_timeout: Duration,
+        pool_connection_get_timeout: Duration,
+        dead_retry: Duration,
+        socket_timeout: Duration,
+        pool_flush_on_reconnect: bool,
+        server_max_value_length: usize,
+        memcached_expire_time: Duration,
+        tls_enabled: bool,
+        tls_verify: bool,
+        routing: Routing,
+        failover: bool,
+        protocol: Protocol,
+    }
+
+    /// See [`username`](MemcachePoolConfig::username).
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.config.username = Some(username.into());
+        self
+    }
+
+    /// See [`password`](MemcachePoolConfig::password).
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.config.password = Some(password.into());
+        self
+    }
+
+    /// See [`tls_cafile`](MemcachePoolConfig::tls_cafile).
+    pub fn tls_cafile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.tls_cafile = Some(file.into());
+        self
+    }
+
+    /// See [`tls_certfile`](MemcachePoolConfig::tls_certfile).
+    pub fn tls_certfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.tls_certfile = Some(file.into());
+        self
+    }
+
+    /// See [`tls_keyfile`](MemcachePoolConfig::tls_keyfile).
+    pub fn tls_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.tls_keyfile = Some(file.into());
+        self
+    }
+
+    /// Chooses servers in a way of your own, in place of [`routing`](Self::routing).
+    ///
+    /// `choose` is given the key and a test, and returns the position in `url` of a server that
+    /// passes it: the server is up, and not one that the call has tried before. `None` means
+    /// that there is no server for this key. It is called for each key of each operation and
+    /// has to choose alike each time.
+    ///
+    /// ```
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// // Sessions on a server of their own, which nothing replaces.
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .url(["10.0.0.1:11211", "10.0.0.2:11211"])
+    ///     .routing_with(|key, is_up| {
+    ///         let server = usize::from(key.starts_with("session:"));
+    ///         is_up(server).then_some(server)
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn routing_with(
+        mut self,
+        choose: impl Fn(&str, &dyn Fn(usize) -> bool) -> Option<usize> + Send + Sync + 'static,
+    ) -> Self {
+        self.choose = Some(Arc::new(choose));
+        self
+    }
+
+    /// Calls `callback` when a server goes down or returns, for logs and metrics. It runs in the
+    /// task that noticed and has to return soon.
+    ///
+    /// ```
+    /// use cache_core::ServerEvent;
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .on_server_event(|event| match event {
+    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server} is down: {reason}"),
+    ///         ServerEvent::Up { server, after, .. } => eprintln!("{server} is back after {after:?}"),
+    ///         _ => {}
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn on_server_event(
+        mut self,
+        callback: impl Fn(&ServerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_event = Some(Arc::new(callback));
+        self
+    }
+
+    /// Connects to servers in a way of your own: through a tunnel or a proxy, or to a server
+    /// within a test. `connect` is given the address as in
+    /// [`ServerStats::address`](crate::ServerStats::address); TLS is its own business then.
+    ///
+    /// ```
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    /// use tokio::net::TcpStream;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .url(["cache.internal:11211"])
+    ///     .connect_with(|_address| TcpStream::connect("127.0.0.1:21211"))
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn connect_with<S, F>(mut self, connect: impl Fn(&str) -> F + Send + Sync + 'static) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Future<Output = std::io::Result<S>> + Send + 'static,
+    {
+        self.hooks.connector = Some(Arc::new(move |address: &str| {
+            let connecting = connect(address);
+            Box::pin(async move {
+                let stream: Box<dyn Transport> = Box::new(connecting.await?);
+                Ok(stream)
+            })
+        }));
+        self
+    }
+
+    /// Where the time of day comes from, by which values expire. For tests; by default it is the
+    /// system's.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// let cache = MemcachePoolBackend::builder()
+    ///     .clock(|| UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.hooks.clock = Some(Arc::new(now));
+        self
+    }
+
+    /// Seeds the jitter of the waits for servers that are down. For tests that are to be
+    /// repeatable; by default each backend has waits of its own.
+    ///
+    /// ```
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// let cache = MemcachePoolBackend::builder().jitter_seed(42).build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.hooks.jitter_seed = Some(seed);
+        self
+    }
+
+    /// The backend. No server is contacted yet.
+    ///
+    /// An [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the field that makes no
+    /// sense.
+    pub fn build(self) -> Result<MemcachePoolBackend> {
+        let Self {
+            config,
+            choose,
+            hooks,
+        } = self;
+        let addresses = config.check()?;
+        let settings = Settings::new(&config, &hooks)?;
+        let routing = config.routing;
+        let route = move |servers: &[Address]| match &choose {
+            Some(choose) => Router::own(Arc::clone(choose)),
+            None => {
+                let specs = servers.iter().map(|address| ServerSpec {
+                    name: address.to_string(),
+                    weight: 1,
+                });
+                Router::new(routing, &specs.collect::<Vec<_>>())
+            }
+        };
+        Ok(MemcachePoolBackend::new(addresses, settings, route))
+    }
+}

@@ -1,0 +1,110 @@
+//! What the parts of the backend need of its configuration, read once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cache_core::{Result, ServerEvent};
+
+use super::{MemcachePoolConfig, Protocol, bad_config};
+use crate::connection::{Connector, Timeouts};
+use crate::protocol::Dialect;
+
+/// Called when a server goes down or returns.
+pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
+
+/// See [`clock`](crate::MemcachePoolBuilder::clock).
+pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
+
+/// What only code can give, and no configuration file.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_event: Option<Arc<OnServerEvent>>,
+    pub(crate) clock: Option<Arc<Clock>>,
+    pub(crate) connector: Option<Arc<Connector>>,
+    pub(crate) jitter_seed: Option<u64>,
+}
+
+/// Longer than anybody waits, and well within what the clock can count.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(crate) struct Settings {
+    pub(crate) pool_maxsize: usize,
+    pub(crate) pool_connection_get_timeout: Duration,
+    pub(crate) dead_retry: Duration,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) flush_on_reconnect: bool,
+    pub(crate) max_value: usize,
+    pub(crate) default_ttl: Duration,
+    pub(crate) failover: bool,
+    pub(crate) dialect: Dialect,
+    /// `username password`, as the server wants it.
+    pub(crate) credentials: Option<String>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<super::tls::Tls>,
+    pub(crate) on_event: Option<Arc<OnServerEvent>>,
+    pub(crate) connector: Option<Arc<Connector>>,
+    clock: Option<Arc<Clock>>,
+    jitter_seed: u64,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    pub(crate) fn new(config: &MemcachePoolConfig, hooks: &Hooks) -> Result<Self> {
+        if config.tls_enabled && cfg!(not(feature = "tls")) {
+            return Err(bad_config(
+                "tls_enabled is true, and the crate was built without its feature `tls`",
+            ));
+        }
+        let credentials = match (&config.username, &config.password) {
+            (Some(username), Some(password)) => Some(format!("{username} {password}")),
+            _ => None,
+        };
+        Ok(Self {
+            pool_maxsize: config.pool_maxsize,
+            pool_connection_get_timeout: config.pool_connection_get_timeout.min(LONGEST),
+            dead_retry: config.dead_retry,
+            timeouts: Timeouts {
+                socket: config.socket_timeout.min(LONGEST),
+                unused: config.pool_unused_timeout.min(LONGEST),
+            },
+            flush_on_reconnect: config.pool_flush_on_reconnect,
+            max_value: config.server_max_value_length,
+            default_ttl: config.memcached_expire_time,
+            failover: config.failover,
+            dialect: match config.protocol {
+                Protocol::Meta => Dialect::Meta,
+                Protocol::Classic => Dialect::Classic,
+            },
+            credentials,
+            #[cfg(feature = "tls")]
+            tls: super::tls::Tls::new(config)?,
+            on_event: hooks.on_event.clone(),
+            connector: hooks.connector.clone(),
+            clock: hooks.clock.clone(),
+            jitter_seed: hooks.jitter_seed.unwrap_or_else(|| {
+                use std::hash::{BuildHasher as _, RandomState};
+                RandomState::new().hash_one(())
+            }),
+        })
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock
+            .as_ref()
+            .map_or_else(SystemTime::now, |clock| clock())
+    }
+
+    /// What the waits for `server` are spread by.
+    pub(crate) fn jitter(&self, server: &str) -> u64 {
+        server.bytes().fold(self.jitter_seed, |seed, byte| {
+            (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+}

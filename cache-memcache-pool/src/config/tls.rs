@@ -1,0 +1,172 @@
+//! TLS to the servers.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use cache_core::Result;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::{MemcachePoolConfig, bad_config};
+
+#[derive(Clone)]
+pub(crate) struct Tls(TlsConnector);
+
+impl Tls {
+    /// `None` unless the configuration asks for TLS.
+    pub(crate) fn new(config: &MemcachePoolConfig) -> Result<Option<Self>> {
+        if !config.tls_enabled {
+            return Ok(None);
+        }
+        let provider = Arc::new(crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad_config(error.to_string()).with_source(error))?;
+        let builder = if config.tls_verify {
+            builder.with_root_certificates(authorities(config)?)
+        } else {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        };
+        let client = match (&config.tls_certfile, &config.tls_keyfile) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(certificate), Some(key)) => {
+                let chain = certificates("tls_certfile", certificate)?;
+                let key = private_key(key)?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    bad_config(format!("tls_certfile and tls_keyfile: {error}")).with_source(error)
+                })?
+            }
+            _ => return Err(bad_config("tls_certfile and tls_keyfile go together")),
+        };
+        Ok(Some(Self(TlsConnector::from(Arc::new(client)))))
+    }
+
+    pub(crate) async fn handshake(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.0.connect(name, stream).await.map_err(|error| {
+            let message = format!("the TLS handshake failed: {error}{}", advice(&error));
+            io::Error::new(error.kind(), message)
+        })
+    }
+}
+
+/// What to do about a handshake that failed.
+fn advice(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|error| error.downcast_ref());
+    match cause {
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "; url has to name it as its certificate does",
+        Some(Error::InvalidCertificate(_)) => {
+            "; tls_cafile has to hold the authority that signed it"
+        }
+        // No TLS came back, or nothing.
+        Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",
+        Some(_) => "",
+    }
+}
+
+fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(field, file, error))?;
+    if certificates.is_empty() {
+        let message = format!(
+            "{field} {} holds no certificate in PEM format",
+            file.display()
+        );
+        return Err(bad_config(message));
+    }
+    Ok(certificates)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
+        pem::Error::NoItemsFound => bad_config(format!(
+            "tls_keyfile {} holds no private key in PEM format",
+            file.display()
+        )),
+        error => unreadable("tls_keyfile", file, error),
+    })
+}
+
+fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error {
+    let message = format!("{field} {} cannot be read: {error}", file.display());
+    bad_config(message).with_source(error)
+}
+
+/// The authorities of `tls_cafile`.
+fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
+    let Some(file) = &config.tls_cafile else {
+        return Err(bad_config(
+            "tls_cafile is missing; name the file with the authorities to trust (the system's on \
+             Debian: /etc/ssl/certs/ca-certificates.crt)",
+        ));
+    };
+    let mut authorities = RootCertStore::empty();
+    authorities.add_parsable_certificates(certificates("tls_cafile", file)?);
+    if authorities.is_empty() {
+        let message = format!("tls_cafile {} holds no authority", file.display());
+        return Err(bad_config(message));
+    }
+    Ok(authorities)
+}
+
+/// Takes any certificate, for `tls_verify = false`.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

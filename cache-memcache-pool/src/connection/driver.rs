@@ -1,0 +1,342 @@
+//! The task behind a connection. It moves bytes and sleeps; what to make of them is the
+//! pipeline's business, and what to make of its end the cluster's.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::runtime::RuntimeFlavor;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::pipeline::{Pipeline, Timeouts, Verdict};
+use super::queue::Batch;
+use super::stream::Stream;
+use super::{Caller, Connection, Failure, Gauges};
+use crate::protocol::{Response, Violation};
+
+/// Callers are told at the latest when so much has been read.
+const TELL_AFTER: usize = 256 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Nobody needed it.
+    Unused,
+    /// The other side ended it, or the network did.
+    Lost(String),
+    /// What came is not memcached's protocol.
+    Violated(Violation),
+    /// Nothing came for too long.
+    Silent,
+    /// Hardly anything came for too long.
+    Slow,
+    /// It was told to.
+    Closed(Failure),
+}
+
+/// What is known of a connection at its end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) why: End,
+    /// It has answered something.
+    pub(crate) has_answered: bool,
+    /// Something was awaited.
+    pub(crate) was_in_use: bool,
+}
+
+pub(crate) struct Driver {
+    connection: Arc<Connection>,
+    gauges: Arc<Gauges>,
+    pipeline: Pipeline<Caller>,
+    batch: Batch<Caller>,
+    /// Up to where to write at once.
+    write_to: usize,
+    done: Vec<(Caller, Response)>,
+    /// Callers have the chance to queue something before it is written.
+    has_yielded: bool,
+    /// How many requests were written together the last time.
+    last_batch: usize,
+    /// All tasks of the runtime take turns on one thread.
+    is_current_thread: bool,
+    /// When the timer is set to.
+    timer_at: Instant,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        gauges: Arc<Gauges>,
+        timeouts: Timeouts,
+        max_value: usize,
+        flavor: RuntimeFlavor,
+    ) -> Self {
+        let now = connection.begun();
+        Self {
+            connection,
+            gauges,
+            pipeline: Pipeline::new(now, timeouts, max_value),
+            batch: Batch::default(),
+            write_to: 0,
+            done: Vec::new(),
+            has_yielded: false,
+            last_batch: 0,
+            is_current_thread: flavor == RuntimeFlavor::CurrentThread,
+            timer_at: now,
+        }
+    }
+
+    /// Waits for `open`, unless the connection is closed before.
+    pub(crate) async fn until_closed<T>(
+        &self,
+        open: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let mut open = pin!(open);
+        poll_fn(|cx| {
+            let mut shared = self.connection.lock();
+            if let Some(failure) = &shared.closed {
+                return Poll::Ready(Err(failure.clone()));
+            }
+            shared.wake(cx);
+            drop(shared);
+            open.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Drives the connection over `stream` until it ends. Callers still wait then:
+    /// [`fail`](Self::fail) tells them.
+    pub(crate) async fn run(&mut self, mut stream: Stream) -> Ended {
+        self.connection.set_ready();
+        self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
+        let mut timer = pin!(sleep_until(self.timer_at));
+        let why = poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), cx)).await;
+        self.tell();
+        self.connection.lock().queue.park(&mut self.batch);
+        Ended {
+            why,
+            has_answered: self.pipeline.has_answered(),
+            was_in_use: self.pipeline.in_flight() > 0,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        stream: &mut Stream,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<End> {
+        loop {
+            // What has arrived is read before the time is looked at.
+            let read = self.read(stream, cx);
+            self.tell();
+            if let Err(end) = read.and_then(|()| self.write(stream, cx)) {
+                return Poll::Ready(end);
+            }
+            self.pipeline.settle();
+            if let Some(at) = self.pipeline.poll_timeout()
+                && at < self.timer_at
+            {
+                self.set_timer(timer.as_mut(), at);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if let Some(end) = self.on_timeout() {
+                return Poll::Ready(end);
+            }
+            let at = self.pipeline.poll_timeout().unwrap_or(self.timer_at);
+            self.set_timer(timer.as_mut(), at);
+        }
+    }
+
+    fn set_timer(&mut self, timer: Pin<&mut Sleep>, at: Instant) {
+        self.timer_at = at;
+        timer.reset(at);
+    }
+
+    /// Reads what has arrived.
+    fn read(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+        let mut unheard = 0;
+        loop {
+            if self.pipeline.is_reading_large() {
+                self.gauges.saw_large(Instant::now());
+            }
+            let (buffer, most) = self.pipeline.read_buffer();
+            let mut limited = (&mut *stream).take(most as u64);
+            match pin!(limited.read_buf(buffer)).poll(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => {
+                    return Err(End::Lost("the server closed the connection".into()));
+                }
+                Poll::Ready(Ok(n)) => {
+                    let now = Instant::now();
+                    let outcome = self.pipeline.on_bytes(now, n, &mut self.done);
+                    self.connection.set_heard(now, self.pipeline.excused());
+                    outcome.map_err(End::Violated)?;
+                    unheard += n;
+                    if unheard >= TELL_AFTER {
+                        unheard = 0;
+                        self.tell();
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(lost(&error)),
+            }
+        }
+    }
+
+    /// Hands out the responses that are complete. Callers that are gone do not want them.
+    fn tell(&mut self) {
+        let tally = self.pipeline.take_tally();
+        if tally.calls > 0 {
+            let add = |counter: &std::sync::atomic::AtomicU64, n: usize| {
+                if n > 0 {
+                    counter.fetch_add(n as u64, Ordering::Relaxed);
+                }
+            };
+            add(&self.gauges.calls, tally.calls);
+            add(&self.gauges.hits, tally.hits);
+            add(&self.gauges.misses, tally.misses);
+        }
+        for (caller, response) in self.done.drain(..) {
+            let _ = caller.send(Ok(response));
+        }
+        self.connection.release(tally.weight);
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    fn write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            if self.batch.is_written() && !self.take(cx)? {
+                return Ok(());
+            }
+            let now = Instant::now();
+            loop {
+                if self.write_to <= self.batch.written {
+                    self.write_to = stream.write_to(&self.batch, self.batch.written);
+                }
+                let rest = self.batch.bytes.get(self.batch.written..self.write_to);
+                let written = if self.batch.is_written() {
+                    // TLS keeps back what does not fit into the socket.
+                    match Pin::new(&mut *stream).poll_flush(cx) {
+                        Poll::Pending => return Ok(()),
+                        Poll::Ready(flushed) => flushed.map(|()| 0),
+                    }
+                } else {
+                    match Pin::new(&mut *stream).poll_write(cx, rest.unwrap_or_default()) {
+                        Poll::Pending => {
+                            self.park(now);
+                            return Ok(());
+                        }
+                        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+                        Poll::Ready(written) => written,
+                    }
+                };
+                match written {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        self.batch.written += n;
+                        self.pipeline.on_blocked(now, false);
+                        while let Some(request) = self.batch.pop_begun() {
+                            self.pipeline.on_sent(now, request);
+                        }
+                    }
+                    Err(error) => return Err(lost(&error)),
+                }
+            }
+            self.batch.clear();
+            self.write_to = 0;
+        }
+    }
+
+    /// The socket has no room. What was not begun can be withdrawn until it has.
+    fn park(&mut self, now: Instant) {
+        self.pipeline.on_blocked(now, true);
+        self.write_to = 0;
+        let mut shared = self.connection.lock();
+        shared.queue.park(&mut self.batch);
+        if let Some(due) = shared.queue.earliest() {
+            self.pipeline.note_due(due);
+        }
+        self.batch.clear();
+    }
+
+    /// Takes over what is queued, if it is time to write. Without, the next to queue something
+    /// wakes the driver.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut shared = self.connection.lock();
+        if let Some(failure) = &shared.closed {
+            return Err(End::Closed(failure.clone()));
+        }
+        if !shared.queue.has_bytes() {
+            shared.wake(cx);
+            return Ok(false);
+        }
+        let queued = shared.queue.len();
+        // A write for each request would cost a system call for each. Callers that were just
+        // told may have something to add, so it is worth a turn while fewer are queued than
+        // were the last time.
+        let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
+        if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
+            self.has_yielded = true;
+            drop(shared);
+            cx.waker().wake_by_ref();
+            return Ok(false);
+        }
+        self.has_yielded = false;
+        self.last_batch = queued;
+        Ok(shared.queue.take(&mut self.batch))
+    }
+
+    fn on_timeout(&mut self) -> Option<End> {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        let mut shared = self.connection.lock();
+        let verdict = self
+            .pipeline
+            .on_timeout(self.timer_at, now, &mut shared.queue, &mut expired);
+        if verdict == Some(Verdict::Unused) {
+            // Nothing gets in between.
+            shared.closed.get_or_insert(Failure::Lost("unused".into()));
+        }
+        drop(shared);
+        for caller in expired {
+            let _ = caller.send(Err(Failure::TooSlow));
+        }
+        self.tell();
+        verdict.map(|verdict| match verdict {
+            Verdict::Silent => End::Silent,
+            Verdict::Slow => End::Slow,
+            Verdict::Unused => End::Unused,
+        })
+    }
+
+    /// Tells `first` to the caller whose response could not be read, if there is such a one, and
+    /// `failure` to all others who wait.
+    pub(crate) fn fail(&mut self, first: Option<&Failure>, failure: &Failure) {
+        self.connection.close(failure.clone());
+        let queued = self.connection.lock().queue.drain();
+        let (in_flight, mut weight) = self.pipeline.drain();
+        weight += queued.iter().map(|request| request.weight).sum::<usize>();
+        let queued = queued.into_iter().map(|request| request.caller);
+        let mut first = first;
+        for caller in in_flight.into_iter().chain(queued) {
+            let failure = first.take().unwrap_or(failure).clone();
+            let _ = caller.send(Err(failure));
+        }
+        self.connection.release(weight);
+    }
+}
+
+fn lost(error: &io::Error) -> End {
+    End::Lost(format!("the connection failed: {error}"))
+}
+
+impl Drop for Driver {
+    /// When the runtime drops the task, nobody waits for it any more.
+    fn drop(&mut self) {
+        self.connection.lock().queue.park(&mut self.batch);
+        self.fail(None, &Failure::Lost("the runtime was shut down".into()));
+    }
+}

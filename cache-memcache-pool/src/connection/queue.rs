@@ -1,0 +1,473 @@
+//! Requests on their way to the socket: encoded one after the other, and withdrawn without a
+//! trace when their callers go away before they are written.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::protocol::{Dialect, Expected, Outgoing};
+
+/// Withdrawn requests are left in the buffer while they hold less than this.
+const LEFT: usize = 4 * 1024;
+
+/// Buffers that grew beyond this are given back when they are empty.
+const KEPT: usize = 256 * 1024;
+
+/// No more than so many bytes leave the queue at once, but for a single larger request. What has
+/// left it and does not fit into the socket comes back: see [`Queue::park`].
+const BATCH: usize = 128 * 1024;
+
+/// A request that waits for its response. `C` is how its caller is told.
+#[derive(Debug)]
+pub(crate) struct Pending<C> {
+    pub(crate) expected: Expected,
+    pub(crate) caller: C,
+    pub(crate) weight: usize,
+    /// By when the caller has to have its response, on the connection's clock.
+    pub(crate) due: Duration,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    id: u64,
+    /// Where its bytes and the ends of its commands begin in the buffer, and where they end.
+    bytes: (usize, usize),
+    ends: (usize, usize),
+    /// `None`: it was withdrawn.
+    request: Option<Pending<C>>,
+}
+
+/// The requests of one connection that are not written yet, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Queue<C> {
+    out: Outgoing,
+    entries: VecDeque<Entry<C>>,
+    next_id: u64,
+    /// How many bytes of `out` belong to requests that were taken or withdrawn.
+    wasted: usize,
+    live: usize,
+    /// No request is due earlier.
+    earliest: Option<Duration>,
+    parked: Batch<C>,
+}
+
+/// Requests that are being written.
+#[derive(Debug)]
+pub(crate) struct Batch<C> {
+    pub(crate) bytes: Vec<u8>,
+    /// Where each command ends.
+    pub(crate) ends: Vec<usize>,
+    entries: VecDeque<Entry<C>>,
+    pub(crate) written: usize,
+}
+
+impl<C> Default for Batch<C> {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            entries: VecDeque::new(),
+            written: 0,
+        }
+    }
+}
+
+impl<C> Batch<C> {
+    pub(crate) fn is_written(&self) -> bool {
+        self.written >= self.bytes.len()
+    }
+
+    /// The next request of which something has been written.
+    pub(crate) fn pop_begun(&mut self) -> Option<Pending<C>> {
+        loop {
+            if self.entries.front()?.bytes.0 >= self.written {
+                return None;
+            }
+            if let Some(request) = self.entries.pop_front()?.request {
+                return Some(request);
+            }
+        }
+    }
+
+    /// Empties it, once all is written.
+    pub(crate) fn clear(&mut self) {
+        self.written = 0;
+        self.ends.clear();
+        self.entries.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Takes withdrawn requests out of the bytes. All that is left was not begun, but for what
+    /// comes before the first entry.
+    fn compact(&mut self) {
+        let begun = self.entries.front().map_or(self.bytes.len(), |e| e.bytes.0);
+        let mut bytes = self.bytes.get(..begun).unwrap_or_default().to_vec();
+        let first_end = self.entries.front().map_or(self.ends.len(), |e| e.ends.0);
+        let mut ends = self.ends.get(..first_end).unwrap_or_default().to_vec();
+        self.entries.retain(|entry| entry.request.is_some());
+        for entry in &mut self.entries {
+            relocate(entry, &self.bytes, &self.ends, &mut bytes, &mut ends);
+        }
+        (self.bytes, self.ends) = (bytes, ends);
+    }
+}
+
+/// Appends what belongs to `entry` to other buffers.
+fn relocate<C>(
+    entry: &mut Entry<C>,
+    from_bytes: &[u8],
+    from_ends: &[usize],
+    bytes: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) {
+    let (start, first) = (bytes.len(), ends.len());
+    let old = entry.bytes.0;
+    bytes.extend_from_slice(from_bytes.get(old..entry.bytes.1).unwrap_or_default());
+    let its = from_ends
+        .get(entry.ends.0..entry.ends.1)
+        .unwrap_or_default();
+    ends.extend(its.iter().map(|end| end - old + start));
+    entry.bytes = (start, bytes.len());
+    entry.ends = (first, ends.len());
+}
+
+impl<C> Queue<C> {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self {
+            out: Outgoing::new(dialect),
+            entries: VecDeque::new(),
+            next_id: 0,
+            wasted: 0,
+            live: 0,
+            earliest: None,
+            parked: Batch::default(),
+        }
+    }
+
+    /// How many requests wait to be written.
+    pub(crate) fn len(&self) -> usize {
+        self.live + self.parked.entries.len()
+    }
+
+    /// Whether there is something to write: a request, or the rest of one.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.live > 0 || !self.parked.is_written()
+    }
+
+    /// Adds a request, and returns the number by which it can be withdrawn. Nothing is added if
+    /// `encode` refuses.
+    pub(crate) fn push<E>(
+        &mut self,
+        encode: impl FnOnce(&mut Outgoing) -> Result<Expected, E>,
+        caller: C,
+        weight: usize,
+        due: Duration,
+    ) -> Result<u64, E> {
+        let (start, first) = (self.out.bytes.len(), self.out.ends.len());
+        let expected = encode(&mut self.out).inspect_err(|_| {
+            self.out.bytes.truncate(start);
+            self.out.ends.truncate(first);
+        })?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.live += 1;
+        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
+        self.entries.push_back(Entry {
+            id,
+            bytes: (start, self.out.bytes.len()),
+            ends: (first, self.out.ends.len()),
+            request: Some(Pending {
+                expected,
+                caller,
+                weight,
+                due,
+            }),
+        });
+        Ok(id)
+    }
+
+    /// Takes back the request `id`, if nothing of it has been written. Its bytes are given back
+    /// at once, up to a few kilobytes in all.
+    pub(crate) fn withdraw(&mut self, id: u64) -> Option<Pending<C>> {
+        if let Ok(index) = self.entries.binary_search_by_key(&id, |entry| entry.id) {
+            let entry = self.entries.get_mut(index)?;
+            let request = entry.request.take()?;
+            self.wasted += entry.bytes.1 - entry.bytes.0;
+            self.live -= 1;
+            self.tidy();
+            return Some(request);
+        }
+        let parked = &mut self.parked;
+        let index = parked.entries.binary_search_by_key(&id, |entry| entry.id);
+        let entry = parked.entries.get_mut(index.ok()?)?;
+        let request = entry.request.take();
+        parked.compact();
+        request
+    }
+
+    fn tidy(&mut self) {
+        if self.live == 0 {
+            self.entries.clear();
+            self.wasted = 0;
+            self.out.ends.clear();
+            self.out.bytes.clear();
+            if self.out.bytes.capacity() > KEPT {
+                self.out.bytes = Vec::new();
+            }
+        } else if self.wasted > LEFT && self.wasted > self.out.bytes.len() / 2 {
+            let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+            self.entries.retain(|entry| entry.request.is_some());
+            for entry in &mut self.entries {
+                relocate(
+                    entry,
+                    &self.out.bytes,
+                    &self.out.ends,
+                    &mut bytes,
+                    &mut ends,
+                );
+            }
+            (self.out.bytes, self.out.ends) = (bytes, ends);
+            self.wasted = 0;
+        }
+    }
+
+    /// Moves requests from the head of the queue to `batch`, which is empty: what was parked, or
+    /// as many as may be written at once. `false`: there are none.
+    pub(crate) fn take(&mut self, batch: &mut Batch<C>) -> bool {
+        if !self.parked.is_written() {
+            std::mem::swap(&mut self.parked, batch);
+            return true;
+        }
+        if self.live == 0 {
+            return false;
+        }
+        if self.wasted == 0 && self.out.bytes.len() <= BATCH {
+            std::mem::swap(&mut self.out.bytes, &mut batch.bytes);
+            std::mem::swap(&mut self.out.ends, &mut batch.ends);
+            std::mem::swap(&mut self.entries, &mut batch.entries);
+            self.live = 0;
+            self.earliest = None;
+            return true;
+        }
+        while let Some(mut entry) = self.entries.pop_front() {
+            if entry.request.is_none() {
+                continue;
+            }
+            let size = entry.bytes.1 - entry.bytes.0;
+            if !batch.entries.is_empty() && batch.bytes.len() + size > BATCH {
+                self.entries.push_front(entry);
+                break;
+            }
+            let (out, batch) = (&self.out, &mut *batch);
+            relocate(
+                &mut entry,
+                &out.bytes,
+                &out.ends,
+                &mut batch.bytes,
+                &mut batch.ends,
+            );
+            batch.entries.push_back(entry);
+            self.wasted += size;
+            self.live -= 1;
+        }
+        self.tidy();
+        true
+    }
+
+    /// Keeps a batch that the socket had no room for, so that what was not begun can still be
+    /// withdrawn.
+    pub(crate) fn park(&mut self, batch: &mut Batch<C>) {
+        std::mem::swap(&mut self.parked, batch);
+    }
+
+    /// No request that is not written has to be answered earlier.
+    pub(crate) fn earliest(&self) -> Option<Duration> {
+        self.earliest.filter(|_| self.len() > 0)
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (u64, Duration)> {
+        let entries = self.parked.entries.iter().chain(&self.entries);
+        entries.filter_map(|entry| Some((entry.id, entry.request.as_ref()?.due)))
+    }
+
+    /// Withdraws the requests that were to be answered by `now`.
+    pub(crate) fn expire(&mut self, now: Duration, expired: &mut Vec<Pending<C>>) {
+        let due: Vec<u64> = self
+            .waiting()
+            .filter(|&(_, due)| due <= now)
+            .map(|(id, _)| id)
+            .collect();
+        expired.extend(due.into_iter().filter_map(|id| self.withdraw(id)));
+        self.earliest = self.waiting().map(|(_, due)| due).min();
+    }
+
+    /// All requests of which nothing has been written. The queue is empty afterwards.
+    pub(crate) fn drain(&mut self) -> Vec<Pending<C>> {
+        let parked = std::mem::take(&mut self.parked);
+        let queued = std::mem::take(&mut self.entries);
+        self.live = 0;
+        self.tidy();
+        let entries = parked.entries.into_iter().chain(queued);
+        entries.filter_map(|entry| entry.request).collect()
+    }
+
+    /// The memory that the queue holds for requests.
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.out.bytes.capacity()
+            + self.parked.bytes.capacity()
+            + self.entries.len() * size_of::<Entry<C>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Command;
+
+    type Refused = cache_core::Error;
+
+    fn queue() -> Queue<u32> {
+        Queue::new(Dialect::Classic)
+    }
+
+    fn push(queue: &mut Queue<u32>, caller: u32, size: usize) -> u64 {
+        let payload = vec![b'x'; size];
+        let key = format!("k{caller}");
+        let encode = |out: &mut Outgoing| {
+            let command = Command::Set {
+                key: &key,
+                head: b"",
+                payload: &payload,
+                expires: 0,
+            };
+            command.encode_classic(out);
+            Ok::<_, Refused>(Expected::Lines {
+                commands: 1,
+                replies: Vec::new(),
+            })
+        };
+        let due = Duration::from_secs(u64::from(caller));
+        queue.push(encode, caller, 1, due).unwrap()
+    }
+
+    /// Everything that is left, as the server would see it, and whose it is.
+    fn all(queue: &mut Queue<u32>) -> (String, Vec<u32>) {
+        let (mut text, mut callers) = (String::new(), Vec::new());
+        let mut batch = Batch::default();
+        while queue.take(&mut batch) {
+            assert!(
+                batch
+                    .ends
+                    .iter()
+                    .all(|&end| batch.bytes[..end].ends_with(b"\r\n"))
+            );
+            assert_eq!(batch.ends.last(), Some(&batch.bytes.len()));
+            text += std::str::from_utf8(&batch.bytes[batch.written..]).unwrap();
+            batch.written = batch.bytes.len();
+            callers.extend(std::iter::from_fn(|| batch.pop_begun()).map(|r| r.caller));
+            batch.clear();
+        }
+        (text, callers)
+    }
+
+    #[test]
+    fn requests_are_written_in_the_order_in_which_they_came() {
+        let mut queue = queue();
+        for caller in 0..3 {
+            push(&mut queue, caller, 1);
+        }
+        assert_eq!(queue.len(), 3);
+        let (text, callers) = all(&mut queue);
+        assert_eq!(
+            text,
+            "set k0 0 0 1\r\nx\r\nset k1 0 0 1\r\nx\r\nset k2 0 0 1\r\nx\r\n"
+        );
+        assert_eq!(callers, [0, 1, 2]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_not_written_and_its_memory_is_free_at_once() {
+        let mut queue = queue();
+        let ids: Vec<u64> = (0..1000)
+            .map(|caller| push(&mut queue, caller, 10_000))
+            .collect();
+        assert!(queue.held() > 10_000_000);
+        for &id in &ids[..999] {
+            assert!(queue.withdraw(id).is_some());
+            assert!(queue.withdraw(id).is_none(), "once only");
+        }
+        assert!(queue.held() < 50_000, "{}", queue.held());
+        let (text, callers) = all(&mut queue);
+        assert!(text.starts_with("set k999 "));
+        assert_eq!(callers, [999]);
+    }
+
+    #[test]
+    fn a_backlog_leaves_in_bounded_batches() {
+        let mut queue = queue();
+        for caller in 0..100 {
+            push(&mut queue, caller, 10_000);
+        }
+        push(&mut queue, 100, 1_000_000);
+        let mut batch = Batch::default();
+        assert!(queue.take(&mut batch));
+        assert!(batch.bytes.len() <= BATCH, "{}", batch.bytes.len());
+        queue.park(&mut batch);
+        let (_, callers) = all(&mut queue);
+        assert_eq!(callers, (0..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_socket_can_be_withdrawn_unless_it_was_begun() {
+        let mut queue = queue();
+        let ids: Vec<u64> = (0..4).map(|caller| push(&mut queue, caller, 1)).collect();
+        let mut batch = Batch::default();
+        assert!(queue.take(&mut batch));
+        batch.written = 20; // The first, and a part of the second.
+        let begun: Vec<u32> = std::iter::from_fn(|| batch.pop_begun())
+            .map(|r| r.caller)
+            .collect();
+        assert_eq!(begun, [0, 1]);
+        queue.park(&mut batch);
+        assert!(queue.withdraw(ids[1]).is_none(), "it is on its way");
+        assert_eq!(queue.withdraw(ids[2]).unwrap().caller, 2);
+        push(&mut queue, 4, 1);
+        let (text, callers) = all(&mut queue);
+        assert_eq!(callers, [3, 4]);
+        // The first is 17 bytes long, and 3 of the second were written.
+        assert_eq!(
+            text,
+            " k1 0 0 1\r\nx\r\nset k3 0 0 1\r\nx\r\nset k4 0 0 1\r\nx\r\n"
+        );
+    }
+
+    #[test]
+    fn requests_expire_by_their_own_time() {
+        let mut queue = queue();
+        for caller in [5, 2, 9] {
+            push(&mut queue, caller, 1);
+        }
+        assert_eq!(queue.earliest(), Some(Duration::from_secs(2)));
+        let mut expired = Vec::new();
+        queue.expire(Duration::from_secs(5), &mut expired);
+        let expired: Vec<u32> = expired.into_iter().map(|r| r.caller).collect();
+        assert_eq!(expired, [5, 2]);
+        assert_eq!(all(&mut queue).1, [9]);
+    }
+
+    #[test]
+    fn a_refused_request_leaves_nothing_behind() {
+        let mut queue = queue();
+        let refuse = |out: &mut Outgoing| {
+            out.bytes.extend_from_slice(b"half a command");
+            Err("refused")
+        };
+        assert_eq!(queue.push(refuse, 0, 1, Duration::ZERO), Err("refused"));
+        push(&mut queue, 1, 1);
+        assert_eq!(all(&mut queue).0, "set k1 0 0 1\r\nx\r\n");
+    }
+}

@@ -1,0 +1,259 @@
+//! The socket to a server: TCP, a unix socket, or TLS over TCP.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::Caller;
+use super::queue::Batch;
+use crate::config::{Address, Settings};
+use crate::protocol::Dialect;
+
+/// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// See [`connect_with`](crate::MemcachePoolBuilder::connect_with).
+pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>
+    + Send
+    + Sync;
+
+pub(crate) enum Stream {
+    Own(Box<dyn Transport>),
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// The server cannot be reached.
+    Io(io::Error),
+    /// It took too long.
+    Silent,
+    /// It does not take the name and the password, or the lack of them.
+    Denied(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Stream {
+    /// Connects and presents the credentials, if there are any. Takes as long as it takes.
+    /// `on_connect` is called once there is a connection.
+    pub(crate) async fn open(
+        address: &Address,
+        settings: &Settings,
+        on_connect: impl FnOnce(),
+    ) -> Result<Self, ConnectError> {
+        let mut stream = match address {
+            _ if settings.connector.is_some() => {
+                let Some(connect) = &settings.connector else {
+                    return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+                };
+                Self::Own(connect(&address.to_string()).await?)
+            }
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Self::secure(stream, host, settings).await?
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+            #[cfg(not(unix))]
+            Address::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        on_connect();
+        if let Some(credentials) = &settings.credentials {
+            stream.authenticate(credentials, settings.dialect).await?;
+        }
+        Ok(stream)
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(stream: TcpStream, host: &str, settings: &Settings) -> io::Result<Self> {
+        match &settings.tls {
+            None => Ok(Self::Tcp(stream)),
+            Some(tls) => {
+                let stream = tls.handshake(stream, host).await?;
+                Ok(Self::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_async, reason = "it is async with TLS")]
+    async fn secure(stream: TcpStream, _: &str, _: &Settings) -> io::Result<Self> {
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Up to where to write at once, from `from` on.
+    ///
+    /// memcached over TLS forgets what a record holds beyond the part that it had room for,
+    /// until more arrives. So a record holds whole commands that it has room for, or a part of
+    /// a single one.
+    pub(super) fn write_to(&self, out: &Batch<Caller>, from: usize) -> usize {
+        /// What memcached reads at once, and what TLS has room for in a record.
+        const RECORD: usize = 16 * 1024;
+        if !self.is_tls() {
+            return out.bytes.len();
+        }
+        let after = out.ends.partition_point(|&end| end <= from);
+        let fits = out.ends.partition_point(|&end| end <= from + RECORD);
+        let end = out.ends.get(fits.max(after + 1) - 1);
+        end.copied().unwrap_or(out.bytes.len())
+    }
+
+    #[cfg(feature = "tls")]
+    fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "it is used with TLS")]
+    fn is_tls(&self) -> bool {
+        false
+    }
+
+    /// memcached's ASCII authentication: the first command sets name and password.
+    async fn authenticate(
+        &mut self,
+        credentials: &str,
+        dialect: Dialect,
+    ) -> Result<(), ConnectError> {
+        // A server that asks for no password would store this one for everybody to read; one
+        // that is no memcached is not to have it.
+        let (greeting, expected) = greeting(dialect);
+        let answer = self.ask(greeting).await?;
+        match answer.as_str() {
+            answer if answer.starts_with(expected) => return Ok(()),
+            answer if answer.starts_with("CLIENT_ERROR unauthenticated") => {}
+            _ => return Err(odd(&answer).into()),
+        }
+        let len = credentials.len();
+        let command = format!("set auth 0 0 {len}\r\n{credentials}\r\n");
+        match self.ask(command.as_bytes()).await?.as_str() {
+            "STORED" => Ok(()),
+            answer => Err(ConnectError::Denied(format!(
+                "the server refused username and password ({answer:?})"
+            ))),
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) async fn greet(&mut self, dialect: Dialect) -> Result<(), ConnectError> {
+        let (greeting, expected) = greeting(dialect);
+        let answer = self.ask(greeting).await?;
+        if answer.starts_with("CLIENT_ERROR unauthenticated") {
+            return Err(ConnectError::Denied(
+                "the server asks for a username and a password".into(),
+            ));
+        }
+        if answer.starts_with(expected) {
+            return Ok(());
+        }
+        Err(odd(&answer).into())
+    }
+
+    /// Sends one command and reads its answer, a single line.
+    pub(crate) async fn ask(&mut self, command: &[u8]) -> io::Result<String> {
+        const LONGEST: usize = 1024;
+        self.write_all(command).await?;
+        self.flush().await?;
+        let mut line = Vec::new();
+        // One byte after the other: what comes behind the line is not ours to read, and this
+        // happens once in the life of a connection.
+        while line.len() < LONGEST {
+            match self.read_u8().await? {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&line);
+                    return Ok(line.trim_end_matches('\r').to_owned());
+                }
+                byte => line.push(byte),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the server's answer is no line of memcached's protocol",
+        ))
+    }
+}
+
+/// A command that changes nothing, and how its answer begins.
+fn greeting(dialect: Dialect) -> (&'static [u8], &'static str) {
+    match dialect {
+        Dialect::Meta => (b"mn\r\n", "MN"),
+        Dialect::Classic => (b"version\r\n", "VERSION"),
+    }
+}
+
+/// The reason why there is no connection.
+pub(crate) fn cannot_connect(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            "; is memcached running there?"
+        }
+        _ => "",
+    };
+    format!("cannot connect: {error}{advice}")
+}
+
+/// The error for an answer that a memcached of today does not give.
+pub(crate) fn odd(answer: &str) -> io::Error {
+    io::Error::other(format!(
+        "the server answered {answer:?}; is it memcached 1.6 or later? For older ones and for proxies there is protocol = \"classic\""
+    ))
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Own($stream) => $call,
+            Stream::Tcp($stream) => $call,
+            #[cfg(unix)]
+            Stream::Unix($stream) => $call,
+            #[cfg(feature = "tls")]
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,282 @@
+//! The decoder: bytes, which may end anywhere, become responses.
+
+use cache_core::Result;
+use cache_core::wire::Metadata;
+
+use super::line::{Item, read_line, split_line};
+use super::response::{Expected, Reply, Response, Violation};
+use super::value::Stored;
+
+/// Metadata ends within these bytes, unless others have put much into it.
+const METADATA_WITHIN: usize = 512;
+
+/// A value of so many bytes that has not arrived yet gets a buffer of its own.
+const LARGE: usize = 16 * 1024;
+
+/// The largest item that memcached can be configured to keep. More is no memcached.
+const MAX_ITEM: usize = 1 << 30;
+
+/// Turns bytes into responses. It holds no more than one value beyond the bytes it is given.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// The largest value that is read; larger ones are passed over.
+    limit: usize,
+    state: State,
+}
+
+/// Where in a response the next byte belongs.
+#[derive(Debug)]
+enum State {
+    Line,
+    /// A value follows, and is taken out of the buffer once it is all there.
+    Value {
+        flags: u32,
+        len: usize,
+    },
+    /// A large value on its way into a buffer of its own.
+    Large(Large),
+    /// A value that is too large: `left` bytes of it are still to be passed over.
+    Skip {
+        len: usize,
+        left: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Large {
+    flags: u32,
+    /// `None`: the metadata is in `body` too.
+    metadata: Option<Result<Metadata>>,
+    body: Vec<u8>,
+    /// How long `body` will be, the end of the line included.
+    len: usize,
+}
+
+impl Decoder {
+    /// A decoder that reads values of up to `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            state: State::Line,
+        }
+    }
+
+    /// Where the bytes of a large value go, and how many are still to come.
+    pub(crate) fn large(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let State::Large(large) = &mut self.state else {
+            return None;
+        };
+        let missing = large.len.saturating_sub(large.body.len());
+        (missing > 0).then_some((&mut large.body, missing))
+    }
+
+    /// Reads as much of the response to `expected` as `buffer` holds, and takes it out. `None`:
+    /// more bytes are needed.
+    pub(crate) fn decode(
+        &mut self,
+        buffer: &mut &[u8],
+        expected: &mut Expected,
+    ) -> Result<Option<Response>, Violation> {
+        loop {
+            let Some(reply) = (match self.state {
+                State::Line => {
+                    let Some((line, behind)) = split_line(buffer)? else {
+                        return Ok(None);
+                    };
+                    let item = read_line(line, expected)?;
+                    *buffer = behind;
+                    match item {
+                        Item::Reply(reply) => Some(reply),
+                        Item::Remark { has_failed: this } => {
+                            if let Expected::Quiet { has_failed, .. } = expected {
+                                *has_failed |= this;
+                            }
+                            continue;
+                        }
+                        Item::End => return expected.finish().map(Some),
+                        Item::Value { key, flags, len } => {
+                            if let Some(key) = key {
+                                expected.skip_to(key)?;
+                            }
+                            self.state = self.value(flags, len)?;
+                            continue;
+                        }
+                    }
+                }
+                State::Value { flags, len } => self.take_value(buffer, flags, len)?,
+                State::Large(_) => self.take_large()?,
+                State::Skip { len, left } => self.skip(buffer, len, left)?,
+            }) else {
+                return Ok(None);
+            };
+            if let Some(response) = expected.push(reply) {
+                return Ok(Some(response));
+            }
+        }
+    }
+
+    /// What follows the line that announces a value of `len` bytes.
+    fn value(&self, flags: u32, len: usize) -> Result<State, Violation> {
+        if len > MAX_ITEM {
+            return Err(Violation::Other(format!(
+                "the server announced a value of {len} bytes, more than memcached can keep"
+            )));
+        }
+        if len > self.limit {
+            return Ok(State::Skip { len, left: len });
+        }
+        Ok(State::Value { flags, len })
+    }
+
+    fn take_value(
+        &mut self,
+        buffer: &mut &[u8],
+        flags: u32,
+        len: usize,
+    ) -> Result<Option<Reply>, Violation> {
+        if let Some((value, rest)) = buffer.split_at_checked(len) {
+            let Some((end, rest)) = rest.split_at_checked(2) else {
+                return Ok(None);
+            };
+            check_end(end)?;
+            self.state = State::Line;
+            *buffer = rest;
+            return Ok(Some(Reply::Found(Stored::decode(flags, value))));
+        }
+        if len < LARGE {
+            return Ok(None);
+        }
+        // The metadata has to be whole before the payload can go elsewhere.
+        let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
+        let head = match bar {
+            Some(bar) => bar + 1,
+            None if buffer.len() < METADATA_WITHIN => return Ok(None),
+            None => 0,
+        };
+        let metadata =
+            bar.map(|bar| Stored::decode_metadata(flags, buffer.get(..bar).unwrap_or_default()));
+        let len = len - head + 2;
+        let mut body = Vec::with_capacity(len);
+        body.extend_from_slice(buffer.get(head..).unwrap_or_default());
+        *buffer = &[];
+        self.state = State::Large(Large {
+            flags,
+            metadata,
+            body,
+            len,
+        });
+        Ok(None)
+    }
+
+    fn take_large(&mut self) -> Result<Option<Reply>, Violation> {
+        if self.large().is_some() {
+            return Ok(None);
+        }
+        let State::Large(mut large) = std::mem::replace(&mut self.state, State::Line) else {
+            return Ok(None);
+        };
+        let end = large.body.split_off(large.len.saturating_sub(2));
+        check_end(&end)?;
+        Ok(Some(Reply::Found(match large.metadata {
+            Some(metadata) => metadata.map(|metadata| Stored {
+                metadata,
+                payload: large.body,
+            }),
+            None => Stored::decode_owned(large.flags, large.body),
+        })))
+    }
+
+    fn skip(
+        &mut self,
+        buffer: &mut &[u8],
+        len: usize,
+        left: usize,
+    ) -> Result<Option<Reply>, Violation> {
+        let here = left.min(buffer.len());
+        *buffer = buffer.get(here..).unwrap_or_default();
+        let left = left - here;
+        self.state = State::Skip { len, left };
+        let Some((end, rest)) = buffer.split_at_checked(2) else {
+            return Ok(None);
+        };
+        check_end(end)?;
+        *buffer = rest;
+        self.state = State::Line;
+        Ok(Some(Reply::TooLarge(len)))
+    }
+}
+
+fn check_end(end: &[u8]) -> Result<(), Violation> {
+    if end == b"\r\n" {
+        return Ok(());
+    }
+    Err(Violation::Other(
+        "a value is not as long as the server said".into(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> Expected {
+        Expected::Quiet {
+            commands: 3,
+            has_failed: false,
+        }
+    }
+
+    fn decode(mut bytes: &[u8], mut expected: Expected) -> Result<Option<Response>, Violation> {
+        Decoder::new(1000).decode(&mut bytes, &mut expected)
+    }
+
+    #[test]
+    fn quiet_commands_are_done_when_their_end_is_answered() {
+        for bytes in [&b"MN\r\n"[..], b"NF O7\r\nNF O8\r\nMN\r\n"] {
+            let response = decode(bytes, quiet()).unwrap();
+            let Some(Response::Many(replies)) = response else {
+                panic!("{response:?}");
+            };
+            assert_eq!(replies.len(), 3);
+            assert!(replies.iter().all(|reply| matches!(reply, Reply::Done)));
+        }
+        for bytes in [&b""[..], b"MN", b"NF O7\r\n"] {
+            assert!(matches!(decode(bytes, quiet()), Ok(None)));
+        }
+    }
+
+    #[test]
+    fn a_quiet_command_that_failed_is_told_at_the_end() {
+        for line in ["NS O7", "SERVER_ERROR out of memory storing object"] {
+            let bytes = format!("{line}\r\nMN\r\n");
+            let response = decode(bytes.as_bytes(), quiet()).unwrap();
+            assert!(matches!(response, Some(Response::SomeFailed)));
+        }
+    }
+
+    #[test]
+    fn what_quiet_commands_do_not_say_is_a_violation() {
+        for line in ["HD O7", "VA 1 f0 O7", "EN", "END", "ERROR", "MNX"] {
+            let bytes = format!("{line}\r\nMN\r\n");
+            assert!(decode(bytes.as_bytes(), quiet()).is_err(), "{line}");
+        }
+        assert!(decode(b"MN\r\n", Expected::One { tag: 7 }).is_err());
+    }
+
+    #[test]
+    fn a_value_beyond_the_limit_is_passed_over() {
+        let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
+        bytes.resize(bytes.len() + 2000, b'x');
+        bytes.extend_from_slice(b"\r\nEN\r\n");
+        let mut decoder = Decoder::new(1000);
+        let mut rest = bytes.as_slice();
+        let first = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
+        assert!(matches!(
+            first,
+            Ok(Some(Response::One(Reply::TooLarge(2000))))
+        ));
+        let second = decoder.decode(&mut rest, &mut Expected::One { tag: 8 });
+        assert!(matches!(second, Ok(Some(Response::One(Reply::Missing)))));
+        assert!(decode(b"VA 9999999999 f0 O7\r\n", Expected::One { tag: 7 }).is_err());
+    }
+}

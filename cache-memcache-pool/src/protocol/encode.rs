@@ -1,0 +1,273 @@
+//! Requests as bytes.
+
+use std::borrow::Cow;
+
+use cache_core::{Error, ErrorKind, Result};
+use memcache::exp::{MAX_KEY_LENGTH, MetaCommand, MetaOp};
+
+use crate::NAME;
+
+/// How many bytes `key` has on the wire, where keys that the text protocol cannot carry are in
+/// base64.
+pub(crate) fn wire_len(key: &str) -> usize {
+    if is_plain(key) {
+        key.len()
+    } else {
+        key.len().div_ceil(3) * 4
+    }
+}
+
+/// Whether `key` travels as it is.
+pub(crate) fn is_plain(key: &str) -> bool {
+    key.bytes().all(|byte| byte > 0x20 && byte != 0x7f)
+}
+
+/// Which of memcached's protocols is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `mg`, `ms`, `md`: memcached 1.6 and later.
+    #[default]
+    Meta,
+    /// `get`, `set`, `delete`: what proxies and older servers know.
+    Classic,
+}
+
+/// Whether memcached takes `key`: an `InvalidKey` error that names it if not.
+pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
+    let refused =
+        |why: Cow<'static, str>| Err(Error::new(ErrorKind::InvalidKey, NAME, why).with_key(key));
+    if dialect == Dialect::Classic && !is_plain(key) {
+        return refused(
+            "it has spaces or control characters, which the classic protocol cannot carry. \
+             sha1_keys() makes any key fit"
+                .into(),
+        );
+    }
+    // The common case, in which the key is not looked into.
+    if (1..=MAX_KEY_LENGTH * 3 / 4 - 1).contains(&key.len()) {
+        return Ok(());
+    }
+    match wire_len(key) {
+        0 => refused("the key is empty; a key has at least one character".into()),
+        1..=MAX_KEY_LENGTH => Ok(()),
+        n if is_plain(key) => refused(
+            format!("{n} bytes; memcached takes {MAX_KEY_LENGTH}. sha1_keys() makes any key fit")
+                .into(),
+        ),
+        n => refused(
+            format!(
+                "{n} bytes in base64, which spaces and control characters need; memcached takes \
+                 {MAX_KEY_LENGTH}. sha1_keys() makes any key fit"
+            )
+            .into(),
+        ),
+    }
+}
+
+/// Tags are numbers below this: many more than there are commands in flight.
+const TAGS: u32 = 1 << 16;
+
+/// The tag of the command `n` places after the one with the tag `first`.
+#[expect(clippy::cast_possible_truncation, reason = "tags go round")]
+pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
+    first.wrapping_add(n as u32) % TAGS
+}
+
+/// Commands to be written, one after the other.
+///
+/// Each meta command has a number, its tag, that comes back with its reply. So no reply is taken
+/// for another's, whatever a server says in between. Only the end of quiet commands has none, and
+/// the values for a classic `get`, which name their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) bytes: Vec<u8>,
+    /// Where each command ends.
+    pub(crate) ends: Vec<usize>,
+    dialect: Dialect,
+    next_tag: u32,
+}
+
+impl Outgoing {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    fn tag(&mut self) -> u32 {
+        let tag = self.next_tag;
+        self.next_tag = tag_behind(tag, 1);
+        tag
+    }
+}
+
+/// One command for one key.
+#[derive(Debug)]
+pub(crate) enum Command<'a> {
+    Get(&'a str),
+    Set {
+        key: &'a str,
+        /// The metadata, which the payload follows.
+        head: &'a [u8],
+        payload: &'a [u8],
+        /// As memcached counts: 0 for never, beyond 30 days since the epoch.
+        expires: u32,
+    },
+    Delete(&'a str),
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn key(&self) -> &'a str {
+        match self {
+            Self::Get(key) | Self::Delete(key) | Self::Set { key, .. } => key,
+        }
+    }
+
+    /// Roughly the bytes that travel to the server.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Set { payload, .. } => payload.len(),
+            Self::Get(_) | Self::Delete(_) => 0,
+        }
+    }
+
+    /// Appends the command as the classic protocol has it.
+    pub(crate) fn encode_classic(&self, out: &mut Outgoing) {
+        let line = &mut out.bytes;
+        line.extend_from_slice(match self {
+            Self::Get(_) => b"get ",
+            Self::Set { .. } => b"set ",
+            Self::Delete(_) => b"delete ",
+        });
+        line.extend_from_slice(self.key().as_bytes());
+        if let Self::Set {
+            head,
+            payload,
+            expires,
+            ..
+        } = self
+        {
+            line.extend_from_slice(b" 0 ");
+            encode_number(u64::from(*expires), line);
+            line.push(b' ');
+            encode_number((head.len() + payload.len()) as u64, line);
+        }
+        line.extend_from_slice(b"\r\n");
+        self.encode_payload(line);
+        out.ends.push(out.bytes.len());
+    }
+
+    /// Appends the command and returns its tag. Nothing is appended when the key is refused,
+    /// which the caller has asked before.
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
+        self.encode_with(b" O", out)
+    }
+
+    /// Appends a write that the server answers only if it fails; a reply to each of many
+    /// costs it, and those who read them, a tenth of the time. [`encode_end`] follows the last.
+    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
+        self.encode_with(b" q O", out)
+    }
+
+    fn encode_with(&self, flags: &[u8], out: &mut Outgoing) -> Result<u32> {
+        let tag = out.tag();
+        let op = match self {
+            Self::Get(_) => MetaOp::Get,
+            Self::Set { .. } => MetaOp::Set,
+            Self::Delete(_) => MetaOp::Delete,
+        };
+        if is_plain(self.key()) {
+            let line = &mut out.bytes;
+            line.extend_from_slice(op.wire());
+            line.push(b' ');
+            line.extend_from_slice(self.key().as_bytes());
+            self.encode_flags(flags, tag, line);
+            line.extend_from_slice(b"\r\n");
+        } else {
+            let mut line = Vec::new();
+            self.encode_flags(flags, tag, &mut line);
+            let flags = line.get(1..).unwrap_or_default();
+            let start = out.bytes.len();
+            let command = MetaCommand::new(op, self.key()).flag(flags);
+            if let Err(error) = command.encode_into(&mut out.bytes) {
+                // It leaves half a command behind.
+                out.bytes.truncate(start);
+                let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
+                return Err(error.with_key(self.key()));
+            }
+        }
+        self.encode_payload(&mut out.bytes);
+        out.ends.push(out.bytes.len());
+        Ok(tag)
+    }
+
+    fn encode_payload(&self, out: &mut Vec<u8>) {
+        if let Self::Set { head, payload, .. } = self {
+            out.reserve(head.len() + payload.len() + 2);
+            out.extend_from_slice(head);
+            out.extend_from_slice(payload);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// What follows the key.
+    fn encode_flags(&self, flags: &[u8], tag: u32, out: &mut Vec<u8>) {
+        match self {
+            // The value, and its client flags.
+            Self::Get(_) => out.extend_from_slice(b" v f"),
+            Self::Delete(_) => {}
+            Self::Set {
+                head,
+                payload,
+                expires,
+                ..
+            } => {
+                out.push(b' ');
+                encode_number((head.len() + payload.len()) as u64, out);
+                out.extend_from_slice(b" T");
+                encode_number(u64::from(*expires), out);
+            }
+        }
+        out.extend_from_slice(flags);
+        encode_number(u64::from(tag), out);
+    }
+}
+
+/// Appends a command that is answered when all before it are done, and never fails.
+pub(crate) fn encode_end(out: &mut Outgoing) {
+    out.bytes.extend_from_slice(b"mn\r\n");
+    out.ends.push(out.bytes.len());
+}
+
+/// Appends the decimal digits of `number`; `write!` takes several times as long.
+fn encode_number(mut number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
+}
+
+/// Appends the text command that asks for many keys at once, cheaper for the server than as
+/// many meta commands. All of them [plain](is_plain).
+pub(crate) fn encode_get_many(keys: &[&str], out: &mut Outgoing) {
+    let line = &mut out.bytes;
+    line.extend_from_slice(b"get");
+    for key in keys {
+        line.push(b' ');
+        line.extend_from_slice(key.as_bytes());
+    }
+    line.extend_from_slice(b"\r\n");
+    out.ends.push(line.len());
+}

@@ -1,0 +1,171 @@
+//! The lines of memcached's responses.
+
+use memcache::exp::ReturnCode;
+
+use super::encode::tag_behind;
+use super::response::{Expected, Reply, Violation};
+
+/// memcached's lines are shorter.
+pub(super) const MAX_LINE: usize = 2048;
+
+/// One item of a response.
+pub(super) enum Item<'a> {
+    /// The reply to one command.
+    Reply(Reply),
+    /// What a quiet command has to say.
+    Remark {
+        has_failed: bool,
+    },
+    /// A value follows the line.
+    Value {
+        key: Option<&'a [u8]>,
+        flags: u32,
+        len: usize,
+    },
+    End,
+}
+
+/// A line without its end, and what follows it.
+pub(super) type Line<'a> = (&'a [u8], &'a [u8]);
+
+/// The first line.
+pub(super) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
+    let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
+        if buffer.len() >= MAX_LINE {
+            return Err(Violation::line(buffer));
+        }
+        return Ok(None);
+    };
+    let (line, rest) = buffer.split_at(end);
+    let behind = rest.get(1..).unwrap_or_default();
+    Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), behind)))
+}
+
+/// What a line of the response to `expected` says.
+pub(super) fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violation> {
+    match expected {
+        Expected::One { tag } => read_meta(line, *tag),
+        Expected::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
+        Expected::Quiet { .. } => read_quiet(line),
+        Expected::Values { .. } => read_text(line),
+        Expected::Lines { .. } => read_written(line),
+    }
+}
+
+/// A line where only failures are told.
+fn read_quiet(line: &[u8]) -> Result<Item<'_>, Violation> {
+    match line.split(|&byte| byte == b' ').next() {
+        Some(b"MN") => Ok(Item::End),
+        // What was to be deleted is not there; not all versions keep that to themselves.
+        Some(b"NF") => Ok(Item::Remark { has_failed: false }),
+        Some(b"SERVER_ERROR" | b"NS" | b"EX") => Ok(Item::Remark { has_failed: true }),
+        _ => Err(Violation::line(line)),
+    }
+}
+
+/// A line of the meta protocol.
+fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
+    let is_tag =
+        |number: &[u8]| decimal(number).is_some_and(|number| u32::try_from(number) == Ok(tag));
+    if line.strip_prefix(b"HD O").is_some_and(is_tag) {
+        return Ok(Item::Reply(Reply::Done));
+    }
+    let mut tokens = line
+        .split(|&byte| byte == b' ')
+        .filter(|token| !token.is_empty());
+    let code = tokens.next().unwrap_or_default();
+    if code == b"SERVER_ERROR" {
+        return Ok(Item::Reply(server_error(line)));
+    }
+    let code = ReturnCode::from_wire(code).map_err(|_| Violation::line(line))?;
+    let len = match code {
+        ReturnCode::Va => Some(
+            tokens
+                .next()
+                .and_then(decimal)
+                .ok_or_else(|| Violation::line(line))?,
+        ),
+        _ => None,
+    };
+    let (mut flags, mut is_tagged) = (0, false);
+    for token in tokens {
+        match token.split_first() {
+            Some((b'f', number)) => {
+                flags = decimal(number)
+                    .and_then(|number| u32::try_from(number).ok())
+                    .ok_or_else(|| Violation::line(line))?;
+            }
+            Some((b'O', number)) => {
+                is_tagged = true;
+                if !is_tag(number) {
+                    return Err(Violation::Other("the server answered another call".into()));
+                }
+            }
+            _ => {}
+        }
+    }
+    match (code, len) {
+        (ReturnCode::Va, Some(len)) if is_tagged => Ok(Item::Value {
+            key: None,
+            flags,
+            len,
+        }),
+        (ReturnCode::Hd, None) if is_tagged => Ok(Item::Reply(Reply::Done)),
+        (ReturnCode::En, None) => Ok(Item::Reply(Reply::Missing)),
+        // What was to be deleted is not there.
+        (ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Done)),
+        (ReturnCode::Ns | ReturnCode::Ex, None) => {
+            Ok(Item::Reply(Reply::Failed("it was not stored".into())))
+        }
+        _ => Err(Violation::line(line)),
+    }
+}
+
+/// A line of the answer to a text `get`.
+fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
+    if line == b"END" {
+        return Ok(Item::End);
+    }
+    let mut tokens = line.split(|&byte| byte == b' ');
+    let value = (|| {
+        if tokens.next()? != b"VALUE" {
+            return None;
+        }
+        let key = tokens.next()?;
+        let flags = u32::try_from(decimal(tokens.next()?)?).ok()?;
+        let len = decimal(tokens.next()?)?;
+        Some(Item::Value {
+            key: Some(key),
+            flags,
+            len,
+        })
+    })();
+    // A SERVER_ERROR in the middle ends the answer without an END.
+    value.ok_or_else(|| Violation::line(line))
+}
+
+/// The reply to a classic write.
+fn read_written(line: &[u8]) -> Result<Item<'_>, Violation> {
+    match line {
+        b"STORED" | b"DELETED" | b"NOT_FOUND" => Ok(Item::Reply(Reply::Done)),
+        b"NOT_STORED" => Ok(Item::Reply(Reply::Failed("it was not stored".into()))),
+        _ if line.starts_with(b"SERVER_ERROR") => Ok(Item::Reply(server_error(line))),
+        _ => Err(Violation::line(line)),
+    }
+}
+
+fn server_error(line: &[u8]) -> Reply {
+    let text = line.strip_prefix(b"SERVER_ERROR").unwrap_or(line);
+    let text = text.get(..200).unwrap_or(text);
+    Reply::Failed(String::from_utf8_lossy(text).trim().to_owned())
+}
+
+fn decimal(token: &[u8]) -> Option<usize> {
+    if token.is_empty() {
+        return None;
+    }
+    token.iter().try_fold(0, |number: usize, &byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}

@@ -1,0 +1,13 @@
+//! memcached's protocol, without any I/O: requests become bytes, and bytes responses.
+
+mod decode;
+mod encode;
+mod line;
+mod request;
+mod response;
+mod value;
+
+pub(crate) use decode::Decoder;
+pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
+pub(crate) use request::{encode_many, encode_one, is_classic_get};
+pub(crate) use response::{Expected, Reply, Response, Violation};

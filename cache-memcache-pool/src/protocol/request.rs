@@ -1,0 +1,85 @@
+//! Requests of one command and of many, in either dialect, and what to expect for them.
+
+use cache_core::{Error, ErrorKind, Result};
+
+use super::encode::{Command, Dialect, Outgoing, encode_end, encode_get_many, is_plain};
+use super::response::Expected;
+use crate::NAME;
+
+/// Appends one command.
+pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Result<Expected> {
+    match out.dialect() {
+        Dialect::Meta => Ok(Expected::One {
+            tag: command.encode(out)?,
+        }),
+        Dialect::Classic => {
+            let start = out.bytes.len();
+            command.encode_classic(out);
+            Ok(match command {
+                Command::Get(_) => Expected::values(out.bytes.get(start..).unwrap_or_default(), 1),
+                Command::Set { .. } | Command::Delete(_) => Expected::Lines {
+                    commands: 1,
+                    replies: Vec::with_capacity(1),
+                },
+            })
+        }
+    }
+}
+
+/// Whether a command can be part of a classic `get` of many keys.
+pub(crate) fn is_classic_get(command: &Command<'_>) -> bool {
+    matches!(command, Command::Get(key) if is_plain(key))
+}
+
+/// Appends the commands `0..n`, reads or writes but not both, and reads either all or none of
+/// which [are classic](is_classic_get). `is_quiet`: writes are answered all together, and only
+/// if one of them fails each by itself.
+pub(crate) fn encode_many<'a>(
+    n: usize,
+    command: impl Fn(usize) -> Command<'a>,
+    is_quiet: bool,
+    out: &mut Outgoing,
+) -> Result<Expected> {
+    if n == 0 {
+        return Err(Error::new(ErrorKind::Backend, NAME, "a request is empty"));
+    }
+    let first = command(0);
+    if n == 1 {
+        return encode_one(&first, out);
+    }
+    if is_classic_get(&first) {
+        let keys: Vec<&str> = (0..n).map(|position| command(position).key()).collect();
+        let start = out.bytes.len();
+        encode_get_many(&keys, out);
+        let line = out.bytes.get(start..).unwrap_or_default();
+        return Ok(Expected::values(line, keys.len()));
+    }
+    if out.dialect() == Dialect::Classic {
+        for position in 0..n {
+            command(position).encode_classic(out);
+        }
+        return Ok(Expected::Lines {
+            commands: n,
+            replies: Vec::with_capacity(n),
+        });
+    }
+    if is_quiet && !matches!(first, Command::Get(_)) {
+        for position in 0..n {
+            command(position).encode_quiet(out)?;
+        }
+        encode_end(out);
+        return Ok(Expected::Quiet {
+            commands: n,
+            has_failed: false,
+        });
+    }
+    let first = first.encode(out)?;
+    for position in 1..n {
+        command(position).encode(out)?;
+    }
+    Ok(Expected::Many {
+        first,
+        commands: n,
+        replies: Vec::with_capacity(n),
+    })
+}

@@ -1,0 +1,181 @@
+//! What memcached answers, and what of it is still to come.
+
+use cache_core::Result;
+
+use super::value::Stored;
+
+/// What the server says to one command.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// What is stored under the key, or why it cannot be read.
+    Found(Result<Stored>),
+    /// A value of so many bytes, more than may be read. It was passed over.
+    TooLarge(usize),
+    Missing,
+    Done,
+    /// `SERVER_ERROR` and its text, or another refusal.
+    Failed(String),
+}
+
+/// Why responses can no longer be told from each other.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// The server wants a password, and has been given none.
+    Unauthenticated,
+    /// The server has as many connections as it takes.
+    Full(String),
+    Other(String),
+}
+
+impl Violation {
+    pub(crate) fn line(line: &[u8]) -> Self {
+        let shown = line.get(..80).unwrap_or(line);
+        let shown = String::from_utf8_lossy(shown);
+        if line.starts_with(b"CLIENT_ERROR unauthenticated") {
+            return Self::Unauthenticated;
+        }
+        if line.starts_with(b"ERROR Too many open connections") {
+            return Self::Full(shown.into_owned());
+        }
+        if line == b"ERROR" {
+            return Self::Other(
+                "the server does not know the command; memcached 1.6 or later is needed, or \
+                 protocol = \"classic\""
+                    .into(),
+            );
+        }
+        Self::Other(format!(
+            "the server answered {shown:?}, which is not memcached's protocol"
+        ))
+    }
+}
+
+/// What a request waits for, and what of it is already there.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// The reply to one meta command.
+    One { tag: u32 },
+    /// The replies to several, `first` being the tag of the first.
+    Many {
+        first: u32,
+        commands: usize,
+        replies: Vec<Reply>,
+    },
+    /// The end of several commands that are quiet unless they fail.
+    Quiet { commands: usize, has_failed: bool },
+    /// The values for a classic `get`; `request` is the line that was sent.
+    Values {
+        request: Vec<u8>,
+        /// Up to where the keys of `request` are answered.
+        cursor: usize,
+        replies: Vec<Reply>,
+        keys: usize,
+    },
+    /// A line for each of several classic writes.
+    Lines {
+        commands: usize,
+        replies: Vec<Reply>,
+    },
+}
+
+impl Expected {
+    /// The values for the keys asked for by `line`, a classic `get`.
+    pub(crate) fn values(line: &[u8], keys: usize) -> Self {
+        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+        Self::Values {
+            request: line.to_vec(),
+            cursor: "get".len(),
+            replies: Vec::with_capacity(keys),
+            keys,
+        }
+    }
+
+    /// Notes a miss for each key of the request before `key`.
+    pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
+        let Self::Values {
+            request,
+            cursor,
+            replies,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        loop {
+            // Each key has a space before it.
+            let rest = request.get(*cursor + 1..).unwrap_or_default();
+            let end = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
+            if end == 0 {
+                return Err(Violation::Other(
+                    "the server sent a value that nobody asked for".into(),
+                ));
+            }
+            *cursor += 1 + end;
+            if rest.get(..end) == Some(key) {
+                return Ok(());
+            }
+            replies.push(Reply::Missing);
+        }
+    }
+
+    /// Takes in a reply. The response, if that was the last.
+    pub(super) fn push(&mut self, reply: Reply) -> Option<Response> {
+        match self {
+            Self::One { .. } => Some(Response::One(reply)),
+            Self::Many {
+                commands, replies, ..
+            }
+            | Self::Lines { commands, replies } => {
+                replies.push(reply);
+                (replies.len() == *commands).then(|| Response::Many(std::mem::take(replies)))
+            }
+            Self::Values { replies, .. } => {
+                replies.push(reply);
+                None
+            }
+            // Its lines are failures or the end.
+            Self::Quiet { .. } => None,
+        }
+    }
+
+    /// The response, at the line that ends it.
+    pub(super) fn finish(&mut self) -> Result<Response, Violation> {
+        match self {
+            Self::Values { replies, keys, .. } => {
+                let mut replies = std::mem::take(replies);
+                replies.resize_with(*keys, || Reply::Missing);
+                Ok(Response::Many(replies))
+            }
+            Self::Quiet {
+                has_failed: true, ..
+            } => Ok(Response::SomeFailed),
+            Self::Quiet { commands, .. } => {
+                let done = std::iter::repeat_with(|| Reply::Done);
+                Ok(Response::Many(done.take(*commands).collect()))
+            }
+            Self::One { .. } | Self::Many { .. } | Self::Lines { .. } => {
+                Err(Violation::line(b"END"))
+            }
+        }
+    }
+}
+
+/// A complete response.
+#[derive(Debug)]
+pub(crate) enum Response {
+    One(Reply),
+    Many(Vec<Reply>),
+    /// Some of the quiet commands failed, and which is not said of all.
+    SomeFailed,
+}
+
+impl Response {
+    /// The replies, one for each command.
+    pub(crate) fn replies(&self) -> &[Reply] {
+        match self {
+            Self::One(reply) => std::slice::from_ref(reply),
+            Self::Many(replies) => replies,
+            Self::SomeFailed => &[],
+        }
+    }
+}

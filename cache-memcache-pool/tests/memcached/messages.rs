@@ -1,0 +1,135 @@
+//! What errors say to somebody who has just begun.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use crate::common::{all, builder, value};
+use cache_conformance::servers::Memcached;
+use cache_core::{CacheBackend as _, Error, ErrorKind};
+use cache_memcache_pool::MemcachePoolBackend;
+use tokio::runtime::{Builder, Runtime};
+
+async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {
+    let entries = vec![("k", value("1")), ("l", value("2"))];
+    [
+        cache.get("k").await.unwrap_err(),
+        cache.set("k", value("1")).await.unwrap_err(),
+        all(cache.get_multi(&["k", "l"]).await).unwrap_err(),
+        cache.set_multi(entries).await.unwrap_err(),
+    ]
+}
+
+/// A web server that takes requests of any kind for bad ones, and what it was told.
+fn web_server() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let told = Arc::clone(&heard);
+            std::thread::spawn(move || {
+                let mut request = [0; 1024];
+                while let Ok(n @ 1..) = stream.read(&mut request) {
+                    told.lock().unwrap().extend_from_slice(&request[..n]);
+                    let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_error_asks_whether_memcached_runs() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for url in [&address, "unix:/no/such/socket"] {
+        let cache = builder([url]).build().unwrap();
+        for error in each_operation(&cache).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.message().contains(url), "{error}");
+            let asks = "is memcached running there?";
+            assert!(error.message().contains(asks), "{error}");
+            assert!(error.message().contains("tried again in"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_is_doubted_and_the_time_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let cache = builder([&address]).build().unwrap();
+    let error = cache.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.message().contains(&address), "{error}");
+    assert!(error.message().contains("socket_timeout"), "{error}");
+    assert!(error.message().contains("is it memcached"), "{error}");
+}
+
+#[tokio::test]
+async fn another_server_is_doubted_and_not_told_the_password() {
+    let (address, told) = web_server();
+    let cache = builder([&address]).build().unwrap();
+    let told_so = [
+        cache.get("k").await.unwrap_err(),
+        cache.set("k", value("1")).await.unwrap_err(),
+    ];
+    for error in told_so {
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.message().contains(&address), "{error}");
+        assert!(error.message().contains("400 Bad Request"), "{error}");
+        let doubts = "not memcached's protocol";
+        assert!(error.message().contains(doubts), "{error}");
+    }
+    let cache = builder([&address]).username("me").password("correct-horse");
+    let cache = cache.build().unwrap();
+    for error in each_operation(&cache).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains(&address), "{error}");
+        assert!(error.message().contains("is it memcached"), "{error}");
+    }
+    let told = String::from_utf8_lossy(&told.lock().unwrap()).into_owned();
+    assert!(told.contains("mn\r\n"), "{told}");
+    assert!(!told.contains("correct-horse"), "{told}");
+}
+
+#[tokio::test]
+async fn a_value_that_memcached_refuses_is_told_with_the_server() {
+    let server = Memcached::start().unwrap();
+    let cache = builder([server.url()]).server_max_value_length(4 << 20);
+    let cache = cache.build().unwrap();
+    let large = || value(vec![0; 2 << 20]);
+    let errors = [
+        cache.set("k", large()).await.unwrap_err(),
+        cache.set_multi(vec![("k", large())]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
+        assert!(error.message().contains(&server.url()), "{error}");
+        assert!(error.message().contains("memcached's -I"), "{error}");
+    }
+}
+
+#[test]
+fn a_runtime_that_lacks_time_or_io_is_told_and_the_next_one_serves() {
+    let server = Memcached::start().unwrap();
+    let cache = builder([server.url()]).build().unwrap();
+    for new in [Builder::new_current_thread, Builder::new_multi_thread] {
+        let (mut nothing, mut io, mut time) = (new(), new(), new());
+        for builder in [&mut nothing, io.enable_io(), time.enable_time()] {
+            let runtime = builder.build().unwrap();
+            for error in runtime.block_on(each_operation(&cache)) {
+                assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+                assert!(error.message().contains("enable_all()"), "{error}");
+            }
+        }
+        let set = cache.set("k", value("v"));
+        Runtime::new().unwrap().block_on(set).unwrap();
+    }
+    assert_eq!(cache.stats().servers[0].downs, 0);
+}

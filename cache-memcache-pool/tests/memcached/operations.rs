@@ -1,0 +1,450 @@
+//! The operations against a real memcached, where they are memcached's own: what is on the
+//! wire, limits, expiry, what others have stored.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use crate::common::all;
+use cache_conformance::servers::Memcached;
+use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
+use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
+
+fn builder(server: &Memcached) -> MemcachePoolBuilder {
+    MemcachePoolBackend::builder().url([server.url()])
+}
+
+/// Says `request` to the server, and returns its answer.
+fn say(server: &Memcached, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.url()).unwrap();
+    stream.write_all(request).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn value(payload: &[u8]) -> CachedValue<Vec<u8>> {
+    CachedValue::new(payload.to_vec())
+}
+
+#[tokio::test]
+async fn what_is_stored_is_dogpiles_form_with_flags_0() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+    let hello = value(b"hello").with_cached_at(at);
+    cache.set("k", hello).await.unwrap();
+    let stored = r#"{"ct": 1700000000.123456, "v": 2}|hello"#;
+    assert_eq!(
+        say(&server, b"get k\r\n"),
+        format!("VALUE k 0 {}\r\n{stored}\r\nEND\r\n", stored.len())
+    );
+}
+
+#[tokio::test]
+async fn the_server_is_told_when_a_value_expires() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).memcached_expire_time(Duration::from_millis(1500));
+    let cache = cache.build().unwrap();
+    cache.set("default", value(b"1")).await.unwrap();
+    let own = value(b"1").with_ttl(Duration::from_secs(100));
+    cache.set("own", own).await.unwrap();
+    let far = value(b"1").with_ttl(Duration::from_secs(40 * 24 * 3600));
+    cache.set("far", far).await.unwrap();
+    let never = value(b"1").with_ttl(Duration::MAX);
+    cache.set("never", never).await.unwrap();
+    let left = |key: &str| -> i64 {
+        let answer = say(&server, format!("mg {key} t\r\n").as_bytes());
+        answer.trim().strip_prefix("HD t").unwrap().parse().unwrap()
+    };
+    assert!((1..=4).contains(&left("default")));
+    assert!((90..=102).contains(&left("own")));
+    let month = 40 * 24 * 3600;
+    assert!((month - 60..=month + 3).contains(&left("far")));
+    assert_eq!(left("never"), -1);
+}
+
+#[tokio::test]
+async fn a_value_is_gone_at_its_deadline_though_memcached_still_has_it() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let short = value(b"1").with_ttl(Duration::from_millis(200));
+    cache.set("k", short).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(cache.get("k").await.unwrap(), None);
+    assert_eq!(
+        all(cache.get_multi(&["k", "k"]).await).unwrap(),
+        [None, None]
+    );
+    assert!(say(&server, b"get k\r\n").starts_with("VALUE k"));
+}
+
+#[tokio::test]
+async fn an_own_ttl_of_zero_removes_what_was_there() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    cache.set("k", value(b"old")).await.unwrap();
+    let expired = || value(b"new").with_ttl(Duration::ZERO);
+    cache.set("k", expired()).await.unwrap();
+    assert_eq!(say(&server, b"get k\r\n"), "END\r\n");
+    cache.set("k", value(b"old")).await.unwrap();
+    cache
+        .set_multi(vec![("k", expired()), ("l", value(b"l"))])
+        .await
+        .unwrap();
+    assert_eq!(say(&server, b"get k\r\n"), "END\r\n");
+    assert!(cache.get("l").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn too_large_a_value_removes_the_old_one_and_keeps_the_connection() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    // Refused here; and one that only the server knows to be too large.
+    for len in [2 << 20, (1 << 20) - 60] {
+        cache.set("k", value(b"old")).await.unwrap();
+        let error = cache.set("k", value(&vec![b'x'; len])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
+        assert_eq!(error.keys(), ["k"]);
+        assert_eq!(cache.get("k").await.unwrap(), None);
+
+        cache.set("k", value(b"old")).await.unwrap();
+        let entries = vec![
+            ("a", value(b"1")),
+            ("k", value(&vec![b'x'; len])),
+            ("b", value(b"2")),
+        ];
+        let error = cache.set_multi(entries).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Partial, "{error}");
+        assert_eq!(error.keys(), ["k"]);
+        assert!(!error.is_transient());
+        assert_eq!(cache.get("k").await.unwrap(), None);
+        assert_eq!(*cache.get("b").await.unwrap().unwrap().payload(), b"2");
+    }
+    assert_eq!(cache.stats().servers[0].connects, 1);
+}
+
+#[tokio::test]
+async fn a_larger_limit_on_both_sides_takes_larger_values() {
+    let server = Memcached::builder()
+        .args(["-I", "8m", "-m", "256"])
+        .start()
+        .unwrap();
+    let cache = builder(&server)
+        .server_max_value_length(8 << 20)
+        .build()
+        .unwrap();
+    let large = value(&vec![7; 5 << 20]);
+    cache.set("k", large.clone()).await.unwrap();
+    assert_eq!(
+        cache.get("k").await.unwrap().unwrap().payload(),
+        large.payload()
+    );
+    let found = all(cache.get_multi(&["no", "k"]).await).unwrap();
+    assert_eq!(found[1].as_ref().unwrap().payload(), large.payload());
+    // Those whose limit is lower are told so for that key alone, and keep their connection.
+    let small = builder(&server).build().unwrap();
+    small.set("l", value(b"1")).await.unwrap();
+    let error = small.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert!(!error.is_transient());
+    assert!(
+        error.to_string().contains("server_max_value_length"),
+        "{error}"
+    );
+    let found = small.get_multi(&["l", "k", "l"]).await;
+    assert!(found[0].as_ref().unwrap().is_some());
+    let error = found[1].as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert_eq!(error.keys(), ["k"]);
+    assert!(found[2].as_ref().unwrap().is_some());
+    assert_eq!(small.stats().servers[0].connects, 1);
+    assert_eq!(small.get("no").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn keys_are_kept_as_they_are_or_refused() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let long = "k".repeat(250);
+    let spaced = " ".repeat(186);
+    let keys = [
+        "a",
+        "A",
+        "a b",
+        "a\r\nflush_all\r\n",
+        "\0",
+        "\u{7f}",
+        "é",
+        "e\u{301}",
+        "ключ",
+        "YSBi",
+        long.as_str(),
+        spaced.as_str(),
+    ];
+    for key in keys {
+        cache.set(key, value(key.as_bytes())).await.unwrap();
+    }
+    for key in keys {
+        let found = cache.get(key).await.unwrap().unwrap();
+        assert_eq!(found.payload(), key.as_bytes(), "{key:?}");
+    }
+    let found = all(cache.get_multi(&keys).await).unwrap();
+    for (key, found) in keys.iter().zip(found) {
+        assert_eq!(found.unwrap().payload(), key.as_bytes(), "{key:?}");
+    }
+    // UTF-8 goes as it is, as from Python.
+    assert!(say(&server, "get ключ\r\n".as_bytes()).starts_with("VALUE ключ 0"));
+    cache.delete_multi(&keys).await.unwrap();
+    assert!(
+        all(cache.get_multi(&keys).await)
+            .unwrap()
+            .iter()
+            .all(Option::is_none)
+    );
+    for key in [
+        String::new(),
+        "k".repeat(251),
+        " ".repeat(187),
+        "ü".repeat(126),
+    ] {
+        let error = cache.get(&key).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey, "{error}");
+        assert_eq!(error.keys(), [key.as_str()]);
+        let error = cache
+            .set_multi(vec![("new", value(b"")), (&key, value(b""))])
+            .await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Partial);
+        assert_eq!(error.keys(), [key.as_str()]);
+        assert!(cache.get("new").await.unwrap().is_some());
+        let found = cache.get_multi(&[&key, "new"]).await;
+        let error = found[0].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(found[1].as_ref().unwrap().is_some());
+        cache.delete_multi(&["new", "not there"]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_keys_go_at_once() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let keys: Vec<String> = (0..10_000).map(|i| format!("key {i:05}")).collect();
+    let plain: Vec<String> = (0..10_000).map(|i| format!("key-{i:05}")).collect();
+    for keys in [keys, plain] {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let entries = keys.iter().map(|key| (*key, value(key.as_bytes())));
+        cache.set_multi(entries.collect()).await.unwrap();
+        cache.delete_multi(&keys[..10]).await.unwrap();
+        let found = all(cache.get_multi(&keys).await).unwrap();
+        assert_eq!(found.len(), keys.len());
+        for (i, (key, found)) in keys.iter().zip(found).enumerate() {
+            match found {
+                None => assert!(i < 10, "{key}"),
+                Some(found) => assert_eq!(found.payload(), key.as_bytes()),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_others_have_stored_is_told_by_its_name() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    for (flags, stored, says) in [
+        (1, "\u{80}", "pickled"),
+        (2, "17", "number"),
+        (8, "x", "compressed"),
+        (0, "17", "no metadata"),
+        (16, "text", "no metadata"),
+    ] {
+        let set = format!("set k {flags} 0 {}\r\n{stored}\r\n", stored.len());
+        say(&server, set.as_bytes());
+        for error in [
+            cache.get("k").await.unwrap_err(),
+            all(cache.get_multi(&["no", "k"]).await).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            assert_eq!(error.keys(), ["k"]);
+            assert!(error.message().contains(says), "{error}");
+        }
+    }
+    // Text is bytes.
+    let stored = r#"{"ct": 7.5, "v": 2}|text"#;
+    say(
+        &server,
+        format!("set k 16 0 {}\r\n{stored}\r\n", stored.len()).as_bytes(),
+    );
+    assert_eq!(cache.get("k").await.unwrap().unwrap().payload(), b"text");
+    // So is a large value with much metadata, which does not end within the first bytes.
+    let more = "x".repeat(30_000);
+    let stored = format!(r#"{{"more": "{more}", "ct": 7.5, "v": 2}}|{more}"#);
+    say(
+        &server,
+        format!("set k 0 0 {}\r\n{stored}\r\n", stored.len()).as_bytes(),
+    );
+    assert_eq!(
+        cache.get("k").await.unwrap().unwrap().payload(),
+        more.as_bytes()
+    );
+    assert_eq!(cache.stats().servers[0].connects, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_out_of_memory_says_so() {
+    let server = Memcached::builder()
+        .args(["-M", "-m", "2"])
+        .start()
+        .unwrap();
+    let cache = builder(&server).build().unwrap();
+    let mut refused = None;
+    for i in 0..40 {
+        let key = format!("k{i}");
+        if let Err(error) = cache.set(&key, value(&vec![0; 400_000])).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    let error = refused.expect("the server has 2 MiB");
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert!(error.message().contains("out of memory"), "{error}");
+    assert_eq!(cache.get("no").await.unwrap(), None);
+    assert_eq!(cache.stats().servers[0].connects, 1);
+}
+
+#[tokio::test]
+async fn of_many_writes_those_that_the_server_refuses_are_named() {
+    let server = Memcached::builder().args(["-I", "512k"]).start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let keys: Vec<String> = (0..50).map(|i| format!("k{i}")).collect();
+    let with_two_too_large = |size: usize| -> Vec<(&str, _)> {
+        let size = |i: usize| if i % 20 == 19 { size } else { 10 };
+        let keys = keys.iter().enumerate();
+        keys.map(|(i, key)| (key.as_str(), value(&vec![b'v'; size(i)])))
+            .collect()
+    };
+    cache.set_multi(with_two_too_large(1000)).await.unwrap();
+    let error = cache
+        .set_multi(with_two_too_large(600_000))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Partial, "{error}");
+    assert_eq!(error.keys(), ["k19", "k39"]);
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let found = all(cache.get_multi(&keys).await).unwrap();
+    for (i, found) in found.iter().enumerate() {
+        assert_eq!(found.is_none(), i % 20 == 19, "{i}");
+    }
+    cache.delete_multi(&keys).await.unwrap();
+    let found = all(cache.get_multi(&keys).await).unwrap();
+    assert!(found.iter().all(Option::is_none));
+    let stats = cache.stats();
+    assert_eq!(stats.servers[0].downs, 0);
+    assert_eq!(stats.servers[0].misses, 52, "only of reads");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_and_opened_again() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server)
+        .pool_unused_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    cache.set("k", value(b"1")).await.unwrap();
+    assert_eq!(cache.stats().servers[0].connections, 1);
+    for _ in 0..200 {
+        if cache.stats().servers[0].connections == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(cache.stats().servers[0].connections, 0);
+    assert!(cache.get("k").await.unwrap().is_some());
+    assert_eq!(cache.stats().servers[0].connects, 2);
+}
+
+#[test]
+fn a_backend_outlives_the_runtimes_it_is_used_in() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    for i in 0..3_u8 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            cache.set("k", value(&[i])).await.unwrap();
+            assert_eq!(cache.get("k").await.unwrap().unwrap().payload(), &[i]);
+        });
+    }
+    assert_eq!(cache.stats().servers[0].downs, 0);
+}
+
+#[test]
+fn a_runtime_that_is_not_run_holds_up_nobody_in_another() {
+    let server = Memcached::start().unwrap();
+    let cache = MemcachePoolBackend::builder()
+        .url([server.url()])
+        .pool_maxsize(1)
+        .build()
+        .unwrap();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    // It stays alive, and with it the connection that it has opened.
+    let first = runtime();
+    first.block_on(cache.set("key", value(b"1"))).unwrap();
+    let second = runtime();
+    let found = second
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), cache.get("key")).await });
+    let found = found.expect("the call ends").unwrap().unwrap();
+    assert_eq!(found.payload(), b"1");
+    let back = first.block_on(cache.get("key")).unwrap();
+    assert!(back.is_some());
+    assert_eq!(cache.stats().servers[0].connects, 2);
+}
+
+#[tokio::test]
+async fn the_longest_of_times_are_all_right() {
+    let server = Memcached::start().unwrap();
+    let cache = MemcachePoolBackend::builder()
+        .url([server.url()])
+        .socket_timeout(Duration::MAX)
+        .pool_unused_timeout(Duration::MAX)
+        .pool_connection_get_timeout(Duration::MAX)
+        .dead_retry(Duration::MAX)
+        .build()
+        .unwrap();
+    cache.set("key", value(b"1")).await.unwrap();
+    assert!(cache.get("key").await.unwrap().is_some());
+}
+
+#[test]
+fn outside_of_a_runtime_a_call_is_an_error() {
+    let cache = MemcachePoolBackend::builder().build().unwrap();
+    let mut get = Box::pin(cache.get("k"));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let std::task::Poll::Ready(Err(error)) = get.as_mut().poll(&mut cx) else {
+        panic!("there is no runtime to wait in");
+    };
+    assert!(error.message().contains("runtime"), "{error}");
+}
+
+#[tokio::test]
+async fn dropping_the_backend_closes_its_connections() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    cache.set("k", value(b"1")).await.unwrap();
+    let connections = || -> usize { server.stats().unwrap()["curr_connections"].parse().unwrap() };
+    let open = connections();
+    drop(cache.clone());
+    assert!(connections() >= open);
+    drop(cache);
+    for _ in 0..200 {
+        if connections() < open {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} connections are still open, of {open}", connections());
+}

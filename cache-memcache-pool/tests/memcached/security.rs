@@ -1,0 +1,196 @@
+//! Passwords and TLS: what is refused, and what is said of it.
+
+use crate::common::{builder, value};
+use cache_conformance::servers::Memcached;
+use cache_core::{CacheBackend as _, ErrorKind};
+
+const PASSWORD: &str = "correct-horse";
+
+#[tokio::test]
+async fn a_wrong_or_missing_password_is_refused_and_nobody_is_dead() {
+    let server = Memcached::builder().auth("me", PASSWORD).start().unwrap();
+    let wrong = builder([server.url()])
+        .username("me")
+        .password("battery-staple");
+    let wrong = wrong.build().unwrap();
+    let missing = builder([server.url()]).build().unwrap();
+    for (cache, says) in [
+        (&wrong, "username and password"),
+        (&missing, "configure both"),
+    ] {
+        for _ in 0..2 {
+            let error = cache.get("k").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+            assert!(error.message().contains(says), "{error}");
+            assert!(
+                !format!("{error:?}").contains("battery-staple"),
+                "{error:?}"
+            );
+            let error = cache.set("k", value("1")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        }
+        assert_eq!(cache.stats().servers[0].downs, 0);
+    }
+    let right = builder([server.url()]).username("me").password(PASSWORD);
+    assert!(!format!("{right:?}").contains(PASSWORD));
+    let right = right.build().unwrap();
+    assert!(!format!("{right:?}").contains(PASSWORD));
+    right.set("k", value("1")).await.unwrap();
+    assert!(right.get("k").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_password_is_not_given_to_a_server_that_asks_for_none() {
+    let server = Memcached::start().unwrap();
+    let cache = builder([server.url()]).username("me").password(PASSWORD);
+    let cache = cache.build().unwrap();
+    cache.set("k", value("1")).await.unwrap();
+    // memcached would have stored it under this name.
+    let error = cache.get("auth").await;
+    assert_eq!(error.unwrap(), None);
+    assert_eq!(server.stats().unwrap()["total_items"], "1");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn tls_without_the_feature_is_a_bad_configuration() {
+    let error = builder(["a"]).tls_enabled(true).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().contains("feature `tls`"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_of_somebody_else_is_refused_unless_that_is_wanted() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let other = Memcached::builder().tls().start().unwrap();
+        let cache = builder([server.url()]).tls_enabled(true);
+        let wary = cache
+            .clone()
+            .tls_cafile(other.certificate())
+            .build()
+            .unwrap();
+        let error = wary.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("TLS"), "{error}");
+        assert!(error.message().contains("tls_cafile"), "{error}");
+        let blind = cache.tls_verify(false).build().unwrap();
+        blind.set("k", value("1")).await.unwrap();
+        assert!(blind.get("k").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_certificate_does_not_have_is_refused() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let port = server.port().unwrap();
+        let reach = |host: &str| {
+            builder([format!("{host}:{port}")])
+                .tls_enabled(true)
+                .tls_cafile(server.certificate())
+                .build()
+                .unwrap()
+        };
+        reach("localhost").set("k", value("1")).await.unwrap();
+        let error = reach("127.0.0.2").get("k").await.unwrap_err();
+        // memcached listens on 127.0.0.1 alone where loopback addresses are told apart.
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_with_tls_and_one_without_do_not_hang() {
+        let with = Memcached::builder().tls().start().unwrap();
+        let without = Memcached::start().unwrap();
+        let plain = builder([with.url()]).build().unwrap();
+        let error = plain.get("k").await.unwrap_err();
+        let told = [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Protocol,
+        ];
+        assert!(told.contains(&error.kind()), "{error}");
+        let secured = builder([without.url()])
+            .tls_enabled(true)
+            .tls_cafile(with.certificate())
+            .build()
+            .unwrap();
+        let error = secured.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let asks = "does it speak TLS? tls_enabled is true";
+        assert!(error.message().contains(asks), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_tls_on_a_port_for_tls_the_error_asks_for_it() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let cache = builder([server.url()]).build().unwrap();
+        let error = cache.get("k").await.unwrap_err();
+        assert!(error.message().contains(&server.url()), "{error}");
+        assert!(error.message().contains("tls_enabled"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_without_trust_is_refused() {
+        let cache = builder(["a"]).tls_enabled(true);
+        let error = cache.clone().build().unwrap_err();
+        assert!(error.message().contains("tls_cafile is missing"), "{error}");
+        let error = cache
+            .clone()
+            .tls_cafile("/no/such/file")
+            .build()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("/no/such/file"), "{error}");
+        assert!(error.message().contains("No such file"), "{error}");
+        let error = cache
+            .tls_verify(false)
+            .tls_certfile("c")
+            .build()
+            .unwrap_err();
+        assert!(error.message().contains("go together"), "{error}");
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_named() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let certificate = server.certificate();
+        let name = format!("cache-memcache-pool-{}-empty", std::process::id());
+        let empty = std::env::temp_dir().join(name);
+        std::fs::write(&empty, "").unwrap();
+        let tls = builder(["a"]).tls_enabled(true);
+        let client = |certificate, key| {
+            let tls = tls.clone().tls_verify(false);
+            tls.tls_certfile(certificate).tls_keyfile(key)
+        };
+        for (attempt, field, path, lacks) in [
+            (
+                tls.clone().tls_cafile(&empty),
+                "tls_cafile",
+                &empty,
+                "certificate",
+            ),
+            (
+                client(&empty, &empty),
+                "tls_certfile",
+                &empty,
+                "certificate",
+            ),
+            (
+                client(&certificate, &certificate),
+                "tls_keyfile",
+                &certificate,
+                "private key",
+            ),
+        ] {
+            let error = attempt.build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            let message = error.message();
+            assert!(message.contains(field), "{error}");
+            assert!(message.contains(&path.display().to_string()), "{error}");
+            assert!(message.contains(&format!("no {lacks} in PEM")), "{error}");
+        }
+        std::fs::remove_file(empty).unwrap();
+    }
+}
