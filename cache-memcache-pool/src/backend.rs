@@ -121,7 +121,7 @@ impl MemcachePoolBackend {
     /// ```
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
-        let addresses = Address::parse_all(&servers)?;
+        let addresses = Address::parse_all(&servers, self.inner.cluster.settings.routing)?;
         let router = (self.inner.route)(&addresses);
         self.inner.cluster.set_servers(addresses, router);
         Ok(())

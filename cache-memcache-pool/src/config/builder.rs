@@ -246,7 +246,7 @@ impl MemcachePoolBuilder {
             None => {
                 let specs = servers.iter().map(|address| ServerSpec {
                     name: address.to_string(),
-                    weight: 1,
+                    weight: address.weight,
                 });
                 Router::new(routing, &specs.collect::<Vec<_>>())
             }

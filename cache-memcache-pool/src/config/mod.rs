@@ -10,10 +10,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, seconds};
-use serde::{Deserialize, Deserializer, Serialize};
+use cache_core::{Error, ErrorKind, Result, seconds, text};
+use serde::{Deserialize, Serialize};
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, Family, Place};
 pub use builder::MemcachePoolBuilder;
 pub(crate) use settings::Settings;
 
@@ -43,11 +43,14 @@ use crate::cluster::Routing;
 )]
 pub struct MemcachePoolConfig {
     /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
-    /// given. In a file also one string for one server. Default: `localhost:11211`.
-    #[serde(deserialize_with = "one_or_many")]
+    /// given. `inet:` and `inet6:` before it choose among the addresses of a name, `/?3` behind
+    /// it is a weight: three times as many keys as a server without one. In a file also one
+    /// string, with commas between several servers. Default: `localhost:11211`.
+    #[serde(deserialize_with = "text::list")]
     pub url: Vec<String>,
-    /// The most connections to one server; each tokio runtime that uses the backend has its
-    /// own. Default: 10.
+    /// The most connections to one server, zero for no limit; each tokio runtime that uses the
+    /// backend has its own. Default: 10.
+    #[serde(deserialize_with = "text::number")]
     pub pool_maxsize: usize,
     /// A connection that was idle for so long is closed. Default: 60 s.
     #[serde(with = "seconds")]
@@ -66,9 +69,12 @@ pub struct MemcachePoolConfig {
     pub socket_timeout: Duration,
     /// Empties a server that was down and returned, before anybody reads from it. Without, it
     /// serves what it had before it was lost, old values included. Default: false.
+    #[serde(deserialize_with = "text::switch")]
     pub pool_flush_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
-    /// they are sent. Default: 1 MiB, which is memcached's own.
+    /// they are sent. Zero: whatever memcached takes, which is 1 GiB at most. Default: 1 MiB,
+    /// which is memcached's own.
+    #[serde(deserialize_with = "text::number")]
     pub server_max_value_length: usize,
     /// The lifetime of a value without one of its own; zero: until memcached evicts it.
     /// Default: zero.
@@ -79,21 +85,24 @@ pub struct MemcachePoolConfig {
     /// The password to go with it. Default: none.
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    #[serde(deserialize_with = "text::switch")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: none.
+    /// trusted. Default: those that the system trusts.
     pub tls_cafile: Option<PathBuf>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
-    /// A file in PEM format with its private key. Default: none.
+    /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
     pub tls_keyfile: Option<PathBuf>,
     /// Whether the server's certificate is checked. Without, anybody on the way can read and
     /// change everything. Default: true.
+    #[serde(deserialize_with = "text::switch")]
     pub tls_verify: bool,
     /// Which server keeps which key. Default: consistent.
     pub routing: Routing,
     /// Whether the keys of a server that is down go to the others. Default: true.
+    #[serde(deserialize_with = "text::switch")]
     pub failover: bool,
     /// What is spoken to the servers. Default: meta.
     pub protocol: Protocol,
@@ -182,9 +191,6 @@ pub(crate) fn bad_config(message: impl Into<String>) -> Error {
 impl MemcachePoolConfig {
     /// Checks what the types allow and the backend does not, and reads the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
-        if self.pool_maxsize == 0 {
-            return Err(bad_config("pool_maxsize is 0; it has to be 1 at least"));
-        }
         if self.socket_timeout.is_zero() {
             return Err(bad_config("socket_timeout is 0; it has to be more"));
         }
@@ -213,37 +219,29 @@ impl MemcachePoolConfig {
                 ));
             }
         }
-        if !self.tls_enabled
-            && (self.tls_cafile.is_some()
-                || self.tls_certfile.is_some()
-                || self.tls_keyfile.is_some())
-        {
-            return Err(bad_config(
-                "tls_cafile, tls_certfile and tls_keyfile have no use while tls_enabled is false",
-            ));
-        }
-        Address::parse_all(&self.url)
+        Address::parse_all(&self.url, self.routing)
     }
+}
+
+/// What of the configuration has no effect, if anything.
+pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
+    let fields = [
+        ("tls_cafile", &config.tls_cafile),
+        ("tls_certfile", &config.tls_certfile),
+        ("tls_keyfile", &config.tls_keyfile),
+    ];
+    let set = fields.iter().filter(|(_, file)| file.is_some());
+    let set: Vec<&str> = set.map(|(name, _)| *name).collect();
+    (!config.tls_enabled && !set.is_empty()).then(|| {
+        format!(
+            "{} without effect: tls_enabled is false, so connections are not encrypted",
+            set.join(", ")
+        )
+    })
 }
 
 /// What `-I` of memcached can be raised to.
 const MAX_ITEM: usize = 1 << 30;
-
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "url takes a server or a list of servers, such as [\"10.0.0.1:11211\"]"
-    )]
-    enum Urls {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match Urls::deserialize(deserializer)? {
-        Urls::One(url) => vec![url],
-        Urls::Many(urls) => urls,
-    })
-}
 
 #[cfg(test)]
 mod tests {
@@ -288,6 +286,39 @@ mod tests {
     }
 
     #[test]
+    fn text_is_taken_where_numbers_switches_and_lists_are_meant() {
+        let fields = [
+            ("url", "a:1, inet6:[b]:2/?3"),
+            ("pool_maxsize", "0"),
+            ("socket_timeout", "0.5"),
+            ("failover", "no"),
+        ];
+        let fields = MapDeserializer::<_, ValueError>::new(fields.into_iter());
+        let config = MemcachePoolConfig::deserialize(fields).unwrap();
+        assert_eq!(config.url, ["a:1", "inet6:[b]:2/?3"]);
+        assert_eq!(config.pool_maxsize, 0);
+        assert_eq!(config.socket_timeout, Duration::from_millis(500));
+        assert!(!config.failover);
+        for (name, senseless) in [("pool_maxsize", "-1"), ("tls_enabled", "maybe")] {
+            let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
+            let error = MemcachePoolConfig::deserialize(field).unwrap_err();
+            assert!(error.to_string().contains(senseless), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_for_tls_without_tls_have_no_effect() {
+        let mut config = MemcachePoolConfig {
+            tls_cafile: Some("ca.pem".into()),
+            ..MemcachePoolConfig::default()
+        };
+        assert!(config.check().is_ok());
+        assert!(without_effect(&config).unwrap().contains("tls_cafile"));
+        config.tls_enabled = true;
+        assert_eq!(without_effect(&config), None);
+    }
+
+    #[test]
     fn unknown_fields_and_negative_durations_are_refused() {
         let error = number("pool_maxsise", 1.0).unwrap_err().to_string();
         assert!(
@@ -307,7 +338,6 @@ mod tests {
         assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
         let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
         assert!(!message.contains("secret"), "{message}");
-        assert!(refusal(|c| c.pool_maxsize = 0).contains("pool_maxsize"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));
         assert!(refusal(|c| c.username = Some("u".into())).contains("password is not"));
@@ -317,7 +347,6 @@ mod tests {
             c.password = Some("p".into());
         };
         assert!(refusal(spaced).contains("without spaces"));
-        assert!(refusal(|c| c.tls_cafile = Some("ca".into())).contains("tls_enabled"));
     }
 
     #[test]

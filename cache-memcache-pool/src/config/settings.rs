@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use cache_core::{Result, ServerEvent};
 
-use super::{MemcachePoolConfig, Protocol, bad_config};
+use super::{MAX_ITEM, MemcachePoolConfig, Protocol, bad_config, without_effect};
+use crate::cluster::Routing;
 use crate::connection::{Connector, Timeouts};
 use crate::protocol::Dialect;
 
@@ -36,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) flush_on_reconnect: bool,
     pub(crate) max_value: usize,
     pub(crate) default_ttl: Duration,
+    pub(crate) routing: Routing,
     pub(crate) failover: bool,
     pub(crate) dialect: Dialect,
     /// `username password`, as the server wants it.
@@ -61,12 +63,15 @@ impl Settings {
                 "tls_enabled is true, and the crate was built without its feature `tls`",
             ));
         }
+        if let (Some(on_event), Some(message)) = (&hooks.on_event, without_effect(config)) {
+            on_event(&ServerEvent::warning(None, message));
+        }
         let credentials = match (&config.username, &config.password) {
             (Some(username), Some(password)) => Some(format!("{username} {password}")),
             _ => None,
         };
         Ok(Self {
-            pool_maxsize: config.pool_maxsize,
+            pool_maxsize: or_unlimited(config.pool_maxsize, usize::MAX),
             pool_connection_get_timeout: config.pool_connection_get_timeout.min(LONGEST),
             dead_retry: config.dead_retry,
             timeouts: Timeouts {
@@ -74,8 +79,9 @@ impl Settings {
                 unused: config.pool_unused_timeout.min(LONGEST),
             },
             flush_on_reconnect: config.pool_flush_on_reconnect,
-            max_value: config.server_max_value_length,
+            max_value: or_unlimited(config.server_max_value_length, MAX_ITEM),
             default_ttl: config.memcached_expire_time,
+            routing: config.routing,
             failover: config.failover,
             dialect: match config.protocol {
                 Protocol::Meta => Dialect::Meta,
@@ -107,4 +113,9 @@ impl Settings {
             (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         })
     }
+}
+
+/// A number of which zero means that there is no limit.
+fn or_unlimited(number: usize, unlimited: usize) -> usize {
+    if number == 0 { unlimited } else { number }
 }
