@@ -106,6 +106,74 @@ pub struct MemcachePoolConfig {
     pub failover: bool,
     /// What is spoken to the servers. Default: meta.
     pub protocol: Protocol,
+    /// What is stored under a key. Default: the envelope.
+    pub stored_format: StoredFormat,
+    /// The client of programs in Python that share the cache. Default: python-memcached.
+    pub python_client: PythonClient,
+    /// Values of so many bytes, metadata included, are compressed with zlib, if that makes them
+    /// shorter; zero: none are. `server_max_value_length` counts before that. Needs the feature
+    /// `zlib`, as does reading what others compressed. Default: zero.
+    #[serde(deserialize_with = "text::number")]
+    pub min_compress_len: usize,
+}
+
+/// What is stored under a key.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, StoredFormat};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.stored_format = StoredFormat::Raw; // "raw" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, the payload.
+    #[default]
+    Envelope,
+    /// The payload as it is, for a cache that is shared with programs that know nothing of
+    /// metadata. Client flags are not looked at when it is read.
+    ///
+    /// What there is no metadata for is not kept: a value that is read was cached at the time of
+    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until
+    /// memcached removes it, up to three seconds after its deadline.
+    Raw,
+}
+
+/// The client that programs in Python use, of those that dogpile.cache and oslo.cache can.
+///
+/// It decides the client flags: without the right ones Python gets text in place of bytes.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, PythonClient};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.python_client = PythonClient::Bmemcached; // "bmemcached" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PythonClient {
+    /// python-memcached, which `oslo_cache.memcache_pool` and `dogpile.cache.memcached` use. Flags
+    /// 0 are bytes.
+    #[default]
+    PythonMemcached,
+    /// pymemcache, as `dogpile.cache.pymemcache` uses it. Flags 0 are bytes.
+    Pymemcache,
+    /// python-binary-memcached, which `oslo_cache.memcache_pool` uses with TLS or SASL. Flags 16
+    /// are bytes. It compresses what has more than 128 bytes, which takes the feature `zlib` to
+    /// read; and it writes to every server of its list, so give it one.
+    Bmemcached,
+}
+
+impl PythonClient {
+    pub(crate) fn flags_of_bytes(self) -> u32 {
+        match self {
+            Self::PythonMemcached | Self::Pymemcache => 0,
+            Self::Bmemcached => 16,
+        }
+    }
 }
 
 /// Which of memcached's protocols is spoken.
@@ -150,6 +218,9 @@ impl Default for MemcachePoolConfig {
             routing: Routing::default(),
             failover: true,
             protocol: Protocol::default(),
+            stored_format: StoredFormat::default(),
+            python_client: PythonClient::default(),
+            min_compress_len: 0,
         }
     }
 }
@@ -179,6 +250,9 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("routing", &self.routing)
             .field("failover", &self.failover)
             .field("protocol", &self.protocol)
+            .field("stored_format", &self.stored_format)
+            .field("python_client", &self.python_client)
+            .field("min_compress_len", &self.min_compress_len)
             .finish()
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use cache_core::{Result, ServerEvent};
 
-use super::{MAX_ITEM, MemcachePoolConfig, Protocol, bad_config, without_effect};
+use super::{MAX_ITEM, MemcachePoolConfig, Protocol, StoredFormat, bad_config, without_effect};
 use crate::cluster::Routing;
 use crate::connection::{Connector, Timeouts};
-use crate::protocol::Dialect;
+use crate::protocol::{Decoder, Dialect};
 
 /// Called when a server goes down or returns.
 pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
@@ -36,6 +36,11 @@ pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
     pub(crate) flush_on_reconnect: bool,
     pub(crate) max_value: usize,
+    pub(crate) stored_format: StoredFormat,
+    /// The client flags of values that are not compressed.
+    pub(crate) client_flags: u32,
+    /// Values of so many bytes are compressed; `None`: none are.
+    pub(crate) min_compress_len: Option<usize>,
     pub(crate) default_ttl: Duration,
     pub(crate) routing: Routing,
     pub(crate) failover: bool,
@@ -63,6 +68,16 @@ impl Settings {
                 "tls_enabled is true, and the crate was built without its feature `tls`",
             ));
         }
+        if config.min_compress_len > 0 && cfg!(not(feature = "zlib")) {
+            return Err(bad_config(
+                "min_compress_len is set, and the crate was built without its feature `zlib`",
+            ));
+        }
+        if config.min_compress_len > 0 && config.stored_format == StoredFormat::Raw {
+            return Err(bad_config(
+                "min_compress_len is set, and stored_format is \"raw\", which changes no payload",
+            ));
+        }
         if let (Some(on_event), Some(message)) = (&hooks.on_event, without_effect(config)) {
             on_event(&ServerEvent::warning(None, message));
         }
@@ -80,6 +95,9 @@ impl Settings {
             },
             flush_on_reconnect: config.pool_flush_on_reconnect,
             max_value: or_unlimited(config.server_max_value_length, MAX_ITEM),
+            stored_format: config.stored_format,
+            client_flags: config.python_client.flags_of_bytes(),
+            min_compress_len: Some(config.min_compress_len).filter(|&len| len > 0),
             default_ttl: config.memcached_expire_time,
             routing: config.routing,
             failover: config.failover,
@@ -98,6 +116,11 @@ impl Settings {
                 RandomState::new().hash_one(())
             }),
         })
+    }
+
+    /// Reads values as this configuration stores them.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder::new(self.max_value, self.stored_format)
     }
 
     /// The time of day.

@@ -69,13 +69,13 @@ pub(crate) struct Pipeline<C> {
 }
 
 impl<C> Pipeline<C> {
-    /// The pipeline of a connection that was begun at `now`, for values of up to `max_value`
+    /// The pipeline of a connection that was begun at `now`, with a decoder for the
     /// bytes.
-    pub(crate) fn new(now: Instant, timeouts: Timeouts, max_value: usize) -> Self {
+    pub(crate) fn new(now: Instant, timeouts: Timeouts, decoder: Decoder) -> Self {
         Self {
             timeouts,
             in_flight: VecDeque::new(),
-            decoder: Decoder::new(max_value),
+            decoder,
             buffer: Vec::new(),
             patience: Patience::new(now, timeouts.socket),
             sign: now,
