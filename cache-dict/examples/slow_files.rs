@@ -90,10 +90,11 @@ where
     let mut computed = Vec::new();
     for (found, (path, key)) in cache
         .get_multi(&keys)
-        .await?
+        .await
         .into_iter()
         .zip(paths.iter().zip(&keys))
     {
+        let found = found?;
         let hit = found.is_some();
         let value = if let Some(value) = found {
             value
@@ -102,7 +103,7 @@ where
             // Slow work has no place on the threads that run the tasks.
             let checksum = tokio::task::spawn_blocking(move || checksum(&path)).await??;
             let value = CachedValue::new(checksum);
-            computed.push((*key, value));
+            computed.push((*key, value.clone()));
             value
         };
         answers.push(Answer { value, hit });

@@ -7,16 +7,18 @@ use cache_core::{CacheBackend, CachedValue, Result};
 
 use crate::clock::Time;
 use crate::config::{DictBuilder, DictConfig};
-use crate::entries::Entries;
-use crate::multi::{CHUNK, yield_now};
+#[cfg(test)]
+use crate::hash::KeyHasher;
+use crate::sharded_map::ShardedMap;
 use crate::stats::DictStats;
 
 /// An in-process cache of values of any type: the counterpart of oslo.cache's
 /// `DictCacheBackend`.
 ///
 /// Cloning it is cheap, and each clone reaches the same entries. Methods that end in `_sync`
-/// do the same as those of [`CacheBackend`], for callers that are not async; none of them
-/// waits for anything but a lock that is held for microseconds.
+/// do the same as those of [`CacheBackend`], for callers that are not async. All operations are
+/// finished when they are first polled: they wait for nothing but locks of single shards, which
+/// are held for microseconds. An operation never fails, and any key is kept, the empty one too.
 ///
 /// `V::clone` runs while such a lock is held, so it must not use the same cache; wrap what is
 /// expensive to clone in an [`Arc`]. Replaced, expired and deleted values are dropped when no
@@ -38,7 +40,7 @@ use crate::stats::DictStats;
 /// assert!(found.ttl().duration() <= Some(Duration::from_secs(60)));
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
-pub struct DictBackend<V>(Arc<Entries<V>>);
+pub struct DictBackend<V>(Arc<ShardedMap<V>>);
 
 impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// A backend with this configuration.
@@ -49,16 +51,16 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn from_config(config: DictConfig) -> Result<Self> {
-        DictBuilder::new(config).build()
+        DictBuilder::from(config).build()
     }
 
     /// Begins to make a backend; by default nothing expires and nothing is evicted.
     pub fn builder() -> DictBuilder<V> {
-        DictBuilder::new(DictConfig::default())
+        DictBuilder::default()
     }
 
     pub(crate) fn new(config: DictConfig, time: Time) -> Self {
-        Self(Arc::new(Entries::new(config, time)))
+        Self(Arc::new(ShardedMap::new(config, time)))
     }
 
     /// What is cached under `key`, or `None`.
@@ -91,32 +93,32 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn get_multi_sync(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        let mut found = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(CHUNK) {
-            self.0.get_chunk(keys, &mut found);
-        }
-        Ok(found)
+        let mut answers = vec![None; keys.len()];
+        self.0.get_multi(keys, |position, value| {
+            if let Some(answer) = answers.get_mut(position) {
+                *answer = Some(value);
+            }
+        });
+        Ok(answers)
     }
 
     /// Caches each value under its key; the last one where a key is repeated.
     ///
     /// Not all are set at one moment: a reader may see some before the others.
     pub fn set_multi_sync(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        let mut entries = entries.into_iter();
-        while self.0.set_chunk(&mut entries) {}
+        self.0.set_multi(entries);
         Ok(())
     }
 
     /// Removes what is cached under each of `keys`.
     pub fn delete_multi_sync(&self, keys: &[&str]) -> Result<()> {
-        for keys in keys.chunks(CHUNK) {
-            self.0.delete_chunk(keys);
-        }
+        self.0.delete_multi(keys);
         Ok(())
     }
 
     /// How many entries are held. Those that have expired count until they are removed, which
-    /// writes do shortly after; [`purge`](Self::purge) does it at once.
+    /// writes do shortly after, and the read that finds one; [`purge`](Self::purge) removes all
+    /// at once.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -141,8 +143,10 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         self.0.clear();
     }
 
-    /// Removes all entries that have expired. Calling it is never necessary; it frees memory
-    /// when nothing is written for long, since writes are what removes expired entries.
+    /// Removes all entries that have expired, as the original does at each set.
+    ///
+    /// Calling it is never necessary: writes remove what has expired, a bounded number each, and
+    /// reads what they find expired. It frees memory when nothing is written for long.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -171,10 +175,11 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// A backend in which keys collide: only these bits of their hashes are used.
     pub(crate) fn with_weak_hash(config: DictConfig, time: Time, mask: u64) -> Self {
-        Self(Arc::new(Entries::new(config, time).with_weak_hash(mask)))
+        let hasher = KeyHasher::new().masked(mask);
+        Self(Arc::new(ShardedMap::with_hasher(config, time, hasher)))
     }
 
-    pub(crate) fn entries(&self) -> &Entries<V> {
+    pub(crate) fn map(&self) -> &ShardedMap<V> {
         &self.0
     }
 }
@@ -212,31 +217,20 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
-        let mut found = Vec::with_capacity(keys.len());
-        for (i, keys) in keys.chunks(CHUNK).enumerate() {
-            if i > 0 {
-                yield_now().await;
+        let mut answers: Vec<_> = keys.iter().map(|_| Ok(None)).collect();
+        self.0.get_multi(keys, |position, value| {
+            if let Some(answer) = answers.get_mut(position) {
+                *answer = Ok(Some(value));
             }
-            self.0.get_chunk(keys, &mut found);
-        }
-        found.into_iter().map(Ok).collect()
+        });
+        answers
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        let mut entries = entries.into_iter();
-        while self.0.set_chunk(&mut entries) {
-            yield_now().await;
-        }
-        Ok(())
+        self.set_multi_sync(entries)
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        for (i, keys) in keys.chunks(CHUNK).enumerate() {
-            if i > 0 {
-                yield_now().await;
-            }
-            self.0.delete_chunk(keys);
-        }
-        Ok(())
+        self.delete_multi_sync(keys)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::Result;
@@ -41,7 +42,8 @@ pub struct DictConfig {
     pub max_entries: usize,
 }
 
-/// Makes a [`DictBackend`], from [`DictBackend::builder`].
+/// Makes a [`DictBackend`], from [`DictBackend::builder`] or from a [`DictConfig`] that was
+/// read, to which it adds what is not in a file.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,24 +53,51 @@ pub struct DictConfig {
 ///     .expiration_time(Duration::from_secs(300))
 ///     .max_entries(100_000)
 ///     .build()?;
+///
+/// # use cache_dict::{DictBuilder, DictConfig, ManualClock};
+/// # let config = DictConfig::default();
+/// let in_a_test: DictBackend<u64> = DictBuilder::from(config)
+///     .clock(ManualClock::new())
+///     .build()?;
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 #[must_use = "nothing is made before `build`"]
 pub struct DictBuilder<V> {
     config: DictConfig,
-    clock: Option<Box<dyn Clock>>,
+    clock: Option<Arc<dyn Clock>>,
+    coarse: bool,
     value: PhantomData<fn() -> V>,
 }
 
-impl<V> DictBuilder<V> {
-    pub(crate) fn new(config: DictConfig) -> Self {
+impl<V> From<DictConfig> for DictBuilder<V> {
+    fn from(config: DictConfig) -> Self {
         Self {
             config,
             clock: None,
+            coarse: cfg!(feature = "coarse-clock"),
             value: PhantomData,
         }
     }
+}
 
+impl<V> Default for DictBuilder<V> {
+    fn default() -> Self {
+        DictConfig::default().into()
+    }
+}
+
+impl<V> Clone for DictBuilder<V> {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            clock: self.clock.clone(),
+            coarse: self.coarse,
+            value: PhantomData,
+        }
+    }
+}
+
+impl<V> DictBuilder<V> {
     /// How long values live that have no TTL of their own. Zero, the default: for ever.
     pub fn expiration_time(mut self, expiration_time: Duration) -> Self {
         self.config.expiration_time = expiration_time;
@@ -85,7 +114,22 @@ impl<V> DictBuilder<V> {
     /// Lets values expire by this clock instead of the system's monotonic one: in tests, by a
     /// [`ManualClock`](crate::ManualClock).
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Some(Box::new(clock));
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Whether reads take the time from the coarse clock of the system, where it has one and
+    /// that is good enough; `true` unless said otherwise. See [The coarse
+    /// clock](crate#the-coarse-clock).
+    ///
+    /// ```
+    /// # use cache_dict::DictBackend;
+    /// let exact: DictBackend<u64> = DictBackend::builder().coarse_clock(false).build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    #[cfg(feature = "coarse-clock")]
+    pub fn coarse_clock(mut self, coarse: bool) -> Self {
+        self.coarse = coarse;
         self
     }
 }
@@ -94,7 +138,8 @@ impl<V: Clone + Send + Sync + 'static> DictBuilder<V> {
     /// The backend. Nothing that can be set here is wrong, so it does not fail; the other
     /// backends of the family do, and are built alike.
     pub fn build(self) -> Result<DictBackend<V>> {
-        let time = self.clock.map_or_else(Time::system, Time::of);
+        let system = || Time::system(self.coarse);
+        let time = self.clock.map_or_else(system, Time::of);
         Ok(DictBackend::new(self.config, time))
     }
 }

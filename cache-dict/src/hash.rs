@@ -2,17 +2,20 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::key::KeyRef;
+
 /// Odd constants without structure: digits of pi.
 const PI: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
 
 /// Hashes keys by folded multiplication: several times as fast as the `SipHash` of std on keys of
 /// usual length, which a hit would otherwise spend most of its time on. The seeds are random
 /// in each backend, so that nobody outside can prepare keys that collide.
+#[derive(Clone)]
 pub(crate) struct KeyHasher {
     seeds: [u64; 3],
     /// Which bits survive, to make collisions in tests.
     #[cfg(test)]
-    pub(crate) mask: u64,
+    mask: u64,
 }
 
 impl KeyHasher {
@@ -30,11 +33,17 @@ impl KeyHasher {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn masked(mut self, mask: u64) -> Self {
+        self.mask = mask;
+        self
+    }
+
     #[inline]
-    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+    pub(crate) fn hash(&self, key: &KeyRef<'_>) -> KeyHash {
         let [seed_a, seed_b, seed_c] = self.seeds;
         let mut state = seed_a;
-        let mut rest = key;
+        let mut rest = key.bytes();
         while let Some((chunk, behind)) = rest.split_first_chunk::<16>() {
             let (a, b) = halves(chunk);
             state = fold(a ^ state, b ^ seed_b);
@@ -52,14 +61,15 @@ impl KeyHasher {
     }
 }
 
-/// The hash of a key, of which different bits lead to the shard and to the cell within it.
+/// The hash of a key, of which different bits lead to the shard and to the slot within it.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
-    /// For choosing the shard.
-    pub(crate) fn high(self) -> u32 {
-        (self.0 >> 32) as u32
+    /// Which of so many shards, a power of two, the entry is in.
+    #[inline]
+    pub(crate) fn shard(self, shards: usize) -> usize {
+        (self.0 >> 32) as usize & (shards - 1)
     }
 
     #[cfg(test)]
@@ -67,7 +77,14 @@ impl KeyHash {
         Self(bits)
     }
 
+    /// A byte that depends neither on the shard nor on where in it the entry is; not zero.
+    #[inline]
+    pub(crate) fn tag(self) -> u8 {
+        ((self.0 >> 56) as u8).max(1)
+    }
+
     /// For finding the entry in its shard.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     pub(crate) fn low(self) -> u32 {
         self.0 as u32
@@ -120,10 +137,11 @@ mod tests {
         let mut keys: Vec<String> = (0..20_000).map(|n| format!("k{n}")).collect();
         keys.extend((1..2_000).map(|len| "a".repeat(len)));
         keys.extend((1..2_000).map(|len| "\0".repeat(len)));
+        keys.extend((0..2_000).map(|n| format!("{n:040x}")));
         keys.extend((0..2_000).map(|n| format!("a-long-prefix-that-all-share:{n}:and-a-tail")));
         let different: HashSet<u64> = keys
             .iter()
-            .map(|key| hasher.hash(key.as_bytes()).0)
+            .map(|key| hasher.hash(&KeyRef::new(key)).0)
             .collect();
         assert_eq!(different.len(), keys.len());
         for shift in [0, 8, 32, 40] {
@@ -142,7 +160,8 @@ mod tests {
     #[test]
     fn backends_hash_differently() {
         let (one, other) = (KeyHasher::new(), KeyHasher::new());
-        assert_ne!(one.hash(b"key").0, other.hash(b"key").0);
-        assert_eq!(one.hash(b"key").0, one.hash(b"key").0);
+        let key = KeyRef::new("key");
+        assert_ne!(one.hash(&key).0, other.hash(&key).0);
+        assert_eq!(one.hash(&key).0, one.hash(&key).0);
     }
 }

@@ -1,25 +1,25 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod bound;
 mod clock;
 mod config;
-mod entries;
-mod expiry;
 mod hash;
+mod index_lists;
 mod key;
-mod lists;
+mod lock;
 mod multi;
 mod shard;
+mod sharded_map;
 mod stats;
 mod sweep;
+mod system_clock;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timing_wheel;
 
 pub use backend::DictBackend;
 pub use clock::{Clock, ManualClock};
 pub use config::{DictBuilder, DictConfig};
 pub use stats::DictStats;
-
-/// What errors call this backend.
-const NAME: &str = env!("CARGO_PKG_NAME");

@@ -2,31 +2,33 @@
 
 use std::mem::needs_drop;
 
+use crate::bound::Bound;
 use crate::clock::NEVER;
-use crate::expiry::Expiry;
 use crate::hash::{KeyHash, KeyHasher};
-use crate::key::Key;
-use crate::lists::Lists;
+use crate::index_lists::{IndexLists, Links, Moved};
+use crate::key::{Key, KeyRef};
 use crate::table::Table;
+use crate::timing_wheel::TimingWheel;
 
-/// A table of entries. What expires stands in a timing wheel as well, and, when there is a
-/// bound, everything stands in the order of writing.
+/// A table of entries. The timing wheel finds those that have expired, and, where there is a
+/// bound, a list has all in the order of writing.
 ///
-/// No code of the payload's type runs in here except in [`get`](Self::get)'s caller: what is
-/// replaced or removed goes into [`Garbage`], to be dropped when the lock is released.
+/// No code of the payload's type runs in here: what is replaced or removed goes into
+/// [`Garbage`], to be dropped when the lock is released.
 pub(crate) struct Shard<V> {
     table: Table<Entry<V>>,
     /// There from the first entry on that expires.
-    expiry: Option<Box<Expiry>>,
+    wheel: Option<Box<TimingWheel>>,
     /// There when there is a bound.
-    order: Option<Box<Lists>>,
-    limit: usize,
+    written: Option<Box<Written>>,
+    hasher: KeyHasher,
     counts: Counts,
 }
 
+/// An entry of 56 bytes where the payload has eight: with its links, a cache line.
 struct Entry<V> {
-    key: Key,
     stored: Stored<V>,
+    key: Key,
 }
 
 /// A payload and what is known of it.
@@ -37,6 +39,15 @@ pub(crate) struct Stored<V> {
     /// On the backend's clock, or [`NEVER`].
     pub(crate) deadline: u64,
 }
+
+/// All entries in the order in which they were last written.
+struct Written {
+    lists: IndexLists,
+    links: Vec<Links>,
+}
+
+/// The only list of [`Written`].
+const OLDEST_FIRST: u32 = 0;
 
 /// What a shard has removed on its own.
 #[derive(Clone, Copy, Default)]
@@ -52,17 +63,13 @@ pub(crate) struct Garbage<V> {
     more: Vec<V>,
 }
 
-/// The only list of [`Shard::order`].
-const OLDEST_FIRST: u32 = 0;
-
 impl<V> Shard<V> {
-    /// Holds `limit` entries at most, if there is one.
-    pub(crate) fn new(limit: Option<usize>) -> Self {
+    pub(crate) fn new(hasher: KeyHasher, bounded: bool) -> Self {
         Self {
             table: Table::new(),
-            expiry: None,
-            order: limit.map(|_| Box::new(Lists::new(1, 0))),
-            limit: limit.unwrap_or(usize::MAX),
+            wheel: None,
+            written: bounded.then(|| Box::new(Written::new())),
+            hasher,
             counts: Counts::default(),
         }
     }
@@ -71,78 +78,93 @@ impl<V> Shard<V> {
         self.table.len()
     }
 
-    #[cfg(test)]
-    pub(crate) fn cells(&self) -> usize {
-        self.table.size()
-    }
-
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
     /// What is stored under `key`, expired or not.
     #[inline]
-    pub(crate) fn get(&self, key: &str, hash: KeyHash) -> Option<&Stored<V>> {
-        let cell = self.find(key, hash)?;
-        self.table.get(cell).map(|entry| &entry.stored)
+    pub(crate) fn get(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<&Stored<V>> {
+        let slot = self.find(key, hash)?;
+        Some(&self.table.entry(slot).stored)
     }
 
-    /// Whether anything here may expire, so that writing needs the time.
-    pub(crate) fn has_expiry(&self) -> bool {
-        self.expiry.is_some()
-    }
-
-    /// Stores a value that is not expired.
+    /// Stores a value that is not expired. Gives it back when it would be one entry too many,
+    /// and there is none here that could make room.
     pub(crate) fn set(
         &mut self,
-        key: &str,
+        key: &KeyRef<'_>,
         hash: KeyHash,
         stored: Stored<V>,
         now: u64,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
-    ) {
+    ) -> Result<(), Stored<V>> {
         let deadline = stored.deadline;
-        let found = self.find(key, hash);
-        let entry = found.and_then(|cell| self.table.get_mut(cell));
-        let (cell, was) = if let (Some(cell), Some(entry)) = (found, entry) {
+        let (slot, was) = if let Some(slot) = self.find(key, hash) {
+            let entry = self.table.entry_mut(slot);
             let old = std::mem::replace(&mut entry.stored, stored);
             garbage.add(old.payload);
-            (cell, old.deadline)
+            (slot, old.deadline)
         } else {
-            if self.len() >= self.limit {
-                self.evict(hasher, garbage);
+            while !bound.take_one() {
+                if !self.evict(bound, garbage) {
+                    return Err(stored);
+                }
             }
-            self.resize(1, hasher);
             let key = Key::new(key);
-            let Some(cell) = self.table.insert(hash, Entry { key, stored }) else {
-                return;
-            };
-            (cell, NEVER)
+            self.resize(1);
+            (self.table.insert(hash, Entry { stored, key }), NEVER)
         };
-        if let Some(order) = &mut self.order {
-            order.push_back(OLDEST_FIRST, cell);
+        if let Some(written) = &mut self.written {
+            written.push_back(slot);
         }
-        // An entry that expires later than before is looked at in its old place, and deferred.
-        if deadline < was {
-            let cells = self.table.size();
-            let expiry = self
-                .expiry
-                .get_or_insert_with(|| Box::new(Expiry::new(cells)));
-            expiry.schedule(cell, deadline, now);
+        self.schedule(slot, was, deadline, now);
+        Ok(())
+    }
+
+    /// Puts an entry into the timing wheel, unless it may stay where it is.
+    fn schedule(&mut self, slot: u32, was: u64, deadline: u64, now: u64) {
+        if deadline == NEVER {
+            // If it is in the wheel, it leaves it when it is due.
+            return;
+        }
+        let wheel = self
+            .wheel
+            .get_or_insert_with(|| Box::new(TimingWheel::new()));
+        if deadline < was || wheel.has_coarser(deadline, now) {
+            wheel.schedule(&mut self.table, slot, deadline, now);
         }
     }
 
     pub(crate) fn delete(
         &mut self,
-        key: &str,
+        key: &KeyRef<'_>,
         hash: KeyHash,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
     ) {
-        if let Some(cell) = self.find(key, hash) {
-            self.remove(cell, hash, garbage);
-            self.resize(0, hasher);
+        if let Some(slot) = self.find(key, hash) {
+            self.remove(slot, hash, bound, garbage);
+            self.resize(0);
+        }
+    }
+
+    /// Removes what is stored under `key` if it has expired.
+    pub(crate) fn delete_expired(
+        &mut self,
+        key: &KeyRef<'_>,
+        hash: KeyHash,
+        now: u64,
+        bound: &Bound,
+        garbage: &mut Garbage<V>,
+    ) {
+        if let Some(slot) = self.find(key, hash)
+            && self.table.entry(slot).stored.deadline <= now
+        {
+            self.remove(slot, hash, bound, garbage);
+            self.counts.expired += 1;
+            self.resize(0);
         }
     }
 
@@ -152,104 +174,123 @@ impl<V> Shard<V> {
         &mut self,
         now: u64,
         mut budget: usize,
-        hasher: &KeyHasher,
+        bound: &Bound,
         garbage: &mut Garbage<V>,
     ) -> usize {
-        match &mut self.expiry {
-            Some(expiry) if expiry.is_due(now) => expiry.collect(now, false),
-            _ => return budget,
-        }
-        while budget > 0 {
-            let Some(expiry) = &mut self.expiry else {
-                break;
-            };
-            let Some(cell) = expiry.due() else {
-                break;
-            };
+        while budget > 0
+            && let Some(wheel) = &mut self.wheel
+            && let Some(due) = wheel.next_due(&mut self.table, now)
+        {
             budget -= 1;
-            match self.table.get(cell) {
-                Some(entry) if entry.stored.deadline <= now => {
-                    let hash = hasher.hash(entry.key.as_bytes());
-                    self.remove(cell, hash, garbage);
-                    self.counts.expired += 1;
-                }
-                Some(entry) if entry.stored.deadline < NEVER => {
-                    expiry.defer(cell, entry.stored.deadline, now);
-                }
-                _ => expiry.unlink(cell),
+            let deadline = self.table.entry(due.slot).stored.deadline;
+            if deadline <= now {
+                let hash = self.hash_of(due.slot);
+                self.remove(due.slot, hash, bound, garbage);
+                self.counts.expired += 1;
+            } else if deadline < NEVER {
+                wheel.defer(&mut self.table, &due, deadline, now);
             }
         }
-        self.resize(0, hasher);
-        if let Some(expiry) = &mut self.expiry {
-            expiry.look_ahead();
-        }
+        self.resize(0);
         budget
     }
 
     /// Lets [`reap`](Self::reap) find even what has expired just now.
     pub(crate) fn hurry(&mut self, now: u64) {
-        if let Some(expiry) = &mut self.expiry {
-            expiry.collect(now, true);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.hurry(&mut self.table, now);
         }
     }
 
+    /// Removes the entry that was written least recently, which makes room for another; whether
+    /// there was one.
+    pub(crate) fn evict(&mut self, bound: &Bound, garbage: &mut Garbage<V>) -> bool {
+        let Some(slot) = self.written.as_ref().and_then(|written| written.oldest()) else {
+            return false;
+        };
+        let hash = self.hash_of(slot);
+        self.remove(slot, hash, bound, garbage);
+        self.counts.evicted += 1;
+        true
+    }
+
     /// Empties the shard.
-    pub(crate) fn take(&mut self) -> Self {
-        let limit = self.order.is_some().then_some(self.limit);
-        let mut empty = Self::new(limit);
+    pub(crate) fn take(&mut self, bound: &Bound) -> Self {
+        bound.give_back(self.len());
+        let mut empty = Self::new(self.hasher.clone(), self.written.is_some());
         empty.counts = self.counts;
         std::mem::replace(self, empty)
     }
 
-    fn find(&self, key: &str, hash: KeyHash) -> Option<u32> {
-        let key = key.as_bytes();
-        self.table.find(hash, |entry| entry.key.as_bytes() == key)
+    #[inline]
+    fn find(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<u32> {
+        self.table.find(hash, |entry| entry.key.is(key))
     }
 
-    /// Removes the entry that was written least recently.
-    fn evict(&mut self, hasher: &KeyHasher, garbage: &mut Garbage<V>) {
-        if let Some(order) = &self.order
-            && let Some(cell) = order.first(OLDEST_FIRST)
-            && let Some(entry) = self.table.get(cell)
-        {
-            let hash = hasher.hash(entry.key.as_bytes());
-            self.remove(cell, hash, garbage);
-            self.counts.evicted += 1;
-        }
+    fn hash_of(&self, slot: u32) -> KeyHash {
+        self.hasher.hash(&self.table.entry(slot).key.as_ref())
     }
 
-    fn remove(&mut self, cell: u32, hash: KeyHash, garbage: &mut Garbage<V>) {
-        if let Some(expiry) = &mut self.expiry {
-            expiry.unlink(cell);
+    /// Takes an entry out of the lists and the table. Those who are done removing
+    /// [resize](Self::resize) it.
+    fn remove(&mut self, slot: u32, hash: KeyHash, bound: &Bound, garbage: &mut Garbage<V>) {
+        if let Some(wheel) = &mut self.wheel {
+            wheel.unlink(&mut self.table, slot);
         }
-        if let Some(order) = &mut self.order {
-            order.unlink(cell);
+        if let Some(written) = &mut self.written {
+            written.unlink(slot);
         }
-        if let Some(removed) = self.table.remove(cell, hash) {
-            garbage.add(removed.stored.payload);
-        }
+        garbage.add(self.table.remove(slot, hash).stored.payload);
+        bound.give_back(1);
     }
 
     /// Grows the table for so many more entries, or shrinks it, if need be.
-    fn resize(&mut self, adding: usize, hasher: &KeyHasher) {
-        let Some(size) = self.table.better_size(adding) else {
+    fn resize(&mut self, adding: usize) {
+        let Some(buckets) = self.table.better_size(adding) else {
             return;
         };
-        let listed = self.expiry.is_some() || self.order.is_some();
-        let mut moved = vec![u32::MAX; if listed { self.table.size() } else { 0 }];
-        let hash = |entry: &Entry<V>| hasher.hash(entry.key.as_bytes());
-        self.table.resize(size, hash, |from, to| {
-            if let Some(place) = moved.get_mut(from as usize) {
-                *place = to;
-            }
-        });
-        let cells = self.table.size();
-        if let Some(expiry) = &mut self.expiry {
-            expiry.renumber(&moved, cells);
+        let hash = |entry: &Entry<V>| self.hasher.hash(&entry.key.as_ref());
+        let moved = self.table.resize(buckets, hash);
+        if let Some(wheel) = &mut self.wheel {
+            wheel.renumber(&moved);
         }
-        if let Some(order) = &mut self.order {
-            order.renumber(&moved, cells);
+        if let Some(written) = &mut self.written {
+            written.renumber(&moved, self.table.slots());
         }
+    }
+}
+
+#[cfg(test)]
+impl<V> Shard<V> {
+    /// For how many entries there is memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.table.slots()
+    }
+}
+
+impl Written {
+    fn new() -> Self {
+        Self {
+            lists: IndexLists::new(1),
+            links: Vec::new(),
+        }
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.lists.first(OLDEST_FIRST)
+    }
+
+    fn push_back(&mut self, slot: u32) {
+        self.lists.push_back(&mut self.links, OLDEST_FIRST, slot);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        self.lists.unlink(&mut self.links, slot);
+    }
+
+    fn renumber(&mut self, moved: &Moved, slots: usize) {
+        moved.renumber_all(&mut self.links, slots);
+        self.lists.renumber(moved);
     }
 }
 
@@ -261,7 +302,7 @@ impl<V> Garbage<V> {
         }
     }
 
-    fn add(&mut self, payload: V) {
+    pub(crate) fn add(&mut self, payload: V) {
         if !const { needs_drop::<V>() } {
             return;
         }

@@ -1,5 +1,7 @@
 //! [`DictStats`].
 
+use serde::Serialize;
+
 /// What a [`DictBackend`](crate::DictBackend) holds and has removed.
 ///
 /// Hits and misses are not among it: counting them would slow down each `get`, for those too
@@ -15,7 +17,7 @@
 /// assert_eq!(cache.stats().evicted, 1);
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DictStats {
     /// Entries held, including some that have expired and are not yet removed.

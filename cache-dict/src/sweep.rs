@@ -1,13 +1,14 @@
 //! [`Sweep`], looking for expired entries where nobody writes.
 
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{RwLock, TryLockError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use crate::bound::Bound;
 use crate::clock;
-use crate::hash::KeyHasher;
+use crate::lock::try_write;
 use crate::shard::{Garbage, Shard};
 
 /// How many entries are looked at in all shards when their turn comes, and under one lock. One
@@ -50,7 +51,7 @@ impl Sweep {
         &self,
         now: u64,
         shards: &[CachePadded<RwLock<Shard<V>>>],
-        hasher: &KeyHasher,
+        bound: &Bound,
     ) {
         let relaxed = Ordering::Relaxed;
         let due = self.next.load(relaxed);
@@ -60,19 +61,14 @@ impl Sweep {
         // Whoever moves the time sweeps; the others go on.
         let next = clock::deadline(now, self.interval);
         let moved = self.next.compare_exchange(due, next, relaxed, relaxed);
-        if moved.is_ok() && !self.reap(now, shards, hasher) {
+        if moved.is_ok() && !self.reap(now, shards, bound) {
             let soon = clock::deadline(now, NEXT_SWEEP_IF_LEFT);
             self.next.fetch_min(soon, relaxed);
         }
     }
 
     /// Whether nothing that is due was left.
-    fn reap<V>(
-        &self,
-        now: u64,
-        shards: &[CachePadded<RwLock<Shard<V>>>],
-        hasher: &KeyHasher,
-    ) -> bool {
+    fn reap<V>(&self, now: u64, shards: &[CachePadded<RwLock<Shard<V>>>], bound: &Bound) -> bool {
         let mut budget = REAP_PER_SWEEP;
         let first = self.first.load(Ordering::Relaxed);
         let (behind, ahead) = shards.split_at_checked(first).unwrap_or_default();
@@ -80,13 +76,11 @@ impl Sweep {
             loop {
                 let mut garbage = Garbage::new();
                 // A shard in use is looked after by those who use it.
-                let mut shard = match shard.try_write() {
-                    Ok(shard) => shard,
-                    Err(TryLockError::Poisoned(shard)) => shard.into_inner(),
-                    Err(TryLockError::WouldBlock) => break,
+                let Some(mut shard) = try_write(shard) else {
+                    break;
                 };
                 let hold = budget.min(REAP_PER_HOLD);
-                let left = shard.reap(now, hold, hasher, &mut garbage);
+                let left = shard.reap(now, hold, bound, &mut garbage);
                 drop(shard);
                 budget -= hold - left;
                 if left > 0 {

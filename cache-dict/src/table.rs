@@ -1,39 +1,48 @@
-//! [`Table`], a hash table whose entries stay where they are.
+//! [`Table`], a hash table whose entries have numbered slots.
 
 use crate::hash::KeyHash;
+use crate::index_lists::{LinkStore, Links, Moved};
 
-/// An open-addressing hash table after the manner of Facebook's F14. The cells stand in chunks
-/// of fifteen, and each chunk has a header of sixteen bytes: a tag for each cell, made of the
-/// hash, and the number of entries that found the chunk full and went on to the next.
+/// An open-addressing hash table after the manner of Facebook's F14. The slots are in buckets of
+/// seven, and each bucket has eight bytes of tags: a tag for each slot, made of the hash, and
+/// the number of entries that found the bucket full and went on to the next.
 ///
-/// A search reads the headers, which are few enough to stay in the processor's cache, and then,
-/// almost always, just the one cell that it is for. What is removed leaves nothing behind that
-/// a search would stumble over. An entry keeps its cell until the table is
-/// [resized](Self::resize), so that lists can refer to it. The size is not held to powers of
-/// two, which would leave half of it empty just after they are passed.
+/// A search reads the tags, which are few enough to stay in the processor's cache, and then,
+/// almost always, just the one slot that it is for. What is removed leaves nothing behind that
+/// a search would stumble over. An entry keeps its slot until the table is
+/// [resized](Self::resize), so that lists can refer to it.
 pub(crate) struct Table<T> {
-    headers: Vec<Header>,
-    cells: Vec<Option<T>>,
+    tags: Vec<Tags>,
+    buckets: Vec<Bucket<T>>,
     len: usize,
 }
 
-/// The tags of a chunk in the lower fifteen bytes, and in the highest the number of those that
-/// went on. A free cell has the tag zero.
+/// The tags of a bucket in the lower seven bytes, and in the highest the number of those that
+/// went on. A free slot has the tag zero.
 #[derive(Clone, Copy)]
-struct Header(u128);
+struct Tags(u64);
 
-/// Cells in a chunk.
-const CHUNK: usize = 15;
-/// The table grows when so many cells of a chunk are taken on average.
-const FULL: usize = 13;
-/// Cells are numbered in 31 bits.
-const MOST_CHUNKS: usize = (1 << 31) / CHUNK;
+/// Slots in a bucket.
+const PER_BUCKET: usize = 7;
+/// The table grows when so many slots of a bucket are taken on average.
+const FULL: usize = 6;
+/// Slots are numbered in 31 bits.
+const MOST_BUCKETS: usize = (1 << 31) / PER_BUCKET;
+
+/// Aligned, so that a slot of 64 bytes, as it is for a payload of eight, is one cache line.
+#[repr(align(64))]
+struct Bucket<T>([Slot<T>; PER_BUCKET]);
+
+struct Slot<T> {
+    entry: Option<T>,
+    links: Links,
+}
 
 impl<T> Table<T> {
     pub(crate) fn new() -> Self {
         Self {
-            headers: Vec::new(),
-            cells: Vec::new(),
+            tags: Vec::new(),
+            buckets: Vec::new(),
             len: 0,
         }
     }
@@ -42,148 +51,202 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// How many cells there are.
-    pub(crate) fn size(&self) -> usize {
-        self.cells.len()
+    /// How many slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.buckets.len() * PER_BUCKET
     }
 
-    pub(crate) fn get(&self, cell: u32) -> Option<&T> {
-        self.cells.get(cell as usize)?.as_ref()
-    }
-
-    pub(crate) fn get_mut(&mut self, cell: u32) -> Option<&mut T> {
-        self.cells.get_mut(cell as usize)?.as_mut()
-    }
-
-    /// The cell with this hash whose entry `matches`.
+    /// The entry in a slot that [`find`](Self::find), [`insert`](Self::insert) or a list named.
     #[inline]
-    pub(crate) fn find(&self, hash: KeyHash, matches: impl Fn(&T) -> bool) -> Option<u32> {
-        let tag = tag(hash);
-        let mut chunk = self.home(hash);
-        // No more often than there are chunks: the count of a header may be too high.
-        for _ in 0..self.headers.len() {
-            let header = *self.headers.get(chunk)?;
-            for place in header.places(tag) {
-                let cell = chunk * CHUNK + place;
-                if let Some(Some(entry)) = self.cells.get(cell)
-                    && matches(entry)
+    pub(crate) fn entry(&self, slot: u32) -> &T {
+        held(self.slot(slot).entry.as_ref())
+    }
+
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, slot: u32) -> &mut T {
+        held(self.slot_mut(slot).entry.as_mut())
+    }
+
+    /// The slot with this hash whose entry is the one sought.
+    #[inline]
+    pub(crate) fn find(&self, hash: KeyHash, is_sought: impl Fn(&T) -> bool) -> Option<u32> {
+        let mut number = self.home(hash);
+        // No more often than there are buckets: the count of those that went on may be too high.
+        for _ in 0..self.tags.len() {
+            let tags = *self.tags.get(number)?;
+            let bucket = self.buckets.get(number)?;
+            for place in tags.places(hash.tag()) {
+                if let Some(Slot {
+                    entry: Some(entry), ..
+                }) = bucket.0.get(place)
+                    && is_sought(entry)
                 {
-                    return u32::try_from(cell).ok();
+                    return Some(slot_number(number, place));
                 }
             }
-            if header.went_on() == 0 {
+            if tags.went_on() == 0 {
                 return None;
             }
-            chunk = self.after(chunk);
+            number = self.after(number);
         }
         None
     }
 
-    /// The size that the table should have, if another than it has: before an entry is added,
-    /// or after some were removed.
+    /// How many buckets the table should have, if another number than it has: before an entry is
+    /// added, or after some were removed. They are not held to powers of two, which would leave
+    /// half of them empty just after one is passed.
     pub(crate) fn better_size(&self, adding: usize) -> Option<usize> {
-        let chunks = self.headers.len();
+        let buckets = self.buckets.len();
         let wanted = self.len + adding;
-        let better = if wanted > chunks * FULL {
-            chunks + chunks / 3 + 1
-        } else if chunks > 4 && wanted * 6 < chunks * CHUNK {
-            wanted / 10 + 1
+        if wanted > buckets * FULL {
+            Some((buckets + buckets / 3 + 1).min(MOST_BUCKETS))
+        } else if buckets > 8 && wanted * 6 < buckets * PER_BUCKET {
+            Some(wanted / 5 + 1)
         } else {
-            return None;
-        };
-        (better <= MOST_CHUNKS).then_some(better)
+            None
+        }
     }
 
-    /// Moves all entries into so many chunks; tells `moved` the old and the new cell of each.
-    pub(crate) fn resize(
-        &mut self,
-        chunks: usize,
-        hash: impl Fn(&T) -> KeyHash,
-        mut moved: impl FnMut(u32, u32),
-    ) {
+    /// Moves all entries into so many buckets, which have room for them. Tells for each old slot
+    /// the new one, so that lists can follow; the links in the slots have followed already, the
+    /// numbers of lists apart.
+    pub(crate) fn resize(&mut self, buckets: usize, hash: impl Fn(&T) -> KeyHash) -> Moved {
         let mut larger = Self::new();
-        larger.headers = vec![Header(0); chunks];
-        larger.cells.reserve_exact(chunks * CHUNK);
-        larger.cells.resize_with(chunks * CHUNK, || None);
+        larger.tags = vec![Tags(0); buckets];
+        larger.buckets.reserve_exact(buckets);
+        larger.buckets.resize_with(buckets, Bucket::empty);
         let old = std::mem::replace(self, larger);
-        for (from, entry) in (0_u32..).zip(old.cells) {
-            if let Some(entry) = entry
-                && let Some(to) = self.insert(hash(&entry), entry)
-            {
-                moved(from, to);
+        let mut moved = Vec::with_capacity(old.slots());
+        for slot in old.buckets.into_iter().flat_map(|bucket| bucket.0) {
+            moved.push(slot.entry.map_or(Moved::FREE, |entry| {
+                let to = self.insert(hash(&entry), entry);
+                *self.links(to) = slot.links;
+                to
+            }));
+        }
+        let moved = Moved(moved);
+        for bucket in &mut self.buckets {
+            for slot in &mut bucket.0 {
+                moved.renumber(&mut slot.links);
             }
         }
+        moved
     }
 
-    /// Adds an entry that is not there yet, into the cell returned; none if there is no room,
-    /// which there is unless [`better_size`](Self::better_size) was not asked.
-    pub(crate) fn insert(&mut self, hash: KeyHash, entry: T) -> Option<u32> {
-        if self.len >= self.cells.len() {
-            return None;
-        }
-        let mut chunk = self.home(hash);
+    /// Adds an entry that is not there yet, for which there has to be room.
+    pub(crate) fn insert(&mut self, hash: KeyHash, entry: T) -> u32 {
+        let mut number = self.home(hash);
         loop {
-            let header = self.headers.get_mut(chunk)?;
-            if let Some(place) = header.first_free() {
-                header.take(place, tag(hash));
-                let cell = chunk * CHUNK + place;
-                *self.cells.get_mut(cell)? = Some(entry);
+            let tags = self.tags_mut(number);
+            if let Some(place) = tags.first_free() {
+                tags.take(place, hash.tag());
+                let slot = slot_number(number, place);
+                self.slot_mut(slot).entry = Some(entry);
                 self.len += 1;
-                return u32::try_from(cell).ok();
+                return slot;
             }
-            header.one_more_went_on();
-            chunk = self.after(chunk);
+            tags.one_more_went_on();
+            number = self.after(number);
         }
     }
 
-    /// Frees a cell, whose entry has this hash.
-    pub(crate) fn remove(&mut self, cell: u32, hash: KeyHash) -> Option<T> {
-        let removed = self.cells.get_mut(cell as usize)?.take()?;
+    /// Takes the entry, which has this hash, out of its slot.
+    pub(crate) fn remove(&mut self, slot: u32, hash: KeyHash) -> T {
+        let removed = held(self.slot_mut(slot).entry.take());
         self.len -= 1;
-        let mut chunk = self.home(hash);
-        let last = cell as usize / CHUNK;
-        while chunk != last
-            && let Some(header) = self.headers.get_mut(chunk)
-        {
-            header.one_less_went_on();
-            chunk = self.after(chunk);
+        let mut number = self.home(hash);
+        let last = slot as usize / PER_BUCKET;
+        while number != last {
+            self.tags_mut(number).one_less_went_on();
+            number = self.after(number);
         }
-        if let Some(header) = self.headers.get_mut(last) {
-            header.free(cell as usize % CHUNK);
-        }
-        Some(removed)
+        self.tags_mut(last).free(slot as usize % PER_BUCKET);
+        removed
     }
 
-    /// The chunk where the search for a hash begins: the share of all that the hash is of 2³².
+    /// The bucket where the search for a hash begins: the share of all that the hash is of 2³².
+    #[inline]
     fn home(&self, hash: KeyHash) -> usize {
-        ((u64::from(hash.low()) * self.headers.len() as u64) >> 32) as usize
+        ((u64::from(hash.low()) * self.tags.len() as u64) >> 32) as usize
     }
 
-    fn after(&self, chunk: usize) -> usize {
-        let next = chunk + 1;
-        if next == self.headers.len() { 0 } else { next }
+    fn after(&self, number: usize) -> usize {
+        let next = number + 1;
+        if next == self.tags.len() { 0 } else { next }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`home` and `after` give numbers of buckets"
+    )]
+    fn tags_mut(&mut self, number: usize) -> &mut Tags {
+        &mut self.tags[number]
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "slots are numbered here")]
+    fn slot(&self, slot: u32) -> &Slot<T> {
+        &self.buckets[slot as usize / PER_BUCKET].0[slot as usize % PER_BUCKET]
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "slots are numbered here")]
+    fn slot_mut(&mut self, slot: u32) -> &mut Slot<T> {
+        &mut self.buckets[slot as usize / PER_BUCKET].0[slot as usize % PER_BUCKET]
     }
 }
 
-/// A byte of the hash that neither the shard nor the home depends on; not zero.
+impl<T> LinkStore for Table<T> {
+    #[inline]
+    fn links(&mut self, slot: u32) -> &mut Links {
+        &mut self.slot_mut(slot).links
+    }
+}
+
+impl<T> Bucket<T> {
+    fn empty() -> Self {
+        Self(
+            [const {
+                Slot {
+                    entry: None,
+                    links: Links::NONE,
+                }
+            }; PER_BUCKET],
+        )
+    }
+}
+
+/// Below 2³¹: see [`MOST_BUCKETS`].
 #[inline]
-fn tag(hash: KeyHash) -> u8 {
-    ((hash.high() >> 24) as u8).max(1)
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are not so many buckets"
+)]
+fn slot_number(bucket: usize, place: usize) -> u32 {
+    (bucket * PER_BUCKET + place) as u32
 }
 
-const LOWEST_BITS: u128 = u128::from_le_bytes([1; 16]);
-const HIGHEST_BITS: u128 = LOWEST_BITS << 7;
-/// Those of the tags, without the count.
-const HIGHEST_BITS_OF_TAGS: u128 = HIGHEST_BITS >> 8;
-const COUNT: u32 = 120;
+/// What is in a slot that a tag or a list names. Such a slot is never free: an entry leaves them
+/// all as it leaves its slot.
+#[inline]
+#[expect(clippy::expect_used, reason = "no caller can bring about a free slot")]
+fn held<R>(entry: Option<R>) -> R {
+    entry.expect("a slot that is named holds an entry")
+}
 
-impl Header {
-    /// The places with this tag, and now and then one with another: whoever looks there finds
-    /// out.
+const LOWEST_BITS: u64 = u64::from_le_bytes([1; 8]);
+const HIGHEST_BITS: u64 = LOWEST_BITS << 7;
+/// Those of the tags, without the count.
+const HIGHEST_BITS_OF_TAGS: u64 = HIGHEST_BITS >> 8;
+const COUNT: u32 = 56;
+
+impl Tags {
+    /// The places with this tag, and now and then one with another: a look there tells.
+    #[inline]
     fn places(self, tag: u8) -> impl Iterator<Item = usize> {
         // A byte is zero where the tags are equal. Subtracting one from each byte then sets its
         // highest bit; the borrow may set that of the byte above too.
-        let different = self.0 ^ (LOWEST_BITS * u128::from(tag));
+        let different = self.0 ^ (LOWEST_BITS * u64::from(tag));
         let mut equal = different.wrapping_sub(LOWEST_BITS) & !different & HIGHEST_BITS_OF_TAGS;
         std::iter::from_fn(move || {
             (equal != 0).then(|| {
@@ -194,19 +257,21 @@ impl Header {
         })
     }
 
+    #[inline]
     fn first_free(self) -> Option<usize> {
         // The lowest match is always exact.
         self.places(0).next()
     }
 
     fn take(&mut self, place: usize, tag: u8) {
-        self.0 |= u128::from(tag) << (8 * place);
+        self.0 |= u64::from(tag) << (8 * place);
     }
 
     fn free(&mut self, place: usize) {
         self.0 &= !(0xff << (8 * place));
     }
 
+    #[inline]
     fn went_on(self) -> u8 {
         (self.0 >> COUNT) as u8
     }
@@ -232,86 +297,113 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tests::cases;
 
-    fn resize(table: &mut Table<u64>, hash: impl Fn(u64) -> KeyHash, adding: usize) {
-        if let Some(chunks) = table.better_size(adding) {
-            table.resize(chunks, |entry| hash(*entry), |_, _| {});
+    fn hash(key: u64, mask: u64) -> KeyHash {
+        KeyHash::of_bits(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask)
+    }
+
+    fn resize(table: &mut Table<u64>, mask: u64, adding: usize) {
+        if let Some(buckets) = table.better_size(adding) {
+            table.resize(buckets, |entry| hash(*entry, mask));
         }
     }
 
     proptest! {
+        #![proptest_config(cases(64))]
+
         /// Against a map, with hashes that collide altogether, in their home, or in their tag.
         #[test]
         fn behaves_like_a_map(
             mask in prop_oneof![Just(0), Just(0xf), Just(u64::from(u32::MAX)), Just(!0xffff_ffff), Just(u64::MAX)],
-            steps in proptest::collection::vec((0..3, 0_u64..600), 1..2000),
+            steps in proptest::collection::vec((0..3, 0_u64..300), 1..600),
         ) {
-            let hash = |key: u64| KeyHash::of_bits(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask);
             let mut table: Table<u64> = Table::new();
-            let mut model: HashMap<u64, u32> = HashMap::new();
+            let mut model: HashMap<u64, ()> = HashMap::new();
             for (step, key) in steps {
-                let found = table.find(hash(key), |entry| *entry == key);
+                let found = table.find(hash(key, mask), |entry| *entry == key);
                 prop_assert_eq!(found.is_some(), model.contains_key(&key));
                 match found {
                     None if step < 2 => {
-                        resize(&mut table, hash, 1);
-                        let cell = table.insert(hash(key), key);
-                        prop_assert_eq!(cell.and_then(|cell| table.get(cell)), Some(&key));
-                        model.insert(key, 0);
+                        resize(&mut table, mask, 1);
+                        let slot = table.insert(hash(key, mask), key);
+                        prop_assert_eq!(table.entry(slot), &key);
+                        model.insert(key, ());
                     }
-                    Some(cell) if step == 2 => {
-                        prop_assert_eq!(table.remove(cell, hash(key)), Some(key));
-                        prop_assert_eq!(table.get(cell), None);
+                    Some(slot) if step == 2 => {
+                        prop_assert_eq!(table.remove(slot, hash(key, mask)), key);
                         model.remove(&key);
-                        resize(&mut table, hash, 0);
+                        resize(&mut table, mask, 0);
                     }
                     _ => {}
                 }
                 prop_assert_eq!(table.len(), model.len());
             }
             for key in model.keys() {
-                prop_assert!(table.find(hash(*key), |entry| entry == key).is_some());
+                prop_assert!(table.find(hash(*key, mask), |entry| entry == key).is_some());
             }
-            prop_assert_eq!(table.cells.iter().flatten().count(), model.len());
+            let slots = table.buckets.iter().flat_map(|bucket| &bucket.0);
+            prop_assert_eq!(slots.filter(|slot| slot.entry.is_some()).count(), model.len());
         }
     }
 
     #[test]
     fn removing_leaves_nothing_behind() {
-        let hash = |key: u64| KeyHash::of_bits(key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let hash = |key| hash(key, u64::MAX);
         let mut table = Table::new();
         let full = 40;
-        table.resize(full, |key| hash(*key), |_, _| {});
-        for round in 0..1_000 {
-            let keys = || (0..(full * CHUNK) as u64).map(|n| n + round * 1_000);
+        table.resize(full, |key| hash(*key));
+        for round in 0..500 {
+            let keys = || (0..(full * PER_BUCKET) as u64).map(|n| n + round * 1_000);
             for key in keys() {
-                assert!(table.insert(hash(key), key).is_some());
+                table.insert(hash(key), key);
             }
-            assert_eq!(table.insert(hash(0), 0), None);
             for key in keys() {
-                let cell = table.find(hash(key), |entry| *entry == key).unwrap();
-                table.remove(cell, hash(key));
+                let slot = table.find(hash(key), |entry| *entry == key).unwrap();
+                table.remove(slot, hash(key));
             }
         }
-        let stuck = table.headers.iter().filter(|header| header.0 != 0);
-        assert!(stuck.into_iter().all(|header| header.went_on() == u8::MAX));
+        let mut stuck = table.tags.iter().filter(|tags| tags.0 != 0);
+        assert!(stuck.all(|tags| tags.went_on() == u8::MAX));
     }
 
     #[test]
     fn it_grows_by_a_third_and_shrinks_when_emptied() {
-        let hash = |key: u64| KeyHash::of_bits(key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut table = Table::new();
         for key in 0..10_000 {
-            resize(&mut table, hash, 1);
-            table.insert(hash(key), key);
-            assert!(table.size() <= 2 * CHUNK + table.len() * 2);
+            resize(&mut table, u64::MAX, 1);
+            table.insert(hash(key, u64::MAX), key);
+            assert!(table.slots() <= 2 * PER_BUCKET + table.len() * 2);
         }
         for key in 10..10_000 {
-            let cell = table.find(hash(key), |entry| *entry == key).unwrap();
-            table.remove(cell, hash(key));
-            resize(&mut table, hash, 0);
+            let hash = hash(key, u64::MAX);
+            let slot = table.find(hash, |entry| *entry == key).unwrap();
+            table.remove(slot, hash);
+            resize(&mut table, u64::MAX, 0);
         }
-        assert!(table.size() <= 5 * CHUNK);
-        assert!((0..10).all(|key| table.find(hash(key), |entry| *entry == key).is_some()));
+        assert!(table.slots() <= 9 * PER_BUCKET);
+        let found = |key| table.find(hash(key, u64::MAX), |entry| *entry == key);
+        assert!((0..10).all(|key| found(key).is_some()));
+    }
+
+    #[test]
+    fn links_follow_the_entries() {
+        use crate::index_lists::IndexLists;
+
+        let mut table = Table::new();
+        let mut lists = IndexLists::new(1);
+        for key in 0..1_000 {
+            if let Some(buckets) = table.better_size(1) {
+                let moved = table.resize(buckets, |key| hash(*key, u64::MAX));
+                lists.renumber(&moved);
+            }
+            let slot = table.insert(hash(key, u64::MAX), key);
+            lists.push_back(&mut table, 0, slot);
+        }
+        for key in 0..1_000 {
+            let first = lists.first(0).unwrap();
+            assert_eq!(*table.entry(first), key);
+            lists.unlink(&mut table, first);
+        }
     }
 }

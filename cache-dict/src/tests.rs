@@ -1,6 +1,7 @@
 //! What cannot be seen from outside: collisions of hashes, and how much memory is kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache_core::CachedValue;
@@ -9,6 +10,17 @@ use proptest::prelude::*;
 use crate::clock::Time;
 use crate::{DictBackend, DictConfig, ManualClock};
 
+/// So many cases of a property test, or what `PROPTEST_CASES` says: a few in each run of the
+/// tests, many when there is time.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").is_ok();
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: if asked { default.cases } else { cases },
+        ..default
+    }
+}
+
 /// A backend whose hashes have only the bits of `mask`.
 fn with_weak_hash(mask: u64, ttl: Duration) -> (DictBackend<u32>, ManualClock) {
     let clock = ManualClock::new();
@@ -16,7 +28,7 @@ fn with_weak_hash(mask: u64, ttl: Duration) -> (DictBackend<u32>, ManualClock) {
         expiration_time: ttl,
         max_entries: 0,
     };
-    let time = Time::of(Box::new(clock.clone()));
+    let time = Time::of(Arc::new(clock.clone()));
     let backend = DictBackend::with_weak_hash(config, time, mask);
     (backend, clock)
 }
@@ -92,7 +104,7 @@ fn name(key: u8) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn it_behaves_like_a_simple_model(
@@ -143,7 +155,7 @@ proptest! {
                 Step::Advance(by) => {
                     shown += by;
                     clock.set(Duration::from_nanos(shown));
-                    cache.entries().look_at_the_clock();
+                    cache.map().look_at_the_clock();
                     model.now = model.now.max(shown);
                 }
                 Step::Retreat(by) => {
@@ -170,7 +182,7 @@ proptest! {
 
 fn seen(found: Option<CachedValue<u32>>) -> Option<(u32, Option<u64>)> {
     let left = |ttl: Duration| u64::try_from(ttl.as_nanos()).unwrap();
-    found.map(|found| (*found.payload(), found.ttl().map(left)))
+    found.map(|found| (*found.payload(), found.ttl().duration().map(left)))
 }
 
 #[test]
@@ -185,7 +197,7 @@ fn memory_is_given_back_after_a_flood() {
             .set_sync(&format!("{n}"), CachedValue::new(n))
             .unwrap();
     }
-    let (before, _) = cache.entries().cells();
+    let (before, _) = cache.map().capacity();
     assert!((200_000..400_000).contains(&before), "{before} cells");
     clock.advance(2 * second);
     // Nobody purges: the writes that follow do it, a few hundred a time.
@@ -196,7 +208,7 @@ fn memory_is_given_back_after_a_flood() {
         clock.advance(Duration::from_millis(2));
     }
     assert_eq!(cache.len(), 1);
-    let (cells, shards) = cache.entries().cells();
+    let (cells, shards) = cache.map().capacity();
     assert!(cells <= shards * 75, "{cells} cells for one entry");
     assert_eq!(*cache.get_sync("stays").unwrap().unwrap().payload(), 999);
 
@@ -208,6 +220,6 @@ fn memory_is_given_back_after_a_flood() {
     for n in 0..200_000 {
         cache.delete_sync(&format!("{n}")).unwrap();
     }
-    let (cells, shards) = cache.entries().cells();
+    let (cells, shards) = cache.map().capacity();
     assert!(cells <= shards * 75, "{cells} cells for one entry");
 }

@@ -41,7 +41,7 @@ fn a_small_cache_evicts_what_was_written_least_recently() {
         .set_multi_sync(
             entries
                 .iter()
-                .map(|(key, value)| (key.as_str(), *value))
+                .map(|(key, value)| (key.as_str(), value.clone()))
                 .collect(),
         )
         .unwrap();
@@ -58,12 +58,39 @@ fn the_bound_holds_at_any_size() {
                 .unwrap();
             assert!(cache.len() <= max_entries);
         }
-        // The shards fill unevenly; what they hold is what was written last.
+        // All that there is room for, and of that what was written last.
         let held = cache.len();
-        assert!(held * 10 >= max_entries * 9, "{held} of {max_entries}");
+        assert_eq!(held, max_entries);
         let newest = keys(&cache, 3 * max_entries - max_entries / 2..3 * max_entries);
         assert_eq!(newest.len(), max_entries / 2);
         assert_eq!(cache.stats().evicted, (3 * max_entries - held) as u64);
+    }
+}
+
+#[test]
+fn nothing_is_evicted_before_the_bound_is_reached() {
+    for max_entries in [256, 1_000, 10_000, 100_000] {
+        let cache = bounded(max_entries);
+        for n in 0..max_entries {
+            let key = format!("{n}");
+            cache.set_sync(&key, CachedValue::new(n)).unwrap();
+        }
+        assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 0));
+        // What is overwritten takes no room.
+        cache.set_sync("0", CachedValue::new(0)).unwrap();
+        assert_eq!(cache.stats().evicted, 0);
+        cache.set_sync("new", CachedValue::new(0)).unwrap();
+        assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
+        // What goes otherwise makes room.
+        cache.delete_sync("new").unwrap();
+        cache.set_sync("newer", CachedValue::new(0)).unwrap();
+        assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
+        cache.clear();
+        for n in 0..max_entries {
+            let key = format!("{n}");
+            cache.set_sync(&key, CachedValue::new(n)).unwrap();
+        }
+        assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
     }
 }
 

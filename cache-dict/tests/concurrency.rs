@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -109,66 +111,39 @@ async fn tasks_share_it_behind_a_handle() {
     assert_eq!(backend.len(), 16 * 500);
 }
 
-#[tokio::test]
-async fn a_million_entries_at_once() {
+/// A future that is ready when it is first polled, without a runtime.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+#[test]
+fn every_operation_is_finished_at_its_first_poll() {
+    assert!(const { DictBackend::<u32>::IMMEDIATE });
     let cache = DictBackend::builder()
         .expiration_time(Duration::from_secs(3600))
         .build()
         .unwrap();
-    let keys: Vec<String> = (0..1_000_000).map(|n| format!("{n}")).collect();
+    at_once(cache.set("k", CachedValue::new(7))).unwrap();
+    assert!(at_once(cache.get("k")).unwrap().is_some());
+    at_once(cache.delete("k")).unwrap();
+
+    let keys: Vec<String> = (0..100_000).map(|n| format!("{n}")).collect();
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let entries = || {
-        asked
-            .iter()
-            .copied()
-            .zip((0_u32..).map(CachedValue::new))
-            .collect()
-    };
-
-    // Other tasks go on meanwhile.
-    let ran = Arc::new(AtomicBool::new(false));
-    let other = Arc::clone(&ran);
-    let other = tokio::spawn(async move { other.store(true, Ordering::SeqCst) });
-    cache.set_multi(entries()).await.unwrap();
-    assert!(
-        ran.load(Ordering::SeqCst),
-        "one call kept the executor to itself"
-    );
-    other.await.unwrap();
-
-    assert_eq!(cache.len(), 1_000_000);
-    let found = cache.get_multi(&asked).await.unwrap();
+    let values = (0_u32..).map(CachedValue::new);
+    let entries = asked.iter().copied().zip(values).collect();
+    at_once(cache.set_multi(entries)).unwrap();
+    assert_eq!(cache.len(), keys.len());
+    let found = at_once(cache.get_multi(&asked));
     for (found, n) in found.into_iter().zip(0_u32..) {
-        assert_eq!(found.map(CachedValue::into_payload), Some(n));
+        assert_eq!(found.unwrap().map(CachedValue::into_payload), Some(n));
     }
-    cache.delete_multi(&asked).await.unwrap();
+    at_once(cache.delete_multi(&asked)).unwrap();
     assert!(cache.is_empty());
-    cache.set_multi_sync(entries()).unwrap();
-    assert_eq!(cache.len(), 1_000_000);
-}
-
-#[tokio::test]
-async fn a_call_that_is_dropped_midway_leaves_the_cache_right() {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
-
-    let cache = DictBackend::builder().build().unwrap();
-    let keys: Vec<String> = (0..5_000).map(|n| format!("{n}")).collect();
-    let entries = keys
-        .iter()
-        .map(|key| (key.as_str(), named(key, 1)))
-        .collect();
-    {
-        let mut call = pin!(cache.set_multi(entries));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(call.as_mut().poll(&mut context).is_pending());
-    }
-    let set = cache.len();
-    assert!(set > 0 && set < 5_000, "{set} are set");
-    for key in &keys {
-        if let Some(found) = cache.get(key).await.unwrap() {
-            assert_eq!(found.payload().0, *key);
-        }
-    }
 }

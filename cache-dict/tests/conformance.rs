@@ -15,6 +15,7 @@ fn on_manual_clock(options: &Options) -> DictBuilder<Vec<u8>> {
     builder(options).clock(move || clock.elapsed())
 }
 
+/// On the clock of the system; with the feature `coarse-clock`, by way of the coarse one.
 struct RealClock;
 
 impl Harness for RealClock {
@@ -22,6 +23,23 @@ impl Harness for RealClock {
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
         Ok(builder(options).build()?)
+    }
+
+    async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
+        Ok(backend.clone())
+    }
+}
+
+/// With the feature, and without making use of it.
+#[cfg(feature = "coarse-clock")]
+struct ExactClock;
+
+#[cfg(feature = "coarse-clock")]
+impl Harness for ExactClock {
+    type Backend = Backend;
+
+    async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
+        Ok(builder(options).coarse_clock(false).build()?)
     }
 
     async fn again(&self, backend: &Backend, _: &Options) -> Result<Backend, OpenError> {
@@ -92,6 +110,15 @@ impl Harness for Erased {
 
 cache_conformance::tests! {
     dict: RealClock,
+    waive {
+        faults: "there is no server that could fail",
+        limits: "keys and values of any length are kept",
+    }
+}
+
+#[cfg(feature = "coarse-clock")]
+cache_conformance::tests! {
+    dict_on_the_exact_clock: ExactClock,
     waive {
         faults: "there is no server that could fail",
         limits: "keys and values of any length are kept",

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Ttl};
 use cache_dict::{DictBackend, ManualClock};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -99,7 +100,7 @@ fn a_life_made_endless_and_finite_again_is_followed() {
     set(Duration::MAX);
     clock.advance(60 * SECOND);
     keep_setting(&cache, &clock, 100);
-    assert_eq!(cache.get_sync("k").unwrap().unwrap().ttl(), None);
+    assert_eq!(cache.get_sync("k").unwrap().unwrap().ttl(), Ttl::Never);
     set(SECOND);
     clock.advance(2 * SECOND);
     keep_setting(&cache, &clock, 100);
@@ -118,7 +119,10 @@ fn lives_of_all_lengths_end_in_time() {
     for (n, ttl) in lengths.iter().enumerate() {
         let key = format!("{n}");
         clock.set(ttl.saturating_sub(Duration::from_nanos(1)));
-        let left = cache.get_sync(&key).unwrap().and_then(|found| found.ttl());
+        let left = cache
+            .get_sync(&key)
+            .unwrap()
+            .and_then(|found| found.ttl().duration());
         assert_eq!(left, Some(Duration::from_nanos(1)), "{ttl:?}");
         clock.set(*ttl);
         assert!(cache.get_sync(&key).unwrap().is_none(), "{ttl:?}");
@@ -153,22 +157,178 @@ fn purge_removes_exactly_what_has_expired() {
 }
 
 #[test]
-fn the_system_clock_lets_values_expire_too() {
-    let ttl = Duration::from_millis(50);
-    let cache = DictBackend::builder().expiration_time(ttl).build().unwrap();
-    let before = std::time::Instant::now();
-    cache.set_sync("k", CachedValue::new(1)).unwrap();
-    // Until the deadline has surely come: a hit after it is an error, however slow we are.
-    loop {
-        let asked = std::time::Instant::now();
-        let found = cache.get_sync("k").unwrap();
-        if found.is_none() {
-            assert!(before.elapsed() >= ttl, "it was lost early");
-            break;
+fn own_ttls_expire_beside_values_without() {
+    let (cache, clock) = with_ttl(Duration::ZERO);
+    for n in 0..40 {
+        let value = CachedValue::new(n).with_ttl(SECOND);
+        cache.set_sync(&format!("own {n}"), value).unwrap();
+    }
+    for n in 0..100 {
+        cache
+            .set_sync(&format!("{}", n % 10), CachedValue::new(n))
+            .unwrap();
+        clock.advance(100 * MILLISECOND);
+    }
+    assert_eq!(cache.len(), 10);
+    assert_eq!(cache.stats().expired, 40);
+}
+
+#[test]
+fn deletes_remove_what_has_expired_too() {
+    let (cache, clock) = with_ttl(SECOND);
+    for n in 0..10_000 {
+        cache
+            .set_sync(&format!("{n}"), CachedValue::new(n))
+            .unwrap();
+    }
+    clock.advance(2 * SECOND);
+    for n in 0..200 {
+        cache.delete_sync("none").unwrap();
+        cache.delete_multi_sync(&["none", "neither"]).unwrap();
+        clock.advance(MILLISECOND);
+        if n == 0 {
+            // A call does not do it all.
+            assert!(cache.len() > 9_000, "{} are left", cache.len());
         }
-        assert!(
-            asked - before < Duration::from_secs(10),
-            "it does not expire"
-        );
+    }
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_read_frees_what_it_finds_expired() {
+    let (cache, clock) = with_ttl(SECOND);
+    let keys: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
+    let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for key in &asked {
+        cache.set_sync(key, CachedValue::new(1)).unwrap();
+    }
+    clock.advance(SECOND);
+    assert_eq!(cache.len(), 100);
+    assert!(cache.get_sync("0").unwrap().is_none());
+    assert_eq!(cache.len(), 99);
+    assert_eq!(
+        cache.get_multi_sync(&asked[..3]).unwrap(),
+        [None, None, None]
+    );
+    assert_eq!(cache.len(), 97);
+    assert!(
+        cache
+            .get_multi_sync(&asked)
+            .unwrap()
+            .iter()
+            .all(Option::is_none)
+    );
+    assert_eq!((cache.len(), cache.stats().expired), (0, 100));
+}
+
+/// The README's promise, for a life that is cut short in all ways.
+#[test]
+fn memory_is_held_for_one_32nd_of_the_lifetime_longer_at_most() {
+    for before_the_old_deadline in [SECOND / 2, SECOND, 2 * SECOND, 1_800 * SECOND] {
+        // One shard, so that any write looks after the entry.
+        let clock = ManualClock::new();
+        let builder = DictBackend::builder().max_entries(100);
+        let cache = builder.clock(clock.clone()).build().unwrap();
+        let set = |ttl| {
+            let value = CachedValue::new(1).with_ttl(ttl);
+            cache.set_sync("k", value).unwrap();
+        };
+        set(3600 * SECOND);
+        clock.advance(3600 * SECOND - before_the_old_deadline);
+        set(SECOND);
+        clock.advance(SECOND + SECOND / 32);
+        cache
+            .set_sync("other", CachedValue::new(1).with_ttl(Ttl::Never))
+            .unwrap();
+        assert_eq!(cache.len(), 1, "{before_the_old_deadline:?}");
+    }
+}
+
+#[test]
+fn ttls_may_all_be_different() {
+    let (cache, clock) = with_ttl(Duration::ZERO);
+    let mut random = 1_u64;
+    for n in 0..20_000 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        // From below a microsecond to a day.
+        let ttl = Duration::from_nanos((random >> 17) >> (random % 37));
+        let value = CachedValue::new(n).with_ttl(ttl);
+        cache.set_sync(&format!("{n}"), value).unwrap();
+        clock.advance(MILLISECOND / 10);
+    }
+    clock.advance(2 * 86_400 * SECOND);
+    cache.purge();
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn a_clock_may_use_the_cache() {
+    let of_clock: Arc<OnceLock<DictBackend<u32>>> = Arc::default();
+    let cache = {
+        let of_clock = Arc::clone(&of_clock);
+        let clock = move || {
+            let cache = of_clock.get();
+            Duration::from_nanos(cache.map_or(0, |cache| cache.len() as u64))
+        };
+        DictBackend::builder().clock(clock).build().unwrap()
+    };
+    of_clock.set(cache.clone()).unwrap();
+    let value = || CachedValue::new(1).with_ttl(SECOND);
+    cache.set_sync("a", value()).unwrap();
+    let entries = vec![("b", value()), ("c", CachedValue::new(1))];
+    cache.set_multi_sync(entries).unwrap();
+    assert!(cache.get_sync("a").unwrap().is_some());
+    assert_eq!(cache.get_multi_sync(&["a", "b", "c"]).unwrap().len(), 3);
+    let many = vec!["a"; 100];
+    assert_eq!(cache.get_multi_sync(&many).unwrap().len(), 100);
+    cache.delete_sync("a").unwrap();
+    cache.delete_multi_sync(&["b"]).unwrap();
+    cache.purge();
+    assert_eq!(cache.len(), 1);
+}
+
+/// On the clock of the system, exact or coarse.
+fn on_system_clock(coarse: bool) -> DictBackend<u32> {
+    let builder = DictBackend::builder();
+    #[cfg(feature = "coarse-clock")]
+    let builder = builder.coarse_clock(coarse);
+    let _ = coarse;
+    builder.build().unwrap()
+}
+
+#[test]
+fn the_clock_of_the_system_serves_nothing_at_or_after_its_deadline() {
+    for coarse in [false, true] {
+        let cache = on_system_clock(coarse);
+        // Some are read by the coarse clock for most of their lives, some never.
+        let ttls = [1, 5, 40, 99, 101, 130, 250].map(Duration::from_millis);
+        let keys = ttls.map(|ttl| format!("{ttl:?}"));
+        let begun = Instant::now();
+        for (key, ttl) in keys.iter().zip(ttls) {
+            let value = CachedValue::new(1).with_ttl(ttl);
+            cache.set_sync(key, value).unwrap();
+        }
+        let written = Instant::now();
+        let mut alive = keys.len();
+        while alive > 0 {
+            alive = 0;
+            for (key, ttl) in keys.iter().zip(ttls) {
+                let before = Instant::now();
+                let found = cache.get_sync(key).unwrap();
+                let after = Instant::now();
+                if let Some(found) = found {
+                    alive += 1;
+                    let age = before.duration_since(written);
+                    assert!(age < ttl, "{ttl:?}: served {age:?} after the set");
+                    let left = found.ttl().duration().unwrap();
+                    assert!(left <= ttl, "{left:?} of {ttl:?} are left");
+                } else {
+                    let age = after.duration_since(begun);
+                    assert!(age >= ttl, "{ttl:?}: lost {age:?} after the set");
+                }
+            }
+        }
     }
 }

@@ -171,6 +171,16 @@ fn payloads_are_dropped_when_no_lock_is_held() {
         .set_sync("k", value().with_ttl(Duration::ZERO))
         .unwrap();
     expect(1);
+    let expired = || value().with_ttl(Duration::ZERO);
+    cache.set_sync("a", value()).unwrap();
+    cache
+        .set_multi_sync(vec![("a", expired()), ("b", expired())])
+        .unwrap();
+    expect(3);
+    let keys: Vec<String> = (0..50).map(|n| format!("{n}")).collect();
+    let entries = keys.iter().map(|key| (key.as_str(), expired()));
+    cache.set_multi_sync(entries.collect()).unwrap();
+    expect(50);
     for n in 0..101 {
         cache.set_sync(&format!("{n}"), value()).unwrap();
     }
@@ -191,5 +201,20 @@ fn payloads_are_dropped_when_no_lock_is_held() {
     expect(1);
     clock.advance(Duration::from_secs(2));
     cache.purge();
+    expect(1);
+    for key in ["a", "b"] {
+        let value = value().with_ttl(Duration::from_secs(1));
+        cache.set_sync(key, value).unwrap();
+    }
+    clock.advance(Duration::from_secs(2));
+    assert!(cache.get_sync("a").unwrap().is_none());
+    expect(1);
+    assert!(
+        cache
+            .get_multi_sync(&["a", "b"])
+            .unwrap()
+            .iter()
+            .all(Option::is_none)
+    );
     expect(1);
 }

@@ -79,7 +79,8 @@ async fn call(when: &str, cache: &Etcd3Backend, flags: &[&str]) {
     let value = CachedValue::new(b"off".to_vec()).with_ttl(Duration::from_secs(10));
     let outcome = async {
         cache.set("flag:0", value).await?;
-        cache.get_multi(flags).await
+        let found = cache.get_multi(flags).await;
+        found.into_iter().collect::<cache_core::Result<Vec<_>>>()
     };
     match outcome.await {
         Ok(found) => println!(

@@ -1,25 +1,27 @@
 //! [`Etcd3Backend`], the six operations.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+use tokio::time::Instant;
 
 use crate::NAME;
-use crate::batch::{self, Put, Write};
-use crate::config::{Etcd3Builder, Etcd3Config};
-use crate::endpoint::Connected;
-use crate::failover::Failover;
+use crate::config::{Etcd3Builder, Etcd3Config, Settings};
+use crate::endpoints::Health;
 use crate::failure::Failure;
-use crate::format::Format;
-use crate::leases::{Leases, Ticket, TtlClass};
-use crate::queue::{self, Queue};
-use crate::runtime::Runtimes;
-use crate::settings::Settings;
-use crate::stats::{Counters, EndpointStats, Etcd3Stats};
+use crate::leases::{Leases, TtlClass};
+use crate::local::{Local, Locals};
+use crate::loners::Loners;
+use crate::read_coalescer::{self, Name};
+use crate::revision::{Doubts, Revision};
+use crate::stats::{Counters, Etcd3Stats};
+use crate::txn::{Guard, Limits, Put, Write};
+use crate::{multi, write_coalescer};
 
 /// The longest key in bytes, prefix included. etcd itself counts keys towards the size of a
 /// request only, and would refuse longer ones together with whatever shares the request.
@@ -45,48 +47,25 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Etcd3Backend {
-    shared: Arc<Shared>,
+    locals: Arc<Locals>,
 }
 
-/// What clones and the tasks of multi operations share.
+/// What all calls share, whichever runtime they are made in.
 pub(crate) struct Shared {
-    prefix: String,
-    ttl: Duration,
-    call_timeout: Duration,
-    pub(crate) serializable: bool,
-    format: Format,
-    failover: Failover,
+    pub(crate) settings: Settings,
+    pub(crate) call_timeout: Duration,
+    pub(crate) health: Arc<Health>,
     pub(crate) leases: Leases,
-    pub(crate) queue: Queue,
-    pub(crate) counters: Counters,
-    runtimes: Runtimes,
-}
-
-impl Shared {
-    /// [`Failover::call`].
-    pub(crate) async fn call<T, F>(
-        &self,
-        deadline: Instant,
-        request: impl FnMut(Arc<Connected>) -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, etcd_client::Error>>,
-    {
-        self.failover.call(deadline, &self.counters, request).await
-    }
-
-    /// [`Leases::ticket`].
-    pub(crate) async fn ticket(
-        &self,
-        class: TtlClass,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<Ticket, Failure> {
-        let ticket = self
-            .leases
-            .ticket(class, key, deadline, &self.failover, &self.counters);
-        ticket.await
-    }
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) limits: Limits,
+    pub(crate) guard: Guard,
+    pub(crate) revision: Revision,
+    pub(crate) doubts: Doubts,
+    /// Keys that the server refused of late.
+    pub(crate) refused: Mutex<Loners>,
+    /// Keys whose values were found to be large.
+    pub(crate) large: Mutex<Loners>,
+    hasher: RandomState,
 }
 
 impl Etcd3Backend {
@@ -100,25 +79,41 @@ impl Etcd3Backend {
         Etcd3Builder::default()
     }
 
-    /// Checks the configuration and builds the backend. No server is asked for anything: the
-    /// first call connects.
+    /// [`Etcd3Builder::build`] of a configuration.
     ///
-    /// The error is an [`ErrorKind::Config`] that names the field.
+    /// ```
+    /// use cache_etcd3::{Etcd3Backend, Etcd3Config};
+    ///
+    /// let cache = Etcd3Backend::from_config(Etcd3Config::default())?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
     pub fn from_config(config: Etcd3Config) -> Result<Self> {
+        Etcd3Builder::from(config).build()
+    }
+
+    pub(crate) fn build(builder: Etcd3Builder) -> Result<Self> {
+        let Etcd3Builder { config, events } = builder;
         let settings = Settings::new(config)?;
+        for warning in &settings.warnings {
+            events.warn(warning);
+        }
+        let hasher = RandomState::new();
+        let shared = Shared {
+            call_timeout: settings.call_timeout,
+            health: Arc::new(Health::new(&settings, events)),
+            leases: Leases::new(hasher.hash_one("leases")),
+            counters: Arc::default(),
+            limits: Limits::default(),
+            guard: Guard::new(settings.refuse_late_writes),
+            revision: Revision::default(),
+            doubts: Doubts::new(Instant::now()),
+            refused: Mutex::default(),
+            large: Mutex::default(),
+            hasher,
+            settings,
+        };
         Ok(Self {
-            shared: Arc::new(Shared {
-                failover: Failover::new(&settings),
-                prefix: settings.prefix,
-                ttl: settings.ttl,
-                call_timeout: settings.call_timeout,
-                serializable: settings.serializable,
-                format: settings.format,
-                leases: Leases::default(),
-                queue: Queue::default(),
-                counters: Counters::default(),
-                runtimes: Runtimes::default(),
-            }),
+            locals: Arc::new(Locals::new(Arc::new(shared))),
         })
     }
 
@@ -127,160 +122,199 @@ impl Etcd3Backend {
         let Shared {
             counters,
             leases,
-            failover,
+            health,
             ..
-        } = &*self.shared;
-        let now = Instant::now();
-        let endpoints = failover.endpoints().iter().map(|endpoint| {
-            let quarantine = endpoint.quarantine();
-            EndpointStats {
-                address: endpoint.url.clone(),
-                connects: endpoint.connects(),
-                dead_for: quarantine
-                    .as_ref()
-                    .map(|quarantine| quarantine.until.saturating_duration_since(now)),
-                failure: quarantine.map(|quarantine| quarantine.failure.message),
-            }
-        });
+        } = &**self.locals.shared();
+        let (grants, lost_leases) = leases.counts();
         Etcd3Stats {
             hits: counters.hits.get(),
             misses: counters.misses.get(),
-            leases: leases.living() as u64,
-            grants: counters.grants.get(),
-            lost_leases: counters.lost_leases.get(),
+            leases: leases.living(),
+            grants,
+            lost_leases,
             transactions: counters.transactions.get(),
             retries: counters.retries.get(),
             failovers: counters.failovers.get(),
             timeouts: counters.timeouts.get(),
-            endpoints: endpoints.collect(),
+            endpoints: health.stats(),
         }
     }
 
-    /// When a call that begins now ends. An error where nothing can be waited for.
-    async fn deadline(&self) -> Result<Instant> {
-        self.shared.runtimes.check().await?;
-        Ok(Instant::now() + self.shared.call_timeout)
+    fn shared(&self) -> &Arc<Shared> {
+        self.locals.shared()
+    }
+
+    /// Where a call is made, and when it ends. An error where nothing can be waited for.
+    async fn begin(&self) -> Result<(Arc<Local>, Instant)> {
+        let local = self.locals.current().await?;
+        let deadline = Instant::now() + local.shared.call_timeout;
+        Ok((local, deadline))
     }
 
     /// What the server calls `key`.
-    fn name(&self, key: &str) -> Vec<u8> {
-        [self.shared.prefix.as_bytes(), key.as_bytes()].concat()
+    fn name(&self, key: &str) -> Name {
+        let prefix = self.shared().settings.prefix.as_bytes();
+        let name = [prefix, key.as_bytes()].concat();
+        Name {
+            hash: self.shared().hasher.hash_one(&name),
+            name,
+        }
     }
 
-    fn write(&self, key: &str, value: &CachedValue<Vec<u8>>, now: SystemTime) -> Result<Write> {
-        let lifetime = value.ttl().or_default(self.shared.ttl);
-        let put = if lifetime == Some(Duration::ZERO) {
+    /// The write of a delete. If a set of this key may arrive late, nothing is not enough to keep
+    /// it out: what has expired is.
+    fn removal(&self, key: &str) -> Write {
+        let Name { name, hash } = self.name(key);
+        let shared = self.shared();
+        let is_in_doubt = shared.guard.is_on() && shared.doubts.has(Instant::now(), hash);
+        let put = is_in_doubt.then(|| tombstone(shared)).flatten();
+        Write { name, hash, put }
+    }
+
+    /// What has to be written for `value`; and why the call fails all the same, if it does: a
+    /// value that is too large leaves its key without one.
+    fn write(
+        &self,
+        key: &str,
+        value: &CachedValue<Vec<u8>>,
+        now: SystemTime,
+    ) -> Result<(Write, Option<Error>)> {
+        self.check_key(key)?;
+        let settings = &self.shared().settings;
+        let lifetime = value.ttl().or_default(settings.ttl);
+        if lifetime == Some(Duration::ZERO) {
             // Expired at once: what the key had goes, too.
-            None
-        } else {
-            let metadata = Metadata::of(value, self.shared.ttl, now);
-            let stored = self.shared.format.encode(&metadata, value.payload());
-            Some(Put {
-                stored: stored.map_err(|error| error.with_key(key))?,
-                class: lifetime.and_then(TtlClass::of),
-            })
-        };
-        Ok(Write {
-            key: key.to_owned(),
-            name: self.name(key),
-            put,
-        })
-    }
-
-    /// Writes the keys, each of which occurs once.
-    async fn write_all(&self, writes: Vec<Write>) -> Result<()> {
-        let total = writes.len();
-        let failed = batch::write_all(&self.shared, writes, self.deadline().await?).await;
-        let mut cause: Option<Error> = None;
-        let mut keys = Vec::with_capacity(failed.len());
-        for (key, failure) in failed {
-            keys.push(key);
-            // Whoever asks whether to repeat the call wants to know of the transient one.
-            if !cause.as_ref().is_some_and(Error::is_transient) {
-                let error = failure.into_error();
-                if cause.is_none() || error.is_transient() {
-                    cause = Some(error);
-                }
-            }
+            return Ok((self.removal(key), None));
         }
-        match cause {
-            None => Ok(()),
-            Some(cause) => Err(Error::partial(cause, keys, total)),
+        let bytes = value.payload().len() + settings.prefix.len() + key.len();
+        if bytes > settings.max_request_bytes {
+            let message = format!(
+                "the value takes {bytes} bytes with its key, and a request at most {}; store \
+                 less, or raise both the server's --max-request-bytes and `max_request_bytes`",
+                settings.max_request_bytes
+            );
+            let error = Error::new(ErrorKind::ValueTooLarge, NAME, message).with_key(key);
+            return Ok((self.removal(key), Some(error)));
         }
+        let metadata = Metadata::of(value, settings.ttl, now);
+        let stored = settings.format.encode(&metadata, value.payload());
+        let Name { name, hash } = self.name(key);
+        let put = Some(Put {
+            stored: stored.map_err(|error| error.with_key(key))?,
+            class: lifetime.and_then(TtlClass::of),
+        });
+        Ok((Write { name, hash, put }, None))
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let written = queue::write(&self.shared, write, self.deadline().await?).await;
+        let (local, deadline) = self.begin().await?;
+        let written = write_coalescer::write(&local, write, deadline).await;
         written.map_err(|failure| failure.into_error().with_key(key))
+    }
+
+    /// Writes several keys, each of which occurs once, where nothing is wrong with them.
+    async fn write_all(&self, writes: Vec<(&str, Result<(Write, Option<Error>)>)>) -> Result<()> {
+        let total = writes.len();
+        let mut failed = Failed::default();
+        let mut keys = Vec::with_capacity(total);
+        let mut valid = Vec::with_capacity(total);
+        for (key, write) in writes {
+            match write {
+                Ok((write, error)) => {
+                    keys.push((key, error.is_some()));
+                    valid.push(write);
+                    if let Some(error) = error {
+                        failed.add(key, error);
+                    }
+                }
+                Err(error) => failed.add(key, error),
+            }
+        }
+        if !valid.is_empty() {
+            let (local, deadline) = self.begin().await?;
+            for (at, failure) in multi::write(&local, valid, deadline).await {
+                match keys.get(at) {
+                    Some((key, false)) => failed.add(key, failure.into_error()),
+                    // It is named already.
+                    _ => {}
+                }
+            }
+        }
+        failed.into_result(total)
     }
 
     /// What `get` says of what is stored: nothing if it is expired.
     fn found(
         &self,
         key: &str,
-        stored: Vec<u8>,
+        stored: Result<Option<Vec<u8>>, Failure>,
         now: SystemTime,
     ) -> Result<Option<CachedValue<Vec<u8>>>> {
-        let decoded = self.shared.format.decode(stored);
+        let Some(stored) = stored.map_err(|failure| failure.into_error().with_key(key))? else {
+            return Ok(None);
+        };
+        let decoded = self.shared().settings.format.decode(stored);
         let (metadata, payload) = decoded.map_err(|error| error.with_key(key))?;
         Ok(metadata.attach(payload, now))
-    }
-
-    fn count_reads(&self, hits: usize, total: usize) {
-        self.shared.counters.hits.add(hits);
-        self.shared.counters.misses.add(total - hits);
-    }
-
-    /// Each transaction sees one state of the keys in it; two transactions of one call may see
-    /// different ones.
-    async fn get_valid(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<Vec<u8>>>>> {
-        let mut names = Vec::with_capacity(keys.len());
-        for key in keys {
-            names.push(self.name(key));
-        }
-        let stored = match batch::read_all(&self.shared, names, self.deadline().await?).await {
-            Ok(stored) => stored,
-            Err((positions, failure)) => {
-                let concerned = keys.get(positions).unwrap_or_default();
-                return Err(failure.into_error().with_keys(concerned.iter().copied()));
-            }
-        };
-        let now = SystemTime::now();
-        let mut found = Vec::with_capacity(keys.len());
-        let mut undecodable: Vec<&str> = Vec::new();
-        let mut cause = None;
-        for (key, stored) in keys.iter().zip(stored) {
-            match stored
-                .map(|stored| self.found(key, stored, now))
-                .transpose()
-            {
-                Ok(value) => found.push(value.flatten()),
-                Err(error) => {
-                    undecodable.push(key);
-                    cause = cause.or(Some(error));
-                }
-            }
-        }
-        if let Some(cause) = cause {
-            return Err(cause.with_keys(undecodable));
-        }
-        self.count_reads(found.iter().flatten().count(), keys.len());
-        Ok(found)
     }
 
     fn check_key(&self, key: &str) -> Result<()> {
         let refuse =
             |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
         if key.is_empty() {
-            return refuse("the key is empty; a key has at least one character".into());
+            return refuse("the key is empty; give at least one character".into());
         }
-        let length = self.shared.prefix.len() + key.len();
+        let length = self.shared().settings.prefix.len() + key.len();
         if length > MAX_KEY_LEN {
             return refuse(format!(
-                "the key has {length} bytes with its prefix; at most {MAX_KEY_LEN} are kept"
+                "the key has {length} bytes with its prefix; give at most {MAX_KEY_LEN}, or wrap \
+                 the backend in MapKeys"
             ));
         }
         Ok(())
+    }
+
+    fn count_reads(&self, hits: usize, total: usize) {
+        let counters = &self.shared().counters;
+        counters.hits.add(hits);
+        counters.misses.add(total - hits);
+    }
+}
+
+/// What stands for a key that was deleted while a set of it may arrive late: an empty value that
+/// expired long ago, for a minute.
+fn tombstone(shared: &Shared) -> Option<Put> {
+    const REMEMBERED: Duration = Duration::from_secs(60);
+    let metadata = Metadata::new(SystemTime::UNIX_EPOCH, Some(SystemTime::UNIX_EPOCH));
+    let stored = shared.settings.format.encode(&metadata, b"null").ok()?;
+    Some(Put {
+        stored,
+        class: TtlClass::of(REMEMBERED),
+    })
+}
+
+/// The keys of a call that failed, and why.
+#[derive(Default)]
+struct Failed<'a> {
+    keys: Vec<&'a str>,
+    cause: Option<Error>,
+}
+
+impl<'a> Failed<'a> {
+    /// Of several causes it is a transient one that counts: it says whether to repeat the call.
+    fn add(&mut self, key: &'a str, error: Error) {
+        self.keys.push(key);
+        let is_transient = self.cause.as_ref().is_some_and(Error::is_transient);
+        if self.cause.is_none() || (!is_transient && error.is_transient()) {
+            self.cause = Some(error);
+        }
+    }
+
+    fn into_result(self, total: usize) -> Result<()> {
+        match self.cause {
+            None => Ok(()),
+            Some(cause) => Err(Error::partial(cause, self.keys, total)),
+        }
     }
 }
 
@@ -289,53 +323,54 @@ impl CacheBackend for Etcd3Backend {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let stored = batch::read_one(&self.shared, &self.name(key), self.deadline().await?).await;
-        let stored = stored.map_err(|failure| failure.into_error().with_key(key))?;
-        let found = match stored {
-            None => None,
-            Some(stored) => self.found(key, stored, SystemTime::now())?,
-        };
+        let (local, deadline) = self.begin().await?;
+        let stored = read_coalescer::read(&local, self.name(key), deadline).await;
+        let found = self.found(key, stored, SystemTime::now())?;
         self.count_reads(usize::from(found.is_some()), 1);
         Ok(found)
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
-        self.check_key(key)?;
-        let write = self.write(key, &value, SystemTime::now())?;
+        let (write, error) = self.write(key, &value, SystemTime::now())?;
         drop(value);
-        self.write_one(key, write).await
+        self.write_one(key, write).await?;
+        error.map_or(Ok(()), Err)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.check_key(key)?;
-        let write = Write {
-            key: key.to_owned(),
-            name: self.name(key),
-            put: None,
-        };
-        self.write_one(key, write).await
+        self.write_one(key, self.removal(key)).await
     }
 
+    /// Each transaction sees one state of the keys in it; two transactions of one call may see
+    /// different ones.
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
-        let is_valid = |key: &&str| self.check_key(key).is_ok();
-        let valid: Vec<&str> = keys.iter().copied().filter(is_valid).collect();
-        let mut found = self.get_valid(&valid).await.map(Vec::into_iter);
-        let answer = |key: &&str| {
-            self.check_key(key)?;
-            match &mut found {
-                Ok(found) => Ok(found.next().flatten()),
+        let checked: Vec<Result<()>> = keys.iter().map(|key| self.check_key(key)).collect();
+        let valid = || keys.iter().zip(&checked).filter(|(_, check)| check.is_ok());
+        let names: Vec<Name> = valid().map(|(key, _)| self.name(key)).collect();
+        let mut stored = if names.is_empty() {
+            Ok(Vec::new().into_iter())
+        } else {
+            match self.begin().await {
+                Ok((local, deadline)) => Ok(multi::read(&local, names, deadline).await.into_iter()),
+                Err(error) => Err(error),
+            }
+        };
+        let now = SystemTime::now();
+        let answer = |(key, check): (&&str, Result<()>)| {
+            check?;
+            match &mut stored {
+                Ok(stored) => self.found(key, stored.next().unwrap_or(Ok(None)), now),
                 Err(error) => Err(error.clone().with_key(*key)),
             }
         };
-        keys.iter().map(answer).collect()
+        let found: Vec<_> = keys.iter().zip(checked).map(answer).collect();
+        let answered = || found.iter().filter_map(|found| found.as_ref().ok());
+        self.count_reads(answered().flatten().count(), answered().count());
+        found
     }
 
-    /// A value that cannot be stored in the chosen format refuses the whole call before
-    /// anything is sent.
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
-        for (key, _) in &entries {
-            self.check_key(key)?;
-        }
         // A transaction may put a key only once: the last value wins.
         let last: HashMap<&str, usize> = entries
             .iter()
@@ -344,26 +379,21 @@ impl CacheBackend for Etcd3Backend {
             .collect();
         let now = SystemTime::now();
         let mut writes = Vec::with_capacity(last.len());
-        for (position, (key, value)) in entries.iter().enumerate() {
+        for (position, (key, value)) in entries.into_iter().enumerate() {
             if last.get(key) == Some(&position) {
-                writes.push(self.write(key, value, now)?);
+                writes.push((key, self.write(key, &value, now)));
             }
         }
-        drop(entries);
         self.write_all(writes).await
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
         let mut writes = Vec::with_capacity(keys.len());
-        let mut seen = std::collections::HashSet::with_capacity(keys.len());
+        let mut seen = HashSet::with_capacity(keys.len());
         for key in keys {
-            self.check_key(key)?;
             if seen.insert(*key) {
-                writes.push(Write {
-                    key: (*key).to_owned(),
-                    name: self.name(key),
-                    put: None,
-                });
+                let checked = self.check_key(key);
+                writes.push((*key, checked.map(|()| (self.removal(key), None))));
             }
         }
         self.write_all(writes).await
@@ -372,19 +402,12 @@ impl CacheBackend for Etcd3Backend {
 
 impl fmt::Debug for Etcd3Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared {
-            prefix,
-            ttl,
-            call_timeout,
-            failover,
-            ..
-        } = &*self.shared;
-        let endpoints = failover.endpoints().iter().map(|endpoint| &endpoint.url);
+        let settings = &self.shared().settings;
         f.debug_struct("Etcd3Backend")
-            .field("endpoints", &endpoints.collect::<Vec<_>>())
-            .field("prefix", prefix)
-            .field("ttl", ttl)
-            .field("call_timeout", call_timeout)
+            .field("endpoints", &settings.endpoints)
+            .field("prefix", &settings.prefix)
+            .field("ttl", &settings.ttl)
+            .field("call_timeout", &settings.call_timeout)
             .finish_non_exhaustive()
     }
 }

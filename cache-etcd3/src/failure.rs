@@ -8,7 +8,7 @@ use cache_core::{Error, ErrorKind};
 use crate::NAME;
 
 /// A failed attempt: what to do next, and what to tell the caller if nothing helps.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) next: Next,
     /// What happened, in words.
@@ -20,22 +20,47 @@ pub(crate) struct Failure {
 pub(crate) enum Next {
     /// etcd asks for the same request again: an election, overload.
     Repeat,
-    /// Another endpoint: no connection to this one can be made.
-    Unreachable,
-    /// Another endpoint: this one broke the connection.
-    Broken,
-    /// Another endpoint: this one did not answer in time.
-    Silent,
-    /// Another endpoint: this one is cut off from the majority.
-    NoLeader,
+    /// No answer came in time. Whether that is the endpoint's fault is another question.
+    Late,
+    /// Another endpoint: this one is of no use.
+    Elsewhere(Fault),
     /// The same request after authenticating anew.
     Authenticate,
     /// The same request with a lease that exists.
     NewLease,
     /// The same request in smaller pieces, if it has pieces.
-    Split,
+    Split(Excess),
+    /// Nothing for what is to be stored: the database is full. The rest is done.
+    Full,
+    /// Nobody waits for it any more.
+    Withdrawn,
     /// Nothing: it will fail again.
     Nothing(ErrorKind),
+}
+
+/// What is wrong with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fault {
+    /// No connection to it can be made.
+    Unreachable,
+    /// It broke the connection.
+    Broken,
+    /// It did not answer within a fair time.
+    Silent,
+    /// It is cut off from the majority.
+    NoLeader,
+    /// It is a member that does not vote, and serves nobody.
+    Learner,
+}
+
+/// What there is too much of in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    Operations,
+    /// In the request.
+    Bytes,
+    /// In the answer.
+    Answer,
 }
 
 impl Failure {
@@ -76,9 +101,9 @@ impl Failure {
         let next = if is_about_files(&message) {
             Next::Nothing(ErrorKind::Config)
         } else if unreachable {
-            Next::Unreachable
+            Next::Elsewhere(Fault::Unreachable)
         } else {
-            Next::Broken
+            Next::Elsewhere(Fault::Broken)
         };
         message.push_str(advice(root, &message));
         Self::new(next, message)
@@ -103,23 +128,33 @@ impl Failure {
         const ABOUT_SIZE: &str = "; store less, or raise the server's --max-request-bytes";
         let says = |words: &str| message.contains(words);
         let (next, advice) = match code {
+            _ if says("rpc not supported for learner") => (
+                Next::Elsewhere(Fault::Learner),
+                "; list the voting members only, or promote it: `etcdctl member promote`",
+            ),
             code::UNAVAILABLE if says("no leader") => (
-                Next::NoLeader,
+                Next::Elsewhere(Fault::NoLeader),
                 "; a majority of the cluster's members has to be up",
             ),
-            code::UNAVAILABLE if says("stopped") || says("stopping") => (Next::Broken, ""),
+            code::UNAVAILABLE if says("stopped") || says("stopping") => {
+                (Next::Elsewhere(Fault::Broken), "")
+            }
             code::RESOURCE_EXHAUSTED if says("database space exceeded") => (
-                Next::Nothing(ErrorKind::Backend),
+                Next::Full,
                 "; compact, defragment, `etcdctl alarm disarm`, and consider \
                  --auto-compaction-retention and --quota-backend-bytes",
             ),
-            code::RESOURCE_EXHAUSTED if says("larger than max") => (Next::Split, ABOUT_SIZE),
+            code::RESOURCE_EXHAUSTED if says("larger than max") => {
+                (Next::Split(Excess::Bytes), ABOUT_SIZE)
+            }
             code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::RESOURCE_EXHAUSTED => {
                 (Next::Repeat, "")
             }
-            code::OUT_OF_RANGE => (Next::Split, ""),
-            code::INVALID_ARGUMENT if says("too large") => (Next::Split, ABOUT_SIZE),
-            code::INVALID_ARGUMENT if says("too many operations") => (Next::Split, ""),
+            code::OUT_OF_RANGE => (Next::Split(Excess::Answer), ""),
+            code::INVALID_ARGUMENT if says("too large") => (Next::Split(Excess::Bytes), ABOUT_SIZE),
+            code::INVALID_ARGUMENT if says("too many operations") => {
+                (Next::Split(Excess::Operations), "")
+            }
             code::INVALID_ARGUMENT if says("authentication failed") => (
                 Next::Nothing(ErrorKind::PermissionDenied),
                 "; check `username` and `password`",
@@ -136,9 +171,9 @@ impl Failure {
             ),
             code::NOT_FOUND if says("lease not found") => (Next::NewLease, ""),
             // The connection ended under the request.
-            code::CANCELLED => (Next::Broken, ""),
+            code::CANCELLED => (Next::Elsewhere(Fault::Broken), ""),
             // What drives the connection has gone with the runtime that it was made in.
-            code::UNKNOWN if says("Service was not ready") => (Next::Broken, ""),
+            code::UNKNOWN if says("Service was not ready") => (Next::Elsewhere(Fault::Broken), ""),
             code::UNIMPLEMENTED => (
                 Next::Nothing(ErrorKind::Protocol),
                 "; this server does not speak the API of etcd 3",
@@ -151,11 +186,11 @@ impl Failure {
     /// What the caller is told when nothing helped.
     pub(crate) fn into_error(self) -> Error {
         let kind = match self.next {
-            Next::Repeat | Next::Silent => ErrorKind::Timeout,
-            Next::Unreachable | Next::Broken | Next::NoLeader => ErrorKind::Unavailable,
+            Next::Repeat | Next::Late | Next::Elsewhere(Fault::Silent) => ErrorKind::Timeout,
+            Next::Elsewhere(_) | Next::Withdrawn => ErrorKind::Unavailable,
             Next::Authenticate => ErrorKind::PermissionDenied,
-            Next::NewLease => ErrorKind::Backend,
-            Next::Split => ErrorKind::ValueTooLarge,
+            Next::NewLease | Next::Full => ErrorKind::Backend,
+            Next::Split(_) => ErrorKind::ValueTooLarge,
             Next::Nothing(kind) => kind,
         };
         Error::new(kind, NAME, self.message)

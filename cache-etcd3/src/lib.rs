@@ -1,23 +1,28 @@
 #![doc = include_str!("../README.md")]
 
-mod address;
 mod backend;
-mod batch;
+mod coalescer;
 mod config;
-mod endpoint;
-mod failover;
+mod endpoints;
+mod events;
 mod failure;
-mod format;
 mod leases;
-mod queue;
-mod runtime;
-mod settings;
+mod local;
+mod loners;
+mod multi;
+mod read_coalescer;
+mod revision;
+mod rounds;
 mod stats;
+mod sync;
+mod tasks;
+mod txn;
+mod write_coalescer;
 
 pub use backend::Etcd3Backend;
 pub use config::{
-    Consistency, DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Etcd3Builder, Etcd3Config,
-    StoredFormat,
+    Consistency, DEFAULT_HOST, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_PORT, DEFAULT_TIMEOUT,
+    Etcd3Builder, Etcd3Config, StoredFormat,
 };
 pub use stats::{EndpointStats, Etcd3Stats};
 

@@ -25,7 +25,8 @@ pub struct Etcd3Stats {
     pub grants: u64,
     /// Leases that turned out to be gone before their time, and were replaced.
     pub lost_leases: u64,
-    /// Transactions that were sent: one for each chunk of a multi operation.
+    /// Transactions that were sent for several keys: those of a multi operation, or of calls that
+    /// came at once.
     pub transactions: u64,
     /// Requests that were sent once more because they had failed.
     pub retries: u64,
@@ -53,8 +54,8 @@ pub struct Etcd3Stats {
 pub struct EndpointStats {
     /// Its address.
     pub address: String,
-    /// How many clients were made for it; each after the first stands for a connection that
-    /// broke, or a token that had expired.
+    /// How many clients were made for it; each after the first in a runtime stands for a
+    /// connection that broke, or a token that had expired.
     pub connects: u64,
     /// How long it is left alone still, after it failed; `None`: it is in use.
     pub dead_for: Option<Duration>,
@@ -62,12 +63,13 @@ pub struct EndpointStats {
     pub failure: Option<String>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn add(&self, count: usize) {
-        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    /// Adds to the count and returns what it was.
+    pub(crate) fn add(&self, count: usize) -> u64 {
+        self.0.fetch_add(count as u64, Ordering::Relaxed)
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -76,12 +78,10 @@ impl Counter {
 }
 
 /// The running counts behind [`Etcd3Stats`].
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) hits: Counter,
     pub(crate) misses: Counter,
-    pub(crate) grants: Counter,
-    pub(crate) lost_leases: Counter,
     pub(crate) transactions: Counter,
     pub(crate) retries: Counter,
     pub(crate) failovers: Counter,

@@ -68,6 +68,7 @@ pub struct ServerStats {
     pub denied: u64,
 }
 
+#[expect(clippy::ref_option, reason = "serde passes the field")]
 fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     duration
         .map(|duration| duration.as_secs_f64())

@@ -73,14 +73,22 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     Ok(format!("{count} items"))
 }
 
-/// The public items of a crate. Blanket implementations come with std, and derived ones say little.
+/// The public items of a crate. Blanket implementations come with std; of what the compiler finds
+/// out, two traits matter to most.
 fn items(file: &Path) -> Result<Vec<String>> {
+    const NOISE: [&str; 4] = ["Freeze", "Unpin", "UnwindSafe", "StructuralPartialEq"];
     let api = public_api::Builder::from_rustdoc_json(file)
         .omit_blanket_impls(true)
-        .omit_auto_derived_impls(true)
-        .build()
-        .with_context(of_another_format)?;
-    Ok(api.items().map(ToString::to_string).collect())
+        .build();
+    let api = api.with_context(of_another_format)?;
+    let lines = api.items().map(ToString::to_string);
+    let is_noise = |line: &String| {
+        let of_trait = line
+            .strip_prefix("impl")
+            .and_then(|line| line.split(" for ").next());
+        of_trait.is_some_and(|of_trait| NOISE.iter().any(|noise| of_trait.ends_with(noise)))
+    };
+    Ok(lines.filter(|line| !is_noise(line)).collect())
 }
 
 fn of_another_format() -> String {

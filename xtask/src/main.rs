@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Task::Interop(arguments) => programs::run("interop", &arguments),
         Task::Soak(arguments) => programs::run("soak", &arguments),
         Task::Api(options) => api::run(&options),
-        Task::Release(options) => release::run(options),
+        Task::Release(options) => release::run(&options),
     });
     process::exit_code(result)
 }

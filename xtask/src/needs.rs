@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
@@ -112,66 +112,23 @@ fn compiles(folder: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// How this process may install Debian packages.
-#[derive(Debug, PartialEq, Eq)]
-enum Installer {
-    /// As it is.
-    Root,
-    /// Through `sudo`, which asks for no password.
-    Sudo,
-    /// Not at all; a person has to.
-    Person,
-}
-
-fn installer() -> Installer {
-    if !runs("apt-get", &["--version"]) {
-        return Installer::Person;
-    }
-    let id = Command::new("id").arg("-u").output();
-    if id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
-        Installer::Root
-    } else if runs("sudo", &["-n", "true"]) {
-        Installer::Sudo
-    } else {
-        Installer::Person
-    }
-}
-
 /// Sees to it that everything needed is there; returns what was done, in a few words.
 pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.is_there)()).collect();
-    if missing.is_empty() {
+    let missing = || -> Vec<&Need> { needs.iter().filter(|need| !(need.is_there)()).collect() };
+    let wanted = missing();
+    if wanted.is_empty() {
         return Ok(format!("all {} are there", needs.len()));
     }
-    if let Some(need) = missing.iter().find(|need| need.packages.is_empty()) {
-        bail!(
-            "{} are missing: rustup component add rustfmt clippy",
-            need.name
-        );
+    if wanted.iter().any(|need| need.packages.is_empty()) {
+        bail!("rustfmt or clippy is missing: rustup component add rustfmt clippy");
     }
-    let packages: Vec<&str> = missing
+    let packages: Vec<&str> = wanted
         .iter()
         .flat_map(|need| need.packages)
         .copied()
         .collect();
-    let installer = installer();
-    if installer == Installer::Person {
-        bail!(instructions(&missing, &packages));
-    }
-    eprintln!(
-        "installing Debian packages{}: {}",
-        if installer == Installer::Sudo {
-            " with sudo"
-        } else {
-            ""
-        },
-        packages.join(" ")
-    );
-    install(&installer, &packages, show)?;
-    let still: Vec<&Need> = missing
-        .into_iter()
-        .filter(|need| !(need.is_there)())
-        .collect();
+    install(&packages, show).with_context(|| instructions(&wanted, &packages))?;
+    let still = missing();
     if !still.is_empty() {
         bail!(
             "{}\nThey were installed a moment ago and are still not found: is PATH right?",
@@ -183,41 +140,35 @@ pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
 
 /// What a person has to do.
 fn instructions(missing: &[&Need], packages: &[&str]) -> String {
-    let missing: Vec<String> = missing
-        .iter()
-        .map(|need| format!("  {} ({})", need.name, need.purpose))
-        .collect();
+    let line = |need: &&Need| format!("  {} ({})\n", need.name, need.purpose);
+    let missing: String = missing.iter().map(line).collect();
     format!(
-        "missing on this machine:\n{}\n\
-         On Debian or Ubuntu type:\n  \
+        "missing on this machine:\n{missing}On Debian or Ubuntu type:\n  \
          sudo apt-get update && sudo apt-get install --yes {}",
-        missing.join("\n"),
         packages.join(" ")
     )
 }
 
-fn install(installer: &Installer, packages: &[&str], show: impl Fn(&str)) -> Result<()> {
+/// Installs Debian packages, as root or through a `sudo` that asks for no password.
+fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
+    let id = Command::new("id").arg("-u").output();
+    let is_root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    let may_sudo = !is_root && runs("sudo", &["-n", "true"]);
+    ensure!(is_root || may_sudo, "only root can install packages");
+    ensure!(runs("apt-get", &["--version"]), "this is not Debian");
+    eprintln!("installing Debian packages: {}", packages.join(" "));
     let apt = |arguments: &[&str]| {
-        let mut command = if *installer == Installer::Sudo {
-            let mut sudo = process::command("sudo");
-            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-            sudo
-        } else {
-            let mut apt = process::command("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive");
-            apt
-        };
+        let mut command = process::command(if may_sudo { "sudo" } else { "env" });
+        command.args(may_sudo.then_some("-n"));
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"]);
         command.args(arguments);
         command
     };
     let update = process::capture(&mut apt(&["update"]), &show)?;
-    let mut command = apt(&["install", "--yes", "--no-install-recommends"]);
-    command.args(packages);
-    let done = process::capture(&mut command, &show)?;
-    if !done.status.success() {
-        // A list that could not be brought up to date is the usual reason, so show both.
-        bail!("{}{}", update.output, done.output);
-    }
+    let mut command = apt(&["install", "--no-install-recommends"]);
+    let done = process::capture(command.args(packages), &show)?;
+    // A list that could not be brought up to date is the usual reason, so show both.
+    ensure!(done.status.success(), "{}{}", update.output, done.output);
     Ok(())
 }
 

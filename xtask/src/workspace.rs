@@ -25,7 +25,7 @@ impl Workspace {
 
     /// The workspace at `root` with everything it depends on, all features on.
     pub(crate) fn with_dependencies(root: &Path) -> Result<Self> {
-        Self::load(root, &["--all-features"])
+        Self::load(root, &["--all-features", "--locked"])
     }
 
     fn load(root: &Path, options: &[&str]) -> Result<Self> {

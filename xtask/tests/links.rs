@@ -143,21 +143,34 @@ fn check_docs(link: &str) -> Result<(), String> {
         .and_then(|item| item.strip_prefix('/'))
         .ok_or("the crate's name is not repeated")?;
     let (item, member) = item.split_once('#').unwrap_or((item, ""));
-    let wanted = match item.split('.').collect::<Vec<_>>().as_slice() {
-        [kind, name, "html"] => match member.split_once('.') {
-            None => format!("{kind} {name}"),
-            Some(("method" | "tymethod", member)) => format!("fn {name}::{member}"),
-            Some((kind, member)) => format!("{kind} {name}::{member}"),
-        },
-        [module, "html"] => format!(
-            "mod {}",
-            module.trim_end_matches("/index").replace('/', "::")
-        ),
+    let (folder, page) = item.rsplit_once('/').unwrap_or(("", item));
+    let mut path = vec![name.replace('-', "_")];
+    path.extend(
+        folder
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
+    );
+    let kind = match page.split('.').collect::<Vec<_>>().as_slice() {
+        ["index", "html"] => "mod ",
+        [kind, name, "html"] => {
+            path.push((*name).to_owned());
+            &format!("{kind} ")
+        }
         _ => return Err("this is no page of an item".to_owned()),
     };
-    // Behind the name come parameters and remarks.
+    let kind = match member.split_once('.') {
+        None => kind,
+        Some((of, member)) => {
+            path.push(member.to_owned());
+            if of.ends_with("method") { "fn " } else { "" }
+        }
+    };
+    let wanted = format!("pub {kind}{}", path.join("::"));
+    // Behind the name come parameters, before it attributes.
     let is_it = |listed: &str| {
-        let rest = listed.strip_prefix(&wanted);
+        let listed = without_generics(listed);
+        let rest = listed.split_once(&wanted).map(|(_, rest)| rest);
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     };
     if list.lines().any(is_it) {
@@ -165,6 +178,23 @@ fn check_docs(link: &str) -> Result<(), String> {
     } else {
         Err(format!("the public API has no `{wanted}`"))
     }
+}
+
+/// `T<V>::method` as `T::method`.
+fn without_generics(line: &str) -> String {
+    let mut depth = 0;
+    let mut last = ' ';
+    let mut kept = String::new();
+    for c in line.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' if last != '-' => depth -= 1,
+            _ if depth == 0 => kept.push(c),
+            _ => {}
+        }
+        last = c;
+    }
+    kept
 }
 
 #[test]

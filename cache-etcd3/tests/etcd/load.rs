@@ -168,7 +168,7 @@ impl Worker {
         let found = self
             .timed(async {
                 if is_multi {
-                    backend.get_multi(&asked).await
+                    backend.get_multi(&asked).await.into_iter().collect()
                 } else {
                     Ok(vec![backend.get(&keys[single]).await?])
                 }

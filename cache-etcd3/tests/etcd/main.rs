@@ -5,6 +5,7 @@
 #![allow(clippy::indexing_slicing)]
 
 mod auth;
+mod conformance;
 mod faults;
 mod leases;
 mod lifecycle;
@@ -17,7 +18,7 @@ mod tls;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache_core::CachedValue;
+use cache_core::{CachedValue, Result};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
 
 /// Servers and loads are heavy: one test at a time.
@@ -38,6 +39,11 @@ fn value(payload: impl Into<Vec<u8>>) -> CachedValue<Vec<u8>> {
 
 fn payload(found: Option<CachedValue<Vec<u8>>>) -> Option<Vec<u8>> {
     found.map(CachedValue::into_payload)
+}
+
+/// The answers to a call with several keys, all of which succeeded.
+fn all<T>(found: Vec<Result<T>>) -> Vec<T> {
+    found.into_iter().collect::<Result<_>>().unwrap()
 }
 
 /// Asks until the answer is yes.

@@ -15,7 +15,7 @@ async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
     [
         backend.get("k").await.unwrap_err(),
         backend.set("k", value("1")).await.unwrap_err(),
-        backend.get_multi(&["k", "l"]).await.unwrap_err(),
+        backend.get_multi(&["k", "l"]).await.remove(1).unwrap_err(),
         backend.set_multi(entries).await.unwrap_err(),
     ]
 }

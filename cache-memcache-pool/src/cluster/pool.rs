@@ -28,7 +28,7 @@ pub(super) struct Pools {
     maxsize: usize,
     /// Connections are sockets of tokio.
     needs_io: bool,
-    pools: RwLock<Vec<Arc<Pool>>>,
+    of_runtimes: RwLock<Vec<Arc<Pool>>>,
 }
 
 /// The connections of one runtime. Callers in another do not use them: they would wait for as
@@ -58,7 +58,7 @@ impl Pools {
         Self {
             maxsize,
             needs_io,
-            pools: RwLock::default(),
+            of_runtimes: RwLock::default(),
         }
     }
 
@@ -69,7 +69,10 @@ impl Pools {
             return Ok(Arc::clone(pool));
         }
         runtime::check(self.needs_io)?;
-        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self
+            .of_runtimes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.iter().find(|pool| pool.runtime == id) {
             return Ok(Arc::clone(pool));
         }
@@ -126,7 +129,9 @@ impl Pools {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Pool>>> {
-        self.pools.read().unwrap_or_else(PoisonError::into_inner)
+        self.of_runtimes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result, ServerEvent};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -234,7 +234,7 @@ impl Server {
             Arc::clone(&self.gauges),
             self.settings.timeouts,
             self.settings.decoder(),
-            runtime.runtime_flavor(),
+            runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         );
         let (server, pool) = (Arc::clone(self), Arc::clone(pool));
         runtime.spawn(server.serve(pool, connection, driver, stream));
@@ -335,9 +335,10 @@ impl Server {
             // A server may close connections that nobody uses.
             End::Lost(reason) if !ended.was_in_use => return (None, Failure::Lost(reason.into())),
             End::Lost(reason) => {
-                let reason = match has_answered {
-                    true => reason,
-                    false => format!("{reason} before it answered{DOUBT}"),
+                let reason = if has_answered {
+                    reason
+                } else {
+                    format!("{reason} before it answered{DOUBT}")
                 };
                 (Fault::Broken, self.error(ErrorKind::Unavailable, &reason))
             }

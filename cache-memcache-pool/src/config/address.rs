@@ -67,9 +67,10 @@ impl Address {
             let address = Self::parse(url).map_err(|problem| refused(url, problem))?;
             let other = seen.insert(address.identity(), url);
             if let Some(other) = other.filter(|_| !routing.takes_repeated_servers()) {
-                let other = match other == url {
-                    true => String::new(),
-                    false => format!(", which is {other} too"),
+                let other = if other == url {
+                    String::new()
+                } else {
+                    format!(", which is {other} too")
                 };
                 return Err(bad_config(format!(
                     "url lists {address} twice{other}; list each server once, or give it a \

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
-use tokio::runtime::RuntimeFlavor;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pipeline::{Pipeline, Timeouts, Verdict};
@@ -72,7 +71,7 @@ impl Driver {
         gauges: Arc<Gauges>,
         timeouts: Timeouts,
         decoder: Decoder,
-        flavor: RuntimeFlavor,
+        is_current_thread: bool,
     ) -> Self {
         let now = connection.begun();
         Self {
@@ -84,7 +83,7 @@ impl Driver {
             done: Vec::new(),
             has_yielded: false,
             last_batch: 0,
-            is_current_thread: flavor == RuntimeFlavor::CurrentThread,
+            is_current_thread,
             timer_at: now,
         }
     }
@@ -237,7 +236,7 @@ impl Driver {
                     Ok(0) => break,
                     Ok(n) => {
                         self.batch.written += n;
-                        self.pipeline.on_blocked(now, false);
+                        self.pipeline.on_written(now, n);
                         while let Some(request) = self.batch.pop_begun() {
                             self.pipeline.on_sent(now, request);
                         }
@@ -252,7 +251,7 @@ impl Driver {
 
     /// The socket has no room. What was not begun can be withdrawn until it has.
     fn park(&mut self, now: Instant) {
-        self.pipeline.on_blocked(now, true);
+        self.pipeline.on_blocked(now);
         self.write_to = 0;
         let mut shared = self.connection.lock();
         shared.queue.park(&mut self.batch);

@@ -143,15 +143,21 @@ impl<C> Pipeline<C> {
         self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
 
-    /// The socket has no room for more (`true`), or has some again. That a full socket has room
-    /// again is a sign of life: the other side has read.
-    pub(crate) fn on_blocked(&mut self, now: Instant, is_blocked: bool) {
-        if self.is_blocked && !is_blocked {
-            self.sign = now;
-        } else if is_blocked && !self.is_blocked && self.in_flight.is_empty() {
+    /// The socket has no room for more.
+    pub(crate) fn on_blocked(&mut self, now: Instant) {
+        if !self.is_blocked && self.in_flight.is_empty() {
             self.sign = self.sign.max(now);
         }
-        self.is_blocked = is_blocked;
+        self.is_blocked = true;
+    }
+
+    /// So many bytes were written. If there was no room for them before, that is a sign of life:
+    /// the other side has read.
+    pub(crate) fn on_written(&mut self, now: Instant, bytes: usize) {
+        if std::mem::take(&mut self.is_blocked) {
+            self.sign = now;
+            self.patience.on_bytes(now, bytes);
+        }
     }
 
     /// Where the next bytes go, and how many at most.

@@ -7,62 +7,59 @@ use cache_core::{CacheBackend as _, CachedValue, DynBackend, ErrorKind, MapKeys}
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::python::Python;
-use super::settings::{Servers, etcd, etcd_json, memcached, oslo_etcd, pymemcache};
-use super::sides::{Payload, Region, from_python, hex};
-use super::{readme, vectors};
+use crate::python::Python;
+use crate::settings::{Servers, etcd, etcd_json, memcached, oslo_etcd, pymemcache};
+use crate::sides::{Region, from_bytes, to_bytes};
+use crate::{readme, vectors};
 
-/// A sentence that has to be true.
-pub(crate) struct Check {
-    pub(crate) sentence: &'static str,
-    pub(crate) run: fn(&Context<'_>) -> Result<()>,
-}
+/// A sentence that has to be true, and what proves it.
+type Check = (&'static str, fn(&Context<'_>) -> Result<()>);
 
 pub(crate) const CHECKS: &[Check] = &[
-    Check {
-        sentence: "what Python pickled is refused in Rust, with the cure",
-        run: pickled,
-    },
-    Check {
-        sentence: "a region that pickles refuses what Rust wrote",
-        run: read_by_a_region_that_pickles,
-    },
-    Check {
-        sentence: "what Python compressed is refused in Rust, with the cure",
-        run: compressed,
-    },
-    Check {
-        sentence: "what is no value of oslo.cache in etcd is refused in Rust",
-        run: garbage_in_etcd,
-    },
-    Check {
-        sentence: "the envelope and oslo.cache's JSON in etcd are refused by each other's readers",
-        run: two_formats_in_etcd,
-    },
-    Check {
-        sentence: "the deadline of a Rust value is one more field, which Python ignores",
-        run: deadline_in_metadata,
-    },
-    Check {
-        sentence: "metadata that Rust does not know is stepped over",
-        run: unknown_metadata,
-    },
-    Check {
-        sentence: "expiration_time of a region counts from when Rust cached the value",
-        run: expiration_time,
-    },
-    Check {
-        sentence: "get_or_create takes what Rust wrote, and Rust what it created",
-        run: get_or_create,
-    },
-    Check {
-        sentence: "the packages store the vectors that the crates are tested with",
-        run: vectors::are_what_is_stored,
-    },
-    Check {
-        sentence: "the Python lines of the READMEs share a cache with Rust",
-        run: readme::lines_work,
-    },
+    (
+        "what Python pickled is refused in Rust, with the cure",
+        pickled,
+    ),
+    (
+        "a region that pickles refuses what Rust wrote",
+        read_by_a_region_that_pickles,
+    ),
+    (
+        "what Python compressed is refused in Rust, with the cure",
+        compressed,
+    ),
+    (
+        "what is no value of oslo.cache in etcd is refused in Rust",
+        garbage_in_etcd,
+    ),
+    (
+        "the envelope and oslo.cache's JSON in etcd are refused by each other's readers",
+        two_formats_in_etcd,
+    ),
+    (
+        "the deadline of a Rust value is one more field, which Python ignores",
+        deadline_in_metadata,
+    ),
+    (
+        "metadata that Rust does not know is stepped over",
+        unknown_metadata,
+    ),
+    (
+        "expiration_time of a region counts from when Rust cached the value",
+        expiration_time,
+    ),
+    (
+        "get_or_create takes what Rust wrote, and Rust what it created",
+        get_or_create,
+    ),
+    (
+        "the packages store the vectors that the crates are tested with",
+        vectors::are_what_is_stored,
+    ),
+    (
+        "the Python lines of the READMEs share a cache with Rust",
+        readme::lines_work,
+    ),
 ];
 
 /// What a check works with.
@@ -78,7 +75,7 @@ impl Context<'_> {
         self.dogpile_region(name, "dogpile.cache.memcached", format, json!({}))
     }
 
-    /// A region of dogpile.cache over one memcached, or several of them.
+    /// A region of dogpile.cache over the three servers.
     fn dogpile_region(
         &self,
         name: &str,
@@ -87,26 +84,14 @@ impl Context<'_> {
         mut arguments: Value,
     ) -> Result<Region<'_>> {
         arguments["url"] = json!(self.servers.urls());
-        self.python.ask(
-            &json!({"do": "dogpile_region", "name": name, "backend": backend,
-            "format": format, "arguments": arguments}),
-        )?;
-        Ok(Region {
-            python: self.python,
-            name: name.to_owned(),
-        })
+        let request = json!({"do": "dogpile_region", "backend": backend, "format": format,
+            "arguments": arguments});
+        Region::make(self.python, name.to_owned(), request)
     }
 
     pub(crate) fn etcd_region(&self, name: &str) -> Result<Region<'_>> {
-        let options = oslo_etcd(&self.servers.etcd(), 3600)?;
-        self.python.ask(
-            &json!({"do": "oslo_region", "name": name, "format": "native",
-            "options": options}),
-        )?;
-        Ok(Region {
-            python: self.python,
-            name: name.to_owned(),
-        })
+        let request = oslo_etcd(&self.servers.etcd(), Duration::from_secs(3600));
+        Region::make(self.python, name.to_owned(), request)
     }
 
     pub(crate) fn set(
@@ -217,7 +202,7 @@ fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
         let key = format!("garbage/{number}");
         region.ask(
             "set_stored",
-            json!({"key": key, "stored": {"hex": hex(stored)}}),
+            json!({"key": key, "stored": from_bytes(stored)}),
         )?;
         context.refuses(&cache, &key, &[])?;
     }
@@ -259,10 +244,7 @@ fn deadline_in_metadata(context: &Context<'_>) -> Result<()> {
     ] {
         let value = CachedValue::new(b"7".to_vec()).with_ttl(Duration::from_secs(60));
         context.set(&cache, key, value)?;
-        let stored = from_python(region.ask("get_stored", json!({"key": key}))?)?;
-        let Payload::Bytes(stored) = stored else {
-            bail!("{} stores no bytes", region.name);
-        };
+        let stored = to_bytes(&region.ask("get_stored", json!({"key": key}))?)?;
         let stored = String::from_utf8_lossy(&stored);
         ensure!(stored.contains(", \"exp\": "), "no deadline in {stored}");
         let found = region.ask("get", json!({"key": key}))?;
@@ -290,7 +272,7 @@ fn unknown_metadata(context: &Context<'_>) -> Result<()> {
     ] {
         region.ask(
             "set_stored",
-            json!({"key": key, "stored": {"hex": hex(stored.as_bytes())}}),
+            json!({"key": key, "stored": from_bytes(stored.as_bytes())}),
         )?;
         let found = context.get(&cache, key)?;
         ensure!(

@@ -8,10 +8,8 @@
     reason = "a serde_json::Value is null where it has no such field"
 )]
 
-mod cases;
 mod checks;
 mod matrix;
-mod operations;
 mod oslo;
 mod pymemcache_route;
 mod python;
@@ -54,35 +52,36 @@ fn main() -> Result<()> {
     let _inside = runtime.enter();
 
     let settings = Setting::all(&servers)?;
-    let matrix = matrix::run(&settings, &runtime, &python)?;
-    println!("{matrix}");
-    let mut failures = matrix.failures();
-
+    let mut outcome = matrix::run(&settings, &runtime, &python)?;
+    let cells = outcome.passed;
+    println!(
+        "{cells} exchanges between Python and Rust hold, in {} settings",
+        settings.len()
+    );
     let context = Context {
         servers: &servers,
         runtime: &runtime,
         python: &python,
     };
-    for check in CHECKS {
-        let result = (check.run)(&context);
+    for (sentence, check) in CHECKS {
+        let result = check(&context);
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("{word:8}{}", check.sentence);
+        println!("{word:8}{sentence}");
         if let Err(error) = result {
-            failures.push(format!("{}: {error:#}", check.sentence));
+            outcome.failures.push(format!("{sentence}: {error:#}"));
         }
     }
-    if failures.is_empty() {
-        let (cells, checks) = (matrix.cells(), CHECKS.len());
-        println!("\n{cells} cells and {checks} checks hold");
+    let total = outcome.failures.len();
+    if total == 0 {
+        println!("\n{cells} exchanges and {} checks hold", CHECKS.len());
         return Ok(());
     }
-    let total = failures.len();
-    failures.truncate(SHOWN);
+    outcome.failures.truncate(SHOWN);
     if total > SHOWN {
-        failures.push(format!("… {total} in all"));
+        outcome.failures.push(format!("… {total} in all"));
     }
     bail!(
         "Rust and Python do not share one cache:\n{}",
-        failures.join("\n")
+        outcome.failures.join("\n")
     )
 }

@@ -1,214 +1,271 @@
 //! Every kind of value through every operation, each way.
 
-use std::fmt;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::cases::{KINDS, Operation};
-use super::operations::{goes, passes, refuses};
-use super::python::Python;
-use super::settings::{Setting, TTL};
-use super::sides::{Format, Region, Rust, Side};
+use crate::python::Python;
+use crate::settings::Setting;
+use crate::sides::{Format, Side, from_bytes};
+
+/// The lifetime of values that are to expire.
+const TTL: Duration = Duration::from_secs(5);
 
 /// How much later than its deadline a value may go: memcached's clock ticks in seconds, and a
 /// lease of etcd is shared and removed when the server comes to it.
 const LATE: Duration = Duration::from_secs(60);
 
-/// What came out of one cell.
-enum Outcome {
-    Passed,
-    /// Both sides refuse such a payload, as they should.
-    Refused,
-    Failed(String),
+/// So many keys that each of three servers gets some.
+const KEYS: usize = 12;
+
+const MIB: usize = 1024 * 1024;
+
+/// A kind of value, or of key.
+struct Kind {
+    name: &'static str,
+    payload: fn(usize) -> Value,
+    key: &'static str,
+    format: Format,
 }
 
-/// One operation of one writer and one reader: a line of the table.
-struct Row {
-    setting: &'static str,
-    direction: String,
-    operation: Operation,
-    outcomes: Vec<Outcome>,
+const fn kind(name: &'static str, payload: fn(usize) -> Value) -> Kind {
+    Kind {
+        name,
+        payload,
+        key: "",
+        format: Format::Json,
+    }
 }
 
-/// All that came out.
-pub(crate) struct Matrix {
-    rows: Vec<Row>,
-}
-
-/// The sides of one setting, each way of storing payloads.
-struct Sides<'a> {
-    json: (Rust<'a>, Region<'a>),
-    bytes: (Rust<'a>, Region<'a>),
-}
-
-impl<'a> Sides<'a> {
-    fn new(
-        setting: &'a Setting,
-        runtime: &'a Runtime,
-        python: &'a Python,
-        ttl: Option<Duration>,
-    ) -> Result<Self> {
-        Ok(Self {
-            json: setting.sides(runtime, python, Format::Json, ttl)?,
-            bytes: setting.sides(runtime, python, Format::Bytes, ttl)?,
+const KINDS: &[Kind] = &[
+    kind("text", |i| json!(format!("text {i} é € 😀 \u{0} \r\n END"))),
+    kind(
+        "object",
+        |i| json!({"a": i, "b": [true, null, -1.5, i64::MIN], "é": {"ü€": "😀"}}),
+    ),
+    kind("a|b", |i| {
+        json!(format!("|{i}|{{\"ct\": 1.5, \"v\": 2}}||"))
+    }),
+    // Less a little: the limit of memcached includes key, metadata and its own header.
+    kind("1 MiB", |i| json!(format!("{i}{}", "x".repeat(MIB - 1024)))),
+    Kind {
+        key: "ключ/é/e\u{301}/鍵/😀/",
+        ..kind("unicode keys", |i| json!(i))
+    },
+    Kind {
+        format: Format::Bytes,
+        ..kind("bytes", |i| {
+            let bytes: Vec<u8> = (0..=u8::MAX).cycle().skip(i).take(256).collect();
+            from_bytes(&bytes)
         })
-    }
+    },
+    Kind {
+        format: Format::Bytes,
+        ..kind("empty", |_| from_bytes(b""))
+    },
+];
 
-    /// Writer and reader.
-    fn of(&self, format: Format, rust_writes: bool) -> (&dyn Side, &dyn Side) {
-        let (rust, python) = match format {
-            Format::Json => &self.json,
-            Format::Bytes => &self.bytes,
-        };
-        if rust_writes {
-            (rust, python)
-        } else {
-            (python, rust)
-        }
-    }
-}
-
-/// A value that has to go, and the cell that waits for it.
+/// A value that has to go.
 struct Leaving<'a> {
-    row: usize,
-    column: usize,
-    reader: &'a dyn Side,
+    what: String,
+    reader: Box<dyn Side + 'a>,
     key: String,
 }
 
-/// Runs every cell. A mismatch is an outcome; an error is what keeps the matrix from being run.
-pub(crate) fn run(settings: &[Setting], runtime: &Runtime, python: &Python) -> Result<Matrix> {
-    let mut sides = Vec::new();
-    for setting in settings {
-        let lasting = Sides::new(setting, runtime, python, None)?;
-        let expiring = Sides::new(setting, runtime, python, Some(TTL))?;
-        sides.push((setting, lasting, expiring));
-    }
-    let mut matrix = Matrix { rows: Vec::new() };
+/// What came out: a line each.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) passed: usize,
+    pub(crate) failures: Vec<String>,
+}
+
+/// Runs every cell. A mismatch is a failure; an error is what keeps the matrix from being run.
+pub(crate) fn run<'a>(
+    settings: &'a [Setting],
+    runtime: &'a Runtime,
+    python: &'a Python,
+) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
     let mut leaving = Vec::new();
-    for (setting, lasting, expiring) in &sides {
+    for setting in settings {
         for rust_writes in [true, false] {
-            for operation in Operation::ALL {
-                let sides = match operation {
-                    Operation::Expiry => expiring,
-                    _ => lasting,
-                };
-                let pair = |format| sides.of(format, rust_writes);
-                matrix.fill(setting, operation, pair, &mut leaving);
+            let pair = |format, ttl| -> Result<(Box<dyn Side + 'a>, Box<dyn Side + 'a>)> {
+                let (rust, region) = setting.sides(runtime, python, format, ttl)?;
+                Ok(if rust_writes {
+                    (Box::new(rust), Box::new(region))
+                } else {
+                    (Box::new(region), Box::new(rust))
+                })
+            };
+            for kind in KINDS {
+                let (writer, reader) = pair(kind.format, None)?;
+                let way = format!("{} → {}", writer.name(), reader.name());
+                let what = format!("{}, {way}, {}", setting.name, kind.name);
+                let entry = |i| (format!("{what}/{}{i}", kind.key), (kind.payload)(i));
+                let count = if kind.name == "1 MiB" { 2 } else { KEYS };
+                let entries: Vec<(String, Value)> = (0..count).map(entry).collect();
+                if kind.format == Format::Bytes && !setting.holds_bytes {
+                    outcome.take(&what, refuses(&*writer, &*reader, &entries));
+                    continue;
+                }
+                outcome.take(&what, exchange(&*writer, &*reader, &entries));
+                let (writer, reader) = pair(kind.format, Some(TTL))?;
+                let key = format!("{what}/ttl");
+                outcome.take(
+                    &what,
+                    set_with_ttl(&*writer, &*reader, &key, &(kind.payload)(0)),
+                );
+                leaving.push(Leaving { what, reader, key });
             }
         }
     }
     // All go at about the same time.
     let limit = Instant::now() + TTL + LATE;
-    for value in leaving {
-        if let Err(error) = goes(value.reader, &value.key, limit) {
-            let row = matrix.rows.get_mut(value.row);
-            let outcome = row.and_then(|row| row.outcomes.get_mut(value.column));
-            *outcome.context("no such cell")? = Outcome::Failed(format!("{error:#}"));
-        }
+    for Leaving { what, reader, key } in leaving {
+        outcome.take(&what, goes(&*reader, &key, limit));
     }
-    Ok(matrix)
+    Ok(outcome)
 }
 
-impl Matrix {
-    /// Adds the row of one operation. Values that still have to go are added to `leaving`.
-    fn fill<'a>(
-        &mut self,
-        setting: &Setting,
-        operation: Operation,
-        pair: impl Fn(Format) -> (&'a dyn Side, &'a dyn Side),
-        leaving: &mut Vec<Leaving<'a>>,
-    ) {
-        let row = self.rows.len();
-        let mut outcomes = Vec::new();
-        for (column, kind) in KINDS.iter().enumerate() {
-            let entries = kind.entries(&format!("{row}/{column}"), setting.holds_bytes);
-            let (writer, reader) = pair(entries.format);
-            let result = if setting.holds_bytes || entries.format == Format::Json {
-                passes(operation, writer, reader, &entries).map(|()| Outcome::Passed)
-            } else {
-                refuses(writer, reader, &entries).map(|()| Outcome::Refused)
-            };
-            if operation == Operation::Expiry && matches!(result, Ok(Outcome::Passed)) {
-                let key = entries.first.0.clone();
-                leaving.push(Leaving {
-                    row,
-                    column,
-                    reader,
-                    key,
-                });
-            }
-            let failed = |error| Outcome::Failed(format!("{error:#}"));
-            outcomes.push(result.unwrap_or_else(failed));
+impl Outcome {
+    fn take(&mut self, what: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => self.failures.push(format!("{what}: {error:#}")),
         }
-        let (writer, reader) = pair(Format::Json);
-        self.rows.push(Row {
-            setting: setting.name,
-            direction: format!("{} → {}", writer.name(), reader.name()),
-            operation,
-            outcomes,
-        });
-    }
-
-    pub(crate) fn cells(&self) -> usize {
-        self.rows.iter().map(|row| row.outcomes.len()).sum()
-    }
-
-    /// What failed, one line each.
-    pub(crate) fn failures(&self) -> Vec<String> {
-        let mut failures = Vec::new();
-        for row in &self.rows {
-            for (outcome, kind) in row.outcomes.iter().zip(KINDS) {
-                if let Outcome::Failed(why) = outcome {
-                    failures.push(format!(
-                        "{}, {}, {}, {}: {why}",
-                        row.setting,
-                        row.direction,
-                        row.operation.name(),
-                        kind.name
-                    ));
-                }
-            }
-        }
-        failures
     }
 }
 
-impl fmt::Display for Matrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut setting = "";
-        let mut direction = "";
-        for row in &self.rows {
-            if row.setting != setting {
-                (setting, direction) = (row.setting, "");
-                write!(f, "\n{setting}\n{:29}", "")?;
-                for kind in KINDS {
-                    write!(f, "{:14}", kind.name)?;
-                }
-                writeln!(f)?;
-            }
-            let shown = if row.direction == direction {
-                ""
-            } else {
-                &row.direction
-            };
-            direction = &row.direction;
-            write!(f, "  {shown:15}  {:10}", row.operation.name())?;
-            for outcome in &row.outcomes {
-                write!(
-                    f,
-                    "{:14}",
-                    match outcome {
-                        Outcome::Passed => "ok",
-                        Outcome::Refused => "refused",
-                        Outcome::Failed(_) => "FAILED",
-                    }
-                )?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
+/// What the writer does with `entries` is what the reader sees, and what one side deletes is gone
+/// for both.
+fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
+    let (key, _) = entries.first().context("no entry")?;
+    for (_, payload) in entries.iter().take(2) {
+        let before = now();
+        writer.set(key, payload)?;
+        agree(writer, reader, key, payload, before).context("set")?;
     }
+    reader.delete(key)?;
+    ensure!(
+        writer.get(key)?.is_none(),
+        "{key} was deleted by the reader and is still there"
+    );
+
+    let before = now();
+    writer.set_multi(entries)?;
+    // In another order, and with a key that is not there.
+    let mut asked: Vec<(&str, Option<&Value>)> = entries
+        .iter()
+        .rev()
+        .map(|(key, payload)| (key.as_str(), Some(payload)))
+        .collect();
+    asked.insert(1, ("not-there", None));
+    let keys: Vec<&str> = asked.iter().map(|(key, _)| *key).collect();
+    let found = reader.get_multi(&keys)?;
+    ensure!(
+        found.len() == keys.len(),
+        "{} answers to {} keys",
+        found.len(),
+        keys.len()
+    );
+    for ((key, expected), found) in asked.iter().zip(&found) {
+        ensure!(
+            *expected == found.as_ref(),
+            "get_multi of {key}: {}",
+            shown(found)
+        );
+    }
+    for (key, payload) in entries {
+        agree(writer, reader, key, payload, before).context("set_multi")?;
+    }
+    reader.delete_multi(&keys)?;
+    let left = writer.get_multi(&keys)?;
+    ensure!(
+        left.iter().all(Option::is_none),
+        "delete_multi by the reader left some keys"
+    );
+    Ok(())
+}
+
+/// A value with a lifetime is there at first. [`goes`] sees it go.
+fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Value) -> Result<()> {
+    for _ in 0..5 {
+        let started = Instant::now();
+        let before = now();
+        writer.set(key, payload)?;
+        let result = agree(writer, reader, key, payload, before);
+        // Where the machine was so slow that the value may have gone, this said nothing.
+        if result.is_ok() || started.elapsed() + Duration::from_secs(1) < TTL {
+            return result.context("set with a lifetime");
+        }
+    }
+    bail!("setting and getting {key} takes longer than {TTL:?}")
+}
+
+/// A value that had a lifetime is gone before `limit`.
+fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
+    while reader.get(key)?.is_some() {
+        ensure!(
+            Instant::now() < limit,
+            "{key} is still there long after its deadline"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// A payload that the shared format cannot say is refused, and nothing is left of it.
+fn refuses(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
+    let (key, payload) = entries.last().context("no entry")?;
+    let refused = writer.set(key, payload).is_err() && writer.set_multi(entries).is_err();
+    ensure!(
+        refused,
+        "{} takes bytes that JSON cannot hold",
+        writer.name()
+    );
+    ensure!(reader.get(key)?.is_none(), "something was stored");
+    Ok(())
+}
+
+/// Both sides find `payload`, cached at the same time, which is when it was written.
+fn agree(
+    writer: &dyn Side,
+    reader: &dyn Side,
+    key: &str,
+    payload: &Value,
+    before: f64,
+) -> Result<()> {
+    let (own, own_time) = writer
+        .get(key)?
+        .with_context(|| format!("the writer misses {key}"))?;
+    let (found, time) = reader
+        .get(key)?
+        .with_context(|| format!("the reader misses {key}"))?;
+    ensure!(found == *payload, "get of {key}: {}", shown(&found));
+    ensure!(own == *payload, "{key} comes back to its writer otherwise");
+    ensure!(
+        time.to_bits() == own_time.to_bits(),
+        "{key} was cached at {own_time:?} for its writer and at {time:?} for its reader"
+    );
+    // A float of this size is exact to a microsecond.
+    let is_now = (before - 1e-5..=now() + 1e-5).contains(&time);
+    ensure!(
+        is_now,
+        "{key} was cached at {time:?}, not when it was written"
+    );
+    Ok(())
+}
+
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+fn shown(found: &impl std::fmt::Debug) -> String {
+    let shown = format!("found {found:?}, which is not what was written");
+    // It may be long.
+    shown.chars().take(200).collect()
 }

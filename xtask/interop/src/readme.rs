@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use cache_core::{CachedValue, DynBackend, MapKeys};
 use serde_json::json;
 
-use super::checks::Context;
-use super::settings::{etcd_json, memcached};
-use super::sides::Region;
+use crate::checks::Context;
+use crate::settings::{etcd_json, memcached};
+use crate::sides::Region;
 
 const POOL: &str = include_str!("../../../cache-memcache-pool/README.md");
 const ETCD: &str = include_str!("../../../cache-etcd3/README.md");
@@ -91,15 +91,8 @@ impl Example {
     }
 
     fn shares(&self, context: &Context<'_>, cache: &DynBackend<Vec<u8>>) -> Result<()> {
-        let name = "README";
-        context
-            .python
-            .ask(&json!({"do": "readme_region", "name": name,
-            "lines": self.lines, "ini": self.ini}))?;
-        let region = Region {
-            python: context.python,
-            name: name.to_owned(),
-        };
+        let request = json!({"do": "readme_region", "lines": self.lines, "ini": self.ini});
+        let region = Region::make(context.python, "README".to_owned(), request)?;
         for i in 0..12 {
             let payload = json!({ "number": i });
             let key = format!("readme/rust/{i}");

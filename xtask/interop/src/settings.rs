@@ -10,15 +10,12 @@ use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::pymemcache_route::server_of;
-use super::python::Python;
-use super::sides::{Format, Region, Rust};
+use crate::pymemcache_route::server_of;
+use crate::python::Python;
+use crate::sides::{Format, Region, Rust};
 
-/// The lifetime of values that are to expire.
-pub(crate) const TTL: Duration = Duration::from_secs(5);
-
-/// The lifetime of the others, where Python has to be told one.
-const LONG: u64 = 3600;
+/// The lifetime of values that are not to expire, where Python has to be told one.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// The servers that all settings share.
 pub(crate) struct Servers {
@@ -67,70 +64,57 @@ impl Servers {
 /// A backend of Python and one of Rust that share servers.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
-    backend: Backend,
     pub(crate) rust: DynBackend<Vec<u8>>,
+    /// What the driver is asked for a region whose values live so long.
+    region: Box<dyn Fn(Option<Duration>) -> Value>,
     /// Whether a payload may be any bytes; JSON otherwise.
     pub(crate) holds_bytes: bool,
 }
 
-/// A backend of Python, and how it is configured.
-enum Backend {
-    Dogpile {
-        name: &'static str,
-        servers: Vec<String>,
-        sha1: bool,
-    },
-    OsloMemcachePool {
-        servers: Vec<String>,
-    },
-    OsloEtcd {
-        endpoint: String,
-    },
-}
-
 impl Setting {
+    fn on_memcached(
+        name: &'static str,
+        rust: DynBackend<Vec<u8>>,
+        region: impl Fn(Option<Duration>) -> Value + 'static,
+    ) -> Self {
+        Self {
+            name,
+            rust,
+            region: Box::new(region),
+            holds_bytes: true,
+        }
+    }
+
     /// Every pair that shares a cache.
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
-        let urls = servers.urls();
-        let one_dead = servers.urls_one_dead();
-        let etcd = servers.etcd();
+        let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
+        let endpoint = servers.etcd();
+        let mangled = MapKeys::<DynBackend<Vec<u8>>>::sha1;
         Ok(vec![
-            Self {
-                name: "dogpile.cache.memcached, three servers",
-                rust: memcached(&urls)?,
-                backend: Backend::Dogpile {
-                    name: "dogpile.cache.memcached",
-                    servers: urls.clone(),
-                    sha1: false,
-                },
-                holds_bytes: true,
-            },
-            Self {
-                name: "dogpile.cache.pymemcache, three servers, sha1_mangle_key",
-                rust: DynBackend::new(MapKeys::sha1(pymemcache(&urls)?)),
-                backend: Backend::Dogpile {
-                    name: "dogpile.cache.pymemcache",
-                    servers: urls.clone(),
-                    sha1: true,
-                },
-                holds_bytes: true,
-            },
-            Self {
-                name: "oslo_cache.memcache_pool, three servers",
-                rust: DynBackend::new(MapKeys::sha1(memcached(&urls)?)),
-                backend: Backend::OsloMemcachePool { servers: urls },
-                holds_bytes: true,
-            },
-            Self {
-                name: "oslo_cache.memcache_pool, three servers, one of them dead",
-                rust: DynBackend::new(MapKeys::sha1(memcached(&one_dead)?)),
-                backend: Backend::OsloMemcachePool { servers: one_dead },
-                holds_bytes: true,
-            },
+            Self::on_memcached(
+                "dogpile.cache.memcached",
+                memcached(&urls)?,
+                dogpile("dogpile.cache.memcached", &urls, false),
+            ),
+            Self::on_memcached(
+                "dogpile.cache.pymemcache, sha1_mangle_key",
+                DynBackend::new(mangled(pymemcache(&urls)?)),
+                dogpile("dogpile.cache.pymemcache", &urls, true),
+            ),
+            Self::on_memcached(
+                "oslo_cache.memcache_pool",
+                DynBackend::new(mangled(memcached(&urls)?)),
+                oslo_memcache_pool(&urls),
+            ),
+            Self::on_memcached(
+                "oslo_cache.memcache_pool, one server dead",
+                DynBackend::new(mangled(memcached(&one_dead)?)),
+                oslo_memcache_pool(&one_dead),
+            ),
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: DynBackend::new(MapKeys::sha1(etcd_json(&etcd)?)),
-                backend: Backend::OsloEtcd { endpoint: etcd },
+                rust: DynBackend::new(mangled(etcd_json(&endpoint)?)),
+                region: Box::new(move |ttl| oslo_etcd(&endpoint, ttl.unwrap_or(LONG))),
                 holds_bytes: false,
             },
         ])
@@ -150,103 +134,87 @@ impl Setting {
             format,
             ttl,
         };
+        let mut request = (self.region)(ttl);
+        if self.holds_bytes {
+            request["format"] = format.name().into();
+        }
         let name = format!("{} {format:?} {ttl:?}", self.name);
-        let region = self.backend.region(python, name, format, ttl)?;
-        Ok((rust, region))
+        Ok((rust, Region::make(python, name, request)?))
     }
 }
 
-impl Backend {
-    fn region<'a>(
-        &self,
-        python: &'a Python,
-        name: String,
-        format: Format,
-        ttl: Option<Duration>,
-    ) -> Result<Region<'a>> {
-        let ttl = ttl.map(|ttl| ttl.as_secs());
-        let format = match format {
-            Format::Json => "json",
-            Format::Bytes => "bytes",
-        };
-        let request = match self {
-            Self::Dogpile {
-                name: backend,
-                servers,
-                sha1,
-            } => {
-                let mut arguments = json!({ "url": servers });
-                if let Some(ttl) = ttl {
-                    arguments["memcached_expire_time"] = ttl.into();
-                }
-                json!({"do": "dogpile_region", "name": name, "backend": backend,
-                    "arguments": arguments, "sha1": sha1, "format": format})
-            }
-            Self::OsloMemcachePool { servers } => {
-                let mut options = oslo_memcache_pool(servers);
-                if let Some(ttl) = ttl {
-                    // Oslo refuses a lifetime on the server that is the shorter one.
-                    options["expiration_time"] = ttl.into();
-                    options["backend_expiration_time"] = ttl.into();
-                }
-                json!({"do": "oslo_region", "name": name, "options": options, "format": format})
-            }
-            Self::OsloEtcd { endpoint } => {
-                let options = oslo_etcd(endpoint, ttl.unwrap_or(LONG))?;
-                json!({"do": "oslo_region", "name": name, "options": options, "format": "native"})
-            }
-        };
-        python.ask(&request)?;
-        Ok(Region { python, name })
+fn dogpile(
+    backend: &'static str,
+    urls: &[String],
+    sha1: bool,
+) -> impl Fn(Option<Duration>) -> Value + 'static {
+    let urls = urls.to_vec();
+    move |ttl| {
+        let mut arguments = json!({ "url": urls });
+        if let Some(ttl) = ttl {
+            arguments["memcached_expire_time"] = ttl.as_secs().into();
+        }
+        json!({"do": "dogpile_region", "backend": backend, "arguments": arguments, "sha1": sha1})
     }
 }
 
 /// The section `[cache]` of a service that uses the pool.
-fn oslo_memcache_pool(servers: &[String]) -> Value {
-    json!({
-        "enabled": true,
-        "backend": "oslo_cache.memcache_pool",
-        "memcache_servers": servers,
-        "memcache_dead_retry": 3600,
-        "memcache_pool_maxsize": 4,
-    })
+fn oslo_memcache_pool(urls: &[String]) -> impl Fn(Option<Duration>) -> Value + 'static {
+    let urls = urls.to_vec();
+    move |ttl| {
+        let mut options = json!({
+            "enabled": true,
+            "backend": "oslo_cache.memcache_pool",
+            "memcache_servers": urls,
+            "memcache_dead_retry": 3600,
+            "memcache_pool_maxsize": 4,
+        });
+        if let Some(ttl) = ttl {
+            // Oslo refuses a lifetime on the server that is the shorter one.
+            options["expiration_time"] = ttl.as_secs().into();
+            options["backend_expiration_time"] = ttl.as_secs().into();
+        }
+        json!({"do": "oslo_region", "options": options})
+    }
 }
 
 /// The section `[cache]` of a service that uses etcd; `timeout` is the lifetime of its values.
-pub(crate) fn oslo_etcd(endpoint: &str, timeout: u64) -> Result<Value> {
-    let (host, port) = endpoint.split_once(':').context("no port")?;
-    Ok(json!({
+pub(crate) fn oslo_etcd(endpoint: &str, timeout: Duration) -> Value {
+    let (host, port) = endpoint.split_once(':').unwrap_or((endpoint, ""));
+    let timeout = timeout.as_secs();
+    let arguments = [
+        format!("host:{host}"),
+        format!("port:{port}"),
+        format!("timeout:{timeout}"),
+    ];
+    json!({"do": "oslo_region", "format": "native", "options": {
         "enabled": true,
         "backend": "oslo_cache.etcd3gw",
-        "backend_argument": [
-            format!("host:{host}"), format!("port:{port}"), format!("timeout:{timeout}"),
-        ],
-    }))
+        "backend_argument": arguments,
+    }})
 }
 
 /// The pool with the routing of python-memcached.
 pub(crate) fn memcached(urls: &[String]) -> Result<DynBackend<Vec<u8>>> {
-    let pool = MemcachePoolBackend::builder()
-        .url(urls)
-        .routing(Routing::PythonMemcached);
-    Ok(DynBackend::new(pool.build()?))
+    let pool = MemcachePoolBackend::builder().url(urls);
+    let pool = pool.routing(Routing::PythonMemcached).build();
+    Ok(DynBackend::new(pool.context("the pool")?))
 }
 
 /// The pool with the routing of pymemcache.
 pub(crate) fn pymemcache(urls: &[String]) -> Result<DynBackend<Vec<u8>>> {
     let servers = urls.to_vec();
-    let pool = MemcachePoolBackend::builder()
-        .url(urls)
-        .routing_with(move |key, is_up| server_of(key, &servers, is_up));
+    let pool = MemcachePoolBackend::builder().url(urls);
+    let pool = pool.routing_with(move |key, is_up| server_of(key, &servers, is_up));
     Ok(DynBackend::new(pool.build()?))
 }
 
 /// etcd as oslo.cache uses it.
 pub(crate) fn etcd_json(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
-    let etcd = Etcd3Backend::builder()
-        .endpoints([endpoint])
-        .stored_format(StoredFormat::PythonJson);
-    Ok(DynBackend::new(etcd.build()?))
+    let etcd = Etcd3Backend::builder().endpoints([endpoint]);
+    Ok(DynBackend::new(
+        etcd.stored_format(StoredFormat::PythonJson).build()?,
+    ))
 }
 
 /// etcd with the envelope.

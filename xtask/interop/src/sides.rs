@@ -1,4 +1,6 @@
 //! The two sides of a cache: Rust and Python, with the same operations.
+//!
+//! A payload is JSON, or bytes as hexadecimal digits in an object, as they travel to Python.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,53 +10,52 @@ use cache_core::{CacheBackend as _, CachedValue, DynBackend};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::python::Python;
-
-/// What is cached.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Payload {
-    /// `json.dumps` in Python.
-    Json(Value),
-    /// As they are, in both languages.
-    Bytes(Vec<u8>),
-}
+use crate::python::Python;
 
 /// How payloads become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
+    /// `json.dumps` in Python.
     Json,
+    /// As they are, in both languages.
     Bytes,
 }
 
-impl Payload {
-    pub(crate) fn format(&self) -> Format {
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Json(_) => Format::Json,
-            Self::Bytes(_) => Format::Bytes,
+            Self::Json => "json",
+            Self::Bytes => "bytes",
         }
     }
 }
 
-/// A payload that was read, and when it was cached, in seconds since the epoch.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) payload: Payload,
-    pub(crate) cached_at: f64,
+pub(crate) fn from_bytes(bytes: &[u8]) -> Value {
+    json!({ "hex": hex(bytes) })
 }
+
+pub(crate) fn to_bytes(payload: &Value) -> Result<Vec<u8>> {
+    match payload.get("hex").and_then(Value::as_str) {
+        Some(digits) => unhex(digits),
+        None => Ok(serde_json::to_vec(payload)?),
+    }
+}
+
+/// A payload that was read, and when it was cached, in seconds since the epoch.
+pub(crate) type Found = (Value, f64);
 
 /// Who writes or reads.
 pub(crate) trait Side {
     fn name(&self) -> &'static str;
-    fn set(&self, key: &str, payload: &Payload) -> Result<()>;
-    fn set_multi(&self, entries: &[(String, Payload)]) -> Result<()>;
+    fn set(&self, key: &str, payload: &Value) -> Result<()>;
+    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()>;
     fn get(&self, key: &str) -> Result<Option<Found>>;
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Payload>>>;
+    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>>;
     fn delete(&self, key: &str) -> Result<()>;
     fn delete_multi(&self, keys: &[&str]) -> Result<()>;
 }
 
 /// This workspace's backend.
-#[derive(Clone, Copy)]
 pub(crate) struct Rust<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) cache: &'a DynBackend<Vec<u8>>,
@@ -63,21 +64,18 @@ pub(crate) struct Rust<'a> {
 }
 
 impl Rust<'_> {
-    fn outgoing(self, payload: &Payload) -> Result<CachedValue<Vec<u8>>> {
-        let value = CachedValue::new(match payload {
-            Payload::Json(value) => serde_json::to_vec(value)?,
-            Payload::Bytes(bytes) => bytes.clone(),
-        });
+    fn outgoing(&self, payload: &Value) -> Result<CachedValue<Vec<u8>>> {
+        let value = CachedValue::new(to_bytes(payload)?);
         Ok(match self.ttl {
             Some(ttl) => value.with_ttl(ttl),
             None => value,
         })
     }
 
-    fn incoming(self, bytes: Vec<u8>) -> Result<Payload> {
+    fn incoming(&self, bytes: &[u8]) -> Result<Value> {
         Ok(match self.format {
-            Format::Json => Payload::Json(serde_json::from_slice(&bytes)?),
-            Format::Bytes => Payload::Bytes(bytes),
+            Format::Json => serde_json::from_slice(bytes)?,
+            Format::Bytes => from_bytes(bytes),
         })
     }
 }
@@ -87,16 +85,15 @@ impl Side for Rust<'_> {
         "Rust"
     }
 
-    fn set(&self, key: &str, payload: &Payload) -> Result<()> {
+    fn set(&self, key: &str, payload: &Value) -> Result<()> {
         let value = self.outgoing(payload)?;
         Ok(self.runtime.block_on(self.cache.set(key, value))?)
     }
 
-    fn set_multi(&self, entries: &[(String, Payload)]) -> Result<()> {
-        let entries = entries
-            .iter()
-            .map(|(key, payload)| Ok((key.as_str(), self.outgoing(payload)?)))
-            .collect::<Result<_>>()?;
+    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()> {
+        let entries = entries.iter();
+        let entries = entries.map(|(key, payload)| Ok((key.as_str(), self.outgoing(payload)?)));
+        let entries = entries.collect::<Result<_>>()?;
         Ok(self.runtime.block_on(self.cache.set_multi(entries))?)
     }
 
@@ -105,19 +102,20 @@ impl Side for Rust<'_> {
             return Ok(None);
         };
         let cached_at = value.cached_at().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let payload = self.incoming(value.into_payload())?;
-        Ok(Some(Found { payload, cached_at }))
+        Ok(Some((self.incoming(value.payload())?, cached_at)))
     }
 
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Payload>>> {
-        let found = self.runtime.block_on(self.cache.get_multi(keys));
-        found
-            .into_iter()
-            .map(|found| {
-                let payload = found?.map(|value| self.incoming(value.into_payload()));
-                payload.transpose()
-            })
-            .collect()
+    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>> {
+        let found = self
+            .runtime
+            .block_on(self.cache.get_multi(keys))
+            .into_iter();
+        let found = found.map(|found| {
+            found?
+                .map(|value| self.incoming(value.payload()))
+                .transpose()
+        });
+        found.collect()
     }
 
     fn delete(&self, key: &str) -> Result<()> {
@@ -131,16 +129,22 @@ impl Side for Rust<'_> {
 
 /// A region of dogpile.cache in the driver, by its name there.
 pub(crate) struct Region<'a> {
-    pub(crate) python: &'a Python,
+    python: &'a Python,
     pub(crate) name: String,
 }
 
-impl Region<'_> {
+impl<'a> Region<'a> {
+    /// The region that the driver makes of `request`.
+    pub(crate) fn make(python: &'a Python, name: String, mut request: Value) -> Result<Self> {
+        request["name"] = name.as_str().into();
+        python.ask(&request)?;
+        Ok(Self { python, name })
+    }
+
     /// One of the driver's operations on this region.
     pub(crate) fn ask(&self, operation: &str, mut request: Value) -> Result<Value> {
-        let fields = request.as_object_mut().context("a request is an object")?;
-        fields.insert("do".to_owned(), operation.into());
-        fields.insert("region".to_owned(), self.name.as_str().into());
+        request["do"] = operation.into();
+        request["region"] = self.name.as_str().into();
         self.python.ask(&request)
     }
 }
@@ -150,16 +154,12 @@ impl Side for Region<'_> {
         "Python"
     }
 
-    fn set(&self, key: &str, payload: &Payload) -> Result<()> {
-        let request = json!({"key": key, "payload": to_python(payload)});
-        self.ask("set", request).map(drop)
+    fn set(&self, key: &str, payload: &Value) -> Result<()> {
+        self.ask("set", json!({"key": key, "payload": payload}))
+            .map(drop)
     }
 
-    fn set_multi(&self, entries: &[(String, Payload)]) -> Result<()> {
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(key, payload)| json!([key, to_python(payload)]))
-            .collect();
+    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()> {
         self.ask("set_multi", json!({ "entries": entries }))
             .map(drop)
     }
@@ -171,17 +171,13 @@ impl Side for Region<'_> {
         }
         // As text: not every JSON parser reads a float to the last digit.
         let cached_at = found["ct"].as_str().context("no cached time")?.parse()?;
-        let payload = from_python(found["payload"].take())?;
-        Ok(Some(Found { payload, cached_at }))
+        Ok(Some((found["payload"].take(), cached_at)))
     }
 
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Payload>>> {
+    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>> {
         let found = self.ask("get_multi", json!({ "keys": keys }))?;
-        let found = serde_json::from_value::<Vec<Option<(Value,)>>>(found)?;
-        found
-            .into_iter()
-            .map(|payload| payload.map(|(payload,)| from_python(payload)).transpose())
-            .collect()
+        let found = serde_json::from_value::<Vec<Option<(Value,)>>>(found)?.into_iter();
+        Ok(found.map(|found| found.map(|(payload,)| payload)).collect())
     }
 
     fn delete(&self, key: &str) -> Result<()> {
@@ -190,21 +186,6 @@ impl Side for Region<'_> {
 
     fn delete_multi(&self, keys: &[&str]) -> Result<()> {
         self.ask("delete_multi", json!({ "keys": keys })).map(drop)
-    }
-}
-
-/// JSON as it is, bytes as hexadecimal digits in an object.
-fn to_python(payload: &Payload) -> Value {
-    match payload {
-        Payload::Json(value) => value.clone(),
-        Payload::Bytes(bytes) => json!({ "hex": hex(bytes) }),
-    }
-}
-
-pub(crate) fn from_python(value: Value) -> Result<Payload> {
-    match value.get("hex").and_then(Value::as_str) {
-        Some(digits) => Ok(Payload::Bytes(unhex(digits)?)),
-        None => Ok(Payload::Json(value)),
     }
 }
 

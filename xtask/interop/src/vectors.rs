@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::checks::Context;
-use super::sides::{Payload, Region, from_python, unhex};
+use crate::checks::Context;
+use crate::sides::{Region, from_bytes, unhex};
 
 const DOGPILE: &str = include_str!("../../../cache-core/tests/data/dogpile-serialized.json");
 const OSLO: &str = include_str!("../../../cache-etcd3/tests/data/oslo-etcd3gw.json");
@@ -58,7 +58,7 @@ fn is_stored(region: &Region<'_>, payload: &str, time: f64, expected: &[u8]) -> 
     )?;
     let stored: Value = region.ask("get_stored", json!({"key": key}))?;
     ensure!(
-        from_python(stored)? == Payload::Bytes(expected.to_vec()),
+        stored == from_bytes(expected),
         "the vector {:?} is not what {} stores",
         String::from_utf8_lossy(expected),
         region.name

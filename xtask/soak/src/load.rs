@@ -1,7 +1,6 @@
 //! [`Load`], many clients at once, from the opening of the backends to the proof that nothing of
 //! them is left.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -103,9 +102,8 @@ impl Running {
         })
     }
 
-    /// Stops the clients, drops the backends, and takes down what is left of them; `files` is how
-    /// many files may be open then.
-    pub(crate) async fn finish(self, files: usize) {
+    /// Stops the clients, drops the backends, and takes down what is left of them.
+    pub(crate) async fn finish(self) {
         let Self {
             load,
             tasks,
@@ -137,14 +135,7 @@ impl Running {
         let left = || {
             let tasks = Handle::current().metrics().num_alive_tasks();
             let tasks = tasks.saturating_sub(tasks_before);
-            let open = open_files().saturating_sub(files);
-            let told = [
-                (tasks, "tasks that run"),
-                (open, "open files or connections"),
-            ];
-            let told = told.into_iter().filter(|(count, _)| *count > 0);
-            told.map(|(count, what)| format!("{count} {what}"))
-                .collect()
+            Vec::from_iter((tasks > 0).then(|| format!("{tasks} tasks that run")))
         };
         for text in until_none(LETTING_GO, left).await {
             book.wrong("leak", format!("all backends were dropped and left {text}"));
@@ -153,10 +144,7 @@ impl Running {
 }
 
 /// Asks until the answer is empty or the patience is gone.
-pub(crate) async fn until_none(
-    patience: Duration,
-    mut ask: impl FnMut() -> Vec<String>,
-) -> Vec<String> {
+async fn until_none(patience: Duration, mut ask: impl FnMut() -> Vec<String>) -> Vec<String> {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let left = ask();
@@ -165,11 +153,6 @@ pub(crate) async fn until_none(
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// How many files this process has open, sockets included; zero where the system does not tell.
-pub(crate) fn open_files() -> usize {
-    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// Now and then drops a backend and opens another one in its place.

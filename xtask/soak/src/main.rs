@@ -53,9 +53,9 @@ struct Options {
     /// Where the JSON goes, in place of target/soak
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// In simulated time, on simulated servers: thousands of seeds a minute
-    #[arg(long)]
-    simulated: bool,
+    /// So many histories on simulated servers, in simulated time, in place of minutes on real ones
+    #[arg(long, value_name = "HISTORIES", num_args = 0..=1, default_missing_value = "10000")]
+    simulated: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,7 +87,155 @@ fn minutes(text: &str) -> Result<Duration> {
 fn main() -> ExitCode {
     let options = Options::parse();
     let result = match options.backends.as_slice() {
-        _ if options.simulated => simulate(&options),
+        backends if options.simulated.is_some() => simulate(&options, backends),
+        [Backend::All] | [] => several(&options, &Backend::EACH),
+        [backend] => run::main(*backend, &options),
+        backends => several(&options, backends),
+    };
+    if let Err(error) = result {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// A process for each backend, so that what one of them leaves open can be told.
+fn several(options: &Options, backends: &[Backend]) -> Result<()> {
+    let start = |backend: &Backend| -> Result<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(backend.name());
+        command.args(["--seed", &options.seed.to_string()]);
+        let minutes = options.minutes.as_secs_f64() / 60.0;
+        command.args(["--minutes", &minutes.to_string()]);
+        command.args(options.rate.map(|rate| format!("--rate={rate}")));
+        let folder = options.folder.iter();
+        command.args(folder.map(|folder| format!("--folder={}", folder.display())));
+        command.spawn().context("cannot start the soak")
+    };
+    let children: Result<Vec<Child>> = backends.iter().map(start).collect();
+    let mut failed = Vec::new();
+    for (mut child, backend) in children?.into_iter().zip(backends) {
+        if !child.wait()?.success() {
+            failed.push(backend.name());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("the soak of {} failed", failed.join(", "));
+    }
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
+    println!("nothing wrong with {}", names.join(", "));
+    Ok(())
+}
+
+/// The crates' own tests on simulated servers, with more histories than usual.
+fn simulate(options: &Options, backends: &[Backend]) -> Result<()> {
+    let chosen = match backends {
+        [] | [Backend::All] => &[Backend::Memcache, Backend::Etcd],
+        chosen => chosen,
+    };
+    let histories = options.simulated.unwrap_or_default().to_string();
+    let seed = options.seed.to_string();
+    for backend in chosen {
+        let test = match backend {
+            Backend::Memcache => [
+                "cache-memcache-pool",
+                "--test=simulation",
+                "no_promise_is_broken",
+            ],
+            Backend::Etcd => [
+                "cache-etcd3",
+                "--lib",
+                "simulation::histories_keep_all_promises",
+            ],
+            _ => bail!("{} has no servers that could be simulated", backend.name()),
+        };
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .args(["test", "--release", "--package"])
+            .args(test)
+            .env("SIMULATION_SEED", &seed)
+            .env("SIMULATION_HISTORIES", &histories)
+            .env("CACHE_ETCD3_SEED", &seed)
+            .env("CACHE_ETCD3_HISTORIES", &histories)
+            .status()?;
+        if !status.success() {
+            bail!(
+                "the simulation of {} found something; its seed is above",
+                backend.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod planted;
+mod report;
+mod run;
+mod store;
+mod time;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+
+/// The load of a service and faults on its servers; a judge of all that comes back.
+#[derive(Clone, Debug, Parser)]
+#[command(bin_name = "cargo xtask soak")]
+struct Options {
+    /// Each of them at the same time; without any, all
+    #[arg(value_enum)]
+    backends: Vec<Backend>,
+    /// How long
+    #[arg(long, default_value = "1", value_parser = minutes)]
+    minutes: Duration,
+    /// Repeats the load and the faults of an earlier run
+    #[arg(long, default_value_t = fastrand::u64(..1_000_000_000))]
+    seed: u64,
+    /// Calls a second, in place of what suits the backend
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Where the JSON goes, in place of target/soak
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// So many histories on simulated servers, in simulated time, in place of minutes on real ones
+    #[arg(long, value_name = "HISTORIES", num_args = 0..=1, default_missing_value = "10000")]
+    simulated: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    Dict,
+    Memcache,
+    Etcd,
+    All,
+}
+
+impl Backend {
+    const EACH: [Self; 3] = [Self::Dict, Self::Memcache, Self::Etcd];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dict => "dict",
+            Self::Memcache => "memcache",
+            Self::Etcd => "etcd",
+            Self::All => "all",
+        }
+    }
+}
+
+fn minutes(text: &str) -> Result<Duration> {
+    let minutes: f64 = text.parse()?;
+    Duration::try_from_secs_f64(minutes * 60.0).context("not a time")
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.backends.as_slice() {
+        backends if options.simulated.is_some() => simulate(&options, backends),
         [Backend::All] | [] => several(&options, &Backend::EACH),
         [backend] => run::main(*backend, &options),
         backends => several(&options, backends),

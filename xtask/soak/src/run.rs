@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Builder;
 
 use crate::book::Book;
 use crate::faults::FaultLog;
-use crate::load::{Running, Settings, open_files, until_none};
+use crate::load::{Running, Settings};
 use crate::nemesis::{self, Victim};
 use crate::report::{self, Outcome};
 use crate::store::Store;
@@ -50,6 +50,7 @@ pub(crate) fn main(backend: Backend, options: &Options) -> Result<()> {
 }
 
 fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
+    let files = open_files();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -73,7 +74,6 @@ fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
         rate: options.rate.unwrap_or(rate),
         clients,
     };
-    let files = open_files();
     let running =
         runtime.block_on(async { Running::start(&store, Arc::clone(&book), &settings) })?;
 
@@ -89,17 +89,23 @@ fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
         if let Err(error) = worked {
             book.wrong("nemesis", format!("{error:#}"));
         }
-        // All clients first, then what is left of them, then what the servers think of it. The
-        // proxies keep two ends of a connection for a moment after the client's.
-        runtime.block_on(running.finish(files));
+        // All clients first, then what is left of them, then what the servers think of it.
+        runtime.block_on(running.finish());
         stop.store(true, Ordering::Relaxed);
         Ok(memory)
     })?;
-    let ask = || {
+    let held = wait_until_none(|| {
         let left = victim.left_over();
         left.unwrap_or_else(|error| vec![format!("the servers cannot be asked: {error:#}")])
-    };
-    for text in runtime.block_on(until_none(Duration::from_secs(30), ask)) {
+    });
+    let figures = victim.figures();
+    // The servers and their proxies as well.
+    drop((victim, store, runtime));
+    let open = wait_until_none(|| {
+        let open = open_files().saturating_sub(files);
+        Vec::from_iter((open > 0).then(|| format!("{open} files or connections are still open")))
+    });
+    for text in held.into_iter().chain(open) {
         book.wrong("leak", text);
     }
     book.judge(true);
@@ -126,7 +132,7 @@ fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
         tally: book.tally(),
         violations: book.violations(),
         faults: faults.all(),
-        figures: victim.figures(),
+        figures,
     })
 }
 
@@ -154,6 +160,23 @@ fn watch(backend: Backend, book: &Book, deadline: u64) -> u64 {
         thread::sleep(Duration::from_secs(1));
     }
     at_third
+}
+
+/// Asks until the answer is empty, or for half a minute.
+fn wait_until_none(mut ask: impl FnMut() -> Vec<String>) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let left = ask();
+        if left.is_empty() || Instant::now() > deadline {
+            return left;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// How many files this process has open, sockets included; zero where the system does not tell.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// The memory of this process in MiB; zero where the system does not tell.

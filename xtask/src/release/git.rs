@@ -48,6 +48,13 @@ impl Git {
         Ok(refusals)
     }
 
+    /// The commit that the tree is at; `None` if something in it is not committed.
+    pub(crate) fn commit(&self) -> Result<Option<String>> {
+        let is_clean = self.run(&["status", "--porcelain"])?.is_empty();
+        let commit = self.run(&["rev-parse", "HEAD"])?;
+        Ok(is_clean.then(|| commit.trim().to_owned()))
+    }
+
     /// The versions for which there is a tag `NAME-vX.Y.Z`.
     pub(crate) fn tagged_versions(&self, name: &str) -> Result<BTreeSet<Version>> {
         let prefix = format!("{name}-v");

@@ -13,6 +13,7 @@ mod registry;
 pub(crate) mod semver_check;
 
 use std::cell::RefCell;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -28,84 +29,98 @@ use crate::workspace::{self, Workspace};
 
 /// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it.
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
     #[command(subcommand)]
     job: Option<Job>,
+    /// Only these; without them, every crate that has something to release
+    #[arg(value_name = "CRATE")]
+    crates: Vec<String>,
     #[command(flatten)]
-    release: Release,
+    how: How,
 }
 
 #[derive(Subcommand)]
 enum Job {
     /// Only tells which crates go out, at which versions, in which order, and why
-    Plan(Release),
+    Plan {
+        #[arg(value_name = "CRATE")]
+        crates: Vec<String>,
+    },
     /// Edits what a new version takes: manifests, requirements, the changelog's date
     Prepare {
         #[arg(value_name = "CRATE")]
         name: String,
         version: Version,
-        /// Another workspace than this one
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
     },
 }
 
 #[derive(Args)]
-struct Release {
-    /// Only these; without them, every crate that has something to release
-    #[arg(value_name = "CRATE")]
-    crates: Vec<String>,
+struct How {
     /// Acts; without it everything is checked and nothing is published or tagged
-    #[arg(long)]
+    #[arg(long, global = true)]
     execute: bool,
     /// Another registry than crates.io, by its name in cargo's configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
     /// The branch that releases are made from
-    #[arg(long, value_name = "NAME", default_value = "main")]
+    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     branch: String,
     /// Takes a version that the semver check objects to, or cannot judge
-    #[arg(long, value_name = "CRATE")]
+    #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
     /// Another workspace than this one
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
+    root: PathBuf,
     /// Refused: a token on a command line is in the shell's history and in `ps`
-    #[arg(long, hide = true, num_args = 0..)]
-    token: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    token: Option<Option<String>>,
 }
 
-fn load(root: Option<PathBuf>) -> Result<Workspace> {
-    Workspace::members_only(&root.unwrap_or_else(workspace::root))
-}
-
-pub(crate) fn run(options: Options) -> Result<()> {
-    match options.job {
-        Some(Job::Prepare {
-            name,
-            version,
-            root,
-        }) => prepare::run(&load(root)?, &name, &version),
-        Some(Job::Plan(release)) if release.execute => {
-            bail!("`plan` only tells, `--execute` acts: which?")
-        }
-        Some(Job::Plan(release)) => make(&release, true),
-        None => make(&options.release, false),
-    }
-}
-
-fn make(options: &Release, plan_only: bool) -> Result<()> {
-    if options.token.is_some() {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let how = &options.how;
+    if how.token.is_some() {
         bail!("no token on the command line: use `cargo login`");
     }
-    let workspace = load(options.root.clone())?;
+    let workspace = Workspace::members_only(&how.root)?;
+    match &options.job {
+        Some(Job::Prepare { name, version }) => prepare::run(&workspace, name, version),
+        Some(Job::Plan { .. }) if how.execute => {
+            bail!("`plan` only tells, `--execute` acts: which?")
+        }
+        Some(Job::Plan { crates }) => make(&workspace, crates, how, true),
+        None => make(&workspace, &options.crates, how, false),
+    }
+}
+
+/// Where the commit is kept that has passed every check.
+fn tested(workspace: &Workspace) -> PathBuf {
+    workspace.target_directory.join("xtask-tested").into()
+}
+
+/// Notes that the tree as it is has passed `cargo xtask test --all`, if it is one that could be
+/// released.
+pub(crate) fn note_tested(workspace: &Workspace) -> Result<()> {
+    if let Some(commit) = Git::at(workspace.workspace_root.as_std_path()).commit()? {
+        fs::write(tested(workspace), commit)?;
+    }
+    Ok(())
+}
+
+fn is_tested(workspace: &Workspace, git: &Git) -> Result<bool> {
+    let noted = fs::read_to_string(tested(workspace)).ok();
+    Ok(noted.is_some() && noted == git.commit()?)
+}
+
+fn make(workspace: &Workspace, crates: &[String], how: &How, plan_only: bool) -> Result<()> {
     let git = Git::at(workspace.workspace_root.as_std_path());
-    let registry = Registry::new(options.registry.as_deref(), &workspace)?;
-    let plan = Plan::make(&workspace, &git, &registry, &options.crates)?;
+    let registry = Registry::new(how.registry.as_deref(), workspace)?;
+    let plan = Plan::make(workspace, &git, &registry, crates)?;
     print!("{plan}");
-    let mut refusals = git.refusals(&options.branch)?;
+    let mut refusals = git.refusals(&how.branch)?;
     refusals.extend(plan.refusals.iter().cloned());
+    if how.execute && how.registry.is_none() && !is_tested(workspace, &git)? {
+        refusals.push("`cargo xtask test --all` has not passed at this commit: run it".to_owned());
+    }
     if !refusals.is_empty() {
         bail!(
             "refused, before anything was published:\n- {}",
@@ -119,11 +134,11 @@ fn make(options: &Release, plan_only: bool) -> Result<()> {
     if plan_only {
         return Ok(());
     }
-    act(options, &workspace, &git, &registry, &plan)
+    act(how, workspace, &git, &registry, &plan)
 }
 
 fn act(
-    options: &Release,
+    how: &How,
     workspace: &Workspace,
     git: &Git,
     registry: &Registry,
@@ -132,7 +147,7 @@ fn act(
     let packaged: RefCell<Vec<Packaged>> = RefCell::default();
     let done: RefCell<Vec<String>> = RefCell::default();
     let mut steps = vec![Step::new("semver", |live| {
-        semver_check::run(workspace, plan, &options.allow_breaking, live)
+        semver_check::run(workspace, plan, &how.allow_breaking, live)
     })];
     steps.push(Step::new("package", |live| {
         *packaged.borrow_mut() = package::make(workspace, plan, registry, live)?;
@@ -154,7 +169,7 @@ fn act(
             package::verify(workspace, &packaged.borrow(), live)
         }));
     }
-    if options.execute {
+    if how.execute {
         for entry in &plan.entries {
             let packaged = &packaged;
             let done = &done;
@@ -187,17 +202,17 @@ fn act(
     if let Err(error) = result {
         if !done.borrow().is_empty() {
             println!("the rest was not done; the same command goes on from here");
-        } else if options.execute {
+        } else if how.execute {
             println!("nothing was published");
         }
         return Err(error);
     }
-    finish(options, plan);
+    finish(how, plan);
     Ok(())
 }
 
-fn finish(options: &Release, plan: &Plan<'_>) {
-    if options.execute {
+fn finish(how: &How, plan: &Plan<'_>) {
+    if how.execute {
         let tags: Vec<&str> = plan
             .outgoing()
             .chain(plan.to_tag())
@@ -240,9 +255,9 @@ mod tests {
     #[test]
     fn nothing_is_done_unless_asked_for() {
         let options = parse(&["cache-core"]).unwrap();
-        assert!(options.job.is_none() && !options.release.execute);
-        assert_eq!(options.release.crates, ["cache-core"]);
-        assert!(parse(&["--execute"]).unwrap().release.execute);
+        assert!(options.job.is_none() && !options.how.execute);
+        assert_eq!(options.crates, ["cache-core"]);
+        assert!(parse(&["--execute"]).unwrap().how.execute);
     }
 
     #[test]
@@ -253,7 +268,10 @@ mod tests {
             (vec!["--token", "x"], "cargo login"),
             (vec!["plan", "--execute"], "which?"),
         ] {
-            let error = parse(&arguments).and_then(run).unwrap_err().to_string();
+            let error = parse(&arguments)
+                .and_then(|options| run(&options))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::run_tests::{Pressure, Tests};
-use crate::release::semver_check;
+use crate::release::{self, semver_check};
 use crate::steps::{self, Live, Step, Times};
 use crate::workspace::{self, Workspace, own_features};
 use crate::{api, needs, process};
@@ -81,7 +81,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // The tests that failed already stand for the step that ran them.
     let failed = failed.max(outcome.failed.len());
     println!("{} passed, {failed} failed", passed + outcome.passed);
-    outcome.into_result()
+    outcome.into_result()?;
+    if options.all && options.filters.is_empty() && options.only.is_none() {
+        release::note_tested(&workspace)?;
+    }
+    Ok(())
 }
 
 /// Every feature of the published crates, so that everything is built once. The peers that the

@@ -2,8 +2,7 @@
 
 use cache_core::Result;
 
-use crate::config::{DEFAULT_PORT, Etcd3Config};
-use crate::settings::refuse;
+use super::{DEFAULT_HOST, DEFAULT_PORT, Etcd3Config, refuse};
 
 /// The endpoints, each with its scheme and its port.
 pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
@@ -20,6 +19,21 @@ pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
         urls.push(url);
     }
     Ok(urls)
+}
+
+/// What is odd about the addresses, and does no harm.
+pub(crate) fn warnings(config: &Etcd3Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_default = config.host == DEFAULT_HOST && config.port == DEFAULT_PORT;
+    if !config.endpoints.is_empty() && !is_default {
+        warnings.push(format!(
+            "`host` or `port` is set beside `endpoints` and not used; list {}:{} there, or leave \
+             it out",
+            without_user(&config.host),
+            config.port
+        ));
+    }
+    warnings
 }
 
 const fn scheme(tls: bool) -> &'static str {
@@ -105,7 +119,9 @@ fn url(endpoint: &str, tls: bool) -> Result<String> {
 
 fn is_name(host: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    !host.is_empty() && host.bytes().all(allowed)
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let has_empty_label = labels.split('.').any(str::is_empty);
+    !has_empty_label && host.bytes().all(allowed)
 }
 
 fn is_ipv6(host: &str) -> bool {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result};
+use cache_core::Result;
 use etcd_client::ConnectOptions;
 
-use crate::config::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat};
-use crate::format::Format;
-use crate::{NAME, address, endpoint};
+use super::stored_format::Format;
+use super::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat, address, refuse};
+use crate::endpoints::connect_options;
 
 /// Longer than anybody waits, and well within what the clock can count.
 const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -20,9 +20,13 @@ pub(crate) struct Settings {
     pub(crate) ttl: Duration,
     pub(crate) call_timeout: Duration,
     pub(crate) serializable: bool,
+    pub(crate) refuse_late_writes: bool,
+    pub(crate) max_request_bytes: usize,
     pub(crate) format: Format,
     pub(crate) connect: ConnectOptions,
     pub(crate) credentials: Option<Credentials>,
+    /// What is odd, and does no harm.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An etcd user. It has no `Debug` form: the password must not be seen.
@@ -35,6 +39,7 @@ pub(crate) struct Credentials {
 impl Settings {
     pub(crate) fn new(config: Etcd3Config) -> Result<Self> {
         let endpoints = address::urls(&config)?;
+        let warnings = address::warnings(&config);
         let serializable = config.consistency == Consistency::Serializable;
         let call_timeout = match (config.call_timeout, config.timeout) {
             (Some(Duration::ZERO), _) => {
@@ -47,20 +52,18 @@ impl Settings {
         };
         Ok(Self {
             endpoints,
+            warnings,
             ttl: config.ttl.unwrap_or(config.timeout),
             call_timeout,
             serializable,
+            refuse_late_writes: config.refuse_late_writes,
+            max_request_bytes: config.max_request_bytes,
             format: format(config.stored_format)?,
-            connect: endpoint::connect_options(serializable, tls(&config)?),
+            connect: connect_options(serializable, tls(&config)?),
             credentials: credentials(config.username, config.password)?,
             prefix: config.prefix,
         })
     }
-}
-
-/// The error for a field that makes no sense.
-pub(crate) fn refuse(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, NAME, message)
 }
 
 fn credentials(username: Option<String>, password: Option<String>) -> Result<Option<Credentials>> {
@@ -187,6 +190,8 @@ fn holds(text: &str, item: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::ErrorKind;
+
     use super::*;
 
     fn refusal(config: Etcd3Config) -> String {

@@ -1,8 +1,5 @@
 //! The contract, on one node and on three.
 
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::OnceLock;
 use std::time::Duration;
 

@@ -4,10 +4,30 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Result, seconds};
+use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds};
 use serde::{Deserialize, Serialize};
 
-use crate::Etcd3Backend;
+use crate::events::Events;
+use crate::{Etcd3Backend, NAME};
+
+mod address;
+mod settings;
+mod stored_format;
+
+pub(crate) use settings::{Credentials, Settings, Tls};
+
+/// The error for a field that makes no sense.
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, NAME, message)
+}
+
+/// The `max_request_bytes` of a configuration that names none: etcd's own.
+///
+/// ```
+/// let config = cache_etcd3::Etcd3Config::default();
+/// assert_eq!(config.max_request_bytes, cache_etcd3::DEFAULT_MAX_REQUEST_BYTES);
+/// ```
+pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
 /// The server of a configuration that names none.
 ///
@@ -77,7 +97,8 @@ pub struct Etcd3Config {
     pub prefix: String,
     /// The name of an etcd user. Default: none.
     pub username: Option<String>,
-    /// The user's password. Default: none.
+    /// The user's password. Read from a file, and never written to one. Default: none.
+    #[serde(skip_serializing)]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
     pub tls_enabled: bool,
@@ -93,6 +114,13 @@ pub struct Etcd3Config {
     pub consistency: Consistency,
     /// What is stored under a key. Default: the envelope.
     pub stored_format: StoredFormat,
+    /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
+    /// that is too large for it is refused before it is sent. Default:
+    /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    pub max_request_bytes: usize,
+    /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
+    /// the request in its hands. The user needs permission to read for it. Default: true.
+    pub refuse_late_writes: bool,
 }
 
 /// What a read promises.
@@ -154,6 +182,8 @@ impl Default for Etcd3Config {
             tls_keyfile: None,
             consistency: Consistency::default(),
             stored_format: StoredFormat::default(),
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            refuse_late_writes: true,
         }
     }
 }
@@ -176,6 +206,8 @@ impl fmt::Debug for Etcd3Config {
             .field("tls_keyfile", &self.tls_keyfile)
             .field("consistency", &self.consistency)
             .field("stored_format", &self.stored_format)
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("refuse_late_writes", &self.refuse_late_writes)
             .finish()
     }
 }
@@ -195,7 +227,28 @@ impl fmt::Debug for Etcd3Config {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Etcd3Builder {
-    config: Etcd3Config,
+    pub(crate) config: Etcd3Config,
+    pub(crate) events: Events,
+}
+
+/// What a configuration file says, and code may add to it.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Builder, Etcd3Config};
+///
+/// let config = Etcd3Config::default(); // Read from a file.
+/// let cache = Etcd3Builder::from(config)
+///     .on_server_event(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// # Ok::<(), cache_core::Error>(())
+/// ```
+impl From<Etcd3Config> for Etcd3Builder {
+    fn from(config: Etcd3Config) -> Self {
+        Self {
+            config,
+            events: Events::default(),
+        }
+    }
 }
 
 macro_rules! setters {
@@ -228,6 +281,8 @@ setters! {
     tls_keyfile(tls_keyfile: impl Into<PathBuf>) => Some(tls_keyfile.into());
     consistency(consistency: Consistency) => consistency;
     stored_format(stored_format: StoredFormat) => stored_format;
+    max_request_bytes(max_request_bytes: usize) => max_request_bytes;
+    refuse_late_writes(refuse_late_writes: bool) => refuse_late_writes;
 }
 
 impl Etcd3Builder {
@@ -238,12 +293,45 @@ impl Etcd3Builder {
         self
     }
 
+    /// Calls `listener` when an endpoint is left alone because it failed, and when it is in use
+    /// again. It is called from within the call that found it out: it should be quick, and may
+    /// not call the cache and wait for it. If it panics, that is caught. Default: none.
+    ///
+    /// ```
+    /// use cache_core::ServerEvent;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let cache = Etcd3Backend::builder()
+    ///     .on_server_event(|event| match event {
+    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server}: {reason}"),
+    ///         other => eprintln!("{other:?}"),
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_server_event(
+        mut self,
+        listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.events = Events::new(listener);
+        self
+    }
+
     /// Checks the configuration and builds the backend. No server is asked for anything: the
     /// first call connects.
     ///
-    /// The error is an [`ErrorKind::Config`](cache_core::ErrorKind::Config) that names the field.
+    /// The error is an [`ErrorKind::Config`] that names the field.
+    ///
+    /// ```
+    /// use cache_core::ErrorKind;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// ```
     pub fn build(self) -> Result<Etcd3Backend> {
-        Etcd3Backend::from_config(self.config)
+        Etcd3Backend::build(self)
     }
 }
 

@@ -1,0 +1,401 @@
+//! [`ShardedMap`], all that a backend holds, shard by shard.
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cache_core::{CachedValue, Ttl};
+use crossbeam_utils::CachePadded;
+
+use crate::bound::Bound;
+use crate::clock::{self, NEVER, Reading, Time};
+use crate::config::DictConfig;
+use crate::hash::{KeyHash, KeyHasher};
+use crate::key::KeyRef;
+use crate::lock::{read, try_write, write};
+use crate::multi::{BATCH, Grouped};
+use crate::shard::{Counts, Garbage, Shard, Stored};
+use crate::stats::DictStats;
+use crate::sweep::{REAP_PER_HOLD, Sweep};
+
+/// How many shards there are, each under a lock of its own.
+pub(crate) const SHARDS: usize = 64;
+
+/// With a bound there are fewer, so that each has room for as many entries as these: which entry
+/// is evicted is decided within a shard.
+const FEWEST_PER_SHARD: usize = 128;
+
+/// How many entries that are due a write looks at in its own shard: it adds one, so the shard
+/// catches up.
+const REAP_PER_WRITE: usize = 32;
+
+/// So few keys of a multi operation are hardly ever in the same shard: grouping them would take
+/// longer than it saves.
+const TOO_FEW_TO_GROUP: usize = 8;
+
+/// The entries, divided among shards by the hash of their keys, and what it takes to read and
+/// write them: one hash and one clock for all.
+///
+/// While a lock is held no code of a user's runs but `Clone` of a payload: the clock is read
+/// before, and payloads are dropped after.
+pub(crate) struct ShardedMap<V> {
+    shards: Box<[CachePadded<RwLock<Shard<V>>>]>,
+    hasher: KeyHasher,
+    time: Time,
+    config: DictConfig,
+    bound: Bound,
+    sweep: Sweep,
+    /// Whether anything has ever been written that expires, so that writes have to see to it.
+    expires: AtomicBool,
+}
+
+/// What a lookup comes to.
+enum Lookup<V> {
+    Hit(CachedValue<V>),
+    Miss,
+    /// The entry is still there.
+    Expired,
+}
+
+impl<V> ShardedMap<V> {
+    pub(crate) fn new(config: DictConfig, time: Time) -> Self {
+        Self::with_hasher(config, time, KeyHasher::new())
+    }
+
+    pub(crate) fn with_hasher(config: DictConfig, time: Time, hasher: KeyHasher) -> Self {
+        let bound = Bound::new(config.max_entries);
+        let shard = || CachePadded::new(RwLock::new(Shard::new(hasher.clone(), bound.exists())));
+        Self {
+            shards: std::iter::repeat_with(shard)
+                .take(shards(config.max_entries))
+                .collect(),
+            hasher,
+            time,
+            bound,
+            sweep: Sweep::new(config.expiration_time),
+            config,
+            expires: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &DictConfig {
+        &self.config
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| read(shard).len()).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| read(shard).len() == 0)
+    }
+
+    pub(crate) fn clear(&self) {
+        // First take all, then drop: a payload whose `drop` panics keeps nothing in.
+        let taken: Vec<Shard<V>> = self
+            .shards
+            .iter()
+            .map(|shard| write(shard).take(&self.bound))
+            .collect();
+        drop(taken);
+    }
+
+    /// Removes all that has expired.
+    pub(crate) fn purge(&self) {
+        let now = self.time.now();
+        for shard in &self.shards {
+            write(shard).hurry(now);
+            loop {
+                let mut garbage = Garbage::new();
+                let left = write(shard).reap(now, REAP_PER_HOLD, &self.bound, &mut garbage);
+                if left > 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> DictStats {
+        let mut stats = DictStats::default();
+        for shard in &self.shards {
+            let shard = read(shard);
+            let Counts { expired, evicted } = shard.counts();
+            stats.entries += shard.len();
+            stats.expired += expired;
+            stats.evicted += evicted;
+        }
+        stats
+    }
+
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the number is below that of the shards"
+    )]
+    fn shard_numbered(&self, number: usize) -> &RwLock<Shard<V>> {
+        &self.shards[number]
+    }
+
+    #[inline]
+    fn shard(&self, hash: KeyHash) -> &RwLock<Shard<V>> {
+        self.shard_numbered(hash.shard(self.shards.len()))
+    }
+}
+
+impl<V: Clone> ShardedMap<V> {
+    #[inline]
+    pub(crate) fn get(&self, key: &str) -> Option<CachedValue<V>> {
+        self.get_one(key, &mut self.time.reading())
+    }
+
+    #[inline]
+    fn get_one(&self, key: &str, time: &mut Reading<'_>) -> Option<CachedValue<V>> {
+        let key = KeyRef::new(key);
+        let hash = self.hasher.hash(&key);
+        let lock = self.shard(hash);
+        let found = lookup(&read(lock), &key, hash, time);
+        match found {
+            Lookup::Hit(value) => Some(value),
+            Lookup::Miss => None,
+            Lookup::Expired => {
+                self.remove_expired(lock, &[(key, hash)]);
+                None
+            }
+        }
+    }
+
+    /// Tells `found` what there is under each of `keys`, and at which position.
+    pub(crate) fn get_multi(&self, keys: &[&str], mut found: impl FnMut(usize, CachedValue<V>)) {
+        let mut time = self.time.reading();
+        if keys.len() <= TOO_FEW_TO_GROUP {
+            for (position, key) in keys.iter().enumerate() {
+                if let Some(value) = self.get_one(key, &mut time) {
+                    found(position, value);
+                }
+            }
+            return;
+        }
+        let mut first = 0;
+        for batch in keys.chunks(BATCH) {
+            let grouped = Grouped::new(batch.iter().copied(), &self.hasher, self.shards.len());
+            grouped.for_each(|shard, group| {
+                let lock = self.shard_numbered(shard);
+                let mut expired = Vec::new();
+                let shard = read(lock);
+                for (position, hash) in group.iter() {
+                    let Some(key) = batch.get(position) else {
+                        continue;
+                    };
+                    let key = KeyRef::new(key);
+                    match lookup(&shard, &key, hash, &mut time) {
+                        Lookup::Hit(value) => found(first + position, value),
+                        Lookup::Miss => {}
+                        Lookup::Expired => expired.push((key, hash)),
+                    }
+                }
+                drop(shard);
+                if !expired.is_empty() {
+                    self.remove_expired(lock, &expired);
+                }
+            });
+            first += batch.len();
+        }
+    }
+
+    pub(crate) fn set(&self, key: &str, value: CachedValue<V>) {
+        let now = self.time_of_write(self.lifetime(&value).is_some());
+        self.write_one(key, Some(value), now);
+        self.sweep_in_turn(now);
+    }
+
+    pub(crate) fn delete(&self, key: &str) {
+        let now = self.time_of_write(false);
+        self.write_one(key, None, now);
+        self.sweep_in_turn(now);
+    }
+
+    /// Sets each value, in the order of the entries where keys are equal.
+    pub(crate) fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) {
+        let expires = |(_, value): &(&str, CachedValue<V>)| self.lifetime(value).is_some();
+        let now = self.time_of_write(entries.iter().any(expires));
+        self.write_multi(
+            entries.into_iter().map(|(key, value)| (key, Some(value))),
+            now,
+        );
+        self.sweep_in_turn(now);
+    }
+
+    pub(crate) fn delete_multi(&self, keys: &[&str]) {
+        let now = self.time_of_write(false);
+        self.write_multi(keys.iter().map(|key| (*key, None)), now);
+        self.sweep_in_turn(now);
+    }
+
+    fn lifetime(&self, value: &CachedValue<V>) -> Option<Duration> {
+        value.ttl().or_default(self.config.expiration_time)
+    }
+
+    /// When a call writes, read before any lock is taken. Where nothing expires nobody asks.
+    fn time_of_write(&self, expires: bool) -> Option<u64> {
+        if expires {
+            // Written once, so that it stays in the cache of all processors.
+            if !self.expires.load(Ordering::Relaxed) {
+                self.expires.store(true, Ordering::Relaxed);
+            }
+            Some(self.time.now())
+        } else {
+            let look = self.expires.load(Ordering::Relaxed);
+            look.then(|| self.time.recent())
+        }
+    }
+
+    /// A value is set, `None` deletes.
+    fn write_one(&self, key: &str, value: Option<CachedValue<V>>, now: Option<u64>) {
+        let key = KeyRef::new(key);
+        let hash = self.hasher.hash(&key);
+        self.write_to(self.shard(hash), std::iter::once((key, hash, value)), now);
+    }
+
+    fn write_multi<'k>(
+        &self,
+        mut writes: impl Iterator<Item = (&'k str, Option<CachedValue<V>>)>,
+        now: Option<u64>,
+    ) {
+        loop {
+            let mut batch: Vec<_> = writes.by_ref().take(BATCH).collect();
+            if batch.len() <= TOO_FEW_TO_GROUP {
+                for (key, value) in batch {
+                    self.write_one(key, value, now);
+                }
+                return;
+            }
+            let keys = batch.iter().map(|(key, _)| *key);
+            let grouped = Grouped::new(keys, &self.hasher, self.shards.len());
+            grouped.for_each(|shard, group| {
+                let writes = group.iter().filter_map(|(position, hash)| {
+                    let (key, value) = batch.get_mut(position)?;
+                    Some((KeyRef::new(key), hash, value.take()))
+                });
+                self.write_to(self.shard_numbered(shard), writes, now);
+            });
+        }
+    }
+
+    /// Writes to one shard.
+    fn write_to<'k>(
+        &self,
+        lock: &RwLock<Shard<V>>,
+        writes: impl Iterator<Item = (KeyRef<'k>, KeyHash, Option<CachedValue<V>>)>,
+        now: Option<u64>,
+    ) {
+        let mut garbage = Garbage::new();
+        let mut shard = write(lock);
+        for (key, hash, value) in writes {
+            if let Some(now) = now {
+                shard.reap(now, REAP_PER_WRITE, &self.bound, &mut garbage);
+            }
+            let Some(value) = value else {
+                shard.delete(&key, hash, &self.bound, &mut garbage);
+                continue;
+            };
+            let deadline = match self.lifetime(&value) {
+                None => NEVER,
+                Some(Duration::ZERO) => {
+                    shard.delete(&key, hash, &self.bound, &mut garbage);
+                    garbage.add(value.into_payload());
+                    continue;
+                }
+                // What expires is written at a known time.
+                Some(ttl) => clock::deadline(now.unwrap_or_default(), ttl),
+            };
+            let mut stored = Stored {
+                cached_at: value.cached_at_nanos(),
+                deadline,
+                payload: value.into_payload(),
+            };
+            let now = now.unwrap_or_default();
+            while let Err(one_too_many) =
+                shard.set(&key, hash, stored, now, &self.bound, &mut garbage)
+            {
+                stored = one_too_many;
+                drop(shard);
+                self.evict_from_fullest(&mut garbage);
+                shard = write(lock);
+            }
+        }
+        drop(shard);
+        drop(garbage);
+    }
+
+    /// Makes room for an entry whose own shard is empty.
+    fn evict_from_fullest(&self, garbage: &mut Garbage<V>) {
+        let fullest = self.shards.iter().max_by_key(|shard| read(shard).len());
+        if let Some(shard) = fullest {
+            write(shard).evict(&self.bound, garbage);
+        }
+    }
+
+    /// Removes those of the keys, all of one shard, that have expired.
+    fn remove_expired(&self, lock: &RwLock<Shard<V>>, keys: &[(KeyRef<'_>, KeyHash)]) {
+        let now = self.time.now();
+        let mut garbage = Garbage::new();
+        // Those who write to a shard look after it themselves.
+        if let Some(mut shard) = try_write(lock) {
+            for (key, hash) in keys {
+                shard.delete_expired(key, *hash, now, &self.bound, &mut garbage);
+            }
+        }
+    }
+
+    /// After a write: lets other shards be looked through if it is time to.
+    fn sweep_in_turn(&self, now: Option<u64>) {
+        if let Some(now) = now {
+            self.sweep.in_turn(now, &self.shards, &self.bound);
+        }
+    }
+}
+
+#[cfg(test)]
+impl<V> ShardedMap<V> {
+    /// Reads the clock, as most operations do.
+    pub(crate) fn look_at_the_clock(&self) {
+        self.time.now();
+    }
+
+    /// For how many entries there is memory, and in how many shards.
+    pub(crate) fn capacity(&self) -> (usize, usize) {
+        let capacity = self.shards.iter().map(|shard| read(shard).capacity()).sum();
+        (capacity, self.shards.len())
+    }
+}
+
+#[inline]
+fn lookup<V: Clone>(
+    shard: &Shard<V>,
+    key: &KeyRef<'_>,
+    hash: KeyHash,
+    time: &mut Reading<'_>,
+) -> Lookup<V> {
+    let Some(stored) = shard.get(key, hash) else {
+        return Lookup::Miss;
+    };
+    let ttl = if stored.deadline == NEVER {
+        Ttl::Never
+    } else {
+        match time.until(stored.deadline) {
+            Some(left) => Ttl::For(Duration::from_nanos(left)),
+            None => return Lookup::Expired,
+        }
+    };
+    let value = CachedValue::from_nanos(stored.payload.clone(), stored.cached_at);
+    Lookup::Hit(value.with_ttl(ttl))
+}
+
+/// A power of two.
+fn shards(max_entries: usize) -> usize {
+    match max_entries / FEWEST_PER_SHARD {
+        _ if max_entries == 0 => SHARDS,
+        0 => 1,
+        enough => SHARDS.min(1 << enough.ilog2()),
+    }
+}

@@ -1,0 +1,187 @@
+//! [`Endpoint`]: the client for one endpoint, made when it is needed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient};
+use tokio::runtime::Handle;
+
+use super::breaker::Connection;
+use crate::config::{Credentials, Tls};
+use crate::failure::{Failure, Fault, Next};
+use crate::stats::Counter;
+use crate::sync::lock;
+use crate::tasks::Task;
+
+/// How the clients connect. Pings run only while a request is open: etcd closes connections
+/// whose idle pings come faster than it likes, which is every five seconds.
+pub(crate) fn connect_options(serializable: bool, tls: Option<Tls>) -> ConnectOptions {
+    const PING_AFTER: Duration = Duration::from_secs(6);
+    const PONG_WITHIN: Duration = Duration::from_secs(3);
+    const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+    let options = ConnectOptions::new()
+        .with_keep_alive(PING_AFTER, PONG_WITHIN)
+        .with_keep_alive_while_idle(false)
+        .with_tcp_keepalive(TCP_KEEP_ALIVE)
+        // Tells at once that the quorum is lost, but would refuse serializable reads then.
+        .with_require_leader(!serializable);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = tls {
+        return options.with_tls(tls);
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = tls;
+    options
+}
+
+/// A client. Clones of its parts share one connection.
+pub(crate) struct Connected {
+    /// Which of the endpoint's clients this is.
+    generation: u64,
+    pub(crate) kv: KvClient,
+    pub(crate) lease: LeaseClient,
+    /// How many answers came over it.
+    answers: AtomicU64,
+}
+
+impl Connected {
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn proof(&self) -> Connection {
+        if self.answers() > 0 {
+            Connection::Proven
+        } else {
+            Connection::Fresh
+        }
+    }
+}
+
+/// One endpoint as one runtime uses it: a client lives and dies with the runtime it was made in.
+pub(crate) struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    url: String,
+    options: ConnectOptions,
+    credentials: Option<Credentials>,
+    client: Mutex<Option<Arc<Connected>>>,
+    /// One call at a time connects.
+    connecting: tokio::sync::Mutex<()>,
+    last_failure: Mutex<Option<Failure>>,
+    failures: AtomicU64,
+    /// How many clients were made for it in all runtimes.
+    connects: Arc<Counter>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        url: String,
+        options: ConnectOptions,
+        credentials: Option<Credentials>,
+        connects: Arc<Counter>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                url,
+                options,
+                credentials,
+                client: Mutex::new(None),
+                connecting: tokio::sync::Mutex::new(()),
+                last_failure: Mutex::new(None),
+                failures: AtomicU64::new(0),
+                connects,
+            }),
+        }
+    }
+
+    /// The client, connecting if there is none. Calls that wait for one that connects share
+    /// its failure: a wrong password is asked about once, not once a call.
+    pub(crate) async fn client(&self, runtime: &Handle) -> Result<Arc<Connected>, Failure> {
+        if let Some(client) = self.inner.connected() {
+            return Ok(client);
+        }
+        // In a task: whoever has its turn is driven, even if its caller is not.
+        let inner = Arc::clone(&self.inner);
+        let connect = Task::spawn(runtime, async move { inner.connect_in_turn().await });
+        match connect.await {
+            Some(connected) => connected,
+            None => Err(Failure::new(
+                Next::Elsewhere(Fault::Broken),
+                "the runtime shut down under the call",
+            )),
+        }
+    }
+
+    /// Lets go of a client that does not work any more, unless another call did before.
+    pub(crate) fn disconnect(&self, used: &Connected) {
+        let mut client = lock(&self.inner.client);
+        if client.as_ref().map(|client| client.generation) == Some(used.generation) {
+            *client = None;
+        }
+    }
+}
+
+impl Inner {
+    fn connected(&self) -> Option<Arc<Connected>> {
+        lock(&self.client).clone()
+    }
+
+    async fn connect_in_turn(&self) -> Result<Arc<Connected>, Failure> {
+        let failures = self.failures.load(Ordering::Acquire);
+        let _turn = self.connecting.lock().await;
+        if let Some(client) = self.connected() {
+            return Ok(client);
+        }
+        if self.failures.load(Ordering::Acquire) != failures {
+            let failure = lock(&self.last_failure).clone();
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+        }
+        match self.connect().await {
+            Ok(client) => {
+                let connected = Arc::new(Connected {
+                    generation: self.connects.add(1) + 1,
+                    kv: client.kv_client(),
+                    lease: client.lease_client(),
+                    answers: AtomicU64::new(0),
+                });
+                *lock(&self.client) = Some(Arc::clone(&connected));
+                Ok(connected)
+            }
+            Err(error) => {
+                let failure = Failure::of(&error);
+                *lock(&self.last_failure) = Some(failure.clone());
+                self.failures.fetch_add(1, Ordering::Release);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Makes a client. Without credentials this talks to nobody; with them it fetches a token.
+    async fn connect(&self) -> Result<Client, etcd_client::Error> {
+        let plain = || Some(self.options.clone());
+        let Some(Credentials { username, password }) = &self.credentials else {
+            return Client::connect([&self.url], plain()).await;
+        };
+        let options = self.options.clone().with_user(username, password);
+        match Client::connect([&self.url], Some(options)).await {
+            // As etcd's own clients do, so that authentication can be turned on under a
+            // running service.
+            Err(etcd_client::Error::GRpcStatus(status))
+                if status.message().contains("authentication is not enabled") =>
+            {
+                Client::connect([&self.url], plain()).await
+            }
+            other => other,
+        }
+    }
+}

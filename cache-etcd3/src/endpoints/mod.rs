@@ -1,0 +1,420 @@
+//! [`Endpoints`], which sends a request until it is answered: the shell around what
+//! [`Roster`] decides.
+
+mod backoff;
+mod breaker;
+mod endpoint;
+pub(crate) mod roster;
+
+pub(crate) use breaker::Connection;
+pub(crate) use endpoint::{Connected, connect_options};
+
+use std::sync::{Arc, Mutex};
+
+use etcd_client::GetOptions;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::config::Settings;
+use crate::events::Events;
+use crate::failure::{Failure, Fault, Next};
+use crate::stats::{Counter, Counters, EndpointStats};
+use crate::sync::lock;
+use backoff::Backoff;
+use endpoint::Endpoint;
+use roster::{Change, Choice, Roster};
+
+/// How often a call authenticates anew. A token may expire under it, and the users may change.
+const MAX_AUTHENTICATIONS: u32 = 3;
+
+/// What is known of the endpoints, whichever runtime found it out.
+pub(crate) struct Health {
+    roster: Mutex<Roster>,
+    /// Something was heard of an endpoint that was left alone.
+    heard: Notify,
+    events: Events,
+    connects: Vec<Arc<Counter>>,
+}
+
+impl Health {
+    pub(crate) fn new(settings: &Settings, events: Events) -> Self {
+        let urls = settings.endpoints.clone();
+        let connects = urls.iter().map(|_| Arc::default()).collect();
+        Self {
+            roster: Mutex::new(Roster::new(urls, settings.call_timeout)),
+            heard: Notify::new(),
+            events,
+            connects,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Vec<EndpointStats> {
+        let now = Instant::now();
+        let roster = lock(&self.roster);
+        let connects = self.connects.iter().enumerate();
+        connects
+            .map(|(at, connects)| {
+                let open = roster.open(at);
+                EndpointStats {
+                    address: roster.url(at).to_owned(),
+                    connects: connects.get(),
+                    dead_for: open.map(|open| open.retry_at.saturating_duration_since(now)),
+                    failure: open.map(|open| open.message.clone()),
+                }
+            })
+            .collect()
+    }
+
+    /// Carries an event to the roster, and what changes to those who want to know.
+    fn tell<T>(&self, at: usize, event: impl FnOnce(&mut Roster) -> (T, Option<Change>)) -> T {
+        let (outcome, change, url) = {
+            let mut roster = lock(&self.roster);
+            let (outcome, change) = event(&mut roster);
+            let url = change.as_ref().map(|_| roster.url(at).to_owned());
+            (outcome, change, url)
+        };
+        if let (Some(change), Some(url)) = (change, url) {
+            self.events.tell(url, change);
+        }
+        outcome
+    }
+
+    fn answered(&self, at: usize) {
+        let is_back = self.tell(at, |roster| {
+            let change = roster.answered(Instant::now(), at);
+            (change.is_some(), change)
+        });
+        if is_back {
+            self.heard.notify_waiters();
+        }
+    }
+}
+
+/// The endpoints as one runtime uses them.
+pub(crate) struct Endpoints {
+    health: Arc<Health>,
+    clients: Vec<Endpoint>,
+    counters: Arc<Counters>,
+    runtime: Handle,
+    /// What probes read.
+    probe_key: Vec<u8>,
+    serializable: bool,
+    call_timeout: std::time::Duration,
+}
+
+impl Endpoints {
+    pub(crate) fn new(
+        settings: &Settings,
+        health: &Arc<Health>,
+        counters: &Arc<Counters>,
+        runtime: Handle,
+    ) -> Self {
+        let clients = settings.endpoints.iter().zip(&health.connects);
+        let clients = clients.map(|(url, connects)| {
+            Endpoint::new(
+                url.clone(),
+                settings.connect.clone(),
+                settings.credentials.clone(),
+                Arc::clone(connects),
+            )
+        });
+        Self {
+            clients: clients.collect(),
+            health: Arc::clone(health),
+            counters: Arc::clone(counters),
+            runtime,
+            probe_key: [settings.prefix.as_bytes(), b"probe"].concat(),
+            serializable: settings.serializable,
+            call_timeout: settings.call_timeout,
+        }
+    }
+
+    /// Sends a request until it is answered, fails for good, or `deadline` has come. It has to
+    /// be one that may be applied twice. `request` is asked for it before each attempt, and has
+    /// none when nobody waits for it any more.
+    ///
+    /// The failure names the endpoints that were asked.
+    pub(crate) async fn call<T, F>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        mut request: impl FnMut(Arc<Connected>) -> Option<F>,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let mut authentications = 0;
+        let mut attempts = 0;
+        let mut backoff: Option<Backoff> = None;
+        let mut asked: Option<usize> = None;
+        let mut last: Option<Failure> = None;
+        loop {
+            let at = self.choose(deadline, asked, last.as_ref()).await?;
+            if let Some(previous) = asked {
+                self.counters.retries.add(1);
+                if previous != at {
+                    self.counters.failovers.add(1);
+                }
+            }
+            let attempt = self.attempt(at, attempts, deadline, &mut request);
+            let failure = match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let failure = self.at(at, failure);
+            match failure.next {
+                Next::Nothing(_)
+                | Next::Split(_)
+                | Next::Full
+                | Next::NewLease
+                | Next::Withdrawn => return Err(failure),
+                Next::Authenticate => {
+                    authentications += 1;
+                    if authentications == MAX_AUTHENTICATIONS {
+                        return Err(failure);
+                    }
+                }
+                Next::Repeat | Next::Late | Next::Elsewhere(_) => {}
+            }
+            // Asking the same one again, and whoever asks for patience, takes a pause.
+            let now = Instant::now();
+            let waits = failure.next == Next::Repeat || asked == Some(at);
+            let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+            let pause_end = if waits {
+                now + backoff.get_or_insert_with(|| Backoff::new(seed())).pause()
+            } else {
+                now
+            };
+            if pause_end >= deadline {
+                return Err(self.out_of_time(&failure));
+            }
+            if waits {
+                sleep_until(pause_end).await;
+            }
+            asked = Some(at);
+            attempts += 1;
+            last = Some(failure);
+        }
+    }
+
+    /// The endpoint to ask, waiting for one that is fit for use if that may help.
+    async fn choose(
+        self: &Arc<Self>,
+        deadline: Instant,
+        asked: Option<usize>,
+        last: Option<&Failure>,
+    ) -> Result<usize, Failure> {
+        loop {
+            let heard = self.health.heard.notified();
+            let (probes, choice) = {
+                let mut roster = lock(&self.health.roster);
+                let now = Instant::now();
+                (roster.begin_probes(now), roster.choose(now, asked))
+            };
+            for at in probes {
+                self.runtime.spawn(Arc::clone(self).probe(at));
+            }
+            let until = match choice {
+                Choice::Use(at) => return Ok(at),
+                Choice::Refuse(failure) => return Err(failure),
+                Choice::Wait(until) => until,
+            };
+            // A probe that has begun just now may decide that this call is refused.
+            let _ = timeout_at(until.min(deadline), heard).await;
+            if Instant::now() >= deadline {
+                let all_down = Failure::new(Next::Late, "no endpoint was fit for use");
+                return Err(self.out_of_time(last.unwrap_or(&all_down)));
+            }
+        }
+    }
+
+    /// One request to one endpoint.
+    async fn attempt<T, F>(
+        &self,
+        at: usize,
+        attempts: u32,
+        deadline: Instant,
+        request: &mut impl FnMut(Arc<Connected>) -> Option<F>,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let sent = Instant::now();
+        let allowed = lock(&self.health.roster).limit(attempts);
+        let limit = deadline.min(sent + allowed);
+        let Some(endpoint) = self.clients.get(at) else {
+            return Err(Failure::new(Next::Late, "there is no such endpoint"));
+        };
+        let mut open = Attempt {
+            endpoints: self,
+            endpoint,
+            at,
+            sent,
+            used: None,
+            answers: 0,
+            is_open: true,
+        };
+        let client = match timeout_at(limit, endpoint.client(&self.runtime)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(failure)) => return Err(open.failed(failure)),
+            Err(_) => return Err(open.late()),
+        };
+        open.answers = client.answers();
+        open.used = Some(Arc::clone(&client));
+        let Some(request) = request(Arc::clone(&client)) else {
+            open.is_open = false;
+            return Err(Failure::new(Next::Withdrawn, "nobody waits for it"));
+        };
+        match timeout_at(limit, request).await {
+            Ok(Ok(answer)) => {
+                open.answered();
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(open.failed(Failure::of(&error))),
+            Err(_) => Err(open.late()),
+        }
+    }
+
+    /// Asks an endpoint that is left alone whether it is back.
+    async fn probe(self: Arc<Self>, at: usize) {
+        let _probing = Probing {
+            health: &self.health,
+            at,
+        };
+        let limit = Instant::now() + lock(&self.health.roster).probe_limit();
+        let request = |client: Arc<Connected>| {
+            let mut kv = client.kv.clone();
+            let key = self.probe_key.clone();
+            let mut options = GetOptions::new().with_count_only();
+            if self.serializable {
+                options = options.with_serializable();
+            }
+            Some(async move { kv.get(key, Some(options)).await.map(drop) })
+        };
+        // What comes of it is evidence, for or against.
+        let _ = self.attempt(at, u32::MAX, limit, &mut { request }).await;
+    }
+
+    /// Says which endpoint failed.
+    fn at(&self, at: usize, failure: Failure) -> Failure {
+        let roster = lock(&self.health.roster);
+        Failure::new(
+            failure.next,
+            format!("{}: {}", roster.url(at), failure.message),
+        )
+    }
+
+    fn out_of_time(&self, last: &Failure) -> Failure {
+        self.counters.timeouts.add(1);
+        let message = format!(
+            "no success within {:.1?} (`call_timeout`); the last attempt: {}",
+            self.call_timeout, last.message
+        );
+        Failure::new(last.next, message)
+    }
+}
+
+/// A probe that is under way.
+struct Probing<'a> {
+    health: &'a Health,
+    at: usize,
+}
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        lock(&self.health.roster).end_probe(self.at);
+        self.health.heard.notify_waiters();
+    }
+}
+
+/// An attempt under way. Dropped without an outcome, it tells that its caller gave up.
+struct Attempt<'a> {
+    endpoints: &'a Endpoints,
+    endpoint: &'a Endpoint,
+    at: usize,
+    sent: Instant,
+    used: Option<Arc<Connected>>,
+    /// How many answers had come over its connection.
+    answers: u64,
+    is_open: bool,
+}
+
+impl Attempt<'_> {
+    fn connection(&self) -> Connection {
+        let used = self.used.as_ref();
+        used.map_or(Connection::Fresh, |used| used.proof())
+    }
+
+    fn answered(mut self) {
+        self.is_open = false;
+        if let Some(used) = &self.used {
+            used.answered();
+        }
+        self.endpoints.health.answered(self.at);
+    }
+
+    fn failed(mut self, failure: Failure) -> Failure {
+        self.is_open = false;
+        let Next::Elsewhere(fault) = failure.next else {
+            if failure.next == Next::Authenticate {
+                self.disconnect();
+            }
+            self.answered();
+            return failure;
+        };
+        let connection = self.connection();
+        if fault == Fault::Broken {
+            // The client is made anew: what it hangs on may be gone.
+            self.disconnect();
+        }
+        let (at, sent) = (self.at, self.sent);
+        self.endpoints.health.tell(at, |roster| {
+            let now = Instant::now();
+            roster.failed(now, at, sent, connection, fault, failure.message)
+        })
+    }
+
+    fn late(mut self) -> Failure {
+        self.is_open = false;
+        let connection = self.connection();
+        let (at, sent) = (self.at, self.sent);
+        let failure = self.endpoints.health.tell(at, |roster| {
+            roster.late(Instant::now(), at, sent, connection)
+        });
+        self.disconnect_if_dead();
+        failure
+    }
+
+    fn disconnect(&self) {
+        if let Some(used) = &self.used {
+            self.endpoint.disconnect(used);
+        }
+    }
+
+    /// Lets go of a connection that has carried nothing for the time that is fair: the endpoint may
+    /// be well, and what is between it and this side have forgotten the connection.
+    fn disconnect_if_dead(&self) {
+        let is_fair = self.sent.elapsed() >= breaker::FAIR;
+        let is_down = || lock(&self.endpoints.health.roster).open(self.at).is_some();
+        if let Some(used) = &self.used
+            && used.answers() == self.answers
+            && (is_fair || is_down())
+        {
+            self.endpoint.disconnect(used);
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let connection = self.connection();
+        let (at, sent) = (self.at, self.sent);
+        self.endpoints.health.tell(at, |roster| {
+            ((), roster.given_up(Instant::now(), at, sent, connection))
+        });
+        self.disconnect_if_dead();
+    }
+}

@@ -1,0 +1,268 @@
+//! [`Roster`]: which endpoint a request goes to, who is probed, and when a call is refused. A
+//! plain type that is told the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, Connection, Open};
+use crate::failure::{Failure, Fault, Next};
+
+/// One endpoint may take a quarter of the call's time at first, within these limits.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// A probe whose outcome is not told so long after its time is lost.
+const LOST: Duration = Duration::from_secs(1);
+
+/// The endpoints, used in turn; those that fail are left alone for a while.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    members: Vec<Member>,
+    turn: usize,
+    /// An endpoint that failed for so long needs no patience any more.
+    call_timeout: Duration,
+    /// How long one endpoint may take before another is asked.
+    attempt: Duration,
+}
+
+#[derive(Debug)]
+struct Member {
+    url: String,
+    breaker: Breaker,
+    /// It is etcd, and speaks TLS or does not, as configured.
+    has_answered: bool,
+}
+
+/// What a call is to do next.
+#[derive(Clone, Debug)]
+pub(crate) enum Choice {
+    /// Ask that endpoint.
+    Use(usize),
+    /// Choose again when something is heard of the endpoints, at the latest then.
+    Wait(Instant),
+    /// Tell the caller.
+    Refuse(Failure),
+}
+
+/// What changed about an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Down { reason: Failure, retry_in: Duration },
+    Up { after: Duration },
+}
+
+impl Roster {
+    pub(crate) fn new(urls: Vec<String>, call_timeout: Duration) -> Self {
+        let member = |url| Member {
+            url,
+            breaker: Breaker::default(),
+            has_answered: false,
+        };
+        Self {
+            members: urls.into_iter().map(member).collect(),
+            turn: 0,
+            call_timeout,
+            attempt: (call_timeout / 4).clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
+        }
+    }
+
+    pub(crate) fn url(&self, at: usize) -> &str {
+        self.members.get(at).map_or("", |member| &member.url)
+    }
+
+    /// What is known of an endpoint that is left alone.
+    pub(crate) fn open(&self, at: usize) -> Option<&Open> {
+        self.members.get(at)?.breaker.open()
+    }
+
+    /// How long the next attempt of a call may take that has made so many: longer when all have
+    /// been asked, since then it may be that all are slow.
+    pub(crate) fn limit(&self, attempts: u32) -> Duration {
+        let rounds = attempts / u32::try_from(self.members.len().max(1)).unwrap_or(1);
+        self.attempt * 2_u32.saturating_pow(rounds.min(16))
+    }
+
+    /// How long a probe may take.
+    pub(crate) fn probe_limit(&self) -> Duration {
+        self.attempt
+    }
+
+    /// The endpoints to probe now. Whoever asks has to tell what came of it.
+    pub(crate) fn begin_probes(&mut self, now: Instant) -> Vec<usize> {
+        let needed = self
+            .members
+            .iter()
+            .all(|member| member.breaker.open().is_some());
+        let lost_after = self.attempt + LOST;
+        let members = self.members.iter_mut().enumerate();
+        members
+            .filter_map(|(at, member)| {
+                let begins = member.breaker.begin_probe(now, needed, lost_after);
+                begins.then_some(at)
+            })
+            .collect()
+    }
+
+    /// The next endpoint in turn that is fit for use; another than `asked` if there is one.
+    ///
+    /// When none is, a call waits while it may be a short fault, and is refused when it lasts.
+    pub(crate) fn choose(&mut self, now: Instant, asked: Option<usize>) -> Choice {
+        let count = self.members.len().max(1);
+        self.turn = (self.turn + 1) % count;
+        let in_turn = (self.turn..self.turn + count).map(|at| at % count);
+        let mut fit = in_turn.filter(|at| self.open(*at).is_none());
+        let first = fit.next();
+        let chosen = match first {
+            Some(at) if Some(at) == asked => fit.next().or(first),
+            other => other,
+        };
+        if let Some(at) = chosen {
+            return Choice::Use(at);
+        }
+        if !self.is_hopeless(now) {
+            return Choice::Wait(now + super::breaker::RETRY_SOON);
+        }
+        let breakers = self.members.iter().map(|member| &member.breaker);
+        match breakers.filter_map(|it| it.worth_waiting(now)).max() {
+            Some(until) => Choice::Wait(until),
+            None => Choice::Refuse(self.all_down(now)),
+        }
+    }
+
+    /// The endpoint answered, if only to refuse.
+    pub(crate) fn answered(&mut self, now: Instant, at: usize) -> Option<Change> {
+        let member = self.members.get_mut(at)?;
+        member.has_answered = true;
+        let after = member.breaker.answered(now)?;
+        Some(Change::Up { after })
+    }
+
+    /// A request that was sent to the endpoint at `sent` met with a fault. With it comes what the
+    /// caller is told.
+    pub(crate) fn failed(
+        &mut self,
+        now: Instant,
+        at: usize,
+        sent: Instant,
+        connection: Connection,
+        fault: Fault,
+        message: String,
+    ) -> (Failure, Option<Change>) {
+        let Some(member) = self.members.get_mut(at) else {
+            return (Failure::new(Next::Elsewhere(fault), message), None);
+        };
+        let (fault, message) = member.judge(fault, message);
+        let failure = Failure::new(Next::Elsewhere(fault), message);
+        let is_new = member
+            .breaker
+            .failed(now, sent, connection, fault, &failure.message);
+        (failure, member.change(now, is_new))
+    }
+
+    /// No answer came within the time that the attempt had. With it comes what the caller is told.
+    pub(crate) fn late(
+        &mut self,
+        now: Instant,
+        at: usize,
+        sent: Instant,
+        connection: Connection,
+    ) -> (Failure, Option<Change>) {
+        let waited = now.saturating_duration_since(sent);
+        let message = format!("no answer within {waited:.1?}");
+        let message = match self.members.get(at) {
+            Some(member) => member.doubt(message),
+            None => message,
+        };
+        let failure = Failure::new(Next::Late, message);
+        (failure, self.given_up(now, at, sent, connection))
+    }
+
+    /// A caller went away without an answer.
+    pub(crate) fn given_up(
+        &mut self,
+        now: Instant,
+        at: usize,
+        sent: Instant,
+        connection: Connection,
+    ) -> Option<Change> {
+        let member = self.members.get_mut(at)?;
+        let is_new = member.breaker.given_up(now, sent, connection);
+        member.change(now, is_new)
+    }
+
+    /// A probe has ended, whatever came of it.
+    pub(crate) fn end_probe(&mut self, at: usize) {
+        if let Some(member) = self.members.get_mut(at) {
+            member.breaker.end_probe();
+        }
+    }
+
+    /// None of the endpoints has answered for the time of a call, or none can be expected to.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        let open = || {
+            self.members
+                .iter()
+                .filter_map(|member| member.breaker.open())
+        };
+        let since = open().map(|open| open.since).max();
+        let is_long =
+            since.is_some_and(|since| now.saturating_duration_since(since) >= self.call_timeout);
+        is_long || open().all(|open| matches!(open.fault, Fault::Unreachable | Fault::Learner))
+    }
+
+    /// Names each endpoint, what is wrong with it, and when it is asked again.
+    fn all_down(&self, now: Instant) -> Failure {
+        let mut words = Vec::new();
+        let mut fault = Fault::Unreachable;
+        for member in &self.members {
+            if let Some(open) = member.breaker.open() {
+                let ago = now.saturating_duration_since(open.last);
+                words.push(format!("{}: {} ({ago:.1?} ago)", member.url, open.message));
+                fault = open.fault;
+            }
+        }
+        let words = words.join("; ");
+        Failure::new(
+            Next::Elsewhere(fault),
+            format!("no etcd endpoint can be used: {words}; they are asked again by themselves"),
+        )
+    }
+}
+
+impl Member {
+    /// A fault in the light of what is known of the endpoint. One that has never answered may be
+    /// something else than etcd, or TLS be missing; when it breaks connections there is no use
+    /// in more of them.
+    fn judge(&self, fault: Fault, message: String) -> (Fault, String) {
+        let is_connected = matches!(fault, Fault::Broken | Fault::Silent);
+        if !is_connected || self.has_answered {
+            return (fault, message);
+        }
+        let fault = match fault {
+            Fault::Broken => Fault::Unreachable,
+            other => other,
+        };
+        (fault, self.doubt(message))
+    }
+
+    fn doubt(&self, message: String) -> String {
+        if self.has_answered {
+            return message;
+        }
+        let is_set = if self.url.starts_with("https:") {
+            "is set"
+        } else {
+            "is not set"
+        };
+        format!("{message}; is it etcd, and does it want TLS? `tls_enabled` {is_set}")
+    }
+
+    fn change(&mut self, now: Instant, is_new: bool) -> Option<Change> {
+        let open = self.breaker.open().filter(|_| is_new)?;
+        Some(Change::Down {
+            reason: Failure::new(Next::Elsewhere(open.fault), open.message.clone()),
+            retry_in: open.retry_at.saturating_duration_since(now),
+        })
+    }
+}

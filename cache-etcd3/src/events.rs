@@ -1,0 +1,51 @@
+//! [`Events`]: who is told of endpoints that fail and come back.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cache_core::ServerEvent;
+
+use crate::endpoints::roster::Change;
+
+type Listener = dyn Fn(&ServerEvent) + Send + Sync;
+
+/// The function that is told, if there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Events(Option<Arc<Listener>>);
+
+impl Events {
+    pub(crate) fn new(listener: impl Fn(&ServerEvent) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(listener)))
+    }
+
+    pub(crate) fn tell(&self, server: String, change: Change) {
+        self.send(&match change {
+            Change::Down { reason, retry_in } => {
+                ServerEvent::down(server, reason.into_error(), retry_in)
+            }
+            Change::Up { after } => ServerEvent::up(server, after),
+        });
+    }
+
+    pub(crate) fn warn(&self, message: impl Into<String>) {
+        self.send(&ServerEvent::warning(None, message));
+    }
+
+    /// A listener that panics must not break the call that it is told from.
+    fn send(&self, event: &ServerEvent) {
+        if let Some(listener) = &self.0 {
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Some(…)"
+        } else {
+            "None"
+        })
+    }
+}

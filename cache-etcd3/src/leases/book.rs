@@ -1,0 +1,401 @@
+//! [`Book`]: which lease a key rides on, which leases have to be granted, and which may go. A
+//! plain type that is told the time.
+//!
+//! Each class of lifetimes has a lease that is open to new keys for a while (a bucket of time) or
+//! until it carries enough of them; it was granted long enough to outlast the last key that may
+//! board it. Leases are never kept alive, so what was promised to live ends by itself with the
+//! process that set it.
+//!
+//! A lease whose last value has expired is revoked, one after another: what etcd itself revokes
+//! goes in bursts, which hold up all other calls.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::Duration;
+
+use cache_core::ErrorKind;
+use tokio::time::Instant;
+
+use super::class::TtlClass;
+use crate::failure::{Failure, Next};
+
+/// How many keys a lease carries. More make puts slow (etcd 3.4 takes time in proportion to the
+/// keys on the lease) and stop the server for a while when the lease expires; fewer make leases
+/// many, and those expire at a limited rate.
+const CAP: usize = 256;
+
+/// Up to here keys board a full lease while a new one is granted; from here on they wait.
+const HARD_CAP: usize = 2 * CAP;
+
+/// How many keys of a bucket are remembered, so that one that is set again rides where it rode.
+const MAX_REMEMBERED: usize = 1 << 16;
+
+/// A grant that takes longer is asked for once more: whoever asked may not be driven any more.
+const GRANT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long after the last of its values a lease is revoked.
+const REVOKE_AFTER: Duration = Duration::from_millis(250);
+
+/// A lease, as etcd calls it.
+pub(crate) type LeaseId = i64;
+
+/// A grant that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GrantId(u64);
+
+/// What to ask the server for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) id: GrantId,
+    pub(crate) class: TtlClass,
+    pub(crate) seconds: i64,
+}
+
+/// What the book has for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boarding {
+    /// The lease to ride on.
+    On(LeaseId),
+    /// There is none yet. This grant is under way for it.
+    Wait(GrantId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Book {
+    classes: HashMap<TtlClass, Class>,
+    /// Leases that were granted, until they expire or are revoked.
+    leases: BTreeMap<LeaseId, Lease>,
+    /// When closed leases carry nothing that lives any more, soonest first.
+    ends: BinaryHeap<Reverse<(Instant, LeaseId)>>,
+    next_grant: u64,
+    granted: u64,
+    lost: u64,
+    random: u64,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    bucket: Option<Bucket>,
+    /// The grant under way, and when it was asked for.
+    asked: Option<(GrantId, Instant)>,
+    /// The last grant that failed.
+    failed: Option<(GrantId, Failure)>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    /// From here on no key boards a lease of this bucket.
+    closes: Instant,
+    /// From here on the next bucket is prepared.
+    ages: Instant,
+    /// The lease that is open to new keys.
+    open: LeaseId,
+    keys_on_open: usize,
+    /// Which lease each key rides on, by the key's hash. Two keys of one hash share an entry,
+    /// and so a lease, which is all right.
+    riding: HashMap<u64, LeaseId>,
+    leases: Vec<LeaseId>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    expires: Instant,
+    /// When the last of its values expires, as far as keys have boarded it.
+    last_value_expires: Instant,
+    /// No key boards it any more.
+    is_closed: bool,
+}
+
+impl Book {
+    /// `seed` decides by how much leases that are granted together differ.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            classes: HashMap::new(),
+            leases: BTreeMap::new(),
+            ends: BinaryHeap::new(),
+            next_grant: 0,
+            granted: 0,
+            lost: 0,
+            random: seed | 1,
+        }
+    }
+
+    /// A lease for a key of this class, and what to have granted, if anything. Whoever is told to
+    /// wait asks again once that grant has an outcome.
+    pub(crate) fn board(
+        &mut self,
+        now: Instant,
+        class: TtlClass,
+        key: u64,
+    ) -> (Boarding, Option<Grant>) {
+        let state = self.classes.entry(class).or_default();
+        let place = state.place(now, key);
+        if let Some(lease) = place.and_then(|lease| self.leases.get_mut(&lease)) {
+            lease.last_value_expires = lease.last_value_expires.max(now + class.lifetime());
+        }
+        let needs = state
+            .bucket
+            .as_ref()
+            .is_none_or(|it| it.is_full_or_aged(now));
+        let asked = state.asked.filter(|(_, at)| now < *at + GRANT_PATIENCE);
+        let grant = match asked {
+            Some((id, _)) => (id, None),
+            None if !needs => {
+                // Whatever the place, there is a lease.
+                return match place {
+                    Some(lease) => (Boarding::On(lease), None),
+                    None => self.ask(now, class),
+                };
+            }
+            None => match self.ask(now, class) {
+                (Boarding::Wait(id), grant) => (id, grant),
+                other => return other,
+            },
+        };
+        match place {
+            Some(lease) => (Boarding::On(lease), grant.1),
+            None => (Boarding::Wait(grant.0), grant.1),
+        }
+    }
+
+    fn ask(&mut self, now: Instant, class: TtlClass) -> (Boarding, Option<Grant>) {
+        self.next_grant += 1;
+        let id = GrantId(self.next_grant);
+        let spread = self.below(class.spread() + 1);
+        let seconds = class.seconds() + class.bucket() + spread;
+        self.classes.entry(class).or_default().asked = Some((id, now));
+        let grant = Grant {
+            id,
+            class,
+            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        };
+        (Boarding::Wait(id), Some(grant))
+    }
+
+    /// The server granted `lease` for `ttl` seconds. It counts from a later moment than `sent`.
+    ///
+    /// The answer to a grant that was given up is as good as any.
+    pub(crate) fn granted(
+        &mut self,
+        now: Instant,
+        grant: Grant,
+        sent: Instant,
+        lease: LeaseId,
+        ttl: i64,
+    ) {
+        let Grant { id, class, seconds } = grant;
+        let ttl = u64::try_from(ttl).unwrap_or(0);
+        let state = self.classes.entry(class).or_default();
+        if state.asked.is_some_and(|(asked, _)| asked <= id) {
+            state.asked = None;
+        }
+        // A server may grant more than was asked for, and keys may then board for no longer.
+        let bucket = ttl.saturating_sub(class.seconds()).min(class.bucket());
+        if bucket == 0 {
+            let message = format!("etcd granted a lease of {ttl} s in place of {seconds} s");
+            let failure = Failure::new(Next::Nothing(ErrorKind::Protocol), message);
+            state.failed = Some((id, failure));
+            return;
+        }
+        state.failed = None;
+        self.granted += 1;
+        let expires = sent + Duration::from_secs(ttl);
+        let known = Lease {
+            expires,
+            last_value_expires: now,
+            is_closed: false,
+        };
+        self.leases.insert(lease, known);
+        let closed = state.open(now, lease, sent, Duration::from_secs(bucket));
+        self.close(now, closed);
+        self.tidy(now);
+    }
+
+    /// It was not granted. Whoever waits for it is told.
+    pub(crate) fn not_granted(&mut self, grant: Grant, failure: Failure) {
+        let state = self.classes.entry(grant.class).or_default();
+        if state.asked.is_some_and(|(asked, _)| asked <= grant.id) {
+            state.asked = None;
+        }
+        state.failed = Some((grant.id, failure));
+    }
+
+    /// Why the grant that somebody waits for, or a later one, failed, if it did.
+    pub(crate) fn failure_of(&self, class: TtlClass, grant: GrantId) -> Option<Failure> {
+        let (id, failure) = self.classes.get(&class)?.failed.as_ref()?;
+        (*id >= grant).then(|| failure.clone())
+    }
+
+    /// When somebody who waits for a grant asks again, whether or not there is an outcome.
+    pub(crate) fn patience(now: Instant) -> Instant {
+        now + GRANT_PATIENCE
+    }
+
+    /// The server does not know this lease any more.
+    pub(crate) fn lost(&mut self, now: Instant, class: TtlClass, lease: LeaseId) {
+        let Some(state) = self.classes.get_mut(&class) else {
+            return;
+        };
+        let is_known = |bucket: &Bucket| bucket.leases.contains(&lease);
+        if state.bucket.as_ref().is_some_and(is_known) {
+            self.lost += 1;
+            // Whatever took one of its leases took the others, too.
+            let bucket = state.bucket.take();
+            for lease in bucket.into_iter().flat_map(|bucket| bucket.leases) {
+                self.leases.remove(&lease);
+            }
+        }
+        self.tidy(now);
+    }
+
+    /// A lease all of whose values have expired, to be revoked. It is forgotten.
+    pub(crate) fn revoke(&mut self, now: Instant) -> Option<LeaseId> {
+        self.tidy(now);
+        while let Some(Reverse((at, lease))) = self.ends.peek().copied() {
+            if now < at {
+                return None;
+            }
+            self.ends.pop();
+            let Some(known) = self.leases.get(&lease) else {
+                // It has expired, or was lost.
+                continue;
+            };
+            let end = known.last_value_expires + REVOKE_AFTER;
+            if now < end {
+                self.ends.push(Reverse((end, lease)));
+                continue;
+            }
+            self.leases.remove(&lease);
+            return Some(lease);
+        }
+        None
+    }
+
+    /// When there is a lease to [`revoke`](Self::revoke), or one may be closed; `None` if none is
+    /// left.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let end = self.ends.peek().map(|Reverse((at, _))| *at);
+        let buckets = self.classes.values().flat_map(|class| &class.bucket);
+        let closes = buckets.map(|bucket| bucket.closes).min();
+        match (end, closes) {
+            (Some(end), Some(closes)) => Some(end.min(closes)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// How many leases should be alive.
+    pub(crate) fn living(&self, now: Instant) -> usize {
+        let living = |lease: &&Lease| now < lease.expires;
+        self.leases.values().filter(living).count()
+    }
+
+    /// How many leases were granted, and how many were gone before their time.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.granted, self.lost)
+    }
+
+    /// Closes buckets whose time is over, which frees what they remember of their keys, and
+    /// forgets leases that have expired.
+    fn tidy(&mut self, now: Instant) {
+        let mut closed = Vec::new();
+        self.classes.retain(|_, class| {
+            if class
+                .bucket
+                .as_ref()
+                .is_some_and(|bucket| now >= bucket.closes)
+            {
+                closed.extend(class.bucket.take().into_iter().flat_map(|it| it.leases));
+            }
+            class.bucket.is_some() || class.asked.is_some() || class.failed.is_some()
+        });
+        self.close(now, closed);
+        while let Some(Reverse((at, lease))) = self.ends.peek().copied() {
+            let is_living = self.leases.get(&lease).is_some_and(|it| now < it.expires);
+            if is_living || now < at {
+                break;
+            }
+            self.leases.remove(&lease);
+            self.ends.pop();
+        }
+    }
+
+    fn close(&mut self, now: Instant, leases: Vec<LeaseId>) {
+        for id in leases {
+            if let Some(lease) = self.leases.get_mut(&id)
+                && !lease.is_closed
+            {
+                lease.is_closed = true;
+                let end = lease.last_value_expires.max(now) + REVOKE_AFTER;
+                self.ends.push(Reverse((end, id)));
+            }
+        }
+    }
+
+    /// A number below `bound`, by xorshift.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % bound.max(1)
+    }
+}
+
+impl Class {
+    /// The lease that a key rides on.
+    fn place(&mut self, now: Instant, key: u64) -> Option<LeaseId> {
+        let bucket = self.bucket.as_mut().filter(|bucket| now < bucket.closes)?;
+        if let Some(lease) = bucket.riding.get(&key) {
+            return Some(*lease);
+        }
+        if bucket.keys_on_open >= HARD_CAP {
+            return None;
+        }
+        bucket.keys_on_open += 1;
+        if bucket.riding.len() < MAX_REMEMBERED {
+            bucket.riding.insert(key, bucket.open);
+        }
+        Some(bucket.open)
+    }
+
+    /// Opens a new lease: in the bucket there is, unless that is about to close. Returns the
+    /// leases that are closed by it.
+    fn open(
+        &mut self,
+        now: Instant,
+        lease: LeaseId,
+        sent: Instant,
+        length: Duration,
+    ) -> Vec<LeaseId> {
+        if sent + length <= now {
+            // The answer came so late that no key may board it.
+            return vec![lease];
+        }
+        match &mut self.bucket {
+            Some(bucket) if now < bucket.ages => {
+                // Sooner only if this grant was sent before that of the bucket.
+                bucket.closes = bucket.closes.min(sent + length);
+                bucket.open = lease;
+                bucket.keys_on_open = 0;
+                bucket.leases.push(lease);
+                Vec::new()
+            }
+            bucket => {
+                let old = bucket.replace(Bucket {
+                    closes: sent + length,
+                    ages: sent + length * 7 / 8,
+                    open: lease,
+                    keys_on_open: 0,
+                    riding: HashMap::new(),
+                    leases: vec![lease],
+                });
+                old.into_iter().flat_map(|bucket| bucket.leases).collect()
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn is_full_or_aged(&self, now: Instant) -> bool {
+        now >= self.ages || self.keys_on_open >= CAP
+    }
+}

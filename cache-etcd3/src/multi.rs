@@ -1,0 +1,161 @@
+//! Operations on many keys: transactions, several of them at a time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::failure::{Failure, Next};
+use crate::leases::LeaseId;
+use crate::local::Local;
+use crate::read_coalescer::Name;
+use crate::sync::lock;
+use crate::tasks;
+use crate::txn::{self, ReadPart, Ready, Write, WritePart};
+use crate::write_coalescer::MAX_LOST_LEASES;
+
+/// How many transactions one call has under way.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// What the framing of a key takes of a request, about.
+const OVERHEAD: usize = 64;
+
+/// One key of a call, and what became of it.
+struct Part<A, R> {
+    /// Where it is in the call.
+    at: usize,
+    ask: A,
+    outcome: Mutex<Option<Result<R, Failure>>>,
+}
+
+impl<A, R> Part<A, R> {
+    fn new(at: usize, ask: A) -> Self {
+        Self {
+            at,
+            ask,
+            outcome: Mutex::new(None),
+        }
+    }
+
+    fn into_outcome(self) -> Result<R, Failure> {
+        let outcome = self.outcome.into_inner();
+        let outcome = outcome.unwrap_or_else(PoisonError::into_inner);
+        outcome.unwrap_or_else(|| Err(Failure::new(Next::Repeat, "the request was abandoned")))
+    }
+}
+
+impl WritePart for &Part<Ready, ()> {
+    fn wanted(&self) -> Option<Ready> {
+        Some(self.ask.clone())
+    }
+
+    fn answer(&self, outcome: Result<(), Failure>) {
+        *lock(&self.outcome) = Some(outcome);
+    }
+}
+
+impl ReadPart for &Part<Name, Option<Vec<u8>>> {
+    fn wanted(&self) -> Option<Vec<u8>> {
+        Some(self.ask.name.clone())
+    }
+
+    fn answer(&self, outcome: Result<Option<Vec<u8>>, Failure>) {
+        *lock(&self.outcome) = Some(outcome);
+    }
+}
+
+/// Writes everything; what failed, by its position.
+pub(crate) async fn write(
+    local: &Arc<Local>,
+    writes: Vec<Write>,
+    deadline: Instant,
+) -> Vec<(usize, Failure)> {
+    let mut failed = Vec::new();
+    let mut left: Vec<(usize, Arc<Write>)> = Vec::with_capacity(writes.len());
+    left.extend(writes.into_iter().map(Arc::new).enumerate());
+    for lost in 0..=MAX_LOST_LEASES {
+        let leases = board(local, &left, deadline).await;
+        let mut parts = Vec::with_capacity(left.len());
+        for ((at, write), lease) in left.drain(..).zip(leases) {
+            match lease {
+                Ok(lease) => parts.push(Part::new(at, Ready { write, lease })),
+                Err(failure) => failed.push((at, failure)),
+            }
+        }
+        let limits = &local.shared.limits;
+        let pieces = limits.cut(parts.iter().collect(), |part| part.ask.write.bytes());
+        tasks::all(pieces, MAX_IN_FLIGHT, |piece| {
+            txn::write(local, piece, deadline)
+        })
+        .await;
+        for part in parts {
+            let (at, ready) = (part.at, part.ask.clone());
+            let Err(failure) = part.into_outcome() else {
+                continue;
+            };
+            if failure.next != Next::NewLease || lost == MAX_LOST_LEASES {
+                failed.push((at, failure));
+                continue;
+            }
+            if let (Some(class), Some(lease)) = (ready.write.class(), ready.lease) {
+                local.shared.leases.lost(class, lease);
+            }
+            left.push((at, ready.write));
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    failed
+}
+
+/// What each of the writes rides on. Those that need a lease granted have it granted side by
+/// side.
+async fn board(
+    local: &Arc<Local>,
+    writes: &[(usize, Arc<Write>)],
+    deadline: Instant,
+) -> Vec<Result<Option<LeaseId>, Failure>> {
+    let leases = &local.shared.leases;
+    let mut boarded = Vec::with_capacity(writes.len());
+    let mut waiting = Vec::new();
+    for (at, (_, write)) in writes.iter().enumerate() {
+        let Some(class) = write.class() else {
+            boarded.push(Ok(None));
+            continue;
+        };
+        let lease = leases.board_at_once(local, class, write.hash);
+        if lease.is_none() {
+            waiting.push((at, class, write.hash));
+        }
+        boarded.push(Ok(lease));
+    }
+    for (at, class, hash) in waiting {
+        let lease = leases.board(local, class, hash, deadline).await;
+        if let Some(place) = boarded.get_mut(at) {
+            *place = lease.map(Some);
+        }
+    }
+    boarded
+}
+
+/// What is stored under each of `names`, in order.
+pub(crate) async fn read(
+    local: &Arc<Local>,
+    names: Vec<Name>,
+    deadline: Instant,
+) -> Vec<Result<Option<Vec<u8>>, Failure>> {
+    let parts: Vec<_> = names
+        .into_iter()
+        .enumerate()
+        .map(|(at, name)| Part::new(at, name))
+        .collect();
+    let limits = &local.shared.limits;
+    let pieces = limits.cut(parts.iter().collect(), |part| {
+        OVERHEAD + part.ask.name.len()
+    });
+    tasks::all(pieces, MAX_IN_FLIGHT, |piece| {
+        txn::read(local, piece, deadline)
+    })
+    .await;
+    parts.into_iter().map(Part::into_outcome).collect()
+}

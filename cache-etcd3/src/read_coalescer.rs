@@ -1,0 +1,87 @@
+//! Single reads, which share requests with those that come at the same time. A request is sent
+//! after each of its callers has begun, so a read sees all that was acknowledged before.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+use crate::local::Local;
+use crate::rounds::{self, Key, Kind, Rounds};
+use crate::sync::lock;
+use crate::txn::{self, ReadPart};
+
+/// What the framing of a key takes of a request, about.
+const OVERHEAD: usize = 64;
+
+/// A key to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) name: Vec<u8>,
+    pub(crate) hash: u64,
+}
+
+/// Reads one key, together with others if there are any.
+pub(crate) async fn read(
+    local: &Arc<Local>,
+    name: Name,
+    deadline: Instant,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let now = Instant::now();
+    let is_loner = lock(&local.shared.large).has(now, &name.name)
+        || lock(&local.shared.refused).has(now, &name.name);
+    if is_loner {
+        return Reading::send_alone(local, name, deadline).await;
+    }
+    rounds::ask::<Reading>(local, name, deadline).await
+}
+
+/// Reads go in rounds.
+pub(crate) struct Reading;
+
+impl Kind for Reading {
+    type Ask = Name;
+    type Answer = Option<Vec<u8>>;
+
+    const EXCLUSIVE: bool = false;
+
+    fn rounds(local: &Local) -> &Rounds<Self> {
+        &local.reads
+    }
+
+    fn name(name: &Name) -> &[u8] {
+        &name.name
+    }
+
+    fn hash(name: &Name) -> u64 {
+        name.hash
+    }
+
+    fn bytes(name: &Name) -> usize {
+        OVERHEAD + name.name.len()
+    }
+
+    async fn send_alone(
+        local: &Arc<Local>,
+        name: Name,
+        deadline: Instant,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        txn::read_one(local, &name.name, deadline, || true).await
+    }
+
+    async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {
+        txn::read(local, keys, deadline).await;
+    }
+
+    fn left_under_way(_: &Local, _: &Name) {}
+}
+
+impl ReadPart for Key<Reading> {
+    fn wanted(&self) -> Option<Vec<u8>> {
+        self.ask().map(|name| name.name)
+    }
+
+    fn answer(&self, outcome: Result<Option<Vec<u8>>, Failure>) {
+        self.answer_all(&outcome);
+    }
+}

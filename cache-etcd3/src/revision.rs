@@ -1,0 +1,121 @@
+//! The newest revision of the store that was seen, and which keys are in doubt: by these a write
+//! that arrives late is kept from undoing a newer one.
+//!
+//! Each write carries the newest revision that was seen when it was sent, and etcd refuses it if
+//! its key has a newer one. What was acknowledged after the write was sent has a newer one, so a
+//! request that a member hands in late, after its caller has gone, does no harm. A key that was
+//! deleted has no revision: where a write of ours may arrive late, a delete leaves a mark of a
+//! minute in place of nothing.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sync::lock;
+
+/// The newest revision that an answer told of.
+#[derive(Debug, Default)]
+pub(crate) struct Revision(AtomicI64);
+
+impl Revision {
+    pub(crate) fn newest(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A linearizable answer to a request that was sent when `sent` was the newest.
+    pub(crate) fn saw(&self, sent: i64, told: i64) {
+        if told < sent {
+            // The store counts from the beginning again: its data is gone.
+            self.0.store(told, Ordering::Relaxed);
+        } else {
+            self.0.fetch_max(told, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How long a write that was not answered is expected to arrive late.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How many keys are remembered for so long; with more of them it is shorter.
+const MAX_KEYS: usize = 32 * 1024;
+
+/// The keys of writes that were sent and not answered, by their hashes.
+#[derive(Debug)]
+pub(crate) struct Doubts(Mutex<Generations>);
+
+#[derive(Debug)]
+struct Generations {
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+    began: Instant,
+}
+
+impl Doubts {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Generations {
+            young: HashSet::new(),
+            old: HashSet::new(),
+            began: now,
+        }))
+    }
+
+    pub(crate) fn note(&self, now: Instant, keys: impl IntoIterator<Item = u64>) {
+        let mut generations = lock(&self.0);
+        generations.age(now);
+        generations.young.extend(keys);
+    }
+
+    pub(crate) fn has(&self, now: Instant, key: u64) -> bool {
+        let mut generations = lock(&self.0);
+        generations.age(now);
+        generations.young.contains(&key) || generations.old.contains(&key)
+    }
+}
+
+impl Generations {
+    fn age(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.began);
+        if age >= 2 * REMEMBERED {
+            self.young = HashSet::new();
+        }
+        if age >= REMEMBERED || self.young.len() >= MAX_KEYS {
+            self.old = std::mem::take(&mut self.young);
+            self.began = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_revision_counts_unless_the_store_began_anew() {
+        let revision = Revision::default();
+        revision.saw(0, 7);
+        revision.saw(0, 5);
+        assert_eq!(revision.newest(), 7);
+        revision.saw(7, 9);
+        assert_eq!(revision.newest(), 9);
+        revision.saw(9, 2);
+        assert_eq!(revision.newest(), 2);
+    }
+
+    #[test]
+    fn doubts_end_and_are_bounded() {
+        let start = Instant::now();
+        let doubts = Doubts::new(start);
+        doubts.note(start, [1]);
+        assert!(doubts.has(start, 1) && !doubts.has(start, 2));
+        assert!(doubts.has(start + REMEMBERED, 1));
+        assert!(!doubts.has(start + 2 * REMEMBERED, 1));
+        for key in 0..10 * MAX_KEYS as u64 {
+            doubts.note(start, [key]);
+        }
+        let generations = lock(&doubts.0);
+        assert!(generations.young.len() + generations.old.len() <= 2 * MAX_KEYS);
+    }
+}

@@ -1,0 +1,265 @@
+//! Calls that share requests: the shell around the [`Coalescer`], for reads and for writes.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::coalescer::{Coalescer, Entry, Left, RoundId, Ticket};
+use crate::failure::{Failure, Next};
+use crate::local::Local;
+use crate::sync::lock;
+
+/// What is asked for in rounds.
+pub(crate) trait Kind: Sized + Send + Sync + 'static {
+    /// One key of a request.
+    type Ask: Clone + Send;
+    type Answer: Clone + Send;
+
+    /// Two rounds under way never have a key in common.
+    const EXCLUSIVE: bool;
+
+    fn rounds(local: &Local) -> &Rounds<Self>;
+
+    fn name(ask: &Self::Ask) -> &[u8];
+
+    fn hash(ask: &Self::Ask) -> u64;
+
+    fn bytes(ask: &Self::Ask) -> usize;
+
+    /// A request for one key that nobody else waits for.
+    fn send_alone(
+        local: &Arc<Local>,
+        ask: Self::Ask,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// A request for several, each of which it answers.
+    fn send_round(
+        local: &Arc<Local>,
+        keys: Vec<Key<Self>>,
+        deadline: Instant,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Its caller has gone, and it had been sent.
+    fn left_under_way(local: &Local, ask: &Self::Ask);
+}
+
+/// The calls of one kind in one runtime.
+pub(crate) struct Rounds<K: Kind>(Mutex<State<K>>);
+
+struct State<K: Kind> {
+    coalescer: Coalescer<Call<K>>,
+    /// What sends each of the rounds.
+    senders: HashMap<RoundId, AbortHandle>,
+}
+
+struct Call<K: Kind> {
+    ask: K::Ask,
+    deadline: Instant,
+    done: oneshot::Sender<Result<K::Answer, Failure>>,
+}
+
+impl<K: Kind> Default for Rounds<K> {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            coalescer: Coalescer::new(K::EXCLUSIVE),
+            senders: HashMap::new(),
+        }))
+    }
+}
+
+/// Asks for one key, together with others if there are any.
+pub(crate) async fn ask<K: Kind>(
+    local: &Arc<Local>,
+    ask: K::Ask,
+    deadline: Instant,
+) -> Result<K::Answer, Failure> {
+    let mut answer = None;
+    let entry = {
+        let (hash, bytes) = (K::hash(&ask), K::bytes(&ask));
+        let mut state = lock(&K::rounds(local).0);
+        state.coalescer.enter(Instant::now(), hash, bytes, || {
+            let (done, is_done) = oneshot::channel();
+            answer = Some(is_done);
+            Call {
+                ask: ask.clone(),
+                deadline,
+                done,
+            }
+        })
+    };
+    match (entry, answer) {
+        (Entry::Waits(ticket), Some(answer)) => {
+            drop(ask);
+            let waiting = Waiting::<K> {
+                local,
+                ticket,
+                kind: PhantomData,
+            };
+            waiting.wait(answer, deadline).await
+        }
+        (Entry::Waits(_), None) => Err(abandoned()),
+        (Entry::Alone(round), _) => {
+            let _round = Open::<K> {
+                local,
+                round,
+                kind: PhantomData,
+            };
+            K::send_alone(local, ask, deadline).await
+        }
+    }
+}
+
+fn abandoned() -> Failure {
+    Failure::new(Next::Repeat, "the request was abandoned")
+}
+
+/// A call that waits. Dropped, it leaves nothing behind.
+struct Waiting<'a, K: Kind> {
+    local: &'a Arc<Local>,
+    ticket: Ticket,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Waiting<'_, K> {
+    async fn wait(
+        self,
+        mut answer: oneshot::Receiver<Result<K::Answer, Failure>>,
+        deadline: Instant,
+    ) -> Result<K::Answer, Failure> {
+        loop {
+            // There may be room that nobody else sees.
+            let stalled = begin::<K>(self.local);
+            let until = stalled.map_or(deadline, |stalled| stalled.min(deadline));
+            match timeout_at(until, &mut answer).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_)) => return Err(abandoned()),
+                Err(_) if Instant::now() >= deadline => {
+                    self.local.shared.counters.timeouts.add(1);
+                    return Err(Failure::new(
+                        Next::Late,
+                        "no answer in time; requests that were sent before are not answered either",
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl<K: Kind> Drop for Waiting<'_, K> {
+    fn drop(&mut self) {
+        let (call, sender) = {
+            let mut state = lock(&K::rounds(self.local).0);
+            let call = state.coalescer.member(self.ticket);
+            let call = call.map(|call| call.ask.clone());
+            let sender = match state.coalescer.leave(self.ticket) {
+                Left::LastOf(round) => state.senders.remove(&round),
+                _ => None,
+            };
+            (call, sender)
+        };
+        if let Some(ask) = call {
+            K::left_under_way(self.local, &ask);
+        }
+        if let Some(sender) = sender {
+            sender.abort();
+        }
+    }
+}
+
+/// A round under way. Dropped, however that comes about, it makes room for another.
+struct Open<'a, K: Kind> {
+    local: &'a Arc<Local>,
+    round: RoundId,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Drop for Open<'_, K> {
+    fn drop(&mut self) {
+        let unanswered = {
+            let mut state = lock(&K::rounds(self.local).0);
+            state.senders.remove(&self.round);
+            state.coalescer.finish(self.round)
+        };
+        // Their callers are told that the request was abandoned.
+        drop(unanswered);
+        begin::<K>(self.local);
+    }
+}
+
+/// Sends what waits, as far as there is room, and says when there may be room again.
+fn begin<K: Kind>(local: &Arc<Local>) -> Option<Instant> {
+    let limits = local.shared.limits.get();
+    let mut state = lock(&K::rounds(local).0);
+    let now = Instant::now();
+    while let Some(round) = state.coalescer.begin(now, limits) {
+        let task = local.runtime.spawn(send::<K>(Arc::clone(local), round));
+        state.senders.insert(round, task.abort_handle());
+    }
+    state.coalescer.poll_timeout(now)
+}
+
+async fn send<K: Kind>(local: Arc<Local>, round: RoundId) {
+    let _open = Open::<K> {
+        local: &local,
+        round,
+        kind: PhantomData,
+    };
+    let (keys, deadline) = keys(&local, round);
+    if let Some(deadline) = deadline {
+        K::send_round(&local, keys, deadline).await;
+    }
+    // Those that were answered may have more to ask for: that is to go together.
+    tokio::task::yield_now().await;
+}
+
+/// The keys of a round, and when the last of its callers goes.
+fn keys<K: Kind>(local: &Arc<Local>, round: RoundId) -> (Vec<Key<K>>, Option<Instant>) {
+    let state = lock(&K::rounds(local).0);
+    let mut positions: HashMap<&[u8], usize> = HashMap::new();
+    let mut keys: Vec<Key<K>> = Vec::new();
+    let mut deadline = None;
+    for (ticket, call) in state.coalescer.members(round) {
+        deadline = deadline.max(Some(call.deadline));
+        let at = *positions.entry(K::name(&call.ask)).or_insert(keys.len());
+        match keys.get_mut(at) {
+            Some(key) => key.tickets.push(ticket),
+            None => keys.push(Key {
+                local: Arc::clone(local),
+                tickets: vec![ticket],
+                kind: PhantomData,
+            }),
+        }
+    }
+    (keys, deadline)
+}
+
+/// A key of a round, and those who ask for it, in the order in which they came.
+pub(crate) struct Key<K: Kind> {
+    local: Arc<Local>,
+    tickets: Vec<Ticket>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Key<K> {
+    /// What the last of them asks for, if anybody is there still.
+    pub(crate) fn ask(&self) -> Option<K::Ask> {
+        let state = lock(&K::rounds(&self.local).0);
+        let mut calls = self.tickets.iter().rev();
+        calls.find_map(|ticket| Some(state.coalescer.member(*ticket)?.ask.clone()))
+    }
+
+    pub(crate) fn answer_all(&self, outcome: &Result<K::Answer, Failure>) {
+        let mut state = lock(&K::rounds(&self.local).0);
+        for ticket in &self.tickets {
+            if let Some(call) = state.coalescer.take(*ticket) {
+                let _ = call.done.send(outcome.clone());
+            }
+        }
+    }
+}

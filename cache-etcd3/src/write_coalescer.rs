@@ -1,0 +1,139 @@
+//! Single writes, which share requests with those that come at the same time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::failure::{Failure, Next};
+use crate::local::Local;
+use crate::rounds::{self, Key, Kind, Rounds};
+use crate::sync::lock;
+use crate::txn::{self, MAX_SHARED_BYTES, Ready, Write, WritePart};
+
+/// How often a write gets a new lease for one that the server does not know.
+pub(crate) const MAX_LOST_LEASES: u32 = 3;
+
+/// Writes one key, together with others if there are any.
+pub(crate) async fn write(
+    local: &Arc<Local>,
+    write: Write,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let write = Arc::new(write);
+    let mut lost = 0;
+    loop {
+        let lease = match write.class() {
+            None => None,
+            Some(class) => match local.shared.leases.board_at_once(local, class, write.hash) {
+                Some(lease) => Some(lease),
+                // Rare, and too large to lie in the future of every set.
+                None => {
+                    let boarding = local
+                        .shared
+                        .leases
+                        .board(local, class, write.hash, deadline);
+                    Some(Box::pin(boarding).await?)
+                }
+            },
+        };
+        let ready = Ready {
+            write: Arc::clone(&write),
+            lease,
+        };
+        // A large value holds others up, one that was refused of late has them refused.
+        let outcome = if write.bytes() > MAX_SHARED_BYTES
+            || lock(&local.shared.refused).has(Instant::now(), &write.name)
+        {
+            Writing::send_alone(local, ready, deadline).await
+        } else {
+            rounds::ask::<Writing>(local, ready, deadline).await
+        };
+        match (outcome, write.class(), lease) {
+            (Err(failure), Some(class), Some(lease))
+                if failure.next == Next::NewLease && lost < MAX_LOST_LEASES =>
+            {
+                lost += 1;
+                local.shared.leases.lost(class, lease);
+            }
+            (outcome, ..) => return outcome,
+        }
+    }
+}
+
+/// Writes go in rounds.
+pub(crate) struct Writing;
+
+impl Kind for Writing {
+    type Ask = Ready;
+    type Answer = ();
+
+    /// Of two writes of one key the later one is sent when the earlier one is answered.
+    const EXCLUSIVE: bool = true;
+
+    fn rounds(local: &Local) -> &Rounds<Self> {
+        &local.writes
+    }
+
+    fn name(ready: &Ready) -> &[u8] {
+        &ready.write.name
+    }
+
+    fn hash(ready: &Ready) -> u64 {
+        ready.write.hash
+    }
+
+    fn bytes(ready: &Ready) -> usize {
+        ready.write.bytes()
+    }
+
+    async fn send_alone(
+        local: &Arc<Local>,
+        ready: Ready,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let only = Only {
+            ready,
+            outcome: Mutex::new(Ok(())),
+        };
+        txn::write_alone(local, &only, deadline).await;
+        only.outcome
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {
+        txn::write(local, keys, deadline).await;
+    }
+
+    /// It may arrive whenever it likes.
+    fn left_under_way(local: &Local, ready: &Ready) {
+        local.shared.doubts.note(Instant::now(), [ready.write.hash]);
+    }
+}
+
+/// The last write of a key counts: as if the others had come just before it.
+impl WritePart for Key<Writing> {
+    fn wanted(&self) -> Option<Ready> {
+        self.ask()
+    }
+
+    fn answer(&self, outcome: Result<(), Failure>) {
+        self.answer_all(&outcome);
+    }
+}
+
+/// A write whose caller sends it.
+struct Only {
+    ready: Ready,
+    outcome: Mutex<Result<(), Failure>>,
+}
+
+impl WritePart for Only {
+    fn wanted(&self) -> Option<Ready> {
+        Some(self.ready.clone())
+    }
+
+    fn answer(&self, outcome: Result<(), Failure>) {
+        *lock(&self.outcome) = outcome;
+    }
+}

@@ -1,0 +1,476 @@
+//! Single cases, exact to the millisecond: what one silent connection, a slow link, a restart, a
+//! pause, a liar or a flood of callers does to those who call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
+use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Protocol};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::network::{Fault, Kind, Link, Timeline};
+use crate::rng::Rng;
+use crate::server::{Farm, fast};
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn fault(kind: Kind, from: u64, to: u64) -> Fault {
+    let (from, to) = (Duration::from_millis(from), Duration::from_millis(to));
+    Fault {
+        server: 0,
+        kind,
+        from,
+        to,
+    }
+}
+
+/// One server, or several of which the first has these faults.
+fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
+    let start = Instant::now();
+    let link = |server: usize| {
+        let mut link = fast(start);
+        let own = if server == 0 {
+            faults.to_vec()
+        } else {
+            Vec::new()
+        };
+        link.timeline = Arc::new(Timeline::new(start, own));
+        change(&mut link);
+        link
+    };
+    Farm::start(
+        (0..servers).map(link).collect(),
+        faults,
+        start,
+        &mut Rng::new(7),
+    )
+}
+
+fn builder(farm: &Farm) -> MemcachePoolBuilder {
+    let net = farm.clone();
+    MemcachePoolBackend::builder()
+        .url(farm.urls())
+        .socket_timeout(TIMEOUT)
+        .jitter_seed(1)
+        .connect_with(move |address| net.clone().connect(address.to_owned()))
+}
+
+fn backend(farm: &Farm) -> MemcachePoolBackend {
+    builder(farm).build().unwrap()
+}
+
+fn value(len: usize) -> CachedValue<Vec<u8>> {
+    CachedValue::new(vec![b'v'; len])
+}
+
+/// A value as it is stored.
+fn stored(len: usize) -> Vec<u8> {
+    let mut stored = br#"{"ct": 1700000000.5, "v": 2}|"#.to_vec();
+    stored.resize(stored.len() + len, b'v');
+    stored
+}
+
+/// What calls one after the other see for a while: how many fail, and how long the slowest takes.
+async fn calls(cache: &MemcachePoolBackend, length: Duration) -> (usize, Duration) {
+    let (begun, mut failed, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+    for turn in 0_u64.. {
+        if begun.elapsed() > length {
+            break;
+        }
+        let call = Instant::now();
+        failed += usize::from(cache.get(&format!("k{}", turn % 50)).await.is_err());
+        slowest = slowest.max(call.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+    (failed, slowest)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_silent_connection_of_two_is_replaced_and_the_server_stays() {
+    let farm = farm(1, &[fault(Kind::SilentConnection, 100, 60_000)], |_| {});
+    let cache = builder(&farm).pool_maxsize(2).build().unwrap();
+    cache.get("k").await.unwrap();
+    sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    // The one connection is silent from now on; others are opened beside it.
+    let mut tasks = JoinSet::new();
+    for task in 0..20 {
+        let cache = cache.clone();
+        tasks.spawn(async move {
+            for _ in 0..400 {
+                cache.get(&format!("k{task}")).await.unwrap();
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let stats = cache.stats();
+    assert_eq!(stats.servers[0].downs, 0, "{stats:?}");
+    assert_eq!(stats.servers[0].timeouts, 1, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_values_over_a_narrow_link_are_no_silence() {
+    // Megabytes a second, callers, values each, kilobytes, and the time-out in milliseconds.
+    for (rate, tasks, values, size, socket_timeout) in [
+        (20, 64, 1, 1000, 3000),
+        (50, 16, 1, 1000, 250),
+        (100, 1, 64, 1000, 500),
+        (4, 1, 1, 7000, 1000),
+        (4, 8, 1, 7000, 1000),
+    ] {
+        let farm = farm(1, &[], |link| {
+            link.per_kilobyte = Duration::from_micros(1000 / rate);
+        });
+        let cache = builder(&farm)
+            .socket_timeout(Duration::from_millis(socket_timeout))
+            .server_max_value_length(8 << 20)
+            .build()
+            .unwrap();
+        let keys: Vec<String> = (0..values).map(|i| format!("k{i}")).collect();
+        for key in &keys {
+            farm.0[0].put(key, stored(size * 1000));
+        }
+        let mut calls = JoinSet::new();
+        for _ in 0..tasks {
+            let (cache, keys) = (cache.clone(), keys.clone());
+            calls.spawn(async move {
+                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                for found in cache.get_multi(&keys).await {
+                    assert!(found.unwrap().is_some());
+                }
+            });
+        }
+        while let Some(call) = calls.join_next().await {
+            call.unwrap();
+        }
+        let stats = cache.stats();
+        assert_eq!(stats.servers[0].timeouts, 0, "{stats:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_values_are_written_over_a_narrow_link_too() {
+    let farm = farm(1, &[], |link| {
+        link.per_kilobyte = Duration::from_micros(500)
+    });
+    let cache = builder(&farm)
+        .server_max_value_length(8 << 20)
+        .build()
+        .unwrap();
+    cache.set("k", value(7_000_000)).await.unwrap();
+    assert!(farm.0[0].has("k"));
+    assert_eq!(cache.stats().servers[0].timeouts, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drip_of_bytes_keeps_nobody_for_longer_than_told() {
+    let farm = farm(1, &[fault(Kind::Drip, 0, 600_000)], |_| {});
+    let cache = backend(&farm);
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let error = cache.get("k").await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        assert!(
+            begun.elapsed() <= TIMEOUT * 2 + SECOND / 100,
+            "{:?}",
+            begun.elapsed()
+        );
+        sleep(SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_restarted_under_load_is_in_use_within_half_a_second() {
+    for down in [10, 100, 500] {
+        let farm = farm(1, &[fault(Kind::Restart, 1000, 1000 + down)], |_| {});
+        let cache = backend(&farm);
+        let start = Instant::now();
+        calls(&cache, SECOND).await;
+        sleep_until(start + SECOND + Duration::from_millis(down)).await;
+        calls(&cache, SECOND / 2).await;
+        for _ in 0..100 {
+            cache.get("k").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_costs_a_server_no_more_than_half_a_second_beyond_it() {
+    for pause in (300..=2000).step_by(17) {
+        let farm = farm(1, &[fault(Kind::Pause, 1000, 1000 + pause)], |_| {});
+        let cache = backend(&farm);
+        let start = Instant::now();
+        calls(&cache, Duration::from_millis(900 + pause)).await;
+        sleep_until(start + Duration::from_millis(1000 + pause)).await;
+        calls(&cache, SECOND / 2).await;
+        let (failed, slowest) = calls(&cache, SECOND).await;
+        assert_eq!(failed, 0, "after a pause of {pause} ms");
+        assert!(slowest < TIMEOUT, "{slowest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_server_of_three_costs_one_slow_call_in_all() {
+    let farm = farm(3, &[fault(Kind::Pause, 1000, 600_000)], |_| {});
+    let cache = backend(&farm);
+    calls(&cache, SECOND).await;
+    let mut slow = 0;
+    for turn in 0..2000 {
+        let begun = Instant::now();
+        cache.get(&format!("k{}", turn % 50)).await.unwrap();
+        slow += usize::from(begun.elapsed() >= TIMEOUT);
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(slow, 1);
+    assert_eq!(cache.stats().servers[0].timeouts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
+    for kind in [Kind::Garbage, Kind::Foreign, Kind::CloseEach] {
+        let farm = farm(2, &[fault(kind, 500, 10_500)], |_| {});
+        let cache = backend(&farm);
+        calls(&cache, SECOND / 2).await;
+        let before = farm.0[0].connects();
+        let (failed, _) = calls(&cache, SECOND * 10).await;
+        assert!(failed <= 20, "{kind:?}: {failed} calls failed");
+        let connects = farm.0[0].connects() - before;
+        assert!(connects <= 40, "{kind:?}: {connects} connections");
+        assert!(cache.stats().servers[0].downs > 0, "{kind:?}");
+        // Its return is noticed, at the latest after the wait that it had brought upon itself.
+        calls(&cache, SECOND * 12).await;
+        let (failed, _) = calls(&cache, SECOND * 3).await;
+        assert_eq!(failed, 0, "{kind:?}");
+        assert_eq!(cache.stats().servers[0].down_for, None, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_behind_many_others_ends_within_its_time() {
+    // Each request takes 0.3 s, and there is one connection.
+    for bulk in [1_usize, 5, 20] {
+        let farm = farm(1, &[], |link| link.latency = Duration::from_millis(150));
+        let cache = builder(&farm).pool_maxsize(1).build().unwrap();
+        cache.get("k").await.unwrap();
+        let mut writes = JoinSet::new();
+        for write in 0..bulk {
+            let cache = cache.clone();
+            writes.spawn(async move {
+                let keys: Vec<String> = (0..64).map(|i| format!("{write}-{i}")).collect();
+                let entries = keys.iter().map(|key| (key.as_str(), value(100)));
+                let _ = cache.set_multi(entries.collect()).await;
+            });
+        }
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        let _ = cache.get("k").await;
+        assert!(
+            begun.elapsed() <= TIMEOUT * 2 + SECOND / 100,
+            "{:?}",
+            begun.elapsed()
+        );
+        while writes.join_next().await.is_some() {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_room_are_served_in_the_order_in_which_they_came() {
+    let farm = farm(1, &[], |link| link.latency = Duration::from_millis(5));
+    let cache = builder(&farm)
+        .pool_maxsize(1)
+        .pool_connection_get_timeout(SECOND * 60)
+        .build()
+        .unwrap();
+    cache.get("k").await.unwrap();
+    let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for task in 0..5000 {
+        let (cache, served) = (cache.clone(), Arc::clone(&served));
+        tasks.spawn(async move {
+            for _ in 0..2 {
+                cache.get("k").await.unwrap();
+                served.lock().unwrap().push(task);
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let served = served.lock().unwrap();
+    let first: Vec<u32> = served[..5000].to_vec();
+    assert_eq!(
+        first,
+        (0..5000).collect::<Vec<_>>(),
+        "nobody is served twice before all are"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_are_too_large_are_passed_over_beside_readers_of_small_ones() {
+    let farm = farm(1, &[], |_| {});
+    farm.0[0].put("large", stored(3 << 20));
+    farm.0[0].put("small", stored(10));
+    let cache = backend(&farm);
+    let mut tasks = JoinSet::new();
+    for task in 0..16 {
+        let cache = cache.clone();
+        tasks.spawn(async move {
+            for _ in 0..20 {
+                if task < 8 {
+                    let error = cache.get("large").await.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
+                    assert!(!error.is_transient());
+                } else {
+                    assert!(cache.get("small").await.unwrap().is_some());
+                }
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let stats = cache.stats();
+    assert!(stats.servers[0].connects <= 10, "{stats:?}");
+    assert_eq!(stats.servers[0].downs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_withdrawn() {
+    let farm = farm(1, &[fault(Kind::Pause, 100, 60_000)], |link| {
+        link.capacity = 1000
+    });
+    let cache = builder(&farm)
+        .pool_maxsize(1)
+        .socket_timeout(SECOND * 100)
+        .build()
+        .unwrap();
+    cache.get("k").await.unwrap();
+    sleep(Duration::from_millis(200)).await;
+    let mut calls = JoinSet::new();
+    for i in 0..50 {
+        let cache = cache.clone();
+        calls.spawn(async move {
+            let key = format!("k{i}");
+            let set = cache.set(&key, value(1000));
+            assert!(timeout(SECOND, set).await.is_err());
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    let stats = cache.stats();
+    assert!(stats.servers[0].in_flight <= 2, "{stats:?}");
+    cache.get("k").await.unwrap();
+    let applied = (0..50).filter(|i| farm.0[0].has(&format!("k{i}"))).count();
+    assert!(
+        applied <= 2,
+        "{applied} were applied, and two at most were on their way"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_closed_lets_calls_end_and_takes_no_more() {
+    let farm = farm(2, &[], |link| link.latency = Duration::from_millis(100));
+    let cache = backend(&farm);
+    for (server, answer) in cache.warm_up().await {
+        assert!(server.starts_with("server-"));
+        answer.unwrap();
+    }
+    assert_eq!(cache.stats().servers[0].connections, 1);
+    let call = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.set("k", value(1)).await }
+    });
+    sleep(Duration::from_millis(10)).await;
+    cache.close().await;
+    assert!(call.is_finished());
+    call.await.unwrap().unwrap();
+    let error = cache.get("k").await.unwrap_err();
+    assert!(error.message().contains("closed"), "{error}");
+    sleep(SECOND).await;
+    assert_eq!(farm.0.iter().map(|server| server.open()).sum::<usize>(), 0);
+    cache.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_tells_of_each_server_and_changes_nothing() {
+    let farm = farm(2, &[fault(Kind::Restart, 0, 600_000)], |_| {});
+    let cache = backend(&farm);
+    let answers = cache.ping().await;
+    let kinds: Vec<_> = answers
+        .iter()
+        .map(|(_, answer)| answer.as_ref().map_err(|e| e.kind()))
+        .collect();
+    assert_eq!(kinds, [Err(ErrorKind::Unavailable), Ok(&())]);
+    let stats = cache.stats();
+    assert!(stats.servers.iter().all(|server| server.down_for.is_none()));
+    assert!(stats.servers.iter().all(|server| server.connections == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_come_and_go_and_calls_under_way_end() {
+    let farm = farm(4, &[], |link| link.latency = Duration::from_millis(20));
+    let urls = farm.urls();
+    let cache = builder(&farm).url(&urls[..3]).build().unwrap();
+    let keys: Vec<String> = (0..200).map(|i| format!("k{i}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let entries = || keys.iter().map(|key| (*key, value(10))).collect::<Vec<_>>();
+    cache.set_multi(entries()).await.unwrap();
+    let call = tokio::spawn({
+        let (cache, keys) = (
+            cache.clone(),
+            keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>(),
+        );
+        async move {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            cache.get_multi(&keys).await
+        }
+    });
+    sleep(Duration::from_millis(5)).await;
+    // The third goes, the fourth comes.
+    let kept = cache.stats().servers[0].connects;
+    cache.set_servers([&urls[0], &urls[1], &urls[3]]).unwrap();
+    for found in call.await.unwrap() {
+        assert!(found.unwrap().is_some());
+    }
+    let found = cache.get_multi(&keys).await;
+    let moved = found
+        .iter()
+        .filter(|found| found.as_ref().unwrap().is_none())
+        .count();
+    let ideal = keys.len() / 3;
+    assert!(
+        moved > ideal / 2 && moved < ideal * 3 / 2,
+        "{moved} of {ideal}"
+    );
+    assert_eq!(cache.stats().servers[0].connects, kept, "connections stay");
+    sleep(SECOND).await;
+    assert_eq!(farm.0[2].open(), 0);
+    assert!(cache.set_servers([&urls[0], &urls[0]]).is_err());
+    assert_eq!(cache.stats().servers.len(), 3, "nothing changes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
+    let farm = farm(2, &[], |_| {});
+    let cache = builder(&farm).protocol(Protocol::Classic).build().unwrap();
+    let keys: Vec<String> = (0..200).map(|i| format!("k{i}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let entries = keys.iter().map(|key| (*key, value(key.len())));
+    cache.set_multi(entries.collect()).await.unwrap();
+    cache.delete("k7").await.unwrap();
+    cache.delete_multi(&["k8", "not there"]).await.unwrap();
+    let found = cache.get_multi(&keys).await;
+    for (key, found) in keys.iter().zip(found) {
+        let found = found.unwrap();
+        assert_eq!(found.is_none(), ["k7", "k8"].contains(key), "{key}");
+    }
+    cache.set("one", value(3)).await.unwrap();
+    assert_eq!(cache.get("one").await.unwrap().unwrap().payload(), b"vvv");
+    let error = cache.get("with space").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+}
