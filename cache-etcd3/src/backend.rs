@@ -11,7 +11,7 @@ use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use crate::NAME;
-use crate::config::{Etcd3Builder, Etcd3Config, Settings};
+use crate::config::{Etcd3Builder, Etcd3Config, Format, Settings};
 use crate::endpoints::Health;
 use crate::failure::Failure;
 use crate::leases::{Leases, TtlClass};
@@ -253,7 +253,7 @@ impl Etcd3Backend {
         let Some(stored) = stored.map_err(|failure| failure.into_error().with_key(key))? else {
             return Ok(None);
         };
-        let decoded = self.shared().settings.format.decode(stored);
+        let decoded = self.shared().settings.format.decode(stored, now);
         let (metadata, payload) = decoded.map_err(|error| error.with_key(key))?;
         Ok(metadata.attach(payload, now))
     }
@@ -285,6 +285,10 @@ impl Etcd3Backend {
 /// expired long ago, for a minute.
 fn tombstone(shared: &Shared) -> Option<Put> {
     const REMEMBERED: Duration = Duration::from_secs(60);
+    if matches!(shared.settings.format, Format::Raw) {
+        // There is no form that others would not take for a value.
+        return None;
+    }
     let metadata = Metadata::new(SystemTime::UNIX_EPOCH, Some(SystemTime::UNIX_EPOCH));
     let stored = shared.settings.format.encode(&metadata, b"null").ok()?;
     Some(Put {
