@@ -1,7 +1,7 @@
 //! [`ManualClock`], time that moves when it is told to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A clock that stands still until the suite advances it. Clones tell the same time.
@@ -21,6 +21,8 @@ pub struct ManualClock {
     system_start: SystemTime,
     /// Nanoseconds since the start.
     elapsed: Arc<AtomicU64>,
+    /// By how many nanoseconds the wall clock was set to another time.
+    stepped: Arc<AtomicI64>,
 }
 
 impl ManualClock {
@@ -30,6 +32,7 @@ impl ManualClock {
             start: Instant::now(),
             system_start: SystemTime::now(),
             elapsed: Arc::default(),
+            stepped: Arc::default(),
         }
     }
 
@@ -38,9 +41,31 @@ impl ManualClock {
         self.start + self.elapsed()
     }
 
-    /// The time, for backends that write it down as a date.
+    /// The time, for backends that write it down as a date. It goes along with
+    /// [`now`](Self::now), but for [steps](Self::step_wall_clock).
     pub fn system_now(&self) -> SystemTime {
-        self.system_start + self.elapsed()
+        let stepped = self.stepped.load(Ordering::SeqCst);
+        let by = Duration::from_nanos(stepped.unsigned_abs());
+        let now = self.system_start + self.elapsed();
+        if stepped < 0 { now - by } else { now + by }
+    }
+
+    /// Sets the wall clock ahead, or back where `seconds` are negative, as an administrator or
+    /// a time server does. [`now`](Self::now) does not notice.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cache_conformance::ManualClock;
+    ///
+    /// let clock = ManualClock::new();
+    /// let (now, date) = (clock.now(), clock.system_now());
+    /// clock.step_wall_clock(-3600);
+    /// assert_eq!(clock.now(), now);
+    /// assert_eq!(clock.system_now(), date - Duration::from_secs(3600));
+    /// ```
+    pub fn step_wall_clock(&self, seconds: i64) {
+        let nanos = seconds.saturating_mul(1_000_000_000);
+        self.stepped.fetch_add(nanos, Ordering::SeqCst);
     }
 
     /// How far the clock was advanced since it was made.

@@ -1,18 +1,15 @@
-//! [`Context`] and [`Cache`], what a rule works with.
+//! [`Context`], what a rule is given.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend, CachedValue, DynBackend, Ttl};
-
+use crate::cache::Written;
 use crate::failure::{Failure, Trace, fail};
 use crate::harness::{OpenError, Opened, Options, Subject};
-use crate::rng::{self, Rng};
+use crate::rng::Rng;
 use crate::{Capabilities, Clock, Fault, FaultControl, ManualClock};
 
-pub(crate) type Outcome<T = ()> = Result<T, Failure>;
-pub(crate) type Value = CachedValue<Vec<u8>>;
+pub(crate) use crate::cache::{Cache, Outcome, Value};
 
 /// One run of one rule: a backend to open, keys that nobody else uses, a clock, a seed.
 #[derive(Clone)]
@@ -23,17 +20,22 @@ pub(crate) struct Context {
     namespace: Arc<str>,
     trace: Trace,
     rng: Rng,
+    written: Written,
+    pace: Duration,
 }
 
 impl Context {
-    pub(crate) fn new(subject: Arc<dyn Subject>, rng: Rng, trace: Trace) -> Self {
+    /// `pace` is what a call to this backend takes.
+    pub(crate) fn new(subject: Arc<dyn Subject>, rng: Rng, trace: Trace, pace: Duration) -> Self {
         Self {
             capabilities: subject.capabilities(),
             subject,
             clock: ManualClock::new(),
-            namespace: format!("{:08x}", rng::entropy() & 0xffff_ffff).into(),
+            namespace: format!("{:08x}", rng.next() & 0xffff_ffff).into(),
             trace,
             rng,
+            written: Written::default(),
+            pace,
         }
     }
 
@@ -43,6 +45,29 @@ impl Context {
 
     pub(crate) fn rng(&self) -> &Rng {
         &self.rng
+    }
+
+    /// The same with a clock of its own, so that time passes for nobody else.
+    pub(crate) fn with_own_clock(&self) -> Self {
+        Self {
+            clock: ManualClock::new(),
+            ..self.clone()
+        }
+    }
+
+    /// How often to do something of some calls in a row: `most`, or less where calls are slow,
+    /// but `least`.
+    pub(crate) fn scaled(&self, most: usize, least: usize) -> usize {
+        const BUDGET: Duration = Duration::from_secs(4);
+        let calls = BUDGET.as_micros() / self.pace.as_micros().max(1);
+        usize::try_from(calls).unwrap_or(most).clamp(least, most)
+    }
+
+    /// `count`, or fewer where the backend declares to keep no more.
+    pub(crate) fn within_capacity(&self, count: usize) -> usize {
+        self.capabilities
+            .capacity
+            .map_or(count, |most| most.min(count))
     }
 
     /// A key of this rule alone. Backends may be choosy: outside the rules about keys, names are
@@ -56,26 +81,27 @@ impl Context {
         (0..count).map(|i| self.key(&format!("k{i}"))).collect()
     }
 
+    fn options(&self, default_ttl: Duration) -> Options {
+        Options {
+            default_ttl,
+            clock: self.clock.clone(),
+        }
+    }
+
     /// Opens the backend without a default TTL.
     pub(crate) async fn open(&self) -> Outcome<Cache> {
         self.open_with(Duration::ZERO).await
     }
 
     pub(crate) async fn open_with(&self, default_ttl: Duration) -> Outcome<Cache> {
-        let options = Options {
-            default_ttl,
-            clock: self.clock.clone(),
-        };
+        let options = self.options(default_ttl);
         let opening = self.subject.open(options.clone());
         Ok(self.cache(self.opened(opening).await?, options))
     }
 
     /// A backend whose servers can be made to fail.
     pub(crate) async fn open_faulty(&self) -> Outcome<(Cache, Faults)> {
-        let options = Options {
-            default_ttl: Duration::ZERO,
-            clock: self.clock.clone(),
-        };
+        let options = self.options(Duration::ZERO);
         let opening = self.subject.open_faulty(options.clone());
         let (opened, control) = self.opened(opening).await?;
         let faults = Faults {
@@ -91,14 +117,27 @@ impl Context {
         Ok(self.cache(self.opened(opening).await?, cache.options.clone()))
     }
 
+    /// Puts something under the key that the backend cannot read.
+    pub(crate) async fn make_unreadable(&self, cache: &Cache, key: &str) -> Outcome {
+        cache.will_write(key);
+        let making = cache.opened.make_unreadable(key);
+        let what = format!("make_unreadable {key:?}");
+        match cache.call(what, making, |_| "done".to_owned()).await? {
+            Ok(()) => Ok(()),
+            Err(error) => fail!("the harness failed to make {key:?} unreadable: {error}"),
+        }
+    }
+
     async fn opened<T>(&self, opening: impl Future<Output = Result<T, OpenError>>) -> Outcome<T> {
-        match tokio::time::timeout(self.capabilities.call_limit, opening).await {
+        let limit = self.capabilities.call_limit;
+        match tokio::time::timeout(limit, opening).await {
             Ok(Ok(opened)) => Ok(opened),
-            Ok(Err(error)) => fail!("the backend could not be opened: {error}"),
-            Err(_) => fail!(
-                "the backend was not opened within {:?}",
-                self.capabilities.call_limit
-            ),
+            Ok(Err(error)) => Err(Failure::unopened(format!(
+                "the backend could not be opened: {error}"
+            ))),
+            Err(_) => Err(Failure::unopened(format!(
+                "the backend was not opened within {limit:?}, the call_limit"
+            ))),
         }
     }
 
@@ -108,6 +147,22 @@ impl Context {
             options,
             limit: self.capabilities.call_limit,
             trace: self.trace.clone(),
+            written: self.written.clone(),
+        }
+    }
+
+    /// Removes what was written. That it fails is not the rule's matter: servers may be dead.
+    pub(crate) async fn clean_up(&self) {
+        const AT_ONCE: usize = 1_000;
+        let keys = self.written.take();
+        let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        keys.sort_unstable();
+        if keys.is_empty() {
+            return;
+        }
+        let Ok(cache) = self.open().await else { return };
+        for keys in keys.chunks(AT_ONCE) {
+            cache.try_delete_multi(keys).await.ok();
         }
     }
 
@@ -119,15 +174,18 @@ impl Context {
         }
     }
 
+    /// The clock of a backend that goes by the suite's.
+    pub(crate) fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
     /// Lets time pass, by the clock that values expire by.
     pub(crate) async fn wait(&self, time: Duration) {
-        let began = Instant::now();
         match self.capabilities.clock {
             Clock::Real => tokio::time::sleep(time).await,
             Clock::Manual => self.clock.advance(time),
         }
-        self.trace
-            .note(began, began.elapsed(), &format!("wait {time:?}"));
+        self.trace.note(&format!("waited {time:?}"));
     }
 
     /// Lets time pass until that moment.
@@ -138,6 +196,7 @@ impl Context {
 }
 
 /// The faults of the servers of one backend.
+#[derive(Clone)]
 pub(crate) struct Faults {
     control: Arc<Mutex<Box<dyn FaultControl>>>,
     trace: Trace,
@@ -145,272 +204,61 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) async fn inject(&self, fault: Fault) -> Outcome {
-        self.change(&format!("the servers are {fault}"), move |control| {
+        self.change(format!("the servers are {fault}"), move |control| {
             control.inject(fault)
         })
         .await
     }
 
+    /// Makes one of the servers fail, by number.
+    pub(crate) async fn inject_into(&self, server: usize, fault: Fault) -> Outcome {
+        self.change(format!("server {server} is {fault}"), move |control| {
+            control.inject_into(server, fault)
+        })
+        .await
+    }
+
     pub(crate) async fn heal(&self) -> Outcome {
-        self.change("the servers are well", FaultControl::heal)
+        self.change("the servers are well".to_owned(), FaultControl::heal)
             .await
+    }
+
+    /// How often the servers have been asked something, and answered.
+    pub(crate) async fn round_trips(&self) -> Outcome<u64> {
+        let mut counted = None;
+        let control = Arc::clone(&self.control);
+        let count = tokio::task::spawn_blocking(move || {
+            let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
+            control.round_trips()
+        });
+        if let Ok(count) = count.await {
+            counted = count;
+        }
+        match counted {
+            Some(count) => Ok(count),
+            None => fail!(
+                "the harness cannot count round trips; `FaultControl::round_trips` does it, and \
+                 `Proxy` implements it"
+            ),
+        }
     }
 
     async fn change(
         &self,
-        what: &str,
+        what: String,
         change: impl FnOnce(&mut dyn FaultControl) -> Result<(), OpenError> + Send + 'static,
     ) -> Outcome {
-        let began = Instant::now();
         let control = Arc::clone(&self.control);
         let changed = tokio::task::spawn_blocking(move || {
             let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
             change(control.as_mut())
         });
         let changed = changed.await;
-        self.trace.note(began, began.elapsed(), what);
+        self.trace.note(&what);
         match changed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => fail!("the harness failed ({what}): {error}"),
             Err(_) => fail!("the harness panicked ({what})"),
         }
     }
-}
-
-/// A backend whose operations are written down, bounded in time, and fail the rule when they
-/// fail. Those named `try_…` leave it to the rule what an error means.
-#[derive(Clone)]
-pub(crate) struct Cache {
-    opened: Arc<Opened>,
-    options: Options,
-    limit: Duration,
-    trace: Trace,
-}
-
-impl Cache {
-    /// The backend itself, for what need not be written down.
-    pub(crate) fn raw(&self) -> &DynBackend<Vec<u8>> {
-        &self.opened.backend
-    }
-
-    /// Runs a call, writes it down, and fails the rule when it does not end.
-    async fn call<T>(
-        &self,
-        what: String,
-        call: impl Future<Output = cache_core::Result<T>>,
-        show: impl FnOnce(&T) -> String,
-    ) -> Outcome<cache_core::Result<T>> {
-        let began = Instant::now();
-        let answer = tokio::time::timeout(self.limit, call).await;
-        let shown = match &answer {
-            Ok(Ok(answer)) => show(answer),
-            Ok(Err(error)) => format!("error: {error}"),
-            Err(_) => "no answer".to_owned(),
-        };
-        self.trace
-            .note(began, began.elapsed(), &format!("{what} -> {shown}"));
-        match answer {
-            Ok(answer) => Ok(answer),
-            Err(_) => fail!("{what} did not end within {:?}", self.limit),
-        }
-    }
-
-    pub(crate) async fn try_get(&self, key: &str) -> Outcome<cache_core::Result<Option<Value>>> {
-        let call = self.raw().get(key);
-        self.call(format!("get {}", show_key(key)), call, |found| {
-            show_found(found.as_ref())
-        })
-        .await
-    }
-
-    pub(crate) async fn try_set(&self, key: &str, value: Value) -> Outcome<cache_core::Result<()>> {
-        let what = format!("set {} = {}", show_key(key), show_value(&value));
-        let call = self.raw().set(key, value);
-        self.call(what, call, show_done).await
-    }
-
-    pub(crate) async fn try_delete(&self, key: &str) -> Outcome<cache_core::Result<()>> {
-        let call = self.raw().delete(key);
-        self.call(format!("delete {}", show_key(key)), call, show_done)
-            .await
-    }
-
-    pub(crate) async fn try_get_multi(
-        &self,
-        keys: &[&str],
-    ) -> Outcome<cache_core::Result<Vec<Option<Value>>>> {
-        let call = async {
-            let found = self.raw().get_multi(keys).await;
-            found.into_iter().collect::<cache_core::Result<Vec<_>>>()
-        };
-        self.call(format!("get_multi {}", show_keys(keys)), call, |found| {
-            let mut shown = String::from("[");
-            for found in found.iter().take(SHOWN) {
-                let _ = write!(shown, "{}; ", show_found(found.as_ref()));
-            }
-            let _ = write!(shown, "{} in all]", found.len());
-            shown
-        })
-        .await
-    }
-
-    pub(crate) async fn try_set_multi(
-        &self,
-        entries: Vec<(&str, Value)>,
-    ) -> Outcome<cache_core::Result<()>> {
-        let mut what = String::from("set_multi {");
-        for (key, value) in entries.iter().take(SHOWN) {
-            let _ = write!(what, "{} = {}; ", show_key(key), show_value(value));
-        }
-        let _ = write!(what, "{} in all}}", entries.len());
-        let call = self.raw().set_multi(entries);
-        self.call(what, call, show_done).await
-    }
-
-    pub(crate) async fn try_delete_multi(&self, keys: &[&str]) -> Outcome<cache_core::Result<()>> {
-        let call = self.raw().delete_multi(keys);
-        self.call(format!("delete_multi {}", show_keys(keys)), call, show_done)
-            .await
-    }
-
-    pub(crate) async fn get(&self, key: &str) -> Outcome<Option<Value>> {
-        succeeded("get", self.try_get(key).await?)
-    }
-
-    pub(crate) async fn set(&self, key: &str, value: Value) -> Outcome {
-        succeeded("set", self.try_set(key, value).await?)
-    }
-
-    /// `set` of a payload, cached now.
-    pub(crate) async fn put(&self, key: &str, payload: impl Into<Vec<u8>>) -> Outcome {
-        self.set(key, CachedValue::new(payload.into())).await
-    }
-
-    pub(crate) async fn delete(&self, key: &str) -> Outcome {
-        succeeded("delete", self.try_delete(key).await?)
-    }
-
-    pub(crate) async fn get_multi(&self, keys: &[&str]) -> Outcome<Vec<Option<Value>>> {
-        let found = succeeded("get_multi", self.try_get_multi(keys).await?)?;
-        if found.len() != keys.len() {
-            fail!(
-                "get_multi of {} keys gave {} answers; one a key was expected",
-                keys.len(),
-                found.len()
-            );
-        }
-        Ok(found)
-    }
-
-    pub(crate) async fn set_multi(&self, entries: Vec<(&str, Value)>) -> Outcome {
-        succeeded("set_multi", self.try_set_multi(entries).await?)
-    }
-
-    /// `set_multi` of payloads, cached now.
-    pub(crate) async fn put_multi(&self, entries: &[(&str, &[u8])]) -> Outcome {
-        let entries = entries
-            .iter()
-            .map(|(key, payload)| (*key, CachedValue::new(payload.to_vec())))
-            .collect();
-        self.set_multi(entries).await
-    }
-
-    pub(crate) async fn delete_multi(&self, keys: &[&str]) -> Outcome {
-        succeeded("delete_multi", self.try_delete_multi(keys).await?)
-    }
-
-    /// `get` must find this payload.
-    pub(crate) async fn hit(&self, key: &str, payload: impl AsRef<[u8]>) -> Outcome<Value> {
-        let payload = payload.as_ref();
-        match self.get(key).await? {
-            Some(found) if found.payload() == payload => Ok(found),
-            found => fail!(
-                "get {}: expected {}, got {}",
-                show_key(key),
-                show_payload(payload),
-                show_found(found.as_ref())
-            ),
-        }
-    }
-
-    /// `get` must find nothing.
-    pub(crate) async fn miss(&self, key: &str) -> Outcome {
-        match self.get(key).await? {
-            None => Ok(()),
-            found => fail!(
-                "get {}: expected a miss, got {}",
-                show_key(key),
-                show_found(found.as_ref())
-            ),
-        }
-    }
-
-    /// `get_multi` must answer exactly this.
-    pub(crate) async fn answers(&self, keys: &[&str], expected: &[Option<&[u8]>]) -> Outcome {
-        let found = self.get_multi(keys).await?;
-        for (position, (key, (found, expected))) in
-            keys.iter().zip(found.iter().zip(expected)).enumerate()
-        {
-            if found.as_ref().map(|found| found.payload().as_slice()) != *expected {
-                fail!(
-                    "get_multi, position {position} (key {}): expected {}, got {}",
-                    show_key(key),
-                    expected.map_or_else(|| "a miss".to_owned(), show_payload),
-                    show_found(found.as_ref())
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn succeeded<T>(operation: &str, answer: cache_core::Result<T>) -> Outcome<T> {
-    answer.map_err(|error| Failure::new(format!("{operation} failed: {error}")))
-}
-
-/// How many entries of a multi operation a trace shows.
-const SHOWN: usize = 6;
-
-pub(crate) fn show_key(key: &str) -> String {
-    const SHOWN_CHARS: usize = 60;
-    match key.char_indices().nth(SHOWN_CHARS) {
-        None => format!("{key:?}"),
-        Some((end, _)) => format!(
-            "{:?}… of {} bytes",
-            key.get(..end).unwrap_or(key),
-            key.len()
-        ),
-    }
-}
-
-fn show_keys(keys: &[&str]) -> String {
-    let shown: Vec<String> = keys.iter().take(SHOWN).map(|key| show_key(key)).collect();
-    format!("[{}; {} in all]", shown.join(", "), keys.len())
-}
-
-fn show_payload(payload: &[u8]) -> String {
-    const SHOWN_BYTES: usize = 40;
-    let shown = payload.get(..SHOWN_BYTES).unwrap_or(payload);
-    let more = if shown.len() < payload.len() {
-        format!("… of {} bytes", payload.len())
-    } else {
-        String::new()
-    };
-    format!("\"{}\"{more}", shown.escape_ascii())
-}
-
-fn show_value(value: &Value) -> String {
-    match value.ttl() {
-        Ttl::For(ttl) => format!("{} with {ttl:?} to live", show_payload(value.payload())),
-        Ttl::Default | Ttl::Never => show_payload(value.payload()),
-    }
-}
-
-pub(crate) fn show_found(found: Option<&Value>) -> String {
-    found.map_or_else(|| "a miss".to_owned(), show_value)
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // It stands where others show larger answers.
-fn show_done((): &()) -> String {
-    "done".to_owned()
 }

@@ -1,23 +1,61 @@
 //! [`Failure`], what a rule found wrong, and [`Trace`], what it did until then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a rule expected and what it got, in words.
-#[derive(Debug)]
-pub(crate) struct Failure(String);
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    what: String,
+    pub(crate) kind: FailureKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum FailureKind {
+    /// The backend does something else than the rule says.
+    Broken,
+    /// A call did not end: other rules may hang in the same way.
+    Hung,
+    /// The backend could not be opened.
+    Unopened,
+}
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
+        Self {
+            what: what.into(),
+            kind: FailureKind::Broken,
+        }
+    }
+
+    pub(crate) fn hung(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            kind: FailureKind::Hung,
+        }
+    }
+
+    pub(crate) fn unopened(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            kind: FailureKind::Unopened,
+        }
+    }
+
+    /// The same failure, told with more around it.
+    pub(crate) fn map(self, tell: impl FnOnce(&str) -> String) -> Self {
+        Self {
+            what: tell(&self.what),
+            ..self
+        }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -38,52 +76,138 @@ macro_rules! ensure {
 }
 pub(crate) use {ensure, fail};
 
-/// The last operations of a rule, with the times at which they began and how long they took.
+/// The last operations of a rule, with the times at which they began and how long they took, and
+/// those that have not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     start: Instant,
-    lines: Arc<Mutex<Lines>>,
+    log: Arc<Mutex<Log>>,
 }
 
-#[derive(Debug, Default)]
-struct Lines {
+#[derive(Debug)]
+struct Log {
     last: VecDeque<String>,
     dropped: usize,
+    running: BTreeMap<u64, (Instant, String)>,
+    next: u64,
+    /// When something last began or ended.
+    moved: Instant,
+}
+
+impl Log {
+    fn push(&mut self, line: String) {
+        const KEPT: usize = 40;
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+            self.dropped += 1;
+        }
+        self.last.push_back(line);
+    }
+}
+
+/// A call that is being made. Dropping it takes it off the trace.
+pub(crate) struct Running<'t> {
+    trace: &'t Trace,
+    number: u64,
+    began: Instant,
 }
 
 impl Trace {
     pub(crate) fn new() -> Self {
+        let start = Instant::now();
         Self {
-            start: Instant::now(),
-            lines: Arc::default(),
+            start,
+            log: Arc::new(Mutex::new(Log {
+                last: VecDeque::new(),
+                dropped: 0,
+                running: BTreeMap::new(),
+                next: 0,
+                moved: start,
+            })),
         }
     }
 
-    pub(crate) fn note(&self, began: Instant, took: Duration, what: &str) {
-        const KEPT: usize = 40;
-        let since = began.saturating_duration_since(self.start);
-        let line = format!(
-            "{:>9.3} ms  {what}  ({:.3} ms)",
-            since.as_secs_f64() * 1e3,
-            took.as_secs_f64() * 1e3
-        );
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.last.len() == KEPT {
-            lines.last.pop_front();
-            lines.dropped += 1;
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn begin(&self, what: String) -> Running<'_> {
+        let began = Instant::now();
+        let mut log = self.log();
+        log.next += 1;
+        log.moved = began;
+        let number = log.next;
+        log.running.insert(number, (began, what));
+        Running {
+            trace: self,
+            number,
+            began,
         }
-        lines.last.push_back(line);
+    }
+
+    /// Something other than a call has happened.
+    pub(crate) fn note(&self, what: &str) {
+        let now = Instant::now();
+        let mut log = self.log();
+        log.moved = now;
+        log.push(format!("{:>9.3} ms  {what}", self.millis(now)));
+    }
+
+    fn millis(&self, moment: Instant) -> f64 {
+        moment.saturating_duration_since(self.start).as_secs_f64() * 1e3
+    }
+
+    /// The call that has been running for longest, once that is longer than `limit`; or that
+    /// nothing at all has happened for four times as long.
+    pub(crate) fn stuck(&self, limit: Duration) -> Option<String> {
+        let log = self.log();
+        let oldest = log.running.values().min_by_key(|(began, _)| *began);
+        match oldest {
+            Some((began, what)) if began.elapsed() > limit => Some(format!(
+                "{what} has not returned after {:.1?}: it blocks its thread, as in a deadlock",
+                began.elapsed()
+            )),
+            None if log.moved.elapsed() > limit * 4 => Some(format!(
+                "the rule made no call for {:.0?}",
+                log.moved.elapsed()
+            )),
+            _ => None,
+        }
+    }
+}
+
+impl Running<'_> {
+    /// The call has ended in this way.
+    pub(crate) fn end(self, how: &str) {
+        let began = self.trace.millis(self.began);
+        let took = self.began.elapsed().as_secs_f64() * 1e3;
+        let mut log = self.trace.log();
+        let what = log.running.remove(&self.number);
+        let what = what.map(|(_, what)| what).unwrap_or_default();
+        log.push(format!("{began:>9.3} ms  {what}{how}  ({took:.3} ms)"));
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut log = self.trace.log();
+        log.running.remove(&self.number);
+        log.moved = Instant::now();
     }
 }
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.dropped > 0 {
-            writeln!(f, "    … {} earlier operations", lines.dropped)?;
+        let log = self.log();
+        if log.dropped > 0 {
+            writeln!(f, "    … {} earlier operations", log.dropped)?;
         }
-        for line in &lines.last {
+        for line in &log.last {
             writeln!(f, "    {line}")?;
+        }
+        for (began, what) in log.running.values() {
+            let began = self.millis(*began);
+            writeln!(f, "    {began:>9.3} ms  {what}  (has not ended)")?;
         }
         Ok(())
     }

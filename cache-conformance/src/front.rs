@@ -8,23 +8,39 @@
 ///
 /// gives `my_backend::basic::set_replaces` and so on. `MyHarness` is an expression of a type that
 /// implements [`Harness`](crate::Harness). Rules that do not apply, or that the backend breaks
-/// for a reason, are waived by group or by name; libtest shows them as `ignored, <reason>`:
+/// for a reason, are waived by group or by name; libtest shows them as `ignored, <reason>`. A
+/// waiver may hold under a `cfg` only, and of several that fit a rule the first counts:
 ///
 /// ```text
 /// cache_conformance::tests! {
 ///     my_backend: MyHarness,
 ///     waive {
-///         expiry: "keeps values for ever",
+///         faults: "lives in this process and has no server",
 ///         keys::case_is_kept: "the store folds case",
+///         #[cfg(windows)]
+///         keys::any_script_is_kept: "the console of the server knows Latin-1 only",
+///         concurrency::no_value_is_torn: may_fail("a race in version 3 of the server"),
 ///     }
 /// }
 /// ```
 ///
 /// A waived rule is run all the same, by the test `my_backend::waivers_are_needed`: once it
-/// passes, that test fails until the waiver is removed.
+/// passes, that test fails until the waiver is removed. What `may_fail` is not held against
+/// either outcome.
+///
+/// A new version of this crate may bring new rules. To take them when you are ready, name the
+/// [rule set](crate::RULE_SETS) that you test by; newer rules then show as `ignored, new since`
+/// the one that had them first:
+///
+/// ```text
+/// cache_conformance::tests!(my_backend: MyHarness; up_to = "0.1");
+/// ```
 #[macro_export]
 macro_rules! tests {
-    ($module:ident : $harness:expr $(, waive { $($waivers:tt)* } )? $(,)?) => {
+    (
+        $module:ident : $harness:expr $(, waive { $($waivers:tt)* })? $(,)?
+        $(; up_to = $up_to:tt)?
+    ) => {
         mod $module {
             #[allow(unused_imports)]
             use super::*;
@@ -33,13 +49,14 @@ macro_rules! tests {
                 static SUITE: ::std::sync::OnceLock<$crate::Suite> = ::std::sync::OnceLock::new();
                 SUITE.get_or_init(|| {
                     let suite = $crate::Suite::new($harness).name(stringify!($module));
-                    $( let suite = $crate::__waive!(suite; $($waivers)*); )?
+                    $( let suite = suite.up_to($up_to); )?
+                    $( $crate::__waivers!(@calls suite $($waivers)*); )?
                     suite
                 })
             }
 
-            $crate::__declare_test!(__conformance_test ($) $($($waivers)*)?);
-            $crate::__for_each_rule!(__conformance_test);
+            $crate::__declare_test!(@up_to [$($up_to)?] __conformance_test ($) $($($waivers)*)?);
+            $crate::__for_each_group!(__conformance_test);
 
             #[test]
             fn waivers_are_needed() {
@@ -49,12 +66,97 @@ macro_rules! tests {
     };
 }
 
-/// The waivers as calls of [`Suite::waive`](crate::Suite::waive).
+/// Hands every rule to `$test`, group by group.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __waive {
-    ($suite:expr; $( $group:ident $(:: $rule:ident)? : $reason:literal ),* $(,)?) => {
-        $suite $( .waive(concat!(stringify!($group) $(, "::", stringify!($rule))?), $reason) )*
+macro_rules! __for_each_group {
+    ($test:ident) => {
+        mod basic {
+            $crate::__rules_of_basic!($test);
+        }
+        mod keys {
+            $crate::__rules_of_keys!($test);
+        }
+        mod values {
+            $crate::__rules_of_values!($test);
+        }
+        mod limits {
+            $crate::__rules_of_limits!($test);
+        }
+        mod metadata {
+            $crate::__rules_of_metadata!($test);
+        }
+        mod multi {
+            $crate::__rules_of_multi!($test);
+        }
+        mod expiry {
+            $crate::__rules_of_expiry_ttls!($test);
+            $crate::__rules_of_expiry_deadlines!($test);
+        }
+        mod sharing {
+            $crate::__rules_of_sharing!($test);
+        }
+        mod concurrency {
+            $crate::__rules_of_concurrency!($test);
+        }
+        mod races {
+            $crate::__rules_of_races!($test);
+        }
+        mod cancellation {
+            $crate::__rules_of_cancellation!($test);
+        }
+        mod faults {
+            $crate::__rules_of_faults!($test);
+        }
+        mod outages {
+            $crate::__rules_of_outages!($test);
+        }
+        mod bounds {
+            $crate::__rules_of_bounds!($test);
+        }
+        mod errors {
+            $crate::__rules_of_errors!($test);
+        }
+        mod model {
+            $crate::__rules_of_model!($test);
+        }
+        mod unreadable {
+            $crate::__rules_of_unreadable!($test);
+        }
+        mod promises {
+            $crate::__rules_of_promises!($test);
+        }
+    };
+}
+
+/// The waivers as calls of [`Suite`](crate::Suite), a statement each.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __waivers {
+    (@calls $suite:ident) => {};
+    (
+        @calls $suite:ident
+        $(#[cfg($($cfg:tt)*)])? $group:ident $(:: $rule:ident)? : may_fail($reason:literal)
+        $(, $($rest:tt)*)?
+    ) => {
+        $(#[cfg($($cfg)*)])?
+        let $suite = $suite.may_fail(
+            concat!(stringify!($group) $(, "::", stringify!($rule))?),
+            $reason,
+        );
+        $crate::__waivers!(@calls $suite $($($rest)*)?);
+    };
+    (
+        @calls $suite:ident
+        $(#[cfg($($cfg:tt)*)])? $group:ident $(:: $rule:ident)? : $reason:literal
+        $(, $($rest:tt)*)?
+    ) => {
+        $(#[cfg($($cfg)*)])?
+        let $suite = $suite.waive(
+            concat!(stringify!($group) $(, "::", stringify!($rule))?),
+            $reason,
+        );
+        $crate::__waivers!(@calls $suite $($($rest)*)?);
     };
 }
 
@@ -63,14 +165,67 @@ macro_rules! __waive {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __declare_test {
-    ($test:ident ($d:tt) $( $group:ident $(:: $rule:ident)? : $reason:literal ),* $(,)?) => {
+    // The rule sets that are newer than the one that is tested by.
+    (@up_to [] $($front:tt)*) => {
+        $crate::__declare_test!(@newer [] $($front)*);
+    };
+    (@up_to ["0.1"] $($front:tt)*) => {
+        $crate::__declare_test!(@newer [] $($front)*);
+    };
+    (@up_to [$other:tt] $($front:tt)*) => {
+        compile_error!("up_to: there is no such rule set; RULE_SETS lists them");
+    };
+
+    // The waivers, one after the other, each in one form.
+    (@newer [$($newer:tt)*] $test:ident ($d:tt) $($waivers:tt)*) => {
+        $crate::__declare_test!(@take [$test ($d) $($newer)*] [] $($waivers)*);
+    };
+    (
+        @take $front:tt [$($taken:tt)*]
+        $(#[cfg($($cfg:tt)*)])? $group:ident $(:: $rule:ident)? : may_fail($reason:literal)
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::__declare_test!(
+            @take $front
+            [$($taken)* { [$($($cfg)*)?] $group $($rule)?, $reason }]
+            $($($rest)*)?
+        );
+    };
+    (
+        @take $front:tt [$($taken:tt)*]
+        $(#[cfg($($cfg:tt)*)])? $group:ident $(:: $rule:ident)? : $reason:literal
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::__declare_test!(
+            @take $front
+            [$($taken)* { [$($($cfg)*)?] $group $($rule)?, $reason }]
+            $($($rest)*)?
+        );
+    };
+    (@take $front:tt [$($taken:tt)*]) => {
+        $crate::__declare_test!(@define $front $($taken)*);
+    };
+
+    (
+        @define [$test:ident ($d:tt) $($newer:tt $new:literal),*]
+        $({ [$($cfg:tt)*] $group:ident $($rule:ident)?, $reason:literal })*
+    ) => {
         macro_rules! $test {
             $(
-                ($group $($rule)? $d($d rest:tt)*) => {
-                    $crate::__ignored_test! { $reason $d($d rest)* }
+                (($newer) $d($d rest:tt)*) => {
+                    $crate::__ignored_test! { [] $new $d($d rest)* }
                 };
             )*
-            ($d group:ident $d rule:ident; $d same_group:ident $d same_rule:ident) => {
+            $(
+                ($d since:tt [$group $($rule)? $d($d unread:ident)?] $d($d rest:tt)*) => {
+                    $crate::__ignored_test! { [$($cfg)*] $reason $d($d rest)* }
+                };
+            )*
+            // No waiver by a former name: the next name.
+            ($d since:tt [$d($d former:tt)*] [$d($d name:tt)*] $d($d rest:tt)*) => {
+                $test! { $d since [$d($d name)*] $d($d rest)* }
+            };
+            ($d since:tt [$d($d name:tt)*]; $d group:ident $d rule:ident) => {
                 #[test]
                 fn $d rule() {
                     super::suite().assert_rule(stringify!($d group), stringify!($d rule));
@@ -80,14 +235,21 @@ macro_rules! __declare_test {
     };
 }
 
-/// A `#[test]` that libtest shows as ignored. What precedes the semicolon is the rest of the
-/// rule's name that a waiver left unread.
+/// A `#[test]` that libtest shows as ignored. What precedes the semicolon are names of the rule
+/// that were not read.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __ignored_test {
-    ($reason:literal $($unread:ident)? ; $group:ident $rule:ident) => {
+    ([] $reason:literal $([$($unread:tt)*])* ; $group:ident $rule:ident) => {
         #[test]
         #[ignore = $reason]
+        fn $rule() {
+            super::suite().assert_rule(stringify!($group), stringify!($rule));
+        }
+    };
+    ([$($cfg:tt)+] $reason:literal $([$($unread:tt)*])* ; $group:ident $rule:ident) => {
+        #[test]
+        #[cfg_attr(all($($cfg)+), ignore = $reason)]
         fn $rule() {
             super::suite().assert_rule(stringify!($group), stringify!($rule));
         }

@@ -1,11 +1,12 @@
 //! [`Harness`], how the suite gets hold of a backend.
 
 use std::error::Error;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use cache_core::{CacheBackend, DynBackend};
+use cache_core::{CacheBackend, CachedValue, DynBackend, MapKeys};
 
 use crate::{Capabilities, FaultControl, Faulty, ManualClock};
 
@@ -19,14 +20,14 @@ pub type OpenError = Box<dyn Error + Send + Sync>;
 /// ```
 /// use std::collections::HashMap;
 /// use std::sync::{Arc, Mutex};
-/// use cache_conformance::{Capabilities, Harness, OpenError, Options, Ttl};
+/// use cache_conformance::{Capabilities, Expiry, Harness, OpenError, Options};
 /// # use cache_core::{CacheBackend, CachedValue, Result};
 /// # #[derive(Clone, Default)] struct Memory(Arc<Mutex<HashMap<String, CachedValue<Vec<u8>>>>>);
 /// # impl CacheBackend for Memory {
 /// #   type Value = Vec<u8>;
-/// #   async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> { self.check_key(key)?; Ok(self.0.lock().unwrap().get(key).cloned()) }
-/// #   async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> { self.check_key(key)?; self.0.lock().unwrap().insert(key.into(), value); Ok(()) }
-/// #   async fn delete(&self, key: &str) -> Result<()> { self.check_key(key)?; self.0.lock().unwrap().remove(key); Ok(()) }
+/// #   async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> { Ok(self.0.lock().unwrap().get(key).cloned()) }
+/// #   async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> { self.0.lock().unwrap().insert(key.into(), value); Ok(()) }
+/// #   async fn delete(&self, key: &str) -> Result<()> { self.0.lock().unwrap().remove(key); Ok(()) }
 /// # }
 ///
 /// struct MemoryHarness;
@@ -35,7 +36,7 @@ pub type OpenError = Box<dyn Error + Send + Sync>;
 ///     type Backend = Memory;
 ///
 ///     fn capabilities(&self) -> Capabilities {
-///         Capabilities::default().with_ttl(Ttl::None)
+///         Capabilities::default().with_expiry(Expiry::None)
 ///     }
 ///
 ///     async fn open(&self, _: &Options) -> Result<Memory, OpenError> {
@@ -85,6 +86,8 @@ pub trait Harness: Send + Sync + 'static {
     /// uses; [`Capabilities::faults`] says how they can. By default an error, which is right for
     /// backends without servers.
     ///
+    /// The servers may be those that [`open`](Self::open) uses, behind a proxy of their own.
+    ///
     /// A [`Proxy`](crate::Proxy) in front of the shared server is enough:
     ///
     /// ```
@@ -121,6 +124,24 @@ pub trait Harness: Send + Sync + 'static {
         let _ = options;
         async { Err("the harness declares faults, but does not override `open_faulty`".into()) }
     }
+
+    /// Stores something under `key`, as the backend names it in its store, that the backend
+    /// cannot decode: another program's value, say. Only used where
+    /// [`Capabilities::unreadable_values`] says that there are such values. By default an error.
+    fn make_unreadable(
+        &self,
+        backend: &Self::Backend,
+        key: &str,
+    ) -> impl Future<Output = Result<(), OpenError>> + Send {
+        let _ = (backend, key);
+        async {
+            Err(
+                "the harness declares unreadable values, but does not override \
+                 `make_unreadable`"
+                    .into(),
+            )
+        }
+    }
 }
 
 /// How the suite wants the backend opened.
@@ -149,35 +170,99 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A backend that was opened, its type hidden.
 pub(crate) struct Opened {
     pub(crate) backend: DynBackend<Vec<u8>>,
-    again: Box<dyn Fn(Options) -> BoxFuture<'static, Result<Opened, OpenError>> + Send + Sync>,
+    typed: Arc<dyn Typed>,
 }
 
 impl Opened {
-    pub(crate) async fn again(&self, options: Options) -> Result<Self, OpenError> {
-        (self.again)(options).await
-    }
-
     fn new<H: Harness>(harness: Arc<H>, backend: H::Backend) -> Self {
         let backend = Arc::new(backend);
-        let handle = DynBackend::new(Arc::clone(&backend));
-        let again = move |options: Options| -> BoxFuture<'static, _> {
-            let harness = Arc::clone(&harness);
-            let backend = Arc::clone(&backend);
-            Box::pin(async move {
-                let second = harness.again(&backend, &options).await?;
-                Ok(Self::new(harness, second))
-            })
-        };
         Self {
-            backend: handle,
-            again: Box::new(again),
+            backend: DynBackend::new(Arc::clone(&backend)),
+            typed: Arc::new(OfHarness { harness, backend }),
         }
     }
+
+    /// The same backend, with keys in a namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        let inner = self.backend.clone();
+        Self {
+            backend: DynBackend::new(MapKeys::namespace(inner, namespace)),
+            typed: Arc::clone(&self.typed),
+        }
+    }
+
+    pub(crate) async fn again(&self, options: Options) -> Result<Self, OpenError> {
+        Arc::clone(&self.typed).again(options).await
+    }
+
+    pub(crate) async fn make_unreadable(&self, key: &str) -> Result<(), OpenError> {
+        Arc::clone(&self.typed)
+            .make_unreadable(key.to_owned())
+            .await
+    }
+
+    /// The operations that do not end at their first poll.
+    pub(crate) fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str> {
+        self.typed.pending_at_first_poll(key)
+    }
+}
+
+/// What is asked of a backend whose type is known.
+trait Typed: Send + Sync {
+    fn again(self: Arc<Self>, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>>;
+    fn make_unreadable(self: Arc<Self>, key: String) -> BoxFuture<'static, Result<(), OpenError>>;
+    fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str>;
+}
+
+struct OfHarness<H: Harness> {
+    harness: Arc<H>,
+    backend: Arc<H::Backend>,
+}
+
+impl<H: Harness> Typed for OfHarness<H> {
+    fn again(self: Arc<Self>, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>> {
+        Box::pin(async move {
+            let second = self.harness.again(&self.backend, &options).await?;
+            Ok(Opened::new(Arc::clone(&self.harness), second))
+        })
+    }
+
+    fn make_unreadable(self: Arc<Self>, key: String) -> BoxFuture<'static, Result<(), OpenError>> {
+        Box::pin(async move { self.harness.make_unreadable(&self.backend, &key).await })
+    }
+
+    fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str> {
+        let backend = &self.backend;
+        let value = || CachedValue::new(b"value".to_vec());
+        let polled = [
+            ("get", is_pending(backend.get(key))),
+            ("set", is_pending(backend.set(key, value()))),
+            ("delete", is_pending(backend.delete(key))),
+            ("get_multi", is_pending(backend.get_multi(&[key, key]))),
+            (
+                "set_multi",
+                is_pending(backend.set_multi(vec![(key, value()), (key, value())])),
+            ),
+            (
+                "delete_multi",
+                is_pending(backend.delete_multi(&[key, key])),
+            ),
+        ];
+        let pending = polled.into_iter().filter(|(_, pending)| *pending);
+        pending.map(|(operation, _)| operation).collect()
+    }
+}
+
+fn is_pending(call: impl Future) -> bool {
+    pin!(call)
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
 }
 
 /// A harness, its type hidden, so that rules are plain functions.
 pub(crate) trait Subject: Send + Sync {
     fn capabilities(&self) -> Capabilities;
+    fn is_immediate(&self) -> bool;
     fn open(&self, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>>;
     fn open_faulty(&self, options: Options) -> BoxFuture<'static, Result<OpenedFaulty, OpenError>>;
 }
@@ -189,6 +274,10 @@ pub(crate) struct Erased<H>(pub(crate) Arc<H>);
 impl<H: Harness> Subject for Erased<H> {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
+    }
+
+    fn is_immediate(&self) -> bool {
+        H::Backend::IMMEDIATE
     }
 
     fn open(&self, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>> {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cache;
 mod capabilities;
 mod clock;
 mod context;
@@ -8,22 +9,27 @@ mod failure;
 mod faults;
 mod front;
 mod harness;
-mod linearizability;
-mod names;
+mod history;
+#[cfg(feature = "mutants")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mutants")))]
+pub mod mutants;
 mod report;
 mod rng;
 mod rule;
 mod rules;
-#[cfg(feature = "servers")]
-#[cfg_attr(docsrs, doc(cfg(feature = "servers")))]
-pub mod servers;
+#[cfg(unix)]
+mod server;
+mod shared;
+mod show;
 mod suite;
 
-pub use capabilities::{Capabilities, Clock, Ttl};
+pub use capabilities::{Capabilities, Clock, Expiry};
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultControl, Faulty, Proxy};
 pub use harness::{Harness, OpenError, Options};
 pub use report::{Report, RuleReport, Verdict};
-pub use rule::{Requirement, Rule};
+pub use rule::{RULE_SETS, Requirement, Rule};
 pub use rules::all as rules;
+#[cfg(unix)]
+pub use server::Server;
 pub use suite::Suite;

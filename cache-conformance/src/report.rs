@@ -1,7 +1,6 @@
 //! [`Report`], what became of each rule.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -72,7 +71,10 @@ pub enum Verdict {
     Failed(String),
     /// The rule does not apply to what the backend declares, and why.
     NotApplicable(String),
-    /// It was waived for this reason, and would have failed.
+    /// The rule came with this [rule set](crate::RULE_SETS), which is newer than the one that is
+    /// tested by.
+    Newer(String),
+    /// It was waived for this reason, and would have failed, or may fail.
     Waived(String),
     /// It was waived for this reason, and is kept all the same.
     StaleWaiver(String),
@@ -107,6 +109,7 @@ impl fmt::Display for Report {
                 Verdict::Passed => ("ok", String::new()),
                 Verdict::Failed(_) => ("FAILED", String::new()),
                 Verdict::NotApplicable(reason) => ("-", format!("  {reason}")),
+                Verdict::Newer(set) => ("new", format!("  new since {set}")),
                 Verdict::Waived(reason) => ("waived", format!("  {reason}")),
                 Verdict::StaleWaiver(reason) => {
                     ("STALE", format!("  it passes, but was waived: {reason}"))
@@ -123,18 +126,21 @@ impl fmt::Display for Report {
                 writeln!(f, "\n{detail}")?;
             }
         }
-        let failed = |rule: &&RuleReport| rule.verdict.is_failure();
+        let count = |which: fn(&Verdict) -> bool| {
+            let counted = self.rules.iter().filter(|rule| which(&rule.verdict));
+            counted.count()
+        };
         write!(
             f,
-            "{}: {} rules passed, {} failed, {} others, in {:.2} s (seed {})",
+            "{}: {} rules kept, {} broken, {} waived, {} not applicable, {} newer, in {:.2} s \
+             (seed {})",
             self.name,
             self.passed(),
-            self.rules.iter().filter(failed).count(),
-            self.rules
-                .iter()
-                .filter(|rule| !rule.verdict.is_failure() && rule.verdict != Verdict::Passed)
-                .count(),
-            Duration::from_secs_f64(self.seconds).as_secs_f64(),
+            count(Verdict::is_failure),
+            count(|verdict| matches!(verdict, Verdict::Waived(_))),
+            count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
+            count(|verdict| matches!(verdict, Verdict::Newer(_))),
+            self.seconds,
             self.seed
         )?;
         if self.passed() == 0 {

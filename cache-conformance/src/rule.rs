@@ -5,8 +5,20 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::context::{Context, Outcome};
-use crate::harness::BoxFuture;
-use crate::{Capabilities, Fault, Ttl};
+use crate::harness::{BoxFuture, Subject};
+use crate::{Clock, Expiry, Fault};
+
+/// The versions of the set of rules, oldest first. Rules come with a new one only, and are never
+/// made stricter within one; [`tests!`](crate::tests) and
+/// [`Suite::up_to`](crate::Suite::up_to) test by any of them.
+///
+/// ```
+/// use cache_conformance::RULE_SETS;
+///
+/// let newest = RULE_SETS.last();
+/// assert!(cache_conformance::rules().iter().any(|rule| Some(&rule.since) == newest));
+/// ```
+pub const RULE_SETS: &[&str] = &["0.1"];
 
 /// A rule that a backend keeps or breaks.
 ///
@@ -21,8 +33,10 @@ pub struct Rule {
     pub group: &'static str,
     /// The name, unique in its group.
     pub name: &'static str,
-    /// The version of this crate that had it first.
+    /// The [rule set](crate::RULE_SETS) that had it first.
     pub since: &'static str,
+    /// What it was called before, group and name.
+    pub formerly: &'static [&'static str],
     /// What a backend must declare for the rule to apply.
     pub requires: &'static [Requirement],
     /// What the rule says.
@@ -40,20 +54,34 @@ impl Rule {
         format!("{}::{}", self.group, self.name)
     }
 
-    /// The first requirement that a backend with these capabilities does not meet.
-    pub(crate) fn unmet(&self, capabilities: &Capabilities) -> Option<Requirement> {
-        self.requires
-            .iter()
-            .copied()
-            .find(|requirement| !requirement.is_met(capabilities))
+    /// The first requirement that a backend does not meet.
+    pub(crate) fn unmet(&self, subject: &dyn Subject) -> Option<Requirement> {
+        let mut requires = self.requires.iter().copied();
+        requires.find(|requirement| !requirement.is_met(subject))
     }
 
-    /// Whether `pattern` names this rule or its group.
+    /// Whether `pattern` names this rule, by any name that it has had, or its group.
     pub(crate) fn matches(&self, pattern: &str) -> bool {
         match pattern.split_once("::") {
             None => pattern == self.group,
-            Some((group, name)) => group == self.group && name == self.name,
+            Some((group, name)) => {
+                (group == self.group && name == self.name) || self.formerly.contains(&pattern)
+            }
         }
+    }
+
+    /// For rules that need nothing else than what they are listed with.
+    pub(crate) const fn as_listed(self) -> Self {
+        self
+    }
+
+    /// For rules about expiry.
+    pub(crate) const fn needs_ttl(self) -> Self {
+        self.requires(&[Requirement::Ttl]).waits()
+    }
+
+    pub(crate) const fn source(self, source: &'static str) -> Self {
+        Self { source, ..self }
     }
 
     pub(crate) const fn requires(self, requires: &'static [Requirement]) -> Self {
@@ -88,29 +116,57 @@ impl fmt::Debug for Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Requirement {
-    /// [`Capabilities::ttl`] other than [`Ttl::None`].
+    /// [`Capabilities::expiry`](crate::Capabilities::expiry) other than [`Expiry::None`].
     Ttl,
-    /// [`Capabilities::max_key`].
+    /// [`Capabilities::max_key`](crate::Capabilities::max_key).
     MaxKey,
-    /// [`Capabilities::max_value`].
+    /// [`Capabilities::max_value`](crate::Capabilities::max_value).
     MaxValue,
-    /// [`Capabilities::linearizable`].
+    /// [`Capabilities::capacity`](crate::Capabilities::capacity).
+    Capacity,
+    /// [`Capabilities::linearizable`](crate::Capabilities::linearizable).
     Linearizable,
-    /// This one in [`Capabilities::faults`].
+    /// This one in [`Capabilities::faults`](crate::Capabilities::faults).
     Fault(Fault),
-    /// Something in [`Capabilities::secrets`].
+    /// [`Capabilities::servers`](crate::Capabilities::servers) greater than 1.
+    SeveralServers,
+    /// Something in [`Capabilities::secrets`](crate::Capabilities::secrets).
     Secrets,
+    /// [`Capabilities::unreadable_values`](crate::Capabilities::unreadable_values).
+    UnreadableValues,
+    /// [`Capabilities::batched_reads`](crate::Capabilities::batched_reads).
+    BatchedReads,
+    /// [`Capabilities::brief_polls`](crate::Capabilities::brief_polls).
+    BriefPolls,
+    /// [`Capabilities::no_tasks_left`](crate::Capabilities::no_tasks_left).
+    NoTasksLeft,
+    /// [`Capabilities::steady_lifetimes`](crate::Capabilities::steady_lifetimes), by a
+    /// [manual clock](Clock::Manual).
+    SteadyLifetimes,
+    /// [`CacheBackend::IMMEDIATE`](cache_core::CacheBackend::IMMEDIATE).
+    Immediate,
 }
 
 impl Requirement {
-    fn is_met(self, capabilities: &Capabilities) -> bool {
+    fn is_met(self, subject: &dyn Subject) -> bool {
+        let capabilities = subject.capabilities();
         match self {
-            Self::Ttl => capabilities.ttl != Ttl::None,
+            Self::Ttl => capabilities.expiry != Expiry::None,
             Self::MaxKey => capabilities.max_key.is_some(),
             Self::MaxValue => capabilities.max_value.is_some(),
+            Self::Capacity => capabilities.capacity.is_some(),
             Self::Linearizable => capabilities.linearizable,
             Self::Fault(fault) => capabilities.faults.contains(&fault),
+            Self::SeveralServers => capabilities.servers > 1,
             Self::Secrets => !capabilities.secrets.is_empty(),
+            Self::UnreadableValues => capabilities.unreadable_values,
+            Self::BatchedReads => capabilities.batched_reads,
+            Self::BriefPolls => capabilities.brief_polls,
+            Self::NoTasksLeft => capabilities.no_tasks_left,
+            Self::SteadyLifetimes => {
+                capabilities.steady_lifetimes && capabilities.clock == Clock::Manual
+            }
+            Self::Immediate => subject.is_immediate(),
         }
     }
 }
@@ -121,28 +177,81 @@ impl fmt::Display for Requirement {
             Self::Fault(fault) => {
                 return write!(f, "the harness cannot bring about the fault \"{fault}\"");
             }
+            Self::SeveralServers => "the harness has no servers that fail one by one",
             Self::Secrets => "the backend declares no secrets",
             Self::Ttl => "the backend declares that values do not expire",
             Self::MaxKey => "the backend declares no longest key",
             Self::MaxValue => "the backend declares no largest value",
+            Self::Capacity => "the backend declares no bound on its size",
             Self::Linearizable => "the backend does not claim to be linearizable",
+            Self::UnreadableValues => "the backend declares no unreadable values",
+            Self::BatchedReads => "the backend does not promise batched reads",
+            Self::BriefPolls => "the backend does not promise brief polls",
+            Self::NoTasksLeft => "the backend does not promise to leave no task behind",
+            Self::SteadyLifetimes => {
+                "the backend does not promise steady lifetimes by a manual clock"
+            }
+            Self::Immediate => "the backend is not immediate",
         })
     }
 }
 
-/// A rule whose check is the function of the same name.
-macro_rules! rule {
-    ($group:literal, $name:ident, $source:expr, $statement:literal) => {
-        $crate::rule::Rule {
-            group: $group,
-            name: stringify!($name),
-            since: "0.1.0",
-            requires: &[],
-            statement: $statement,
-            source: $source,
-            waits: false,
-            check: |context| Box::pin($name(context)),
+/// Lists the rules of a group, each with the function of its name, once for all: as the constant
+/// `RULES`, and as a macro that hands their names to [`tests!`](crate::tests).
+///
+/// The head says the group, the name of the macro, the source and a function of [`Rule`] for all
+/// of them. A rule is `name: "statement"`, with further functions behind it. One that came after
+/// the first rule set is `name since "0.2"`, one that was renamed `name formerly
+/// [group::old_name]`.
+///
+/// `$d` is a dollar sign, which the macro in the macro needs.
+macro_rules! rules {
+    (
+        ($d:tt) $group:ident, $names:ident, $source:expr, $each:expr;
+        $(
+            $name:ident $(since $since:tt)?
+            $(formerly [$($old_group:ident :: $old_name:ident),+])?
+            : $statement:literal $(, $method:ident($($argument:expr),*))*
+        );* $(;)?
+    ) => {
+        pub(crate) const RULES: &[$crate::rule::Rule] = &[$(
+            $each($crate::rule::Rule {
+                group: stringify!($group),
+                name: stringify!($name),
+                since: $crate::rule::since!($($since)?),
+                formerly: &[$($(
+                    concat!(stringify!($old_group), "::", stringify!($old_name))
+                ),+)?],
+                requires: &[],
+                statement: $statement,
+                source: $source,
+                waits: false,
+                check: |context| Box::pin($name(context)),
+            })$(.$method($($argument),*))*
+        ),*];
+
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $names {
+            ($d test:ident) => {
+                $(
+                    $d test! {
+                        ($($since)?) $($([$old_group $old_name])+)? [$group $name];
+                        $group $name
+                    }
+                )*
+            };
         }
     };
 }
-pub(crate) use rule;
+
+/// The rule set of a rule that names none.
+macro_rules! since {
+    () => {
+        "0.1"
+    };
+    ($since:tt) => {
+        $since
+    };
+}
+pub(crate) use {rules, since};

@@ -5,7 +5,7 @@
 mod support;
 
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
-use cache_core::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Serialized};
+use cache_core::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Typed};
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ cache_conformance::tests! {
     waive {
         limits: "takes keys and values of any size",
         faults: "has no server",
+        outages: "has no server",
+        unreadable: "keeps values as they are",
+        promises: "makes none",
     }
 }
 
@@ -24,6 +27,9 @@ cache_conformance::tests! {
     waive {
         limits: "takes keys and values of any size",
         faults: "has no server",
+        outages: "has no server",
+        unreadable: "keeps values as they are",
+        promises: "makes none",
     }
 }
 
@@ -80,6 +86,9 @@ macro_rules! wrapped {
                 waive {
                     limits: "takes keys and values of any size",
                     faults: "has no server",
+                    outages: "has no server",
+                    unreadable: "keeps values as they are",
+                    promises: "makes none",
                 }
             }
         )*
@@ -88,15 +97,15 @@ macro_rules! wrapped {
 
 wrapped! {
     dyn_backend: DynBackend::new;
-    key_map: |backend| MapKeys::new(backend, hexadecimal);
-    key_map_namespace: |backend| MapKeys::namespace(backend, "a:b");
+    map_keys: |backend| MapKeys::new(backend, hexadecimal);
+    map_keys_namespace: |backend| MapKeys::namespace(backend, "a:b");
     miss_on_error: MissOnError::new;
-    serialized: |backend| Serialized::<Vec<u8>, _, _>::new(backend, Reversed);
+    typed: |backend| Typed::<Vec<u8>, _>::new(backend, Reversed);
     reference: for_ever;
     boxed: Box::new;
     arc: Arc::new;
     all_of_them: |backend| {
         let below = MapKeys::namespace(MissOnError::new(Arc::new(backend)), "ns");
-        DynBackend::new(Serialized::<Vec<u8>, _, _>::new(DynBackend::new(below), Reversed))
+        DynBackend::new(Typed::<Vec<u8>, _>::new(DynBackend::new(below), Reversed))
     };
 }

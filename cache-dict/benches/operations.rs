@@ -39,11 +39,11 @@ fn operations(criterion: &mut Criterion) {
             bench.iter(|| cache.get_sync(black_box("none")).unwrap());
         });
         group.bench_function("overwrite", |bench| {
-            bench.iter(|| cache.set_sync(black_box(key()), value).unwrap());
+            bench.iter(|| cache.set_sync(black_box(key()), value.clone()).unwrap());
         });
         group.bench_function("set and delete", |bench| {
             bench.iter(|| {
-                cache.set_sync(black_box("new"), value).unwrap();
+                cache.set_sync(black_box("new"), value.clone()).unwrap();
                 cache.delete_sync("new").unwrap();
             });
         });

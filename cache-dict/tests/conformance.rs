@@ -6,6 +6,12 @@ use cache_dict::{DictBackend, DictBuilder};
 
 type Backend = DictBackend<Vec<u8>>;
 
+fn promises() -> Capabilities {
+    Capabilities::default()
+        .with_brief_polls()
+        .with_no_tasks_left()
+}
+
 fn builder(options: &Options) -> DictBuilder<Vec<u8>> {
     DictBackend::builder().expiration_time(options.default_ttl)
 }
@@ -20,6 +26,10 @@ struct RealClock;
 
 impl Harness for RealClock {
     type Backend = Backend;
+
+    fn capabilities(&self) -> Capabilities {
+        promises()
+    }
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
         Ok(builder(options).build()?)
@@ -38,6 +48,10 @@ struct ExactClock;
 impl Harness for ExactClock {
     type Backend = Backend;
 
+    fn capabilities(&self) -> Capabilities {
+        promises()
+    }
+
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
         Ok(builder(options).coarse_clock(false).build()?)
     }
@@ -53,7 +67,7 @@ impl Harness for ManualClock {
     type Backend = Backend;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default().with_clock(Clock::Manual)
+        promises().with_clock(Clock::Manual).with_steady_lifetimes()
     }
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
@@ -65,18 +79,24 @@ impl Harness for ManualClock {
     }
 }
 
-/// With a bound that the rules do not reach.
+/// How many entries the bounded one keeps.
+const BOUND: usize = 8_000;
+
+/// With a bound.
 struct Bounded;
 
 impl Harness for Bounded {
     type Backend = Backend;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default().with_clock(Clock::Manual)
+        promises()
+            .with_clock(Clock::Manual)
+            .with_steady_lifetimes()
+            .with_capacity(BOUND)
     }
 
     async fn open(&self, options: &Options) -> Result<Backend, OpenError> {
-        let builder = on_manual_clock(options).max_entries(1_000_000);
+        let builder = on_manual_clock(options).max_entries(BOUND);
         Ok(builder.build()?)
     }
 
@@ -92,7 +112,7 @@ impl Harness for Erased {
     type Backend = DynBackend<Vec<u8>>;
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default().with_clock(Clock::Manual)
+        promises().with_clock(Clock::Manual).with_steady_lifetimes()
     }
 
     async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
@@ -112,6 +132,11 @@ cache_conformance::tests! {
     dict: RealClock,
     waive {
         faults: "there is no server that could fail",
+        outages: "there is no server that could fail",
+        unreadable: "values are kept as they are",
+        promises::reads_are_batched: "there is no server to be asked",
+        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
 }
@@ -121,6 +146,11 @@ cache_conformance::tests! {
     dict_on_the_exact_clock: ExactClock,
     waive {
         faults: "there is no server that could fail",
+        outages: "there is no server that could fail",
+        unreadable: "values are kept as they are",
+        promises::reads_are_batched: "there is no server to be asked",
+        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
 }
@@ -129,6 +159,10 @@ cache_conformance::tests! {
     dict_on_a_manual_clock: ManualClock,
     waive {
         faults: "there is no server that could fail",
+        outages: "there is no server that could fail",
+        unreadable: "values are kept as they are",
+        promises::reads_are_batched: "there is no server to be asked",
+        promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
 }
@@ -137,6 +171,9 @@ cache_conformance::tests! {
     dict_with_a_bound: Bounded,
     waive {
         faults: "there is no server that could fail",
+        outages: "there is no server that could fail",
+        unreadable: "values are kept as they are",
+        promises::reads_are_batched: "there is no server to be asked",
         limits: "keys and values of any length are kept",
     }
 }
@@ -145,6 +182,11 @@ cache_conformance::tests! {
     dict_behind_a_handle: Erased,
     waive {
         faults: "there is no server that could fail",
+        outages: "there is no server that could fail",
+        unreadable: "values are kept as they are",
+        promises::reads_are_batched: "there is no server to be asked",
+        promises::a_full_cache_is_right: "is opened without a bound",
+        promises::immediate_calls_end_at_once: "a handle may hide any backend",
         limits: "keys and values of any length are kept",
     }
 }

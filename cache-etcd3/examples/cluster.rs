@@ -12,9 +12,9 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::EtcdCluster;
 use cache_core::{CacheBackend, CachedValue};
 use cache_etcd3::Etcd3Backend;
+use test_servers::EtcdCluster;
 
 const FLAGS: usize = 100;
 

@@ -12,9 +12,9 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend, CacheBackendExt as _, CachedValue, Json, ServerEvent};
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::Memcached;
 
 const USERS: usize = 300;
 

@@ -32,11 +32,12 @@ enum Backend {
 }
 
 impl Backend {
-    fn package(self) -> &'static str {
+    /// The crate, and which of its tests declares the rules.
+    fn package(self) -> (&'static str, &'static str) {
         match self {
-            Self::Dict => "cache-dict",
-            Self::Memcache => "cache-memcache-pool",
-            Self::Etcd => "cache-etcd3",
+            Self::Dict => ("cache-dict", "conformance"),
+            Self::Memcache => ("cache-memcache-pool", "memcached"),
+            Self::Etcd => ("cache-etcd3", "etcd"),
         }
     }
 }
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut verdicts = Verdicts::new();
     let mut failures = String::new();
     for backend in backends {
-        let package = backend.package();
+        let (package, test) = backend.package();
         eprintln!("{package} …");
         let mut cargo = process::cargo();
         cargo.args([
@@ -63,10 +64,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             package,
             "--all-features",
             "--test",
-            "conformance",
+            test,
             "--",
         ]);
-        let captured = process::capture(cargo.args(&options.only), |_| ())?;
+        // A binary with other tests has those of the suite in a module.
+        let module = (test != "conformance").then_some("conformance::");
+        let filter = options.only.as_deref().or(module);
+        let captured = process::capture(cargo.args(filter), |_| ())?;
         read(&captured.output, &mut verdicts);
         if !captured.status.success() {
             failures.push_str(&captured.output);
@@ -91,6 +95,7 @@ fn read(output: &str, verdicts: &mut Verdicts) {
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
     for (test, verdict) in tests {
+        let test = test.strip_prefix("conformance::").unwrap_or(test);
         if let Some((suite, rule)) = test.split_once("::") {
             let verdict = match verdict.split([',', ' ']).next() {
                 Some("ignored") => "waived",

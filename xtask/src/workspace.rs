@@ -52,7 +52,7 @@ impl Workspace {
     }
 }
 
-fn is_published(package: &Package) -> bool {
+pub(crate) fn is_published(package: &Package) -> bool {
     package.publish.as_ref().is_none_or(|to| !to.is_empty())
 }
 

@@ -84,8 +84,50 @@ pub trait FaultControl: Send + 'static {
     /// Brings the fault about, and returns once it is in effect.
     fn inject(&mut self, fault: Fault) -> Result<(), OpenError>;
 
-    /// Ends the fault, and returns once the servers answer again.
+    /// Ends all faults, and returns once the servers answer again.
     fn heal(&mut self) -> Result<(), OpenError>;
+
+    /// Brings the fault about in one of several servers, by number, and leaves the others as
+    /// they are. By default an error; needed where
+    /// [`Capabilities::servers`](crate::Capabilities::servers) is more than 1.
+    fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
+        let _ = fault;
+        Err(format!(
+            "the harness declares several servers, but its `FaultControl` does not override \
+             `inject_into` (server {server})"
+        )
+        .into())
+    }
+
+    /// How often the servers were asked something and have answered since they were started,
+    /// where that can be counted; what goes out in one piece is asked once. By default `None`;
+    /// needed for the rule about
+    /// [`Capabilities::batched_reads`](crate::Capabilities::batched_reads).
+    fn round_trips(&mut self) -> Option<u64> {
+        None
+    }
+}
+
+/// One in front of each server; they fail together or [one by one](FaultControl::inject_into).
+impl FaultControl for Vec<Proxy> {
+    fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
+        self.iter_mut().try_for_each(|proxy| proxy.inject(fault))
+    }
+
+    fn heal(&mut self) -> Result<(), OpenError> {
+        self.iter_mut().try_for_each(FaultControl::heal)
+    }
+
+    fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
+        match self.get_mut(server) {
+            Some(proxy) => proxy.inject(fault),
+            None => Err(format!("there is no server {server}").into()),
+        }
+    }
+
+    fn round_trips(&mut self) -> Option<u64> {
+        self.iter_mut().map(FaultControl::round_trips).sum()
+    }
 }
 
 /// A backend whose servers can be made to fail, from

@@ -2,13 +2,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Fault, FaultControl};
 use crate::OpenError;
-use crate::rng::{self, Rng};
+use crate::rng::Rng;
 
 /// Stands between a backend and its server, on a loopback port, and fails when it is told to.
 ///
@@ -42,6 +43,8 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
+    /// How often a client has sent something after it was answered.
+    round_trips: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,6 +66,7 @@ impl Proxy {
             address: listener.local_addr()?,
             shared: Arc::new(Shared {
                 upstream,
+                round_trips: AtomicU64::new(0),
                 state: Mutex::new(State {
                     fault: None,
                     open: Vec::new(),
@@ -119,6 +123,17 @@ impl FaultControl for Proxy {
         }
         self.shared.changed.notify_all();
         Ok(())
+    }
+
+    fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
+        match server {
+            0 => self.inject(fault),
+            _ => Err(format!("there is one server, and no server {server}").into()),
+        }
+    }
+
+    fn round_trips(&mut self) -> Option<u64> {
+        Some(self.shared.round_trips.load(Ordering::SeqCst))
     }
 }
 
@@ -194,13 +209,14 @@ impl Shared {
         self.state()
             .open
             .push((client.try_clone()?, server.try_clone()?));
+        let answered = Arc::new(AtomicBool::new(true));
         for (from, to, answers) in [(client, server, false), (server, client, true)] {
             let (from, to) = (from.try_clone()?, to.try_clone()?);
-            let shared = Arc::clone(self);
+            let (shared, answered) = (Arc::clone(self), Arc::clone(&answered));
             thread::Builder::new()
                 .name("proxy".to_owned())
                 .spawn(move || {
-                    drop(shared.pump(&from, &to, answers));
+                    drop(shared.pump(&from, &to, answers, &answered));
                     drop(from.shutdown(Shutdown::Both));
                     drop(to.shutdown(Shutdown::Both));
                 })?;
@@ -209,16 +225,27 @@ impl Shared {
     }
 
     /// Passes on what `from` sends until either end closes; `answers` are what faults change.
-    fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, answers: bool) -> io::Result<()> {
+    fn pump(
+        &self,
+        mut from: &TcpStream,
+        mut to: &TcpStream,
+        answers: bool,
+        answered: &AtomicBool,
+    ) -> io::Result<()> {
         /// How much of an answer arrives before the connection is cut.
         const FIRST: usize = 3;
-        let rng = Rng::new(rng::entropy(), "proxy");
+        // The same in each run, so that what a backend makes of it can be repeated.
+        let rng = Rng::new(0, "proxy");
         let mut buffer = [0; 16 * 1024];
         loop {
             let read = from.read(&mut buffer)?;
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
                 return Ok(());
             };
+            if !answers && answered.swap(false, Ordering::SeqCst) {
+                self.round_trips.fetch_add(1, Ordering::SeqCst);
+            }
+            answered.fetch_or(answers, Ordering::SeqCst);
             match self.fault_but_silence() {
                 Some(Fault::Garbage) if answers => to.write_all(&rng.bytes(bytes.len()))?,
                 Some(Fault::Cut) if answers => {

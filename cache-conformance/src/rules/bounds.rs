@@ -5,43 +5,24 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use crate::context::{Cache, Context, Outcome};
 use crate::failure::{Failure, ensure};
-use crate::rule::{Rule, rule};
+use crate::rule::{Rule, rules};
 
 use super::source::BOUNDS;
 use super::tasks::{blocking, counted, interleaved, together};
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "bounds",
-        calls_may_move_between_tasks,
-        BOUNDS,
-        "A call that was polled in one task may be finished in another: the last waker is woken."
-    ),
-    rule!(
-        "bounds",
-        many_calls_at_once_all_end,
-        BOUNDS,
-        "Hundreds of calls that run at once all succeed."
-    ),
-    rule!(
-        "bounds",
-        calls_of_one_task_do_not_wait_for_each_other,
-        BOUNDS,
-        "Calls that one task polls in turn all end: none holds what another needs while it waits."
-    ),
-    rule!(
-        "bounds",
-        one_thread_is_enough,
-        BOUNDS,
-        "The backend works in a runtime of a single thread."
-    ),
-    rule!(
-        "bounds",
-        waiting_is_not_polling,
-        BOUNDS,
-        "A call is polled when there is something to do, and not in a loop."
-    ),
-];
+rules! {
+    ($) bounds, __rules_of_bounds, BOUNDS, Rule::as_listed;
+
+    calls_may_move_between_tasks:
+        "A call that was polled in one task may be finished in another: the last waker is woken.";
+    many_calls_at_once_all_end: "Hundreds of calls that run at once all succeed.";
+    calls_of_one_task_do_not_wait_for_each_other:
+        "Calls that one task polls in turn all end: none holds what another needs while it waits.";
+    one_thread_is_enough: "The backend works in a runtime of a single thread.";
+    the_thousandth_call_is_as_the_first:
+        "More than a thousand calls on one instance all succeed.";
+    waiting_is_not_polling: "A call is polled when there is something to do, and not in a loop.";
+}
 
 /// Sets, reads and deletes a key by single and by multi calls.
 async fn round_trip(cache: &Cache, key: &str) -> Outcome {
@@ -118,6 +99,25 @@ async fn one_thread_is_enough(context: Context) -> Outcome {
         })
     })
     .await
+}
+
+async fn the_thousandth_call_is_as_the_first(context: Context) -> Outcome {
+    const CALLS: usize = 1_300;
+    const AT_ONCE: usize = 20;
+    let cache = &context.open().await?;
+    let keys = context.keys(AT_ONCE);
+    for round in 0..CALLS / AT_ONCE / 2 {
+        let payload = &format!("{round}");
+        let calls = keys.iter().map(|key| async move {
+            cache.put(key, payload.as_str()).await?;
+            cache.hit(key, payload).await?;
+            Ok(())
+        });
+        interleaved(calls).await?;
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    cache.delete_multi(&keys).await?;
+    cache.answers(&keys, &[None; AT_ONCE]).await
 }
 
 async fn waiting_is_not_polling(context: Context) -> Outcome {

@@ -2,64 +2,36 @@
 
 use cache_core::{CacheBackend, CachedValue};
 
-use crate::context::{Cache, Context, Outcome, show_found};
+use crate::context::{Cache, Context, Outcome};
 use crate::failure::{Failure, fail};
-use crate::rule::{Rule, rule};
+use crate::rule::{Rule, rules};
+use crate::show;
 
 use super::source::CANCELLATION;
 use super::tasks::{drop_at_poll, together};
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "cancellation",
-        get_may_be_dropped,
-        CANCELLATION,
-        "`get` dropped before or at any poll leaves the backend right for the next caller."
-    ),
-    rule!(
-        "cancellation",
-        set_may_be_dropped,
-        CANCELLATION,
+rules! {
+    ($) cancellation, __rules_of_cancellation, CANCELLATION, Rule::as_listed;
+
+    get_may_be_dropped:
+        "`get` dropped before or at any poll leaves the backend right for the next caller.";
+    set_may_be_dropped:
         "`set` dropped before or at any poll leaves the old value or the new one, and the backend \
-         right."
-    ),
-    rule!(
-        "cancellation",
-        delete_may_be_dropped,
-        CANCELLATION,
-        "`delete` dropped before or at any poll leaves the value or a miss, and the backend right."
-    ),
-    rule!(
-        "cancellation",
-        get_multi_may_be_dropped,
-        CANCELLATION,
-        "`get_multi` dropped before or at any poll leaves the backend right for the next caller."
-    ),
-    rule!(
-        "cancellation",
-        set_multi_may_be_dropped,
-        CANCELLATION,
-        "`set_multi` dropped before or at any poll leaves each key's old value or its new one."
-    ),
-    rule!(
-        "cancellation",
-        delete_multi_may_be_dropped,
-        CANCELLATION,
-        "`delete_multi` dropped before or at any poll leaves each key's value or a miss."
-    ),
-    rule!(
-        "cancellation",
-        a_thousand_drops_leak_nothing,
-        CANCELLATION,
-        "After a thousand dropped calls a hundred calls at once all succeed."
-    ),
-    rule!(
-        "cancellation",
-        drops_do_not_disturb_other_callers,
-        CANCELLATION,
-        "While some calls are dropped others, on the same handle, get their own answers."
-    ),
-];
+         right.";
+    delete_may_be_dropped:
+        "`delete` dropped before or at any poll leaves the value or a miss, and the backend \
+         right.";
+    get_multi_may_be_dropped:
+        "`get_multi` dropped before or at any poll leaves the backend right for the next caller.";
+    set_multi_may_be_dropped:
+        "`set_multi` dropped before or at any poll leaves each key's old value or its new one.";
+    delete_multi_may_be_dropped:
+        "`delete_multi` dropped before or at any poll leaves each key's value or a miss.";
+    a_thousand_drops_leak_nothing:
+        "After a thousand dropped calls a hundred calls at once all succeed.";
+    drops_do_not_disturb_other_callers:
+        "While some calls are dropped others, on the same handle, get their own answers.";
+}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Call {
@@ -81,6 +53,17 @@ const CALLS: [Call; 6] = [
 ];
 
 impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::GetMulti => "get_multi",
+            Self::SetMulti => "set_multi",
+            Self::DeleteMulti => "delete_multi",
+        }
+    }
+
     /// Begins the call, and drops it at a poll. Whether it ended before.
     async fn dropped_at(self, cache: &Cache, keys: &[&str], polls: usize) -> Outcome<bool> {
         let backend = cache.raw();
@@ -88,25 +71,39 @@ impl Call {
         let Some(key) = keys.first() else {
             return Ok(true);
         };
+        keys.iter().for_each(|key| cache.will_write(key));
         let entries = || keys.iter().map(|key| (*key, new())).collect();
-        let ended = match self {
-            Self::Get => drop_at_poll(async { backend.get(key).await.map(drop) }, polls).await,
-            Self::Set => drop_at_poll(backend.set(key, new()), polls).await,
-            Self::Delete => drop_at_poll(backend.delete(key), polls).await,
-            Self::GetMulti => {
-                let get = async {
+        let call = async {
+            match self {
+                Self::Get => backend.get(key).await.map(drop),
+                Self::Set => backend.set(key, new()).await,
+                Self::Delete => backend.delete(key).await,
+                Self::GetMulti => {
                     let found = backend.get_multi(keys).await;
                     found.into_iter().try_for_each(|found| found.map(drop))
-                };
-                drop_at_poll(get, polls).await
+                }
+                Self::SetMulti => backend.set_multi(entries()).await,
+                Self::DeleteMulti => backend.delete_multi(keys).await,
             }
-            Self::SetMulti => drop_at_poll(backend.set_multi(entries()), polls).await,
-            Self::DeleteMulti => drop_at_poll(backend.delete_multi(keys), polls).await,
         };
-        match ended {
+        let what = format!(
+            "{} {}, dropped at poll {polls}",
+            self.name(),
+            show::keys(keys)
+        );
+        let shown = |ended: &Option<_>| match ended {
+            Some(_) => "it ended before".to_owned(),
+            None => "dropped".to_owned(),
+        };
+        let call = drop_at_poll(call, polls);
+        match cache.call(what, call, shown).await? {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
-            Some(Err(error)) => Err(Failure::new(format!("a call failed: {error}"))),
+            Some(Err(error)) => Err(Failure::new(format!(
+                "{} {}: expected success, got the error \"{error}\"",
+                self.name(),
+                show::keys(keys)
+            ))),
         }
     }
 
@@ -116,6 +113,14 @@ impl Call {
             Self::Get | Self::GetMulti => &[Some(b"old")],
             Self::Set | Self::SetMulti => &[Some(b"old"), Some(b"new")],
             Self::Delete | Self::DeleteMulti => &[Some(b"old"), None],
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Get | Self::GetMulti => "\"old\"",
+            Self::Set | Self::SetMulti => "\"old\" or \"new\"",
+            Self::Delete | Self::DeleteMulti => "\"old\" or a miss",
         }
     }
 }
@@ -143,8 +148,11 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
                 let payload = found.as_ref().map(|found| found.payload().as_slice());
                 if !call.may_leave().contains(&payload) {
                     fail!(
-                        "{key:?} held \"old\", and {} after a call that was dropped at poll {polls}",
-                        show_found(found.as_ref())
+                        "get_multi, at {key:?}: it held \"old\" until a {} that was dropped at poll \
+                         {polls}: expected {}, got {}",
+                        call.name(),
+                        call.expected(),
+                        show::found(found.as_ref())
                     );
                 }
             }

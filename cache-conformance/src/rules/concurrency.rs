@@ -1,72 +1,40 @@
 //! Many callers at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use cache_core::{CacheBackend, CachedValue};
+use cache_core::CachedValue;
 
-use crate::context::{Cache, Context, Outcome, show_found};
-use crate::failure::{Failure, ensure, fail};
+use crate::context::{Cache, Context, Outcome, Value};
+use crate::failure::{ensure, fail};
 use crate::harness::BoxFuture;
-use crate::linearizability::{Action, Operation, is_linearizable};
-use crate::rule::{Requirement, Rule, rule};
+use crate::history::{Action, Recorder, seen};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
 
 use super::source::CONCURRENCY;
 use super::tasks::{Race, Racer, together};
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "concurrency",
-        answers_belong_to_their_questions,
-        CONCURRENCY,
-        "Of many callers at once each gets the answers to its own calls, single and multi."
-    ),
-    rule!(
-        "concurrency",
-        no_value_is_torn,
-        CONCURRENCY,
-        "A large payload that is read while it is replaced is one of the two, and no mixture."
-    ),
-    rule!(
-        "concurrency",
-        metadata_goes_with_its_payload,
-        CONCURRENCY,
-        "What is read while it is replaced has the cached time of its own payload."
-    ),
-    rule!(
-        "concurrency",
-        no_key_is_lost,
-        CONCURRENCY,
-        "Of values that many callers set at once under different keys, all are found."
-    ),
-    rule!(
-        "concurrency",
-        a_replaced_value_is_never_missing,
-        CONCURRENCY,
-        "A key that is set over and over is never a miss in between."
-    ),
-    rule!(
-        "concurrency",
-        readers_agree_once_writers_stop,
-        CONCURRENCY,
-        "When all writers of a key have ended, every read gives the last value of one of them."
-    ),
-    rule!(
-        "concurrency",
-        set_and_delete_do_not_collide,
-        CONCURRENCY,
-        "Callers that set and delete the same keys at once get no error, and no other key's value."
-    ),
-    rule!(
-        "concurrency",
-        histories_are_linearizable,
-        CONCURRENCY,
+rules! {
+    ($) concurrency, __rules_of_concurrency, CONCURRENCY, Rule::as_listed;
+
+    answers_belong_to_their_questions:
+        "Of many callers at once each gets the answers to its own calls, single and multi.";
+    no_value_is_torn:
+        "A large payload that is read while it is replaced is one of the two, and no mixture.";
+    metadata_goes_with_its_payload:
+        "What is read while it is replaced has the cached time of its own payload.";
+    no_key_is_lost: "Of values that many callers set at once under different keys, all are found.";
+    a_replaced_value_is_never_missing:
+        "A key that is set over and over is never a miss in between.";
+    readers_agree_once_writers_stop:
+        "When all writers of a key have ended, every read gives the last value of one of them.";
+    set_and_delete_do_not_collide:
+        "Callers that set and delete the same keys at once get no error, and no other key's \
+         value.";
+    histories_are_linearizable:
         "What concurrent callers saw of a key could have happened one by one, in the order in \
-         which calls followed each other."
-    )
-    .requires(&[Requirement::Linearizable]),
-];
+         which calls followed each other.", requires(&[Requirement::Linearizable]);
+}
 
 async fn answers_belong_to_their_questions(context: Context) -> Outcome {
     const TASKS: usize = 24;
@@ -121,9 +89,7 @@ async fn write(
 ) -> Outcome {
     let mut number = 0;
     while racer.goes_on().await {
-        if let Err(error) = cache.raw().set(&key, value(number)).await {
-            fail!("set failed: {error}");
-        }
+        cache.set(&key, value(number)).await?;
         number += 1;
     }
     Ok(())
@@ -172,14 +138,17 @@ async fn no_value_is_torn(context: Context) -> Outcome {
     };
     let check = move |cache: Cache, key: String| async move {
         let Some(found) = cache.get(&key).await? else {
-            fail!("expected a value, got a miss");
+            fail!("get {key:?}: expected a value, since it is only replaced; got a miss");
         };
         let payload = found.payload();
         let byte = payload.first().copied().unwrap_or_default();
         ensure!(
             payload.iter().all(|other| *other == byte) && payload.len() == len_of(byte),
-            "a payload of {} bytes that begins with {byte} is a mixture",
-            payload.len()
+            "get {key:?}: expected {} bytes of {byte}, as the first one is; got {} bytes, of which \
+             the first that is another is at {:?}",
+            len_of(byte),
+            payload.len(),
+            payload.iter().position(|other| *other != byte)
         );
         Ok(())
     };
@@ -195,15 +164,15 @@ async fn metadata_goes_with_its_payload(context: Context) -> Outcome {
     let check = move |cache: Cache, key: String| async move {
         for found in cache.get_multi(&[&key, &key]).await? {
             let Some(found) = found else {
-                fail!("expected a value, got a miss");
+                fail!("get {key:?}: expected a value, since it is only replaced; got a miss");
             };
             let number = String::from_utf8_lossy(found.payload()).parse();
             let expected = number.map(cached_at).ok();
             ensure!(
                 expected == Some(found.cached_at()),
-                "{} has the cached time {:?}; it was set with {expected:?}",
-                show_found(Some(&found)),
-                found.cached_at()
+                "get_multi: {} was set with another cached time: {}",
+                show::value(&found),
+                show::expected_time(expected.unwrap_or(UNIX_EPOCH), found.cached_at())
             );
         }
         Ok(())
@@ -215,7 +184,7 @@ async fn no_key_is_lost(context: Context) -> Outcome {
     const TASKS: usize = 8;
     const EACH: usize = 40;
     let cache = context.open().await?;
-    let keys = context.keys(TASKS * EACH);
+    let keys = context.keys(context.within_capacity(TASKS * EACH));
     let writers = keys.chunks(EACH).enumerate().map(|(task, keys)| {
         let (cache, keys) = (cache.clone(), keys.to_vec());
         async move {
@@ -249,7 +218,7 @@ async fn a_replaced_value_is_never_missing(context: Context) -> Outcome {
         let multi = cache.get_multi(&[&key]).await?;
         ensure!(
             single.is_some() && multi.iter().all(Option::is_some),
-            "a key that was set before, and is only replaced, was a miss"
+            "get {key:?}: expected a value, since it is only replaced; got a miss"
         );
         Ok(())
     };
@@ -273,15 +242,15 @@ async fn readers_agree_once_writers_stop(context: Context) -> Outcome {
         });
         together(writers).await?;
         let Some(last) = cache.get(&key).await? else {
-            fail!("expected the last value of a writer, got a miss");
+            fail!("get {key:?}: expected the last value of a writer, got a miss");
         };
         let lasts: Vec<Vec<u8>> = (0..WRITERS)
             .map(|writer| format!("{WRITES} of {writer}").into_bytes())
             .collect();
         ensure!(
             lasts.contains(last.payload()),
-            "{} is not the last value of any writer",
-            show_found(Some(&last))
+            "get {key:?}: expected the last value of one of the writers, got {}",
+            show::found(Some(&last))
         );
         for cache in [&cache, &second] {
             for _ in 0..3 {
@@ -324,8 +293,8 @@ async fn set_and_delete_do_not_collide(context: Context) -> Outcome {
                             found
                                 .as_ref()
                                 .is_none_or(|found| found.payload() == key.as_bytes()),
-                            "{key:?} has the value of another: {}",
-                            show_found(found.as_ref())
+                            "get_multi, at {key:?}: expected its own value or a miss, got {}",
+                            show::found(found.as_ref())
                         );
                     }
                 }
@@ -336,96 +305,55 @@ async fn set_and_delete_do_not_collide(context: Context) -> Outcome {
     together(tasks).await
 }
 
-/// Moments, as a history needs them: in order, and never the same twice.
-#[derive(Clone, Default)]
-struct Recorder {
-    clock: Arc<AtomicU64>,
-    history: Arc<Mutex<Vec<Operation>>>,
-}
-
-impl Recorder {
-    async fn record(
-        &self,
-        task: usize,
-        operation: impl Future<Output = cache_core::Result<Action>>,
-    ) -> Outcome {
-        let called = self.clock.fetch_add(1, Ordering::SeqCst);
-        let action = operation.await;
-        let answered = self.clock.fetch_add(1, Ordering::SeqCst);
-        let action =
-            action.map_err(|error| Failure::new(format!("a concurrent call failed: {error}")))?;
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.push(Operation {
-            task,
-            action,
-            called,
-            answered,
-        });
-        Ok(())
-    }
-
-    fn history(&self) -> Vec<Operation> {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.clone()
-    }
-}
-
-/// What a read saw: the number that was written, or one that never is.
-fn seen(found: Option<CachedValue<Vec<u8>>>) -> Action {
-    Action::Read(found.map(|found| {
-        let text = String::from_utf8_lossy(found.payload()).into_owned();
-        text.parse().unwrap_or(u64::MAX)
-    }))
-}
-
 async fn histories_are_linearizable(context: Context) -> Outcome {
     const TASKS: usize = 5;
     const OPERATIONS: usize = 14;
+    const HISTORIES: usize = 12;
     let one = context.open().await?;
     let two = context.again(&one).await?;
-    for key in context.keys(8) {
-        let recorder = Recorder::default();
+    for key in context.keys(context.scaled(HISTORIES, 3)) {
+        let recorder = Recorder::new(&context);
         let tasks = (0..TASKS).map(|task| {
             let cache = if task % 2 == 0 { &one } else { &two };
-            let (backend, key) = (cache.raw().clone(), key.clone());
-            let (recorder, rng) = (recorder.clone(), context.rng().clone());
+            let (context, cache, key) = (context.clone(), cache.clone(), key.clone());
+            let recorder = recorder.clone();
             async move {
                 for number in 0..OPERATIONS {
                     let written = (task * OPERATIONS + number) as u64;
-                    let choice = rng.below(10);
-                    let operation = async {
-                        let value = CachedValue::new(written.to_string().into_bytes());
-                        match choice {
-                            0..=2 => backend.set(&key, value).await?,
-                            3 => backend.set_multi(vec![(&key, value)]).await?,
-                            4 => {
-                                backend.delete(&key).await?;
-                                return Ok(Action::Write(None));
-                            }
-                            5 => {
-                                let found = backend.get_multi(&[&key]).await;
-                                return Ok(seen(found.into_iter().next().transpose()?.flatten()));
-                            }
-                            _ => return Ok(seen(backend.get(&key).await?)),
-                        }
-                        Ok(Action::Write(Some(written)))
-                    };
-                    recorder.record(task, operation).await?;
+                    let choice = context.rng().below(10);
+                    let operation = operate(&cache, &key, written, choice);
+                    let record = recorder.record(&context, task, operation, None, |_, _| None);
+                    record.await?;
                     tokio::task::yield_now().await;
                 }
                 Ok(())
             }
         });
         together(tasks).await?;
-        let history = recorder.history();
-        if !is_linearizable(&history) {
-            let shown: Vec<String> = history.iter().map(Operation::to_string).collect();
-            fail!(
-                "no order of these operations on one key explains what was read (called and \
-                 answered by a common counter):\n    {}",
-                shown.join("\n    ")
-            );
-        }
+        recorder.judge()?;
     }
     Ok(())
+}
+
+async fn operate(cache: &Cache, key: &str, written: u64, choice: usize) -> Outcome<Option<Action>> {
+    let value = CachedValue::new(written.to_string().into_bytes());
+    let payload =
+        |found: Option<Value>| seen(found.as_ref().map(|found| found.payload().as_slice()));
+    let action = match choice {
+        0..=2 => {
+            cache.set(key, value).await?;
+            Action::Set(written, None)
+        }
+        3 => {
+            cache.set_multi(vec![(key, value)]).await?;
+            Action::Set(written, None)
+        }
+        4 => {
+            cache.delete(key).await?;
+            Action::Delete
+        }
+        5 => payload(cache.get_multi(&[key]).await?.into_iter().next().flatten())?,
+        _ => payload(cache.get(key).await?)?,
+    };
+    Ok(Some(action))
 }

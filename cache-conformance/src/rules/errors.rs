@@ -3,49 +3,28 @@
 use cache_core::{CachedValue, Error, ErrorKind};
 
 use crate::context::{Context, Outcome};
-use crate::failure::{ensure, fail};
-use crate::rule::{Rule, rule};
+use crate::failure::ensure;
+use crate::rule::{Rule, rules};
+use crate::show;
 
+use super::keys::odd_keys;
 use super::source::ERRORS;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "errors",
-        the_refused_key_is_named,
-        ERRORS,
-        "An `InvalidKey` names the key that was refused, and in a multi call no valid one."
-    ),
-    rule!(
-        "errors",
-        the_backend_and_the_reason_are_named,
-        ERRORS,
-        "An error names the backend, and says in words what is wrong."
-    ),
-    rule!(
-        "errors",
-        a_refused_key_is_not_transient,
-        ERRORS,
-        "An `InvalidKey` does not ask the caller to try again."
-    ),
-    rule!(
-        "errors",
-        payloads_are_not_shown,
-        ERRORS,
-        "Neither `Display` nor `Debug` of an error shows the payload that was to be set."
-    ),
-    rule!(
-        "errors",
-        keys_do_not_break_lines,
-        ERRORS,
-        "The `Display` form of an error is one line without control characters, whatever the key."
-    ),
-    rule!(
-        "errors",
-        long_keys_are_shortened,
-        ERRORS,
-        "The `Display` form of an error stays short when the key is long or the keys are many."
-    ),
-];
+rules! {
+    ($) errors, __rules_of_errors, ERRORS, Rule::as_listed;
+
+    the_refused_key_is_named:
+        "An error about a key that was refused names it, and in a multi call no valid one.";
+    the_backend_and_the_reason_are_named:
+        "An error names the backend, and says in words what is wrong.";
+    a_refused_key_is_not_transient: "A refused key is `InvalidKey`, or `Partial` among valid ones, and not to be tried again.";
+    payloads_are_not_shown:
+        "Neither `Display` nor `Debug` of an error shows the payload that was to be set.";
+    keys_do_not_break_lines:
+        "The `Display` form of an error is one line without control characters, whatever the key.";
+    long_keys_are_shortened:
+        "The `Display` form of an error stays short when the key is long or the keys are many.";
+}
 
 const PAYLOAD: &str = "this payload is private";
 
@@ -53,121 +32,148 @@ fn value() -> CachedValue<Vec<u8>> {
     CachedValue::new(PAYLOAD.as_bytes().to_vec())
 }
 
-/// What each operation says of a key, where it refuses it.
-async fn refusals(context: &Context, key: &str) -> Outcome<Vec<(&'static str, Error)>> {
-    let cache = context.open().await?;
-    let valid = context.key("valid");
-    let entries = vec![(valid.as_str(), value()), (key, value())];
-    let answers = [
-        ("get", cache.try_get(key).await?.err()),
-        ("set", cache.try_set(key, value()).await?.err()),
-        ("delete", cache.try_delete(key).await?.err()),
-        (
-            "get_multi",
-            cache.try_get_multi(&[&valid, key]).await?.err(),
-        ),
-        ("set_multi", cache.try_set_multi(entries).await?.err()),
-        (
-            "delete_multi",
-            cache.try_delete_multi(&[&valid, key]).await?.err(),
-        ),
-    ];
-    let refused = answers.into_iter();
-    Ok(refused
-        .filter_map(|(operation, error)| Some((operation, error?)))
-        .collect())
+/// What an operation said of a key that it refused.
+struct Refusal {
+    operation: &'static str,
+    key: String,
+    error: Error,
 }
 
-/// What each operation says of the empty key, which every backend refuses.
-async fn refusals_of_empty(context: &Context) -> Outcome<Vec<(&'static str, Error)>> {
-    let refused = refusals(context, "").await?;
-    ensure!(
-        refused.len() == 6,
-        "six operations were given the empty key, {} refused it",
-        refused.len()
-    );
+/// What each operation says of the odd keys, where it refuses them: all of them do, or none.
+async fn refusals(context: &Context) -> Outcome<Vec<Refusal>> {
+    let cache = context.open().await?;
+    let valid = context.key("valid");
+    let mut refused = Vec::new();
+    for key in odd_keys(&cache, context).await? {
+        let entries = vec![(valid.as_str(), value()), (key.as_str(), value())];
+        let mut read = cache.try_get_multi(&[&valid, &key]).await?;
+        let answers = [
+            ("get", cache.try_get(&key).await?.err()),
+            ("set", cache.try_set(&key, value()).await?.err()),
+            ("get_multi", read.pop().and_then(Result::err)),
+            ("set_multi", cache.try_set_multi(entries).await?.err()),
+            ("delete", cache.try_delete(&key).await?.err()),
+            (
+                "delete_multi",
+                cache.try_delete_multi(&[&valid, &key]).await?.err(),
+            ),
+        ];
+        let count = answers.iter().filter(|(_, error)| error.is_some()).count();
+        ensure!(
+            count == 0 || count == answers.len(),
+            "{}: expected all operations to refuse the key, or none; {count} of {} did",
+            show::key(&key),
+            answers.len()
+        );
+        refused.extend(answers.into_iter().filter_map(|(operation, error)| {
+            Some(Refusal {
+                operation,
+                key: key.clone(),
+                error: error?,
+            })
+        }));
+    }
     Ok(refused)
 }
 
 async fn the_refused_key_is_named(context: Context) -> Outcome {
-    for (operation, error) in refusals_of_empty(&context).await? {
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
         ensure!(
-            error.keys() == [""],
-            "{operation} of the empty key: the error names the keys {:?} instead of \"\"",
-            error.keys()
+            error.keys() == [key.as_str()],
+            "{operation} {}: expected an error that names this key alone, got one that names {}",
+            show::key(&key),
+            show::keys(error.keys())
         );
     }
     Ok(())
 }
 
 async fn the_backend_and_the_reason_are_named(context: Context) -> Outcome {
-    for (operation, error) in refusals_of_empty(&context).await? {
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
         let (backend, message) = (error.backend(), error.message());
         ensure!(
             !backend.trim().is_empty(),
-            "{operation}: the error names no backend"
+            "{operation} {}: expected an error that names the backend, got none",
+            show::key(&key)
         );
         ensure!(
             message.trim().len() >= 8,
-            "{operation}: the error's message says nothing: {message:?}"
+            "{operation} {}: expected a message that says what is wrong, got {message:?}",
+            show::key(&key)
         );
     }
     Ok(())
 }
 
 async fn a_refused_key_is_not_transient(context: Context) -> Outcome {
-    for (operation, error) in refusals_of_empty(&context).await? {
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
+        // Among valid ones it is one of several that could have failed.
+        let partial = ["set_multi", "delete_multi"].contains(&operation);
+        let expected = if partial {
+            ErrorKind::Partial
+        } else {
+            ErrorKind::InvalidKey
+        };
         ensure!(
-            !error.is_transient() && error.kind() == ErrorKind::InvalidKey,
-            "{operation} of the empty key: expected an InvalidKey that is not transient, got {:?}",
-            error.kind()
+            !error.is_transient() && error.kind() == expected,
+            "{operation} {}: expected {expected:?} that is not transient, got {error}",
+            show::key(&key)
         );
     }
     Ok(())
 }
 
-/// Keys that some backend or other refuses; the empty one is refused by all.
-fn odd_keys(context: &Context) -> Vec<String> {
-    let mut keys = vec![
-        String::new(),
-        context.key("a\r\nb"),
-        context.key("a\0b"),
-        context.key("a\u{1b}[31mb"),
-        context.key("a\u{2028}b\u{85}c"),
-    ];
-    for len in [300, 5_000, 70_000] {
-        keys.push(context.key(&"x".repeat(len)));
-        keys.push(context.key(&"x\r\n".repeat(len / 3)));
-    }
-    keys
-}
-
 async fn payloads_are_not_shown(context: Context) -> Outcome {
-    for key in odd_keys(&context) {
-        for (operation, error) in refusals(&context, &key).await? {
-            for shown in [error.to_string(), format!("{error:?}")] {
-                // As text, and as the bytes that `Debug` of a `Vec<u8>` prints.
-                let bytes = format!("{:?}", PAYLOAD.as_bytes());
-                let bytes = bytes.trim_matches(['[', ']']);
-                if shown.contains(PAYLOAD) || shown.contains(bytes) {
-                    fail!("{operation}: the error shows the payload: {shown}");
-                }
-            }
+    // As text, and as the bytes that `Debug` of a `Vec<u8>` prints.
+    let bytes = format!("{:?}", PAYLOAD.as_bytes());
+    let bytes = bytes.trim_matches(['[', ']']);
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
+        for shown in [error.to_string(), format!("{error:?}")] {
+            ensure!(
+                !shown.contains(PAYLOAD) && !shown.contains(bytes),
+                "{operation} {}: expected an error without the payload, got {shown}",
+                show::key(&key)
+            );
         }
     }
     Ok(())
 }
 
 async fn keys_do_not_break_lines(context: Context) -> Outcome {
-    for key in odd_keys(&context) {
-        for (operation, error) in refusals(&context, &key).await? {
-            let shown = error.to_string();
-            let control = |c: char| c.is_control() || c == '\u{2028}';
-            ensure!(
-                !shown.contains(control),
-                "{operation}: the error breaks the line it is logged in: {shown:?}"
-            );
-        }
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
+        let shown = error.to_string();
+        let control = |c: char| c.is_control() || c == '\u{2028}';
+        ensure!(
+            !shown.contains(control),
+            "{operation} {}: expected an error of one line without control characters, got \
+             {shown:?}",
+            show::key(&key)
+        );
     }
     Ok(())
 }
@@ -175,14 +181,19 @@ async fn keys_do_not_break_lines(context: Context) -> Outcome {
 async fn long_keys_are_shortened(context: Context) -> Outcome {
     /// Enough for a sentence, three shortened keys and the number of the others.
     const LONGEST: usize = 2_000;
-    for key in odd_keys(&context) {
-        for (operation, error) in refusals(&context, &key).await? {
-            let len = error.to_string().len();
-            ensure!(
-                len <= LONGEST,
-                "{operation}: the error is {len} bytes long; {LONGEST} are enough for anybody's log"
-            );
-        }
+    for Refusal {
+        operation,
+        key,
+        error,
+    } in refusals(&context).await?
+    {
+        let len = error.to_string().len();
+        ensure!(
+            len <= LONGEST,
+            "{operation} {}: expected an error of {LONGEST} bytes at most, which are enough for \
+             anybody's log, got {len}",
+            show::key(&key)
+        );
     }
     Ok(())
 }

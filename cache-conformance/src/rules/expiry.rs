@@ -7,21 +7,6 @@ use cache_core::CachedValue;
 
 use crate::context::Value;
 
-/// A rule of this group: it needs TTLs, and waits.
-macro_rules! expiry_rule {
-    ($name:ident, $statement:literal) => {
-        $crate::rule::rule!(
-            "expiry",
-            $name,
-            $crate::rules::source::LIFETIMES,
-            $statement
-        )
-        .requires(&[$crate::Requirement::Ttl])
-        .waits()
-    };
-}
-use expiry_rule;
-
-fn value() -> Value {
+pub(super) fn value() -> Value {
     CachedValue::new(b"value".to_vec())
 }

@@ -2,117 +2,71 @@
 
 use std::error::Error as StdError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cache_core::{CacheBackend, CachedValue, Error};
 
 use crate::Fault;
-use crate::context::{Cache, Context, Faults, Outcome, Value, show_found};
+use crate::context::{Cache, Context, Faults, Outcome, Value};
 use crate::failure::{ensure, fail};
-use crate::rule::{Requirement, Rule, rule};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
 
+use super::recovery::{all, within_recovery};
 use super::source::FAULTS;
-use super::tasks::{counted, drop_at_poll, together};
+use super::tasks::{counted, drop_at_poll, longest_poll, together};
 
-/// A rule of this group: it needs this fault, and waits.
-macro_rules! fault_rule {
-    ($name:ident, $fault:ident, $statement:literal) => {
-        rule!("faults", $name, FAULTS, $statement)
-            .requires(&[Requirement::Fault(Fault::$fault)])
-            .waits()
-    };
+const DOWN: &[Requirement] = &[Requirement::Fault(Fault::Down)];
+const SILENT: &[Requirement] = &[Requirement::Fault(Fault::Silent)];
+const GARBAGE: &[Requirement] = &[Requirement::Fault(Fault::Garbage)];
+const CUT: &[Requirement] = &[Requirement::Fault(Fault::Cut)];
+
+rules! {
+    ($) faults, __rules_of_faults, FAULTS, Rule::waits;
+
+    reads_from_a_dead_server_are_errors:
+        "While no server can be reached, `get` and `get_multi` are errors, and no misses.", requires(DOWN);
+    writes_to_a_dead_server_are_errors:
+        "While no server can be reached, no write and no deletion succeeds.", requires(DOWN);
+    a_dead_server_is_transient:
+        "The errors while no server can be reached say that the call may succeed later.", requires(DOWN);
+    a_server_that_is_back_is_used:
+        "Once the server can be reached again, all operations work, within the declared time.",
+        requires(DOWN);
+    a_silent_server_ends_reads:
+        "While the server does not answer, reads end with an error in time, and are no misses.",
+        requires(SILENT);
+    a_silent_server_ends_writes:
+        "While the server does not answer, writes and deletions end with an error in time.",
+        requires(SILENT);
+    a_silent_server_is_transient:
+        "The errors while the server does not answer say that the call may succeed later.",
+        requires(SILENT);
+    a_silent_server_blocks_no_thread:
+        "A call that waits for a server lets its thread go.", requires(SILENT);
+    a_silent_server_costs_no_work:
+        "A call that waits for a server is not polled in a loop.", requires(SILENT);
+    many_calls_to_a_silent_server_all_end:
+        "While the server does not answer, many calls at once all end, and none of them leaks.",
+        requires(SILENT);
+    late_answers_reach_nobody_else:
+        "An answer that comes after its caller has gone is given to no other.", requires(SILENT);
+    calls_to_a_silent_server_may_be_dropped:
+        "Calls that are dropped while they wait for a server leak nothing.", requires(SILENT);
+    garbage_is_an_error:
+        "While the server answers nonsense, no call succeeds, and none waits for ever.", requires(GARBAGE);
+    garbage_does_not_last:
+        "Once the server answers properly, all operations work, and no value is garbled.",
+        requires(GARBAGE);
+    half_an_answer_is_an_error:
+        "While connections break in the middle of answers, no read succeeds, nor is it a miss.",
+        requires(CUT);
+    broken_connections_are_replaced:
+        "Once connections hold, all operations work, and no value is cut short.", requires(CUT);
+    errors_show_no_secret:
+        "No error under any fault shows a secret, in `Display`, in `Debug` or in its sources.",
+        requires(&[Requirement::Secrets]);
 }
-
-pub(crate) const RULES: &[Rule] = &[
-    fault_rule!(
-        reads_from_a_dead_server_are_errors,
-        Down,
-        "While no server can be reached, `get` and `get_multi` are errors, and no misses."
-    ),
-    fault_rule!(
-        writes_to_a_dead_server_are_errors,
-        Down,
-        "While no server can be reached, no write and no deletion succeeds."
-    ),
-    fault_rule!(
-        a_dead_server_is_transient,
-        Down,
-        "The errors while no server can be reached say that the call may succeed later."
-    ),
-    fault_rule!(
-        a_server_that_is_back_is_used,
-        Down,
-        "Once the server can be reached again, all operations work, within the declared time."
-    ),
-    fault_rule!(
-        a_silent_server_ends_reads,
-        Silent,
-        "While the server does not answer, reads end with an error in time, and are no misses."
-    ),
-    fault_rule!(
-        a_silent_server_ends_writes,
-        Silent,
-        "While the server does not answer, writes and deletions end with an error in time."
-    ),
-    fault_rule!(
-        a_silent_server_is_transient,
-        Silent,
-        "The errors while the server does not answer say that the call may succeed later."
-    ),
-    fault_rule!(
-        a_silent_server_blocks_no_thread,
-        Silent,
-        "A call that waits for a server lets its thread go."
-    ),
-    fault_rule!(
-        a_silent_server_costs_no_work,
-        Silent,
-        "A call that waits for a server is not polled in a loop."
-    ),
-    fault_rule!(
-        many_calls_to_a_silent_server_all_end,
-        Silent,
-        "While the server does not answer, many calls at once all end, and none of them leaks."
-    ),
-    fault_rule!(
-        late_answers_reach_nobody_else,
-        Silent,
-        "An answer that comes after its caller has gone is given to no other."
-    ),
-    fault_rule!(
-        calls_to_a_silent_server_may_be_dropped,
-        Silent,
-        "Calls that are dropped while they wait for a server leak nothing."
-    ),
-    fault_rule!(
-        garbage_is_an_error,
-        Garbage,
-        "While the server answers nonsense, no call succeeds, and none waits for ever."
-    ),
-    fault_rule!(
-        garbage_does_not_last,
-        Garbage,
-        "Once the server answers properly, all operations work, and no value is garbled."
-    ),
-    fault_rule!(
-        half_an_answer_is_an_error,
-        Cut,
-        "While connections break in the middle of answers, no read succeeds, nor is it a miss."
-    ),
-    fault_rule!(
-        broken_connections_are_replaced,
-        Cut,
-        "Once connections hold, all operations work, and no value is cut short."
-    ),
-    rule!(
-        "faults",
-        errors_show_no_secret,
-        FAULTS,
-        "No error under any fault shows a secret, in `Display`, in `Debug` or in its sources."
-    )
-    .requires(&[Requirement::Secrets])
-    .waits(),
-];
 
 fn value(payload: &str) -> Value {
     CachedValue::new(payload.as_bytes().to_vec())
@@ -133,11 +87,21 @@ async fn failed_reads(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
     let mut errors = Vec::new();
     match cache.try_get(key).await? {
         Err(error) => errors.push(error),
-        Ok(found) => fail!("get: expected an error, got {}", show_found(found.as_ref())),
+        Ok(found) => fail!(
+            "get {}: expected an error, got {}",
+            show::key(key),
+            show::found(found.as_ref())
+        ),
     }
-    match cache.try_get_multi(&[key, key]).await? {
-        Err(error) => errors.push(error),
-        Ok(found) => fail!("get_multi: expected an error, got {} answers", found.len()),
+    for answer in cache.try_get_multi(&[key, key]).await? {
+        match answer {
+            Err(error) => errors.push(error),
+            Ok(found) => fail!(
+                "get_multi, at {}: expected an error, got {}",
+                show::key(key),
+                show::found(found.as_ref())
+            ),
+        }
     }
     Ok(errors)
 }
@@ -157,42 +121,43 @@ async fn failed_writes(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
     for (operation, answer) in answers {
         match answer {
             Err(error) => errors.push(error),
-            Ok(()) => fail!("{operation}: expected an error, got success"),
+            Ok(()) => fail!(
+                "{operation} {}: expected an error, got success",
+                show::key(key)
+            ),
         }
     }
     Ok(errors)
 }
 
-/// All operations work again, within the declared time: what is set is found.
+/// All operations work again, within the declared time: what is set is found. Each of them has
+/// that time, for a backend may reach the servers one by one.
 async fn recovers(context: &Context, cache: &Cache) -> Outcome {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let limit = context.capabilities().recovery;
-    let began = Instant::now();
-    let key = context.key("after");
-    let last_error = loop {
-        match cache.try_set(&key, value("after")).await? {
-            Ok(()) => break None,
-            Err(error) if began.elapsed() > limit => break Some(error),
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    };
-    if let Some(error) = last_error {
-        fail!("{limit:?} after the fault was gone, set still fails: {error}");
-    }
-    let other = context.key("other");
+    let [key, other] = ["after", "other"].map(|name| context.key(name));
+    within_recovery!(context, cache.try_set(&key, value("after")).await?);
+    within_recovery!(context, cache.try_get(&key).await?);
+    let entries = || vec![(other.as_str(), value("other"))];
+    within_recovery!(context, cache.try_set_multi(entries()).await?);
+    within_recovery!(context, all(cache.try_get_multi(&[&other, &key]).await?));
+    // A backend that leaves a server alone for a while has other keys on it.
+    let keys: Vec<String> = (0..32)
+        .map(|i| context.key(&format!("after-{i}")))
+        .collect();
+    let some = || keys.iter().map(|key| (key.as_str(), value(key))).collect();
+    within_recovery!(context, cache.try_set_multi(some()).await?);
     cache.hit(&key, "after").await?;
-    cache.put_multi(&[(&other, b"other")]).await?;
     cache
         .answers(&[&other, &key], &[Some(b"other"), Some(b"after")])
         .await?;
     cache.delete(&key).await?;
     cache.delete_multi(&[&other]).await?;
     cache.miss(&key).await?;
-    let calls = (0..32).map(|i| {
-        let (cache, key) = (cache.clone(), context.key(&format!("after-{i}")));
+    let calls = keys.into_iter().map(|key| {
+        let cache = cache.clone();
         async move {
-            cache.put(&key, key.as_str()).await?;
             cache.hit(&key, &key).await?;
+            cache.put(&key, "again").await?;
+            cache.hit(&key, "again").await?;
             Ok(())
         }
     });
@@ -200,13 +165,13 @@ async fn recovers(context: &Context, cache: &Cache) -> Outcome {
 }
 
 /// The value from before the fault is as it was, or gone.
-async fn is_unharmed(cache: &Cache, key: &str, or: &[&[u8]]) -> Outcome {
-    let found = cache.get(key).await?;
+async fn is_unharmed(context: &Context, cache: &Cache, key: &str, or: &[&[u8]]) -> Outcome {
+    let found = within_recovery!(context, cache.try_get(key).await?);
     let payload = found.as_ref().map(|found| found.payload().as_slice());
     ensure!(
         payload.is_none_or(|payload| payload == b"before" || or.contains(&payload)),
-        "{key:?} held \"before\" until the fault, and now {}",
-        show_found(found.as_ref())
+        "get {key:?}: expected \"before\", which it held until the fault, or a miss; got {}",
+        show::found(found.as_ref())
     );
     Ok(())
 }
@@ -228,7 +193,7 @@ async fn no_error_is_final(context: &Context, fault: Fault) -> Outcome {
     for error in &errors {
         ensure!(
             error.is_transient(),
-            "expected an error that is transient, got {error}"
+            "{key:?}: expected a transient error, got {error}"
         );
     }
     Ok(())
@@ -242,7 +207,7 @@ async fn nothing_stays_broken(context: &Context, fault: Fault) -> Outcome {
     }
     faults.heal().await?;
     recovers(context, &cache).await?;
-    is_unharmed(&cache, &key, &[]).await
+    is_unharmed(context, &cache, &key, &[]).await
 }
 
 async fn reads_from_a_dead_server_are_errors(context: Context) -> Outcome {
@@ -266,7 +231,7 @@ async fn a_server_that_is_back_is_used(context: Context) -> Outcome {
     failed_reads(&cache, &key).await?;
     faults.heal().await?;
     recovers(&context, &cache).await?;
-    is_unharmed(&cache, &key, &[]).await?;
+    is_unharmed(&context, &cache, &key, &[]).await?;
     // Once more, with nobody asking meanwhile: the connections die unnoticed.
     faults.inject(Fault::Down).await?;
     faults.heal().await?;
@@ -287,21 +252,6 @@ async fn a_silent_server_is_transient(context: Context) -> Outcome {
     no_error_is_final(&context, Fault::Silent).await
 }
 
-/// The longest time that one poll of the call took, and the time until the call had ended.
-async fn longest_poll<T>(call: impl Future<Output = T>) -> (Duration, Duration) {
-    let began = Instant::now();
-    let mut longest = Duration::ZERO;
-    let mut call = Box::pin(call);
-    std::future::poll_fn(|context| {
-        let polled = Instant::now();
-        let poll = call.as_mut().poll(context).map(drop);
-        longest = longest.max(polled.elapsed());
-        poll
-    })
-    .await;
-    (longest, began.elapsed())
-}
-
 async fn a_silent_server_blocks_no_thread(context: Context) -> Outcome {
     /// A machine that is busy may stop a thread in the middle of a poll, but not each time.
     const ATTEMPTS: usize = 4;
@@ -310,7 +260,7 @@ async fn a_silent_server_blocks_no_thread(context: Context) -> Outcome {
     let (cache, faults, key) = failing(&context, Fault::Silent).await?;
     let mut least = None;
     for _ in 0..ATTEMPTS {
-        let (longest, total) = longest_poll(cache.raw().get(&key)).await;
+        let (longest, total) = longest_poll(cache.try_get(&key)).await;
         if total < WAIT || longest * 2 < total {
             return Ok(());
         }
@@ -377,7 +327,8 @@ async fn late_answers_reach_nobody_else(context: Context) -> Outcome {
         let asked: Vec<&str> = keys.iter().rev().map(String::as_str).collect();
         let mut answers = Vec::new();
         for key in &asked {
-            answers.push((key, cache.get(key).await?));
+            let found = within_recovery!(&context, cache.try_get(key).await?);
+            answers.push((key, found));
         }
         answers.extend(asked.iter().zip(cache.get_multi(&asked).await?));
         for (key, found) in answers {
@@ -385,8 +336,8 @@ async fn late_answers_reach_nobody_else(context: Context) -> Outcome {
                 found
                     .as_ref()
                     .is_none_or(|found| found.payload() == key.as_bytes()),
-                "{key:?} has the answer of another call: {}",
-                show_found(found.as_ref())
+                "get {key:?}: expected its own value or a miss, got the answer of another call: {}",
+                show::found(found.as_ref())
             );
         }
     }
@@ -398,13 +349,19 @@ async fn calls_to_a_silent_server_may_be_dropped(context: Context) -> Outcome {
     let dropped = (0..200).map(|i| {
         let (cache, key) = (cache.clone(), key.clone());
         async move {
-            let backend = cache.raw();
             if i % 3 == 0 {
-                drop_at_poll(backend.set(&key, value("during")), 1).await;
+                let call = drop_at_poll(cache.raw().set(&key, value("during")), 1);
+                cache
+                    .call(format!("set {key:?}"), call, |_| "dropped".to_owned())
+                    .await?;
             } else {
                 // Left for a moment, so that it waits for what it waits for.
-                let call = Box::pin(backend.get(&key));
-                drop(tokio::time::timeout(Duration::from_millis(10), call).await);
+                let call = Box::pin(cache.raw().get(&key));
+                let call = tokio::time::timeout(Duration::from_millis(10), call);
+                cache
+                    .call(format!("get {key:?}"), call, |_| "dropped".to_owned())
+                    .await?
+                    .ok();
             }
             Ok(())
         }
@@ -412,7 +369,7 @@ async fn calls_to_a_silent_server_may_be_dropped(context: Context) -> Outcome {
     together(dropped).await?;
     faults.heal().await?;
     recovers(&context, &cache).await?;
-    is_unharmed(&cache, &key, &[b"during"]).await
+    is_unharmed(&context, &cache, &key, &[b"during"]).await
 }
 
 async fn garbage_is_an_error(context: Context) -> Outcome {
@@ -441,7 +398,13 @@ async fn errors_show_no_secret(context: Context) -> Outcome {
         let (cache, _faults, key) = failing(&context, *fault).await?;
         let mut errors = vec![cache.try_get(&key).await?.err()];
         errors.push(cache.try_set(&key, value("during")).await?.err());
-        errors.push(cache.try_get_multi(&[&key]).await?.err());
+        errors.extend(
+            cache
+                .try_get_multi(&[&key])
+                .await?
+                .into_iter()
+                .map(Result::err),
+        );
         for error in errors.iter().flatten() {
             let mut shown = vec![error.to_string(), format!("{error:?}")];
             let mut cause = error.source();

@@ -1,93 +1,48 @@
 //! A key is kept to the letter, or refused.
 
+use std::collections::HashMap;
+
 use cache_core::{CachedValue, ErrorKind};
 
-use crate::context::{Cache, Context, Outcome, show_key};
+use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
-use crate::rule::{Rule, rule};
+use crate::rule::{Rule, rules};
+use crate::show;
 
 use super::source::KEYS;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "keys",
-        the_empty_key_is_refused,
-        KEYS,
-        "Every operation refuses the empty key with `InvalidKey`."
-    ),
-    rule!(
-        "keys",
-        case_is_kept,
-        KEYS,
-        "Keys that differ in case only are different keys."
-    ),
-    rule!(
-        "keys",
-        surrounding_space_is_kept,
-        KEYS,
-        "Keys that differ in leading or trailing white space only are different keys, or refused."
-    ),
-    rule!(
-        "keys",
-        inner_space_is_kept,
-        KEYS,
-        "Keys that differ in inner white space only are different keys, or refused."
-    ),
-    rule!(
-        "keys",
-        line_breaks_inject_nothing,
-        KEYS,
-        "A key with CR LF and a command behind it is kept or refused, and touches no other key."
-    ),
-    rule!(
-        "keys",
-        control_characters_are_kept,
-        KEYS,
-        "Keys that differ in control characters only, NUL included, are different keys, or refused."
-    ),
-    rule!(
-        "keys",
-        forms_of_unicode_are_kept,
-        KEYS,
-        "Keys that Unicode calls equivalent are different keys, or refused."
-    ),
-    rule!(
-        "keys",
-        any_script_is_kept,
-        KEYS,
-        "Keys in any script, emoji and unassigned characters included, are kept or refused."
-    ),
-    rule!(
-        "keys",
-        separators_are_kept,
-        KEYS,
-        "Slashes, colons, dots, percent signs and wildcards in keys mean nothing."
-    ),
-    rule!(
-        "keys",
-        words_of_protocols_are_kept,
-        KEYS,
-        "Keys that look like commands, options or numbers are keys."
-    ),
-    rule!(
-        "keys",
-        numbers_are_text,
-        KEYS,
-        "Keys that are the same number written otherwise are different keys."
-    ),
-    rule!(
-        "keys",
-        long_keys_are_not_truncated,
-        KEYS,
-        "Long keys that differ in their last character only are different keys, or refused."
-    ),
-    rule!(
-        "keys",
-        all_operations_agree,
-        KEYS,
-        "A key that one operation refuses is refused by all of them."
-    ),
-];
+rules! {
+    ($) keys, __rules_of_keys, KEYS, Rule::as_listed;
+
+    the_empty_key_is_kept_or_refused:
+        "The empty key is a key as any other, or every operation refuses it with `InvalidKey`.";
+    case_is_kept: "Keys that differ in case only are different keys.";
+    surrounding_space_is_kept:
+        "Keys that differ in leading or trailing white space only are different keys, or refused.";
+    inner_space_is_kept:
+        "Keys that differ in inner white space only are different keys, or refused.";
+    line_breaks_inject_nothing:
+        "A key with CR LF and a command behind it is kept or refused, and touches no other key.";
+    control_characters_are_kept:
+        "Keys that differ in control characters only, NUL included, are different keys, or \
+         refused.";
+    forms_of_unicode_are_kept:
+        "Keys that Unicode calls equivalent are different keys, or refused.";
+    any_script_is_kept:
+        "Keys in any script, emoji and unassigned characters included, are kept or refused.";
+    separators_are_kept:
+        "Slashes, colons, dots, percent signs and wildcards in keys mean nothing.";
+    words_of_protocols_are_kept: "Keys that look like commands, options or numbers are keys.";
+    numbers_are_text: "Keys that are the same number written otherwise are different keys.";
+    ends_are_kept:
+        "Keys that differ in slashes, dots and colons at either end only are different keys.";
+    collisions_are_told_apart:
+        "Keys that collide under CRC-32, FNV-1a, Java's and Bernstein's hash are different keys.";
+    long_keys_are_not_truncated:
+        "Long keys that differ in their last character only are different keys, or refused.";
+    all_operations_agree:
+        "A key that one operation refuses is refused by all of them, and by `check_key`.";
+}
 
 /// Whether the backend refuses `key`, as `set` tells.
 pub(super) async fn refuses(cache: &Cache, key: &str) -> Outcome<bool> {
@@ -99,9 +54,42 @@ pub(super) async fn refuses(cache: &Cache, key: &str) -> Outcome<bool> {
         Err(error) if error.kind() == ErrorKind::InvalidKey => Ok(true),
         Err(error) => fail!(
             "set {}: expected the key to be kept, or refused with InvalidKey; got {error}",
-            show_key(key)
+            show::key(key)
         ),
     }
+}
+
+/// Keys that some backend or other refuses. The empty one is among them only if it is refused:
+/// where it is kept, it is the same key for all users of the store.
+pub(super) async fn odd_keys(cache: &Cache, context: &Context) -> Outcome<Vec<String>> {
+    let names = [
+        "a b",
+        "a\r\nb",
+        "a\0b",
+        "a\u{1b}[31mb",
+        "a\u{2028}b\u{85}c",
+        "é🔑",
+    ];
+    let mut keys: Vec<String> = names.iter().map(|name| context.key(name)).collect();
+    let mut lengths = vec![300, 5_000, 70_000];
+    lengths.extend(context.capabilities().max_key.map(|max| max + 1));
+    for len in lengths {
+        keys.push(of_length(&context.key(""), "x", len));
+        keys.push(of_length(&context.key(""), "x\r\n", len));
+        keys.push(of_length(&context.key(""), "é", len));
+    }
+    match cache.try_get("").await? {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::InvalidKey => keys.push(String::new()),
+        Err(error) => fail!("get \"\": expected an answer or InvalidKey, got {error}"),
+    }
+    Ok(keys)
+}
+
+/// `start`, and then `unit` over and over, up to at least `len` bytes.
+fn of_length(start: &str, unit: &str, len: usize) -> String {
+    let missing = len.saturating_sub(start.len());
+    format!("{start}{}", unit.repeat(missing.div_ceil(unit.len())))
 }
 
 /// Those of `keys` that are not refused are all different keys, by single and by multi
@@ -117,6 +105,20 @@ async fn are_distinct(cache: &Cache, keys: &[String]) -> Outcome {
         cache.put(key, format!("of {key}")).await?;
     }
     for key in &kept {
+        let found = cache.get(key).await?;
+        let payload = found.as_ref().map(|found| found.payload().as_slice());
+        let other = kept
+            .iter()
+            .find(|other| payload == Some(format!("of {other}").as_bytes()));
+        if let Some(other) = other.filter(|other| *other != key) {
+            fail!(
+                "get {}: expected its own value, got that of {}: the backend takes the two keys \
+                 for one, though {}",
+                show::key(key),
+                show::key(other),
+                show::key_difference(key, other)
+            );
+        }
         cache.hit(key, format!("of {key}")).await?;
     }
     let payloads: Vec<Vec<u8>> = kept
@@ -155,37 +157,46 @@ async fn named_keys_are_distinct(context: &Context, names: &[&str]) -> Outcome {
     are_distinct(&cache, &keys).await
 }
 
-async fn the_empty_key_is_refused(context: Context) -> Outcome {
+async fn the_empty_key_is_kept_or_refused(context: Context) -> Outcome {
     let cache = context.open().await?;
     let value = || CachedValue::new(b"value".to_vec());
     let neighbour = context.key("k");
+    cache.put(&neighbour, "neighbour").await?;
+    if !refuses(&cache, "").await? {
+        cache.put("", "value").await?;
+        cache.hit("", "value").await?;
+        let both: [Option<&[u8]>; 2] = [Some(b"value"), Some(b"neighbour")];
+        cache.answers(&["", &neighbour], &both).await?;
+        cache.delete("").await?;
+        cache.miss("").await?;
+        cache
+            .put_multi(&[(&neighbour, b"neighbour"), ("", b"value")])
+            .await?;
+        cache.answers(&["", &neighbour], &both).await?;
+        cache.delete_multi(&[""]).await?;
+        return cache
+            .answers(&["", &neighbour], &[None, Some(b"neighbour")])
+            .await;
+    }
+    let mut read = cache.try_get_multi(&[""]).await?;
     let refusals = [
         ("get", cache.try_get("").await?.err()),
-        ("set", cache.try_set("", value()).await?.err()),
         ("delete", cache.try_delete("").await?.err()),
-        (
-            "get_multi",
-            cache.try_get_multi(&[&neighbour, ""]).await?.err(),
-        ),
+        ("get_multi", read.pop().and_then(Result::err)),
         (
             "set_multi",
-            cache
-                .try_set_multi(vec![(&neighbour, value()), ("", value())])
-                .await?
-                .err(),
+            cache.try_set_multi(vec![("", value())]).await?.err(),
         ),
-        (
-            "delete_multi",
-            cache.try_delete_multi(&[&neighbour, ""]).await?.err(),
-        ),
+        ("delete_multi", cache.try_delete_multi(&[""]).await?.err()),
     ];
     for (operation, refusal) in refusals {
         match refusal {
             Some(error) if error.kind() == ErrorKind::InvalidKey => {}
-            Some(error) => fail!("{operation} of the empty key: expected InvalidKey, got {error}"),
-            None => fail!("{operation} of the empty key: expected InvalidKey, got success"),
+            Some(error) => fail!("{operation} \"\": expected InvalidKey, as in set, got {error}"),
+            None => fail!("{operation} \"\": expected InvalidKey, as in set, got success"),
         }
     }
+    cache.hit(&neighbour, "neighbour").await?;
     Ok(())
 }
 
@@ -236,7 +247,7 @@ async fn line_breaks_inject_nothing(context: Context) -> Outcome {
     for key in &keys {
         cache.try_get(key).await?.ok();
         cache.try_delete(key).await?.ok();
-        cache.try_get_multi(&[key, &victim]).await?.ok();
+        cache.try_get_multi(&[key, &victim]).await?;
     }
     are_distinct(&cache, &keys).await?;
     cache.miss(&planted).await?;
@@ -316,7 +327,8 @@ async fn separators_are_kept(context: Context) -> Outcome {
         &context,
         &[
             "a:b", "a::b", "a/b", "a//b", "a/./b", "a/../b", "b", "a.b", "a%2Fb", "a%3Ab", "a*",
-            "a?", "a[b]", "a\\b", "a|b", "a,b", "a;b", "a'b", "a\"b", "a#b", "a=b", "a&b", "a-b",
+            "a%", "a%%", "a%25", "%a", "a?", "a[b]", "a\\b", "a|b", "a,b", "a;b", "a'b", "a\"b",
+            "a#b", "a=b", "a&b", "a-b",
         ],
     )
     .await
@@ -332,7 +344,7 @@ async fn words_of_protocols_are_kept(context: Context) -> Outcome {
         if let Err(error) = cache.try_get(word).await? {
             ensure!(
                 error.kind() == ErrorKind::InvalidKey,
-                "get {word:?} failed: {error}"
+                "get {word:?}: expected an answer or InvalidKey, got {error}"
             );
         }
     }
@@ -344,7 +356,52 @@ async fn words_of_protocols_are_kept(context: Context) -> Outcome {
 }
 
 async fn numbers_are_text(context: Context) -> Outcome {
-    named_keys_are_distinct(&context, &["7", "07", "+7", "7.0", "7e0", "0x7", "٧", "７"]).await
+    let names = [
+        "7", "07", "007", "+7", "-7", "7.0", "7e0", "0x7", "7_", "٧", "７", "0", "00", "-0",
+    ];
+    named_keys_are_distinct(&context, &names).await
+}
+
+async fn ends_are_kept(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let name = context.key("k");
+    let ends = [
+        "", "/", "//", ".", "..", "/.", "/..", ":", "::", "%", "*", "\\", "~",
+    ];
+    let mut keys: Vec<String> = ends.iter().map(|end| format!("{name}{end}")).collect();
+    keys.extend(ends.iter().skip(1).map(|end| format!("{end}{name}")));
+    are_distinct(&cache, &keys).await
+}
+
+async fn collisions_are_told_apart(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let mut keys = Vec::new();
+    // Whatever precedes them: both sums depend on what differs alone.
+    for name in ["plumless", "buckeroo"] {
+        keys.push(context.key(name));
+    }
+    for name in ["Aa", "BB", "B@", "AaAa", "BBBB", "AaBB", "BBAa"] {
+        keys.push(context.key(name));
+    }
+    keys.extend(colliding_by_fnv(&context.key("")));
+    are_distinct(&cache, &keys).await
+}
+
+/// Two keys of equal length, of one 32-bit FNV-1a hash.
+fn colliding_by_fnv(start: &str) -> [String; 2] {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let common = start.bytes().fold(0x811c_9dc5, step);
+    let mut seen: HashMap<u32, u32> = HashMap::new();
+    let mut number = 0;
+    loop {
+        let name = format!("{number:08x}");
+        let hash = name.bytes().fold(common, step);
+        if let Some(other) = seen.insert(hash, number) {
+            return [format!("{start}{other:08x}"), format!("{start}{name}")];
+        }
+        // One after the other would be spread too evenly to meet.
+        number = number.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+    }
 }
 
 async fn long_keys_are_not_truncated(context: Context) -> Outcome {
@@ -384,7 +441,14 @@ async fn all_operations_agree(context: Context) -> Outcome {
         let verdicts = [
             ("get", cache.try_get(&key).await?.err()),
             ("set", cache.try_set(&key, value()).await?.err()),
-            ("get_multi", cache.try_get_multi(&[&key]).await?.err()),
+            (
+                "get_multi",
+                cache
+                    .try_get_multi(&[&key])
+                    .await?
+                    .pop()
+                    .and_then(Result::err),
+            ),
             (
                 "set_multi",
                 cache.try_set_multi(vec![(&key, value())]).await?.err(),
@@ -396,11 +460,14 @@ async fn all_operations_agree(context: Context) -> Outcome {
             match error {
                 None if !refused => {}
                 Some(error) if refused && error.kind() == ErrorKind::InvalidKey => {}
-                None => fail!("set refuses {}, but {operation} accepts it", show_key(&key)),
+                None => fail!(
+                    "{operation} {}: expected InvalidKey, as in set, got success",
+                    show::key(&key)
+                ),
                 Some(error) => fail!(
-                    "set {} {}, but {operation} says: {error}",
-                    if refused { "refuses" } else { "accepts" },
-                    show_key(&key)
+                    "{operation} {}: expected {}, as in set, got {error}",
+                    show::key(&key),
+                    if refused { "InvalidKey" } else { "success" }
                 ),
             }
         }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::Clock;
-use crate::context::{Cache, Context, Outcome, Value, show_found, show_key};
+use crate::context::{Cache, Context, Outcome, Value};
 use crate::failure::fail;
+use crate::show;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -66,16 +67,16 @@ impl Life {
         let (began, ended) = read;
         if found.is_some() && began >= self.over {
             fail!(
-                "{}: expected a miss {:?} after the deadline, got {}",
-                show_key(key),
+                "get {}: expected a miss {:?} after the deadline, got {}",
+                show::key(key),
                 began.saturating_duration_since(self.after + self.ttl),
-                show_found(found)
+                show::found(found)
             );
         }
         if found.is_none() && ended < self.sure {
             fail!(
-                "{}: expected a value {:?} before the deadline, got a miss",
-                show_key(key),
+                "get {}: expected a value {:?} before the deadline, got a miss",
+                show::key(key),
                 (self.before + self.ttl).saturating_duration_since(ended)
             );
         }

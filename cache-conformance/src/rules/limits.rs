@@ -4,55 +4,36 @@ use cache_core::{CachedValue, ErrorKind};
 
 use crate::context::{Context, Outcome};
 use crate::failure::{ensure, fail};
-use crate::rule::{Requirement, Rule, rule};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
 
 use super::keys::refuses;
 use super::source::{KEYS, VALUES};
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "limits",
-        the_longest_key_is_kept,
-        KEYS,
-        "A key of the declared length is kept, one that is a byte longer is refused."
-    )
-    .requires(&[Requirement::MaxKey]),
-    rule!(
-        "limits",
-        too_large_is_an_error,
-        VALUES,
-        "A payload of twice the declared size is refused with `ValueTooLarge`, naming the key."
-    )
-    .requires(&[Requirement::MaxValue]),
-    rule!(
-        "limits",
-        too_large_removes_the_old_value,
-        VALUES,
-        "After a payload was refused as too large, the value that the key had before is gone."
-    )
-    .requires(&[Requirement::MaxValue]),
-    rule!(
-        "limits",
-        too_large_leaves_the_connection_good,
-        VALUES,
-        "After a payload was refused as too large, the next calls get their own answers."
-    )
-    .requires(&[Requirement::MaxValue]),
-    rule!(
-        "limits",
-        too_large_fails_its_key_only,
-        VALUES,
-        "In `set_multi` a payload that is too large is a `Partial` naming its key; the rest is set."
-    )
-    .requires(&[Requirement::MaxValue]),
-    rule!(
-        "limits",
-        the_largest_payload_is_kept,
-        VALUES,
-        "A payload of the declared size is kept."
-    )
-    .requires(&[Requirement::MaxValue]),
-];
+rules! {
+    ($) limits, __rules_of_limits, VALUES, Rule::as_listed;
+
+    the_longest_key_is_kept:
+        "A key of the declared length is kept, one that is a byte longer is refused.",
+        source(KEYS), requires(&[Requirement::MaxKey]);
+    too_large_is_an_error:
+        "A payload of twice the declared size is refused with `ValueTooLarge`, naming the key.",
+        requires(&[Requirement::MaxValue]);
+    too_large_removes_the_old_value:
+        "After a payload was refused as too large, the value that the key had before is gone.",
+        requires(&[Requirement::MaxValue]);
+    too_large_leaves_the_connection_good:
+        "After a payload was refused as too large, the next calls get their own answers.",
+        requires(&[Requirement::MaxValue]);
+    too_large_fails_its_key_only:
+        "In `set_multi` a payload that is too large is a `Partial` naming its key; the rest is \
+         set.", requires(&[Requirement::MaxValue]);
+    a_repeated_key_is_as_large_as_its_last_value:
+        "In `set_multi` a key that is repeated is too large, or is not, by its last value alone.",
+        requires(&[Requirement::MaxValue]);
+    the_largest_payload_is_kept:
+        "A payload of the declared size is kept.", requires(&[Requirement::MaxValue]);
+}
 
 async fn the_longest_key_is_kept(context: Context) -> Outcome {
     let cache = context.open().await?;
@@ -88,13 +69,14 @@ async fn too_large_is_an_error(context: Context) -> Outcome {
         Err(error) if error.kind() == ErrorKind::ValueTooLarge => {
             if error.keys() != [key.as_str()] {
                 fail!(
-                    "the error names the keys {:?} instead of {key:?}",
-                    error.keys()
+                    "set {key:?} of a payload that is too large: expected an error that names the \
+                     key, got one that names {}",
+                    show::keys(error.keys())
                 );
             }
         }
-        Err(error) => fail!("expected ValueTooLarge, got {error}"),
-        Ok(()) => fail!("expected ValueTooLarge, got success"),
+        Err(error) => fail!("set {key:?}: expected ValueTooLarge, got {error}"),
+        Ok(()) => fail!("set {key:?}: expected ValueTooLarge, got success"),
     }
     match cache
         .try_set_multi(vec![(&key, too_large(&context))])
@@ -147,18 +129,59 @@ async fn too_large_fails_its_key_only(context: Context) -> Outcome {
         Err(error) if error.kind() == ErrorKind::Partial => {
             if error.keys() != [large.as_str()] {
                 fail!(
-                    "the error names the keys {:?} as failed; only {large:?} was too large",
-                    error.keys()
+                    "set_multi: expected an error that names {large:?}, which alone is too large, \
+                     got one that names {}",
+                    show::keys(error.keys())
                 );
             }
         }
-        Err(error) => fail!("expected Partial, got {error}"),
-        Ok(()) => fail!("expected Partial, got success"),
+        Err(error) => fail!("set_multi with {large:?} too large: expected Partial, got {error}"),
+        Ok(()) => fail!("set_multi with {large:?} too large: expected Partial, got success"),
     }
     for key in &keys {
         cache.hit(key, "small").await?;
     }
     cache.miss(&large).await
+}
+
+async fn a_repeated_key_is_as_large_as_its_last_value(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let [a, b, c] = ["a", "b", "c"].map(|name| context.key(name));
+    let small = || CachedValue::new(b"small".to_vec());
+    for key in [&a, &b, &c] {
+        cache.put(key, "old").await?;
+    }
+    let first = vec![
+        (a.as_str(), too_large(&context)),
+        (b.as_str(), small()),
+        (a.as_str(), small()),
+    ];
+    cache.set_multi(first).await?;
+    cache.answers(&[&a, &b], &[Some(&b"small"[..]); 2]).await?;
+    let last = vec![
+        (a.as_str(), small()),
+        (c.as_str(), small()),
+        (a.as_str(), too_large(&context)),
+    ];
+    match cache.try_set_multi(last).await? {
+        Err(error) if error.kind() == ErrorKind::Partial && error.keys() == [a.as_str()] => {}
+        other => fail!(
+            "set_multi with {a:?} small and then too large: expected a Partial error that names \
+             it, got {}",
+            crate::cache::done(&other)
+        ),
+    }
+    cache.answers(&[&a, &c], &[None, Some(b"small")]).await?;
+    let alone = vec![(b.as_str(), small()), (b.as_str(), too_large(&context))];
+    match cache.try_set_multi(alone).await? {
+        Err(error) if error.kind() == ErrorKind::ValueTooLarge && error.keys() == [b.as_str()] => {}
+        other => fail!(
+            "set_multi of {b:?} alone, small and then too large: expected ValueTooLarge that \
+             names it, got {}",
+            crate::cache::done(&other)
+        ),
+    }
+    cache.miss(&b).await
 }
 
 async fn the_largest_payload_is_kept(context: Context) -> Outcome {

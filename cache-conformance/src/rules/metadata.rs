@@ -6,80 +6,45 @@ use cache_core::{CachedValue, Ttl};
 
 use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
-use crate::rule::{Requirement, Rule, rule};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
 
 use super::life::{HOUR, Life};
 use super::source::METADATA;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "metadata",
-        the_cached_time_comes_back,
-        METADATA,
-        "`cached_at` of a value that was read is what was set, to a microsecond."
-    ),
-    rule!(
-        "metadata",
-        old_and_future_times_are_kept,
-        METADATA,
-        "A cached time in 1970, a year ago or tomorrow comes back as it is."
-    ),
-    rule!(
-        "metadata",
-        set_replaces_the_cached_time,
-        METADATA,
-        "`set` replaces the cached time too, also by an older one and for an equal payload."
-    ),
-    rule!(
-        "metadata",
-        reading_does_not_touch_the_cached_time,
-        METADATA,
-        "The cached time is the same at each read, however late."
-    ),
-    rule!(
-        "metadata",
-        multi_operations_carry_it,
-        METADATA,
-        "`set_multi` keeps and `get_multi` returns each value's own cached time."
-    ),
-    rule!(
-        "metadata",
-        no_lifetime_is_none,
-        METADATA,
-        "`ttl()` of a value that never expires is `Never` when it is read."
-    ),
-    rule!(
-        "metadata",
-        the_lifetime_left_is_told,
-        METADATA,
-        "`ttl()` of a value that was read is the time it has left, by `get` and by `get_multi`."
-    )
-    .requires(&[Requirement::Ttl]),
-    rule!(
-        "metadata",
-        the_default_lifetime_left_is_told,
-        METADATA,
-        "`ttl()` tells the time left of values too that live by the backend's default."
-    )
-    .requires(&[Requirement::Ttl]),
-    rule!(
-        "metadata",
-        the_lifetime_left_shrinks,
-        METADATA,
-        "`ttl()` is less at a later read, by as much as time has passed."
-    )
-    .requires(&[Requirement::Ttl])
-    .waits(),
-];
+rules! {
+    ($) metadata, __rules_of_metadata, METADATA, Rule::as_listed;
+
+    the_cached_time_comes_back:
+        "`cached_at` of a value that was read is what was set, to a microsecond.";
+    old_and_future_times_are_kept:
+        "A cached time before 1970, in 2038 or 2106, a year ago or tomorrow comes back as it is.";
+    set_replaces_the_cached_time:
+        "`set` replaces the cached time too, also by an older one and for an equal payload.";
+    reading_does_not_touch_the_cached_time:
+        "The cached time is the same at each read, however late.";
+    multi_operations_carry_it:
+        "`set_multi` keeps and `get_multi` returns each value's own cached time.";
+    no_lifetime_is_never: "`ttl()` of a value that never expires is `Never` when it is read.";
+    the_lifetime_left_is_told:
+        "`ttl()` of a value that was read is the time it has left, after `set` and `set_multi`, by `get` and `get_multi`.",
+        requires(&[Requirement::Ttl]);
+    the_default_lifetime_left_is_told:
+        "`ttl()` tells the time left of values too that live by the backend's default.",
+        requires(&[Requirement::Ttl]);
+    the_lifetime_left_shrinks:
+        "`ttl()` is less at a later read, by as much as time has passed.",
+        requires(&[Requirement::Ttl]), waits();
+}
 
 fn value_at(cached_at: SystemTime) -> CachedValue<Vec<u8>> {
     CachedValue::new(b"value".to_vec()).with_cached_at(cached_at)
 }
 
-/// `found` tells the cached time `expected`, to a microsecond.
-fn tells(found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) -> Outcome {
+/// `found` under the key tells the cached time `expected`, to a microsecond.
+fn tells(key: &str, found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) -> Outcome {
     let Some(found) = found else {
-        fail!("expected a value, got a miss");
+        fail!("get {}: expected \"value\", got a miss", show::key(key));
     };
     let got = found.cached_at();
     let apart = got
@@ -87,14 +52,19 @@ fn tells(found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) -> Outcome 
         .unwrap_or_else(|error| error.duration());
     ensure!(
         apart <= Duration::from_micros(1),
-        "cached_at: expected {expected:?}, got {got:?}"
+        "get {}, cached_at: {}",
+        show::key(key),
+        show::expected_time(expected, got)
     );
     Ok(())
 }
 
 async fn comes_back(cache: &Cache, key: &str, cached_at: SystemTime) -> Outcome {
-    cache.set(key, value_at(cached_at)).await?;
-    tells(cache.get(key).await?.as_ref(), cached_at)
+    let value = value_at(cached_at);
+    // As the value tells it: what it cannot represent is not the backend's matter.
+    let cached_at = value.cached_at();
+    cache.set(key, value).await?;
+    tells(key, cache.get(key).await?.as_ref(), cached_at)
 }
 
 async fn the_cached_time_comes_back(context: Context) -> Outcome {
@@ -113,9 +83,15 @@ async fn old_and_future_times_are_kept(context: Context) -> Outcome {
     let key = context.key("k");
     let now = SystemTime::now();
     for cached_at in [
+        UNIX_EPOCH - 50 * 365 * 24 * HOUR,
+        UNIX_EPOCH - Duration::from_secs(1),
         UNIX_EPOCH,
         UNIX_EPOCH + Duration::from_micros(1),
         UNIX_EPOCH + Duration::from_secs(1),
+        // Around the ends of 31 and 32 bits of seconds.
+        UNIX_EPOCH + Duration::from_secs((1 << 31) - 1),
+        UNIX_EPOCH + Duration::from_secs(1 << 31),
+        UNIX_EPOCH + Duration::new(1 << 32, 123_456_000),
         now - 24 * 365 * HOUR,
         now - HOUR,
         now + 24 * HOUR,
@@ -135,7 +111,7 @@ async fn set_replaces_the_cached_time(context: Context) -> Outcome {
     cache
         .set_multi(vec![(&key, value_at(now - 3 * HOUR))])
         .await?;
-    tells(cache.get(&key).await?.as_ref(), now - 3 * HOUR)
+    tells(&key, cache.get(&key).await?.as_ref(), now - 3 * HOUR)
 }
 
 async fn reading_does_not_touch_the_cached_time(context: Context) -> Outcome {
@@ -144,9 +120,9 @@ async fn reading_does_not_touch_the_cached_time(context: Context) -> Outcome {
     let cached_at = SystemTime::now() - HOUR;
     cache.set(&key, value_at(cached_at)).await?;
     for _ in 0..3 {
-        tells(cache.get(&key).await?.as_ref(), cached_at)?;
+        tells(&key, cache.get(&key).await?.as_ref(), cached_at)?;
         for found in cache.get_multi(&[&key, &key]).await? {
-            tells(found.as_ref(), cached_at)?;
+            tells(&key, found.as_ref(), cached_at)?;
         }
     }
     Ok(())
@@ -164,11 +140,12 @@ async fn multi_operations_carry_it(context: Context) -> Outcome {
         .collect();
     cache.set_multi(entries).await?;
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
-    for (found, cached_at) in cache.get_multi(&asked).await?.iter().zip(&times) {
-        tells(found.as_ref(), *cached_at)?;
+    let found = cache.get_multi(&asked).await?;
+    for (key, (found, cached_at)) in asked.iter().zip(found.iter().zip(&times)) {
+        tells(key, found.as_ref(), *cached_at)?;
     }
     for (key, cached_at) in keys.iter().zip(&times) {
-        tells(cache.get(key).await?.as_ref(), *cached_at)?;
+        tells(key, cache.get(key).await?.as_ref(), *cached_at)?;
     }
     Ok(())
 }
@@ -179,17 +156,21 @@ async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Ttl>> {
     found.push(cache.get(key).await?);
     let ttl = |found: Option<CachedValue<Vec<u8>>>| match found {
         Some(found) => Ok(found.ttl()),
-        None => fail!("expected a value, got a miss"),
+        None => fail!("get {}: expected \"value\", got a miss", show::key(key)),
     };
     found.into_iter().map(ttl).collect()
 }
 
-async fn no_lifetime_is_none(context: Context) -> Outcome {
+async fn no_lifetime_is_never(context: Context) -> Outcome {
     let cache = context.open().await?;
     let key = context.key("k");
     cache.put(&key, "value").await?;
     for ttl in lifetimes(&cache, &key).await? {
-        ensure!(ttl == Ttl::Never, "ttl(): expected Never, got {ttl:?}");
+        ensure!(
+            ttl == Ttl::Never,
+            "get {key:?}, ttl(): expected Ttl::Never, got {}",
+            show::ttl(ttl)
+        );
     }
     Ok(())
 }
@@ -211,12 +192,12 @@ async fn is_left(context: &Context, cache: &Cache, key: &str, life: Life) -> Out
         .saturating_duration_since(after_read)
         .saturating_sub(TOLERANCE);
     for left in left {
-        let Ttl::For(left) = left else {
-            fail!("ttl(): expected the time left, {least:?} to {most:?}, got {left:?}");
-        };
         ensure!(
-            (least..=most).contains(&left),
-            "ttl(): expected the time left, {least:?} to {most:?}, got {left:?}"
+            left.duration()
+                .is_some_and(|left| (least..=most).contains(&left)),
+            "get {}, ttl(): {}",
+            show::key(key),
+            show::expected_left(least, most, left)
         );
     }
     Ok(())
@@ -233,10 +214,15 @@ async fn the_lifetime_left_is_told(context: Context) -> Outcome {
         .iter()
         .enumerate()
     {
-        let key = context.key(&format!("k{number}"));
+        let [key, other] = ["k", "other"].map(|name| context.key(&format!("{name}{number}")));
         let ttl = Duration::from_secs(*seconds);
         let life = set_with_ttl(&context, &cache, &key, ttl).await?;
         is_left(&context, &cache, &key, life).await?;
+        let value = || CachedValue::new(b"value".to_vec()).with_ttl(ttl);
+        let set = cache.set_multi(vec![(&key, value()), (&other, value())]);
+        let life = Life::starts(&context, ttl, set).await?;
+        is_left(&context, &cache, &key, life).await?;
+        is_left(&context, &cache, &other, life).await?;
     }
     Ok(())
 }

@@ -13,13 +13,20 @@ mod limits;
 mod metadata;
 mod model;
 mod multi;
+mod outages;
+mod promises;
+mod races;
+mod recovery;
 mod sharing;
 mod tasks;
+mod unreadable;
 mod values;
 
 use std::sync::LazyLock;
 
 use crate::rule::Rule;
+
+pub(crate) use basic::pace;
 
 /// Every rule of the suite, group by group.
 ///
@@ -41,11 +48,15 @@ pub fn all() -> &'static [Rule] {
             expiry::deadlines::RULES,
             sharing::RULES,
             concurrency::RULES,
+            races::RULES,
             cancellation::RULES,
             faults::RULES,
+            outages::RULES,
             bounds::RULES,
             errors::RULES,
             model::RULES,
+            unreadable::RULES,
+            promises::RULES,
         ]
         .concat()
     });
@@ -57,7 +68,7 @@ pub fn all() -> &'static [Rule] {
 mod source {
     pub(super) const MISSES: &str = "CacheBackend: Misses and errors; dogpile.cache NO_VALUE";
     pub(super) const WRITES: &str = "CacheBackend: Writes";
-    pub(super) const MULTI: &str = "CacheBackend: Multi operations; dogpile.cache CacheBackend";
+    pub(super) const MULTI: &str = "CacheBackend: Several keys; dogpile.cache CacheBackend";
     pub(super) const LIFETIMES: &str = "CacheBackend: Lifetimes; oslo.cache expiration_time";
     pub(super) const METADATA: &str = "CacheBackend: Metadata; dogpile.cache CachedValue";
     pub(super) const KEYS: &str = "CacheBackend: Keys";
@@ -68,5 +79,7 @@ mod source {
     pub(super) const MODEL: &str = "CacheBackend: the whole contract";
     pub(super) const FAULTS: &str = "CacheBackend: Misses and errors, Time and cancellation";
     pub(super) const BOUNDS: &str = "CacheBackend: Time and cancellation";
+    pub(super) const PARTS: &str = "CacheBackend: Several keys, Misses and errors";
+    pub(super) const PROMISES: &str = "Capabilities: a promise beyond the contract";
     pub(super) const ERRORS: &str = "cache_core::Error";
 }

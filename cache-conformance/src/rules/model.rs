@@ -8,37 +8,27 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::Clock;
-use crate::context::{Cache, Context, Outcome, Value, show_found};
+use crate::context::{Cache, Context, Outcome, Value};
 use crate::failure::{Failure, fail};
-use crate::rule::{Requirement, Rule, rule};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
+use crate::{Clock, Expiry};
 
 use super::life::{HOUR, Life};
 use super::source::MODEL;
 use super::tasks::{blocking, drop_at_poll};
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "model",
-        sequences_agree,
-        MODEL,
-        "Any sequence of operations, with repeated keys, on two instances, agrees with the model."
-    ),
-    rule!(
-        "model",
-        sequences_in_time_agree,
-        MODEL,
-        "Any sequence of operations, with TTLs and time passing, agrees with the model."
-    )
-    .requires(&[Requirement::Ttl])
-    .waits(),
-    rule!(
-        "model",
-        sequences_with_drops_agree,
-        MODEL,
-        "Any sequence of operations, with calls dropped in between, agrees with the model."
-    ),
-];
+rules! {
+    ($) model, __rules_of_model, MODEL, Rule::as_listed;
+
+    sequences_agree:
+        "Any sequence of operations, with repeated keys, on two instances, agrees with the model.";
+    sequences_in_time_agree:
+        "Any sequence of operations, with TTLs and time passing, agrees with the model.",
+        requires(&[Requirement::Ttl]), waits();
+    sequences_with_drops_agree:
+        "Any sequence of operations, with calls dropped in between, agrees with the model.";
+}
 
 /// A key, by number.
 type Key = usize;
@@ -50,6 +40,7 @@ enum Lifetime {
     /// In units that are short enough to wait for.
     Units(u32),
     Hour,
+    Month,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +57,7 @@ enum Step {
     Switch,
     Reopen,
     /// `SetMulti`, dropped at a poll.
-    DroppedSet(Vec<Key>, usize),
+    DroppedSet(Vec<(Key, Lifetime)>, usize),
     DroppedDelete(Vec<Key>, usize),
     DroppedGet(Vec<Key>, usize),
 }
@@ -81,7 +72,7 @@ enum Kind {
 
 const KEYS: usize = 4;
 
-fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
+fn steps(kind: Kind, expires: bool) -> BoxedStrategy<Vec<Step>> {
     let key = || 0..KEYS;
     let keys = || vec(key(), 0..6);
     let lifetime = move || match kind {
@@ -92,7 +83,15 @@ fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
             1 => Just(Lifetime::Hour),
         ]
         .boxed(),
-        Kind::Plain | Kind::Dropping => Just(Lifetime::Unlimited).boxed(),
+        _ if !expires => Just(Lifetime::Unlimited).boxed(),
+        Kind::Plain => Just(Lifetime::Unlimited).boxed(),
+        // So far apart that nobody takes one for the other.
+        Kind::Dropping => prop_oneof![
+            1 => Just(Lifetime::Unlimited),
+            1 => Just(Lifetime::Hour),
+            1 => Just(Lifetime::Month),
+        ]
+        .boxed(),
     };
     let common = prop_oneof![
         3 => key().prop_map(Step::Get),
@@ -113,7 +112,8 @@ fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
         Kind::Dropping => {
             let polls = || 0..4_usize;
             let dropped = prop_oneof![
-                (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedSet(keys, polls)),
+                (vec((key(), lifetime()), 0..6), polls())
+                    .prop_map(|(entries, polls)| Step::DroppedSet(entries, polls)),
                 (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedDelete(keys, polls)),
                 (keys(), polls()).prop_map(|(keys, polls)| Step::DroppedGet(keys, polls)),
             ];
@@ -121,6 +121,9 @@ fn steps(kind: Kind) -> BoxedStrategy<Vec<Step>> {
         }
     }
 }
+
+/// How far the wall clock, by which deadlines may be told, is from the other.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// What a key may hold.
 #[derive(Clone)]
@@ -136,8 +139,17 @@ impl Possible {
             (Self::Absent, found) => found.is_none(),
             (Self::Present(_, None), None) => false,
             (Self::Present(_, Some(life)), None) => ended >= life.sure,
-            (Self::Present(payload, life), Some(found)) => {
-                found.payload() == payload && life.is_none_or(|life| began < life.over)
+            (Self::Present(payload, None), Some(found)) => {
+                found.payload() == payload && found.ttl() == Ttl::Never
+            }
+            (Self::Present(payload, Some(life)), Some(found)) => {
+                // A time left that another write would have is told apart by hours.
+                let left = found.ttl().duration();
+                let is_its_own = left.is_some_and(|left| {
+                    let least = life.sure.saturating_duration_since(ended);
+                    (least.saturating_sub(SLACK)..=life.ttl + SLACK).contains(&left)
+                });
+                found.payload() == payload && is_its_own && began < life.over
             }
         }
     }
@@ -217,6 +229,7 @@ impl<'c> Player<'c> {
             Lifetime::Zero => value.with_ttl(Duration::ZERO),
             Lifetime::Units(units) => value.with_ttl(self.unit * units),
             Lifetime::Hour => value.with_ttl(HOUR),
+            Lifetime::Month => value.with_ttl(HOUR * 720),
         }
     }
 
@@ -257,9 +270,10 @@ impl<'c> Player<'c> {
             })
             .collect();
         fail!(
-            "key {key}: expected {}, got {}",
+            "get {} (key {key}): expected {}, got {}",
+            show::key(self.name(key)),
             expected.join(" or "),
-            show_found(found)
+            show::found(found)
         )
     }
 
@@ -326,11 +340,12 @@ impl<'c> Player<'c> {
             Step::Wait(halves) => self.context.wait(self.unit * *halves / 2).await,
             Step::Switch => std::mem::swap(&mut self.current, &mut self.other),
             Step::Reopen => self.current = self.context.again(&self.other).await?,
-            Step::DroppedSet(keys, polls) => self.dropped_set(keys, *polls).await,
+            Step::DroppedSet(entries, polls) => self.dropped_set(entries, *polls).await?,
             Step::DroppedDelete(keys, polls) => {
                 let names = self.names(keys);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                drop_at_poll(self.current.raw().delete_multi(&names), *polls).await;
+                let call = self.current.raw().delete_multi(&names);
+                self.dropped("delete_multi", &names, call, *polls).await?;
                 for key in keys {
                     if let Some(slot) = self.slot(*key) {
                         slot.maybe_write(Possible::Absent);
@@ -340,33 +355,57 @@ impl<'c> Player<'c> {
             Step::DroppedGet(keys, polls) => {
                 let names = self.names(keys);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                drop_at_poll(self.current.raw().get_multi(&names), *polls).await;
+                let call = self.current.raw().get_multi(&names);
+                self.dropped("get_multi", &names, call, *polls).await?;
             }
         }
         Ok(())
     }
 
-    async fn dropped_set(&mut self, keys: &[Key], polls: usize) {
+    async fn dropped<T>(
+        &self,
+        operation: &str,
+        keys: &[&str],
+        call: impl Future<Output = T>,
+        polls: usize,
+    ) -> Outcome {
+        let what = format!("{operation} {}, dropped at poll {polls}", show::keys(keys));
+        let shown = |_: &_| "dropped".to_owned();
+        self.current
+            .call(what, drop_at_poll(call, polls), shown)
+            .await?;
+        Ok(())
+    }
+
+    async fn dropped_set(&mut self, entries: &[(Key, Lifetime)], polls: usize) -> Outcome {
         let mut values = Vec::new();
-        for key in keys {
-            values.push((self.name(*key).to_owned(), self.value(Lifetime::Unlimited)));
+        for (key, lifetime) in entries {
+            values.push((self.name(*key).to_owned(), self.value(*lifetime)));
         }
         let named = values
             .iter()
             .map(|(name, value)| (name.as_str(), value.clone()));
-        drop_at_poll(self.current.raw().set_multi(named.collect()), polls).await;
-        for (key, (_, value)) in keys.iter().zip(values) {
+        let before = self.context.now();
+        let names: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();
+        names.iter().for_each(|name| self.current.will_write(name));
+        let call = self.current.raw().set_multi(named.collect());
+        self.dropped("set_multi", &names, call, polls).await?;
+        let after = self.context.now();
+        for ((key, _), (_, value)) in entries.iter().zip(&values) {
+            let held = self.holds(value, before, after);
             if let Some(slot) = self.slot(*key) {
-                slot.maybe_write(Possible::Present(value.into_payload(), None));
+                slot.maybe_write(held);
             }
         }
+        Ok(())
     }
 
     async fn play_all(&mut self, steps: &[Step]) -> Outcome {
         for (number, step) in steps.iter().enumerate() {
             let played = self.play(step).await;
-            played
-                .map_err(|failure| Failure::new(format!("step {number}, {step:?}: {failure}")))?;
+            played.map_err(|failure| {
+                failure.map(|what| format!("step {number}, {step:?}: {what}"))
+            })?;
         }
         // Whatever was not read so far.
         self.play(&Step::GetMulti((0..KEYS).collect())).await
@@ -381,7 +420,8 @@ async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
         seed.copy_from_slice(&context.rng().bytes(32));
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let strategy = steps(kind);
+        let expires = context.capabilities().expiry != Expiry::None;
+        let strategy = steps(kind, expires);
         let mut trees = Vec::new();
         for _ in 0..cases {
             match strategy.new_tree(&mut runner) {
@@ -389,42 +429,42 @@ async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
                 Err(reason) => fail!("no sequence could be made: {reason}"),
             }
         }
-        let all_at_once = kind == Kind::Timed && context.capabilities().clock == Clock::Real;
         let play = |steps: Vec<Step>, case: String| {
-            let context = context.clone();
+            // Time passes for each sequence by itself.
+            let context = context.with_own_clock();
             async move {
                 let mut player = Player::new(&context, &case).await?;
                 player.play_all(&steps).await
             }
         };
-        let mut ended = Vec::new();
-        if all_at_once {
-            let sequences = trees.iter().map(ValueTree::current).enumerate();
-            let tasks: Vec<_> = sequences
-                .map(|(case, steps)| runtime.spawn(play(steps, case.to_string())))
+        // Those that wait, all at once; of the others some.
+        let at_once = match (kind, context.capabilities().clock) {
+            (Kind::Timed, Clock::Real) => cases.max(1),
+            _ => 8,
+        };
+        let mut case = 0;
+        for some in trees.chunks_mut(at_once) {
+            let tasks: Vec<_> = some
+                .iter()
+                .map(|tree| {
+                    case += 1;
+                    runtime.spawn(play(tree.current(), case.to_string()))
+                })
                 .collect();
+            let mut ended = Vec::new();
             for task in tasks {
                 ended.push(match runtime.block_on(task) {
                     Ok(ended) => ended,
                     Err(error) => fail!("a sequence died: {error}"),
                 });
             }
-        } else {
-            for (case, tree) in trees.iter().enumerate() {
-                let played = runtime.block_on(play(tree.current(), case.to_string()));
-                let failed = played.is_err();
-                ended.push(played);
-                if failed {
-                    break;
+            for (tree, ended) in some.iter_mut().zip(ended) {
+                if let Err(failure) = ended {
+                    let again = |steps: Vec<Step>, attempt: usize| {
+                        runtime.block_on(play(steps, format!("shrink-{attempt}")))
+                    };
+                    return Err(shrunk(tree, failure, again));
                 }
-            }
-        }
-        for (mut tree, ended) in trees.into_iter().zip(ended) {
-            if let Err(failure) = ended {
-                let again = |steps: Vec<Step>, attempt: usize| {
-                    runtime.block_on(play(steps, format!("shrink-{attempt}")))
-                };
-                return Err(shrunk(&mut tree, failure, again));
             }
         }
         Ok(())
@@ -456,25 +496,29 @@ fn shrunk(
         };
     }
     let shown: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
-    Failure::new(format!(
-        "{failure}\n  the sequence, shrunk:\n    {}",
-        shown.join("\n    ")
-    ))
+    failure.map(|failure| {
+        format!(
+            "{failure}\n  the sequence, shrunk:\n    {}",
+            shown.join("\n    ")
+        )
+    })
 }
 
 async fn sequences_agree(context: Context) -> Outcome {
-    agree(context, Kind::Plain, 30).await
+    let cases = context.scaled(30, 12);
+    agree(context, Kind::Plain, cases).await
 }
 
 async fn sequences_in_time_agree(context: Context) -> Outcome {
     // Time that is not slept through is cheap.
     let cases = match context.capabilities().clock {
-        Clock::Manual => 150,
+        Clock::Manual => context.scaled(150, 24),
         Clock::Real => 24,
     };
     agree(context, Kind::Timed, cases).await
 }
 
 async fn sequences_with_drops_agree(context: Context) -> Outcome {
-    agree(context, Kind::Dropping, 25).await
+    let cases = context.scaled(25, 12);
+    agree(context, Kind::Dropping, cases).await
 }

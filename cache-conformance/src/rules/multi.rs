@@ -1,117 +1,54 @@
 //! Operations on several keys.
 
+use std::collections::HashSet;
+
 use cache_core::{CachedValue, ErrorKind};
 
-use crate::context::{Context, Outcome};
-use crate::failure::fail;
-use crate::rule::{Rule, rule};
+use crate::context::{Cache, Context, Outcome};
+use crate::failure::{ensure, fail};
+use crate::rule::{Rule, rules};
+use crate::show;
 
+use super::keys::{odd_keys, refuses};
 use super::source::MULTI;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "multi",
-        order_is_kept,
-        MULTI,
-        "`get_multi` answers in the order of the keys, whatever order they were set in."
-    ),
-    rule!(
-        "multi",
-        duplicates_are_answered_in_place,
-        MULTI,
-        "`get_multi` answers a key that is asked several times in each of its places."
-    ),
-    rule!(
-        "multi",
-        misses_stay_in_place,
-        MULTI,
-        "`get_multi` answers a miss in its place, wherever it stands."
-    ),
-    rule!(
-        "multi",
-        only_misses_are_answered,
-        MULTI,
-        "`get_multi` of absent keys alone answers as many misses."
-    ),
-    rule!(
-        "multi",
-        no_keys_are_no_work,
-        MULTI,
-        "Multi operations on no keys succeed, and `get_multi` answers nothing."
-    ),
-    rule!(
-        "multi",
-        one_key_is_enough,
-        MULTI,
-        "Multi operations on a single key do what the single operations do."
-    ),
-    rule!(
-        "multi",
-        set_multi_sets_each,
-        MULTI,
-        "After `set_multi` each key has its own value, new or replaced."
-    ),
-    rule!(
-        "multi",
-        the_last_of_repeated_keys_wins,
-        MULTI,
-        "A key that is repeated in `set_multi` ends with its last value, next to it and far away."
-    ),
-    rule!(
-        "multi",
-        delete_multi_removes_exactly_those,
-        MULTI,
-        "`delete_multi` removes its keys and no others."
-    ),
-    rule!(
-        "multi",
-        delete_multi_takes_absent_keys,
-        MULTI,
-        "An absent key in `delete_multi` is no error, and the keys around it are removed."
-    ),
-    rule!(
-        "multi",
-        delete_multi_takes_repeated_keys,
-        MULTI,
-        "A key that is repeated in `delete_multi` is no error."
-    ),
-    rule!(
-        "multi",
-        an_invalid_key_refuses_set_multi,
-        MULTI,
-        "`set_multi` with an invalid key sets nothing, wherever the key stands."
-    ),
-    rule!(
-        "multi",
-        an_invalid_key_refuses_delete_multi,
-        MULTI,
-        "`delete_multi` with an invalid key removes nothing, wherever the key stands."
-    ),
-    rule!(
-        "multi",
-        an_invalid_key_refuses_get_multi,
-        MULTI,
-        "`get_multi` with an invalid key is an error, and no list with a gap."
-    ),
-    rule!(
-        "multi",
-        more_keys_than_a_batch,
-        MULTI,
-        "A thousand keys with repetitions and misses are set, read and deleted in one call each."
-    ),
-    rule!(
-        "multi",
-        more_bytes_than_a_message,
-        MULTI,
-        "Values of six mebibytes in all are set and read in one call each."
-    ),
-    rule!(
-        "multi",
-        odd_keys_keep_their_places,
-        MULTI,
-        "Keys that are encoded on their way are answered in their own places."
-    ),
-];
+rules! {
+    ($) multi, __rules_of_multi, MULTI, Rule::as_listed;
+
+    order_is_kept:
+        "`get_multi` answers in the order of the keys, whatever order they were set in.";
+    duplicates_are_answered_in_place:
+        "`get_multi` answers a key that is asked several times in each of its places.";
+    misses_stay_in_place: "`get_multi` answers a miss in its place, wherever it stands.";
+    only_misses_are_answered: "`get_multi` of absent keys alone answers as many misses.";
+    no_keys_are_no_work: "Multi operations on no keys succeed, and `get_multi` answers nothing.";
+    one_key_is_enough: "Multi operations on a single key do what the single operations do.";
+    set_multi_sets_each: "After `set_multi` each key has its own value, new or replaced.";
+    the_last_of_repeated_keys_wins:
+        "A key that is repeated in `set_multi` ends with its last value, next to it and far away.";
+    delete_multi_removes_exactly_those: "`delete_multi` removes its keys and no others.";
+    delete_multi_takes_absent_keys:
+        "An absent key in `delete_multi` is no error, and the keys around it are removed.";
+    delete_multi_takes_repeated_keys: "A key that is repeated in `delete_multi` is no error.";
+    an_invalid_key_fails_alone_in_get_multi:
+        "An invalid key is `InvalidKey` at its own position of `get_multi`, wherever it is and \
+         whatever is wrong with it; the others are answered.";
+    an_invalid_key_fails_alone_in_set_multi:
+        "`set_multi` with invalid keys sets the others, and is `Partial` naming just the invalid \
+         ones.";
+    an_invalid_key_fails_alone_in_delete_multi:
+        "`delete_multi` with invalid keys removes the others, and is `Partial` naming just the \
+         invalid ones.";
+    invalid_keys_alone_are_the_cause:
+        "Writes of invalid keys alone are `InvalidKey`, naming all of them.";
+    more_keys_than_a_batch:
+        "A thousand keys with repetitions and misses are set, read and deleted in one call each.";
+    thousands_of_keys:
+        "Six thousand keys are set, read and deleted in one call each.";
+    more_bytes_than_a_message: "Values of six mebibytes in all are set and read in one call each.";
+    odd_keys_keep_their_places:
+        "Keys that are encoded on their way are answered in their own places.";
+}
 
 async fn order_is_kept(context: Context) -> Outcome {
     let cache = context.open().await?;
@@ -218,7 +155,7 @@ async fn the_last_of_repeated_keys_wins(context: Context) -> Outcome {
     cache.hit(&a, "4").await?;
     cache.hit(&b, "5").await?;
     // So far apart that they may travel in different batches.
-    let keys = context.keys(400);
+    let keys = context.keys(context.within_capacity(400).saturating_sub(2));
     let mut entries: Vec<(&str, &[u8])> = vec![(&a, b"early")];
     entries.extend(keys.iter().map(|key| (key.as_str(), key.as_bytes())));
     entries.push((&a, b"late"));
@@ -268,60 +205,185 @@ async fn delete_multi_takes_repeated_keys(context: Context) -> Outcome {
     cache.answers(&[&a, &b], &[None; 2]).await
 }
 
+/// The keys that the backend refuses, of all that some backend or other does.
+async fn invalid_keys(context: &Context, cache: &Cache) -> Outcome<Vec<String>> {
+    let mut invalid = Vec::new();
+    for key in odd_keys(cache, context).await? {
+        if key.is_empty() || refuses(cache, &key).await? {
+            invalid.push(key);
+        } else {
+            // What is not refused is kept.
+            cache.hit(&key, "probe").await?;
+        }
+    }
+    if let Some(max) = context.capabilities().max_key {
+        ensure!(
+            invalid.iter().any(|key| key.len() > max),
+            "set of keys longer than {max} bytes: expected InvalidKey, since the backend declares \
+             that length, got success"
+        );
+    }
+    Ok(invalid)
+}
+
 /// Each place that the invalid key can take among two others.
-fn with_the_empty_key<'k>(a: &'k str, b: &'k str) -> [[&'k str; 3]; 3] {
-    [["", a, b], [a, "", b], [a, b, ""]]
+fn with_invalid<'k>(invalid: &'k str, a: &'k str, b: &'k str) -> [[&'k str; 3]; 3] {
+    [[invalid, a, b], [a, invalid, b], [a, b, invalid]]
 }
 
-fn refused<T>(operation: &str, answer: cache_core::Result<T>) -> Outcome {
-    match answer {
-        Err(error) if error.kind() == ErrorKind::InvalidKey => Ok(()),
-        Err(error) => fail!("{operation} with the empty key: expected InvalidKey, got {error}"),
-        Ok(_) => fail!("{operation} with the empty key: expected InvalidKey, got success"),
+/// A write of several keys failed for just these.
+fn is_partial(operation: &str, done: &cache_core::Result<()>, invalid: &[&str]) -> Outcome {
+    let expected: HashSet<&str> = invalid.iter().copied().collect();
+    match done {
+        Err(error) if error.kind() == ErrorKind::Partial => {
+            let named: HashSet<&str> = error.keys().iter().map(String::as_str).collect();
+            ensure!(
+                named == expected,
+                "{operation} with the invalid keys {} among others: expected a Partial error that \
+                 names just these, got one that names {}",
+                show::keys(invalid),
+                show::keys(error.keys())
+            );
+            Ok(())
+        }
+        Err(error) => fail!(
+            "{operation} with the invalid keys {} among others: expected a Partial error, got \
+             {error}",
+            show::keys(invalid)
+        ),
+        Ok(()) => fail!(
+            "{operation} with the invalid keys {} among others: expected a Partial error, got \
+             success",
+            show::keys(invalid)
+        ),
     }
 }
 
-async fn an_invalid_key_refuses_set_multi(context: Context) -> Outcome {
+async fn an_invalid_key_fails_alone_in_get_multi(context: Context) -> Outcome {
     let cache = context.open().await?;
     let [a, b] = ["a", "b"].map(|name| context.key(name));
-    cache.put(&a, "old").await?;
-    for keys in with_the_empty_key(&a, &b) {
-        let value = CachedValue::new(b"new".to_vec());
-        let entries = keys.map(|key| (key, value.clone())).to_vec();
-        refused("set_multi", cache.try_set_multi(entries).await?)?;
-        cache.answers(&[&a, &b], &[Some(b"old"), None]).await?;
+    cache.put(&a, "value").await?;
+    let invalid = invalid_keys(&context, &cache).await?;
+    for invalid in &invalid {
+        for keys in with_invalid(invalid, &a, &b) {
+            for (key, answer) in keys.iter().zip(cache.try_get_multi(&keys).await?) {
+                let is_right = match &answer {
+                    Ok(Some(found)) => *key == a && found.payload() == b"value",
+                    Ok(None) => *key == b,
+                    Err(error) => {
+                        *key == invalid
+                            && error.kind() == ErrorKind::InvalidKey
+                            && error.keys() == [*key]
+                    }
+                };
+                let expected = match *key {
+                    key if key == a => "\"value\"",
+                    key if key == b => "a miss",
+                    _ => "InvalidKey that names it",
+                };
+                ensure!(
+                    is_right,
+                    "get_multi, at {}, with the invalid key {}: expected {expected}, got {}",
+                    show::key(key),
+                    show::key(invalid),
+                    show::answer(&answer)
+                );
+            }
+        }
     }
     Ok(())
 }
 
-async fn an_invalid_key_refuses_delete_multi(context: Context) -> Outcome {
+async fn an_invalid_key_fails_alone_in_set_multi(context: Context) -> Outcome {
     let cache = context.open().await?;
     let [a, b] = ["a", "b"].map(|name| context.key(name));
-    cache.put_multi(&[(&a, b"1"), (&b, b"2")]).await?;
-    for keys in with_the_empty_key(&a, &b) {
-        refused("delete_multi", cache.try_delete_multi(&keys).await?)?;
-        cache.answers(&[&a, &b], &[Some(b"1"), Some(b"2")]).await?;
+    let invalid = invalid_keys(&context, &cache).await?;
+    let value = |payload: &str| CachedValue::new(payload.as_bytes().to_vec());
+    for (number, invalid) in invalid.iter().enumerate() {
+        for (place, keys) in with_invalid(invalid, &a, &b).into_iter().enumerate() {
+            cache.put(&a, "old").await?;
+            cache.delete(&b).await?;
+            let payload = format!("{number} {place}");
+            let entries = keys.map(|key| (key, value(&payload))).to_vec();
+            let done = cache.try_set_multi(entries).await?;
+            is_partial("set_multi", &done, &[invalid])?;
+            cache
+                .answers(&[&a, &b], &[Some(payload.as_bytes()); 2])
+                .await?;
+        }
+    }
+    if let [first, .., last] = invalid.as_slice() {
+        let entries = [first, &a, last, &b].map(|key| (key.as_str(), value("both")));
+        let done = cache.try_set_multi(entries.to_vec()).await?;
+        is_partial("set_multi", &done, &[first, last])?;
+        cache.answers(&[&a, &b], &[Some(&b"both"[..]); 2]).await?;
     }
     Ok(())
 }
 
-async fn an_invalid_key_refuses_get_multi(context: Context) -> Outcome {
+async fn an_invalid_key_fails_alone_in_delete_multi(context: Context) -> Outcome {
     let cache = context.open().await?;
     let [a, b] = ["a", "b"].map(|name| context.key(name));
-    for keys in with_the_empty_key(&a, &b) {
-        refused("get_multi", cache.try_get_multi(&keys).await?)?;
+    let invalid = invalid_keys(&context, &cache).await?;
+    for invalid in &invalid {
+        for keys in with_invalid(invalid, &a, &b) {
+            cache.put_multi(&[(&a, b"1"), (&b, b"2")]).await?;
+            let done = cache.try_delete_multi(&keys).await?;
+            is_partial("delete_multi", &done, &[invalid])?;
+            cache.answers(&[&a, &b], &[None; 2]).await?;
+        }
     }
-    cache.put_multi(&[(&a, b"1"), (&b, b"2")]).await?;
-    for keys in with_the_empty_key(&a, &b) {
-        refused("get_multi", cache.try_get_multi(&keys).await?)?;
+    if let [first, .., last] = invalid.as_slice() {
+        cache.put_multi(&[(&a, b"1"), (&b, b"2")]).await?;
+        let done = cache.try_delete_multi(&[first, &a, last, &b]).await?;
+        is_partial("delete_multi", &done, &[first, last])?;
+        cache.answers(&[&a, &b], &[None; 2]).await?;
+    }
+    Ok(())
+}
+
+async fn invalid_keys_alone_are_the_cause(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let invalid = invalid_keys(&context, &cache).await?;
+    let all: Vec<&str> = invalid.iter().map(String::as_str).collect();
+    let alone = all.iter().map(|key| vec![*key]);
+    for keys in alone.chain([all.clone()]).filter(|keys| !keys.is_empty()) {
+        let value = || CachedValue::new(b"value".to_vec());
+        let entries = keys.iter().map(|key| (*key, value())).collect();
+        let refusals = [
+            ("set_multi", cache.try_set_multi(entries).await?),
+            ("delete_multi", cache.try_delete_multi(&keys).await?),
+        ];
+        let expected: HashSet<&str> = keys.iter().copied().collect();
+        for (operation, refusal) in refusals {
+            let is_right = refusal.as_ref().is_err_and(|error| {
+                let named: HashSet<&str> = error.keys().iter().map(String::as_str).collect();
+                error.kind() == ErrorKind::InvalidKey && named == expected
+            });
+            ensure!(
+                is_right,
+                "{operation} of the invalid keys {} alone: expected InvalidKey that names all of \
+                 them, got {}",
+                show::keys(&keys),
+                crate::cache::done(&refusal)
+            );
+        }
     }
     Ok(())
 }
 
 async fn more_keys_than_a_batch(context: Context) -> Outcome {
-    const KEYS: usize = 1000;
+    many_keys_in_one_call(&context, 1_000).await
+}
+
+async fn thousands_of_keys(context: Context) -> Outcome {
+    many_keys_in_one_call(&context, 6_000).await
+}
+
+async fn many_keys_in_one_call(context: &Context, count: usize) -> Outcome {
     let cache = context.open().await?;
-    let keys = context.keys(KEYS);
+    let count = context.within_capacity(count);
+    let keys = context.keys(count);
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     // Every seventh key stays absent.
     let is_set = |i: usize| !i.is_multiple_of(7);
@@ -334,9 +396,9 @@ async fn more_keys_than_a_batch(context: Context) -> Outcome {
     cache.put_multi(&entries).await?;
     let mut asked: Vec<&str> = Vec::new();
     let mut expected: Vec<Option<&[u8]>> = Vec::new();
-    for i in 0..KEYS + 200 {
+    for i in 0..count + 200 {
         // Scattered, and some of them twice.
-        let place = i * 617 % KEYS;
+        let place = i * 617 % count.max(1);
         if let Some(key) = keys.get(place) {
             asked.push(key);
             expected.push(is_set(place).then_some(key.as_bytes()));
@@ -344,7 +406,7 @@ async fn more_keys_than_a_batch(context: Context) -> Outcome {
     }
     cache.answers(&asked, &expected).await?;
     cache.delete_multi(&keys).await?;
-    cache.answers(&keys, &[None; KEYS]).await
+    cache.answers(&keys, &vec![None; keys.len()]).await
 }
 
 async fn more_bytes_than_a_message(context: Context) -> Outcome {
@@ -384,7 +446,7 @@ async fn odd_keys_keep_their_places(context: Context) -> Outcome {
     let keys: Vec<String> = names.iter().map(|name| context.key(name)).collect();
     let mut accepted: Vec<&str> = Vec::new();
     for key in &keys {
-        if !super::keys::refuses(&cache, key).await? {
+        if !refuses(&cache, key).await? {
             accepted.push(key);
         }
     }

@@ -2,80 +2,41 @@
 
 use std::time::{Duration, SystemTime};
 
-use cache_core::{CacheBackend, CachedValue, ErrorKind, MapKeys, Ttl};
+use cache_core::{CachedValue, ErrorKind};
 
 use crate::context::{Context, Outcome};
 use crate::failure::{ensure, fail};
-use crate::rule::{Requirement, Rule, rule};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
 
 use super::life::{HOUR, Life, short};
 use super::source::SHARING;
 use super::tasks::together;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "sharing",
-        a_second_instance_sees_what_is_set,
-        SHARING,
-        "What one instance sets the other finds, in either direction, by single and multi calls."
-    ),
-    rule!(
-        "sharing",
-        a_second_instance_sees_what_is_replaced,
-        SHARING,
-        "A value that the other instance replaced is not served any more."
-    ),
-    rule!(
-        "sharing",
-        a_second_instance_sees_what_is_deleted,
-        SHARING,
-        "A value that the other instance deleted is not served any more."
-    ),
-    rule!(
-        "sharing",
-        a_second_instance_sees_a_miss_filled,
-        SHARING,
-        "A key that was just a miss is found once the other instance has set it."
-    ),
-    rule!(
-        "sharing",
-        metadata_is_shared,
-        SHARING,
-        "The cached time is the same through every instance."
-    ),
-    rule!(
-        "sharing",
-        deadlines_are_shared,
-        SHARING,
-        "A value is a miss through every instance from its deadline on, and has the same time left."
-    )
-    .requires(&[Requirement::Ttl])
-    .waits(),
-    rule!(
-        "sharing",
-        an_instance_outlives_the_other,
-        SHARING,
-        "When one instance is dropped the other goes on, with all that was set."
-    ),
-    rule!(
-        "sharing",
-        instances_write_at_the_same_time,
-        SHARING,
-        "What several instances set at the same time is all found through each of them."
-    ),
-    rule!(
-        "sharing",
-        namespaces_stay_apart,
-        SHARING,
-        "Namespaces, also such that look alike when joined to their keys, share nothing."
-    ),
-    rule!(
-        "sharing",
-        foreign_data_is_left_alone,
-        SHARING,
-        "Nothing that is done to some keys changes the data of others in the same store."
-    ),
-];
+rules! {
+    ($) sharing, __rules_of_sharing, SHARING, Rule::as_listed;
+
+    a_second_instance_sees_what_is_set:
+        "What one instance sets the other finds, in either direction, by single and multi calls.";
+    a_second_instance_sees_what_is_replaced:
+        "A value that the other instance replaced is not served any more.";
+    a_second_instance_sees_what_is_deleted:
+        "A value that the other instance deleted is not served any more.";
+    a_second_instance_sees_a_miss_filled:
+        "A key that was just a miss is found once the other instance has set it.";
+    metadata_is_shared: "The cached time is the same through every instance.";
+    deadlines_are_shared:
+        "A value is a miss through every instance from its deadline on, and has the same time \
+         left.", requires(&[Requirement::Ttl]), waits();
+    an_instance_outlives_the_other:
+        "When one instance is dropped the other goes on, with all that was set.";
+    instances_write_at_the_same_time:
+        "What several instances set at the same time is all found through each of them.";
+    namespaces_stay_apart:
+        "Namespaces, also such that look alike when joined to their keys, share nothing.";
+    foreign_data_is_left_alone:
+        "Nothing that is done to some keys changes the data of others in the same store.";
+}
 
 async fn a_second_instance_sees_what_is_set(context: Context) -> Outcome {
     let one = context.open().await?;
@@ -154,7 +115,8 @@ async fn metadata_is_shared(context: Context) -> Outcome {
     let [first, second] = through.map(|found| found.cached_at());
     ensure!(
         first == second,
-        "cached_at: {first:?} through one instance, {second:?} through the other"
+        "get {key:?} through the other instance, cached_at: {}",
+        show::expected_time(first, second)
     );
     Ok(())
 }
@@ -167,14 +129,14 @@ async fn deadlines_are_shared(context: Context) -> Outcome {
     let value = || CachedValue::new(b"value".to_vec());
     one.set(&long, value().with_ttl(HOUR)).await?;
     let life = Life::starts(&context, ttl, one.set(&brief, value().with_ttl(ttl))).await?;
-    let Ttl::For(left) = two.hit(&long, "value").await?.ttl() else {
-        fail!("ttl() through the other instance: expected nearly an hour, got None");
-    };
+    let left = two.hit(&long, "value").await?.ttl();
     let slack = Duration::from_secs(120) + context.capabilities().granularity();
     let least = HOUR.saturating_sub(slack);
     ensure!(
-        (least..=HOUR).contains(&left),
-        "ttl() through the other instance: expected nearly an hour, got {left:?}"
+        left.duration()
+            .is_some_and(|left| (least..=HOUR).contains(&left)),
+        "get {long:?} through the other instance, ttl(): {}",
+        show::expected_left(least, HOUR, left)
     );
     context.wait_until(life.over).await;
     two.answers(&[&brief, &long], &[None, Some(b"value")])
@@ -243,40 +205,32 @@ async fn namespaces_stay_apart(context: Context) -> Outcome {
         ("A", "b"),
         ("a ", "b"),
     ];
-    let views: Vec<_> = names
-        .iter()
-        .map(|(namespace, key)| {
-            let view = MapKeys::namespace(cache.raw().clone(), &context.key(namespace));
-            (view, *key, format!("{namespace} and {key}"))
-        })
-        .collect();
-    let mut accepted = Vec::new();
-    for (view, key, payload) in views {
-        let value = CachedValue::new(payload.clone().into_bytes());
-        match view.set(key, value).await {
-            Ok(()) => accepted.push((view, key, payload)),
+    let mut views = Vec::new();
+    for (namespace, key) in names {
+        let view = cache.in_namespace(&context.key(namespace));
+        let payload = format!("{namespace} and {key}");
+        match view
+            .try_set(key, CachedValue::new(payload.clone().into_bytes()))
+            .await?
+        {
+            Ok(()) => views.push((view, key, payload)),
             Err(error) if error.kind() == ErrorKind::InvalidKey => {}
-            Err(error) => fail!("set in a namespace failed: {error}"),
+            Err(error) => fail!(
+                "set {key:?} in the namespace {namespace:?}: expected success or InvalidKey, got \
+                 {error}"
+            ),
         }
     }
-    let views = accepted;
     for deleted in 0..=views.len() {
         for (position, (view, key, payload)) in views.iter().enumerate() {
-            let found = match view.get(key).await {
-                Ok(found) => found.map(CachedValue::into_payload),
-                Err(error) => fail!("get in a namespace failed: {error}"),
-            };
-            let expected = (position >= deleted).then(|| payload.clone().into_bytes());
-            ensure!(
-                found == expected,
-                "{payload}: expected {expected:?}, got {found:?}"
-            );
+            if position >= deleted {
+                view.hit(key, payload).await?;
+            } else {
+                view.miss(key).await?;
+            }
         }
-        let Some((view, key, _)) = views.get(deleted) else {
-            continue;
-        };
-        if let Err(error) = view.delete(key).await {
-            fail!("delete in a namespace failed: {error}");
+        if let Some((view, key, _)) = views.get(deleted) {
+            view.delete(key).await?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use crate::context::Outcome;
 use crate::failure::{Failure, fail};
@@ -89,6 +90,21 @@ pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usiz
         }
     })
     .await
+}
+
+/// The longest time that one poll of the call took, and the time until the call had ended.
+pub(super) async fn longest_poll<T>(call: impl Future<Output = T>) -> (Duration, Duration) {
+    let began = Instant::now();
+    let mut longest = Duration::ZERO;
+    let mut call = Box::pin(call);
+    std::future::poll_fn(|context| {
+        let polled = Instant::now();
+        let poll = call.as_mut().poll(context).map(drop);
+        longest = longest.max(polled.elapsed());
+        poll
+    })
+    .await;
+    (longest, began.elapsed())
 }
 
 /// Counts the polls of `future`.

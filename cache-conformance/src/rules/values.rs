@@ -1,65 +1,39 @@
 //! A payload comes back as it was set.
 
-use crate::context::{Context, Outcome};
-use crate::rule::{Rule, rule};
+use crate::context::{Cache, Context, Outcome};
+use crate::rule::{Rule, rules};
 
 use super::source::VALUES;
 use super::tasks::interleaved;
 
-pub(crate) const RULES: &[Rule] = &[
-    rule!(
-        "values",
-        the_empty_payload_is_a_hit,
-        VALUES,
-        "An empty payload is found, and is no miss."
-    ),
-    rule!(
-        "values",
-        every_byte_is_kept,
-        VALUES,
-        "Payloads may hold any byte, and any pair of bytes, text or not."
-    ),
-    rule!(
-        "values",
-        ends_are_not_trimmed,
-        VALUES,
-        "White space, line ends and zero bytes at either end of a payload are kept."
-    ),
-    rule!(
-        "values",
-        words_of_protocols_are_kept,
-        VALUES,
-        "Payloads that look like a server's answer are payloads."
-    ),
-    rule!(
-        "values",
-        envelopes_are_kept,
-        VALUES,
-        "Payloads that look like stored metadata, JSON, or a pickle are payloads."
-    ),
-    rule!(
-        "values",
-        every_length_is_kept,
-        VALUES,
-        "Payloads of all lengths around powers of two are kept."
-    ),
-    rule!(
-        "values",
-        large_payloads_are_kept,
-        VALUES,
-        "A payload of half a mebibyte is kept, by single and by multi operations."
-    ),
-    rule!(
-        "values",
-        a_shorter_payload_leaves_nothing_behind,
-        VALUES,
-        "A payload that replaces a longer one, or a longer one a shorter, is whole."
-    ),
-];
+rules! {
+    ($) values, __rules_of_values, VALUES, Rule::as_listed;
+
+    the_empty_payload_is_a_hit: "An empty payload is found, and is no miss.";
+    every_byte_is_kept: "Payloads may hold any byte, and any pair of bytes, text or not.";
+    ends_are_not_trimmed:
+        "White space, line ends and zero bytes at either end of a payload are kept.";
+    words_of_protocols_are_kept: "Payloads that look like a server's answer are payloads.";
+    envelopes_are_kept: "Payloads that look like stored metadata, JSON, or a pickle are payloads.";
+    every_length_is_kept: "Payloads of all lengths around powers of two are kept.";
+    large_payloads_are_kept:
+        "Payloads of megabytes, or of the declared size, are kept, by single and multi operations.";
+    sizes_around_usual_limits_are_kept:
+        "Payloads just below, at and above powers of two and the usual limits of stores are kept.";
+    a_shorter_payload_leaves_nothing_behind:
+        "A payload that replaces a longer one, or a longer one a shorter, is whole.";
+}
 
 /// Each payload is kept, by single and by multi operations.
 async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
-    let cache = &context.open().await?;
+    let cache = context.open().await?;
+    for some in payloads.chunks(context.within_capacity(payloads.len()).max(1)) {
+        some_are_kept(context, &cache, some).await?;
+    }
+    Ok(())
+}
+
+async fn some_are_kept(context: &Context, cache: &Cache, payloads: &[Vec<u8>]) -> Outcome {
     let keys = context.keys(payloads.len());
     let pairs: Vec<_> = keys.iter().zip(payloads).collect();
     // Some at a time, since a server may be far away.
@@ -201,6 +175,17 @@ async fn envelopes_are_kept(context: Context) -> Outcome {
             b"\x1f\x8b\x08",
             b"\x28\xb5\x2f\xfd",
             b"x\x9c",
+            b"x\x01",
+            b"BZh91AY",
+            b"\x04\x22\x4d\x18",
+            b"\xfd7zXZ\x00",
+            b"\xff\x06\x00\x00sNaPpY",
+            b"\x80\x02}q\x00.",
+            b"(dp0\n.",
+            b"cposix\nsystem\n",
+            b"\xac\xed\x00\x05",
+            b"a:1:{i:0;i:1;}",
+            b"\x04\x08I\"",
         ],
     )
     .await
@@ -219,9 +204,34 @@ async fn every_length_is_kept(context: Context) -> Outcome {
 }
 
 async fn large_payloads_are_kept(context: Context) -> Outcome {
-    let len = context.capabilities().large_value();
-    let payloads: Vec<Vec<u8>> = (0..3).map(|_| context.rng().bytes(len)).collect();
+    const LARGEST: usize = 4 * 1024 * 1024 + 1;
+    let len = context
+        .capabilities()
+        .max_value
+        .map_or(LARGEST, |max| max.min(LARGEST));
+    let payloads = [len, len / 2, len / 3].map(|len| context.rng().bytes(len));
     are_kept(&context, &payloads).await
+}
+
+async fn sizes_around_usual_limits_are_kept(context: Context) -> Outcome {
+    let largest = context.capabilities().max_value.unwrap_or(usize::MAX);
+    // Of memcached, of messages of gRPC and of blocks of files, and powers of two.
+    let limits = [
+        1 << 18,
+        500_000,
+        1 << 19,
+        1_000_000,
+        1_000_000 - 50,
+        1 << 20,
+        (1 << 20) - 48,
+        1_500_000,
+        3 << 19,
+    ];
+    for limit in limits.into_iter().filter(|limit| limit + 1 <= largest) {
+        let payloads = [limit - 1, limit, limit + 1].map(|len| context.rng().bytes(len));
+        are_kept(&context, &payloads).await?;
+    }
+    Ok(())
 }
 
 async fn a_shorter_payload_leaves_nothing_behind(context: Context) -> Outcome {

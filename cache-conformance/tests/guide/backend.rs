@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend, CachedValue, Result};
+use cache_core::{CacheBackend, CachedValue, Result, Ttl};
 
 /// Keeps values in a map. Clones share it.
 #[derive(Clone)]
@@ -35,15 +35,13 @@ impl CacheBackend for MapBackend {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        self.check_key(key)?;
         let entries = self.entries();
         let Some(entry) = entries.get(key) else {
             return Ok(None);
         };
-        let value =
-            CachedValue::new(entry.value.payload().clone()).with_cached_at(entry.value.cached_at());
+        let value = entry.value.clone();
         let Some(deadline) = entry.deadline else {
-            return Ok(Some(value));
+            return Ok(Some(value.with_ttl(Ttl::Never)));
         };
         // What is read tells the time that it has left, and is gone when that is nothing.
         let left = deadline.saturating_duration_since(Instant::now());
@@ -51,9 +49,9 @@ impl CacheBackend for MapBackend {
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
-        self.check_key(key)?;
         let deadline = value
-            .lifetime(self.default_ttl)
+            .ttl()
+            .or_default(self.default_ttl)
             // A deadline that cannot be represented never comes.
             .and_then(|ttl| Instant::now().checked_add(ttl));
         let entry = Entry { value, deadline };
@@ -62,7 +60,6 @@ impl CacheBackend for MapBackend {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.check_key(key)?;
         self.entries().remove(key);
         Ok(())
     }

@@ -21,5 +21,8 @@ cache_conformance::tests! {
     waive {
         limits: "keys and values may be of any size",
         faults: "there is no server",
+        outages: "there is no server",
+        unreadable: "values are kept as they are",
+        promises: "none is made",
     }
 }

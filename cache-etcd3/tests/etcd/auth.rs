@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cache_conformance::servers::Etcd;
 use cache_core::{CacheBackend, Error, ErrorKind, Result};
 use cache_etcd3::Etcd3Builder;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use test_servers::Etcd;
 
 use crate::{alone, backend, payload, value};
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::{Etcd, EtcdCluster};
 use cache_core::{CacheBackend, ErrorKind};
 use cache_etcd3::{Consistency, Etcd3Backend};
+use test_servers::{Etcd, EtcdCluster};
 
 use crate::load::Load;
 use crate::{all, alone, backend, eventually, payload, value};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Etcd;
 use cache_core::CacheBackend;
 use etcd_client::{Client, LeaseTimeToLiveOptions};
+use test_servers::Etcd;
 use tokio::task::JoinSet;
 
 use crate::{alone, backend, eventually, payload, value};

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::Etcd;
 use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
+use test_servers::Etcd;
 
 use crate::{all, alone, backend, payload, value};
 

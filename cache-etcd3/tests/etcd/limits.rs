@@ -1,7 +1,7 @@
 //! What is too large, too much, or finds the server full.
 
-use cache_conformance::servers::Etcd;
 use cache_core::{CacheBackend, ErrorKind};
+use test_servers::Etcd;
 
 use crate::{all, alone, backend, payload, value};
 

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
+use test_servers::{Etcd, Memcached};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{alone, backend, value};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{CacheBackend, ErrorKind};
+use test_servers::{Etcd, Memcached};
 
 use crate::{alone, backend, payload, value};
 

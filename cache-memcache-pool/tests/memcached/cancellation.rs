@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::common::load::Load;
 use crate::common::{all, builder, eventually, scrambled, servers, urls, value};
-use cache_conformance::servers::Memcached;
 use cache_core::CacheBackend as _;
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::Memcached;
 
 /// Begins a call and drops it after a while of up to `within` microseconds.
 async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> bool {

@@ -1,14 +1,13 @@
 //! The whole suite of the contract, in each of the ways in which memcached is reached.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use cache_conformance::servers::{Memcached, MemcachedBuilder};
-use cache_conformance::{
-    Capabilities, Fault, FaultControl, Faulty, Harness, OpenError, Options, Proxy,
-};
+use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options, Proxy};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Routing};
+use test_servers::{Memcached, MemcachedBuilder};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -19,6 +18,8 @@ struct Servers {
     /// How many of them the rules about faults use.
     faulty: usize,
     has_secret: bool,
+    /// Whether they can be spoken to in the clear.
+    is_plain: bool,
     start: fn(MemcachedBuilder) -> MemcachedBuilder,
     configure: fn(MemcachePoolBuilder, &[Memcached]) -> MemcachePoolBuilder,
 }
@@ -34,6 +35,7 @@ impl Servers {
             how_many,
             faulty: how_many,
             has_secret: false,
+            is_plain: false,
             start,
             configure,
         }
@@ -41,6 +43,11 @@ impl Servers {
 
     const fn with_faults_of(mut self, servers: usize) -> Self {
         self.faulty = servers;
+        self
+    }
+
+    const fn in_the_clear(mut self) -> Self {
+        self.is_plain = true;
         self
     }
 
@@ -67,19 +74,6 @@ impl Servers {
     }
 }
 
-/// Faults of several servers at once.
-struct Proxies(Vec<Proxy>);
-
-impl FaultControl for Proxies {
-    fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
-        self.0.iter_mut().try_for_each(|proxy| proxy.inject(fault))
-    }
-
-    fn heal(&mut self) -> Result<(), OpenError> {
-        self.0.iter_mut().try_for_each(FaultControl::heal)
-    }
-}
-
 impl Harness for &'static Servers {
     type Backend = MemcachePoolBackend;
 
@@ -87,12 +81,21 @@ impl Harness for &'static Servers {
         let capabilities = Capabilities::default()
             .with_max_key(250)
             .with_max_value(1_000_000)
+            .with_servers(self.faulty)
+            .with_batched_reads()
+            .with_brief_polls()
+            .with_no_tasks_left()
             // A socket_timeout for the first server, another for all that follow, and a busy
             // machine.
             .with_call_limit(Duration::from_secs(10));
         let capabilities = match self.running().first().and_then(Memcached::port) {
             Some(_) => capabilities.with_faults(Fault::ALL),
             None => capabilities,
+        };
+        let capabilities = if self.is_plain {
+            capabilities.with_unreadable_values()
+        } else {
+            capabilities
         };
         if self.has_secret {
             capabilities.with_secrets(&[PASSWORD])
@@ -117,13 +120,28 @@ impl Harness for &'static Servers {
         }
         let urls = proxies.iter().map(|proxy| proxy.address().to_string());
         let backend = Servers::open(self, urls.collect(), options)?;
-        Ok(Faulty::new(backend, Proxies(proxies)))
+        Ok(Faulty::new(backend, proxies))
+    }
+
+    /// Without an envelope, on whichever of the servers keeps the key.
+    async fn make_unreadable(&self, _: &MemcachePoolBackend, key: &str) -> Result<(), OpenError> {
+        for server in self.running() {
+            let mut stream = TcpStream::connect(server.url())?;
+            write!(stream, "set {key} 0 0 7\r\ngarbage\r\n")?;
+            let mut answer = [0; b"STORED\r\n".len()];
+            stream.read_exact(&mut answer)?;
+        }
+        Ok(())
     }
 }
 
-static ONE: Servers = Servers::new(1, |server| server, |cache, _| cache);
+static ONE: Servers = Servers::new(1, |server| server, |cache, _| cache).in_the_clear();
 
-static THREE: Servers = Servers::new(3, |server| server, |cache, _| cache);
+static THREE: Servers = Servers::new(3, |server| server, |cache, _| cache).in_the_clear();
+
+// A key has one home, and cannot be reached while that is dead.
+static HOMES: Servers =
+    Servers::new(3, |server| server, |cache, _| cache.failover(false)).in_the_clear();
 
 // python-memcached tries ten times to find a server that is up. It passes over some by chance,
 // which would return after the others.
@@ -148,25 +166,69 @@ static TLS: Servers = Servers::new(1, MemcachedBuilder::tls, |cache, servers| {
     cache.tls_enabled(true).tls_cafile(servers[0].certificate())
 });
 
-cache_conformance::tests! {
-    one_server: &ONE,
-    waive { faults::errors_show_no_secret: "there is no password" }
+/// The suite, without what no memcached can be tested for.
+macro_rules! memcached_tests {
+    ($name:ident: $servers:ident $(, waive { $($waivers:tt)* })?) => {
+        cache_conformance::tests! {
+            $name: &$servers,
+            waive {
+                $($($waivers)*)?
+                promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+                promises::a_full_cache_is_right: "the servers have more room than the rules fill",
+                promises::immediate_calls_end_at_once: "waits for a server",
+            }
+        }
+    };
 }
-cache_conformance::tests! {
-    three_servers: &THREE,
-    waive { faults::errors_show_no_secret: "there is no password" }
+
+memcached_tests! {
+    one_server: ONE,
+    waive {
+        faults::errors_show_no_secret: "there is no password",
+        outages: "there is one server",
+    }
 }
-cache_conformance::tests! {
-    python_routing: &PYTHON,
-    waive { faults::errors_show_no_secret: "there is no password" }
+memcached_tests! {
+    three_servers: THREE,
+    waive {
+        faults::errors_show_no_secret: "there is no password",
+        outages: "the keys of a dead server go to the others",
+    }
 }
-cache_conformance::tests!(authenticated: &AUTHENTICATED);
-cache_conformance::tests! {
-    unix_socket: &UNIX,
-    waive { faults: "the proxy that brings faults about speaks TCP" }
+memcached_tests! {
+    three_servers_without_failover: HOMES,
+    waive { faults::errors_show_no_secret: "there is no password", }
+}
+memcached_tests! {
+    python_routing: PYTHON,
+    waive {
+        faults::errors_show_no_secret: "there is no password",
+        outages: "the keys of a dead server go to the others",
+        unreadable: "tested without this routing",
+    }
+}
+memcached_tests! {
+    authenticated: AUTHENTICATED,
+    waive {
+        outages: "there is one server",
+        unreadable: "tested without a password",
+    }
+}
+memcached_tests! {
+    unix_socket: UNIX,
+    waive {
+        faults: "the proxy that brings faults about speaks TCP",
+        outages: "the proxy that brings faults about speaks TCP",
+        unreadable: "tested by TCP",
+        promises::reads_are_batched: "the proxy that counts round trips speaks TCP",
+    }
 }
 #[cfg(feature = "tls")]
-cache_conformance::tests! {
-    tls: &TLS,
-    waive { faults::errors_show_no_secret: "there is no password" }
+memcached_tests! {
+    tls: TLS,
+    waive {
+        faults::errors_show_no_secret: "there is no password",
+        outages: "there is one server",
+        unreadable: "tested in the clear",
+    }
 }

@@ -8,10 +8,10 @@ use crate::common::proxy::{Proxy, Spoil};
 use crate::common::{
     CALL_LIMIT, SOCKET_TIMEOUT, all, builder, eventually, key_on, servers, urls, value,
 };
-use cache_conformance::servers::Memcached;
 use cache_core::ServerEvent;
 use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::Memcached;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 

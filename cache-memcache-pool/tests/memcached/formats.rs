@@ -4,9 +4,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, ErrorKind, ServerEvent, Ttl};
 use cache_memcache_pool::{PythonClient, Routing, StoredFormat};
+use test_servers::Memcached;
 
 use crate::common::{builder, value};
 

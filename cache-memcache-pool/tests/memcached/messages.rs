@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use crate::common::{all, builder, value};
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, Error, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
+use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
 async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {

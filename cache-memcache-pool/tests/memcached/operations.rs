@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use crate::common::all;
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
+use test_servers::Memcached;
 
 fn builder(server: &Memcached) -> MemcachePoolBuilder {
     MemcachePoolBackend::builder().url([server.url()])

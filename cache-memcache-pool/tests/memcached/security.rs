@@ -1,8 +1,8 @@
 //! Passwords and TLS: what is refused, and what is said of it.
 
 use crate::common::{builder, value};
-use cache_conformance::servers::Memcached;
 use cache_core::{CacheBackend as _, ErrorKind};
+use test_servers::Memcached;
 
 const PASSWORD: &str = "correct-horse";
 

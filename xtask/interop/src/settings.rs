@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use cache_conformance::servers::{Etcd, Memcached};
 use cache_core::{DynBackend, MapKeys};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
+use test_servers::{Etcd, Memcached};
 use tokio::runtime::Runtime;
 
 use crate::pymemcache_route::server_of;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cache_conformance::Proxy;
-use cache_conformance::servers::{Etcd, EtcdCluster};
 use cache_core::DynBackend;
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions,
 };
 use fastrand::Rng;
+use test_servers::{Etcd, EtcdCluster};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::faults::FaultLog;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cache_conformance::Proxy;
-use cache_conformance::servers::Memcached;
 use cache_core::DynBackend;
 use cache_memcache_pool::MemcachePoolBackend;
 use fastrand::Rng;
+use test_servers::Memcached;
 
 use crate::faults::{EVICTION, FaultLog};
 use crate::nemesis::{CUT, REFUSED, SILENT, Victim, disturb, hold};

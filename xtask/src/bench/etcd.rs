@@ -8,10 +8,10 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use cache_conformance::servers::Etcd;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::Client;
+use test_servers::Etcd;
 use tokio::runtime::Runtime;
 
 use super::harness::{Bench, Role, Sample};

@@ -9,7 +9,7 @@ mod work;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use cache_conformance::servers::Memcached;
+use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
 use super::harness::{Bench, Line, Role};

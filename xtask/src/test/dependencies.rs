@@ -23,11 +23,12 @@ const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
 /// none of all of them asks for a newer Rust than the crate itself.
 pub(super) fn check(workspace: &Workspace) -> Result<String> {
     let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
+    let helpers: BTreeSet<&str> = workspace.unpublished().map(|p| p.name.as_str()).collect();
     let mut problems = Vec::new();
     let mut count = 0;
     for package in workspace.published() {
         count += package.dependencies.len();
-        let wrong = |dependency| problem_with(package, dependency, &sisters);
+        let wrong = |dependency| problem_with(package, dependency, &sisters, &helpers);
         problems.extend(package.dependencies.iter().filter_map(wrong));
         problems.extend(asking_for_newer_rust(package, workspace)?);
     }
@@ -39,6 +40,7 @@ fn problem_with(
     package: &Package,
     dependency: &Dependency,
     sisters: &BTreeSet<&str>,
+    helpers: &BTreeSet<&str>,
 ) -> Option<String> {
     let name = dependency.name.as_str();
     let crossbeam = name == "crossbeam" || name.starts_with("crossbeam-");
@@ -58,6 +60,10 @@ fn problem_with(
         DependencyKind::Normal => Some(format!(
             "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
         )),
+        // Cargo leaves out of a package what has no version.
+        DependencyKind::Development if helpers.contains(name) => (dependency.req.to_string()
+            != "*")
+            .then(|| format!("{of}: `{name}` is not published; name its path, and no version")),
         DependencyKind::Development => {
             let tolerated = ALLOWED_IN_TESTS.contains(&name)
                 || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
@@ -140,10 +146,11 @@ mod tests {
     fn problems(dependencies: &str, features: &str) -> Vec<String> {
         let package = package(dependencies, features);
         let sisters = BTreeSet::from(["cache-core"]);
+        let helpers = BTreeSet::from(["test-servers"]);
         package
             .dependencies
             .iter()
-            .filter_map(|dependency| problem_with(&package, dependency, &sisters))
+            .filter_map(|dependency| problem_with(&package, dependency, &sisters, &helpers))
             .collect()
     }
 
@@ -162,6 +169,7 @@ mod tests {
             );
         }
         assert!(problems(&dependency("proptest", "\"dev\"", false), "").is_empty());
+        assert!(problems(&dependency("test-servers", "\"dev\"", false), "").is_empty());
     }
 
     #[test]

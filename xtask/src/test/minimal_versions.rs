@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use cargo_metadata::Package;
 
 use crate::process;
 use crate::steps::Live;
-use crate::workspace::{Workspace, folder};
+use crate::workspace::{Workspace, folder, is_published};
 
-/// Checks a copy of the workspace, without what is not published, whose lock file has the lowest
-/// version of each direct dependency.
+/// Checks a copy of the workspace, whose lock file has the lowest version of each direct
+/// dependency. Of what is not published it has what the tests of the others need.
 pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     let copy = workspace
         .target_directory
@@ -22,13 +23,22 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     fs::create_dir_all(&copy)?;
     let mut manifest = fs::read_to_string(workspace.workspace_root.join("Cargo.toml"))?;
     let root = workspace.workspace_root.as_std_path();
-    for package in workspace.published() {
-        let folder = folder(package);
-        copy_folder(folder, &copy.join(folder.strip_prefix(root)?))?;
-    }
-    for package in workspace.unpublished() {
-        let folder = folder(package).strip_prefix(root)?.to_string_lossy();
-        manifest = without_member(&manifest, &folder);
+    let is_needed = |helper: &Package| {
+        let dependencies = workspace
+            .published()
+            .flat_map(|package| &package.dependencies);
+        dependencies
+            .into_iter()
+            .any(|dependency| dependency.name == helper.name.as_str())
+    };
+    for package in workspace.published().chain(workspace.unpublished()) {
+        let from = folder(package);
+        let to = from.strip_prefix(root)?;
+        if is_published(package) || is_needed(package) {
+            copy_folder(from, &copy.join(to))?;
+        } else {
+            manifest = without_member(&manifest, &to.to_string_lossy());
+        }
     }
     fs::write(copy.join("Cargo.toml"), manifest)?;
 

@@ -3,69 +3,37 @@
 use std::time::{Duration, SystemTime};
 
 use crate::context::{Context, Outcome};
-use crate::rule::Rule;
+use crate::rule::{Rule, rules};
+use crate::rules::source::LIFETIMES;
 
-use super::{expiry_rule, value};
+use super::value;
 use crate::rules::life::{HOUR, Life, short};
 
-pub(crate) const RULES: &[Rule] = &[
-    expiry_rule!(
-        a_longer_ttl_replaces_the_deadline,
-        "`set` with a longer TTL moves the deadline out."
-    ),
-    expiry_rule!(
-        a_shorter_ttl_replaces_the_deadline,
-        "`set` with a shorter TTL moves the deadline in."
-    ),
-    expiry_rule!(
-        set_without_ttl_removes_the_deadline,
-        "`set` without a TTL makes a value that had one stay."
-    ),
-    expiry_rule!(
-        delete_removes_the_deadline,
-        "The deadline of a deleted value does not strike what is set under its key afterwards."
-    ),
-    expiry_rule!(
-        reading_does_not_prolong,
-        "`get` and `get_multi`, however often, leave the deadline where it is."
-    ),
-    expiry_rule!(
-        get_multi_misses_the_expired,
-        "`get_multi` answers an expired value as a miss in its place, also when asked twice."
-    ),
-    expiry_rule!(
-        set_multi_keeps_each_ttl,
-        "`set_multi` gives each value its own TTL, and the others the default."
-    ),
-    expiry_rule!(
-        set_multi_applies_the_default,
-        "`set_multi` applies the default TTL to values without one."
-    ),
-    expiry_rule!(
-        the_last_of_repeated_keys_sets_the_deadline,
-        "A key that is repeated in `set_multi` has the deadline of its last value."
-    ),
-    expiry_rule!(
-        an_expired_key_can_be_set_again,
-        "`set` after expiry is as any other `set`."
-    ),
-    expiry_rule!(
-        deleting_the_expired_succeeds,
-        "`delete` and `delete_multi` of an expired value are no error."
-    ),
-    expiry_rule!(
-        the_clock_starts_at_set,
-        "A TTL counts from `set`, not from the cached time."
-    ),
-    expiry_rule!(
-        many_expire_together,
-        "Hundreds of values with one deadline are all served before it, and none after."
-    ),
-    expiry_rule!(
-        expired_values_stay_expired,
-        "An expired value does not come back, whatever happens to other keys."
-    ),
-];
+rules! {
+    ($) expiry, __rules_of_expiry_deadlines, LIFETIMES, Rule::needs_ttl;
+
+    a_longer_ttl_replaces_the_deadline: "`set` with a longer TTL moves the deadline out.";
+    a_shorter_ttl_replaces_the_deadline: "`set` with a shorter TTL moves the deadline in.";
+    set_without_ttl_removes_the_deadline: "`set` without a TTL makes a value that had one stay.";
+    delete_removes_the_deadline:
+        "The deadline of a deleted value does not strike what is set under its key afterwards.";
+    reading_does_not_prolong:
+        "`get` and `get_multi`, however often, leave the deadline where it is.";
+    get_multi_misses_the_expired:
+        "`get_multi` answers an expired value as a miss in its place, also when asked twice.";
+    set_multi_keeps_each_ttl:
+        "`set_multi` gives each value its own TTL, and the others the default.";
+    set_multi_applies_the_default: "`set_multi` applies the default TTL to values without one.";
+    the_last_of_repeated_keys_sets_the_deadline:
+        "A key that is repeated in `set_multi` has the deadline of its last value.";
+    an_expired_key_can_be_set_again: "`set` after expiry is as any other `set`.";
+    deleting_the_expired_succeeds: "`delete` and `delete_multi` of an expired value are no error.";
+    the_clock_starts_at_set: "A TTL counts from `set`, not from the cached time.";
+    many_expire_together:
+        "Hundreds of values with one deadline are all served before it, and none after.";
+    expired_values_stay_expired:
+        "An expired value does not come back, whatever happens to other keys.";
+}
 
 async fn a_longer_ttl_replaces_the_deadline(context: Context) -> Outcome {
     let cache = context.open().await?;
@@ -273,7 +241,7 @@ async fn many_expire_together(context: Context) -> Outcome {
     const KEYS: usize = 400;
     let cache = context.open().await?;
     let ttl = short(&context) * 3;
-    let keys = context.keys(KEYS);
+    let keys = context.keys(context.within_capacity(KEYS));
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let life = Life::starts(&context, ttl, async {
         let entries = keys.iter().map(|key| (*key, value().with_ttl(ttl)));

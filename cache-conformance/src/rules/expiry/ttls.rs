@@ -2,60 +2,48 @@
 
 use std::time::Duration;
 
+use cache_core::Ttl;
+
 use crate::Clock;
 use crate::context::{Context, Outcome};
-use crate::rule::Rule;
+use crate::failure::ensure;
+use crate::rule::{Rule, rules};
+use crate::rules::source::LIFETIMES;
 
-use super::{expiry_rule, value};
+use super::value;
 use crate::rules::life::{HOUR, Life, short};
+use crate::show;
 
-pub(crate) const RULES: &[Rule] = &[
-    expiry_rule!(
-        own_ttl_expires,
-        "A value with a TTL of its own is a miss from its deadline on."
-    ),
-    expiry_rule!(
-        default_ttl_expires,
-        "A value without a TTL of its own lives by the backend's default."
-    ),
-    expiry_rule!(
-        not_lost_before_the_deadline,
+rules! {
+    ($) expiry, __rules_of_expiry_ttls, LIFETIMES, Rule::needs_ttl;
+
+    own_ttl_expires: "A value with a TTL of its own is a miss from its deadline on.";
+    default_ttl_expires: "A value without a TTL of its own lives by the backend's default.";
+    not_lost_before_the_deadline:
         "A value is found until its deadline, less the declared granularity, a fraction of a \
-         second included."
-    ),
-    expiry_rule!(
-        longer_own_ttl_beats_the_default,
-        "A value's own TTL, when longer, replaces the backend's default."
-    ),
-    expiry_rule!(
-        shorter_own_ttl_beats_the_default,
-        "A value's own TTL, when shorter, replaces the backend's default."
-    ),
-    expiry_rule!(
-        without_any_ttl_nothing_expires,
-        "Without a TTL of its own and with zero as the default a value does not expire."
-    ),
-    expiry_rule!(
-        own_ttl_of_zero_is_expired_at_once,
-        "A value whose own TTL is zero is a miss at once, whatever the default."
-    ),
-    expiry_rule!(
-        own_ttl_of_zero_removes_the_old_value,
-        "`set` with a TTL of zero leaves no value behind, by `set_multi` too."
-    ),
-    expiry_rule!(
-        tiny_ttls_expire,
-        "A TTL of a nanosecond or a millisecond expires, and is not taken for zero or for ever."
-    ),
-    expiry_rule!(
-        huge_ttls_do_not_expire,
-        "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early."
-    ),
-    expiry_rule!(
-        a_huge_default_does_not_expire,
-        "A default TTL that is too large to represent never expires, and is no error."
-    ),
-];
+         second included.";
+    longer_own_ttl_beats_the_default:
+        "A value's own TTL, when longer, replaces the backend's default.";
+    shorter_own_ttl_beats_the_default:
+        "A value's own TTL, when shorter, replaces the backend's default.";
+    never_beats_the_default:
+        "A value with `Ttl::Never` does not expire, whatever the backend's default, in any write.";
+    long_lives_last:
+        "Lives of minutes, days, and more than thirty days end when they should, and not a minute \
+         early or late.";
+    without_any_ttl_nothing_expires:
+        "Without a TTL of its own and with zero as the default a value does not expire.";
+    own_ttl_of_zero_is_expired_at_once:
+        "A value whose own TTL is zero is a miss at once, whatever the default.";
+    own_ttl_of_zero_removes_the_old_value:
+        "`set` with a TTL of zero leaves no value behind, by `set_multi` too.";
+    tiny_ttls_expire:
+        "A TTL of a nanosecond or a millisecond expires, and is not taken for zero or for ever.";
+    huge_ttls_do_not_expire:
+        "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early.";
+    a_huge_default_does_not_expire:
+        "A default TTL that is too large to represent never expires, and is no error.";
+}
 
 async fn own_ttl_expires(context: Context) -> Outcome {
     let cache = context.open().await?;
@@ -91,10 +79,90 @@ async fn not_lost_before_the_deadline(context: Context) -> Outcome {
 async fn longer_own_ttl_beats_the_default(context: Context) -> Outcome {
     let default = short(&context);
     let cache = context.open_with(default).await?;
-    let key = context.key("k");
-    let life = Life::starts(&context, HOUR, cache.set(&key, value().with_ttl(HOUR))).await?;
+    let [one, two, three] = ["one", "two", "three"].map(|name| context.key(name));
+    let longer = || value().with_ttl(HOUR);
+    let life = Life::starts(&context, HOUR, async {
+        cache.set(&one, longer()).await?;
+        cache.set_multi(vec![(&two, longer())]).await?;
+        // A value that replaces one without a TTL of its own.
+        cache.set_multi(vec![(&three, value())]).await?;
+        cache
+            .set_multi(vec![(&three, longer()), (&two, longer())])
+            .await
+    })
+    .await?;
     context.wait(default + Duration::from_millis(50)).await;
-    life.check(&context, &cache, &key).await
+    for key in [&one, &two, &three] {
+        life.check(&context, &cache, key).await?;
+    }
+    Ok(())
+}
+
+async fn never_beats_the_default(context: Context) -> Outcome {
+    let default = short(&context);
+    let cache = context.open_with(default).await?;
+    let [one, two, three] = ["one", "two", "three"].map(|name| context.key(name));
+    let never = || value().with_ttl(Ttl::Never);
+    cache.set(&one, never()).await?;
+    cache
+        .set_multi(vec![(&two, never()), (&three, value())])
+        .await?;
+    cache.set(&three, never()).await?;
+    context.wait(default + Duration::from_millis(50)).await;
+    if context.capabilities().clock == Clock::Manual {
+        context.wait(HOUR * 24 * 365).await;
+    }
+    for key in [&one, &two, &three] {
+        let found = cache.hit(key, "value").await?;
+        ensure!(
+            found.ttl() == Ttl::Never,
+            "get {key:?}, ttl(): expected Ttl::Never, got {}",
+            show::ttl(found.ttl())
+        );
+    }
+    Ok(())
+}
+
+async fn long_lives_last(context: Context) -> Outcome {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let cache = context.open_with(HOUR).await?;
+    let day = 24 * HOUR;
+    let ttls = [
+        5 * MINUTE,
+        61 * MINUTE,
+        day,
+        10 * day,
+        30 * day,
+        31 * day,
+        400 * day,
+    ];
+    for (number, ttl) in ttls.into_iter().enumerate() {
+        let [one, two] = ["one", "two"].map(|name| context.key(&format!("{name}{number}")));
+        let long = || value().with_ttl(ttl);
+        let life = Life::starts(&context, ttl, async {
+            cache.set(&one, long()).await?;
+            cache.set_multi(vec![(&two, long()), (&one, long())]).await
+        })
+        .await?;
+        // By a real clock it is enough to see that it is not gone at once.
+        life.check(&context, &cache, &one).await?;
+        life.check(&context, &cache, &two).await?;
+        if context.capabilities().clock == Clock::Manual {
+            life.runs(&context, &cache, &one).await?;
+            life.ends(&context, &cache, &two).await?;
+        } else {
+            let left = cache.hit(&two, "value").await?.ttl();
+            // Less jitter than would be noticed.
+            let least = ttl.saturating_sub(context.capabilities().granularity() + MINUTE);
+            ensure!(
+                left.duration()
+                    .is_some_and(|left| (least..=ttl).contains(&left)),
+                "get {two:?}, ttl(): {}",
+                show::expected_left(least, ttl, left)
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn shorter_own_ttl_beats_the_default(context: Context) -> Outcome {

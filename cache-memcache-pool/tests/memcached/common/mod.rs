@@ -5,9 +5,9 @@ pub(crate) mod proxy;
 
 use std::time::Duration;
 
-use cache_conformance::servers::Memcached;
 use cache_core::{CachedValue, Result};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
+use test_servers::Memcached;
 
 /// How long servers may be silent in these tests.
 pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_millis(500);

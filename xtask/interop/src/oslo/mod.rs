@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use cache_conformance::servers::{Etcd, Memcached};
 use interop::venv;
+use test_servers::{Etcd, Memcached};
 
 /// The servers that the suites use, and the interpreter that has the bridge.
 pub(crate) struct Stage {

@@ -14,9 +14,9 @@ use etcd_client::{Client, KvClient, PutOptions, Txn, TxnOp};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::interop::venv;
 use crate::process;
 use crate::workspace::{self, Workspace};
+use interop::venv;
 
 /// How many different keys there are.
 pub(crate) const KEYS: usize = 10_000;

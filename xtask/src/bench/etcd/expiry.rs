@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use cache_conformance::servers::Etcd;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use test_servers::Etcd;
 use tokio::runtime::Runtime;
 
 use super::{latencies, p99, payload};

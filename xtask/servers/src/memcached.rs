@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::certificate::make_certificate;
-use super::process::{Process, ScratchDirectory, find_binary, free_port};
+use crate::certificate::make_certificate;
+use crate::process::{Process, ScratchDirectory, find_binary, free_port};
 
 /// A memcached of your own, on a free loopback port or a unix socket. It ends when this is
 /// dropped.
@@ -18,7 +18,7 @@ use super::process::{Process, ScratchDirectory, find_binary, free_port};
 /// Needs the `memcached` binary, 1.6 or later.
 ///
 /// ```no_run
-/// use cache_conformance::servers::Memcached;
+/// use test_servers::Memcached;
 ///
 /// let mut server = Memcached::start()?;
 /// println!("listening at {}", server.url());
@@ -40,7 +40,7 @@ pub struct Memcached {
 /// How a [`Memcached`] is to be started.
 ///
 /// ```no_run
-/// use cache_conformance::servers::Memcached;
+/// use test_servers::Memcached;
 ///
 /// let server = Memcached::builder().args(["-m", "16"]).auth("user", "secret").start()?;
 /// # Ok::<(), std::io::Error>(())

@@ -1,48 +1,25 @@
-//! Whether a history of concurrent operations on one register could have happened one by one.
+//! Whether a history could have happened one by one.
 //!
 //! The algorithm is Wing and Gong's search with Lowe's memory of what was tried: take an
 //! operation that began before every other open one ended, apply it, go on; go back when stuck.
+//! A value with a deadline may also expire by itself, once, between the moments that it allows.
 
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{HashMap, HashSet};
 
-/// What an operation did to the register, or saw of it. `None` is an absent value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
-    Write(Option<u64>),
-    Read(Option<u64>),
-}
-
-/// One operation: who did what, and between which moments it took effect.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operation {
-    pub(crate) task: usize,
-    pub(crate) action: Action,
-    pub(crate) called: u64,
-    pub(crate) answered: u64,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, value) = match self.action {
-            Action::Write(Some(value)) => ("set", value.to_string()),
-            Action::Write(None) => ("delete", String::new()),
-            Action::Read(Some(value)) => ("get saw", value.to_string()),
-            Action::Read(None) => ("get saw", "a miss".to_owned()),
-        };
-        write!(
-            f,
-            "{:>6} to {:>6}  task {}  {what} {value}",
-            self.called, self.answered, self.task
-        )
-    }
-}
+use super::{Action, Operation, Span};
 
 /// Whether some order of the operations explains every read, when each takes effect at one
-/// moment between its call and its answer. The register starts absent.
+/// moment between its call and its answer. The key starts absent.
 pub(crate) fn is_linearizable(history: &[Operation]) -> bool {
+    let spans = history
+        .iter()
+        .filter_map(|operation| match operation.action {
+            Action::Set(value, Some(span)) => Some((value, span)),
+            _ => None,
+        });
     let mut search = Search {
         history,
+        spans: spans.collect(),
         done: Set::new(history.len()),
         tried: HashSet::new(),
     };
@@ -51,42 +28,33 @@ pub(crate) fn is_linearizable(history: &[Operation]) -> bool {
 
 struct Search<'h> {
     history: &'h [Operation],
+    spans: HashMap<u64, Span>,
     done: Set,
     /// Sets of operations with the value they left, from which no order was found.
     tried: HashSet<(Set, Option<u64>)>,
 }
 
 impl Search<'_> {
-    /// Whether the operations that are not done have an order, when the register holds `value`.
+    /// Whether the operations that are not done have an order, when the key holds `value`.
     /// As deep as the history is long, which is kept to some hundreds.
     fn explains_rest(&mut self, value: Option<u64>) -> bool {
         let history = self.history;
-        let open = |done: &Set, place: &usize| !done.contains(*place);
-        let all = 0..history.len();
-        let first_answer = all
-            .clone()
-            .filter(|place| open(&self.done, place))
-            .filter_map(|place| history.get(place))
-            .map(|operation| operation.answered)
-            .min();
+        let open = history.iter().enumerate();
+        let open = open.filter(|(place, _)| !self.done.contains(*place));
+        let first_answer = open.filter_map(|(_, operation)| operation.answered).min();
         let Some(first_answer) = first_answer else {
             return true;
         };
         if !self.tried.insert((self.done.clone(), value)) {
             return false;
         }
-        for place in all {
-            let Some(operation) = history.get(place).filter(|_| open(&self.done, &place)) else {
-                continue;
-            };
+        for (place, operation) in history.iter().enumerate() {
             // What was called after another had its answer comes after it.
-            if operation.called > first_answer {
+            if self.done.contains(place) || operation.called > first_answer {
                 continue;
             }
-            let next = match operation.action {
-                Action::Write(written) => written,
-                Action::Read(seen) if seen == value => value,
-                Action::Read(_) => continue,
+            let Some(next) = self.after(operation, value) else {
+                continue;
             };
             self.done.toggle(place);
             if self.explains_rest(next) {
@@ -95,6 +63,23 @@ impl Search<'_> {
             self.done.toggle(place);
         }
         false
+    }
+
+    /// What the key holds after the operation, if it can come next.
+    fn after(&self, operation: &Operation, value: Option<u64>) -> Option<Option<u64>> {
+        let span = value.and_then(|value| self.spans.get(&value));
+        match operation.action {
+            Action::Set(written, _) => Some(Some(written)),
+            Action::Delete => Some(None),
+            Action::Read(None) if value.is_none() => Some(None),
+            Action::Read(None) => span
+                .is_some_and(|span| operation.ended >= span.sure)
+                .then_some(None),
+            Action::Read(seen) if seen == value => span
+                .is_none_or(|span| operation.began < span.over)
+                .then_some(value),
+            Action::Read(_) => None,
+        }
     }
 }
 
@@ -120,10 +105,12 @@ impl Set {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)] // A test fails by panicking.
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    use Action::{Read, Write};
+    use super::*;
+    use Action::{Delete, Read, Set as Put};
 
     fn history(operations: &[(Action, u64, u64)]) -> Vec<Operation> {
         let numbered = operations.iter().enumerate();
@@ -132,7 +119,9 @@ mod tests {
                 task,
                 action: *action,
                 called: *called,
-                answered: *answered,
+                answered: Some(*answered),
+                began: Duration::from_millis(*called),
+                ended: Duration::from_millis(*answered),
             })
             .collect()
     }
@@ -142,37 +131,37 @@ mod tests {
         let good: &[&[(Action, u64, u64)]] = &[
             &[],
             &[(Read(None), 0, 1)],
-            &[(Write(Some(1)), 0, 1), (Read(Some(1)), 2, 3)],
+            &[(Put(1, None), 0, 1), (Read(Some(1)), 2, 3)],
             // Overlapping a write, a read may see either.
-            &[(Write(Some(1)), 0, 9), (Read(None), 1, 2)],
-            &[(Write(Some(1)), 0, 9), (Read(Some(1)), 1, 2)],
+            &[(Put(1, None), 0, 9), (Read(None), 1, 2)],
+            &[(Put(1, None), 0, 9), (Read(Some(1)), 1, 2)],
             // Two writes at once: either may come last.
             &[
-                (Write(Some(1)), 0, 5),
-                (Write(Some(2)), 0, 5),
+                (Put(1, None), 0, 5),
+                (Put(2, None), 0, 5),
                 (Read(Some(1)), 6, 7),
             ],
             &[
-                (Write(Some(1)), 0, 5),
-                (Write(Some(2)), 0, 5),
+                (Put(1, None), 0, 5),
+                (Put(2, None), 0, 5),
                 (Read(Some(2)), 6, 7),
             ],
             // A deletion between.
             &[
-                (Write(Some(1)), 0, 1),
-                (Write(None), 2, 6),
+                (Put(1, None), 0, 1),
+                (Delete, 2, 6),
                 (Read(Some(1)), 3, 4),
                 (Read(None), 5, 7),
             ],
             // Works only when the write that was called last takes effect first.
             &[
-                (Write(Some(1)), 0, 10),
-                (Write(Some(2)), 1, 10),
+                (Put(1, None), 0, 10),
+                (Put(2, None), 1, 10),
                 (Read(Some(2)), 2, 3),
                 (Read(Some(1)), 4, 5),
             ],
             // Answered at the moment the other was called: no order between them is given.
-            &[(Write(Some(1)), 0, 5), (Read(None), 5, 6)],
+            &[(Put(1, None), 0, 5), (Read(None), 5, 6)],
         ];
         for operations in good {
             assert!(is_linearizable(&history(operations)), "{operations:?}");
@@ -185,38 +174,34 @@ mod tests {
             // A value that nobody wrote.
             &[(Read(Some(7)), 0, 1)],
             // A stale read, a lost update.
-            &[(Write(Some(1)), 0, 1), (Read(None), 2, 3)],
+            &[(Put(1, None), 0, 1), (Read(None), 2, 3)],
             &[
-                (Write(Some(1)), 0, 1),
-                (Write(Some(2)), 2, 3),
+                (Put(1, None), 0, 1),
+                (Put(2, None), 2, 3),
                 (Read(Some(1)), 4, 5),
             ],
             // A deleted value that comes back.
-            &[
-                (Write(Some(1)), 0, 1),
-                (Write(None), 2, 3),
-                (Read(Some(1)), 4, 5),
-            ],
+            &[(Put(1, None), 0, 1), (Delete, 2, 3), (Read(Some(1)), 4, 5)],
             // New, then old again, while the write is still going on.
             &[
-                (Write(Some(1)), 0, 9),
+                (Put(1, None), 0, 9),
                 (Read(Some(1)), 1, 2),
                 (Read(None), 3, 4),
             ],
             // Two readers that disagree about the order of two writes.
             &[
-                (Write(Some(1)), 0, 20),
-                (Write(Some(2)), 0, 20),
+                (Put(1, None), 0, 20),
+                (Put(2, None), 0, 20),
                 (Read(Some(1)), 1, 2),
                 (Read(Some(2)), 3, 4),
                 (Read(Some(1)), 5, 6),
             ],
             // A read of the future.
-            &[(Read(Some(1)), 0, 1), (Write(Some(1)), 2, 3)],
+            &[(Read(Some(1)), 0, 1), (Put(1, None), 2, 3)],
             // A gap while a value is replaced.
             &[
-                (Write(Some(1)), 0, 1),
-                (Write(Some(2)), 2, 9),
+                (Put(1, None), 0, 1),
+                (Put(2, None), 2, 9),
                 (Read(None), 3, 4),
             ],
         ];
@@ -232,10 +217,13 @@ mod tests {
                 || (0..rest.len()).any(|place| {
                     let mut others = rest.to_vec();
                     let taken = others.remove(place);
-                    let in_time = others.iter().all(|other| taken.called <= other.answered);
+                    let in_time = others
+                        .iter()
+                        .all(|other| Some(taken.called) <= other.answered);
                     in_time
                         && match taken.action {
-                            Write(written) => some_order(&others, written),
+                            Put(written, _) => some_order(&others, Some(written)),
+                            Delete => some_order(&others, None),
                             Read(seen) => seen == value && some_order(&others, value),
                         }
                 })
@@ -246,10 +234,10 @@ mod tests {
             let operations: Vec<(Action, u64, u64)> = (0..6)
                 .map(|_| {
                     let value = [None, Some(1), Some(2)][rng.below(3)];
-                    let action = if rng.below(2) == 0 {
-                        Write(value)
-                    } else {
-                        Read(value)
+                    let action = match value {
+                        _ if rng.below(2) == 0 => Read(value),
+                        Some(value) => Put(value, None),
+                        None => Delete,
                     };
                     let called = rng.below(12) as u64;
                     (action, called, called + rng.below(6) as u64)
@@ -273,7 +261,7 @@ mod tests {
         for step in 0..100_u64 {
             for task in 0..4 {
                 let action = if task == 0 {
-                    Write(Some(step))
+                    Put(step, None)
                 } else {
                     Read(Some(step))
                 };
@@ -283,5 +271,76 @@ mod tests {
         assert!(is_linearizable(&history(&operations)));
         operations.push((Read(Some(3)), 5_000, 5_001));
         assert!(!is_linearizable(&history(&operations)));
+    }
+
+    /// Lives for so long, to the dot.
+    fn until(millis: u64) -> Option<Span> {
+        let over = Duration::from_millis(millis);
+        Some(Span { sure: over, over })
+    }
+
+    #[test]
+    fn values_expire_once_and_in_time() {
+        let good: &[&[(Action, u64, u64)]] = &[
+            &[
+                (Put(1, until(10)), 0, 1),
+                (Read(Some(1)), 2, 3),
+                (Read(None), 12, 13),
+            ],
+            // Around the deadline either will do.
+            &[
+                (Put(1, until(10)), 0, 1),
+                (Read(Some(1)), 8, 12),
+                (Read(None), 9, 13),
+            ],
+            // A set after the deadline.
+            &[
+                (Put(1, until(10)), 0, 1),
+                (Put(2, None), 11, 12),
+                (Read(Some(2)), 20, 21),
+            ],
+        ];
+        for operations in good {
+            assert!(is_linearizable(&history(operations)), "{operations:?}");
+        }
+        let bad: &[&[(Action, u64, u64)]] = &[
+            // Too early, too late.
+            &[(Put(1, until(10)), 0, 1), (Read(None), 2, 3)],
+            &[(Put(1, until(10)), 0, 1), (Read(Some(1)), 11, 12)],
+            // Gone, and there again.
+            &[
+                (Put(1, until(10)), 0, 1),
+                (Read(None), 7, 11),
+                (Read(Some(1)), 12, 13),
+            ],
+            // The deadline of one value strikes the next.
+            &[
+                (Put(1, until(10)), 0, 1),
+                (Put(2, None), 9, 12),
+                (Read(None), 13, 14),
+            ],
+        ];
+        for operations in bad {
+            assert!(!is_linearizable(&history(operations)), "{operations:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_may_happen_late_or_never() {
+        let given_up = |mut operations: Vec<Operation>| {
+            operations[1].answered = None;
+            operations
+        };
+        for seen in [Read(Some(1)), Read(Some(2))] {
+            let late = history(&[(Put(1, None), 0, 1), (Put(2, None), 2, 3), (seen, 8, 9)]);
+            assert!(is_linearizable(&given_up(late)));
+        }
+        let twice = history(&[
+            (Put(1, None), 0, 1),
+            (Put(2, None), 2, 3),
+            (Read(Some(2)), 8, 9),
+            (Read(Some(1)), 10, 11),
+        ]);
+        assert!(!is_linearizable(&given_up(twice)));
     }
 }

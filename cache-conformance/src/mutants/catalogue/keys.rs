@@ -1,11 +1,11 @@
-//! Wrong about keys, and in what errors say of them.
+//! Mutant about keys, and in what errors say of them.
 
 use cache_core::{ErrorKind, Result};
 
-use super::{Wrong, wrong};
-use crate::support::mutant::{MAX_KEY, Mutant, check_key, error};
+use super::{Mutant, wrong};
+use crate::mutants::backend::{Backend, MAX_KEY, check_key, error};
 
-pub(crate) fn keys() -> Vec<Wrong> {
+pub(super) fn keys() -> Vec<Mutant> {
     let mut all = renamed_keys();
     all.extend(other_keys());
     all
@@ -16,87 +16,87 @@ fn any_length(_: &'static str, key: &str) -> Result<()> {
     check_key(key.get(..1).unwrap_or(key))
 }
 
-fn renamed_keys() -> Vec<Wrong> {
+fn renamed_keys() -> Vec<Mutant> {
     vec![
         wrong(
             "keys::case_is_kept",
             "folds case",
-            Mutant::new().keys(str::to_lowercase),
+            Backend::right().keys(str::to_lowercase),
         ),
         wrong(
             "keys::case_is_kept",
             "folds case beyond ASCII",
-            Mutant::new().keys(|key| key.replace("ß", "SS").to_uppercase()),
+            Backend::right().keys(|key| key.replace("ß", "SS").to_uppercase()),
         ),
         wrong(
             "keys::surrounding_space_is_kept",
             "trims keys",
-            Mutant::new().keys(|key| key.trim().to_owned()),
+            Backend::right().keys(|key| key.trim().to_owned()),
         ),
         wrong(
             "keys::surrounding_space_is_kept",
             "trims line ends of keys",
-            Mutant::new().keys(|key| key.trim_end_matches('\n').to_owned()),
+            Backend::right().keys(|key| key.trim_end_matches('\n').to_owned()),
         ),
         wrong(
             "keys::inner_space_is_kept",
             "writes underscores for spaces",
-            Mutant::new().keys(|key| key.replace(' ', "_")),
+            Backend::right().keys(|key| key.replace(' ', "_")),
         ),
         wrong(
             "keys::inner_space_is_kept",
             "decodes percent signs",
-            Mutant::new().keys(|key| key.replace("%20", " ")),
+            Backend::right().keys(|key| key.replace("%20", " ")),
         ),
         wrong(
             "keys::control_characters_are_kept",
             "ends keys at NUL",
-            Mutant::new().keys(|key| key.split('\0').next().unwrap_or_default().to_owned()),
+            Backend::right().keys(|key| key.split('\0').next().unwrap_or_default().to_owned()),
         ),
         wrong(
             "keys::control_characters_are_kept",
             "drops control characters",
-            Mutant::new().keys(|key| key.replace(char::is_control, "")),
+            Backend::right().keys(|key| key.replace(char::is_control, "")),
         ),
         wrong(
             "keys::forms_of_unicode_are_kept",
             "composes characters",
-            Mutant::new().keys(|key| key.replace("e\u{301}", "\u{e9}")),
+            Backend::right().keys(|key| key.replace("e\u{301}", "\u{e9}")),
         ),
         wrong(
             "keys::forms_of_unicode_are_kept",
             "drops the byte order mark",
-            Mutant::new().keys(|key| key.replace('\u{feff}', "")),
+            Backend::right().keys(|key| key.replace('\u{feff}', "")),
         ),
         wrong(
             "keys::any_script_is_kept",
             "writes question marks for what is not Latin",
-            Mutant::new().keys(|key| key.replace(|c: char| c > '\u{ff}', "?")),
+            Backend::right().keys(|key| key.replace(|c: char| c > '\u{ff}', "?")),
         ),
         wrong(
             "keys::any_script_is_kept",
             "replaces what its charset lacks",
-            Mutant::new().keys(|key| key.replace(|c: char| c > '\u{fffd}', "\u{fffd}")),
+            Backend::right().keys(|key| key.replace(|c: char| c > '\u{fffd}', "\u{fffd}")),
         ),
         wrong(
             "keys::separators_are_kept",
             "tidies up paths",
-            Mutant::new().keys(|key| key.replace("/./", "/").replace("//", "/")),
+            Backend::right().keys(|key| key.replace("/./", "/").replace("//", "/")),
         ),
         wrong(
             "keys::separators_are_kept",
             "writes slashes for colons",
-            Mutant::new().keys(|key| key.replace(':', "/")),
+            Backend::right().keys(|key| key.replace(':', "/")),
         ),
         wrong(
             "keys::numbers_are_text",
             "drops leading zeros",
-            Mutant::new().keys(|key| key.replace(":0", ":")),
+            Backend::right().keys(|key| key.replace(":0", ":")),
         ),
         wrong(
             "keys::long_keys_are_not_truncated",
             "cuts long keys",
-            Mutant::new().check(any_length).keys(|key| {
+            Backend::right().check(any_length).keys(|key| {
                 let end = (0..=MAX_KEY).rev().find(|end| key.is_char_boundary(*end));
                 key.get(..end.unwrap_or(0)).unwrap_or(key).to_owned()
             }),
@@ -104,7 +104,7 @@ fn renamed_keys() -> Vec<Wrong> {
         wrong(
             "keys::long_keys_are_not_truncated",
             "tells long keys apart by their length alone",
-            Mutant::new().check(any_length).keys(|key| {
+            Backend::right().check(any_length).keys(|key| {
                 let start: String = key.chars().take(200).collect();
                 format!("{start}{}", key.len())
             }),
@@ -112,28 +112,68 @@ fn renamed_keys() -> Vec<Wrong> {
     ]
 }
 
-fn other_keys() -> Vec<Wrong> {
+fn other_keys() -> Vec<Mutant> {
     vec![
         wrong(
-            "keys::the_empty_key_is_refused",
-            "takes the empty key",
-            Mutant::new().check(|_, key| match key {
-                "" => Ok(()),
-                key => check_key(key),
-            }),
+            "keys::the_empty_key_is_kept_or_refused",
+            "takes the empty key for no key",
+            Backend::right()
+                .check(|_, key| match key {
+                    "" => Ok(()),
+                    key => check_key(key),
+                })
+                .set(|store, key, value| {
+                    if !key.is_empty() {
+                        store.write(key, value);
+                    }
+                    Ok(())
+                }),
         ),
         wrong(
-            "keys::the_empty_key_is_refused",
+            "keys::the_empty_key_is_kept_or_refused",
             "deletes under the empty key",
-            Mutant::new().check(|operation, key| match (operation, key) {
+            Backend::right().check(|operation, key| match (operation, key) {
                 ("delete", "") => Ok(()),
                 _ => check_key(key),
             }),
         ),
         wrong(
+            "keys::ends_are_kept",
+            "trims slashes",
+            Backend::right().keys(|key| key.trim_matches('/').to_owned()),
+        ),
+        wrong(
+            "keys::ends_are_kept",
+            "drops dots at the end, as some file systems do",
+            Backend::right().keys(|key| key.trim_end_matches('.').to_owned()),
+        ),
+        wrong(
+            "keys::collisions_are_told_apart",
+            "keeps values by the FNV-1a hash of their key",
+            Backend::right().keys(|key| {
+                let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+                key.bytes().fold(0x811c_9dc5, step).to_string()
+            }),
+        ),
+        wrong(
+            "keys::collisions_are_told_apart",
+            "keeps values by Java's hash of their key",
+            Backend::right().keys(|key| polynomial(key, 31)),
+        ),
+        wrong(
+            "keys::collisions_are_told_apart",
+            "keeps values by Bernstein's hash of their key",
+            Backend::right().keys(|key| polynomial(key, 33)),
+        ),
+        wrong(
+            "keys::collisions_are_told_apart",
+            "keeps values by the CRC-32 of their key",
+            Backend::right().keys(|key| crc32(key).to_string()),
+        ),
+        wrong(
             "keys::line_breaks_inject_nothing",
             "runs commands in keys",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 if let Some((_, command)) = key.split_once("\r\ndelete ") {
                     store.remove(command.trim_end());
                 }
@@ -144,7 +184,7 @@ fn other_keys() -> Vec<Wrong> {
         wrong(
             "keys::words_of_protocols_are_kept",
             "chokes on words of its protocol",
-            Mutant::new().get(|store, key| match key {
+            Backend::right().get(|store, key| match key {
                 "noreply" => Err(error(ErrorKind::Protocol, "unexpected answer")),
                 _ => Ok(store.read(key)),
             }),
@@ -152,56 +192,73 @@ fn other_keys() -> Vec<Wrong> {
         wrong(
             "keys::words_of_protocols_are_kept",
             "takes the word null for nothing",
-            Mutant::new().get(|store, key| Ok(store.read(key).filter(|_| !key.ends_with("null")))),
+            Backend::right()
+                .get(|store, key| Ok(store.read(key).filter(|_| !key.ends_with("null")))),
         ),
         wrong(
             "keys::all_operations_agree",
             "refuses in set what it takes in get",
-            Mutant::new().check(|operation, key| match operation {
+            Backend::right().check(|operation, key| match operation {
                 "set" if key.contains(' ') => refuse(key, "it has a space"),
                 _ => check_key(key),
             }),
         ),
         wrong(
             "keys::all_operations_agree",
-            "says that it takes what it refuses",
-            Mutant::new().check(|operation, key| match operation {
-                "check_key" if !key.is_empty() => Ok(()),
+            "refuses in reads alone",
+            Backend::right().check(|operation, key| match operation {
+                "get_multi" if key.contains(' ') => refuse(key, "it has a space"),
                 _ => check_key(key),
             }),
         ),
     ]
 }
 
+fn polynomial(key: &str, factor: u32) -> String {
+    let step = |hash: u32, byte| hash.wrapping_mul(factor).wrapping_add(u32::from(byte));
+    key.bytes().fold(5381, step).to_string()
+}
+
+fn crc32(key: &str) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in key.bytes() {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
 fn refuse(key: &str, why: &str) -> Result<()> {
     Err(error(ErrorKind::InvalidKey, why).with_key(key))
 }
 
-pub(crate) fn errors() -> Vec<Wrong> {
+pub(super) fn errors() -> Vec<Mutant> {
     vec![
         wrong(
             "errors::the_refused_key_is_named",
             "does not name the key",
-            Mutant::new().check(|_, key| {
+            Backend::right().check(|_, key| {
                 check_key(key).map_err(|refusal| refusal.with_keys(Vec::<String>::new()))
             }),
         ),
         wrong(
             "errors::the_refused_key_is_named",
             "calls the key by another name",
-            Mutant::new().check(|_, key| {
+            Backend::right().check(|_, key| {
                 check_key(key).map_err(|refusal| refusal.with_key(format!("prefix:{key}")))
             }),
         ),
         wrong(
             "errors::the_backend_and_the_reason_are_named",
             "says nothing",
-            Mutant::new().check(|_, key| check_key(key).or_else(|_| refuse(key, ""))),
+            Backend::right().check(|_, key| check_key(key).or_else(|_| refuse(key, ""))),
         ),
         wrong(
             "errors::a_refused_key_is_not_transient",
             "asks to try again with the same key",
-            Mutant::new().check(|operation, key| {
+            Backend::right().check(|operation, key| {
                 check_key(key).map_err(|refusal| match operation {
                     "get" => error(ErrorKind::Unavailable, refusal.message()),
                     _ => refusal,
@@ -211,7 +268,7 @@ pub(crate) fn errors() -> Vec<Wrong> {
         wrong(
             "errors::payloads_are_not_shown",
             "shows what was to be set",
-            Mutant::new()
+            Backend::right()
                 .check(|operation, key| match operation {
                     "set" => Ok(()),
                     _ => check_key(key),
@@ -228,14 +285,14 @@ pub(crate) fn errors() -> Vec<Wrong> {
         wrong(
             "errors::keys_do_not_break_lines",
             "prints keys as they are",
-            Mutant::new().check(|_, key| {
+            Backend::right().check(|_, key| {
                 check_key(key).or_else(|_| refuse(key, &key.chars().take(60).collect::<String>()))
             }),
         ),
         wrong(
             "errors::long_keys_are_shortened",
             "prints keys in full",
-            Mutant::new().check(|_, key| {
+            Backend::right().check(|_, key| {
                 check_key(key).or_else(|_| refuse(key, &format!("{key:?} is bad")))
             }),
         ),

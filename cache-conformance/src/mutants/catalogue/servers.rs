@@ -1,23 +1,23 @@
-//! Wrong when servers fail, when calls are many, and in ways that only a sequence shows.
+//! Mutant when servers fail, when calls are many, and in ways that only a sequence shows.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cache_conformance::Fault;
-use cache_core::{ErrorKind, Result};
+use crate::Fault;
+use cache_core::{ErrorKind, Result, Ttl};
 use tokio::task::yield_now;
 
-use super::{Wrong, value, wrong};
-use crate::support::mutant::{self, Mutant, SECRET, error, pass};
-use crate::support::store::{Store, Value};
+use super::{Mutant, value, wrong};
+use crate::mutants::backend::{self, Backend, SECRET, error, pass};
+use crate::mutants::store::{Store, Value};
 
 const READS: [&str; 2] = ["get", "get_multi"];
 
 /// A backend that lets calls through to an empty answer under this fault.
-fn misses_under(fault: Fault) -> Mutant {
-    Mutant::new()
+fn misses_under(fault: Fault) -> Backend {
+    Backend::right()
         .pass(move |store: Store, operation| async move {
             match store.fault() {
                 Some(current) if current == fault && READS.contains(&operation) => Ok(()),
@@ -25,7 +25,7 @@ fn misses_under(fault: Fault) -> Mutant {
             }
         })
         .read(|store, key| {
-            Ok(match store.fault() {
+            Ok(match store.for_key(key).fault() {
                 None => store.read(key),
                 Some(_) => None,
             })
@@ -33,8 +33,8 @@ fn misses_under(fault: Fault) -> Mutant {
 }
 
 /// A backend that fails for ever once it has failed by this.
-fn never_recovers_from(fault: Fault) -> Mutant {
-    Mutant::new().pass(move |store: Store, _| async move {
+fn never_recovers_from(fault: Fault) -> Backend {
+    Backend::right().pass(move |store: Store, _| async move {
         if store.fault() == Some(fault) {
             store.mark("broken");
         }
@@ -47,8 +47,8 @@ fn never_recovers_from(fault: Fault) -> Mutant {
 }
 
 /// A backend that calls this fault final.
-fn final_under(fault: Fault) -> Mutant {
-    Mutant::new().pass(move |store: Store, _| async move {
+fn final_under(fault: Fault) -> Backend {
+    Backend::right().pass(move |store: Store, _| async move {
         let current = store.fault();
         pass(store).await.map_err(|failure| match current {
             Some(current) if current == fault => error(ErrorKind::Backend, failure.message()),
@@ -58,11 +58,11 @@ fn final_under(fault: Fault) -> Mutant {
 }
 
 /// A backend that waits for a silent server in a way of its own.
-fn waits<F>(wait: impl Fn() -> F + Send + Sync + Copy + 'static) -> Mutant
+fn waits<F>(wait: impl Fn() -> F + Send + Sync + Copy + 'static) -> Backend
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    Mutant::new().pass(move |store: Store, _| async move {
+    Backend::right().pass(move |store: Store, _| async move {
         if store.fault() != Some(Fault::Silent) {
             return pass(store).await;
         }
@@ -73,14 +73,14 @@ where
 
 const WAIT: Duration = Duration::from_millis(100);
 
-pub(crate) fn faults() -> Vec<Wrong> {
+pub(super) fn faults() -> Vec<Mutant> {
     let mut all = dead_servers();
     all.extend(silent_servers());
     all.extend(broken_answers());
     all
 }
 
-fn dead_servers() -> Vec<Wrong> {
+fn dead_servers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::reads_from_a_dead_server_are_errors",
@@ -90,7 +90,7 @@ fn dead_servers() -> Vec<Wrong> {
         wrong(
             "faults::writes_to_a_dead_server_are_errors",
             "swallows writes to a dead server",
-            Mutant::new().pass(async |store: Store, operation| match store.fault() {
+            Backend::right().pass(async |store: Store, operation| match store.fault() {
                 Some(Fault::Down) if !READS.contains(&operation) => Ok(()),
                 _ => pass(store).await,
             }),
@@ -98,7 +98,7 @@ fn dead_servers() -> Vec<Wrong> {
         wrong(
             "faults::writes_to_a_dead_server_are_errors",
             "swallows deletions at a dead server",
-            Mutant::new().pass(async |store: Store, operation| match store.fault() {
+            Backend::right().pass(async |store: Store, operation| match store.fault() {
                 Some(Fault::Down) if operation == "delete" => Ok(()),
                 _ => pass(store).await,
             }),
@@ -116,7 +116,7 @@ fn dead_servers() -> Vec<Wrong> {
         wrong(
             "faults::errors_show_no_secret",
             "shows its password when it cannot connect",
-            Mutant::new().pass(async |store: Store, _| {
+            Backend::right().pass(async |store: Store, _| {
                 let attempt = pass(store).await;
                 attempt.map_err(|failure| failure.with_source(format!("user:{SECRET}@host")))
             }),
@@ -124,7 +124,7 @@ fn dead_servers() -> Vec<Wrong> {
     ]
 }
 
-fn silent_servers() -> Vec<Wrong> {
+fn silent_servers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::a_silent_server_ends_reads",
@@ -139,7 +139,7 @@ fn silent_servers() -> Vec<Wrong> {
         wrong(
             "faults::a_silent_server_ends_writes",
             "has no timeout for writes",
-            Mutant::new().pass(async |store: Store, operation| {
+            Backend::right().pass(async |store: Store, operation| {
                 if store.fault() == Some(Fault::Silent) && !READS.contains(&operation) {
                     std::future::pending::<()>().await;
                 }
@@ -169,21 +169,21 @@ fn silent_servers() -> Vec<Wrong> {
         wrong(
             "faults::many_calls_to_a_silent_server_all_end",
             "never gives back the connection of a call that timed out",
-            Mutant::new().pass(async |store: Store, _| {
-                if *store.count.lock().unwrap() >= 16 {
+            Backend::right().pass(async |store: Store, _| {
+                if *store.count() >= 16 {
                     return Err(error(ErrorKind::PoolExhausted, "no connection is free"));
                 }
                 store.next();
                 pass(store.clone()).await?;
-                *store.count.lock().unwrap() -= 1;
+                *store.count() -= 1;
                 Ok(())
             }),
         ),
         wrong(
             "faults::late_answers_reach_nobody_else",
             "gives the late answer to the next caller",
-            Mutant::new()
-                .check(|_, key| mutant::check_key(key))
+            Backend::right()
+                .check(|_, key| backend::check_key(key))
                 .pass(async |store: Store, operation| {
                     let silent = store.fault() == Some(Fault::Silent);
                     if silent && operation == "get" {
@@ -202,25 +202,25 @@ fn silent_servers() -> Vec<Wrong> {
         wrong(
             "faults::calls_to_a_silent_server_may_be_dropped",
             "never gives back the connection of a dropped call",
-            Mutant::new().pass(async |store: Store, _| {
-                if *store.count.lock().unwrap() >= 100 {
+            Backend::right().pass(async |store: Store, _| {
+                if *store.count() >= 100 {
                     return Err(error(ErrorKind::PoolExhausted, "no connection is free"));
                 }
                 store.next();
                 let passed = pass(store.clone()).await;
-                *store.count.lock().unwrap() -= 1;
+                *store.count() -= 1;
                 passed
             }),
         ),
     ]
 }
 
-fn broken_answers() -> Vec<Wrong> {
+fn broken_answers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::garbage_is_an_error",
             "takes garbage for a value",
-            Mutant::new()
+            Backend::right()
                 .pass(async |store: Store, operation| match store.fault() {
                     Some(Fault::Garbage) if operation == "get" => Ok(()),
                     _ => pass(store).await,
@@ -233,7 +233,7 @@ fn broken_answers() -> Vec<Wrong> {
         wrong(
             "faults::garbage_is_an_error",
             "takes garbage for a confirmation",
-            Mutant::new().pass(async |store: Store, operation| match store.fault() {
+            Backend::right().pass(async |store: Store, operation| match store.fault() {
                 Some(Fault::Garbage) if operation == "set" => Ok(()),
                 _ => pass(store).await,
             }),
@@ -253,6 +253,193 @@ fn broken_answers() -> Vec<Wrong> {
             "keeps a connection that broke",
             never_recovers_from(Fault::Cut),
         ),
+    ]
+}
+
+/// A backend that fails altogether when one of its servers has this fault.
+fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
+    Backend::right().pass(move |store: Store, current| async move {
+        if current == operation && store.has_somewhere(fault) {
+            return Err(error(ErrorKind::Unavailable, "a server is not well"));
+        }
+        pass(store).await
+    })
+}
+
+pub(super) fn outages() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "outages::reads_past_a_dead_server",
+            "answers misses for the keys of a dead server",
+            misses_under(Fault::Down),
+        ),
+        wrong(
+            "outages::reads_past_a_dead_server",
+            "loses all answers when a server is dead",
+            fails_altogether(Fault::Down, "get_multi"),
+        ),
+        wrong(
+            "outages::reads_past_a_silent_server",
+            "answers misses for the keys of a silent server",
+            misses_under(Fault::Silent),
+        ),
+        wrong(
+            "outages::reads_past_a_silent_server",
+            "loses all answers when a server is silent",
+            fails_altogether(Fault::Silent, "get_multi"),
+        ),
+        wrong(
+            "outages::reads_past_garbage",
+            "answers misses for what it cannot make sense of",
+            misses_under(Fault::Garbage),
+        ),
+        wrong(
+            "outages::writes_past_a_dead_server",
+            "says nothing of what it could not write",
+            Backend::right().merge(|merged| merged.done),
+        ),
+        wrong(
+            "outages::writes_past_a_dead_server",
+            "writes nothing when a server is dead",
+            fails_altogether(Fault::Down, "set_multi"),
+        ),
+        wrong(
+            "outages::writes_past_a_silent_server",
+            "says nothing of what was not answered",
+            Backend::right().merge(|mut merged| {
+                merged
+                    .failed
+                    .retain(|(_, error)| error.kind() != ErrorKind::Timeout);
+                merged.right()
+            }),
+        ),
+        wrong(
+            "outages::deletions_past_a_dead_server",
+            "takes what it could not delete for deleted",
+            Backend::right()
+                .pass(async |store: Store, operation| match operation {
+                    "delete_multi" => Ok(()),
+                    _ => pass(store).await,
+                })
+                .delete_multi(|store, keys| {
+                    for key in keys {
+                        if store.for_key(&key).fault().is_none() {
+                            store.remove(&key);
+                        }
+                    }
+                    Ok(())
+                }),
+        ),
+        wrong(
+            "outages::single_calls_past_a_dead_server",
+            "asks no server while one is dead",
+            fails_altogether(Fault::Down, "get"),
+        ),
+        wrong(
+            "outages::a_server_that_is_back_serves_its_keys",
+            "never asks a dead server again while others are well",
+            Backend::right().pass(async |store: Store, _| {
+                let server = format!("server {}", store.server());
+                if store.fault() == Some(Fault::Down) {
+                    store.mark(&server);
+                }
+                pass(store.clone()).await?;
+                if store.is_marked(&server) {
+                    return Err(error(ErrorKind::Unavailable, "the server is left alone"));
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
+            "unreadable::an_unreadable_value_is_a_decode_error",
+            "takes what it cannot decode for a miss",
+            Backend::right().get(|store, key| Ok(store.fetch(key).unwrap_or_default())),
+        ),
+        wrong(
+            "unreadable::it_fails_alone_in_get_multi",
+            "loses all answers by one that it cannot decode",
+            Backend::right()
+                .get_multi(|store, keys| keys.iter().map(|key| store.fetch(key)).collect()),
+        ),
+        wrong(
+            "unreadable::it_fails_alone_in_get_multi",
+            "answers misses for what it cannot decode, and no error",
+            Backend::right().get_multi(|store, keys| {
+                let answers = keys.iter().map(|key| store.fetch(key).unwrap_or_default());
+                Ok(answers.collect())
+            }),
+        ),
+        wrong(
+            "unreadable::it_can_be_replaced_and_deleted",
+            "reads what is there before it writes",
+            Backend::right().set(|store, key, value| {
+                store.fetch(key)?;
+                backend::set(store, key, value)
+            }),
+        ),
+    ]
+}
+
+pub(super) fn promises() -> Vec<Mutant> {
+    vec![
+        wrong(
+            "promises::reads_are_batched",
+            "asks for one key after the other",
+            Backend::right().key_by_key(),
+        ),
+        wrong(
+            "promises::polls_are_brief",
+            "sleeps on its thread for some milliseconds",
+            Backend::right().get(|store, key| {
+                thread::sleep(Duration::from_millis(4));
+                store.fetch(key)
+            }),
+        ),
+        wrong(
+            "promises::calls_leave_no_task_behind",
+            "begins a task for each call that never ends",
+            Backend::right().get(|store, key| {
+                tokio::spawn(std::future::pending::<()>());
+                store.fetch(key)
+            }),
+        ),
+        wrong(
+            "promises::the_wall_clock_ends_no_life",
+            "goes by the wall clock",
+            Backend::right().read(|store, key| {
+                let by_date = |(_, deadline): &(_, Option<Instant>)| {
+                    deadline.is_none_or(|deadline| store.now_by_the_wall_clock() < deadline)
+                };
+                let entry = store.entry(key).filter(by_date);
+                Ok(entry.map(|(value, _)| value))
+            }),
+        ),
+        wrong(
+            "promises::a_full_cache_is_right",
+            "fails when it is full",
+            Backend::right()
+                .set(|store, key, value| {
+                    if store.entries().len() > 12_000 {
+                        return Err(error(ErrorKind::Backend, "out of memory"));
+                    }
+                    backend::set(store, key, value)
+                })
+                .set_multi(|store, entries| {
+                    if store.entries().len() > 12_000 {
+                        return Err(error(ErrorKind::Backend, "out of memory"));
+                    }
+                    backend::set_multi(store, entries)
+                }),
+        ),
+        wrong(
+            "promises::immediate_calls_end_at_once",
+            "says that it is immediate, and waits",
+            Backend::right().async_get_multi(async |store: Store, keys: Vec<String>| {
+                yield_now().await;
+                Ok(keys.iter().map(|key| store.read(key)).collect())
+            }),
+        )
+        .immediate(),
     ]
 }
 
@@ -281,12 +468,12 @@ async fn wakes_the_first_waker() {
     .await;
 }
 
-pub(crate) fn bounds() -> Vec<Wrong> {
+pub(super) fn bounds() -> Vec<Mutant> {
     vec![
         wrong(
             "bounds::calls_may_move_between_tasks",
             "wakes the task that polled first",
-            Mutant::new().async_get(async |store: Store, key: String| {
+            Backend::right().async_get(async |store: Store, key: String| {
                 wakes_the_first_waker().await;
                 Ok(store.read(&key))
             }),
@@ -294,20 +481,30 @@ pub(crate) fn bounds() -> Vec<Wrong> {
         wrong(
             "bounds::many_calls_at_once_all_end",
             "refuses more than a hundred calls at once",
-            Mutant::new().pass(async |store: Store, _| {
+            Backend::right().pass(async |store: Store, _| {
                 if store.next() > 100 {
-                    *store.count.lock().unwrap() -= 1;
+                    *store.count() -= 1;
                     return Err(error(ErrorKind::PoolExhausted, "too many calls"));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                *store.count.lock().unwrap() -= 1;
+                *store.count() -= 1;
                 Ok(())
+            }),
+        ),
+        wrong(
+            "bounds::the_thousandth_call_is_as_the_first",
+            "runs out of numbers for its calls",
+            Backend::right().pass(async |store: Store, _| {
+                if store.next() > 1_000 {
+                    return Err(error(ErrorKind::Backend, "too many calls"));
+                }
+                pass(store).await
             }),
         ),
         wrong(
             "bounds::calls_of_one_task_do_not_wait_for_each_other",
             "blocks its thread until another call has ended",
-            Mutant::new().async_get(async |store: Store, key: String| {
+            Backend::right().async_get(async |store: Store, key: String| {
                 // Bounded, so that the thread ends some day.
                 let began = Instant::now();
                 while !store.mark("locked") && began.elapsed() < Duration::from_secs(20) {
@@ -321,14 +518,14 @@ pub(crate) fn bounds() -> Vec<Wrong> {
         wrong(
             "bounds::one_thread_is_enough",
             "wants a second thread",
-            Mutant::new().async_get(async |store: Store, key: String| {
+            Backend::right().async_get(async |store: Store, key: String| {
                 Ok(tokio::task::block_in_place(|| store.read(&key)))
             }),
         ),
         wrong(
             "bounds::waiting_is_not_polling",
             "polls in a loop",
-            Mutant::new().pass(async |_, _| {
+            Backend::right().pass(async |_, _| {
                 for _ in 0..400 {
                     yield_now().await;
                 }
@@ -342,20 +539,20 @@ fn every_fourth_write(store: &Store, key: &str, value: Value) -> Result<()> {
     if store.next().is_multiple_of(4) {
         return Ok(());
     }
-    mutant::set(store, key, value)
+    backend::set(store, key, value)
 }
 
-pub(crate) fn model() -> Vec<Wrong> {
+pub(super) fn model() -> Vec<Mutant> {
     vec![
         wrong(
             "model::sequences_agree",
             "loses every fourth write",
-            Mutant::new().set(every_fourth_write),
+            Backend::right().set(every_fourth_write),
         ),
         wrong(
             "model::sequences_agree",
             "does not set what a call deleted twice",
-            Mutant::new()
+            Backend::right()
                 .delete_multi(|store, keys| {
                     for key in keys {
                         if !store.remove(&key) {
@@ -368,33 +565,35 @@ pub(crate) fn model() -> Vec<Wrong> {
                     if store.unmark(key) {
                         return Ok(());
                     }
-                    mutant::set(store, key, value)
+                    backend::set(store, key, value)
                 }),
         ),
         wrong(
             "model::sequences_in_time_agree",
             "renews a deadline once only",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 let old = store.entry(key).and_then(|(_, deadline)| deadline);
                 let new = store.deadline(&value);
                 let renewed = store.read(key).is_some() && old.is_some() && new.is_some();
-                if renewed && value.ttl() != Some(Duration::ZERO) && !store.mark(key) {
+                if renewed && value.ttl() != Ttl::For(Duration::ZERO) && !store.mark(key) {
                     store.write_until(key, value, old);
                     return Ok(());
                 }
-                mutant::set(store, key, value)
+                backend::set(store, key, value)
             }),
         ),
         wrong(
             "model::sequences_with_drops_agree",
             "leaves an empty value when a call is dropped",
-            Mutant::new().async_set_multi(async |store: Store, entries: Vec<(String, Value)>| {
-                for (key, _) in &entries {
-                    store.write(key, value(""));
-                }
-                yield_now().await;
-                mutant::set_multi(&store, entries)
-            }),
+            Backend::right().async_set_multi(
+                async |store: Store, entries: Vec<(String, Value)>| {
+                    for (key, _) in &entries {
+                        store.write(key, value(""));
+                    }
+                    yield_now().await;
+                    backend::set_multi(&store, entries)
+                },
+            ),
         ),
     ]
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::certificate::make_certificate;
-use super::process::{Process, ScratchDirectory, find_binary, free_port};
+use crate::certificate::make_certificate;
+use crate::process::{Process, ScratchDirectory, find_binary, free_port};
 
 /// How long the election of a leader may take, on a machine that is busy.
 const ELECTED_WITHIN: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const METRICS_LIMIT: Duration = Duration::from_secs(1);
 /// Its data lives in a temporary folder. Dropping it kills the process and removes the folder.
 ///
 /// ```no_run
-/// use cache_conformance::servers::Etcd;
+/// use test_servers::Etcd;
 ///
 /// let mut etcd = Etcd::start()?;
 /// println!("listening on {}", etcd.endpoint());
@@ -88,7 +88,7 @@ impl Etcd {
     /// Options for what is not the default.
     ///
     /// ```no_run
-    /// use cache_conformance::servers::Etcd;
+    /// use test_servers::Etcd;
     ///
     /// let etcd = Etcd::builder().arg("--auth-token-ttl=2").start()?;
     /// # Ok::<(), std::io::Error>(())
@@ -180,7 +180,7 @@ impl Etcd {
     /// error if it does not run, is paused, or has no metric of that name.
     ///
     /// ```no_run
-    /// use cache_conformance::servers::Etcd;
+    /// use test_servers::Etcd;
     ///
     /// let etcd = Etcd::start()?;
     /// assert_eq!(etcd.metric("etcd_server_is_leader")?, 1.0);
@@ -240,7 +240,7 @@ fn not_running() -> io::Error {
 /// What an [`Etcd`] or an [`EtcdCluster`] is started with.
 ///
 /// ```no_run
-/// use cache_conformance::servers::Etcd;
+/// use test_servers::Etcd;
 ///
 /// let cluster = Etcd::builder().arg("--quota-backend-bytes=67108864").start_cluster(3)?;
 /// assert_eq!(cluster.endpoints().len(), 3);
@@ -333,7 +333,7 @@ impl EtcdBuilder {
 /// A cluster of etcd servers on one machine.
 ///
 /// ```no_run
-/// use cache_conformance::servers::EtcdCluster;
+/// use test_servers::EtcdCluster;
 ///
 /// let cluster = EtcdCluster::start()?;
 /// let leader = cluster.leader()?;

@@ -1,38 +1,29 @@
 //! Backends that are wrong, each in one way, with the rule that has to find it.
+#![allow(clippy::too_many_lines)] // A list is long.
 
 mod expiry;
+mod history;
 mod keys;
 mod operations;
 mod parallel;
+mod races;
 mod servers;
 mod values;
 
-use std::sync::Arc;
+use super::Mutant;
+use super::backend::Backend;
+use super::store::Value;
 
-use crate::support::mutant::Mutant;
-use crate::support::store::Value;
-
-pub(crate) struct Wrong {
-    /// The rule that owns it.
-    pub(crate) owner: &'static str,
-    /// What is wrong with it.
-    pub(crate) name: &'static str,
-    pub(crate) mutant: Arc<Mutant>,
-}
-
-fn wrong(owner: &'static str, name: &'static str, mutant: Mutant) -> Wrong {
-    Wrong {
-        owner,
-        name,
-        mutant: Arc::new(mutant),
-    }
+fn wrong(rule: &'static str, name: &'static str, backend: Backend) -> Mutant {
+    Mutant::new(rule, name, backend)
 }
 
 fn value(payload: impl Into<Vec<u8>>) -> Value {
     Value::new(payload.into())
 }
 
-pub(crate) fn all() -> Vec<Wrong> {
+/// All of them. Each rule has at least one.
+pub fn all() -> Vec<Mutant> {
     let mut all = Vec::new();
     all.extend(operations::basic());
     all.extend(operations::multi());
@@ -45,8 +36,12 @@ pub(crate) fn all() -> Vec<Wrong> {
     all.extend(parallel::sharing());
     all.extend(parallel::concurrency());
     all.extend(parallel::cancellation());
+    all.extend(races::races());
     all.extend(servers::faults());
+    all.extend(servers::outages());
     all.extend(servers::bounds());
+    all.extend(servers::promises());
     all.extend(servers::model());
+    all.extend(history::history());
     all
 }

@@ -17,7 +17,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where `name` is, looking in `PATH` and where distributions put servers.
-pub(super) fn find_binary(name: &str, install: &str) -> io::Result<PathBuf> {
+pub(crate) fn find_binary(name: &str, install: &str) -> io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
     std::env::split_paths(&path)
@@ -37,7 +37,7 @@ pub(super) fn find_binary(name: &str, install: &str) -> io::Result<PathBuf> {
 /// It lies below the range from which the kernel takes the ports of outgoing connections.
 /// Within that range a client that keeps trying to reach a server which is down ends up
 /// connected to itself.
-pub(super) fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     for _ in 0..1000 {
         let port = 10_000 + u16::try_from(random() % 20_000).unwrap_or(0);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
@@ -48,22 +48,22 @@ pub(super) fn free_port() -> io::Result<u16> {
 }
 
 /// A number that no other caller has.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
 /// A directory of its own, removed when dropped.
 #[derive(Debug)]
-pub(super) struct ScratchDirectory(PathBuf);
+pub(crate) struct ScratchDirectory(PathBuf);
 
 impl ScratchDirectory {
-    pub(super) fn new(name: &str) -> io::Result<Self> {
+    pub(crate) fn new(name: &str) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("{name}-{:016x}", random()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -78,7 +78,7 @@ impl Drop for ScratchDirectory {
 /// A running server; killed when dropped, and also when this process ends without dropping it,
 /// as with a server in a `static`.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
     watchdog: Child,
@@ -92,7 +92,7 @@ impl Process {
     /// Starts `command`, its output going to `log`, and waits until `is_ready`.
     ///
     /// A server that exits instead is an error with the last lines of its output.
-    pub(super) fn start(
+    pub(crate) fn start(
         command: &mut Command,
         log: PathBuf,
         is_ready: impl Fn() -> bool,
@@ -104,7 +104,7 @@ impl Process {
 
     /// Starts `command`, its output going to `log`, and waits for nothing: the members of a
     /// cluster are ready only together.
-    pub(super) fn launch(command: &mut Command, log: PathBuf) -> io::Result<Self> {
+    pub(crate) fn launch(command: &mut Command, log: PathBuf) -> io::Result<Self> {
         let output = File::create(&log)?;
         let mut child = command
             .stdin(Stdio::null())
@@ -136,7 +136,7 @@ impl Process {
 
     /// Waits until `is_ready`. A process that exits instead is an error with the last lines of
     /// its output.
-    pub(super) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> io::Result<()> {
+    pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> io::Result<()> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -163,12 +163,12 @@ impl Process {
         io::Error::other(format!("the server {what}: {}", tail.join(" / ")))
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal, such as `STOP`.
-    pub(super) fn signal(&self, signal: &str) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: &str) -> io::Result<()> {
         // The shell has `kill` built in, on systems without such a binary too.
         let status = Command::new("sh")
             .arg("-c")
@@ -183,7 +183,7 @@ impl Process {
 
     /// Stops all threads (`SIGSTOP`). Each stops when it next leaves the kernel, so this waits
     /// until they have, where `/proc` tells.
-    pub(super) fn pause(&self) -> io::Result<()> {
+    pub(crate) fn pause(&self) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(2);
         self.signal("STOP")?;
         let begin = Instant::now();
@@ -206,7 +206,7 @@ impl Process {
     }
 
     /// Asks the process to end (`SIGTERM`) and waits for it; kills it if it takes too long.
-    pub(super) fn stop(&mut self) -> io::Result<()> {
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
         self.signal("TERM")?;
         let asked = Instant::now();
         while self.child.try_wait()?.is_none() {
@@ -219,7 +219,7 @@ impl Process {
     }
 
     /// Ends the process without a farewell, as a crash does.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }

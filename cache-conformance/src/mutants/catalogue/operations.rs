@@ -1,23 +1,29 @@
-//! Wrong in what a cache does at all, and to several keys at once.
+//! Mutant in what a cache does at all, and to several keys at once.
 
 use std::collections::HashSet;
 
 use cache_core::ErrorKind;
 
-use super::{Wrong, value, wrong};
-use crate::support::mutant::{self, Mutant, check_key, error};
+use super::{Mutant, value, wrong};
+use crate::mutants::backend::{self, Backend, check_key, error};
 
-pub(crate) fn basic() -> Vec<Wrong> {
+pub(super) fn basic() -> Vec<Mutant> {
     vec![
+        wrong(
+            "basic::the_backend_can_be_reached",
+            "is not there",
+            Backend::right()
+                .pass(async |_, _| Err(error(ErrorKind::Unavailable, "connection refused"))),
+        ),
         wrong(
             "basic::an_absent_key_is_a_miss",
             "takes an absent key for an empty value",
-            Mutant::new().get(|store, key| Ok(store.read(key).or_else(|| Some(value(""))))),
+            Backend::right().get(|store, key| Ok(store.read(key).or_else(|| Some(value(""))))),
         ),
         wrong(
             "basic::an_absent_key_is_a_miss",
             "makes a miss an error",
-            Mutant::new().get(|store, key| match store.read(key) {
+            Backend::right().get(|store, key| match store.read(key) {
                 None => Err(error(ErrorKind::Backend, "no such key")),
                 found => Ok(found),
             }),
@@ -25,12 +31,12 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::a_set_value_is_found",
             "sets nothing",
-            Mutant::new().set(|_, _, _| Ok(())),
+            Backend::right().set(|_, _, _| Ok(())),
         ),
         wrong(
             "basic::reading_does_not_consume",
             "takes out what it reads",
-            Mutant::new().get(|store, key| {
+            Backend::right().get(|store, key| {
                 let found = store.read(key);
                 store.remove(key);
                 Ok(found)
@@ -39,7 +45,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::reading_does_not_consume",
             "takes out what it reads by get_multi",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let found = keys.iter().map(|key| store.read(key)).collect();
                 store.remove_where(|key| keys.iter().any(|read| read == key));
                 Ok(found)
@@ -48,7 +54,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::set_replaces",
             "sets only what is absent",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 if store.read(key).is_none() {
                     store.write(key, value);
                 }
@@ -58,12 +64,12 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::delete_removes",
             "deletes nothing",
-            Mutant::new().delete(|_, _| Ok(())),
+            Backend::right().delete(|_, _| Ok(())),
         ),
         wrong(
             "basic::delete_removes",
             "empties what it should delete",
-            Mutant::new().delete(|store, key| {
+            Backend::right().delete(|store, key| {
                 store.write(key, value(""));
                 Ok(())
             }),
@@ -71,7 +77,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::deleting_an_absent_key_succeeds",
             "cannot delete what is absent",
-            Mutant::new().delete(|store, key| {
+            Backend::right().delete(|store, key| {
                 if store.remove(key) {
                     Ok(())
                 } else {
@@ -82,7 +88,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::a_deleted_key_can_be_set_again",
             "never sets again what was deleted",
-            Mutant::new()
+            Backend::right()
                 .delete(|store, key| {
                     store.remove(key);
                     store.mark(key);
@@ -98,7 +104,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::set_touches_its_key_only",
             "removes keys that begin with the one that is set",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 store.remove_where(|other| other.len() > key.len() && other.starts_with(key));
                 store.write(key, value);
                 Ok(())
@@ -107,7 +113,7 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::delete_touches_its_key_only",
             "deletes by prefix",
-            Mutant::new().delete(|store, key| {
+            Backend::right().delete(|store, key| {
                 store.remove_where(|other| other.starts_with(key));
                 Ok(())
             }),
@@ -115,10 +121,10 @@ pub(crate) fn basic() -> Vec<Wrong> {
         wrong(
             "basic::many_keys_are_kept",
             "keeps a hundred keys",
-            Mutant::new().set(|store, key, value| {
-                let len = store.entries.lock().unwrap().len();
+            Backend::right().set(|store, key, value| {
+                let len = store.entries().len();
                 if len >= 100 {
-                    store.entries.lock().unwrap().clear();
+                    store.entries().clear();
                 }
                 store.write(key, value);
                 Ok(())
@@ -127,19 +133,19 @@ pub(crate) fn basic() -> Vec<Wrong> {
     ]
 }
 
-pub(crate) fn multi() -> Vec<Wrong> {
+pub(super) fn multi() -> Vec<Mutant> {
     let mut all = multi_reads();
     all.extend(multi_writes());
     all.extend(multi_refusals());
     all
 }
 
-fn multi_reads() -> Vec<Wrong> {
+fn multi_reads() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::order_is_kept",
             "answers in the order of its keys",
-            Mutant::new().get_multi(|store, mut keys| {
+            Backend::right().get_multi(|store, mut keys| {
                 keys.sort();
                 Ok(keys.iter().map(|key| store.read(key)).collect())
             }),
@@ -147,14 +153,14 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::order_is_kept",
             "answers backwards",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 Ok(keys.iter().rev().map(|key| store.read(key)).collect())
             }),
         ),
         wrong(
             "multi::duplicates_are_answered_in_place",
             "answers a repeated key once, then as a miss",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let mut seen = HashSet::new();
                 let answer = |key: &String| seen.insert(key.clone()).then(|| store.read(key));
                 Ok(keys.iter().map(answer).map(Option::flatten).collect())
@@ -163,7 +169,7 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::duplicates_are_answered_in_place",
             "gives fewer answers than there are keys",
-            Mutant::new().get_multi(|store, mut keys| {
+            Backend::right().get_multi(|store, mut keys| {
                 keys.dedup();
                 Ok(keys.iter().map(|key| store.read(key)).collect())
             }),
@@ -171,7 +177,7 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::misses_stay_in_place",
             "answers hits before misses",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let mut found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 found.sort_by_key(Option::is_none);
                 Ok(found)
@@ -180,7 +186,7 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::misses_stay_in_place",
             "takes a single miss for many",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 if found.iter().any(Option::is_none) {
                     return Ok(vec![None; keys.len()]);
@@ -191,7 +197,7 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::only_misses_are_answered",
             "answers nothing when nothing is found",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 Ok(if found.iter().all(Option::is_none) {
                     Vec::new()
@@ -202,10 +208,10 @@ fn multi_reads() -> Vec<Wrong> {
         ),
         wrong(
             "multi::no_keys_are_no_work",
-            "refuses an empty list of keys",
-            Mutant::new().get_multi(|store, keys| {
+            "answers a miss where no key was asked",
+            Backend::right().get_multi(|store, keys| {
                 if keys.is_empty() {
-                    return Err(error(ErrorKind::Backend, "no keys"));
+                    return Ok(vec![None]);
                 }
                 Ok(keys.iter().map(|key| store.read(key)).collect())
             }),
@@ -213,25 +219,25 @@ fn multi_reads() -> Vec<Wrong> {
         wrong(
             "multi::no_keys_are_no_work",
             "refuses an empty list of entries",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 if entries.is_empty() {
                     return Err(error(ErrorKind::Backend, "no entries"));
                 }
-                mutant::set_multi(store, entries)
+                backend::set_multi(store, entries)
             }),
         ),
         wrong(
             "multi::one_key_is_enough",
             "takes one entry for none",
-            Mutant::new().set_multi(|store, entries| match entries.len() {
+            Backend::right().set_multi(|store, entries| match entries.len() {
                 0 | 1 => Ok(()),
-                _ => mutant::set_multi(store, entries),
+                _ => backend::set_multi(store, entries),
             }),
         ),
         wrong(
             "multi::odd_keys_keep_their_places",
             "answers keys that it encodes after the others",
-            Mutant::new().get_multi(|store, mut keys| {
+            Backend::right().get_multi(|store, mut keys| {
                 keys.sort_by_key(|key| !key.bytes().all(|byte| byte.is_ascii_graphic()));
                 Ok(keys.iter().map(|key| store.read(key)).collect())
             }),
@@ -239,39 +245,39 @@ fn multi_reads() -> Vec<Wrong> {
     ]
 }
 
-fn multi_writes() -> Vec<Wrong> {
+fn multi_writes() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::set_multi_sets_each",
             "leaves what is there alone in set_multi",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 let is_new = |(key, _): &(String, _)| store.read(key).is_none();
                 let new = entries.into_iter().filter(is_new).collect();
-                mutant::set_multi(store, new)
+                backend::set_multi(store, new)
             }),
         ),
         wrong(
             "multi::set_multi_sets_each",
             "gives every key the last value",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 let Some((_, last)) = entries.last().cloned() else {
                     return Ok(());
                 };
                 let same = entries.into_iter().map(|(key, _)| (key, last.clone()));
-                mutant::set_multi(store, same.collect())
+                backend::set_multi(store, same.collect())
             }),
         ),
         wrong(
             "multi::the_last_of_repeated_keys_wins",
             "sets the first of repeated keys",
-            Mutant::new().set_multi(|store, entries| {
-                mutant::set_multi(store, entries.into_iter().rev().collect())
+            Backend::right().set_multi(|store, entries| {
+                backend::set_multi(store, entries.into_iter().rev().collect())
             }),
         ),
         wrong(
             "multi::delete_multi_removes_exactly_those",
             "deletes the first of several keys",
-            Mutant::new().delete_multi(|store, keys| {
+            Backend::right().delete_multi(|store, keys| {
                 keys.iter().take(1).for_each(|key| store.discard(key));
                 Ok(())
             }),
@@ -279,7 +285,7 @@ fn multi_writes() -> Vec<Wrong> {
         wrong(
             "multi::delete_multi_removes_exactly_those",
             "deletes everything between the keys",
-            Mutant::new().delete_multi(|store, keys| {
+            Backend::right().delete_multi(|store, keys| {
                 if let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) {
                     store.remove_where(|key| first.as_str() <= key && key <= last.as_str());
                 }
@@ -289,7 +295,7 @@ fn multi_writes() -> Vec<Wrong> {
         wrong(
             "multi::delete_multi_takes_absent_keys",
             "stops deleting at an absent key",
-            Mutant::new().delete_multi(|store, keys| {
+            Backend::right().delete_multi(|store, keys| {
                 let _ = keys.iter().all(|key| store.remove(key));
                 Ok(())
             }),
@@ -297,7 +303,7 @@ fn multi_writes() -> Vec<Wrong> {
         wrong(
             "multi::delete_multi_takes_repeated_keys",
             "cannot delete a key twice in one call",
-            Mutant::new().delete_multi(|store, keys| {
+            Backend::right().delete_multi(|store, keys| {
                 let mut seen = HashSet::new();
                 for key in &keys {
                     if !seen.insert(key) {
@@ -311,15 +317,15 @@ fn multi_writes() -> Vec<Wrong> {
         wrong(
             "multi::more_keys_than_a_batch",
             "sets the first batch only",
-            Mutant::new().set_multi(|store, mut entries| {
+            Backend::right().set_multi(|store, mut entries| {
                 entries.truncate(512);
-                mutant::set_multi(store, entries)
+                backend::set_multi(store, entries)
             }),
         ),
         wrong(
             "multi::more_keys_than_a_batch",
             "loses its place between batches",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let mut found = Vec::new();
                 for batch in keys.chunks(128) {
                     let mut of_batch: Vec<_> = batch.iter().map(|key| store.read(key)).collect();
@@ -332,11 +338,29 @@ fn multi_writes() -> Vec<Wrong> {
             }),
         ),
         wrong(
+            "multi::thousands_of_keys",
+            "refuses more than five thousand keys",
+            Backend::right().get_multi(|store, keys| {
+                if keys.len() > 5_000 {
+                    return Err(error(ErrorKind::Protocol, "too many keys"));
+                }
+                Ok(keys.iter().map(|key| store.read(key)).collect())
+            }),
+        ),
+        wrong(
+            "multi::thousands_of_keys",
+            "counts entries with two bytes less than it needs",
+            Backend::right().set_multi(|store, mut entries| {
+                entries.truncate(4_096);
+                backend::set_multi(store, entries)
+            }),
+        ),
+        wrong(
             "multi::more_bytes_than_a_message",
             "refuses an answer of half a megabyte",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
-                let len = |value: &crate::support::store::Value| value.payload().len();
+                let len = |value: &crate::mutants::store::Value| value.payload().len();
                 let bytes: usize = found.iter().flatten().map(len).sum();
                 if bytes > 500_000 {
                     return Err(error(ErrorKind::Protocol, "message too large"));
@@ -355,12 +379,12 @@ fn lets_multi_pass(operation: &'static str, key: &str) -> cache_core::Result<()>
     check_key(key)
 }
 
-fn multi_refusals() -> Vec<Wrong> {
+fn multi_refusals() -> Vec<Mutant> {
     vec![
         wrong(
-            "multi::an_invalid_key_refuses_set_multi",
+            "multi::an_invalid_key_fails_alone_in_set_multi",
             "sets what stands before an invalid key",
-            Mutant::new()
+            Backend::right()
                 .check(lets_multi_pass)
                 .set_multi(|store, entries| {
                     for (key, value) in entries {
@@ -371,9 +395,32 @@ fn multi_refusals() -> Vec<Wrong> {
                 }),
         ),
         wrong(
-            "multi::an_invalid_key_refuses_delete_multi",
+            "multi::an_invalid_key_fails_alone_in_set_multi",
+            "sets nothing when a key is invalid",
+            Backend::right()
+                .check(lets_multi_pass)
+                .set_multi(|store, entries| {
+                    entries.iter().try_for_each(|(key, _)| check_key(key))?;
+                    backend::set_multi(store, entries)
+                }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_set_multi",
+            "names the first of several keys that failed",
+            Backend::right().merge(|merged| {
+                merged.right().map_err(|error| match error.kind() {
+                    ErrorKind::Partial => {
+                        let first = error.keys().first().cloned();
+                        error.with_keys(first)
+                    }
+                    _ => error,
+                })
+            }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_delete_multi",
             "deletes what stands before an invalid key",
-            Mutant::new()
+            Backend::right()
                 .check(lets_multi_pass)
                 .delete_multi(|store, keys| {
                     for key in keys {
@@ -384,12 +431,38 @@ fn multi_refusals() -> Vec<Wrong> {
                 }),
         ),
         wrong(
-            "multi::an_invalid_key_refuses_get_multi",
+            "multi::invalid_keys_alone_are_the_cause",
+            "calls it partial when all keys are invalid",
+            Backend::right().merge(|merged| {
+                let done = merged.right();
+                done.map_err(|error| match error.kind() {
+                    ErrorKind::InvalidKey => {
+                        let keys = error.keys().to_vec();
+                        backend::error(ErrorKind::Partial, "some keys failed")
+                            .with_keys(keys)
+                            .with_source(error)
+                    }
+                    _ => error,
+                })
+            }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_get_multi",
             "answers an invalid key as a miss",
-            Mutant::new().check(|operation, key| match operation {
+            Backend::right().check(|operation, key| match operation {
                 "get_multi" => Ok(()),
                 _ => check_key(key),
             }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_get_multi",
+            "answers nothing when a key is invalid",
+            Backend::right()
+                .check(lets_multi_pass)
+                .get_multi(|store, keys| {
+                    keys.iter().try_for_each(|key| check_key(key))?;
+                    Ok(keys.iter().map(|key| store.read(key)).collect())
+                }),
         ),
     ]
 }

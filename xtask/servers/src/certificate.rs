@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use super::process::find_binary;
+use crate::process::find_binary;
 
 /// Writes `certificate.pem` and `key.pem` into `directory`.
-pub(super) fn make_certificate(directory: &Path) -> io::Result<()> {
+pub(crate) fn make_certificate(directory: &Path) -> io::Result<()> {
     let openssl = find_binary("openssl", "on Debian and Ubuntu: `apt-get install openssl`")?;
     let output = Command::new(openssl)
         .args([

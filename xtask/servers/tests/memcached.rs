@@ -1,12 +1,11 @@
 //! The memcached that tests are given, against the real binary.
-#![cfg(feature = "servers")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use cache_conformance::servers::Memcached;
+use test_servers::Memcached;
 
 fn ask(server: &Memcached, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(server.url())?;

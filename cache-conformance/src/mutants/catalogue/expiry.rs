@@ -1,20 +1,20 @@
-//! Wrong about lifetimes.
+//! Mutant about lifetimes.
 
 use std::time::{Duration, SystemTime};
 
-use cache_core::{CachedValue, ErrorKind, Result};
+use cache_core::{CachedValue, ErrorKind, Result, Ttl};
 
-use super::{Wrong, wrong};
-use crate::support::mutant::{self, Mutant, error};
-use crate::support::store::{Store, Value};
+use super::{Mutant, wrong};
+use crate::mutants::backend::{self, Backend, error};
+use crate::mutants::store::{Store, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Gives each value another lifetime than it should have.
 fn lifetimes(
     lifetime: impl Fn(&Store, &Value) -> Option<Duration> + Send + Sync + Copy + 'static,
-) -> Mutant {
-    Mutant::new().write(move |store, key, value| {
+) -> Backend {
+    Backend::right().write(move |store, key, value| {
         let deadline = lifetime(store, &value).and_then(|ttl| store.now().checked_add(ttl));
         store.write_until(key, value, deadline);
         Ok(())
@@ -22,20 +22,20 @@ fn lifetimes(
 }
 
 fn right(store: &Store, value: &Value) -> Option<Duration> {
-    value.lifetime(store.default_ttl)
+    value.ttl().or_default(store.default_ttl())
 }
 
 /// What `set_multi` does to the lifetimes of its values.
-fn set_multi_as(change: impl Fn(&Store, Value) -> Value + Send + Sync + 'static) -> Mutant {
-    Mutant::new().set_multi(move |store, entries| {
+fn set_multi_as(change: impl Fn(&Store, Value) -> Value + Send + Sync + 'static) -> Backend {
+    Backend::right().set_multi(move |store, entries| {
         let changed = entries
             .into_iter()
             .map(|(key, value)| (key, change(store, value)));
-        mutant::set_multi(store, changed.collect())
+        backend::set_multi(store, changed.collect())
     })
 }
 
-pub(crate) fn expiry() -> Vec<Wrong> {
+pub(super) fn expiry() -> Vec<Mutant> {
     let mut all = which_lifetime();
     all.extend(extreme_lifetimes());
     all.extend(deadlines());
@@ -43,7 +43,7 @@ pub(crate) fn expiry() -> Vec<Wrong> {
     all
 }
 
-fn which_lifetime() -> Vec<Wrong> {
+fn which_lifetime() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::own_ttl_expires",
@@ -58,7 +58,7 @@ fn which_lifetime() -> Vec<Wrong> {
         wrong(
             "expiry::default_ttl_expires",
             "ignores the default TTL",
-            lifetimes(|_, value| value.ttl()),
+            lifetimes(|_, value| value.ttl().duration()),
         ),
         wrong(
             "expiry::not_lost_before_the_deadline",
@@ -82,10 +82,10 @@ fn which_lifetime() -> Vec<Wrong> {
             "expiry::longer_own_ttl_beats_the_default",
             "takes the default for the longest TTL",
             lifetimes(|store, value| {
-                let longest = if store.default_ttl.is_zero() {
+                let longest = if store.default_ttl().is_zero() {
                     Duration::MAX
                 } else {
-                    store.default_ttl
+                    store.default_ttl()
                 };
                 right(store, value).map(|ttl| ttl.min(longest))
             }),
@@ -98,9 +98,59 @@ fn which_lifetime() -> Vec<Wrong> {
                     if ttl.is_zero() {
                         ttl
                     } else {
-                        ttl.max(store.default_ttl)
+                        ttl.max(store.default_ttl())
                     }
                 })
+            }),
+        ),
+        wrong(
+            "expiry::never_beats_the_default",
+            "takes never for the default",
+            lifetimes(|store, value| match value.ttl() {
+                Ttl::Never => Ttl::Default.or_default(store.default_ttl()),
+                _ => right(store, value),
+            }),
+        ),
+        wrong(
+            "expiry::never_beats_the_default",
+            "takes never for the default in set_multi",
+            set_multi_as(|_, value| match value.ttl() {
+                Ttl::Never => value.with_ttl(Ttl::Default),
+                _ => value,
+            }),
+        ),
+        wrong(
+            "expiry::long_lives_last",
+            "ends long lives a little earlier, so that not all end together",
+            lifetimes(|store, value| {
+                let minute = Duration::from_secs(60);
+                let jitter = |ttl: Duration| if ttl > minute { ttl - ttl / 50 } else { ttl };
+                right(store, value).map(jitter)
+            }),
+        ),
+        wrong(
+            "expiry::long_lives_last",
+            "ends lives after a day",
+            lifetimes(|store, value| {
+                let ttl = right(store, value);
+                ttl.map(|ttl| if ttl < 1000 * DAY { ttl.min(DAY) } else { ttl })
+            }),
+        ),
+        wrong(
+            "expiry::longer_own_ttl_beats_the_default",
+            "keeps the default where set_multi replaces a value without a TTL",
+            Backend::right().set_multi(|store, entries| {
+                for (key, value) in entries {
+                    let old = store.entry(&key);
+                    let by_default = old.is_some_and(|(old, _)| old.ttl() == Ttl::Default);
+                    let value = if by_default && !store.default_ttl().is_zero() {
+                        value.with_ttl(Ttl::Default)
+                    } else {
+                        value
+                    };
+                    backend::set(store, &key, value)?;
+                }
+                Ok(())
             }),
         ),
         wrong(
@@ -111,9 +161,12 @@ fn which_lifetime() -> Vec<Wrong> {
         wrong(
             "expiry::set_multi_applies_the_default",
             "forgets the default TTL in set_multi",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 for (key, value) in entries {
-                    let deadline = value.ttl().and_then(|ttl| store.now().checked_add(ttl));
+                    let deadline = value
+                        .ttl()
+                        .duration()
+                        .and_then(|ttl| store.now().checked_add(ttl));
                     store.write_until(&key, value, deadline);
                 }
                 Ok(())
@@ -129,7 +182,7 @@ fn which_lifetime() -> Vec<Wrong> {
         wrong(
             "expiry::set_multi_keeps_each_ttl",
             "gives all values of set_multi the first TTL",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 let first = entries.first().and_then(|(_, value)| right(store, value));
                 for (key, value) in entries {
                     let deadline = first.and_then(|ttl| store.now().checked_add(ttl));
@@ -153,7 +206,7 @@ fn which_lifetime() -> Vec<Wrong> {
     ]
 }
 
-fn extreme_lifetimes() -> Vec<Wrong> {
+fn extreme_lifetimes() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::own_ttl_of_zero_is_expired_at_once",
@@ -164,18 +217,20 @@ fn extreme_lifetimes() -> Vec<Wrong> {
             "expiry::own_ttl_of_zero_is_expired_at_once",
             "takes a TTL of zero for the default",
             lifetimes(|store, value| match value.ttl() {
-                Some(Duration::ZERO) if !store.default_ttl.is_zero() => Some(store.default_ttl),
+                Ttl::For(Duration::ZERO) if !store.default_ttl().is_zero() => {
+                    Some(store.default_ttl())
+                }
                 _ => right(store, value),
             }),
         ),
         wrong(
             "expiry::own_ttl_of_zero_removes_the_old_value",
             "does not send what is expired at once",
-            Mutant::new().write(|store, key, value| {
-                if value.ttl() == Some(Duration::ZERO) {
+            Backend::right().write(|store, key, value| {
+                if value.ttl() == Ttl::For(Duration::ZERO) {
                     return Ok(());
                 }
-                mutant::set(store, key, value)
+                backend::set(store, key, value)
             }),
         ),
         wrong(
@@ -184,7 +239,7 @@ fn extreme_lifetimes() -> Vec<Wrong> {
             lifetimes(|store, value| {
                 let own = value.ttl();
                 match right(store, value) {
-                    Some(ttl) if own != Some(Duration::ZERO) && ttl.as_millis() == 0 => None,
+                    Some(ttl) if own != Ttl::For(Duration::ZERO) && ttl.as_millis() == 0 => None,
                     lifetime => lifetime,
                 }
             }),
@@ -215,23 +270,23 @@ fn extreme_lifetimes() -> Vec<Wrong> {
         wrong(
             "expiry::huge_ttls_do_not_expire",
             "fails on a TTL that it cannot add",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 match right(store, &value).map(|ttl| store.now().checked_add(ttl)) {
-                    Some(None) if store.default_ttl.is_zero() => {
+                    Some(None) if store.default_ttl().is_zero() => {
                         Err(error(ErrorKind::Backend, "overflow"))
                     }
-                    _ => mutant::set(store, key, value),
+                    _ => backend::set(store, key, value),
                 }
             }),
         ),
         wrong(
             "expiry::a_huge_default_does_not_expire",
             "fails on a default TTL that it cannot add",
-            Mutant::new().write(|store, key, value| {
-                if store.default_ttl > 1_000_000 * DAY {
+            Backend::right().write(|store, key, value| {
+                if store.default_ttl() > 1_000_000 * DAY {
                     return Err(error(ErrorKind::Backend, "overflow"));
                 }
-                mutant::set(store, key, value)
+                backend::set(store, key, value)
             }),
         ),
     ]
@@ -255,51 +310,51 @@ fn with_old_deadline(
     Ok(())
 }
 
-fn deadlines() -> Vec<Wrong> {
+fn deadlines() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::a_longer_ttl_replaces_the_deadline",
             "keeps the earlier of two deadlines",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 with_old_deadline(store, key, value, |new, old| new.map(|new| new.min(old)))
             }),
         ),
         wrong(
             "expiry::a_shorter_ttl_replaces_the_deadline",
             "keeps the later of two deadlines",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 with_old_deadline(store, key, value, |new, old| new.map(|new| new.max(old)))
             }),
         ),
         wrong(
             "expiry::a_shorter_ttl_replaces_the_deadline",
             "does not give a deadline to what had none",
-            Mutant::new().write(|store, key, value| match store.entry(key) {
-                Some((_, None)) if value.ttl() != Some(Duration::ZERO) => {
+            Backend::right().write(|store, key, value| match store.entry(key) {
+                Some((_, None)) if value.ttl() != Ttl::For(Duration::ZERO) => {
                     store.write_until(key, value, None);
                     Ok(())
                 }
-                _ => mutant::set(store, key, value),
+                _ => backend::set(store, key, value),
             }),
         ),
         wrong(
             "expiry::set_without_ttl_removes_the_deadline",
             "leaves the deadline when there is no new one",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 with_old_deadline(store, key, value, |new, old| new.or(Some(old)))
             }),
         ),
         wrong(
             "expiry::delete_removes_the_deadline",
             "forgets to take deleted keys off the list of deadlines",
-            Mutant::new()
+            Backend::right()
                 .set(|store, key, value| {
                     reap(store);
                     if let Some(deadline) = store.deadline(&value) {
                         // Overwriting goes by the entry, deleting does not.
-                        store.list.lock().unwrap().push((deadline, key.to_owned()));
+                        store.list().push((deadline, key.to_owned()));
                     } else if store.entry(key).is_some() {
-                        store.list.lock().unwrap().retain(|(_, other)| other != key);
+                        store.list().retain(|(_, other)| other != key);
                     }
                     store.write(key, value);
                     Ok(())
@@ -309,7 +364,7 @@ fn deadlines() -> Vec<Wrong> {
         wrong(
             "expiry::the_last_of_repeated_keys_sets_the_deadline",
             "gives a repeated key the deadline of its first value",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 for (position, (key, value)) in entries.iter().enumerate() {
                     let mut before = entries.iter().take(position);
                     let first = before.find(|(other, _)| other == key);
@@ -322,7 +377,7 @@ fn deadlines() -> Vec<Wrong> {
         wrong(
             "expiry::an_expired_key_can_be_set_again",
             "sets nothing where something expired lies",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 let lies = store.entry(key).is_some() && store.read(key).is_none();
                 if !lies {
                     store.write(key, value);
@@ -333,7 +388,7 @@ fn deadlines() -> Vec<Wrong> {
         wrong(
             "expiry::deleting_the_expired_succeeds",
             "cannot delete what is expired",
-            Mutant::new().delete(|store, key| {
+            Backend::right().delete(|store, key| {
                 if store.entry(key).is_some() && store.read(key).is_none() {
                     return Err(error(ErrorKind::Backend, "the lease has expired"));
                 }
@@ -347,7 +402,7 @@ fn deadlines() -> Vec<Wrong> {
 /// Removes every key on the list whose time has come.
 fn reap(store: &Store) {
     let now = store.now();
-    let mut list = store.list.lock().unwrap();
+    let mut list = store.list();
     for (deadline, key) in list.iter() {
         if *deadline <= now {
             store.remove(key);
@@ -356,23 +411,23 @@ fn reap(store: &Store) {
     list.retain(|(deadline, _)| *deadline > now);
 }
 
-fn reads() -> Vec<Wrong> {
+fn reads() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::reading_does_not_prolong",
             "lets a read begin the lifetime anew",
-            Mutant::new().get(prolong),
+            Backend::right().get(prolong),
         ),
         wrong(
             "expiry::reading_does_not_prolong",
             "lets a read by get_multi begin the lifetime anew",
-            Mutant::new()
+            Backend::right()
                 .get_multi(|store, keys| keys.iter().map(|key| prolong(store, key)).collect()),
         ),
         wrong(
             "expiry::get_multi_misses_the_expired",
             "serves what is expired by get_multi",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let value = |key: &String| store.entry(key).map(|(value, _)| value);
                 Ok(keys.iter().map(value).collect())
             }),
@@ -380,12 +435,12 @@ fn reads() -> Vec<Wrong> {
         wrong(
             "expiry::get_multi_misses_the_expired",
             "serves what is expired the first time, and removes it",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 let found = store.read(key);
                 if found.is_none()
                     && store
                         .entry(key)
-                        .is_some_and(|(value, _)| value.ttl() != Some(Duration::ZERO))
+                        .is_some_and(|(value, _)| value.ttl() != Ttl::For(Duration::ZERO))
                 {
                     let late = store.entry(key).map(|(value, _)| value);
                     store.remove(key);
@@ -397,7 +452,7 @@ fn reads() -> Vec<Wrong> {
         wrong(
             "expiry::many_expire_together",
             "looks at the deadlines of a hundred keys",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let checked = keys.iter().take(100).map(|key| store.read(key));
                 let rest = keys.iter().skip(100);
                 let unchecked = rest.map(|key| store.entry(key).map(|(value, _)| value));
@@ -407,11 +462,11 @@ fn reads() -> Vec<Wrong> {
         wrong(
             "expiry::expired_values_stay_expired",
             "brings back the older value when the younger expires",
-            Mutant::new()
+            Backend::right()
                 .set(|store, key, value| {
-                    let old = store.read(key).filter(|old| old.ttl().is_none());
+                    let old = store.read(key).filter(|old| old.ttl() == Ttl::Never);
                     if old.is_some() {
-                        store.local.lock().unwrap().insert(key.to_owned(), old);
+                        store.local().insert(key.to_owned(), old);
                     }
                     store.write(key, value);
                     Ok(())
@@ -419,7 +474,7 @@ fn reads() -> Vec<Wrong> {
                 .get(|store, key| {
                     let found = store.read(key);
                     if found.is_none() && store.entry(key).is_some() {
-                        let older = store.local.lock().unwrap().get(key).cloned();
+                        let older = store.local().get(key).cloned();
                         return Ok(older.flatten());
                     }
                     Ok(found)
@@ -428,7 +483,7 @@ fn reads() -> Vec<Wrong> {
         wrong(
             "expiry::expired_values_stay_expired",
             "revives the expired when it is asked often",
-            Mutant::new().get(|store, key| {
+            Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if found.is_none() && store.entry(key).is_some() && store.next() > 2 {
                     return Ok(store.entry(key).map(|(value, _)| value));

@@ -1,24 +1,35 @@
-//! Wrong about payloads, their size, and their metadata.
+//! Mutant about payloads, their size, and their metadata.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache_core::{CachedValue, Error, ErrorKind, Result};
+use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
 
-use super::{Wrong, value, wrong};
-use crate::support::mutant::{MAX_KEY, MAX_VALUE, Mutant, check_key, error, set, too_large};
-use crate::support::store::{Store, Value};
+use super::{Mutant, value, wrong};
+use crate::Capabilities;
+use crate::mutants::backend::{
+    self, Backend, MAX_KEY, MAX_VALUE, check_key, error, set, too_large,
+};
+use crate::mutants::store::{Store, Value};
 
 /// Stores the payload changed.
-fn stores(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Mutant {
-    Mutant::new().write(move |store, key, value| set(store, key, value.map(change)))
+fn stores(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Backend {
+    Backend::right().write(move |store, key, value| set(store, key, value.map(change)))
 }
 
-pub(crate) fn values() -> Vec<Wrong> {
+/// Stores the payload changed, however large.
+fn unlimited(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Backend {
+    Backend::right().write(move |store, key, value| {
+        store.write(key, value.map(change));
+        Ok(())
+    })
+}
+
+pub(super) fn values() -> Vec<Mutant> {
     vec![
         wrong(
             "values::the_empty_payload_is_a_hit",
             "takes an empty payload for a miss",
-            Mutant::new()
+            Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| !found.payload().is_empty()))),
         ),
         wrong(
@@ -56,7 +67,7 @@ pub(crate) fn values() -> Vec<Wrong> {
         wrong(
             "values::words_of_protocols_are_kept",
             "takes a payload for the end of the answer",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 Ok(store
                     .read(key)
                     .filter(|found| found.payload() != b"END\r\n"))
@@ -65,13 +76,13 @@ pub(crate) fn values() -> Vec<Wrong> {
         wrong(
             "values::words_of_protocols_are_kept",
             "takes the payload null for nothing",
-            Mutant::new()
+            Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| found.payload() != b"null"))),
         ),
         wrong(
             "values::envelopes_are_kept",
             "takes metadata off payloads that have none",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 let unwrap = |payload: Vec<u8>| match payload.iter().position(|b| *b == b'|') {
                     Some(end) => payload.get(end + 1..).unwrap_or_default().to_vec(),
                     None => payload,
@@ -98,9 +109,35 @@ pub(crate) fn values() -> Vec<Wrong> {
             }),
         ),
         wrong(
+            "values::large_payloads_are_kept",
+            "takes megabytes for kilobytes",
+            unlimited(|mut payload| {
+                payload.truncate(2_000_000);
+                payload
+            }),
+        )
+        .declaring(|it| Capabilities {
+            max_value: None,
+            ..it
+        }),
+        wrong(
+            "values::sizes_around_usual_limits_are_kept",
+            "loses what is above a mebibyte",
+            unlimited(|mut payload| {
+                if payload.len() == (1 << 20) + 1 {
+                    payload.pop();
+                }
+                payload
+            }),
+        )
+        .declaring(|it| Capabilities {
+            max_value: None,
+            ..it
+        }),
+        wrong(
             "values::a_shorter_payload_leaves_nothing_behind",
             "overwrites the beginning only",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 let old = store.read(key).map(CachedValue::into_payload);
                 let tail = old.unwrap_or_default();
                 set(
@@ -116,12 +153,12 @@ pub(crate) fn values() -> Vec<Wrong> {
     ]
 }
 
-pub(crate) fn limits() -> Vec<Wrong> {
+pub(super) fn limits() -> Vec<Mutant> {
     vec![
         wrong(
             "limits::the_longest_key_is_kept",
             "counts the end of the key",
-            Mutant::new().check(|_, key| match key.len() {
+            Backend::right().check(|_, key| match key.len() {
                 MAX_KEY => Err(error(ErrorKind::InvalidKey, "too long").with_key(key)),
                 _ => check_key(key),
             }),
@@ -129,7 +166,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_is_an_error",
             "drops what is too large without a word",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 store.remove(key);
                 if too_large(key, &value).is_ok() {
                     store.write(key, value);
@@ -140,7 +177,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_is_an_error",
             "names no key that was too large",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 set(store, key, value)
                     .map_err(|refusal| error(ErrorKind::ValueTooLarge, refusal.message()))
             }),
@@ -148,7 +185,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_removes_the_old_value",
             "serves the old value after all",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 too_large(key, &value)?;
                 store.write(key, value);
                 Ok(())
@@ -157,7 +194,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_leaves_the_connection_good",
             "leaves an answer in the connection",
-            Mutant::new()
+            Backend::right()
                 .set(|store, key, value| {
                     set(store, key, value).inspect_err(|_| {
                         store.mark("left over");
@@ -173,7 +210,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_fails_its_key_only",
             "gives up at a value that is too large",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 let total = entries.len();
                 let mut entries = entries.into_iter();
                 while let Some((key, value)) = entries.next() {
@@ -192,7 +229,7 @@ pub(crate) fn limits() -> Vec<Wrong> {
         wrong(
             "limits::too_large_fails_its_key_only",
             "says nothing of a value that is too large among others",
-            Mutant::new().set_multi(|store, entries| {
+            Backend::right().set_multi(|store, entries| {
                 let total = entries.len();
                 for (key, value) in entries {
                     let done = set(store, &key, value);
@@ -204,9 +241,24 @@ pub(crate) fn limits() -> Vec<Wrong> {
             }),
         ),
         wrong(
+            "limits::a_repeated_key_is_as_large_as_its_last_value",
+            "fails by a value that is not the last",
+            Backend::right().set_multi(|store, entries| {
+                backend::each(entries, |key, value| set(store, key, value))
+            }),
+        ),
+        wrong(
+            "limits::a_repeated_key_is_as_large_as_its_last_value",
+            "keeps the last value that is not too large",
+            Backend::right().set_multi(|store, mut entries| {
+                entries.retain(|(key, value)| too_large(key, value).is_ok());
+                backend::set_multi(store, entries)
+            }),
+        ),
+        wrong(
             "limits::the_largest_payload_is_kept",
             "forgets room for the metadata",
-            Mutant::new().set(|store, key, value| {
+            Backend::right().set(|store, key, value| {
                 if value.payload().len() == MAX_VALUE {
                     return Err(error(ErrorKind::ValueTooLarge, "no room").with_key(key));
                 }
@@ -228,41 +280,69 @@ fn read_at(store: &Store, key: &str, cached_at: impl Fn(&Value) -> SystemTime) -
 }
 
 /// What is found, with another lifetime.
-fn with_lifetime(found: &Value, ttl: Option<Duration>) -> Value {
+fn with_lifetime(found: &Value, ttl: Ttl) -> Value {
     let bare = value(found.payload().clone()).with_cached_at(found.cached_at());
-    match ttl {
-        Some(ttl) => bare.with_ttl(ttl),
-        None => bare,
-    }
+    bare.with_ttl(ttl)
 }
 
-pub(crate) fn metadata() -> Vec<Wrong> {
+pub(super) fn metadata() -> Vec<Mutant> {
     vec![
         wrong(
             "metadata::the_cached_time_comes_back",
             "keeps milliseconds",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 Ok(read_at(store, key, |found| whole_millis(found.cached_at())))
             }),
         ),
         wrong(
             "metadata::the_cached_time_comes_back",
             "keeps no cached time",
-            Mutant::new().read(|store, key| Ok(read_at(store, key, |_| SystemTime::now()))),
+            Backend::right().read(|store, key| Ok(read_at(store, key, |_| SystemTime::now()))),
         ),
         wrong(
             "metadata::old_and_future_times_are_kept",
             "corrects times to come",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 Ok(read_at(store, key, |found| {
                     found.cached_at().min(SystemTime::now())
                 }))
             }),
         ),
         wrong(
+            "metadata::old_and_future_times_are_kept",
+            "keeps seconds in 32 bits with a sign",
+            Backend::right().read(|store, key| {
+                Ok(read_at(store, key, |found| {
+                    let since = found.cached_at().duration_since(UNIX_EPOCH);
+                    let since = since.unwrap_or_default();
+                    let most = Duration::from_secs((1 << 31) - 1);
+                    UNIX_EPOCH + since.min(most)
+                }))
+            }),
+        ),
+        wrong(
+            "metadata::the_lifetime_left_is_told",
+            "does not tell the time left of what set_multi has set",
+            Backend::right()
+                .set_multi(|store, entries| {
+                    for (key, value) in entries {
+                        store.mark(&key);
+                        set(store, &key, value)?;
+                    }
+                    Ok(())
+                })
+                .read(|store, key| {
+                    let untold = |found: Value| match store.is_marked(key) {
+                        true => with_lifetime(&found, Ttl::Never),
+                        false => found,
+                    };
+                    Ok(store.read(key).map(untold))
+                }),
+        ),
+        wrong(
             "metadata::set_replaces_the_cached_time",
             "keeps the younger of two times",
-            Mutant::new().write(|store, key, value| {
+            Backend::right().write(|store, key, value| {
                 let old = store.read(key).map_or(UNIX_EPOCH, |old| old.cached_at());
                 let younger = value.cached_at().max(old);
                 set(store, key, value.with_cached_at(younger))
@@ -271,7 +351,7 @@ pub(crate) fn metadata() -> Vec<Wrong> {
         wrong(
             "metadata::reading_does_not_touch_the_cached_time",
             "takes a read for a write",
-            Mutant::new().get(|store, key| {
+            Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if let Some((value, deadline)) = store.entry(key) {
                     store.write_until(key, value.with_cached_at(SystemTime::now()), deadline);
@@ -282,7 +362,7 @@ pub(crate) fn metadata() -> Vec<Wrong> {
         wrong(
             "metadata::multi_operations_carry_it",
             "gives all values of a call the first one's cached time",
-            Mutant::new().get_multi(|store, keys| {
+            Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 let first = found.iter().flatten().next().map(CachedValue::cached_at);
                 let same = |found: Value| match first {
@@ -293,12 +373,12 @@ pub(crate) fn metadata() -> Vec<Wrong> {
             }),
         ),
         wrong(
-            "metadata::no_lifetime_is_none",
+            "metadata::no_lifetime_is_never",
             "calls for ever a very long time",
-            Mutant::new().read(|store, key| {
+            Backend::right().read(|store, key| {
                 let long = |found: Value| {
-                    let ttl = found.ttl().unwrap_or(Duration::MAX);
-                    with_lifetime(&found, Some(ttl))
+                    let ttl = found.ttl().duration().unwrap_or(Duration::MAX);
+                    with_lifetime(&found, Ttl::For(ttl))
                 };
                 Ok(store.read(key).map(long))
             }),
@@ -306,24 +386,29 @@ pub(crate) fn metadata() -> Vec<Wrong> {
         wrong(
             "metadata::the_lifetime_left_is_told",
             "does not tell the time left",
-            Mutant::new()
-                .read(|store, key| Ok(store.read(key).map(|found| with_lifetime(&found, None)))),
+            Backend::right().read(|store, key| {
+                Ok(store
+                    .read(key)
+                    .map(|found| with_lifetime(&found, Ttl::Never)))
+            }),
         ),
         wrong(
             "metadata::the_lifetime_left_is_told",
             "tells the time left by get only",
-            Mutant::new().get_multi(|store, keys| {
-                let bare = |found: Value| with_lifetime(&found, None);
+            Backend::right().get_multi(|store, keys| {
+                let bare = |found: Value| with_lifetime(&found, Ttl::Never);
                 Ok(keys.iter().map(|key| store.read(key).map(bare)).collect())
             }),
         ),
         wrong(
             "metadata::the_default_lifetime_left_is_told",
             "tells the time left of values with a TTL of their own only",
-            Mutant::new().read(|store, key| {
-                let own = store.entry(key).and_then(|(value, _)| value.ttl());
+            Backend::right().read(|store, key| {
+                let own = store
+                    .entry(key)
+                    .and_then(|(value, _)| value.ttl().duration());
                 let known = |found: Value| match own {
-                    None => with_lifetime(&found, None),
+                    None => with_lifetime(&found, Ttl::Never),
                     Some(_) => found,
                 };
                 Ok(store.read(key).map(known))
@@ -332,15 +417,16 @@ pub(crate) fn metadata() -> Vec<Wrong> {
         wrong(
             "metadata::the_lifetime_left_shrinks",
             "tells the lifetime from the beginning",
-            Mutant::new().read(whole_lifetime),
+            Backend::right().read(whole_lifetime),
         ),
     ]
 }
 
 fn whole_lifetime(store: &Store, key: &str) -> Result<Option<Value>> {
-    let default = store.default_ttl;
+    let default = store.default_ttl();
     let whole = store
         .entry(key)
-        .and_then(|(value, _)| value.lifetime(default));
+        .and_then(|(value, _)| value.ttl().or_default(default));
+    let whole = whole.map_or(Ttl::Never, Ttl::For);
     Ok(store.read(key).map(|found| with_lifetime(&found, whole)))
 }

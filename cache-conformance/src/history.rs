@@ -1,0 +1,76 @@
+//! Histories: what concurrent callers did to one key, when, and what they saw.
+
+mod linear;
+mod recorder;
+mod shrink;
+
+use std::fmt;
+use std::time::Duration;
+
+pub(crate) use linear::is_linearizable;
+pub(crate) use recorder::{Recorder, seen};
+pub(crate) use shrink::Shrunk;
+
+/// What an operation did to the key, or saw of it. Values are numbers, each written once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// With the life of the value, if it has a deadline.
+    Set(u64, Option<Span>),
+    Delete,
+    Read(Option<u64>),
+}
+
+/// When a value expires: it is there before `sure`, and gone from `over` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) sure: Duration,
+    pub(crate) over: Duration,
+}
+
+/// One operation: who did what, and between which moments it took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) task: usize,
+    pub(crate) action: Action,
+    /// Counted through all operations. What was given up is never answered, and may take effect
+    /// at any time or not at all.
+    pub(crate) called: u64,
+    pub(crate) answered: Option<u64>,
+    /// By the clock that values expire by.
+    pub(crate) began: Duration,
+    pub(crate) ended: Duration,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        write!(f, "{:>4} to ", self.called)?;
+        match self.answered {
+            Some(answered) => write!(f, "{answered:<4}")?,
+            None => write!(f, "…   ")?,
+        }
+        write!(
+            f,
+            " ({:.3} to {:.3} ms)  task {}  ",
+            millis(self.began),
+            millis(self.ended),
+            self.task
+        )?;
+        match self.action {
+            Action::Set(value, None) => write!(f, "set {value}")?,
+            Action::Set(value, Some(span)) => write!(
+                f,
+                "set {value}, to live until {:.3} ms and no longer than {:.3} ms",
+                millis(span.sure),
+                millis(span.over)
+            )?,
+            Action::Delete => write!(f, "delete")?,
+            Action::Read(Some(value)) => write!(f, "get saw {value}")?,
+            Action::Read(None) => write!(f, "get saw a miss")?,
+        }
+        if self.answered.is_none() {
+            write!(f, ", given up")?;
+        }
+        Ok(())
+    }
+}

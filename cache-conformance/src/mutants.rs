@@ -1,0 +1,99 @@
+//! Backends that are wrong, each in one way: the proof that the rules find what they are for.
+//!
+//! For those who write rules, here or elsewhere: a rule is worth something once it finds its
+//! mutants, and lets [`Backend::right`] pass.
+//!
+//! ```
+//! use cache_conformance::mutants;
+//!
+//! let mutant = mutants::all().into_iter().find(|mutant| mutant.name == "sets nothing").unwrap();
+//! let report = mutant.suite().only(mutant.rule).run();
+//! assert!(!report.is_ok());
+//! ```
+
+mod backend;
+mod catalogue;
+mod matrix;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Capabilities, Suite};
+
+pub use backend::{Backend, BackendHarness, Instance};
+pub use catalogue::all;
+pub use matrix::Kills;
+pub use store::{Entry, Store, Value};
+
+/// A wrong backend, and the rule that has to find it.
+///
+/// ```
+/// for mutant in cache_conformance::mutants::all() {
+///     println!("{} {}: {}", mutant.rule, mutant.name, mutant.history.unwrap_or("made up"));
+/// }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Mutant {
+    /// The rule that owns it, as in `basic::set_replaces`.
+    pub rule: &'static str,
+    /// What is wrong with it.
+    pub name: &'static str,
+    /// Which project had this bug, and where that is told.
+    pub history: Option<&'static str>,
+    backend: Arc<Backend>,
+    immediate: bool,
+    capabilities: fn(Capabilities) -> Capabilities,
+}
+
+impl Mutant {
+    fn new(rule: &'static str, name: &'static str, backend: Backend) -> Self {
+        Self {
+            rule,
+            name,
+            history: None,
+            backend: Arc::new(backend),
+            immediate: false,
+            capabilities: |declared| declared,
+        }
+    }
+
+    fn declaring(self, capabilities: fn(Capabilities) -> Capabilities) -> Self {
+        Self {
+            capabilities,
+            ..self
+        }
+    }
+
+    fn immediate(self) -> Self {
+        Self {
+            immediate: true,
+            ..self
+        }
+    }
+
+    /// The rules, about to be run against it.
+    pub fn suite(&self) -> Suite {
+        let suite = if self.immediate {
+            let patience = Duration::from_secs(1);
+            let harness =
+                BackendHarness::<true>::with_patience(Arc::clone(&self.backend), patience);
+            Suite::new(harness.declaring(self.capabilities))
+        } else {
+            let harness = BackendHarness::new(Arc::clone(&self.backend));
+            Suite::new(harness.declaring(self.capabilities))
+        };
+        suite.name(self.name)
+    }
+}
+
+/// A backend that is right in all that there is a rule for.
+pub fn right() -> Suite {
+    let patience = Duration::from_secs(20);
+    Suite::new(BackendHarness::<true>::with_patience(
+        Backend::right(),
+        patience,
+    ))
+    .name("right")
+}

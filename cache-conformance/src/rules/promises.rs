@@ -1,0 +1,212 @@
+//! What a backend promises beyond the contract, and users care for.
+
+use std::time::{Duration, Instant};
+
+use crate::context::{Cache, Context, Outcome};
+use crate::failure::{ensure, fail};
+use crate::rule::{Requirement, Rule, rules};
+use crate::show;
+
+use super::expiry::value;
+use super::life::{HOUR, Life};
+use super::source::PROMISES;
+use super::tasks::{longest_poll, together};
+
+rules! {
+    ($) promises, __rules_of_promises, PROMISES, Rule::as_listed;
+
+    reads_are_batched:
+        "`get_multi` of a hundred keys takes a few round trips, and not one for each key.",
+        requires(&[Requirement::BatchedReads]);
+    polls_are_brief:
+        "A call does not hold its thread for milliseconds, however large the value.",
+        requires(&[Requirement::BriefPolls]);
+    calls_leave_no_task_behind:
+        "Hundreds of calls leave no more tasks running than a few.",
+        requires(&[Requirement::NoTasksLeft]);
+    the_wall_clock_ends_no_life:
+        "A value lives as long as its TTL says, when the wall clock is set ahead or back.",
+        requires(&[Requirement::Ttl, Requirement::SteadyLifetimes]);
+    a_full_cache_is_right:
+        "When there are more entries than the declared capacity each read is its own value or a \
+         miss, and no call fails.", requires(&[Requirement::Capacity]);
+    immediate_calls_end_at_once:
+        "Every operation of a backend that is `IMMEDIATE` ends at its first poll.",
+        requires(&[Requirement::Immediate]);
+}
+
+async fn reads_are_batched(context: Context) -> Outcome {
+    const KEYS: usize = 100;
+    /// For connections that are opened meanwhile, and several servers.
+    const SLACK: u64 = 20;
+    let (cache, faults) = context.open_faulty().await?;
+    let keys = context.keys(KEYS);
+    let entries: Vec<(&str, &[u8])> = keys
+        .iter()
+        .map(|key| (key.as_str(), key.as_bytes()))
+        .collect();
+    cache.put_multi(&entries).await?;
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let expected: Vec<_> = keys.iter().map(|key| Some(key.as_bytes())).collect();
+    let before = faults.round_trips().await?;
+    cache.answers(&keys, &expected).await?;
+    let took = faults.round_trips().await?.saturating_sub(before);
+    let servers = u64::try_from(context.capabilities().servers).unwrap_or(u64::MAX);
+    let most = SLACK.saturating_add(servers.saturating_mul(4));
+    ensure!(
+        took <= most,
+        "get_multi of {KEYS} keys: expected {most} round trips at most, got {took}"
+    );
+    Ok(())
+}
+
+async fn polls_are_brief(context: Context) -> Outcome {
+    /// A machine that is busy stops a thread now and then, but not each time.
+    const READS: usize = 40;
+    const MOST: Duration = Duration::from_millis(2);
+    let cache = context.open().await?;
+    let key = context.key("k");
+    cache
+        .put(
+            &key,
+            context
+                .rng()
+                .bytes(context.capabilities().large_value().min(10_000)),
+        )
+        .await?;
+    let operations = ["get", "get_multi", "set"];
+    for operation in operations {
+        let mut least = Duration::MAX;
+        for _ in 0..context.scaled(READS, 10) {
+            let (longest, _) = match operation {
+                "get" => longest_poll(cache.get(&key)).await,
+                "get_multi" => longest_poll(cache.get_multi(&[&key, &key])).await,
+                _ => longest_poll(cache.put(&key, "value")).await,
+            };
+            least = least.min(longest);
+        }
+        ensure!(
+            least <= MOST,
+            "{operation} {}: expected a poll to take {MOST:?} at most, got {least:?} or more each \
+             time",
+            show::key(&key)
+        );
+    }
+    Ok(())
+}
+
+async fn some_calls(cache: &Cache, keys: &[String]) -> Outcome {
+    let calls = keys.iter().map(|key| {
+        let (cache, key) = (cache.clone(), key.clone());
+        async move {
+            cache.put(&key, "value").await?;
+            cache.hit(&key, "value").await?;
+            cache
+                .answers(&[&key, &key], &[Some(&b"value"[..]); 2])
+                .await?;
+            cache.delete(&key).await
+        }
+    });
+    together(calls).await
+}
+
+async fn calls_leave_no_task_behind(context: Context) -> Outcome {
+    const CALLS: usize = 100;
+    /// More than a backend needs for its connections.
+    const FEW: usize = 40;
+    /// Tasks may take a moment to end, on a machine that is busy.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let cache = context.open().await?;
+    let keys = context.keys(context.within_capacity(CALLS));
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    for _ in 0..2 {
+        some_calls(&cache, &keys).await?;
+    }
+    let ended = Instant::now();
+    loop {
+        let left = alive().saturating_sub(before);
+        if left <= FEW {
+            return Ok(());
+        }
+        if ended.elapsed() > PATIENCE {
+            fail!(
+                "after {} calls that have ended: expected {FEW} tasks at most to be left, got \
+                 {left}",
+                keys.len() * 8
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn the_wall_clock_ends_no_life(context: Context) -> Outcome {
+    const DAY: i64 = 86_400;
+    let cache = context.open_with(2 * HOUR).await?;
+    for (number, seconds) in [-3600, 3600, -400 * DAY, 400 * DAY, -1]
+        .into_iter()
+        .enumerate()
+    {
+        let [own, default] = ["own", "default"].map(|name| context.key(&format!("{name}{number}")));
+        let set = cache.set(&own, value().with_ttl(HOUR));
+        let life = Life::starts(&context, HOUR, set).await?;
+        let of_default = Life::starts(&context, 2 * HOUR, cache.set(&default, value())).await?;
+        context.wait(HOUR / 4).await;
+        context.clock().step_wall_clock(seconds);
+        life.check(&context, &cache, &own).await?;
+        life.runs(&context, &cache, &own).await?;
+        of_default.check(&context, &cache, &default).await?;
+        of_default.ends(&context, &cache, &default).await?;
+    }
+    Ok(())
+}
+
+async fn a_full_cache_is_right(context: Context) -> Outcome {
+    /// More than enough to be full, and no more than a test can set.
+    const MOST: usize = 20_000;
+    let cache = context.open().await?;
+    let capacity = context.capabilities().capacity.unwrap_or_default();
+    let keys = context.keys(capacity.saturating_mul(3).min(MOST));
+    for some in keys.chunks(500) {
+        let entries: Vec<(&str, &[u8])> = some
+            .iter()
+            .map(|key| (key.as_str(), key.as_bytes()))
+            .collect();
+        cache.put_multi(&entries).await?;
+    }
+    for some in keys.chunks(500) {
+        let some: Vec<&str> = some.iter().map(String::as_str).collect();
+        for (key, found) in some.iter().zip(cache.get_multi(&some).await?) {
+            ensure!(
+                found
+                    .as_ref()
+                    .is_none_or(|found| found.payload() == key.as_bytes()),
+                "get_multi, at {}: expected its value or a miss, {}",
+                show::key(key),
+                show::expected_payload(Some(key.as_bytes()), found.as_ref())
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn immediate_calls_end_at_once(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let key = context.key("k");
+    cache.will_write(&key);
+    for _ in 0..3 {
+        let pending = cache.pending_at_first_poll(&key);
+        ensure!(
+            pending.is_empty(),
+            "the backend is IMMEDIATE: expected every operation to end at its first poll, got {} \
+             pending",
+            pending.join(", ")
+        );
+        cache.put(&key, "value").await?;
+    }
+    Ok(())
+}
