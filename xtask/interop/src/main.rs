@@ -17,6 +17,7 @@ mod readme;
 mod settings;
 mod sides;
 mod vectors;
+mod walk;
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@ pub(super) fn failures(stage: &Stage) -> Result<Vec<String>> {
     for (crate_name, name) in BACKENDS {
         let config = match name {
             "memcache_pool" => json!({"url": format!("127.0.0.1:{}", stage.memcached_port()?)}),
-            "etcd3" => json!({"host": "127.0.0.1", "port": stage.etcd_port()?.parse::<u16>()?}),
+            "etcd3" => json!({"host": "127.0.0.1", "port": stage.etcd_port()?}),
             _ => json!({}),
         };
         if let Err(error) = check(stage, name, &config) {

@@ -60,8 +60,12 @@ def dogpile_suites(name):
     classes = {}
     for stored in ("envelope", "payload"):
         registered = f"cache_bridge.{name}.{stored}"
+        options = dict(backend.options)
+        if stored == "payload" and name != "dict":
+            # The server keeps what dogpile.cache made, byte for byte.
+            options["stored_format"] = "raw"
         classes[f"Backend_{stored}"] = type(backend)(
-            f"Backend_{stored}", (backend,), {"stored": stored}
+            f"Backend_{stored}", (backend,), {"stored": stored, "options": options}
         )
         register_backend(registered, "suites", f"Backend_{stored}")
         for title, bases in {
