@@ -29,6 +29,17 @@ fn every_rule_has_a_mutant() {
 }
 
 #[test]
+fn bugs_that_real_projects_had_are_among_them() {
+    let mutants = mutants::all();
+    let told: Vec<&str> = mutants.iter().filter_map(|mutant| mutant.history).collect();
+    assert!(told.len() >= 20, "{told:#?}");
+    assert!(
+        told.iter().all(|told| told.starts_with("github.com/")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn the_backend_that_mutants_are_made_of_is_right() {
     let report = mutants::right().run();
     assert!(report.is_ok(), "{report}");

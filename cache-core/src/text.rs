@@ -125,10 +125,56 @@ impl<'de> Visitor<'de> for List {
     }
 }
 
+/// Reads a list of [numbers](number), which may be one string as for [`list`], or one number.
+pub fn numbers<'de, D, N>(deserializer: D) -> Result<Vec<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: FromStr + TryFrom<u64>,
+{
+    deserializer.deserialize_any(Numbers(PhantomData))
+}
+
+struct Numbers<N>(PhantomData<N>);
+
+impl<'de, N: FromStr + TryFrom<u64>> Visitor<'de> for Numbers<N> {
+    type Value = Vec<N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of whole numbers, or text with commas between them")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Vec<N>, E> {
+        Ok(vec![Number(PhantomData).visit_u64(number)?])
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<N>, E> {
+        let elements = List.visit_str::<E>(text)?.into_iter();
+        let number = |element: String| Number(PhantomData).visit_str(&element);
+        elements.map(number).collect()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<N>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(One(number)) = elements.next_element()? {
+            list.push(number);
+        }
+        Ok(list)
+    }
+}
+
+/// An element of a list.
+struct One<N>(N);
+
+impl<'de, N: FromStr + TryFrom<u64>> serde::Deserialize<'de> for One<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        number(deserializer).map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::de::IntoDeserializer;
-    use serde::de::value::Error;
+    use serde::de::value::{Error, SeqDeserializer, StrDeserializer, U64Deserializer};
 
     use super::*;
 
@@ -151,9 +197,7 @@ mod tests {
 
     #[test]
     fn switches_take_the_words_of_oslo_config() {
-        let read = |text: &str| {
-            switch::<serde::de::value::StrDeserializer<'_, Error>>(text.into_deserializer())
-        };
+        let read = |text: &str| switch::<StrDeserializer<'_, Error>>(text.into_deserializer());
         for word in ["true", "True", "on", "YES", "1"] {
             assert_eq!(read(word), Ok(true), "{word}");
         }
@@ -164,10 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_may_be_a_list_a_string_or_one() {
+        let read = |text: &str| numbers::<StrDeserializer<'_, Error>, u8>(text.into_deserializer());
+        assert_eq!(read("1, 3").unwrap(), [1, 3]);
+        assert!(read("1, -3").unwrap_err().to_string().contains("\"-3\""));
+        let list = SeqDeserializer::<_, Error>::new([1_u64, 3].into_iter());
+        assert_eq!(numbers::<_, u8>(list).unwrap(), [1, 3]);
+        let one: U64Deserializer<Error> = 7_u64.into_deserializer();
+        assert_eq!(numbers::<_, u8>(one).unwrap(), [7]);
+    }
+
+    #[test]
     fn a_list_may_be_one_string() {
-        let read = |text: &str| {
-            list::<serde::de::value::StrDeserializer<'_, Error>>(text.into_deserializer())
-        };
+        let read = |text: &str| list::<StrDeserializer<'_, Error>>(text.into_deserializer());
         assert_eq!(read("a:1").unwrap(), ["a:1"]);
         assert_eq!(read(" a:1 ,b:2,").unwrap(), ["a:1", "b:2"]);
         assert!(read("").unwrap().is_empty());

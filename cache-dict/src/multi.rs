@@ -32,25 +32,25 @@ impl Grouped {
         hasher: &KeyHasher,
         shards: usize,
     ) -> Self {
-        let hashes: Vec<KeyHash> = keys.map(|key| hasher.hash(&KeyRef::new(key))).collect();
+        let of_keys: Vec<KeyHash> = keys.map(|key| hasher.hash(&KeyRef::new(key))).collect();
         // A counting sort: first how many, then where each shard's begin, moved on as they are
         // filled until it is where they end.
         let mut ends = [0_u32; SHARDS];
-        for hash in &hashes {
+        for hash in &of_keys {
             ends[hash.shard(shards)] += 1;
         }
         let mut begin = 0;
         for end in &mut ends {
             begin += std::mem::replace(end, begin);
         }
-        let mut order = vec![0; hashes.len()];
-        for (position, hash) in hashes.iter().enumerate() {
+        let mut order = vec![0; of_keys.len()];
+        for (position, hash) in of_keys.iter().enumerate() {
             let end = &mut ends[hash.shard(shards)];
             order[*end as usize] = position as u32;
             *end += 1;
         }
         Self {
-            hashes,
+            hashes: of_keys,
             order,
             ends,
         }

@@ -1,6 +1,10 @@
 //! Many callers at once.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,7 +129,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn every_operation_is_finished_at_its_first_poll() {
-    assert!(const { DictBackend::<u32>::IMMEDIATE });
+    const { assert!(DictBackend::<u32>::IMMEDIATE) };
     let cache = DictBackend::builder()
         .expiration_time(Duration::from_secs(3600))
         .build()

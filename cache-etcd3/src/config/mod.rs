@@ -15,7 +15,6 @@ mod settings;
 mod stored_format;
 
 pub(crate) use settings::{Credentials, Settings, Tls};
-pub(crate) use stored_format::Format;
 
 /// The error for a field that makes no sense.
 fn refuse(message: impl Into<String>) -> Error {

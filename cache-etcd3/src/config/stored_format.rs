@@ -21,6 +21,10 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    pub(crate) fn is_raw(self) -> bool {
+        matches!(self, Self::Raw)
+    }
+
     /// The bytes to store.
     #[cfg_attr(not(feature = "json"), expect(clippy::unnecessary_wraps))]
     pub(crate) fn encode(self, metadata: &Metadata, payload: &[u8]) -> Result<Vec<u8>> {

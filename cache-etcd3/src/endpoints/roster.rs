@@ -83,9 +83,10 @@ impl Roster {
         self.attempt * 2_u32.saturating_pow(rounds.min(16))
     }
 
-    /// How long a probe may take.
+    /// How long a probe may take. Nobody waits for it unless there is no other endpoint.
+    #[expect(clippy::unused_self)]
     pub(crate) fn probe_limit(&self) -> Duration {
-        self.attempt
+        LONGEST_ATTEMPT
     }
 
     /// The endpoints to probe now. Whoever asks has to tell what came of it.
@@ -94,7 +95,7 @@ impl Roster {
             .members
             .iter()
             .all(|member| member.breaker.open().is_some());
-        let lost_after = self.attempt + LOST;
+        let lost_after = self.probe_limit() + LOST;
         let members = self.members.iter_mut().enumerate();
         members
             .filter_map(|(at, member)| {

@@ -1,4 +1,4 @@
-//! Where a server is: `host:port`, `[v6]:port`, `unix:/path`, and its weight: `host:port/?3`.
+//! Where a server is: `host:port`, `[v6]:port`, `unix:/path`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,23 +12,10 @@ use crate::cluster::Routing;
 
 const DEFAULT_PORT: u16 = 11211;
 
-/// What a server without a weight has.
-const DEFAULT_WEIGHT: u32 = 1;
-
-/// Each unit of weight is an entry of a router's table.
-const MAX_WEIGHT: u32 = 1000;
-
-/// One server of the list. The text of its address is its identity: the same server written in
-/// two ways is the same.
+/// The address of one server. Its text is its identity: the same server written in two ways
+/// is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) place: Place,
-    /// Its share of the keys relative to the others.
-    pub(crate) weight: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Address {
     Tcp {
         host: String,
         port: u16,
@@ -73,53 +60,25 @@ impl Address {
                     format!(", which is {other} too")
                 };
                 return Err(bad_config(format!(
-                    "url lists {address} twice{other}; list each server once, or give it a \
-                     weight as in {address}/?2"
-                )));
-            }
-            if address.weight != DEFAULT_WEIGHT && !routing.has_weights() {
-                return Err(bad_config(format!(
-                    "url gives {address} the weight {}, and pymemcache's routing has no weights",
-                    address.weight
+                    "url lists {address} twice{other}; list each server once, or give \
+                     it a weight"
                 )));
             }
             addresses.push(address);
-        }
-        if addresses.iter().all(|address| address.weight == 0) {
-            return Err(bad_config(
-                "url gives every server the weight 0, so that none would keep any key",
-            ));
         }
         Ok(addresses)
     }
 
     /// What is the same for the same server, as far as that can be told without asking anybody.
     fn identity(&self) -> String {
-        match &self.place {
-            Place::Tcp { host, port, .. } if matches!(host.as_str(), "127.0.0.1" | "::1") => {
+        match self {
+            Self::Tcp { host, port, .. } if host == "127.0.0.1" => {
                 format!("localhost:{port}")
             }
             _ => self.to_string(),
         }
     }
 
-    /// Reads an address and, behind it, a weight as libmemcached writes it.
-    fn parse(url: &str) -> Result<Self, &'static str> {
-        let (place, weight) = match url.rsplit_once("/?") {
-            None => (url, DEFAULT_WEIGHT),
-            Some((place, weight)) => match weight.parse() {
-                Ok(weight) if weight <= MAX_WEIGHT => (place, weight),
-                _ => return Err("the weight has to be a number from 0 to 1000"),
-            },
-        };
-        Ok(Self {
-            place: Place::parse(place)?,
-            weight,
-        })
-    }
-}
-
-impl Place {
     /// Reads what python-memcached reads: also `inet:host:port` and `inet6:[host]:port`.
     fn parse(url: &str) -> Result<Self, &'static str> {
         if let Some(path) = url.strip_prefix("unix:") {
@@ -218,10 +177,10 @@ fn is_ipv6(host: &str) -> bool {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Place::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        match self {
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -246,8 +205,6 @@ mod tests {
                 "controller-0.internalapi:7",
             ),
             ("inet6:a.example", "a.example:11211"),
-            ("a:7/?3", "a:7"),
-            ("unix:/run/memcached.sock/?3", "unix:/run/memcached.sock"),
             ("unix:/run/memcached.sock", "unix:/run/memcached.sock"),
         ] {
             assert_eq!(Address::parse(url).unwrap().to_string(), text);
@@ -273,10 +230,6 @@ mod tests {
             ("inet6:[]:7", "IPv6 address"),
             ("inet6:10.0.0.1:7", "inet6: by an IPv6 address"),
             ("inet:[::1]:7", "inet: is followed by an IPv4 address"),
-            ("a:7/?-1", "weight"),
-            ("a:7/?1001", "weight"),
-            ("a:7/?", "weight"),
-            ("a:7/?2.5", "weight"),
             ("unix:", "path of the socket"),
             ("http://a", "scheme"),
             ("memcached://a:7", "scheme"),
@@ -300,9 +253,9 @@ mod tests {
 
     #[test]
     fn the_family_of_addresses_is_chosen_by_the_prefix() {
-        let family = |url| match Place::parse(url).unwrap() {
-            Place::Tcp { family, .. } => family,
-            Place::Unix(_) => panic!("{url} is a path"),
+        let family = |url| match Address::parse(url).unwrap() {
+            Address::Tcp { family, .. } => family,
+            Address::Unix(_) => panic!("{url} is a path"),
         };
         assert_eq!(family("a:7"), Family::Any);
         assert_eq!(family("inet:a:7"), Family::V4);
@@ -312,17 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_and_repeated_servers_are_for_routings_that_have_them() {
+    fn a_server_may_be_repeated_where_it_may_in_python() {
         let twice = ["a:7", "b:7", "a:7"];
         assert_eq!(list(&twice, Routing::PythonMemcached).unwrap().len(), 3);
         let refused = list(&twice, Routing::Consistent).unwrap_err();
-        assert!(refused.contains("a:7/?2"), "{refused}");
-
-        let weighted = list(&["a:7/?3", "b:7"], Routing::Consistent).unwrap();
-        assert_eq!([weighted[0].weight, weighted[1].weight], [3, 1]);
-        let refused = list(&["a:7/?3"], Routing::Pymemcache).unwrap_err();
-        assert!(refused.contains("the weight 3"), "{refused}");
-        let refused = list(&["a:7/?0", "b:7/?0"], Routing::Consistent).unwrap_err();
-        assert!(refused.contains("every server the weight 0"), "{refused}");
+        assert!(refused.contains("give it a weight"), "{refused}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Result, seconds, text};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use address::{Address, Family, Place};
+pub(crate) use address::{Address, Family};
 pub use builder::MemcachePoolBuilder;
 pub(crate) use settings::Settings;
 
@@ -43,11 +43,14 @@ use crate::cluster::Routing;
 )]
 pub struct MemcachePoolConfig {
     /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
-    /// given. `inet:` and `inet6:` before it choose among the addresses of a name, `/?3` behind
-    /// it is a weight: three times as many keys as a server without one. In a file also one
-    /// string, with commas between several servers. Default: `localhost:11211`.
+    /// given. `inet:` and `inet6:` before it choose among the addresses of a name. In a file also
+    /// one string, with commas between several servers. Default: `localhost:11211`.
     #[serde(deserialize_with = "text::list")]
     pub url: Vec<String>,
+    /// How many keys each server of `url` gets, relative to the others; 0: none. Empty: all get
+    /// as many. Default: empty.
+    #[serde(deserialize_with = "text::numbers")]
+    pub weights: Vec<u32>,
     /// The most connections to one server, zero for no limit; each tokio runtime that uses the
     /// backend has its own. Default: 10.
     #[serde(deserialize_with = "text::number")]
@@ -71,6 +74,12 @@ pub struct MemcachePoolConfig {
     /// serves what it had before it was lost, old values included. Default: false.
     #[serde(deserialize_with = "text::switch")]
     pub pool_flush_on_reconnect: bool,
+    /// Takes for expired what a server that was down and returned had before, so that nothing
+    /// comes back that was replaced or deleted elsewhere meanwhile; nothing is emptied. The
+    /// server is marked for all processes that have this set, whose clocks have to agree; each
+    /// read asks for the mark too. Default: false.
+    #[serde(deserialize_with = "text::switch")]
+    pub pool_expire_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
     /// they are sent. Zero: whatever memcached takes, which is 1 GiB at most. Default: 1 MiB,
     /// which is memcached's own.
@@ -88,8 +97,11 @@ pub struct MemcachePoolConfig {
     #[serde(deserialize_with = "text::switch")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: those that the system trusts.
+    /// trusted. Default: none, which means the system's.
     pub tls_cafile: Option<PathBuf>,
+    /// The name that the servers' certificates have to be for. Default: none, which means the
+    /// host of each server's address.
+    pub tls_server_name: Option<String>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
@@ -200,18 +212,21 @@ impl Default for MemcachePoolConfig {
     fn default() -> Self {
         Self {
             url: vec!["localhost:11211".to_owned()],
+            weights: Vec::new(),
             pool_maxsize: 10,
             pool_unused_timeout: Duration::from_secs(60),
             pool_connection_get_timeout: Duration::from_secs(10),
             dead_retry: Duration::from_secs(300),
             socket_timeout: Duration::from_secs(3),
             pool_flush_on_reconnect: false,
+            pool_expire_on_reconnect: false,
             server_max_value_length: 1024 * 1024,
             memcached_expire_time: Duration::ZERO,
             username: None,
             password: None,
             tls_enabled: false,
             tls_cafile: None,
+            tls_server_name: None,
             tls_certfile: None,
             tls_keyfile: None,
             tls_verify: true,
@@ -229,6 +244,7 @@ impl fmt::Debug for MemcachePoolConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemcachePoolConfig")
             .field("url", &self.url)
+            .field("weights", &self.weights)
             .field("pool_maxsize", &self.pool_maxsize)
             .field("pool_unused_timeout", &self.pool_unused_timeout)
             .field(
@@ -238,12 +254,14 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("dead_retry", &self.dead_retry)
             .field("socket_timeout", &self.socket_timeout)
             .field("pool_flush_on_reconnect", &self.pool_flush_on_reconnect)
+            .field("pool_expire_on_reconnect", &self.pool_expire_on_reconnect)
             .field("server_max_value_length", &self.server_max_value_length)
             .field("memcached_expire_time", &self.memcached_expire_time)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("tls_enabled", &self.tls_enabled)
             .field("tls_cafile", &self.tls_cafile)
+            .field("tls_server_name", &self.tls_server_name)
             .field("tls_certfile", &self.tls_certfile)
             .field("tls_keyfile", &self.tls_keyfile)
             .field("tls_verify", &self.tls_verify)
@@ -293,7 +311,36 @@ impl MemcachePoolConfig {
                 ));
             }
         }
-        Address::parse_all(&self.url, self.routing)
+        let addresses = Address::parse_all(&self.url, self.routing)?;
+        if !self.weights.is_empty() {
+            if !self.routing.has_weights() {
+                return Err(bad_config(
+                    "weights are set, and pymemcache's routing has none; take another routing",
+                ));
+            }
+            if self.weights.len() != addresses.len() {
+                return Err(bad_config(format!(
+                    "weights has {} entries, and url {}; give one for each server, or none",
+                    self.weights.len(),
+                    addresses.len()
+                )));
+            }
+            if self.weights.iter().all(|&weight| weight == 0) {
+                return Err(bad_config("weights are all 0; one server has to get keys"));
+            }
+            if let Some(weight) = self.weights.iter().find(|&&weight| weight > MAX_WEIGHT) {
+                return Err(bad_config(format!(
+                    "weights has {weight}; a weight is {MAX_WEIGHT} at most"
+                )));
+            }
+        }
+        if self.pool_expire_on_reconnect && self.stored_format == StoredFormat::Raw {
+            return Err(bad_config(
+                "pool_expire_on_reconnect is set, and stored_format is \"raw\", which does not say \
+                 when a value was stored",
+            ));
+        }
+        Ok(addresses)
     }
 }
 
@@ -305,7 +352,8 @@ pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
         ("tls_keyfile", &config.tls_keyfile),
     ];
     let set = fields.iter().filter(|(_, file)| file.is_some());
-    let set: Vec<&str> = set.map(|(name, _)| *name).collect();
+    let mut set: Vec<&str> = set.map(|(name, _)| *name).collect();
+    set.extend(config.tls_server_name.as_ref().map(|_| "tls_server_name"));
     (!config.tls_enabled && !set.is_empty()).then(|| {
         format!(
             "{} without effect: tls_enabled is false, so connections are not encrypted",
@@ -313,6 +361,9 @@ pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
         )
     })
 }
+
+/// Each unit of weight is an entry of a router's table.
+const MAX_WEIGHT: u32 = 1000;
 
 /// What `-I` of memcached can be raised to.
 const MAX_ITEM: usize = 1 << 30;
@@ -362,18 +413,24 @@ mod tests {
     #[test]
     fn text_is_taken_where_numbers_switches_and_lists_are_meant() {
         let fields = [
-            ("url", "a:1, inet6:[b]:2/?3"),
+            ("url", "a:1, inet6:[b]:2"),
+            ("weights", "1, 3"),
             ("pool_maxsize", "0"),
             ("socket_timeout", "0.5"),
             ("failover", "no"),
         ];
         let fields = MapDeserializer::<_, ValueError>::new(fields.into_iter());
         let config = MemcachePoolConfig::deserialize(fields).unwrap();
-        assert_eq!(config.url, ["a:1", "inet6:[b]:2/?3"]);
+        assert_eq!(config.url, ["a:1", "inet6:[b]:2"]);
+        assert_eq!(config.weights, [1, 3]);
         assert_eq!(config.pool_maxsize, 0);
         assert_eq!(config.socket_timeout, Duration::from_millis(500));
         assert!(!config.failover);
-        for (name, senseless) in [("pool_maxsize", "-1"), ("tls_enabled", "maybe")] {
+        for (name, senseless) in [
+            ("pool_maxsize", "-1"),
+            ("weights", "-1"),
+            ("tls_enabled", "maybe"),
+        ] {
             let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
             let error = MemcachePoolConfig::deserialize(field).unwrap_err();
             assert!(error.to_string().contains(senseless), "{error}");
@@ -412,6 +469,14 @@ mod tests {
         assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
         let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
         assert!(!message.contains("secret"), "{message}");
+        assert!(refusal(|c| c.weights = vec![1, 2]).contains("2 entries"));
+        assert!(refusal(|c| c.weights = vec![0]).contains("all 0"));
+        assert!(refusal(|c| c.weights = vec![1001]).contains("1001"));
+        let pymemcache = |c: &mut MemcachePoolConfig| {
+            c.weights = vec![2];
+            c.routing = Routing::Pymemcache;
+        };
+        assert!(refusal(pymemcache).contains("weights are set"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));
         assert!(refusal(|c| c.username = Some("u".into())).contains("password is not"));

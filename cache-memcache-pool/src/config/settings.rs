@@ -35,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) dead_retry: Duration,
     pub(crate) timeouts: Timeouts,
     pub(crate) flush_on_reconnect: bool,
+    pub(crate) expire_on_reconnect: bool,
     pub(crate) max_value: usize,
     pub(crate) stored_format: StoredFormat,
     /// The client flags of values that are not compressed.
@@ -94,6 +95,7 @@ impl Settings {
                 unused: config.pool_unused_timeout.min(LONGEST),
             },
             flush_on_reconnect: config.pool_flush_on_reconnect,
+            expire_on_reconnect: config.pool_expire_on_reconnect,
             max_value: or_unlimited(config.server_max_value_length, MAX_ITEM),
             stored_format: config.stored_format,
             client_flags: config.python_client.flags_of_bytes(),

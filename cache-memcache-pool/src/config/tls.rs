@@ -21,7 +21,11 @@ use tokio_rustls::rustls::{
 use super::{MemcachePoolConfig, bad_config};
 
 #[derive(Clone)]
-pub(crate) struct Tls(TlsConnector);
+pub(crate) struct Tls {
+    connector: TlsConnector,
+    /// The name that certificates have to be for, where it is not the host's.
+    server_name: Option<ServerName<'static>>,
+}
 
 impl Tls {
     /// `None` unless the configuration asks for TLS.
@@ -58,7 +62,14 @@ impl Tls {
                 ));
             }
         };
-        Ok(Some(Self(TlsConnector::from(Arc::new(client)))))
+        let server_name = config.tls_server_name.clone().map(ServerName::try_from);
+        let server_name = server_name
+            .transpose()
+            .map_err(|error| bad_config(format!("tls_server_name: {error}")).with_source(error))?;
+        Ok(Some(Self {
+            connector: TlsConnector::from(Arc::new(client)),
+            server_name,
+        }))
     }
 
     pub(crate) async fn handshake(
@@ -66,9 +77,12 @@ impl Tls {
         stream: TcpStream,
         host: &str,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.0.connect(name, stream).await.map_err(|error| {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+        };
+        self.connector.connect(name, stream).await.map_err(|error| {
             let message = format!("the TLS handshake failed: {error}{}", advice(&error));
             io::Error::new(error.kind(), message)
         })
@@ -81,9 +95,9 @@ fn advice(error: &io::Error) -> &'static str {
     match cause {
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; url has to name it as its certificate does",
+        )) => "; url or tls_server_name has to name it as its certificate does",
         Some(Error::InvalidCertificate(_)) => {
-            "; tls_cafile has to hold the authority that signed it"
+            "; tls_cafile has to hold the authority that signed it; without it the system's count"
         }
         // No TLS came back, or nothing.
         Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",

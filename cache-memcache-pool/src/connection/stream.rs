@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::Caller;
 use super::queue::Batch;
-use crate::config::{Address, Family, Place, Settings};
+use crate::config::{Address, Family, Settings};
 use crate::protocol::Dialect;
 
 /// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
@@ -79,22 +79,22 @@ impl Stream {
         settings: &Settings,
         on_connect: impl FnOnce(),
     ) -> Result<Self, ConnectError> {
-        let mut stream = match &address.place {
+        let mut stream = match address {
             _ if settings.connector.is_some() => {
                 let Some(connect) = &settings.connector else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
                 };
                 Self::Own(connect(&address.to_string()).await?)
             }
-            Place::Tcp { host, port, family } => {
+            Address::Tcp { host, port, family } => {
                 let stream = connect(host, *port, *family).await?;
                 stream.set_nodelay(true)?;
                 Self::secure(stream, host, settings).await?
             }
             #[cfg(unix)]
-            Place::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
             #[cfg(not(unix))]
-            Place::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+            Address::Unix(_) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         };
         on_connect();
         if let Some(credentials) = &settings.credentials {

@@ -134,11 +134,9 @@ async fn servers_may_be_repeated_and_have_weights_and_families() {
     }
     assert_eq!(cache.stats().servers.len(), 3);
 
-    let urls = [
-        format!("{}/?0", one.url()),
-        format!("inet:{}/?3", two.url()),
-    ];
-    let cache = builder(urls).pool_maxsize(0).server_max_value_length(0);
+    let urls = [one.url(), format!("inet:{}", two.url())];
+    let cache = builder(urls).weights([0, 3]);
+    let cache = cache.pool_maxsize(0).server_max_value_length(0);
     let cache = cache.build().unwrap();
     let large = "x".repeat(1_000_000);
     cache.set("large", value(&large)).await.unwrap();

@@ -90,6 +90,7 @@ pub(crate) fn run<'a>(
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut leaving = Vec::new();
+    let mut namespace = 0;
     for setting in settings {
         for rust_writes in [true, false] {
             let pair = |format, ttl| -> Result<(Box<dyn Side + 'a>, Box<dyn Side + 'a>)> {
@@ -104,7 +105,9 @@ pub(crate) fn run<'a>(
                 let (writer, reader) = pair(kind.format, None)?;
                 let way = format!("{} → {}", writer.name(), reader.name());
                 let what = format!("{}, {way}, {}", setting.name, kind.name);
-                let entry = |i| (format!("{what}/{}{i}", kind.key), (kind.payload)(i));
+                // Some clients take no spaces in a key.
+                namespace += 1;
+                let entry = |i| (format!("{namespace}/{}{i}", kind.key), (kind.payload)(i));
                 let count = if kind.name == "1 MiB" { 2 } else { KEYS };
                 let entries: Vec<(String, Value)> = (0..count).map(entry).collect();
                 if kind.format == Format::Bytes && !setting.holds_bytes {
@@ -113,7 +116,7 @@ pub(crate) fn run<'a>(
                 }
                 outcome.take(&what, exchange(&*writer, &*reader, &entries));
                 let (writer, reader) = pair(kind.format, Some(TTL))?;
-                let key = format!("{what}/ttl");
+                let key = format!("{namespace}/ttl");
                 outcome.take(
                     &what,
                     set_with_ttl(&*writer, &*reader, &key, &(kind.payload)(0)),

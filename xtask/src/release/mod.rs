@@ -72,8 +72,8 @@ struct How {
     #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
     /// Refused: a token on a command line is in the shell's history and in `ps`
-    #[arg(long, hide = true, num_args = 0..=1)]
-    token: Option<Option<String>>,
+    #[arg(long, hide = true)]
+    token: Option<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {

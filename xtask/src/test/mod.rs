@@ -162,7 +162,10 @@ fn run_the_tests<'a>(
         Step::new("nothing is left running", |_| nothing_is_left_running()),
     ];
     if options.all && options.filters.is_empty() {
-        // They were built with the tests.
+        // With the features of the tests, so that no dependency is built twice.
+        let mut build = cargo("build --workspace --bins --locked --features");
+        build.arg(features(workspace));
+        steps.push(Step::command("build the programs", build));
         let built = |program: &str| {
             process::command(workspace.target_directory.join("debug").join(program))
         };

@@ -16,7 +16,7 @@ use crate::mutants::store::{Store, Value};
 const READS: [&str; 2] = ["get", "get_multi"];
 
 /// A backend that lets calls through to an empty answer under this fault.
-fn misses_under(fault: Fault) -> Backend {
+pub(super) fn misses_under(fault: Fault) -> Backend {
     Backend::right()
         .pass(move |store: Store, operation| async move {
             match store.fault() {
@@ -257,7 +257,7 @@ fn broken_answers() -> Vec<Mutant> {
 }
 
 /// A backend that fails altogether when one of its servers has this fault.
-fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
+pub(super) fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
     Backend::right().pass(move |store: Store, current| async move {
         if current == operation && store.has_somewhere(fault) {
             return Err(error(ErrorKind::Unavailable, "a server is not well"));
