@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
-use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result, Ttl};
 
 use crate::cluster::{Call, Cluster, MARK, Router, Server};
-use crate::config::{Address, Settings};
+use crate::config::{Address, Settings, StoredFormat};
 use crate::connection::Exchange;
-use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, encode_one};
+use crate::protocol::{
+    COMPRESSED, Command, Outgoing, Reply, Response, check_key, compress, encode_many, encode_one,
+};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
 /// A cache kept by one or more memcached servers.
@@ -121,7 +123,7 @@ impl MemcachePoolBackend {
     /// ```
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
-        let addresses = Address::parse_all(&servers)?;
+        let addresses = Address::parse_all(&servers, self.inner.cluster.settings.routing)?;
         let router = (self.inner.route)(&addresses);
         self.inner.cluster.set_servers(addresses, router);
         Ok(())
@@ -268,6 +270,10 @@ impl MemcachePoolBackend {
 pub(crate) struct Prepared {
     /// Metadata and the bar behind it.
     head: Vec<u8>,
+    /// Metadata and payload together, in place of both.
+    compressed: Option<Vec<u8>>,
+    /// The client flags.
+    flags: u32,
     /// As memcached counts.
     expires: u32,
     /// It is not to be stored: what is there is to be removed.
@@ -289,8 +295,9 @@ impl Prepared {
             None => Command::Set {
                 key,
                 head: &self.head,
-                payload,
+                payload: self.compressed.as_deref().unwrap_or(payload),
                 expires: self.expires,
+                flags: self.flags,
             },
         }
     }
@@ -306,8 +313,10 @@ impl Inner {
         let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
         let metadata = Metadata::of(value, settings.default_ttl, now);
         let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
-        metadata.write_json(&mut head);
-        head.push(b'|');
+        if settings.stored_format == StoredFormat::Envelope {
+            metadata.write_json(&mut head);
+            head.push(b'|');
+        }
         let len = head.len() + value.payload().len();
         let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             Some(Removal::Expired)
@@ -316,8 +325,18 @@ impl Inner {
         } else {
             None
         };
+        let (mut flags, mut compressed) = (settings.client_flags, None);
+        if removal.is_none() && settings.min_compress_len.is_some_and(|min| len >= min) {
+            compressed = compress(&head, value.payload());
+        }
+        if compressed.is_some() {
+            flags |= COMPRESSED;
+            head.clear();
+        }
         Prepared {
             head,
+            compressed,
+            flags,
             expires,
             removal,
         }
@@ -431,12 +450,19 @@ impl Inner {
             }
             Reply::Found(stored) => {
                 let stored = stored?;
-                // Only what expires needs the clock.
-                let now = match stored.metadata.deadline {
-                    None => UNIX_EPOCH,
-                    Some(_) => *now.get_or_insert_with(|| self.cluster.settings.now()),
-                };
-                Ok(stored.metadata.attach(stored.payload, now))
+                let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
+                Ok(match stored.metadata {
+                    // Only what expires needs the clock.
+                    Some(metadata) => {
+                        let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
+                        metadata.attach(stored.payload, now)
+                    }
+                    // It may have been written at any time before.
+                    None => {
+                        let value = CachedValue::new(stored.payload).with_cached_at(now());
+                        Some(value.with_ttl(Ttl::Never))
+                    }
+                })
             }
         }
     }

@@ -367,6 +367,7 @@ mod tests {
             head: b"",
             payload: &payload,
             expires: 0,
+            flags: 0,
         };
         let cut = chunks(&[0, 1, 2, 3, 4], &set);
         assert_eq!(cut, [vec![0, 1], vec![2, 3], vec![4]]);

@@ -199,6 +199,8 @@ enum Event {
         kind: usize,
     },
     Board,
+    /// Another process writes.
+    Foreign,
     Revoke,
     Becomes {
         at: usize,
@@ -237,11 +239,17 @@ pub(super) struct World {
     /// The one member that hangs, alone, since when.
     hangs: Option<Instant>,
     pub(super) had_faults: bool,
+    faults: usize,
     pub(super) healed: Instant,
     pub(super) withdrawn: BTreeSet<u64>,
     pub(super) losses: Vec<Instant>,
     pub(super) downs: u32,
     pub(super) slow: usize,
+    /// Calls that failed because of leases that the server did not know.
+    pub(super) leaseless: usize,
+    /// Requests to a member that was known to refuse them while there were others.
+    pub(super) wasted: usize,
+    handled: usize,
 }
 
 impl World {
@@ -285,11 +293,15 @@ impl World {
             give_up: rng.pick(&[0, 0, 10, 60]),
             hangs: None,
             had_faults: false,
+            faults: 0,
             healed: start,
             withdrawn: BTreeSet::new(),
             losses: Vec::new(),
             downs: 0,
             slow: 0,
+            leaseless: 0,
+            wasted: 0,
+            handled: 0,
             rng,
         }
     }
@@ -301,8 +313,15 @@ impl World {
             self.at(at, Event::Begin { task });
         }
         self.at(self.start, Event::Revoke);
+        if self.rng.chance(50) {
+            self.at(self.start, Event::Foreign);
+        }
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
+            self.handled += 1;
+            if self.handled > 200_000 {
+                break;
+            }
             if at > self.start + Duration::from_secs(60) {
                 break;
             }
@@ -332,7 +351,12 @@ impl World {
     }
 
     pub(super) fn slow_allowed(&self) -> usize {
-        40 + 2 * self.tasks
+        6 + self.tasks
+    }
+
+    /// Those that were under way when a member failed, and its probes.
+    pub(super) fn wasted_allowed(&self) -> usize {
+        self.faults * (30 + self.tasks)
     }
 
     pub(super) fn open_at_end(&self) -> Vec<bool> {
@@ -343,6 +367,7 @@ impl World {
     fn plan_faults(&mut self) {
         let count = self.rng.pick(&[0, 1, 1, 2, 4]);
         let members = self.cluster.members.len() as u64;
+        self.faults = count;
         for _ in 0..count {
             self.had_faults = true;
             let at = usize::try_from(self.rng.below(members)).unwrap();
@@ -407,6 +432,7 @@ impl World {
             }
             Event::Kick { kind } => self.begin_rounds(kind),
             Event::Board => self.board_all(),
+            Event::Foreign => self.foreign(),
             Event::Revoke => self.revoke(),
             Event::Becomes { at, state } => self.becomes(at, state),
             Event::Elect => {
@@ -443,7 +469,7 @@ impl World {
             _ => Op::Delete,
         };
         let ttl = self.rng.pick(&[None, Some(1), Some(2), Some(4), Some(60)]);
-        let patience = self.rng.millis(50, 1200);
+        let patience = self.rng.millis(5, 1200);
         let gives_up = self.rng.chance(self.give_up).then(|| self.now + patience);
         let deadline = self.now + self.call_timeout;
         let key = self.rng.below(self.keys);
@@ -495,7 +521,6 @@ impl World {
             return self.enter(call);
         };
         if let Place::Boards(grant) = self.calls[call].place
-            && !self.has(Bug::FailedGrantNotTold)
             && self.book.failure_of(class, grant).is_some()
         {
             return self.end(call, Outcome::Failed);
@@ -555,18 +580,12 @@ impl World {
         while let Some(round) = self.coalescers[kind].begin(self.now, LIMITS) {
             let members = self.coalescers[kind].members(round);
             let deadlines = members.map(|(_, call)| self.calls[*call].deadline);
-            let deadline = if self.has(Bug::EarliestDeadline) {
-                deadlines.min()
-            } else {
-                deadlines.max()
-            };
+            let deadline = deadlines.max();
             let number = self.numbers + 1;
             self.senders.insert((kind, round), number);
             self.send(What::Round { kind, round }, deadline.unwrap_or(self.now));
         }
-        if let Some(at) = self.coalescers[kind].poll_timeout(self.now)
-            && !self.has(Bug::StalledNotNoticed)
-        {
+        if let Some(at) = self.coalescers[kind].poll_timeout(self.now) {
             self.at(at, Event::Kick { kind });
         }
     }
@@ -628,7 +647,10 @@ impl World {
         this.end = Some(now);
         this.outcome = Some(outcome);
         let task = this.task;
-        let known = self.hangs.map(|since| since + Duration::from_secs(3));
+        // With others at once; alone, when it has lasted for the time of a call.
+        let alone = self.cluster.members.len() == 1;
+        let until_known = Duration::from_secs(3) + self.call_timeout * u32::from(alone);
+        let known = self.hangs.map(|since| since + until_known);
         if known.is_some_and(|known| this.begin > known)
             && now - this.begin > Duration::from_millis(300)
         {
@@ -672,7 +694,7 @@ impl World {
             return;
         };
         job.epoch += 1;
-        let (epoch, deadline, mut asked) = (job.epoch, job.deadline, job.asked);
+        let (epoch, deadline, asked) = (job.epoch, job.deadline, job.asked);
         if self.now >= deadline {
             return self.finish(id, Err(Next::Late));
         }
@@ -694,17 +716,8 @@ impl World {
                 self.attempt(probe, at);
             }
         }
-        let again = asked;
-        if self.has(Bug::SameEndpointAgain) {
-            asked = None;
-        }
         match self.roster.choose(self.now, asked) {
-            Choice::Use(at) => {
-                let at = again
-                    .filter(|_| self.has(Bug::SameEndpointAgain))
-                    .unwrap_or(at);
-                self.attempt(id, at);
-            }
+            Choice::Use(at) => self.attempt(id, at),
             Choice::Wait(until) => {
                 self.waiters.insert(id);
                 self.at(until.min(deadline), Event::Wake { job: id, epoch });
@@ -929,7 +942,7 @@ impl World {
             }
         }
         let down: Vec<State> = self.cluster.members.iter().copied().collect();
-        let is_alone = down.len() == 3 && down.iter().filter(|it| **it != State::Well).count() == 1;
+        let is_alone = down.iter().filter(|it| **it != State::Well).count() == 1;
         self.hangs = (is_alone && down.contains(&State::Hangs)).then_some(self.now);
     }
 
@@ -949,6 +962,9 @@ impl World {
                 self.disconnect(&attempt);
             }
             self.in_doubt(&attempt);
+            let states = self.cluster.members.iter();
+            let has_others = states.filter(|state| **state == State::Well).count() == 2;
+            self.wasted += usize::from(has_others);
             self.fault(&attempt, connection, fault);
             return self.again(attempt.job, Next::Elsewhere(fault));
         }
@@ -1012,11 +1028,6 @@ impl World {
             self.now
         } else {
             sent
-        };
-        let ttl = if self.has(Bug::GrantedTtlIgnored) {
-            ttl + 3
-        } else {
-            ttl
         };
         self.book.granted(self.now, grant, sent, lease, ttl);
         self.board_all();
@@ -1208,9 +1219,47 @@ impl World {
                 }
                 return self.board(call);
             }
-            Err(_) => Outcome::Failed,
+            Err(next) => {
+                self.leaseless += usize::from(*next == Next::NewLease);
+                Outcome::Failed
+            }
         };
         self.end(call, outcome);
+    }
+
+    /// Another process sets a key, at once.
+    fn foreign(&mut self) {
+        if self.now >= self.start + STOP {
+            return;
+        }
+        let value = 1_000_000_000 + self.number();
+        let key = self.rng.below(self.keys);
+        let put = Put {
+            key,
+            value: Some((Some(value), None, None)),
+        };
+        let ask = Ask::Write {
+            puts: vec![put],
+            newest: None,
+        };
+        self.cluster.answer(self.now, &ask);
+        self.calls.push(Call {
+            task: usize::MAX,
+            op: Op::Set(value),
+            key,
+            ttl: None,
+            begin: self.now,
+            deadline: self.now,
+            gives_up: None,
+            end: Some(self.now),
+            outcome: Some(Outcome::Done),
+            leaves_mark: false,
+            lease: None,
+            place: Place::Nowhere,
+            lost: 0,
+        });
+        let pause = self.rng.millis(50, 900);
+        self.at(self.now + pause, Event::Foreign);
     }
 
     fn revoke(&mut self) {

@@ -176,7 +176,7 @@ impl<'a> Call<'a> {
     pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
         if let Some(server) = self.farm.server(index) {
             server.saw_mark(match mark {
-                Reply::Found(Ok(mark)) => Some(mark.metadata.cached_at),
+                Reply::Found(Ok(mark)) => mark.metadata.as_ref().map(|metadata| metadata.cached_at),
                 _ => None,
             });
         }
@@ -189,7 +189,9 @@ impl<'a> Call<'a> {
         let Reply::Found(Ok(found)) = &reply else {
             return reply;
         };
-        let cached_at = found.metadata.cached_at;
+        let Some(cached_at) = found.metadata.as_ref().map(|metadata| metadata.cached_at) else {
+            return reply;
+        };
         let returned = self.farm.server(index).map(|server| server.returned.time());
         let home = self.farm.router.pick(key, &|_| true);
         let away = home.filter(|&home| home != index);

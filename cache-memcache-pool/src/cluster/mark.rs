@@ -42,6 +42,7 @@ pub(super) fn encode_mark(returned: SystemTime, mut out: Outgoing) -> Vec<u8> {
         head: &head,
         payload: b"",
         expires: 0,
+        flags: 0,
     };
     // Its key is one that every server takes.
     let _ = encode_one(&command, &mut out);

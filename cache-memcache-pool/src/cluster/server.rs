@@ -267,7 +267,7 @@ impl Server {
             Arc::clone(&connection),
             Arc::clone(&self.gauges),
             self.settings.timeouts,
-            self.settings.max_value,
+            self.settings.decoder(),
             runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         );
         let (server, pool) = (Arc::clone(self), Arc::clone(pool));

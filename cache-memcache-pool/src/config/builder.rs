@@ -10,7 +10,7 @@ use cache_core::{Result, ServerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::settings::{Hooks, Settings};
-use super::{Address, MemcachePoolConfig, Protocol};
+use super::{Address, MemcachePoolConfig, Protocol, PythonClient, StoredFormat};
 use crate::MemcachePoolBackend;
 use crate::cluster::{Choose, Router, Routing, ServerSpec};
 use crate::connection::Transport;
@@ -87,6 +87,9 @@ impl MemcachePoolBuilder {
         routing: Routing,
         failover: bool,
         protocol: Protocol,
+        stored_format: StoredFormat,
+        python_client: PythonClient,
+        min_compress_len: usize,
     }
 
     /// See [`weights`](MemcachePoolConfig::weights).

@@ -46,14 +46,21 @@ impl Tls {
         };
         let client = match (&config.tls_certfile, &config.tls_keyfile) {
             (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(key)) => {
+            (Some(certificate), key) => {
                 let chain = certificates("tls_certfile", certificate)?;
-                let key = private_key(key)?;
+                let key = match key {
+                    Some(key) => private_key("tls_keyfile", key)?,
+                    None => private_key("tls_keyfile is missing, and tls_certfile", certificate)?,
+                };
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    bad_config(format!("tls_certfile and tls_keyfile: {error}")).with_source(error)
+                    bad_config(format!("tls_certfile and its key: {error}")).with_source(error)
                 })?
             }
-            _ => return Err(bad_config("tls_certfile and tls_keyfile go together")),
+            (None, Some(_)) => {
+                return Err(bad_config(
+                    "tls_keyfile is set, and tls_certfile is not; give the certificate as well",
+                ));
+            }
         };
         let server_name = config.tls_server_name.clone().map(ServerName::try_from);
         let server_name = server_name
@@ -112,13 +119,13 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
     Ok(certificates)
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+fn private_key(field: &str, file: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
         pem::Error::NoItemsFound => bad_config(format!(
-            "tls_keyfile {} holds no private key in PEM format",
+            "{field} {} holds no private key in PEM format",
             file.display()
         )),
-        error => unreadable("tls_keyfile", file, error),
+        error => unreadable(field, file, error),
     })
 }
 
@@ -127,15 +134,19 @@ fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error 
     bad_config(message).with_source(error)
 }
 
-/// The authorities of `tls_cafile`, or the system's.
+/// The authorities of `tls_cafile`, or else those of the system.
 fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
     let mut authorities = RootCertStore::empty();
     let Some(file) = &config.tls_cafile else {
-        authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let system = rustls_native_certs::load_native_certs();
+        authorities.add_parsable_certificates(system.certs);
         if authorities.is_empty() {
-            return Err(bad_config(
-                "the system has no authorities to trust; name a file with some as tls_cafile",
-            ));
+            let why = system.errors.first().map(|error| format!(" ({error})"));
+            return Err(bad_config(format!(
+                "tls_cafile is missing, and the system has no authorities that it trusts{}; name \
+                 the file with the authority that signed the servers' certificates",
+                why.unwrap_or_default()
+            )));
         }
         return Ok(authorities);
     };

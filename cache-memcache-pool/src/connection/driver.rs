@@ -15,7 +15,7 @@ use super::pipeline::{Pipeline, Timeouts, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
 use super::{Caller, Connection, Failure, Gauges};
-use crate::protocol::{Response, Violation};
+use crate::protocol::{Decoder, Response, Violation};
 
 /// Callers are told at the latest when so much has been read.
 const TELL_AFTER: usize = 256 * 1024;
@@ -70,14 +70,14 @@ impl Driver {
         connection: Arc<Connection>,
         gauges: Arc<Gauges>,
         timeouts: Timeouts,
-        max_value: usize,
+        decoder: Decoder,
         is_current_thread: bool,
     ) -> Self {
         let now = connection.begun();
         Self {
             connection,
             gauges,
-            pipeline: Pipeline::new(now, timeouts, max_value),
+            pipeline: Pipeline::new(now, timeouts, decoder),
             batch: Batch::default(),
             write_to: 0,
             done: Vec::new(),

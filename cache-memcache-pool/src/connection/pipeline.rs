@@ -74,13 +74,13 @@ pub(crate) struct Pipeline<C> {
 }
 
 impl<C> Pipeline<C> {
-    /// The pipeline of a connection that was begun at `now`, for values of up to `max_value`
+    /// The pipeline of a connection that was begun at `now`, with a decoder for the
     /// bytes.
-    pub(crate) fn new(now: Instant, timeouts: Timeouts, max_value: usize) -> Self {
+    pub(crate) fn new(now: Instant, timeouts: Timeouts, decoder: Decoder) -> Self {
         Self {
             timeouts,
             in_flight: VecDeque::new(),
-            decoder: Decoder::new(max_value),
+            decoder,
             buffer: Vec::new(),
             patience: Patience::new(now, timeouts.socket),
             sign: now,
@@ -362,7 +362,12 @@ impl<C> Pipeline<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StoredFormat;
     use crate::protocol::{Dialect, Expected};
+
+    fn decoder() -> Decoder {
+        Decoder::new(1000, StoredFormat::Envelope)
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIMEOUTS: Timeouts = Timeouts {
@@ -373,7 +378,7 @@ mod tests {
     /// A pipeline whose first request was answered long ago, and the time.
     fn pipeline() -> (Pipeline<u32>, Queue<u32>, Instant) {
         let begun = Instant::now();
-        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun, 0);
         answer(&mut pipeline, begun, 0);
         pipeline.settle();
@@ -477,7 +482,7 @@ mod tests {
     #[test]
     fn those_who_waited_for_the_connection_have_waited_since_it_was_begun() {
         let begun = Instant::now();
-        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         let silent = |mut pipeline: Pipeline<u32>| {
             let mut queue = Queue::new(Dialect::Meta);
             let (at, verdict, _) = wait(&mut pipeline, &mut queue);
@@ -487,11 +492,11 @@ mod tests {
         send(&mut pipeline, begun + SECOND / 4, 1);
         assert_eq!(silent(pipeline), SECOND);
         // But there is half of the time left at least.
-        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun + SECOND, 1);
         assert_eq!(silent(pipeline), SECOND * 3 / 2);
         // And all of it on a connection that nobody waited for.
-        let mut pipeline = Pipeline::new(begun, TIMEOUTS, 1000);
+        let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         pipeline.settle();
         send(&mut pipeline, begun + SECOND, 1);
         assert_eq!(silent(pipeline), SECOND * 2);

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::pipeline::{Pipeline, Timeouts};
 use super::queue::Pending;
-use crate::protocol::{Expected, Violation};
+use crate::config::StoredFormat;
+use crate::protocol::{Decoder, Expected, Violation};
 
 /// The largest value that is read.
 const LIMIT: usize = 100_000;
@@ -149,7 +150,8 @@ fn read(
         socket: second,
         unused: second,
     };
-    let mut pipeline = Pipeline::new(now, timeouts, LIMIT);
+    let decoder = Decoder::new(LIMIT, StoredFormat::Envelope);
+    let mut pipeline = Pipeline::new(now, timeouts, decoder);
     for (caller, answer) in answers.iter().enumerate() {
         let request = Pending {
             expected: answer.expected(),

@@ -342,6 +342,7 @@ mod tests {
                 head: b"",
                 payload: &payload,
                 expires: 0,
+                flags: 0,
             };
             command.encode_classic(out);
             Ok::<_, Refused>(Expected::Lines {

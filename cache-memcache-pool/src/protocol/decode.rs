@@ -4,7 +4,8 @@ use cache_core::wire::Metadata;
 
 use super::line::{Item, read_line, split_line};
 use super::response::{Expected, Reply, Response, Violation};
-use super::value::Stored;
+use super::value::{COMPRESSED, Stored};
+use crate::config::StoredFormat;
 
 /// Metadata ends within these bytes, unless others have put much into it.
 const METADATA_WITHIN: usize = 512;
@@ -20,6 +21,7 @@ const MAX_ITEM: usize = 1 << 30;
 pub(crate) struct Decoder {
     /// The largest value that is read; larger ones are passed over.
     limit: usize,
+    format: StoredFormat,
     state: State,
 }
 
@@ -53,9 +55,10 @@ struct Large {
 
 impl Decoder {
     /// A decoder that reads values of up to `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, format: StoredFormat) -> Self {
         Self {
             limit,
+            format,
             state: State::Line,
         }
     }
@@ -149,14 +152,21 @@ impl Decoder {
             check_end(end)?;
             self.state = State::Line;
             *buffer = rest;
-            return Ok(Some(Reply::Found(Stored::decode(flags, value))));
+            return Ok(Some(Reply::Found(Stored::decode(
+                self.format,
+                flags,
+                value,
+                self.limit,
+            ))));
         }
         if len < LARGE {
             return Ok(None);
         }
         // The metadata has to be whole before the payload can go elsewhere.
+        let has_metadata = self.format == StoredFormat::Envelope && flags & COMPRESSED == 0;
         let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
-        if bar.is_none() && buffer.len() < METADATA_WITHIN {
+        let bar = bar.filter(|_| has_metadata);
+        if has_metadata && bar.is_none() && buffer.len() < METADATA_WITHIN {
             return Ok(None);
         }
         let metadata = bar.and_then(|bar| {
@@ -189,10 +199,10 @@ impl Decoder {
         check_end(&end)?;
         Ok(Some(Reply::Found(match large.metadata {
             Some(metadata) => Ok(Stored {
-                metadata,
+                metadata: Some(metadata),
                 payload: large.body,
             }),
-            None => Stored::decode_owned(large.flags, large.body),
+            None => Stored::decode_owned(self.format, large.flags, large.body, self.limit),
         })))
     }
 
@@ -237,7 +247,7 @@ mod tests {
     }
 
     fn decode(mut bytes: &[u8], mut expected: Expected) -> Result<Option<Response>, Violation> {
-        Decoder::new(1000).decode(&mut bytes, &mut expected)
+        Decoder::new(1000, StoredFormat::Envelope).decode(&mut bytes, &mut expected)
     }
 
     #[test]
@@ -278,7 +288,7 @@ mod tests {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');
         bytes.extend_from_slice(b"\r\nEN\r\n");
-        let mut decoder = Decoder::new(1000);
+        let mut decoder = Decoder::new(1000, StoredFormat::Envelope);
         let mut rest = bytes.as_slice();
         let first = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
         assert!(matches!(

@@ -153,12 +153,44 @@ mod tls {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("/no/such/file"), "{error}");
         assert!(error.message().contains("No such file"), "{error}");
-        let error = cache
-            .tls_verify(false)
-            .tls_certfile("c")
-            .build()
-            .unwrap_err();
-        assert!(error.message().contains("go together"), "{error}");
+        let error = cache.tls_verify(false).tls_keyfile("k").build();
+        let error = error.unwrap_err();
+        assert!(error.message().contains("tls_certfile is not"), "{error}");
+    }
+
+    #[test]
+    fn the_key_may_be_in_the_file_of_the_certificate() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let cache = builder(["a"]).tls_enabled(true).tls_verify(false);
+        let alone = cache.clone().tls_certfile(server.certificate()).build();
+        let error = alone.unwrap_err();
+        assert!(error.message().contains("holds no private key"), "{error}");
+
+        let name = format!("cache-memcache-pool-{}-both.pem", std::process::id());
+        let both = std::env::temp_dir().join(name);
+        let made = std::process::Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
+            .args(["-nodes", "-subj", "/CN=client", "-keyout"])
+            .arg(&both)
+            .arg("-out")
+            .arg(both.with_extension("crt"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut text = std::fs::read_to_string(&both).unwrap();
+        text += &std::fs::read_to_string(both.with_extension("crt")).unwrap();
+        std::fs::write(&both, text).unwrap();
+        let built = cache.tls_certfile(&both).build();
+        std::fs::remove_file(both.with_extension("crt")).unwrap();
+        std::fs::remove_file(&both).unwrap();
+        built.unwrap();
     }
 
     #[test]
