@@ -449,9 +449,9 @@ impl World {
             Event::LoseLeases => {
                 self.losses.push(self.now);
                 let leases: Vec<i64> = self.cluster.leases.keys().copied().collect();
-                leases
-                    .into_iter()
-                    .for_each(|lease| self.cluster.drop_lease(lease));
+                for lease in leases {
+                    self.cluster.drop_lease(lease);
+                }
             }
         }
     }
@@ -941,7 +941,7 @@ impl World {
                 );
             }
         }
-        let down: Vec<State> = self.cluster.members.iter().copied().collect();
+        let down = self.cluster.members.clone();
         let is_alone = down.iter().filter(|it| **it != State::Well).count() == 1;
         self.hangs = (is_alone && down.contains(&State::Hangs)).then_some(self.now);
     }
@@ -1042,10 +1042,10 @@ impl World {
         let (_, change) = self
             .roster
             .failed(self.now, at, sent, connection, fault, message);
-        self.note(change);
+        self.note(change.as_ref());
     }
 
-    fn note(&mut self, change: Option<Change>) {
+    fn note(&mut self, change: Option<&Change>) {
         self.downs += u32::from(matches!(change, Some(Change::Down { .. })));
     }
 
@@ -1066,7 +1066,7 @@ impl World {
             self.fault(attempt, connection, Fault::Silent);
         } else if !self.has(Bug::GivenUpNotTold) {
             let change = self.roster.given_up(self.now, at, sent, connection);
-            self.note(change);
+            self.note(change.as_ref());
         }
         let is_fair = self.now - sent >= Duration::from_millis(500);
         let is_silent = self.links[at].answers == attempt.answers;
