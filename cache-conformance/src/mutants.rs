@@ -66,6 +66,13 @@ impl Mutant {
         }
     }
 
+    fn told(self, history: &'static str) -> Self {
+        Self {
+            history: Some(history),
+            ..self
+        }
+    }
+
     fn immediate(self) -> Self {
         Self {
             immediate: true,

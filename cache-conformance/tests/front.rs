@@ -109,3 +109,81 @@ wrapped! {
         DynBackend::new(Typed::<Vec<u8>, _>::new(DynBackend::new(below), Reversed))
     };
 }
+
+cache_conformance::tests! {
+    with_every_kind_of_waiver: ReferenceHarness { clock: Clock::Manual },
+    waive {
+        #[cfg(all())]
+        limits: "takes keys and values of any size",
+        #[cfg(any())]
+        basic: "never, for no cfg is like this",
+        faults: "has no server",
+        outages: "has no server",
+        unreadable: "keeps values as they are",
+        promises: "makes none",
+        keys::case_is_kept: may_fail("or may not"),
+    };
+    up_to = "0.1"
+}
+
+/// What a later version of this crate makes of its rules.
+mod of_a_later_version {
+    fn suite() -> cache_conformance::Suite {
+        cache_conformance::Suite::new(super::ReferenceHarness {
+            clock: super::Clock::Manual,
+        })
+    }
+
+    cache_conformance::__declare_test!(
+        @newer ["0.2" "new since 0.2"] a_test ($)
+        multi::the_old_name: "waived by the name that it had",
+    );
+
+    mod rules {
+        fn suite() -> cache_conformance::Suite {
+            super::suite()
+        }
+        mod group {
+            a_test!(("0.2") [basic set_replaces]; basic set_replaces);
+            a_test!(() [multi the_old_name] [multi order_is_kept]; multi order_is_kept);
+            a_test!(() [basic the_old_name] [basic delete_removes]; basic delete_removes);
+        }
+    }
+}
+
+/// What libtest lists of this binary.
+fn listed(arguments: &[&str]) -> String {
+    let this = std::env::current_exe().map(std::process::Command::new);
+    let output = this.and_then(|mut this| this.arg("--list").args(arguments).output());
+    String::from_utf8_lossy(&output.map(|output| output.stdout).unwrap_or_default()).into_owned()
+}
+
+#[test]
+fn every_rule_is_a_test() {
+    let listed = listed(&[]);
+    for rule in cache_conformance::rules() {
+        let line = format!("by_a_manual_clock::{}: test", rule.id());
+        assert!(listed.lines().any(|listed| listed == line), "{line}");
+    }
+}
+
+#[test]
+fn waivers_are_ignored_tests() {
+    let ignored = listed(&["--ignored"]);
+    let is_ignored = |test: &str| ignored.lines().any(|line| line == format!("{test}: test"));
+    for test in [
+        "with_every_kind_of_waiver::limits::too_large_is_an_error",
+        "with_every_kind_of_waiver::keys::case_is_kept",
+        "of_a_later_version::rules::group::set_replaces",
+        "of_a_later_version::rules::group::order_is_kept",
+    ] {
+        assert!(is_ignored(test), "{test} in {ignored}");
+    }
+    for test in [
+        "with_every_kind_of_waiver::basic::set_replaces",
+        "with_every_kind_of_waiver::keys::inner_space_is_kept",
+        "of_a_later_version::rules::group::delete_removes",
+    ] {
+        assert!(!is_ignored(test), "{test}");
+    }
+}

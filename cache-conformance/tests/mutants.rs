@@ -29,6 +29,17 @@ fn every_rule_has_a_mutant() {
 }
 
 #[test]
+fn bugs_that_real_projects_had_are_among_them() {
+    let mutants = mutants::all();
+    let told: Vec<&str> = mutants.iter().filter_map(|mutant| mutant.history).collect();
+    assert!(told.len() >= 20, "{told:#?}");
+    assert!(
+        told.iter().all(|told| told.starts_with("github.com/")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn the_backend_that_mutants_are_made_of_is_right() {
     let report = mutants::right().run();
     assert!(report.is_ok(), "{report}");
@@ -56,6 +67,9 @@ fn it_is_right_with_values_of_any_size() {
 #[ignore = "takes a quarter of an hour; `cargo xtask conformance mutants` prints it"]
 fn every_mutant_is_found_twenty_times_of_twenty() {
     let kills = Kills::of(&mutants::all(), 20);
+    for kills in &kills {
+        println!("{kills}");
+    }
     let missed: Vec<String> = kills
         .iter()
         .filter(|kills| !kills.is_sure())

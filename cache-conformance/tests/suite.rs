@@ -207,3 +207,117 @@ fn every_rule_has_a_sentence_a_source_and_a_name_of_its_own() {
         );
     }
 }
+
+#[test]
+fn what_may_fail_is_held_against_neither_outcome() {
+    let rule = "basic::a_set_value_is_found";
+    for suite in [broken(), manual()] {
+        let suite = suite.only(rule).may_fail(rule, "a race");
+        let verdict = Verdict::Waived("a race".into());
+        assert_eq!(*verdict_of(&suite.run(), rule), verdict);
+        suite.assert_waivers_are_needed();
+    }
+}
+
+#[test]
+fn a_rule_set_that_does_not_exist_is_a_failure() {
+    let report = manual().only("basic").up_to("7.7").run();
+    assert!(
+        report.to_string().contains("there is no such rule set"),
+        "{report}"
+    );
+    assert!(!report.is_ok());
+    assert!(manual().only("basic").up_to("0.1").run().is_ok());
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_told_once() {
+    struct Nowhere;
+    impl cache_conformance::Harness for Nowhere {
+        type Backend = support::reference::Reference;
+        async fn open(
+            &self,
+            _: &cache_conformance::Options,
+        ) -> Result<Self::Backend, cache_conformance::OpenError> {
+            Err("nobody listens on port 1".into())
+        }
+    }
+    let report = Suite::new(Nowhere).run();
+    let text = report.to_string();
+    // In the rule that is there for it, and in the first that is asked.
+    assert!(
+        (1..=2).contains(&text.matches("nobody listens").count()),
+        "{text}"
+    );
+    assert!(text.contains("was not run, since basic::the_backend_can_be_reached failed"));
+    assert_eq!(report.passed(), 0);
+}
+
+#[test]
+fn a_deadlock_is_told_in_full_a_few_times() {
+    // It blocks its thread, as a lock does that is taken twice.
+    let deadlocked = Backend::right().get_multi(|_, _| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let report = Suite::new(BackendHarness::new(deadlocked))
+        .only("basic")
+        .only("multi")
+        .only("concurrency")
+        .run();
+    let text = report.to_string();
+    assert!(text.contains("get_multi ["), "{text}");
+    assert!(
+        text.contains("it blocks its thread, as in a deadlock"),
+        "{text}"
+    );
+    let in_full = text.matches("done until then").count();
+    assert!((1..=12).contains(&in_full), "{in_full} times in {text}");
+    assert!(text.contains("calls hang"), "{text}");
+}
+
+#[test]
+fn a_history_is_shrunk_to_what_disagrees() {
+    let mut all = mutants::all().into_iter();
+    let wrong = all.find(|mutant| mutant.name == "lets the second instance see writes late");
+    let wrong = wrong.unwrap();
+    let report = wrong.suite().seed(3).only(wrong.rule).run();
+    let text = report.to_string();
+    let (_, after) = text.split_once("these two disagree:").unwrap();
+    let (_, history) = after.split_once("common counter):").unwrap();
+    let (history, _) = history.split_once("done until then").unwrap();
+    assert!(history.trim().lines().count() <= 8, "{text}");
+}
+
+#[test]
+fn messages_show_where_payloads_and_times_differ() {
+    let said = |name: &str| {
+        let mut all = mutants::all().into_iter();
+        let wrong = all.find(|mutant| mutant.name == name).unwrap();
+        wrong.suite().seed(1).only(wrong.rule).run().to_string()
+    };
+    let text = said("loses a byte at a boundary");
+    assert!(
+        text.contains("the first difference is at byte 1024"),
+        "{text}"
+    );
+    let text = said("keeps milliseconds");
+    assert!(
+        text.contains(" UTC: ") && text.contains("earlier"),
+        "{text}"
+    );
+    let text = said("folds case");
+    assert!(text.contains("they differ from byte"), "{text}");
+}
+
+#[test]
+fn everything_comes_from_the_seed() {
+    let keys = || {
+        let report = broken().seed(5).only("basic::a_set_value_is_found").run();
+        let text = report.to_string();
+        let (_, key) = text.split_once("get \"").unwrap();
+        key.split('"').next().unwrap().to_owned()
+    };
+    assert_eq!(keys(), keys());
+}

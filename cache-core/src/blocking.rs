@@ -1,5 +1,6 @@
 //! [`Blocking`], for programs that are not async.
 
+use std::process;
 use std::sync::Arc;
 use std::thread;
 
@@ -15,6 +16,9 @@ const NAME: &str = "Blocking";
 /// The backend runs on a small Tokio runtime of its own, with one worker thread; clones share
 /// it. A call from within another runtime works, too, but costs a thread and blocks a worker of
 /// that runtime: there, use the backend itself.
+///
+/// Threads do not survive a `fork`, so in a child process every call is an
+/// [`ErrorKind::Backend`]: make a new backend there.
 ///
 /// ```
 /// use cache_core::{Blocking, CachedValue};
@@ -54,7 +58,10 @@ impl<B: CacheBackend> Blocking<B> {
         })?;
         Ok(Self {
             backend,
-            runtime: Arc::new(OwnRuntime(Some(runtime))),
+            runtime: Arc::new(OwnRuntime {
+                runtime: Some(runtime),
+                process: process::id(),
+            }),
         })
     }
 
@@ -98,7 +105,11 @@ impl<B: CacheBackend> Blocking<B> {
 crate::wrapper::access!(Blocking<B>);
 
 #[derive(Debug)]
-struct OwnRuntime(Option<Runtime>);
+struct OwnRuntime {
+    runtime: Option<Runtime>,
+    /// The process that has its threads.
+    process: u32,
+}
 
 impl OwnRuntime {
     fn block_on<F>(&self, operation: F) -> Result<F::Output>
@@ -106,7 +117,13 @@ impl OwnRuntime {
         F: Future<Output: Send> + Send,
     {
         let failed = |message: &str| Error::new(ErrorKind::Backend, NAME, message);
-        let runtime = self.0.as_ref();
+        if self.process != process::id() {
+            return Err(failed(
+                "this process was forked from the one that made the cache, whose threads it does \
+                 not have; make a new backend after the fork",
+            ));
+        }
+        let runtime = self.runtime.as_ref();
         let runtime = runtime.ok_or_else(|| failed("the runtime is shutting down"))?;
         if Handle::try_current().is_err() {
             return Ok(runtime.block_on(operation));
@@ -130,8 +147,30 @@ impl OwnRuntime {
 impl Drop for OwnRuntime {
     fn drop(&mut self) {
         // Dropping a runtime waits for its threads, and panics within another runtime.
-        if let Some(runtime) = self.0.take() {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if self.process == process::id() {
             runtime.shutdown_background();
+        } else {
+            // Its locks may be held by threads that this process does not have.
+            std::mem::forget(runtime);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_gets_an_error() {
+        let runtime = |process| OwnRuntime {
+            runtime: Builder::new_current_thread().build().ok(),
+            process,
+        };
+        assert!(runtime(process::id()).block_on(async {}).is_ok());
+        let error = runtime(0).block_on(async {}).expect_err("another process");
+        assert!(error.message().contains("after the fork"), "{error}");
     }
 }

@@ -30,6 +30,16 @@ pub trait Format<T>: Send + Sync {
 
 /// JSON, through serde: what `json.dumps` and `json.loads` of a Python service write and read.
 ///
+/// Where the two languages differ, decoding is an error and never another value. Python writes
+/// and reads all of these:
+/// - an integer beyond 64 bits, which serde would read as a float into types that take both.
+///   Encoding one is an error, too;
+/// - `NaN`, `Infinity` and `-Infinity`, which JSON does not have. In the other direction serde
+///   writes `null` for such a float, which `f64` refuses when it is read and `Option<f64>` does
+///   not;
+/// - text with half of a surrogate pair, such as `"\ud800"`;
+/// - more than 127 arrays and objects within each other.
+///
 /// ```
 /// use cache_core::{Format, Json};
 ///
@@ -45,10 +55,136 @@ pub struct Json;
 #[cfg(feature = "json")]
 impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for Json {
     fn encode(&self, value: &T) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-        Ok(serde_json::to_vec(value)?)
+        let bytes = serde_json::to_vec(value)?;
+        check_integers(&bytes)?;
+        Ok(bytes)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn Error + Send + Sync>> {
+        check_integers(bytes)?;
         Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+/// Refuses JSON with an integer beyond 64 bits.
+#[cfg(feature = "json")]
+fn check_integers(json: &[u8]) -> Result<(), String> {
+    /// No integer of fewer digits is beyond 64 bits.
+    const SAFE: usize = 18;
+    // Nearly all values end here: where every 19th byte is none, no 19 digits are in a row.
+    if !json
+        .iter()
+        .skip(SAFE)
+        .step_by(SAFE + 1)
+        .any(u8::is_ascii_digit)
+    {
+        return Ok(());
+    }
+    let mut rest = json;
+    while let Some(&byte) = rest.first() {
+        let len = match byte {
+            b'"' => string_len(rest),
+            b'-' | b'0'..=b'9' => {
+                let is_number = |byte: &&u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+                let len = rest.iter().take_while(is_number).count();
+                let number = rest.get(..len).unwrap_or_default();
+                if number.len() > SAFE && is_beyond_64_bits(number) {
+                    return Err(format!(
+                        "the integer {} is beyond 64 bits; write it as a float or as text",
+                        String::from_utf8_lossy(number.get(..40).unwrap_or(number))
+                    ));
+                }
+                len
+            }
+            _ => 1,
+        };
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The length of the string that `json` begins with, quotes included.
+#[cfg(feature = "json")]
+fn string_len(json: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = json.iter().skip(1).position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(json.len(), |end| end + 2)
+}
+
+#[cfg(feature = "json")]
+fn is_beyond_64_bits(number: &[u8]) -> bool {
+    let (sign, digits) = match number.strip_prefix(b"-") {
+        Some(digits) => ("-", digits),
+        None => ("", number),
+    };
+    // Fractions and exponents make a float; what is no number at all is left to the parser.
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let text = format!("{sign}{}", String::from_utf8_lossy(digits));
+    text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
+}
+
+#[cfg(all(test, feature = "json"))]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn decoded(json: &str) -> Result<Value, String> {
+        Format::<Value>::decode(&Json, json.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn integers_of_64_bits_are_exact_and_larger_ones_refused() {
+        for exact in [i64::MIN.to_string(), u64::MAX.to_string()] {
+            let json = format!("{{\"a\": [1, {exact}]}}");
+            assert_eq!(decoded(&json).unwrap()["a"][1].to_string(), exact);
+        }
+        for refused in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "123456789012345678901234567890",
+        ] {
+            // Wherever it is, the sampling must not step over it.
+            for indent in 0..40 {
+                let json = format!("{}[{refused}]", " ".repeat(indent));
+                let error = decoded(&json).unwrap_err();
+                assert!(error.contains(refused), "{error}");
+            }
+        }
+        assert!(Format::<u128>::encode(&Json, &(1 << 64)).is_err());
+        assert!(Format::<u128>::encode(&Json, &u128::from(u64::MAX)).is_ok());
+    }
+
+    #[test]
+    fn digits_that_are_no_integer_are_left_alone() {
+        let digits = "123456789012345678901234567890";
+        for json in [
+            format!("\"{digits}\""),
+            format!("\"\\\"{digits}\\\\\""),
+            format!("{{\"{digits}\": 1.{digits}}}"),
+            format!("{digits}.0"),
+            format!("{digits}e-5"),
+        ] {
+            assert!(decoded(&json).is_ok(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_only_python_writes_is_an_error() {
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        let tokens = ["NaN", "Infinity", "-Infinity", r#""\ud800""#, deep.as_str()];
+        for json in tokens {
+            assert!(decoded(json).is_err(), "{json}");
+        }
+        let just = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        assert!(decoded(&just).is_ok());
+        let nan = Format::<f64>::encode(&Json, &f64::NAN).unwrap();
+        assert!(Format::<f64>::decode(&Json, &nan).is_err());
     }
 }

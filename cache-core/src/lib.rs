@@ -14,6 +14,7 @@ mod map_keys;
 mod miss_on_error;
 mod observed;
 pub mod seconds;
+pub mod text;
 mod ttl;
 mod typed;
 mod value;

@@ -38,6 +38,7 @@ pub struct DictConfig {
     #[serde(with = "cache_core::seconds")]
     pub expiration_time: Duration,
     /// How many entries are kept at most. 0, the default: as many as are set.
+    #[serde(deserialize_with = "cache_core::text::number")]
     pub max_entries: usize,
 }
 

@@ -58,6 +58,15 @@ fn a_senseless_expiration_time_is_refused_with_the_number() {
 }
 
 #[test]
+fn text_is_taken_where_a_number_is_meant() {
+    let config = read(&[("expiration_time", "1.5"), ("max_entries", "7")]).unwrap();
+    assert_eq!(config.expiration_time, Duration::from_millis(1500));
+    assert_eq!(config.max_entries, 7);
+    let error = read(&[("max_entries", "-7")]).unwrap_err();
+    assert!(error.contains("\"-7\""), "{error}");
+}
+
+#[test]
 fn an_unknown_field_is_refused_by_name() {
     let error = read(&[("expiration_tiem", 60_u64)]).unwrap_err();
     assert!(error.contains("expiration_tiem"), "{error}");

@@ -243,7 +243,7 @@ impl Etcd3Backend {
         let Some(stored) = stored.map_err(|failure| failure.into_error().with_key(key))? else {
             return Ok(None);
         };
-        let decoded = self.shared().settings.format.decode(stored);
+        let decoded = self.shared().settings.format.decode(stored, now);
         let (metadata, payload) = decoded.map_err(|error| error.with_key(key))?;
         Ok(metadata.attach(payload, now))
     }

@@ -96,7 +96,8 @@ impl Write {
         Ok(Self {
             name: self.name.clone(),
             hash: self.hash,
-            put: Some(Put {
+            // Others would take a mark for a value, where there is no metadata.
+            put: (!shared.settings.format.is_raw()).then_some(Put {
                 stored,
                 class: TtlClass::of(ENDURES),
             }),

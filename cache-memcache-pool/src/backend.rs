@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
-use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result, Ttl};
 
-use crate::cluster::{Call, Cluster, Router, Server};
-use crate::config::{Address, Settings};
+use crate::cluster::{Call, Cluster, MARK, Router, Server};
+use crate::config::{Address, Settings, StoredFormat};
 use crate::connection::Exchange;
-use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_one};
+use crate::protocol::{
+    COMPRESSED, Command, Outgoing, Reply, Response, check_key, compress, encode_many, encode_one,
+};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
 /// A cache kept by one or more memcached servers.
@@ -121,10 +123,57 @@ impl MemcachePoolBackend {
     /// ```
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
-        let addresses = Address::parse_all(&servers)?;
+        let addresses = Address::parse_all(&servers, self.inner.cluster.settings.routing)?;
         let router = (self.inner.route)(&addresses);
         self.inner.cluster.set_servers(addresses, router);
         Ok(())
+    }
+
+    /// Looks up a name with a port, such as that of a headless service, and takes each of its
+    /// addresses for a server, in place of those that there were. Call it at an interval; when
+    /// nothing has changed it does nothing. How many servers there are.
+    ///
+    /// An [`ErrorKind::Config`] when the name has no address or cannot be looked up; nothing
+    /// changes then. It takes as long as the system's resolver does.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().build()?;
+    /// cache.set_servers_by_name("memcached.default.svc:11211").await?;
+    /// let followed = cache.clone();
+    /// tokio::spawn(async move {
+    ///     loop {
+    ///         tokio::time::sleep(Duration::from_secs(10)).await;
+    ///         if let Err(error) = followed.set_servers_by_name("memcached.default.svc:11211").await {
+    ///             eprintln!("the servers stay as they are: {error}");
+    ///         }
+    ///     }
+    /// });
+    /// # Ok(()) }
+    /// ```
+    pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
+        let refused =
+            |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name}: {reason}"));
+        let found = tokio::net::lookup_host(name).await;
+        let found = found.map_err(|error| {
+            refused(format!("cannot be looked up: {error}; write host:port")).with_source(error)
+        })?;
+        let mut servers: Vec<String> = found.map(|address| address.to_string()).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        if servers.is_empty() {
+            return Err(refused("has no address".into()));
+        }
+        let farm = self.inner.cluster.farm();
+        let is_same = farm.servers().map(|server| &server.name).eq(&servers);
+        drop(farm);
+        if !is_same {
+            self.set_servers(&servers)?;
+        }
+        Ok(servers.len())
     }
 
     /// Asks each server for a sign of life, all at once, over a connection that is closed again.
@@ -221,6 +270,10 @@ impl MemcachePoolBackend {
 pub(crate) struct Prepared {
     /// Metadata and the bar behind it.
     head: Vec<u8>,
+    /// Metadata and payload together, in place of both.
+    compressed: Option<Vec<u8>>,
+    /// The client flags.
+    flags: u32,
     /// As memcached counts.
     expires: u32,
     /// It is not to be stored: what is there is to be removed.
@@ -242,8 +295,9 @@ impl Prepared {
             None => Command::Set {
                 key,
                 head: &self.head,
-                payload,
+                payload: self.compressed.as_deref().unwrap_or(payload),
                 expires: self.expires,
+                flags: self.flags,
             },
         }
     }
@@ -259,8 +313,10 @@ impl Inner {
         let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
         let metadata = Metadata::of(value, settings.default_ttl, now);
         let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
-        metadata.write_json(&mut head);
-        head.push(b'|');
+        if settings.stored_format == StoredFormat::Envelope {
+            metadata.write_json(&mut head);
+            head.push(b'|');
+        }
         let len = head.len() + value.payload().len();
         let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             Some(Removal::Expired)
@@ -269,8 +325,18 @@ impl Inner {
         } else {
             None
         };
+        let (mut flags, mut compressed) = (settings.client_flags, None);
+        if removal.is_none() && settings.min_compress_len.is_some_and(|min| len >= min) {
+            compressed = compress(&head, value.payload());
+        }
+        if compressed.is_some() {
+            flags |= COMPRESSED;
+            head.clear();
+        }
         Prepared {
             head,
+            compressed,
+            flags,
             expires,
             removal,
         }
@@ -290,11 +356,20 @@ impl Inner {
 
     /// Sends one command, to one server after the other if need be.
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
+        let is_marked = self.is_marked(command);
         let exchange = Exchange {
-            encode: |out: &mut Outgoing| encode_one(command, out),
+            encode: |out: &mut Outgoing| {
+                if is_marked {
+                    let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
+                    encode_many(2, both, false, out)
+                } else {
+                    encode_one(command, out)
+                }
+            },
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };
-        let mut call = Call::new(&self.cluster);
+        let farm = self.cluster.farm();
+        let mut call = Call::new(&self.cluster, &farm);
         let mut from = None;
         loop {
             call.begin_round()?;
@@ -307,22 +382,37 @@ impl Inner {
             if let Some(from) = from.replace(index).filter(|&from| from != index) {
                 call.failed_over(from, 1);
             }
-            let Some(server) = call.farm.server(index).cloned() else {
+            let Some(server) = farm.server(index) else {
                 return Err(call.nobody());
             };
-            let Some(waiter) = call.submit(&server, &exchange).await? else {
+            let Some(waiter) = call.submit(server, &exchange).await? else {
                 continue;
             };
-            match call.response(&server, waiter).await? {
+            match call.response(server, waiter).await? {
                 None => {}
-                Some(Response::One(reply)) => return Ok(said_by(&server, reply)),
+                Some(Response::One(reply)) => return Ok(said_by(server, reply)),
                 Some(Response::Many(replies)) => {
-                    let reply = replies.into_iter().next().ok_or_else(senseless)?;
-                    return Ok(said_by(&server, reply));
+                    let mut replies = replies.into_iter();
+                    if is_marked {
+                        let mark = replies.next().ok_or_else(senseless)?;
+                        call.note_mark(index, &mark);
+                    }
+                    let reply = replies.next().ok_or_else(senseless)?;
+                    let reply = said_by(server, reply);
+                    return Ok(if is_marked {
+                        call.believe(index, command.key(), reply)
+                    } else {
+                        reply
+                    });
                 }
                 Some(Response::SomeFailed) => return Err(senseless()),
             }
         }
+    }
+
+    /// Whether the mark of the server's last return is read with this command.
+    pub(crate) fn is_marked(&self, command: &Command<'_>) -> bool {
+        self.cluster.settings.expire_on_reconnect && matches!(command, Command::Get(_))
     }
 
     async fn write(&self, command: &Command<'_>) -> Result<()> {
@@ -360,12 +450,19 @@ impl Inner {
             }
             Reply::Found(stored) => {
                 let stored = stored?;
-                // Only what expires needs the clock.
-                let now = match stored.metadata.deadline {
-                    None => UNIX_EPOCH,
-                    Some(_) => *now.get_or_insert_with(|| self.cluster.settings.now()),
-                };
-                Ok(stored.metadata.attach(stored.payload, now))
+                let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
+                Ok(match stored.metadata {
+                    // Only what expires needs the clock.
+                    Some(metadata) => {
+                        let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
+                        metadata.attach(stored.payload, now)
+                    }
+                    // It may have been written at any time before.
+                    None => {
+                        let value = CachedValue::new(stored.payload).with_cached_at(now());
+                        Some(value.with_ttl(Ttl::Never))
+                    }
+                })
             }
         }
     }

@@ -11,7 +11,7 @@ mod stats;
 
 pub use backend::MemcachePoolBackend;
 pub use cluster::Routing;
-pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol};
+pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol, PythonClient, StoredFormat};
 pub use stats::{MemcachePoolStats, ServerStats};
 
 /// What errors call this backend.

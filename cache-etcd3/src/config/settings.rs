@@ -82,6 +82,7 @@ fn credentials(username: Option<String>, password: Option<String>) -> Result<Opt
 fn format(stored: StoredFormat) -> Result<Format> {
     match stored {
         StoredFormat::Envelope => Ok(Format::Envelope),
+        StoredFormat::Raw => Ok(Format::Raw),
         #[cfg(feature = "json")]
         StoredFormat::PythonJson => Ok(Format::PythonJson),
         #[cfg(not(feature = "json"))]
@@ -103,14 +104,12 @@ fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
             "`tls_enabled` is set; turn on the feature `tls` of cache-etcd3",
         ));
     }
-    refuse_tls_files(config)?;
     Ok(None)
 }
 
 #[cfg(feature = "tls")]
 fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
     if !config.tls_enabled {
-        refuse_tls_files(config)?;
         return Ok(None);
     }
     let mut tls = match &config.tls_cafile {
@@ -123,33 +122,22 @@ fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
     };
     match (&config.tls_certfile, &config.tls_keyfile) {
         (None, None) => {}
-        (Some(certificate), Some(key)) => {
-            let certificate = read("tls_certfile", certificate, CERTIFICATE)?;
-            let key = read("tls_keyfile", key, PRIVATE_KEY)?;
-            tls = tls.identity(etcd_client::Identity::from_pem(certificate, key));
+        (Some(certificate), key) => {
+            let pem = read("tls_certfile", certificate, CERTIFICATE)?;
+            let key = match key {
+                Some(key) => read("tls_keyfile", key, PRIVATE_KEY)?,
+                // One file may hold both.
+                None => read("tls_certfile", certificate, PRIVATE_KEY)?,
+            };
+            tls = tls.identity(etcd_client::Identity::from_pem(pem, key));
         }
-        _ => {
+        (None, Some(_)) => {
             return Err(refuse(
-                "one of `tls_certfile` and `tls_keyfile` is set; give both or none",
+                "`tls_keyfile` is set and `tls_certfile` is not; give the certificate as well",
             ));
         }
     }
     Ok(Some(tls))
-}
-
-/// Files for TLS that is off are a mistake that nobody would notice otherwise.
-fn refuse_tls_files(config: &Etcd3Config) -> Result<()> {
-    let files = [
-        ("tls_cafile", &config.tls_cafile),
-        ("tls_certfile", &config.tls_certfile),
-        ("tls_keyfile", &config.tls_keyfile),
-    ];
-    match files.into_iter().find(|(_, file)| file.is_some()) {
-        None => Ok(()),
-        Some((field, _)) => Err(refuse(format!(
-            "`{field}` is set and `tls_enabled` is not; set both or none"
-        ))),
-    }
 }
 
 /// How the lines end that begin what a file in PEM format holds. There are several kinds of keys.

@@ -1,5 +1,7 @@
 //! What is stored under a key.
 
+use std::time::SystemTime;
+
 #[cfg(feature = "json")]
 use cache_core::Error;
 #[cfg(feature = "json")]
@@ -9,15 +11,20 @@ use cache_core::wire::{self, Metadata};
 
 use crate::NAME;
 
-/// The two forms of [`StoredFormat`](crate::StoredFormat), as far as they are compiled in.
+/// The forms of [`StoredFormat`](crate::StoredFormat), as far as they are compiled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
     Envelope,
     #[cfg(feature = "json")]
     PythonJson,
+    Raw,
 }
 
 impl Format {
+    pub(crate) fn is_raw(self) -> bool {
+        matches!(self, Self::Raw)
+    }
+
     /// The bytes to store.
     #[cfg_attr(not(feature = "json"), expect(clippy::unnecessary_wraps))]
     pub(crate) fn encode(self, metadata: &Metadata, payload: &[u8]) -> Result<Vec<u8>> {
@@ -33,12 +40,17 @@ impl Format {
                 metadata.write_json(&mut stored);
                 stored.push(b']');
             }
+            Self::Raw => stored.extend_from_slice(payload),
         }
         Ok(stored)
     }
 
-    /// Takes what is stored apart.
-    pub(crate) fn decode(self, mut stored: Vec<u8>) -> Result<(Metadata, Vec<u8>)> {
+    /// Takes what is stored apart, at `now`.
+    pub(crate) fn decode(
+        self,
+        mut stored: Vec<u8>,
+        now: SystemTime,
+    ) -> Result<(Metadata, Vec<u8>)> {
         match self {
             Self::Envelope => {
                 let (metadata, payload) = wire::decode(&stored, NAME)?;
@@ -49,6 +61,8 @@ impl Format {
             }
             #[cfg(feature = "json")]
             Self::PythonJson => decode_python_json(&stored),
+            // It may have been written at any time before.
+            Self::Raw => Ok((Metadata::new(now, None), stored)),
         }
     }
 }
@@ -118,13 +132,29 @@ mod tests {
         why: String,
     }
 
+    fn decode(stored: Vec<u8>) -> Result<(Metadata, Vec<u8>)> {
+        Format::PythonJson.decode(stored, UNIX_EPOCH)
+    }
+
+    #[test]
+    fn raw_payloads_are_stored_as_they_are() {
+        let now = UNIX_EPOCH + Duration::from_secs(9);
+        let metadata = Metadata::new(UNIX_EPOCH, Some(now));
+        for payload in [&b""[..], b"a|b", b"\x80\x04N."] {
+            let stored = Format::Raw.encode(&metadata, payload).unwrap();
+            assert_eq!(stored, payload);
+            let read = Format::Raw.decode(stored, now).unwrap();
+            assert_eq!(read, (Metadata::new(now, None), payload.to_vec()));
+        }
+    }
+
     #[test]
     fn what_python_stores_is_read_and_written_byte_for_byte() {
         let vectors: Vectors = serde_json::from_str(VECTORS).unwrap();
         assert!(vectors.cases.len() >= 16);
         for case in vectors.cases {
             let stored = case.stored.into_bytes();
-            let (metadata, payload) = Format::PythonJson.decode(stored.clone()).unwrap();
+            let (metadata, payload) = decode(stored.clone()).unwrap();
             assert_eq!(payload, case.payload_json.as_bytes());
             let cached_at = UNIX_EPOCH + Duration::from_secs_f64(case.cached_at_epoch_seconds);
             assert_eq!(metadata.cached_at, cached_at);
@@ -141,7 +171,7 @@ mod tests {
         let vectors: Vectors = serde_json::from_str(VECTORS).unwrap();
         assert!(vectors.malformed.len() >= 9);
         for Malformed { stored, why } in vectors.malformed {
-            let error = Format::PythonJson.decode(stored.into_bytes());
+            let error = decode(stored.into_bytes());
             let error = error.expect_err(&why);
             assert_eq!(error.kind(), ErrorKind::Decode, "{why}: {error}");
         }
@@ -155,7 +185,7 @@ mod tests {
         );
         let stored = Format::PythonJson.encode(&metadata, b"1").unwrap();
         assert_eq!(stored, br#"[1, {"ct": 7.0, "v": 2, "exp": 8.5}]"#);
-        let read = Format::PythonJson.decode(stored).unwrap();
+        let read = decode(stored).unwrap();
         assert_eq!(read, (metadata, b"1".to_vec()));
     }
 
@@ -193,7 +223,7 @@ mod tests {
             r#"{"ct": 1.5, "exp": "x"}"#,
         ] {
             let stored = format!("[1, {metadata}]");
-            let error = Format::PythonJson.decode(stored.into_bytes());
+            let error = decode(stored.into_bytes());
             let error = error.expect_err(metadata);
             assert_eq!(error.kind(), ErrorKind::Decode, "{metadata}: {error}");
         }
@@ -209,22 +239,22 @@ mod tests {
             let micros = |micros| UNIX_EPOCH + Duration::from_micros(micros);
             let metadata = Metadata::new(micros(cached_at), deadline.map(micros));
             let stored = Format::PythonJson.encode(&metadata, payload.as_bytes()).unwrap();
-            let (read, rest) = Format::PythonJson.decode(stored.clone()).unwrap();
+            let (read, rest) = decode(stored.clone()).unwrap();
             prop_assert_eq!(&rest, payload.as_bytes());
             // Written again, the last digit included.
             prop_assert_eq!(&Format::PythonJson.encode(&read, &rest).unwrap(), &stored);
             // No part of it is a value.
             for len in 0..stored.len() {
-                prop_assert!(Format::PythonJson.decode(stored[..len].to_vec()).is_err());
+                prop_assert!(decode(stored[..len].to_vec()).is_err());
             }
         }
 
         #[test]
         fn no_bytes_panic(stored: Vec<u8>, text in r#"[\[\]{}:,"\\0-9.eE+\-a-zé ]{0,64}"#) {
-            let _ = Format::PythonJson.decode(stored);
-            let _ = Format::PythonJson.decode(text.clone().into_bytes());
-            let _ = Format::PythonJson.decode(format!("[{text}]").into_bytes());
-            let _ = Format::PythonJson.decode(format!("[1, {{{text}}}]").into_bytes());
+            let _ = decode(stored);
+            let _ = decode(text.clone().into_bytes());
+            let _ = decode(format!("[{text}]").into_bytes());
+            let _ = decode(format!("[1, {{{text}}}]").into_bytes());
         }
     }
 }

@@ -88,7 +88,7 @@ fn files_that_are_missing_are_named() {
     assert!(error.message().contains("tls_cafile"), "{error}");
     assert!(error.message().contains("/no/such/file"), "{error}");
     let error = missing.tls_certfile("/no/such/file").build().unwrap_err();
-    assert!(error.message().contains("tls_keyfile"), "{error}");
+    assert!(error.message().contains("tls_certfile"), "{error}");
 }
 
 #[tokio::test]

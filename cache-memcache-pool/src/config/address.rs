@@ -2,25 +2,49 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use cache_core::Result;
 
 use super::bad_config;
+use crate::cluster::Routing;
 
 const DEFAULT_PORT: u16 = 11211;
 
 /// The address of one server. Its text is its identity: the same server written in two ways
 /// is the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+        family: Family,
+    },
     Unix(PathBuf),
 }
 
+/// Which of a host's addresses are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
 impl Address {
-    /// Reads a list of servers, in which each has to be there once.
-    pub(crate) fn parse_all(urls: &[String]) -> Result<Vec<Self>> {
+    /// Reads a list of servers, in the form that `routing` can do something with.
+    pub(crate) fn parse_all(urls: &[String], routing: Routing) -> Result<Vec<Self>> {
         if urls.is_empty() {
             return Err(bad_config("url is empty; list at least one server"));
         }
@@ -28,14 +52,16 @@ impl Address {
         let mut seen = HashMap::with_capacity(urls.len());
         for url in urls {
             let address = Self::parse(url).map_err(|problem| refused(url, problem))?;
-            if let Some(other) = seen.insert(address.identity(), url) {
+            let other = seen.insert(address.identity(), url);
+            if let Some(other) = other.filter(|_| !routing.takes_repeated_servers()) {
                 let other = if other == url {
                     String::new()
                 } else {
                     format!(", which is {other} too")
                 };
                 return Err(bad_config(format!(
-                    "url lists {address} twice{other}; list each server once"
+                    "url lists {address} twice{other}; list each server once, or give \
+                     it a weight"
                 )));
             }
             addresses.push(address);
@@ -46,10 +72,10 @@ impl Address {
     /// What is the same for the same server, as far as that can be told without asking anybody.
     fn identity(&self) -> String {
         match self {
-            Self::Tcp { host, port } if matches!(host.as_str(), "127.0.0.1" | "::1") => {
+            Self::Tcp { host, port, .. } if host == "127.0.0.1" => {
                 format!("localhost:{port}")
             }
-            other => other.to_string(),
+            _ => self.to_string(),
         }
     }
 
@@ -64,13 +90,17 @@ impl Address {
         if let Some(problem) = foreign(url) {
             return Err(problem);
         }
-        let address = url
-            .strip_prefix("inet6:")
-            .or_else(|| url.strip_prefix("inet:"))
-            .unwrap_or(url);
+        let (family, address) = if let Some(address) = url.strip_prefix("inet6:") {
+            (Family::V6, address)
+        } else if let Some(address) = url.strip_prefix("inet:") {
+            (Family::V4, address)
+        } else {
+            (Family::Any, url)
+        };
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
-            if !is_ipv6(host) {
+            // After inet6: python-memcached takes names in brackets.
+            if !is_ipv6(host) && (family != Family::V6 || host.is_empty() || host.contains(':')) {
                 return Err("the brackets do not hold an IPv6 address");
             }
             match rest {
@@ -98,10 +128,13 @@ impl Address {
                 _ => return Err("the port has to be a number from 1 to 65535"),
             },
         };
-        Ok(Self::Tcp {
-            host: host.to_ascii_lowercase(),
-            port,
-        })
+        let host = host.to_ascii_lowercase();
+        if host.parse().is_ok_and(|address| !family.has(address)) {
+            return Err(
+                "inet: is followed by an IPv4 address or a name, inet6: by an IPv6 address or a name",
+            );
+        }
+        Ok(Self::Tcp { host, port, family })
     }
 }
 
@@ -145,8 +178,8 @@ fn is_ipv6(host: &str) -> bool {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -167,6 +200,11 @@ mod tests {
             ("[fe80::1%eth0]:7", "[fe80::1%eth0]:7"),
             ("Cache.Example:7", "cache.example:7"),
             ("inet6:[::1]:7", "[::1]:7"),
+            (
+                "inet6:[controller-0.internalapi]:7",
+                "controller-0.internalapi:7",
+            ),
+            ("inet6:a.example", "a.example:11211"),
             ("unix:/run/memcached.sock", "unix:/run/memcached.sock"),
         ] {
             assert_eq!(Address::parse(url).unwrap().to_string(), text);
@@ -188,6 +226,10 @@ mod tests {
             ("[::1]7", "':port'"),
             ("[]:7", "IPv6 address"),
             ("[a]:7", "IPv6 address"),
+            ("inet6:[a:7]", "IPv6 address"),
+            ("inet6:[]:7", "IPv6 address"),
+            ("inet6:10.0.0.1:7", "inet6: by an IPv6 address"),
+            ("inet:[::1]:7", "inet: is followed by an IPv4 address"),
             ("unix:", "path of the socket"),
             ("http://a", "scheme"),
             ("memcached://a:7", "scheme"),
@@ -202,5 +244,31 @@ mod tests {
             let problem = Address::parse(url).unwrap_err();
             assert!(problem.contains(why), "{url:?}: {problem}");
         }
+    }
+
+    fn list(urls: &[&str], routing: Routing) -> Result<Vec<Address>, String> {
+        let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+        Address::parse_all(&urls, routing).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn the_family_of_addresses_is_chosen_by_the_prefix() {
+        let family = |url| match Address::parse(url).unwrap() {
+            Address::Tcp { family, .. } => family,
+            Address::Unix(_) => panic!("{url} is a path"),
+        };
+        assert_eq!(family("a:7"), Family::Any);
+        assert_eq!(family("inet:a:7"), Family::V4);
+        assert_eq!(family("inet6:[a]:7"), Family::V6);
+        assert!(Family::V6.has("::1".parse().unwrap()));
+        assert!(!Family::V4.has("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_server_may_be_repeated_where_it_may_in_python() {
+        let twice = ["a:7", "b:7", "a:7"];
+        assert_eq!(list(&twice, Routing::PythonMemcached).unwrap().len(), 3);
+        let refused = list(&twice, Routing::Consistent).unwrap_err();
+        assert!(refused.contains("give it a weight"), "{refused}");
     }
 }

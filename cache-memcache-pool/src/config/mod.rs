@@ -10,10 +10,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, seconds};
-use serde::{Deserialize, Deserializer, Serialize};
+use cache_core::{Error, ErrorKind, Result, seconds, text};
+use serde::{Deserialize, Serialize};
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, Family};
 pub use builder::MemcachePoolBuilder;
 pub(crate) use settings::Settings;
 
@@ -43,11 +43,17 @@ use crate::cluster::Routing;
 )]
 pub struct MemcachePoolConfig {
     /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
-    /// given. In a file also one string for one server. Default: `localhost:11211`.
-    #[serde(deserialize_with = "one_or_many")]
+    /// given. `inet:` and `inet6:` before it choose among the addresses of a name. In a file also
+    /// one string, with commas between several servers. Default: `localhost:11211`.
+    #[serde(deserialize_with = "text::list")]
     pub url: Vec<String>,
-    /// The most connections to one server; each tokio runtime that uses the backend has its
-    /// own. Default: 10.
+    /// How many keys each server of `url` gets, relative to the others; 0: none. Empty: all get
+    /// as many. Default: empty.
+    #[serde(deserialize_with = "text::numbers")]
+    pub weights: Vec<u32>,
+    /// The most connections to one server, zero for no limit; each tokio runtime that uses the
+    /// backend has its own. Default: 10.
+    #[serde(deserialize_with = "text::number")]
     pub pool_maxsize: usize,
     /// A connection that was idle for so long is closed. Default: 60 s.
     #[serde(with = "seconds")]
@@ -66,9 +72,18 @@ pub struct MemcachePoolConfig {
     pub socket_timeout: Duration,
     /// Empties a server that was down and returned, before anybody reads from it. Without, it
     /// serves what it had before it was lost, old values included. Default: false.
+    #[serde(deserialize_with = "text::switch")]
     pub pool_flush_on_reconnect: bool,
+    /// Takes for expired what a server that was down and returned had before, so that nothing
+    /// comes back that was replaced or deleted elsewhere meanwhile; nothing is emptied. The
+    /// server is marked for all processes that have this set, whose clocks have to agree; each
+    /// read asks for the mark too. Default: false.
+    #[serde(deserialize_with = "text::switch")]
+    pub pool_expire_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
-    /// they are sent. Default: 1 MiB, which is memcached's own.
+    /// they are sent. Zero: whatever memcached takes, which is 1 GiB at most. Default: 1 MiB,
+    /// which is memcached's own.
+    #[serde(deserialize_with = "text::number")]
     pub server_max_value_length: usize,
     /// The lifetime of a value without one of its own; zero: until memcached evicts it.
     /// Default: zero.
@@ -79,24 +94,98 @@ pub struct MemcachePoolConfig {
     /// The password to go with it. Default: none.
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    #[serde(deserialize_with = "text::switch")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: none.
+    /// trusted. Default: none, which means the system's.
     pub tls_cafile: Option<PathBuf>,
+    /// The name that the servers' certificates have to be for. Default: none, which means the
+    /// host of each server's address.
+    pub tls_server_name: Option<String>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
-    /// A file in PEM format with its private key. Default: none.
+    /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
     pub tls_keyfile: Option<PathBuf>,
     /// Whether the server's certificate is checked. Without, anybody on the way can read and
     /// change everything. Default: true.
+    #[serde(deserialize_with = "text::switch")]
     pub tls_verify: bool,
     /// Which server keeps which key. Default: consistent.
     pub routing: Routing,
     /// Whether the keys of a server that is down go to the others. Default: true.
+    #[serde(deserialize_with = "text::switch")]
     pub failover: bool,
     /// What is spoken to the servers. Default: meta.
     pub protocol: Protocol,
+    /// What is stored under a key. Default: the envelope.
+    pub stored_format: StoredFormat,
+    /// The client of programs in Python that share the cache. Default: python-memcached.
+    pub python_client: PythonClient,
+    /// Values of so many bytes, metadata included, are compressed with zlib, if that makes them
+    /// shorter; zero: none are. `server_max_value_length` counts before that. Needs the feature
+    /// `zlib`, as does reading what others compressed. Default: zero.
+    #[serde(deserialize_with = "text::number")]
+    pub min_compress_len: usize,
+}
+
+/// What is stored under a key.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, StoredFormat};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.stored_format = StoredFormat::Raw; // "raw" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, the payload.
+    #[default]
+    Envelope,
+    /// The payload as it is, for a cache that is shared with programs that know nothing of
+    /// metadata. Client flags are not looked at when it is read.
+    ///
+    /// What there is no metadata for is not kept: a value that is read was cached at the time of
+    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until
+    /// memcached removes it, up to three seconds after its deadline.
+    Raw,
+}
+
+/// The client that programs in Python use, of those that dogpile.cache and oslo.cache can.
+///
+/// It decides the client flags: without the right ones Python gets text in place of bytes.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, PythonClient};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.python_client = PythonClient::Bmemcached; // "bmemcached" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PythonClient {
+    /// python-memcached, which `oslo_cache.memcache_pool` and `dogpile.cache.memcached` use. Flags
+    /// 0 are bytes.
+    #[default]
+    PythonMemcached,
+    /// pymemcache, as `dogpile.cache.pymemcache` uses it. Flags 0 are bytes.
+    Pymemcache,
+    /// python-binary-memcached, which `oslo_cache.memcache_pool` uses with TLS or SASL. Flags 16
+    /// are bytes. It compresses what has more than 128 bytes, which takes the feature `zlib` to
+    /// read; and it writes to every server of its list, so give it one.
+    Bmemcached,
+}
+
+impl PythonClient {
+    pub(crate) fn flags_of_bytes(self) -> u32 {
+        match self {
+            Self::PythonMemcached | Self::Pymemcache => 0,
+            Self::Bmemcached => 16,
+        }
+    }
 }
 
 /// Which of memcached's protocols is spoken.
@@ -123,24 +212,30 @@ impl Default for MemcachePoolConfig {
     fn default() -> Self {
         Self {
             url: vec!["localhost:11211".to_owned()],
+            weights: Vec::new(),
             pool_maxsize: 10,
             pool_unused_timeout: Duration::from_secs(60),
             pool_connection_get_timeout: Duration::from_secs(10),
             dead_retry: Duration::from_secs(300),
             socket_timeout: Duration::from_secs(3),
             pool_flush_on_reconnect: false,
+            pool_expire_on_reconnect: false,
             server_max_value_length: 1024 * 1024,
             memcached_expire_time: Duration::ZERO,
             username: None,
             password: None,
             tls_enabled: false,
             tls_cafile: None,
+            tls_server_name: None,
             tls_certfile: None,
             tls_keyfile: None,
             tls_verify: true,
             routing: Routing::default(),
             failover: true,
             protocol: Protocol::default(),
+            stored_format: StoredFormat::default(),
+            python_client: PythonClient::default(),
+            min_compress_len: 0,
         }
     }
 }
@@ -149,6 +244,7 @@ impl fmt::Debug for MemcachePoolConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemcachePoolConfig")
             .field("url", &self.url)
+            .field("weights", &self.weights)
             .field("pool_maxsize", &self.pool_maxsize)
             .field("pool_unused_timeout", &self.pool_unused_timeout)
             .field(
@@ -158,18 +254,23 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("dead_retry", &self.dead_retry)
             .field("socket_timeout", &self.socket_timeout)
             .field("pool_flush_on_reconnect", &self.pool_flush_on_reconnect)
+            .field("pool_expire_on_reconnect", &self.pool_expire_on_reconnect)
             .field("server_max_value_length", &self.server_max_value_length)
             .field("memcached_expire_time", &self.memcached_expire_time)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("tls_enabled", &self.tls_enabled)
             .field("tls_cafile", &self.tls_cafile)
+            .field("tls_server_name", &self.tls_server_name)
             .field("tls_certfile", &self.tls_certfile)
             .field("tls_keyfile", &self.tls_keyfile)
             .field("tls_verify", &self.tls_verify)
             .field("routing", &self.routing)
             .field("failover", &self.failover)
             .field("protocol", &self.protocol)
+            .field("stored_format", &self.stored_format)
+            .field("python_client", &self.python_client)
+            .field("min_compress_len", &self.min_compress_len)
             .finish()
     }
 }
@@ -182,9 +283,6 @@ pub(crate) fn bad_config(message: impl Into<String>) -> Error {
 impl MemcachePoolConfig {
     /// Checks what the types allow and the backend does not, and reads the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
-        if self.pool_maxsize == 0 {
-            return Err(bad_config("pool_maxsize is 0; it has to be 1 at least"));
-        }
         if self.socket_timeout.is_zero() {
             return Err(bad_config("socket_timeout is 0; it has to be more"));
         }
@@ -213,37 +311,62 @@ impl MemcachePoolConfig {
                 ));
             }
         }
-        if !self.tls_enabled
-            && (self.tls_cafile.is_some()
-                || self.tls_certfile.is_some()
-                || self.tls_keyfile.is_some())
-        {
+        let addresses = Address::parse_all(&self.url, self.routing)?;
+        if !self.weights.is_empty() {
+            if !self.routing.has_weights() {
+                return Err(bad_config(
+                    "weights are set, and pymemcache's routing has none; take another routing",
+                ));
+            }
+            if self.weights.len() != addresses.len() {
+                return Err(bad_config(format!(
+                    "weights has {} entries, and url {}; give one for each server, or none",
+                    self.weights.len(),
+                    addresses.len()
+                )));
+            }
+            if self.weights.iter().all(|&weight| weight == 0) {
+                return Err(bad_config("weights are all 0; one server has to get keys"));
+            }
+            if let Some(weight) = self.weights.iter().find(|&&weight| weight > MAX_WEIGHT) {
+                return Err(bad_config(format!(
+                    "weights has {weight}; a weight is {MAX_WEIGHT} at most"
+                )));
+            }
+        }
+        if self.pool_expire_on_reconnect && self.stored_format == StoredFormat::Raw {
             return Err(bad_config(
-                "tls_cafile, tls_certfile and tls_keyfile have no use while tls_enabled is false",
+                "pool_expire_on_reconnect is set, and stored_format is \"raw\", which does not say \
+                 when a value was stored",
             ));
         }
-        Address::parse_all(&self.url)
+        Ok(addresses)
     }
 }
+
+/// What of the configuration has no effect, if anything.
+pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
+    let fields = [
+        ("tls_cafile", &config.tls_cafile),
+        ("tls_certfile", &config.tls_certfile),
+        ("tls_keyfile", &config.tls_keyfile),
+    ];
+    let set = fields.iter().filter(|(_, file)| file.is_some());
+    let mut set: Vec<&str> = set.map(|(name, _)| *name).collect();
+    set.extend(config.tls_server_name.as_ref().map(|_| "tls_server_name"));
+    (!config.tls_enabled && !set.is_empty()).then(|| {
+        format!(
+            "{} without effect: tls_enabled is false, so connections are not encrypted",
+            set.join(", ")
+        )
+    })
+}
+
+/// Each unit of weight is an entry of a router's table.
+const MAX_WEIGHT: u32 = 1000;
 
 /// What `-I` of memcached can be raised to.
 const MAX_ITEM: usize = 1 << 30;
-
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "url takes a server or a list of servers, such as [\"10.0.0.1:11211\"]"
-    )]
-    enum Urls {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match Urls::deserialize(deserializer)? {
-        Urls::One(url) => vec![url],
-        Urls::Many(urls) => urls,
-    })
-}
 
 #[cfg(test)]
 mod tests {
@@ -288,6 +411,45 @@ mod tests {
     }
 
     #[test]
+    fn text_is_taken_where_numbers_switches_and_lists_are_meant() {
+        let fields = [
+            ("url", "a:1, inet6:[b]:2"),
+            ("weights", "1, 3"),
+            ("pool_maxsize", "0"),
+            ("socket_timeout", "0.5"),
+            ("failover", "no"),
+        ];
+        let fields = MapDeserializer::<_, ValueError>::new(fields.into_iter());
+        let config = MemcachePoolConfig::deserialize(fields).unwrap();
+        assert_eq!(config.url, ["a:1", "inet6:[b]:2"]);
+        assert_eq!(config.weights, [1, 3]);
+        assert_eq!(config.pool_maxsize, 0);
+        assert_eq!(config.socket_timeout, Duration::from_millis(500));
+        assert!(!config.failover);
+        for (name, senseless) in [
+            ("pool_maxsize", "-1"),
+            ("weights", "-1"),
+            ("tls_enabled", "maybe"),
+        ] {
+            let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
+            let error = MemcachePoolConfig::deserialize(field).unwrap_err();
+            assert!(error.to_string().contains(senseless), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_for_tls_without_tls_have_no_effect() {
+        let mut config = MemcachePoolConfig {
+            tls_cafile: Some("ca.pem".into()),
+            ..MemcachePoolConfig::default()
+        };
+        assert!(config.check().is_ok());
+        assert!(without_effect(&config).unwrap().contains("tls_cafile"));
+        config.tls_enabled = true;
+        assert_eq!(without_effect(&config), None);
+    }
+
+    #[test]
     fn unknown_fields_and_negative_durations_are_refused() {
         let error = number("pool_maxsise", 1.0).unwrap_err().to_string();
         assert!(
@@ -307,7 +469,14 @@ mod tests {
         assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
         let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
         assert!(!message.contains("secret"), "{message}");
-        assert!(refusal(|c| c.pool_maxsize = 0).contains("pool_maxsize"));
+        assert!(refusal(|c| c.weights = vec![1, 2]).contains("2 entries"));
+        assert!(refusal(|c| c.weights = vec![0]).contains("all 0"));
+        assert!(refusal(|c| c.weights = vec![1001]).contains("1001"));
+        let pymemcache = |c: &mut MemcachePoolConfig| {
+            c.weights = vec![2];
+            c.routing = Routing::Pymemcache;
+        };
+        assert!(refusal(pymemcache).contains("weights are set"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));
         assert!(refusal(|c| c.username = Some("u".into())).contains("password is not"));
@@ -317,7 +486,6 @@ mod tests {
             c.password = Some("p".into());
         };
         assert!(refusal(spaced).contains("without spaces"));
-        assert!(refusal(|c| c.tls_cafile = Some("ca".into())).contains("tls_enabled"));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use cache_core::{Result, ServerEvent};
 
-use super::{MemcachePoolConfig, Protocol, bad_config};
+use super::{MAX_ITEM, MemcachePoolConfig, Protocol, StoredFormat, bad_config, without_effect};
+use crate::cluster::Routing;
 use crate::connection::{Connector, Timeouts};
-use crate::protocol::Dialect;
+use crate::protocol::{Decoder, Dialect};
 
 /// Called when a server goes down or returns.
 pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
@@ -34,8 +35,15 @@ pub(crate) struct Settings {
     pub(crate) dead_retry: Duration,
     pub(crate) timeouts: Timeouts,
     pub(crate) flush_on_reconnect: bool,
+    pub(crate) expire_on_reconnect: bool,
     pub(crate) max_value: usize,
+    pub(crate) stored_format: StoredFormat,
+    /// The client flags of values that are not compressed.
+    pub(crate) client_flags: u32,
+    /// Values of so many bytes are compressed; `None`: none are.
+    pub(crate) min_compress_len: Option<usize>,
     pub(crate) default_ttl: Duration,
+    pub(crate) routing: Routing,
     pub(crate) failover: bool,
     pub(crate) dialect: Dialect,
     /// `username password`, as the server wants it.
@@ -61,12 +69,25 @@ impl Settings {
                 "tls_enabled is true, and the crate was built without its feature `tls`",
             ));
         }
+        if config.min_compress_len > 0 && cfg!(not(feature = "zlib")) {
+            return Err(bad_config(
+                "min_compress_len is set, and the crate was built without its feature `zlib`",
+            ));
+        }
+        if config.min_compress_len > 0 && config.stored_format == StoredFormat::Raw {
+            return Err(bad_config(
+                "min_compress_len is set, and stored_format is \"raw\", which changes no payload",
+            ));
+        }
+        if let (Some(on_event), Some(message)) = (&hooks.on_event, without_effect(config)) {
+            on_event(&ServerEvent::warning(None, message));
+        }
         let credentials = match (&config.username, &config.password) {
             (Some(username), Some(password)) => Some(format!("{username} {password}")),
             _ => None,
         };
         Ok(Self {
-            pool_maxsize: config.pool_maxsize,
+            pool_maxsize: or_unlimited(config.pool_maxsize, usize::MAX),
             pool_connection_get_timeout: config.pool_connection_get_timeout.min(LONGEST),
             dead_retry: config.dead_retry,
             timeouts: Timeouts {
@@ -74,8 +95,13 @@ impl Settings {
                 unused: config.pool_unused_timeout.min(LONGEST),
             },
             flush_on_reconnect: config.pool_flush_on_reconnect,
-            max_value: config.server_max_value_length,
+            expire_on_reconnect: config.pool_expire_on_reconnect,
+            max_value: or_unlimited(config.server_max_value_length, MAX_ITEM),
+            stored_format: config.stored_format,
+            client_flags: config.python_client.flags_of_bytes(),
+            min_compress_len: Some(config.min_compress_len).filter(|&len| len > 0),
             default_ttl: config.memcached_expire_time,
+            routing: config.routing,
             failover: config.failover,
             dialect: match config.protocol {
                 Protocol::Meta => Dialect::Meta,
@@ -94,6 +120,11 @@ impl Settings {
         })
     }
 
+    /// Reads values as this configuration stores them.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder::new(self.max_value, self.stored_format)
+    }
+
     /// The time of day.
     pub(crate) fn now(&self) -> SystemTime {
         self.clock
@@ -107,4 +138,9 @@ impl Settings {
             (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         })
     }
+}
+
+/// A number of which zero means that there is no limit.
+fn or_unlimited(number: usize, unlimited: usize) -> usize {
+    if number == 0 { unlimited } else { number }
 }

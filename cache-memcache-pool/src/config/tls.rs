@@ -21,7 +21,11 @@ use tokio_rustls::rustls::{
 use super::{MemcachePoolConfig, bad_config};
 
 #[derive(Clone)]
-pub(crate) struct Tls(TlsConnector);
+pub(crate) struct Tls {
+    connector: TlsConnector,
+    /// The name that certificates have to be for, where it is not the host's.
+    server_name: Option<ServerName<'static>>,
+}
 
 impl Tls {
     /// `None` unless the configuration asks for TLS.
@@ -42,16 +46,30 @@ impl Tls {
         };
         let client = match (&config.tls_certfile, &config.tls_keyfile) {
             (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(key)) => {
+            (Some(certificate), key) => {
                 let chain = certificates("tls_certfile", certificate)?;
-                let key = private_key(key)?;
+                let key = match key {
+                    Some(key) => private_key("tls_keyfile", key)?,
+                    None => private_key("tls_keyfile is missing, and tls_certfile", certificate)?,
+                };
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    bad_config(format!("tls_certfile and tls_keyfile: {error}")).with_source(error)
+                    bad_config(format!("tls_certfile and its key: {error}")).with_source(error)
                 })?
             }
-            _ => return Err(bad_config("tls_certfile and tls_keyfile go together")),
+            (None, Some(_)) => {
+                return Err(bad_config(
+                    "tls_keyfile is set, and tls_certfile is not; give the certificate as well",
+                ));
+            }
         };
-        Ok(Some(Self(TlsConnector::from(Arc::new(client)))))
+        let server_name = config.tls_server_name.clone().map(ServerName::try_from);
+        let server_name = server_name
+            .transpose()
+            .map_err(|error| bad_config(format!("tls_server_name: {error}")).with_source(error))?;
+        Ok(Some(Self {
+            connector: TlsConnector::from(Arc::new(client)),
+            server_name,
+        }))
     }
 
     pub(crate) async fn handshake(
@@ -59,9 +77,12 @@ impl Tls {
         stream: TcpStream,
         host: &str,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.0.connect(name, stream).await.map_err(|error| {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+        };
+        self.connector.connect(name, stream).await.map_err(|error| {
             let message = format!("the TLS handshake failed: {error}{}", advice(&error));
             io::Error::new(error.kind(), message)
         })
@@ -74,9 +95,9 @@ fn advice(error: &io::Error) -> &'static str {
     match cause {
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; url has to name it as its certificate does",
+        )) => "; url or tls_server_name has to name it as its certificate does",
         Some(Error::InvalidCertificate(_)) => {
-            "; tls_cafile has to hold the authority that signed it"
+            "; tls_cafile has to hold the authority that signed it; without it the system's count"
         }
         // No TLS came back, or nothing.
         Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",
@@ -98,13 +119,13 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
     Ok(certificates)
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
+fn private_key(field: &str, file: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
         pem::Error::NoItemsFound => bad_config(format!(
-            "tls_keyfile {} holds no private key in PEM format",
+            "{field} {} holds no private key in PEM format",
             file.display()
         )),
-        error => unreadable("tls_keyfile", file, error),
+        error => unreadable(field, file, error),
     })
 }
 
@@ -113,15 +134,22 @@ fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error 
     bad_config(message).with_source(error)
 }
 
-/// The authorities of `tls_cafile`.
+/// The authorities of `tls_cafile`, or else those of the system.
 fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
-    let Some(file) = &config.tls_cafile else {
-        return Err(bad_config(
-            "tls_cafile is missing; name the file with the authorities to trust (the system's on \
-             Debian: /etc/ssl/certs/ca-certificates.crt)",
-        ));
-    };
     let mut authorities = RootCertStore::empty();
+    let Some(file) = &config.tls_cafile else {
+        let system = rustls_native_certs::load_native_certs();
+        authorities.add_parsable_certificates(system.certs);
+        if authorities.is_empty() {
+            let why = system.errors.first().map(|error| format!(" ({error})"));
+            return Err(bad_config(format!(
+                "tls_cafile is missing, and the system has no authorities that it trusts{}; name \
+                 the file with the authority that signed the servers' certificates",
+                why.unwrap_or_default()
+            )));
+        }
+        return Ok(authorities);
+    };
     authorities.add_parsable_certificates(certificates("tls_cafile", file)?);
     if authorities.is_empty() {
         let message = format!("tls_cafile {} holds no authority", file.display());

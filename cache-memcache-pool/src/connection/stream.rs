@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::Caller;
 use super::queue::Batch;
-use crate::config::{Address, Settings};
+use crate::config::{Address, Family, Settings};
 use crate::protocol::Dialect;
 
 /// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
@@ -50,6 +50,27 @@ impl From<io::Error> for ConnectError {
     }
 }
 
+/// Connects to the first of the host's addresses that accepts.
+async fn connect(host: &str, port: u16, family: Family) -> io::Result<TcpStream> {
+    if family == Family::Any {
+        return TcpStream::connect((host, port)).await;
+    }
+    let mut failure = None;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        if family.has(address.ip()) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Some(error),
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        let version = if family == Family::V4 { "IPv4" } else { "IPv6" };
+        let message = format!("{host} has no {version} address");
+        io::Error::new(io::ErrorKind::NotFound, message)
+    }))
+}
+
 impl Stream {
     /// Connects and presents the credentials, if there are any. Takes as long as it takes.
     /// `on_connect` is called once there is a connection.
@@ -65,8 +86,8 @@ impl Stream {
                 };
                 Self::Own(connect(&address.to_string()).await?)
             }
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            Address::Tcp { host, port, family } => {
+                let stream = connect(host, *port, *family).await?;
                 stream.set_nodelay(true)?;
                 Self::secure(stream, host, settings).await?
             }

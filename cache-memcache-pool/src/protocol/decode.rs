@@ -1,11 +1,11 @@
 //! The decoder: bytes, which may end anywhere, become responses.
 
-use cache_core::Result;
 use cache_core::wire::Metadata;
 
 use super::line::{Item, read_line, split_line};
 use super::response::{Expected, Reply, Response, Violation};
-use super::value::Stored;
+use super::value::{COMPRESSED, Stored};
+use crate::config::StoredFormat;
 
 /// Metadata ends within these bytes, unless others have put much into it.
 const METADATA_WITHIN: usize = 512;
@@ -21,6 +21,7 @@ const MAX_ITEM: usize = 1 << 30;
 pub(crate) struct Decoder {
     /// The largest value that is read; larger ones are passed over.
     limit: usize,
+    format: StoredFormat,
     state: State,
 }
 
@@ -45,8 +46,8 @@ enum State {
 #[derive(Debug)]
 struct Large {
     flags: u32,
-    /// `None`: the metadata is in `body` too.
-    metadata: Option<Result<Metadata>>,
+    /// `None`: the metadata, or what is there in its place, is in `body` too.
+    metadata: Option<Metadata>,
     body: Vec<u8>,
     /// How long `body` will be, the end of the line included.
     len: usize,
@@ -54,9 +55,10 @@ struct Large {
 
 impl Decoder {
     /// A decoder that reads values of up to `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, format: StoredFormat) -> Self {
         Self {
             limit,
+            format,
             state: State::Line,
         }
     }
@@ -68,6 +70,15 @@ impl Decoder {
         };
         let missing = large.len.saturating_sub(large.body.len());
         (missing > 0).then_some((&mut large.body, missing))
+    }
+
+    /// The memory held for a large value.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        match &self.state {
+            State::Large(large) => large.body.capacity(),
+            _ => 0,
+        }
     }
 
     /// Reads as much of the response to `expected` as `buffer` holds, and takes it out. `None`:
@@ -141,20 +152,29 @@ impl Decoder {
             check_end(end)?;
             self.state = State::Line;
             *buffer = rest;
-            return Ok(Some(Reply::Found(Stored::decode(flags, value))));
+            return Ok(Some(Reply::Found(Stored::decode(
+                self.format,
+                flags,
+                value,
+                self.limit,
+            ))));
         }
         if len < LARGE {
             return Ok(None);
         }
         // The metadata has to be whole before the payload can go elsewhere.
+        let has_metadata = self.format == StoredFormat::Envelope && flags & COMPRESSED == 0;
         let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
-        let head = match bar {
-            Some(bar) => bar + 1,
-            None if buffer.len() < METADATA_WITHIN => return Ok(None),
-            None => 0,
-        };
-        let metadata =
-            bar.map(|bar| Stored::decode_metadata(flags, buffer.get(..bar).unwrap_or_default()));
+        let bar = bar.filter(|_| has_metadata);
+        if has_metadata && bar.is_none() && buffer.len() < METADATA_WITHIN {
+            return Ok(None);
+        }
+        let metadata = bar.and_then(|bar| {
+            let json = buffer.get(..bar).unwrap_or_default();
+            Some((Stored::decode_metadata(flags, json).ok()?, bar + 1))
+        });
+        let (metadata, head) =
+            metadata.map_or((None, 0), |(metadata, head)| (Some(metadata), head));
         let len = len - head + 2;
         let mut body = Vec::with_capacity(len);
         body.extend_from_slice(buffer.get(head..).unwrap_or_default());
@@ -178,11 +198,11 @@ impl Decoder {
         let end = large.body.split_off(large.len.saturating_sub(2));
         check_end(&end)?;
         Ok(Some(Reply::Found(match large.metadata {
-            Some(metadata) => metadata.map(|metadata| Stored {
-                metadata,
+            Some(metadata) => Ok(Stored {
+                metadata: Some(metadata),
                 payload: large.body,
             }),
-            None => Stored::decode_owned(large.flags, large.body),
+            None => Stored::decode_owned(self.format, large.flags, large.body, self.limit),
         })))
     }
 
@@ -227,7 +247,7 @@ mod tests {
     }
 
     fn decode(mut bytes: &[u8], mut expected: Expected) -> Result<Option<Response>, Violation> {
-        Decoder::new(1000).decode(&mut bytes, &mut expected)
+        Decoder::new(1000, StoredFormat::Envelope).decode(&mut bytes, &mut expected)
     }
 
     #[test]
@@ -268,7 +288,7 @@ mod tests {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');
         bytes.extend_from_slice(b"\r\nEN\r\n");
-        let mut decoder = Decoder::new(1000);
+        let mut decoder = Decoder::new(1000, StoredFormat::Envelope);
         let mut rest = bytes.as_slice();
         let first = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
         assert!(matches!(

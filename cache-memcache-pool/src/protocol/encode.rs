@@ -107,7 +107,7 @@ impl Outgoing {
 }
 
 /// One command for one key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Command<'a> {
     Get(&'a str),
     Set {
@@ -117,6 +117,8 @@ pub(crate) enum Command<'a> {
         payload: &'a [u8],
         /// As memcached counts: 0 for never, beyond 30 days since the epoch.
         expires: u32,
+        /// The client flags.
+        flags: u32,
     },
     Delete(&'a str),
 }
@@ -149,10 +151,13 @@ impl<'a> Command<'a> {
             head,
             payload,
             expires,
+            flags,
             ..
         } = self
         {
-            line.extend_from_slice(b" 0 ");
+            line.push(b' ');
+            encode_number(u64::from(*flags), line);
+            line.push(b' ');
             encode_number(u64::from(*expires), line);
             line.push(b' ');
             encode_number((head.len() + payload.len()) as u64, line);
@@ -225,12 +230,17 @@ impl<'a> Command<'a> {
                 head,
                 payload,
                 expires,
+                flags: client_flags,
                 ..
             } => {
                 out.push(b' ');
                 encode_number((head.len() + payload.len()) as u64, out);
                 out.extend_from_slice(b" T");
                 encode_number(u64::from(*expires), out);
+                if *client_flags != 0 {
+                    out.extend_from_slice(b" F");
+                    encode_number(u64::from(*client_flags), out);
+                }
             }
         }
         out.extend_from_slice(flags);

@@ -6,8 +6,11 @@ mod line;
 mod request;
 mod response;
 mod value;
+mod zlib;
 
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
+pub(crate) use value::COMPRESSED;
+pub(crate) use zlib::compress;

@@ -3,34 +3,63 @@
 use cache_core::wire::{self, Metadata};
 use cache_core::{Error, ErrorKind, Result};
 
+use super::zlib;
 use crate::NAME;
+use crate::config::StoredFormat;
 
 /// A stored value.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    pub(crate) metadata: Metadata,
+    /// `None` where payloads are stored without.
+    pub(crate) metadata: Option<Metadata>,
     pub(crate) payload: Vec<u8>,
 }
 
+/// The client flag of Python's clients for a value that was compressed with zlib.
+pub(crate) const COMPRESSED: u32 = 8;
+
 impl Stored {
-    /// The value in `stored`, written with the client flags `flags`.
-    pub(super) fn decode(flags: u32, stored: &[u8]) -> Result<Self> {
+    /// The value in `stored`, written with the client flags `flags`; `limit` bytes at most once
+    /// it is decompressed.
+    pub(super) fn decode(
+        format: StoredFormat,
+        flags: u32,
+        stored: &[u8],
+        limit: usize,
+    ) -> Result<Self> {
+        if format == StoredFormat::Raw || flags & COMPRESSED != 0 {
+            return Self::decode_owned(format, flags, stored.to_vec(), limit);
+        }
         check_flags(flags)?;
         let (metadata, payload) = wire::decode(stored, NAME)?;
         Ok(Self {
-            metadata,
+            metadata: Some(metadata),
             payload: payload.to_vec(),
         })
     }
 
     /// The same for a value that has a buffer of its own, which becomes the payload.
-    pub(super) fn decode_owned(flags: u32, mut stored: Vec<u8>) -> Result<Self> {
+    pub(super) fn decode_owned(
+        format: StoredFormat,
+        flags: u32,
+        mut stored: Vec<u8>,
+        limit: usize,
+    ) -> Result<Self> {
+        if format == StoredFormat::Raw {
+            return Ok(Self {
+                metadata: None,
+                payload: stored,
+            });
+        }
         check_flags(flags)?;
+        if flags & COMPRESSED != 0 {
+            stored = zlib::decompress(&stored, limit)?;
+        }
         let (metadata, payload) = wire::decode(&stored, NAME)?;
         let head = stored.len() - payload.len();
         stored.drain(..head);
         Ok(Self {
-            metadata,
+            metadata: Some(metadata),
             payload: stored,
         })
     }
@@ -42,21 +71,23 @@ impl Stored {
     }
 }
 
-/// The client flags with which Python says how a value is encoded. Text (16) has the same
-/// bytes as what is written here with 0.
+/// The client flags with which Python says how a value is encoded. 16 is text of
+/// python-memcached and pymemcache and bytes of bmemcached, 0 the other way round; the bytes are
+/// the same.
 fn check_flags(flags: u32) -> Result<()> {
     let is = match flags {
         0 | 16 => return Ok(()),
-        flags if flags & 8 != 0 => {
-            "compressed, which Rust does not read; take min_compress_len out of the arguments of \
-             the dogpile.cache region"
+        8 | 24 if cfg!(feature = "zlib") => return Ok(()),
+        8 | 24 => {
+            "compressed, which takes the feature `zlib` of cache-memcache-pool; or take \
+             min_compress_len out of the arguments of the dogpile.cache region"
         }
-        1 => {
+        flags if flags & 1 != 0 => {
             "pickled by Python, which Rust cannot read; give the dogpile.cache region a serializer \
              that returns bytes, such as lambda value: json.dumps(value).encode(), and a \
              deserializer, such as json.loads"
         }
-        2 | 4 => "a number that Python stored outside of any cache region",
+        2 | 4 | 18 => "a number that Python stored outside of any cache region",
         _ => "in an encoding of its writer's own",
     };
     let message = format!("the stored value has the client flags {flags}: it is {is}");

@@ -14,6 +14,7 @@ mod cancellation;
 mod common;
 mod conformance;
 mod faults;
+mod formats;
 mod messages;
 mod operations;
 mod security;

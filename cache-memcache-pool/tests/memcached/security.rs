@@ -94,6 +94,14 @@ mod tls {
                 .unwrap()
         };
         reach("localhost").set("k", value("1")).await.unwrap();
+        let called = |name: &str| {
+            let cache = builder([server.url()]).tls_enabled(true);
+            let cache = cache.tls_cafile(server.certificate());
+            cache.tls_server_name(name).build().unwrap()
+        };
+        assert!(called("localhost").get("k").await.unwrap().is_some());
+        let error = called("other.example").get("k").await.unwrap_err();
+        assert!(error.message().contains("tls_server_name"), "{error}");
         let error = reach("127.0.0.2").get("k").await.unwrap_err();
         // memcached listens on 127.0.0.1 alone where loopback addresses are told apart.
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -132,10 +140,11 @@ mod tls {
     }
 
     #[test]
-    fn a_configuration_without_trust_is_refused() {
+    fn a_configuration_that_makes_no_sense_is_refused() {
         let cache = builder(["a"]).tls_enabled(true);
-        let error = cache.clone().build().unwrap_err();
-        assert!(error.message().contains("tls_cafile is missing"), "{error}");
+        let error = cache.clone().tls_server_name("not a name").build();
+        let error = error.unwrap_err();
+        assert!(error.message().contains("tls_server_name"), "{error}");
         let error = cache
             .clone()
             .tls_cafile("/no/such/file")
@@ -144,12 +153,44 @@ mod tls {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("/no/such/file"), "{error}");
         assert!(error.message().contains("No such file"), "{error}");
-        let error = cache
-            .tls_verify(false)
-            .tls_certfile("c")
-            .build()
-            .unwrap_err();
-        assert!(error.message().contains("go together"), "{error}");
+        let error = cache.tls_verify(false).tls_keyfile("k").build();
+        let error = error.unwrap_err();
+        assert!(error.message().contains("tls_certfile is not"), "{error}");
+    }
+
+    #[test]
+    fn the_key_may_be_in_the_file_of_the_certificate() {
+        let server = Memcached::builder().tls().start().unwrap();
+        let cache = builder(["a"]).tls_enabled(true).tls_verify(false);
+        let alone = cache.clone().tls_certfile(server.certificate()).build();
+        let error = alone.unwrap_err();
+        assert!(error.message().contains("holds no private key"), "{error}");
+
+        let name = format!("cache-memcache-pool-{}-both.pem", std::process::id());
+        let both = std::env::temp_dir().join(name);
+        let made = std::process::Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
+            .args(["-nodes", "-subj", "/CN=client", "-keyout"])
+            .arg(&both)
+            .arg("-out")
+            .arg(both.with_extension("crt"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut text = std::fs::read_to_string(&both).unwrap();
+        text += &std::fs::read_to_string(both.with_extension("crt")).unwrap();
+        std::fs::write(&both, text).unwrap();
+        let built = cache.tls_certfile(&both).build();
+        std::fs::remove_file(both.with_extension("crt")).unwrap();
+        std::fs::remove_file(&both).unwrap();
+        built.unwrap();
     }
 
     #[test]

@@ -10,12 +10,14 @@
 
 mod checks;
 mod matrix;
+mod oslo;
 mod pymemcache_route;
 mod python;
 mod readme;
 mod settings;
 mod sides;
 mod vectors;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -30,13 +32,19 @@ use crate::settings::{Servers, Setting};
 const SHOWN: usize = 20;
 
 fn main() -> Result<()> {
-    if let Some(argument) = std::env::args().nth(1) {
-        bail!("`{argument}` is no option of `cargo xtask interop`, which has none");
-    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
         PathBuf::from,
     );
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        None => {}
+        Some((word, options)) if word == "oslo" => return oslo::run(&target, options),
+        Some((word, _)) => bail!(
+            "`cargo xtask interop` alone shares servers with Python, `cargo xtask interop oslo` \
+             runs Python's suites; `{word}` is neither"
+        ),
+    }
     let interpreter = venv::provide(target.join("interop"))?;
     let python = Python::start(&interpreter)?;
     let servers = Servers::start()?;

@@ -49,7 +49,12 @@ pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
     Ok(python)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command to its end.
+///
+/// # Errors
+///
+/// It cannot be started or fails; the message has what it said.
+pub fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(

@@ -11,7 +11,7 @@ use crate::mutants::store::{Store, Value};
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Gives each value another lifetime than it should have.
-fn lifetimes(
+pub(super) fn lifetimes(
     lifetime: impl Fn(&Store, &Value) -> Option<Duration> + Send + Sync + Copy + 'static,
 ) -> Backend {
     Backend::right().write(move |store, key, value| {
@@ -21,7 +21,7 @@ fn lifetimes(
     })
 }
 
-fn right(store: &Store, value: &Value) -> Option<Duration> {
+pub(super) fn right(store: &Store, value: &Value) -> Option<Duration> {
     value.ttl().or_default(store.default_ttl())
 }
 
@@ -124,7 +124,7 @@ fn which_lifetime() -> Vec<Mutant> {
             "ends long lives a little earlier, so that not all end together",
             lifetimes(|store, value| {
                 let minute = Duration::from_secs(60);
-                let jitter = |ttl: Duration| if ttl > minute { ttl - ttl / 50 } else { ttl };
+                let jitter = |ttl: Duration| if ttl > minute { ttl * 49 / 50 } else { ttl };
                 right(store, value).map(jitter)
             }),
         ),
@@ -368,7 +368,7 @@ fn deadlines() -> Vec<Mutant> {
                 for (position, (key, value)) in entries.iter().enumerate() {
                     let mut before = entries.iter().take(position);
                     let first = before.find(|(other, _)| other == key);
-                    let (_, deciding) = first.unwrap_or(&entries[position]);
+                    let deciding = first.map_or(value, |(_, first)| first);
                     store.write_until(key, value.clone(), store.deadline(deciding));
                 }
                 Ok(())
@@ -400,7 +400,7 @@ fn deadlines() -> Vec<Mutant> {
 }
 
 /// Removes every key on the list whose time has come.
-fn reap(store: &Store) {
+pub(super) fn reap(store: &Store) {
     let now = store.now();
     let mut list = store.list();
     for (deadline, key) in list.iter() {
@@ -494,7 +494,7 @@ fn reads() -> Vec<Mutant> {
     ]
 }
 
-fn prolong(store: &Store, key: &str) -> Result<Option<Value>> {
+pub(super) fn prolong(store: &Store, key: &str) -> Result<Option<Value>> {
     let found = store.read(key);
     if let (Some(_), Some((value, Some(_)))) = (&found, store.entry(key)) {
         store.write(key, value);

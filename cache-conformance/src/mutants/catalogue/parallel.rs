@@ -398,7 +398,7 @@ fn leaks() -> Vec<Mutant> {
 }
 
 /// Answers wait in one line, as on a connection.
-async fn answer_in_line(store: Store, key: String) -> Result<Option<Value>> {
+pub(super) async fn answer_in_line(store: Store, key: String) -> Result<Option<Value>> {
     let now = store.now();
     store.list().push((now, key));
     yield_now().await;

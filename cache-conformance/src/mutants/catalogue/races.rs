@@ -50,7 +50,7 @@ pub(super) fn races() -> Vec<Mutant> {
         ),
         wrong(
             "races::histories_with_deadlines_are_linearizable",
-            "lets the second instance see an expiry late",
+            "lets the second instance see no expiry for a minute",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if store.is_first() || found.is_some() {
@@ -58,7 +58,7 @@ pub(super) fn races() -> Vec<Mutant> {
                 }
                 let late = store.entry(key).filter(|(_, deadline)| {
                     deadline
-                        .is_some_and(|deadline| store.now() < deadline + Duration::from_millis(60))
+                        .is_some_and(|deadline| store.now() < deadline + Duration::from_secs(60))
                 });
                 Ok(late.map(|(value, _)| value))
             }),

@@ -1,6 +1,6 @@
 //! Mutant when servers fail, when calls are many, and in ways that only a sequence shows.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::mutants::store::{Store, Value};
 const READS: [&str; 2] = ["get", "get_multi"];
 
 /// A backend that lets calls through to an empty answer under this fault.
-fn misses_under(fault: Fault) -> Backend {
+pub(super) fn misses_under(fault: Fault) -> Backend {
     Backend::right()
         .pass(move |store: Store, operation| async move {
             match store.fault() {
@@ -257,7 +257,7 @@ fn broken_answers() -> Vec<Mutant> {
 }
 
 /// A backend that fails altogether when one of its servers has this fault.
-fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
+pub(super) fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
     Backend::right().pass(move |store: Store, current| async move {
         if current == operation && store.has_somewhere(fault) {
             return Err(error(ErrorKind::Unavailable, "a server is not well"));
@@ -447,7 +447,7 @@ pub(super) fn promises() -> Vec<Mutant> {
 async fn wakes_the_first_waker() {
     let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
     std::future::poll_fn(move |context| {
-        let mut locked = state.lock().unwrap();
+        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
         if locked.0 {
             return Poll::Ready(());
         }
@@ -456,7 +456,7 @@ async fn wakes_the_first_waker() {
             let state = Arc::clone(&state);
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(1));
-                let mut locked = state.lock().unwrap();
+                let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
                 locked.0 = true;
                 if let Some(waker) = &locked.1 {
                     waker.wake_by_ref();

@@ -52,6 +52,17 @@ pub enum Routing {
     Ketama,
 }
 
+impl Routing {
+    /// Whether a server may be listed several times, as it may in Python.
+    pub(crate) fn takes_repeated_servers(self) -> bool {
+        matches!(self, Self::PythonMemcached | Self::Pymemcache)
+    }
+
+    pub(crate) fn has_weights(self) -> bool {
+        !matches!(self, Self::Pymemcache)
+    }
+}
+
 /// A server, as far as routing is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSpec {

@@ -1,0 +1,83 @@
+//! Compressed values, as Python's clients write them.
+
+use cache_core::{Error, ErrorKind, Result};
+
+use crate::NAME;
+
+/// What was compressed, `limit` bytes of it at most.
+#[cfg(feature = "zlib")]
+pub(super) fn decompress(compressed: &[u8], limit: usize) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+
+    let mut bytes = Vec::new();
+    // One byte more tells what is too large from what just fits.
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let decoder = flate2::read::ZlibDecoder::new(compressed);
+    decoder
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|error| {
+            let message = format!("the stored value is compressed, and cut or damaged: {error}");
+            Error::new(ErrorKind::Decode, NAME, message).with_source(error)
+        })?;
+    if bytes.len() > limit {
+        let message = format!(
+            "the stored value is compressed and has more than {limit} bytes, which is \
+             server_max_value_length; raise it to read this value"
+        );
+        return Err(Error::new(ErrorKind::ValueTooLarge, NAME, message));
+    }
+    Ok(bytes)
+}
+
+/// The client flags of such a value were refused before.
+#[cfg(not(feature = "zlib"))]
+pub(super) fn decompress(_: &[u8], _: usize) -> Result<Vec<u8>> {
+    let message = "the stored value is compressed";
+    Err(Error::new(ErrorKind::Decode, NAME, message))
+}
+
+/// `head` and `payload` compressed together, if that is shorter.
+#[cfg(feature = "zlib")]
+pub(crate) fn compress(head: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(head).ok()?;
+    encoder.write_all(payload).ok()?;
+    let compressed = encoder.finish().ok()?;
+    (compressed.len() < head.len() + payload.len()).then_some(compressed)
+}
+
+/// Nothing is ever compressed: `min_compress_len` is refused.
+#[cfg(not(feature = "zlib"))]
+pub(crate) fn compress(_: &[u8], _: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+#[cfg(all(test, feature = "zlib"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_compressed_is_read_up_to_the_limit() {
+        let compressed = compress(b"head|", &[b'x'; 1000]).unwrap();
+        let bytes = decompress(&compressed, 1005).unwrap();
+        assert_eq!(bytes.len(), 1005);
+        assert!(bytes.starts_with(b"head|xxx"));
+        let error = decompress(&compressed, 1004).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+        for len in 0..compressed.len() {
+            let error = decompress(&compressed[..len], 1005).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_shorter_is_not_compressed() {
+        assert_eq!(compress(b"", b"short"), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! The three backends as a module of Python.
+//!
+//! It exists so that the tests of dogpile.cache and oslo.cache, which are written in Python, can
+//! judge them. What Python sees is in `python/cache_bridge/__init__.py`; here is only what it
+//! takes to get there and back.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cache_core::wire::{self, Metadata};
+use cache_core::{Blocking, CacheBackend, CacheBackendExt as _, CachedValue, DynBackend, Error};
+use cache_dict::{DictBackend, DictConfig};
+use cache_etcd3::{Etcd3Backend, Etcd3Config};
+use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde::de::DeserializeOwned;
+
+create_exception!(
+    _bridge,
+    CacheError,
+    PyException,
+    "What a backend answers instead of a value."
+);
+
+/// The name that errors of this file carry.
+const NAME: &str = "bridge";
+
+fn raise(error: Error) -> PyErr {
+    CacheError::new_err(error.to_string())
+}
+
+/// How the bytes that dogpile.cache made of a value become a value here.
+#[derive(Clone, Copy)]
+enum Stored {
+    /// They are metadata and payload, as dogpile.cache writes them: the cached time in them is
+    /// that of the value.
+    Envelope,
+    /// They are the payload, whatever they are.
+    Payload,
+}
+
+impl Stored {
+    fn value(self, bytes: &[u8]) -> Result<CachedValue<Vec<u8>>, Error> {
+        match self {
+            Self::Payload => Ok(CachedValue::new(bytes.to_vec())),
+            Self::Envelope => {
+                let (metadata, payload) = wire::decode(bytes, NAME)?;
+                let value = metadata.attach(payload.to_vec(), SystemTime::now());
+                // Python writes no deadline, so what has one was read from Rust a moment ago.
+                value.ok_or_else(|| {
+                    Error::new(cache_core::ErrorKind::Encode, NAME, "the value has expired")
+                })
+            }
+        }
+    }
+
+    fn bytes(self, value: CachedValue<Vec<u8>>) -> Vec<u8> {
+        match self {
+            Self::Payload => value.into_payload(),
+            Self::Envelope => {
+                let metadata = Metadata::of(&value, Duration::ZERO, SystemTime::now());
+                let mut bytes = Vec::new();
+                wire::encode(&metadata, value.payload(), &mut bytes);
+                bytes
+            }
+        }
+    }
+}
+
+/// A backend of bytes.
+#[pyclass(frozen)]
+struct Bytes {
+    cache: Blocking<DynBackend<Vec<u8>>>,
+    stored: Stored,
+}
+
+#[pymethods]
+impl Bytes {
+    /// `backend` is `dict`, `memcache_pool` or `etcd3`, `config` its configuration in JSON, and
+    /// `stored` is `envelope` or `payload`.
+    #[new]
+    fn new(backend: &str, config: &str, stored: &str) -> PyResult<Self> {
+        let cache = match backend {
+            "dict" => opened(DictBackend::from_config(read::<DictConfig>(config)?)),
+            "memcache_pool" => opened(MemcachePoolBackend::from_config(
+                read::<MemcachePoolConfig>(config)?,
+            )),
+            "etcd3" => opened(Etcd3Backend::from_config(read::<Etcd3Config>(config)?)),
+            _ => Err(PyValueError::new_err(format!(
+                "no backend is called {backend}"
+            ))),
+        }?;
+        let stored = match stored {
+            "envelope" => Stored::Envelope,
+            "payload" => Stored::Payload,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "nothing is stored as {stored}"
+                )));
+            }
+        };
+        Ok(Self { cache, stored })
+    }
+
+    fn get<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let found = py.detach(|| {
+            let found = self.cache.get(key)?;
+            Ok(found.map(|value| self.stored.bytes(value)))
+        });
+        let found = found.map_err(raise)?;
+        Ok(found.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    fn get_multi<'py>(
+        &self,
+        py: Python<'py>,
+        keys: Vec<String>,
+    ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
+        let found = py.detach(|| {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let found = self.cache.get_multi(&keys).into_iter();
+            let bytes = found.map(|value| Ok(value?.map(|value| self.stored.bytes(value))));
+            bytes.collect::<Result<Vec<_>, Error>>()
+        });
+        let found = found.map_err(raise)?.into_iter();
+        Ok(found
+            .map(|bytes| bytes.map(|bytes| PyBytes::new(py, &bytes)))
+            .collect())
+    }
+
+    fn set(&self, py: Python<'_>, key: &str, bytes: &[u8]) -> PyResult<()> {
+        py.detach(|| self.cache.set(key, self.stored.value(bytes)?))
+            .map_err(raise)
+    }
+
+    fn set_multi(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>) -> PyResult<()> {
+        let set = || {
+            let value = |(key, bytes): &'_ (String, Vec<u8>)| {
+                self.stored
+                    .value(bytes)
+                    .map_err(|error| error.with_key(key))
+            };
+            let values = entries
+                .iter()
+                .map(value)
+                .collect::<Result<Vec<_>, Error>>()?;
+            let keys = entries.iter().map(|(key, _)| key.as_str());
+            self.cache.set_multi(keys.zip(values).collect())
+        };
+        py.detach(set).map_err(raise)
+    }
+
+    fn delete(&self, py: Python<'_>, key: &str) -> PyResult<()> {
+        py.detach(|| self.cache.delete(key)).map_err(raise)
+    }
+
+    fn delete_multi(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<()> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        py.detach(|| self.cache.delete_multi(&keys)).map_err(raise)
+    }
+}
+
+fn read<C: DeserializeOwned>(config: &str) -> PyResult<C> {
+    serde_json::from_str(config).map_err(|error| CacheError::new_err(error.to_string()))
+}
+
+fn opened(
+    backend: Result<impl CacheBackend<Value = Vec<u8>> + 'static, Error>,
+) -> PyResult<Blocking<DynBackend<Vec<u8>>>> {
+    let opened = backend.and_then(|backend| backend.into_dyn().blocking());
+    opened.map_err(raise)
+}
+
+/// `cache-dict` over objects of Python, as `oslo_cache.dict` keeps them.
+#[pyclass(frozen)]
+struct Objects(DictBackend<Arc<Py<PyAny>>>);
+
+#[pymethods]
+impl Objects {
+    /// `now` returns seconds since some moment, which expiry counts by.
+    #[new]
+    fn new(config: &str, now: Py<PyAny>) -> PyResult<Self> {
+        let config: DictConfig = read(config)?;
+        let clock = move || {
+            let now = Python::attach(|py| now.call0(py)?.extract::<f64>(py));
+            now.ok()
+                .and_then(|now| Duration::try_from_secs_f64(now).ok())
+                .unwrap_or_default()
+        };
+        let builder = DictBackend::builder().expiration_time(config.expiration_time);
+        let cache = builder.max_entries(config.max_entries).clock(clock).build();
+        cache.map(Self).map_err(raise)
+    }
+
+    fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<Py<PyAny>>> {
+        let found = self.0.get_sync(key).map_err(raise)?;
+        Ok(found.map(|value| value.payload().clone_ref(py)))
+    }
+
+    fn get_multi(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Vec<Option<Py<PyAny>>>> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let found = self.0.get_multi_sync(&keys).map_err(raise)?.into_iter();
+        Ok(found
+            .map(|value| value.map(|value| value.payload().clone_ref(py)))
+            .collect())
+    }
+
+    fn set(&self, key: &str, value: Py<PyAny>) -> PyResult<()> {
+        self.0
+            .set_sync(key, CachedValue::new(Arc::new(value)))
+            .map_err(raise)
+    }
+
+    fn set_multi(&self, entries: Vec<(String, Py<PyAny>)>) -> PyResult<()> {
+        let keys: Vec<String> = entries.iter().map(|(key, _)| key.clone()).collect();
+        let values = entries
+            .into_iter()
+            .map(|(_, value)| CachedValue::new(Arc::new(value)));
+        let entries = keys.iter().map(String::as_str).zip(values).collect();
+        self.0.set_multi_sync(entries).map_err(raise)
+    }
+
+    fn delete(&self, key: &str) -> PyResult<()> {
+        self.0.delete_sync(key).map_err(raise)
+    }
+
+    fn delete_multi(&self, keys: Vec<String>) -> PyResult<()> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.0.delete_multi_sync(&keys).map_err(raise)
+    }
+
+    /// Removes what has expired.
+    fn purge(&self) {
+        self.0.purge();
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[pymodule]
+fn _bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("CacheError", module.py().get_type::<CacheError>())?;
+    module.add_class::<Bytes>()?;
+    module.add_class::<Objects>()
+}

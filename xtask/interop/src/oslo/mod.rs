@@ -1,0 +1,127 @@
+//! `cargo xtask interop oslo`: the suites of dogpile.cache and oslo.cache, which judge every
+//! backend of Python, judge these, through a module of Python that is built from `xtask/bridge`.
+
+mod fork;
+mod gain;
+mod page;
+mod suites;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use interop::venv;
+use test_servers::{Etcd, Memcached};
+
+/// The servers that the suites use, and the interpreter that has the bridge.
+pub(crate) struct Stage {
+    python: PathBuf,
+    memcached: Memcached,
+    etcd: Etcd,
+}
+
+impl Stage {
+    fn set_up(target: &Path) -> Result<Self> {
+        let folder = target.join("interop");
+        let python = venv::provide(&folder)?;
+        install_bridge(&folder, target)?;
+        Ok(Self {
+            python,
+            memcached: Memcached::start()?,
+            etcd: Etcd::start()?,
+        })
+    }
+
+    /// One of the programs in this folder, on the servers.
+    fn script(&self, name: &str) -> Result<Command> {
+        let mut command = Command::new(&self.python);
+        command
+            .arg(source().join(name))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("OSLO_CACHE_TEST_MEMCACHED_PORT", self.memcached_port()?)
+            .env("OSLO_CACHE_TEST_ETCD_PORT", self.etcd_port()?);
+        Ok(command)
+    }
+
+    fn memcached_port(&self) -> Result<String> {
+        let port = self.memcached.port().context("memcached has no port")?;
+        Ok(port.to_string())
+    }
+
+    fn etcd_port(&self) -> Result<String> {
+        let endpoint = self.etcd.endpoint();
+        let (_, port) = endpoint.rsplit_once(':').context("etcd has no port")?;
+        Ok(port.to_owned())
+    }
+}
+
+/// Runs the suites and writes the page; with `--measure` also what a Python service would gain.
+pub(crate) fn run(target: &Path, arguments: &[String]) -> Result<()> {
+    let measure = match arguments {
+        [] => false,
+        [option] if option == "--measure" => true,
+        _ => bail!("`cargo xtask interop oslo` takes no option but --measure"),
+    };
+    let stage = Stage::set_up(target)?;
+    let mut page = page::Page::read()?;
+    if measure {
+        page.set_gains(&gain::measure(&stage)?);
+    }
+    let verdict = suites::run(&stage, target)?;
+    page.set_suites(&verdict);
+    page.write()?;
+    println!("{verdict}");
+    let mut failures = verdict.failures();
+    failures.extend(fork::failures(&stage)?);
+    if failures.is_empty() {
+        println!("{}", verdict.summary());
+        return Ok(());
+    }
+    bail!("{}", failures.join("\n"))
+}
+
+/// Builds the module with maturin and installs it beside the packages.
+fn install_bridge(venv: &Path, target: &Path) -> Result<()> {
+    let wheels = target.join("interop-wheels");
+    // What is left of an older build would be installed as well.
+    if wheels.exists() {
+        std::fs::remove_dir_all(&wheels)?;
+    }
+    let bin = venv.join("bin");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bridge/Cargo.toml");
+    let mut build = Command::new(bin.join("maturin"));
+    build
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--locked",
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        .arg("--out")
+        .arg(&wheels)
+        .arg("--interpreter")
+        .arg(bin.join("python"))
+        .env("CARGO_TARGET_DIR", target.join("interop-bridge"));
+    venv::run(&mut build).context("cannot build xtask/bridge")?;
+    let wheel = std::fs::read_dir(&wheels)?.next();
+    let wheel = wheel.context("maturin made no wheel")??.path();
+    let mut install = Command::new(bin.join("python"));
+    install
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--quiet",
+        ])
+        .args(["--force-reinstall", "--no-deps"])
+        .arg(wheel);
+    venv::run(&mut install).context("cannot install the bridge")
+}
+
+/// This folder.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/oslo")
+}

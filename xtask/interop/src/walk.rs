@@ -1,0 +1,157 @@
+//! The walk of a migrating service, step by step as `MIGRATING.md` has it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cache_core::{
+    CacheBackend as _, CacheBackendExt as _, CachedValue, DynBackend, ErrorKind, Json,
+};
+use cache_memcache_pool::{MemcachePoolBackend, PythonClient, Routing};
+use serde_json::json;
+use test_servers::Memcached;
+
+use crate::checks::Context;
+use crate::sides::Region;
+
+const PAGE: &str = include_str!("../MIGRATING.md");
+const SOURCE: &str = include_str!("walk.rs");
+
+fn on_the_same_keys(servers: &[String]) -> cache_core::Result<DynBackend<Vec<String>>> {
+    let pool = MemcachePoolBackend::builder()
+        .url(servers)
+        .routing(Routing::PythonMemcached)
+        .build()?;
+    Ok(pool.sha1_keys().typed(Json).into_dyn())
+}
+
+fn on_the_new_keys(servers: &[String]) -> cache_core::Result<DynBackend<Vec<String>>> {
+    let pool = MemcachePoolBackend::builder()
+        .url(servers)
+        .routing(Routing::PythonMemcached)
+        .build()?;
+    Ok(pool.sha1_keys().namespace("2").typed(Json).into_dyn())
+}
+
+fn over_tls(server: &str, authority: PathBuf) -> cache_core::Result<DynBackend<Vec<String>>> {
+    let pool = MemcachePoolBackend::builder()
+        .url([server])
+        .python_client(PythonClient::Bmemcached)
+        .min_compress_len(128)
+        .tls_enabled(true)
+        .tls_cafile(authority)
+        .build()?;
+    Ok(pool.sha1_keys().namespace("2").typed(Json).into_dyn())
+}
+
+/// How many keys each step uses: some for each server.
+const KEYS: usize = 12;
+
+pub(crate) fn is_as_the_page_says(context: &Context<'_>) -> Result<()> {
+    for block in blocks("rust") {
+        ensure!(
+            SOURCE.contains(block),
+            "the page has other Rust than is run:\n{block}"
+        );
+    }
+    let (configurations, python) = (blocks("ini"), blocks("python"));
+    let ([farm, tls], [pickles, shares]) = (&*configurations, &*python) else {
+        bail!("the page has more or fewer configurations and lines of Python than are run");
+    };
+    let urls = context.servers.urls();
+    let mut farm = (*farm).to_owned();
+    for (number, url) in (1..).zip(&urls) {
+        farm = replaced(&farm, &format!("10.0.0.{number}:11211"), url)?;
+    }
+    as_it_is(
+        context,
+        &region(context, "walk as it is", pickles, &farm)?,
+        &urls,
+    )?;
+    let shared = region(context, "walk shared", shares, &farm)?;
+    both_read_and_write(context, &shared, &on_the_new_keys(&urls)?).context("step 3")?;
+
+    let server = Memcached::builder().tls().start()?;
+    let certificate = server.certificate();
+    let tls = replaced(tls, "10.0.0.1:11211", &server.url())?;
+    let tls = replaced(&tls, "/etc/ssl/cache.pem", &certificate.to_string_lossy())?;
+    let secured = region(context, "walk over TLS", shares, &tls)?;
+    let cache = over_tls(&server.url(), certificate)?;
+    both_read_and_write(context, &secured, &cache).context("step 4")
+}
+
+/// The blocks of the page in one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    // Every second piece stands between two fences.
+    let blocks = PAGE.split("```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(|block| block.split_once('\n'));
+    blocks
+        .filter(|(name, _)| *name == language)
+        .map(|(_, text)| text)
+        .collect()
+}
+
+fn replaced(text: &str, written: &str, real: &str) -> Result<String> {
+    ensure!(text.contains(written), "the page has no {written}");
+    Ok(text.replace(written, real))
+}
+
+fn region<'a>(context: &Context<'a>, name: &str, lines: &str, ini: &str) -> Result<Region<'a>> {
+    let request = json!({"do": "readme_region", "lines": lines, "ini": ini});
+    Region::make(context.python, name.to_owned(), request)
+}
+
+/// Neither reads what the other wrote, and both say so.
+fn as_it_is(context: &Context<'_>, region: &Region<'_>, urls: &[String]) -> Result<()> {
+    let cache = on_the_same_keys(urls)?;
+    region.ask("set", json!({"key": "walk", "payload": ["by Python"]}))?;
+    let Err(error) = context.runtime.block_on(cache.get("walk")) else {
+        bail!("Rust reads what Python pickled");
+    };
+    ensure!(error.kind() == ErrorKind::Decode, "{error}");
+    let page = PAGE.replace("\n> ", " ");
+    ensure!(
+        page.contains(error.message()),
+        "the page has another message than {error}"
+    );
+
+    let value = CachedValue::new(vec!["by Rust".to_owned()]);
+    context.runtime.block_on(cache.set("walk", value))?;
+    let Err(error) = region.ask("get", json!({"key": "walk"})) else {
+        bail!("a region that pickles reads what Rust wrote");
+    };
+    ensure!(error.to_string().contains("AttributeError"), "{error:#}");
+    Ok(())
+}
+
+fn both_read_and_write(
+    context: &Context<'_>,
+    region: &Region<'_>,
+    cache: &DynBackend<Vec<String>>,
+) -> Result<()> {
+    for number in 0..KEYS {
+        let key = format!("walk/{number}");
+        // Some small, some so large that they are compressed where anything is.
+        let payload = vec!["by Rust".to_owned(); 1 + number * number];
+        let value = CachedValue::new(payload.clone());
+        context.runtime.block_on(cache.set(&key, value))?;
+        let found = region.ask("get", json!({"key": key}))?;
+        ensure!(
+            found["payload"] == json!(payload),
+            "Python found {found} at {key}"
+        );
+
+        let payload = vec!["by Python".to_owned(); 1 + number * number];
+        region.ask("set", json!({"key": key, "payload": payload}))?;
+        let found = context.runtime.block_on(cache.get(&key))?;
+        let found = found.map(CachedValue::into_payload);
+        ensure!(
+            found.as_ref() == Some(&payload),
+            "Rust found {found:?} at {key}"
+        );
+
+        region.ask("delete", json!({"key": key}))?;
+        let found = context.runtime.block_on(cache.get(&key))?;
+        ensure!(found.is_none(), "Python deleted {key}, and Rust finds it");
+    }
+    Ok(())
+}
