@@ -93,8 +93,8 @@ pub(super) struct Call {
     pub(super) gives_up: Option<Instant>,
     pub(super) end: Option<Instant>,
     pub(super) outcome: Option<Outcome>,
-    /// A delete that has to leave a mark.
-    leaves_mark: bool,
+    /// What it leaves has to keep out a set that may arrive late.
+    endures: bool,
     lease: Option<(TtlClass, i64)>,
     place: Place,
     lost: u32,
@@ -449,9 +449,9 @@ impl World {
             Event::LoseLeases => {
                 self.losses.push(self.now);
                 let leases: Vec<i64> = self.cluster.leases.keys().copied().collect();
-                leases
-                    .into_iter()
-                    .for_each(|lease| self.cluster.drop_lease(lease));
+                for lease in leases {
+                    self.cluster.drop_lease(lease);
+                }
             }
         }
     }
@@ -483,7 +483,7 @@ impl World {
             gives_up,
             end: None,
             outcome: None,
-            leaves_mark: false,
+            endures: false,
             lease: None,
             place: Place::Nowhere,
             lost: 0,
@@ -497,14 +497,12 @@ impl World {
 
     fn class_of(&self, call: usize) -> Option<TtlClass> {
         let Call {
-            op,
-            ttl,
-            leaves_mark,
-            ..
+            op, ttl, endures, ..
         } = &self.calls[call];
         let ttl = match op {
+            Op::Set(_) if *endures => (*ttl)?.max(Duration::from_secs(60)),
             Op::Set(_) => (*ttl)?,
-            Op::Delete if *leaves_mark => Duration::from_secs(60),
+            Op::Delete if *endures => Duration::from_secs(60),
             _ => return None,
         };
         let ttl = if self.has(Bug::ClassTooShort) {
@@ -759,7 +757,7 @@ impl World {
                     let deadline = call.ttl.map(|ttl| call.begin + ttl);
                     Some((Some(value), deadline, lease))
                 }
-                _ if call.leaves_mark => Some((None, Some(self.start), lease)),
+                _ if call.endures => Some((None, Some(self.start), lease)),
                 _ => None,
             };
             Put { key: *key, value }
@@ -770,7 +768,7 @@ impl World {
         })
     }
 
-    /// Deletes whose keys are in doubt are sent back, to be made marks.
+    /// What would not endure is sent back if its key is in doubt.
     fn send_back(&mut self, id: u64) {
         if self.has(Bug::NoTombstone) {
             return;
@@ -789,11 +787,19 @@ impl World {
             _ => return,
         };
         for (ticket, call) in calls {
-            let is_delete = self.calls[call].op == Op::Delete && !self.calls[call].leaves_mark;
-            if !is_delete || !self.doubts.has(self.now, self.calls[call].key) {
+            let Call {
+                op, ttl, endures, ..
+            } = self.calls[call];
+            let is_short = match op {
+                Op::Set(_) => ttl.is_some_and(|ttl| ttl < Duration::from_secs(60)),
+                Op::Delete => true,
+                Op::Get => false,
+            };
+            let key = self.calls[call].key;
+            if endures || !is_short || !self.doubts.has(self.now, key) {
                 continue;
             }
-            self.calls[call].leaves_mark = true;
+            self.calls[call].endures = true;
             self.calls[call].place = Place::Nowhere;
             match ticket {
                 Some(ticket) => drop(self.coalescers[WRITES].take(ticket)),
@@ -941,7 +947,7 @@ impl World {
                 );
             }
         }
-        let down: Vec<State> = self.cluster.members.iter().copied().collect();
+        let down = self.cluster.members.clone();
         let is_alone = down.iter().filter(|it| **it != State::Well).count() == 1;
         self.hangs = (is_alone && down.contains(&State::Hangs)).then_some(self.now);
     }
@@ -1042,10 +1048,10 @@ impl World {
         let (_, change) = self
             .roster
             .failed(self.now, at, sent, connection, fault, message);
-        self.note(change);
+        self.note(change.as_ref());
     }
 
-    fn note(&mut self, change: Option<Change>) {
+    fn note(&mut self, change: Option<&Change>) {
         self.downs += u32::from(matches!(change, Some(Change::Down { .. })));
     }
 
@@ -1066,7 +1072,7 @@ impl World {
             self.fault(attempt, connection, Fault::Silent);
         } else if !self.has(Bug::GivenUpNotTold) {
             let change = self.roster.given_up(self.now, at, sent, connection);
-            self.note(change);
+            self.note(change.as_ref());
         }
         let is_fair = self.now - sent >= Duration::from_millis(500);
         let is_silent = self.links[at].answers == attempt.answers;
@@ -1253,7 +1259,7 @@ impl World {
             gives_up: None,
             end: Some(self.now),
             outcome: Some(Outcome::Done),
-            leaves_mark: false,
+            endures: false,
             lease: None,
             place: Place::Nowhere,
             lost: 0,
