@@ -292,7 +292,7 @@ impl Tags {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::HashSet;
 
     use proptest::prelude::*;
 
@@ -319,16 +319,16 @@ mod tests {
             steps in proptest::collection::vec((0..3, 0_u64..300), 1..600),
         ) {
             let mut table: Table<u64> = Table::new();
-            let mut model: HashMap<u64, ()> = HashMap::new();
+            let mut model: HashSet<u64> = HashSet::new();
             for (step, key) in steps {
                 let found = table.find(hash(key, mask), |entry| *entry == key);
-                prop_assert_eq!(found.is_some(), model.contains_key(&key));
+                prop_assert_eq!(found.is_some(), model.contains(&key));
                 match found {
                     None if step < 2 => {
                         resize(&mut table, mask, 1);
                         let slot = table.insert(hash(key, mask), key);
                         prop_assert_eq!(table.entry(slot), &key);
-                        model.insert(key, ());
+                        model.insert(key);
                     }
                     Some(slot) if step == 2 => {
                         prop_assert_eq!(table.remove(slot, hash(key, mask)), key);
@@ -339,7 +339,7 @@ mod tests {
                 }
                 prop_assert_eq!(table.len(), model.len());
             }
-            for key in model.keys() {
+            for key in &model {
                 prop_assert!(table.find(hash(*key, mask), |entry| entry == key).is_some());
             }
             let slots = table.buckets.iter().flat_map(|bucket| &bucket.0);

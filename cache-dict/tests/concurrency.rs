@@ -1,6 +1,10 @@
 //! Many callers at once.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -113,19 +117,17 @@ async fn tasks_share_it_behind_a_handle() {
 
 /// A future that is ready when it is first polled, without a runtime.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    match future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits"),
-    }
+    let mut context = Context::from_waker(Waker::noop());
+    let ready = match pin!(future).poll(&mut context) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    };
+    ready.expect("it waits")
 }
 
 #[test]
 fn every_operation_is_finished_at_its_first_poll() {
-    assert!(const { DictBackend::<u32>::IMMEDIATE });
+    const { assert!(DictBackend::<u32>::IMMEDIATE) };
     let cache = DictBackend::builder()
         .expiration_time(Duration::from_secs(3600))
         .build()

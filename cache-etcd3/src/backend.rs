@@ -161,24 +161,15 @@ impl Etcd3Backend {
         }
     }
 
-    /// The write of a delete. If a set of this key may arrive late, nothing is not enough to keep
-    /// it out: what has expired is.
     fn removal(&self, key: &str) -> Write {
         let Name { name, hash } = self.name(key);
-        let shared = self.shared();
-        let is_in_doubt = shared.guard.is_on() && shared.doubts.has(Instant::now(), hash);
-        let put = is_in_doubt.then(|| tombstone(shared)).flatten();
+        let put = None;
         Write { name, hash, put }
     }
 
     /// What has to be written for `value`; and why the call fails all the same, if it does: a
     /// value that is too large leaves its key without one.
-    fn write(
-        &self,
-        key: &str,
-        value: &CachedValue<Vec<u8>>,
-        now: SystemTime,
-    ) -> Result<(Write, Option<Error>)> {
+    fn write(&self, key: &str, value: &CachedValue<Vec<u8>>, now: SystemTime) -> Result<Planned> {
         self.check_key(key)?;
         let settings = &self.shared().settings;
         let lifetime = value.ttl().or_default(settings.ttl);
@@ -213,7 +204,7 @@ impl Etcd3Backend {
     }
 
     /// Writes several keys, each of which occurs once, where nothing is wrong with them.
-    async fn write_all(&self, writes: Vec<(&str, Result<(Write, Option<Error>)>)>) -> Result<()> {
+    async fn write_all(&self, writes: Vec<(&str, Result<Planned>)>) -> Result<()> {
         let total = writes.len();
         let mut failed = Failed::default();
         let mut keys = Vec::with_capacity(total);
@@ -233,10 +224,9 @@ impl Etcd3Backend {
         if !valid.is_empty() {
             let (local, deadline) = self.begin().await?;
             for (at, failure) in multi::write(&local, valid, deadline).await {
-                match keys.get(at) {
-                    Some((key, false)) => failed.add(key, failure.into_error()),
-                    // It is named already.
-                    _ => {}
+                // One that was too large is named already.
+                if let Some((key, false)) = keys.get(at) {
+                    failed.add(key, failure.into_error());
                 }
             }
         }
@@ -281,17 +271,8 @@ impl Etcd3Backend {
     }
 }
 
-/// What stands for a key that was deleted while a set of it may arrive late: an empty value that
-/// expired long ago, for a minute.
-fn tombstone(shared: &Shared) -> Option<Put> {
-    const REMEMBERED: Duration = Duration::from_secs(60);
-    let metadata = Metadata::new(SystemTime::UNIX_EPOCH, Some(SystemTime::UNIX_EPOCH));
-    let stored = shared.settings.format.encode(&metadata, b"null").ok()?;
-    Some(Put {
-        stored,
-        class: TtlClass::of(REMEMBERED),
-    })
-}
+/// What is to be written; and why the call fails all the same, if it does.
+type Planned = (Write, Option<Error>);
 
 /// The keys of a call that failed, and why.
 #[derive(Default)]

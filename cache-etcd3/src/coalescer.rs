@@ -210,6 +210,13 @@ impl<T> Coalescer<T> {
         round.members.into_values().collect()
     }
 
+    /// How many calls wait or are under way.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let under_way = self.rounds.values().map(|round| round.members.len());
+        self.waiting.len() + under_way.sum::<usize>()
+    }
+
     /// When [`begin`](Self::begin) may have something to send though no round was finished.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {

@@ -28,6 +28,8 @@ pub(crate) enum Next {
     Authenticate,
     /// The same request with a lease that exists.
     NewLease,
+    /// A mark in place of a delete.
+    Mark,
     /// The same request in smaller pieces, if it has pieces.
     Split(Excess),
     /// Nothing for what is to be stored: the database is full. The rest is done.
@@ -189,7 +191,7 @@ impl Failure {
             Next::Repeat | Next::Late | Next::Elsewhere(Fault::Silent) => ErrorKind::Timeout,
             Next::Elsewhere(_) | Next::Withdrawn => ErrorKind::Unavailable,
             Next::Authenticate => ErrorKind::PermissionDenied,
-            Next::NewLease | Next::Full => ErrorKind::Backend,
+            Next::NewLease | Next::Mark | Next::Full => ErrorKind::Backend,
             Next::Split(_) => ErrorKind::ValueTooLarge,
             Next::Nothing(kind) => kind,
         };

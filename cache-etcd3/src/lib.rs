@@ -13,6 +13,8 @@ mod multi;
 mod read_coalescer;
 mod revision;
 mod rounds;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod sync;
 mod tasks;

@@ -63,10 +63,10 @@ impl Locals {
             return Ok(Arc::clone(local));
         }
         check(&runtime).await?;
-        Ok(self.insert(runtime))
+        Ok(self.insert(&runtime))
     }
 
-    fn insert(self: &Arc<Self>, runtime: Handle) -> Arc<Local> {
+    fn insert(self: &Arc<Self>, runtime: &Handle) -> Arc<Local> {
         let shared = &self.shared;
         let (alive, ended) = oneshot::channel();
         let id = runtime.id();

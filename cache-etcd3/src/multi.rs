@@ -49,7 +49,7 @@ impl WritePart for &Part<Ready, ()> {
     }
 
     fn answer(&self, outcome: Result<(), Failure>) {
-        *lock(&self.outcome) = Some(outcome);
+        lock(&self.outcome).get_or_insert(outcome);
     }
 }
 
@@ -59,7 +59,7 @@ impl ReadPart for &Part<Name, Option<Vec<u8>>> {
     }
 
     fn answer(&self, outcome: Result<Option<Vec<u8>>, Failure>) {
-        *lock(&self.outcome) = Some(outcome);
+        lock(&self.outcome).get_or_insert(outcome);
     }
 }
 
@@ -92,14 +92,18 @@ pub(crate) async fn write(
             let Err(failure) = part.into_outcome() else {
                 continue;
             };
-            if failure.next != Next::NewLease || lost == MAX_LOST_LEASES {
-                failed.push((at, failure));
-                continue;
+            let has_tries = lost < MAX_LOST_LEASES;
+            match (failure.next, ready.write.class(), ready.lease) {
+                (Next::NewLease, Some(class), Some(lease)) if has_tries => {
+                    local.shared.leases.lost(class, lease);
+                    left.push((at, ready.write));
+                }
+                (Next::Mark, ..) if has_tries => match ready.write.as_mark(&local.shared) {
+                    Ok(mark) => left.push((at, Arc::new(mark))),
+                    Err(failure) => failed.push((at, failure)),
+                },
+                _ => failed.push((at, failure)),
             }
-            if let (Some(class), Some(lease)) = (ready.write.class(), ready.lease) {
-                local.shared.leases.lost(class, lease);
-            }
-            left.push((at, ready.write));
         }
         if left.is_empty() {
             break;

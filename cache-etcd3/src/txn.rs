@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
-use cache_core::ErrorKind;
+use cache_core::wire::Metadata;
+use cache_core::{CachedValue, ErrorKind};
 use etcd_client::proto::{PbResponseOp, PbTxnOpResponse};
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
 use tokio::time::Instant;
@@ -64,6 +66,28 @@ impl Write {
     }
 }
 
+impl Write {
+    /// The same for a delete whose key is in doubt: a set of it may arrive late, and nothing is not
+    /// enough to keep it out. An empty value that expired long ago is, for a minute.
+    pub(crate) fn as_mark(&self, shared: &Shared) -> Result<Self, Failure> {
+        const REMEMBERED: Duration = Duration::from_secs(60);
+        let epoch = SystemTime::UNIX_EPOCH;
+        let expired = CachedValue::new(()).with_cached_at(epoch);
+        let metadata = Metadata::of(&expired.with_ttl(Duration::ZERO), Duration::ZERO, epoch);
+        let stored = shared.settings.format.encode(&metadata, b"null");
+        let stored = stored
+            .map_err(|error| Failure::new(Next::Nothing(ErrorKind::Backend), error.message()))?;
+        Ok(Self {
+            name: self.name.clone(),
+            hash: self.hash,
+            put: Some(Put {
+                stored,
+                class: TtlClass::of(REMEMBERED),
+            }),
+        })
+    }
+}
+
 /// A write and what it rides on.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
@@ -90,7 +114,22 @@ pub(crate) trait WritePart {
     /// `None`: nobody waits for it any more.
     fn wanted(&self) -> Option<Ready>;
 
+    /// What became of it. Only the first answer counts.
     fn answer(&self, outcome: Result<(), Failure>);
+}
+
+/// What to send for a part. A delete of a key that is in doubt is sent back, to be made a mark.
+fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
+    let ready = part.wanted()?;
+    let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
+    if ready.write.put.is_none() && shared.guard.is_on() && is_in_doubt() {
+        part.answer(Err(Failure::new(
+            Next::Mark,
+            "a set of this key may arrive late",
+        )));
+        return None;
+    }
+    Some(ready)
 }
 
 /// What somebody wants to know of one key.
@@ -184,7 +223,9 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
         let sent = write_many(local, &parts, deadline).await;
         let failure = match sent {
             Ok(Sent::Applied) => {
-                parts.iter().for_each(|part| part.answer(Ok(())));
+                for part in &parts {
+                    part.answer(Ok(()));
+                }
                 continue;
             }
             // Others have written, of which the server has told by now.
@@ -231,9 +272,9 @@ fn bytes_of<P: WritePart>(part: &P) -> usize {
 
 fn answer_all<P: WritePart>(parts: &[P], failure: Option<Failure>) {
     if let Some(failure) = failure {
-        parts
-            .iter()
-            .for_each(|part| part.answer(Err(failure.clone())));
+        for part in parts {
+            part.answer(Err(failure.clone()));
+        }
     }
 }
 
@@ -243,7 +284,8 @@ async fn write_many<P: WritePart>(
     deadline: Instant,
 ) -> Result<Sent, Failure> {
     let call = local.endpoints.call(deadline, |client| {
-        let ready: Vec<Ready> = parts.iter().filter_map(WritePart::wanted).collect();
+        let ready = parts.iter().filter_map(|part| ready(&local.shared, part));
+        let ready: Vec<Ready> = ready.collect();
         if ready.is_empty() {
             return None;
         }
@@ -378,7 +420,8 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
     let mut has_moved_on = false;
     let mut is_guarded = local.shared.guard.is_on();
     loop {
-        match write_one(local, || part.wanted(), deadline, is_guarded).await {
+        let wanted = || ready(&local.shared, part);
+        match write_one(local, wanted, deadline, is_guarded).await {
             Ok(Sent::Applied) => {
                 if !is_guarded && guard.is_on() {
                     guard.is_forbidden.store(true, Ordering::Relaxed);
@@ -492,9 +535,11 @@ pub(crate) async fn read<P: ReadPart>(local: &Arc<Local>, parts: Vec<P>, deadlin
                     })
                     .await;
                 }
-                _ => parts
-                    .iter()
-                    .for_each(|part| part.answer(Err(failure.clone()))),
+                _ => {
+                    for part in &parts {
+                        part.answer(Err(failure.clone()));
+                    }
+                }
             },
         }
     }
@@ -587,9 +632,9 @@ async fn read_many<P: ReadPart>(
         return Err(Failure::new(Next::Nothing(ErrorKind::Protocol), message));
     }
     let mut answers = answers.into_iter().map(value_of);
-    let found = asked.into_iter().map(|asked| match asked {
-        true => answers.next().unwrap_or(Ok(None)),
-        false => Ok(None),
+    let found = asked.into_iter().map(|asked| {
+        let found = asked.then(|| answers.next()).flatten();
+        found.unwrap_or(Ok(None))
     });
     found.collect()
 }

@@ -19,7 +19,7 @@ pub(crate) async fn write(
     write: Write,
     deadline: Instant,
 ) -> Result<(), Failure> {
-    let write = Arc::new(write);
+    let mut write = Arc::new(write);
     let mut lost = 0;
     loop {
         let lease = match write.class() {
@@ -48,14 +48,14 @@ pub(crate) async fn write(
         } else {
             rounds::ask::<Writing>(local, ready, deadline).await
         };
-        match (outcome, write.class(), lease) {
-            (Err(failure), Some(class), Some(lease))
-                if failure.next == Next::NewLease && lost < MAX_LOST_LEASES =>
-            {
+        let Err(failure) = outcome else { return Ok(()) };
+        match (failure.next, write.class(), lease) {
+            (Next::NewLease, Some(class), Some(lease)) if lost < MAX_LOST_LEASES => {
                 lost += 1;
                 local.shared.leases.lost(class, lease);
             }
-            (outcome, ..) => return outcome,
+            (Next::Mark, ..) => write = Arc::new(write.as_mark(&local.shared)?),
+            _ => return Err(failure),
         }
     }
 }
@@ -93,12 +93,13 @@ impl Kind for Writing {
     ) -> Result<(), Failure> {
         let only = Only {
             ready,
-            outcome: Mutex::new(Ok(())),
+            outcome: Mutex::new(None),
         };
         txn::write_alone(local, &only, deadline).await;
-        only.outcome
-            .into_inner()
+        let outcome = only.outcome.into_inner();
+        outcome
             .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or(Ok(()))
     }
 
     async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {
@@ -125,7 +126,7 @@ impl WritePart for Key<Writing> {
 /// A write whose caller sends it.
 struct Only {
     ready: Ready,
-    outcome: Mutex<Result<(), Failure>>,
+    outcome: Mutex<Option<Result<(), Failure>>>,
 }
 
 impl WritePart for Only {
@@ -134,6 +135,6 @@ impl WritePart for Only {
     }
 
     fn answer(&self, outcome: Result<(), Failure>) {
-        *lock(&self.outcome) = outcome;
+        lock(&self.outcome).get_or_insert(outcome);
     }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cache_core::wire::Metadata;
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::cluster::{Call, Cluster, Router, Server};
+use crate::cluster::{Call, Cluster, MARK, Router, Server};
 use crate::config::{Address, Settings};
 use crate::connection::Exchange;
-use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_one};
+use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, encode_one};
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
 /// A cache kept by one or more memcached servers.
@@ -125,6 +125,53 @@ impl MemcachePoolBackend {
         let router = (self.inner.route)(&addresses);
         self.inner.cluster.set_servers(addresses, router);
         Ok(())
+    }
+
+    /// Looks up a name with a port, such as that of a headless service, and takes each of its
+    /// addresses for a server, in place of those that there were. Call it at an interval; when
+    /// nothing has changed it does nothing. How many servers there are.
+    ///
+    /// An [`ErrorKind::Config`] when the name has no address or cannot be looked up; nothing
+    /// changes then. It takes as long as the system's resolver does.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().build()?;
+    /// cache.set_servers_by_name("memcached.default.svc:11211").await?;
+    /// let followed = cache.clone();
+    /// tokio::spawn(async move {
+    ///     loop {
+    ///         tokio::time::sleep(Duration::from_secs(10)).await;
+    ///         if let Err(error) = followed.set_servers_by_name("memcached.default.svc:11211").await {
+    ///             eprintln!("the servers stay as they are: {error}");
+    ///         }
+    ///     }
+    /// });
+    /// # Ok(()) }
+    /// ```
+    pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
+        let refused =
+            |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name}: {reason}"));
+        let found = tokio::net::lookup_host(name).await;
+        let found = found.map_err(|error| {
+            refused(format!("cannot be looked up: {error}; write host:port")).with_source(error)
+        })?;
+        let mut servers: Vec<String> = found.map(|address| address.to_string()).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        if servers.is_empty() {
+            return Err(refused("has no address".into()));
+        }
+        let farm = self.inner.cluster.farm();
+        let is_same = farm.servers().map(|server| &server.name).eq(&servers);
+        drop(farm);
+        if !is_same {
+            self.set_servers(&servers)?;
+        }
+        Ok(servers.len())
     }
 
     /// Asks each server for a sign of life, all at once, over a connection that is closed again.
@@ -290,11 +337,20 @@ impl Inner {
 
     /// Sends one command, to one server after the other if need be.
     async fn call(&self, command: &Command<'_>) -> Result<Reply> {
+        let is_marked = self.is_marked(command);
         let exchange = Exchange {
-            encode: |out: &mut Outgoing| encode_one(command, out),
+            encode: |out: &mut Outgoing| {
+                if is_marked {
+                    let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
+                    encode_many(2, both, false, out)
+                } else {
+                    encode_one(command, out)
+                }
+            },
             weight: 1 + command.size() / multi::WEIGHT_BYTES,
         };
-        let mut call = Call::new(&self.cluster);
+        let farm = self.cluster.farm();
+        let mut call = Call::new(&self.cluster, &farm);
         let mut from = None;
         loop {
             call.begin_round()?;
@@ -307,22 +363,37 @@ impl Inner {
             if let Some(from) = from.replace(index).filter(|&from| from != index) {
                 call.failed_over(from, 1);
             }
-            let Some(server) = call.farm.server(index).cloned() else {
+            let Some(server) = farm.server(index) else {
                 return Err(call.nobody());
             };
-            let Some(waiter) = call.submit(&server, &exchange).await? else {
+            let Some(waiter) = call.submit(server, &exchange).await? else {
                 continue;
             };
-            match call.response(&server, waiter).await? {
+            match call.response(server, waiter).await? {
                 None => {}
-                Some(Response::One(reply)) => return Ok(said_by(&server, reply)),
+                Some(Response::One(reply)) => return Ok(said_by(server, reply)),
                 Some(Response::Many(replies)) => {
-                    let reply = replies.into_iter().next().ok_or_else(senseless)?;
-                    return Ok(said_by(&server, reply));
+                    let mut replies = replies.into_iter();
+                    if is_marked {
+                        let mark = replies.next().ok_or_else(senseless)?;
+                        call.note_mark(index, &mark);
+                    }
+                    let reply = replies.next().ok_or_else(senseless)?;
+                    let reply = said_by(server, reply);
+                    return Ok(if is_marked {
+                        call.believe(index, command.key(), reply)
+                    } else {
+                        reply
+                    });
                 }
                 Some(Response::SomeFailed) => return Err(senseless()),
             }
         }
+    }
+
+    /// Whether the mark of the server's last return is read with this command.
+    pub(crate) fn is_marked(&self, command: &Command<'_>) -> bool {
+        self.cluster.settings.expire_on_reconnect && matches!(command, Command::Get(_))
     }
 
     async fn write(&self, command: &Command<'_>) -> Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
 use crate::backend::{Inner, Removal, refused, said_by, senseless};
-use crate::cluster::{Call, Server};
+use crate::cluster::{Call, MARK, Server};
 use crate::connection::{Exchange, Waiter};
 use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
 
@@ -132,16 +132,17 @@ fn last_of_each<'k>(
 }
 
 /// A request under way.
-struct Sent {
+struct Sent<'f> {
     positions: Vec<usize>,
     index: usize,
-    server: Arc<Server>,
+    server: &'f Arc<Server>,
     waiter: Waiter,
 }
 
 /// Sends each command of which the outcome is open, and notes what became of it.
 async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
-    let mut call = Call::new(&inner.cluster);
+    let farm = inner.cluster.farm();
+    let mut call = Call::new(&inner.cluster, &farm);
     let mut open: Vec<usize> = outcomes
         .iter()
         .enumerate()
@@ -150,6 +151,8 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
     // The servers that failed for a position in the last round.
     let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
+    let first = open.first().map(|&first| command(first));
+    let is_marked = first.is_some_and(|first| inner.is_marked(&first));
     while !open.is_empty() {
         if let Err(error) = call.begin_round() {
             return fail(outcomes, &open, &error);
@@ -158,16 +161,16 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
         let mut sent = Vec::new();
         let mut again = Vec::new();
         for (index, positions) in groups.into_iter().enumerate() {
-            let Some(server) = call.farm.server(index).cloned() else {
+            let Some(server) = farm.server(index) else {
                 continue;
             };
             count_failovers(&call, &mut left, index, &positions);
             for positions in chunks(&positions, &command) {
-                match submit(&mut call, &server, &positions, &command, is_quiet).await {
+                match submit(&mut call, server, &positions, &command, is_quiet, is_marked).await {
                     Ok(Some(waiter)) => sent.push(Sent {
                         positions,
                         index,
-                        server: Arc::clone(&server),
+                        server,
                         waiter,
                     }),
                     Ok(None) => {
@@ -185,16 +188,26 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
             waiter,
         } in sent
         {
-            match call.response(&server, waiter).await {
+            match call.response(server, waiter).await {
                 Ok(Some(Response::SomeFailed)) => {
                     // Once more, aloud, to hear which.
                     is_quiet = false;
                     again.extend(positions);
                 }
                 Ok(Some(Response::One(reply))) => {
-                    place(outcomes, &server, &positions, vec![reply]);
+                    place(outcomes, server, &positions, vec![reply]);
                 }
-                Ok(Some(Response::Many(replies))) => place(outcomes, &server, &positions, replies),
+                Ok(Some(Response::Many(mut replies))) => {
+                    if is_marked && !replies.is_empty() {
+                        call.note_mark(index, &replies.remove(0));
+                        let keyed = replies.into_iter().zip(&positions);
+                        let believed = keyed.map(|(reply, &position)| {
+                            call.believe(index, command(position).key(), reply)
+                        });
+                        replies = believed.collect();
+                    }
+                    place(outcomes, server, &positions, replies);
+                }
                 Ok(None) => {
                     left.extend(positions.iter().map(|&position| (position, index)));
                     again.extend(positions);
@@ -308,11 +321,22 @@ async fn submit<'a>(
     positions: &[usize],
     command: &impl Fn(usize) -> Command<'a>,
     is_quiet: bool,
+    is_marked: bool,
 ) -> Result<Option<Waiter>> {
     let nth = |n: usize| command(positions.get(n).copied().unwrap_or_default());
     let bytes: usize = (0..positions.len()).map(|n| nth(n).size()).sum();
     let exchange = Exchange {
-        encode: |out: &mut Outgoing| encode_many(positions.len(), nth, is_quiet, out),
+        encode: |out: &mut Outgoing| {
+            if is_marked {
+                let mark_first = |n: usize| match n.checked_sub(1) {
+                    None => Command::Get(MARK),
+                    Some(n) => nth(n),
+                };
+                encode_many(positions.len() + 1, mark_first, is_quiet, out)
+            } else {
+                encode_many(positions.len(), nth, is_quiet, out)
+            }
+        },
         weight: 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES,
     };
     call.submit(server, &exchange).await

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{}", check(&workspace)?);
         return Ok(());
     }
-    for (name, file) in document(&workspace)? {
+    for (name, file) in document(&workspace, |_| true)? {
         let lines = if options.examples {
             without_example(&file)?
         } else {
@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     let mut problems = Vec::new();
     let mut count = 0;
-    for (name, file) in document(workspace)? {
+    for (name, file) in document(workspace, |_| true)? {
         let now = items(&file)?;
         count += now.len();
         let kept = fs::read_to_string(kept(workspace, &name)).unwrap_or_default();
@@ -181,11 +181,31 @@ fn own_items<'a>(krate: &'a Crate, implementations: &'a [Id]) -> Vec<&'a Id> {
     implementations.flatten().collect()
 }
 
-/// The published crates with all their features, and the JSON that rustdoc wrote of each.
-fn document(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+/// Whether the public API of `name` names something of the crate `other`.
+pub(crate) fn names(workspace: &Workspace, name: &str, other: &str) -> Result<bool> {
+    let other = other.replace('-', "_");
+    for (_, file) in document(workspace, |found| found == name)? {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut items = items(&file)?.into_iter();
+        if items.any(|item| item.split(|c| !is_word(c)).any(|word| word == other)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Packages with all their features, and the JSON that rustdoc wrote of each.
+fn document(
+    workspace: &Workspace,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = process::cargo();
     cargo.args(["doc", "--all-features", "--no-deps", "--lib", "--locked"]);
-    for package in workspace.published() {
+    let packages: Vec<_> = workspace
+        .published()
+        .filter(|package| is_wanted(&package.name))
+        .collect();
+    for package in &packages {
         cargo.args(["--package", &package.name]);
     }
     // Allowed to rustdoc alone: allowed to all, every dependency would be compiled anew.
@@ -195,7 +215,7 @@ fn document(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
         "-Zunstable-options --output-format=json --cap-lints=allow",
     );
     process::output_of(cargo.current_dir(&workspace.workspace_root))?;
-    let named = workspace.published().map(|package| {
+    let named = packages.iter().map(|package| {
         let file = format!("doc/{}.json", package.name.replace('-', "_"));
         (
             package.name.to_string(),

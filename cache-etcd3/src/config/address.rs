@@ -9,16 +9,33 @@ pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
     if config.endpoints.is_empty() {
         return Ok(vec![host_url(config)?]);
     }
-    let mut urls = Vec::with_capacity(config.endpoints.len());
+    let mut urls: Vec<String> = Vec::with_capacity(config.endpoints.len());
     for endpoint in &config.endpoints {
         let url = url(endpoint, config.tls_enabled)?;
-        if urls.contains(&url) {
-            let message = format!("`endpoints` has {url} twice; list each member once");
+        if let Some(same) = urls.iter().find(|known| member(known) == member(&url)) {
+            let message = format!(
+                "`endpoints` has {url} twice, the first time as {same}; list each member once"
+            );
             return Err(refuse(message));
         }
         urls.push(url);
     }
     Ok(urls)
+}
+
+/// Which member a URL is for, as far as that can be told without asking anybody: this machine has
+/// several names, and a name may end in a dot.
+fn member(url: &str) -> String {
+    const THIS_MACHINE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+    let (scheme, authority) = url.split_once("://").unwrap_or(("", url));
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = if THIS_MACHINE.contains(&host) {
+        "localhost"
+    } else {
+        host
+    };
+    format!("{scheme}://{host}:{port}")
 }
 
 /// What is odd about the addresses, and does no harm.
@@ -176,6 +193,8 @@ mod tests {
             ("", "no host name"),
             (":2379", "no host name"),
             ("a b:2379", "no host name"),
+            ("a..b:2379", "no host name"),
+            (".a", "no host name"),
             ("a:0", "port"),
             ("a:65536", "port"),
             ("a:http", "port"),
@@ -240,15 +259,30 @@ mod tests {
 
     #[test]
     fn a_member_is_listed_once() {
-        for twice in [["a:1", "a:1"], ["a", "http://A:2379/"]] {
+        for twice in [
+            ["a:1", "a:1"],
+            ["a", "http://A:2379/"],
+            ["a.example.:1", "a.example:1"],
+            ["localhost", "127.0.0.1:2379"],
+            ["[::1]:1", "localhost:1"],
+        ] {
             let message = refusal(&Etcd3Config {
                 endpoints: twice.map(str::to_owned).into(),
                 ..Etcd3Config::default()
             });
-            assert!(
-                message.contains("twice; list each member once"),
-                "{message}"
-            );
+            assert!(message.contains("list each member once"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_host_beside_endpoints_is_warned_of() {
+        let beside = Etcd3Config {
+            host: "user:secret@a".to_owned(),
+            endpoints: vec!["b:1".to_owned()],
+            ..Etcd3Config::default()
+        };
+        let warnings = warnings(&beside);
+        assert!(warnings[0].contains("`endpoints`"), "{warnings:?}");
+        assert!(!warnings[0].contains("secret"), "{warnings:?}");
     }
 }

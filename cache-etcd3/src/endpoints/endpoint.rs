@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::breaker::Connection;
 use crate::config::{Credentials, Tls};
@@ -41,6 +42,7 @@ pub(crate) struct Connected {
     generation: u64,
     pub(crate) kv: KvClient,
     pub(crate) lease: LeaseClient,
+    made: Instant,
     /// How many answers came over it.
     answers: AtomicU64,
 }
@@ -52,6 +54,12 @@ impl Connected {
 
     pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was made just now: it may be that this alone takes long.
+    pub(crate) fn is_young(&self) -> bool {
+        const YOUNG: Duration = Duration::from_secs(2);
+        self.answers() == 0 && self.made.elapsed() < YOUNG
     }
 
     pub(crate) fn proof(&self) -> Connection {
@@ -152,6 +160,7 @@ impl Inner {
                     generation: self.connects.add(1) + 1,
                     kv: client.kv_client(),
                     lease: client.lease_client(),
+                    made: Instant::now(),
                     answers: AtomicU64::new(0),
                 });
                 *lock(&self.client) = Some(Arc::clone(&connected));

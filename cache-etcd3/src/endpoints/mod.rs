@@ -1,7 +1,7 @@
 //! [`Endpoints`], which sends a request until it is answered: the shell around what
 //! [`Roster`] decides.
 
-mod backoff;
+pub(crate) mod backoff;
 mod breaker;
 mod endpoint;
 pub(crate) mod roster;
@@ -161,12 +161,13 @@ impl Endpoints {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            let failure = self.at(at, failure);
+            let failure = self.at(at, &failure);
             match failure.next {
                 Next::Nothing(_)
                 | Next::Split(_)
                 | Next::Full
                 | Next::NewLease
+                | Next::Mark
                 | Next::Withdrawn => return Err(failure),
                 Next::Authenticate => {
                     authentications += 1;
@@ -296,7 +297,7 @@ impl Endpoints {
     }
 
     /// Says which endpoint failed.
-    fn at(&self, at: usize, failure: Failure) -> Failure {
+    fn at(&self, at: usize, failure: &Failure) -> Failure {
         let roster = lock(&self.health.roster);
         Failure::new(
             failure.next,
@@ -398,6 +399,7 @@ impl Attempt<'_> {
         let is_down = || lock(&self.endpoints.health.roster).open(self.at).is_some();
         if let Some(used) = &self.used
             && used.answers() == self.answers
+            && !used.is_young()
             && (is_fair || is_down())
         {
             self.endpoint.disconnect(used);

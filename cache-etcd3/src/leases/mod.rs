@@ -1,6 +1,6 @@
 //! [`Leases`], which has granted and revoked what the [`Book`] asks for.
 
-mod book;
+pub(crate) mod book;
 mod class;
 
 pub(crate) use book::LeaseId;

@@ -27,7 +27,7 @@ fn faulty(options: &Options, proxies: Vec<Proxy>) -> Result<Faulty<Etcd3Backend>
     let endpoints = proxies.iter().map(|proxy| proxy.address().to_string());
     let backend = builder(options)
         .endpoints(endpoints)
-        .call_timeout(Duration::from_secs(2))
+        .call_timeout(Duration::from_secs(4))
         .username("root")
         .password(PASSWORD)
         .build()?;

@@ -70,6 +70,12 @@ impl Attempts {
         self.has_lost |= setback == Setback::Lost;
     }
 
+    /// The call waits for something other than an attempt of its own, from `now` on. That counts.
+    pub(crate) fn on_wait(&mut self, now: Instant) {
+        let all = later(now, self.socket_timeout.saturating_mul(2));
+        self.deadline = Some(self.deadline.map_or(all, |deadline| deadline.min(all)));
+    }
+
     /// By when the call has ended, once it has met with a failure.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -110,6 +116,16 @@ mod tests {
         attempts.patience(begun);
         attempts.on_setback(begun + TIMEOUT / 10, Setback::Lost);
         assert_eq!(attempts.patience(begun + TIMEOUT / 10), Some(TIMEOUT));
+    }
+
+    #[test]
+    fn to_wait_for_a_server_that_is_tried_counts() {
+        let begun = Instant::now();
+        let mut attempts = Attempts::new(TIMEOUT);
+        attempts.on_wait(begun);
+        assert_eq!(attempts.patience(begun + TIMEOUT), Some(TIMEOUT));
+        attempts.on_setback(begun + TIMEOUT, Setback::Lost);
+        assert_eq!(attempts.patience(begun + TIMEOUT * 2), None);
     }
 
     #[test]

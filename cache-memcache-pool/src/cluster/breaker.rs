@@ -13,7 +13,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const STRIKES: u32 = 3;
 
 /// A connection that lived for so long, and a server that was in use for so long, are well.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// What happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Breaker {
     fn strike(&mut self, now: Instant, begun: Instant, has_answered: bool, since: Instant) -> bool {
         // Connections that existed side by side end together: a server that is restarted ends
         // them all.
-        if self.last_strike.is_some_and(|last| begun <= last) {
+        if self.last_strike.is_some_and(|last| begun < last) {
             return false;
         }
         self.last_strike = Some(now);

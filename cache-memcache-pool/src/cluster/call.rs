@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use cache_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
@@ -12,12 +13,12 @@ use super::attempts::{Attempts, Setback};
 use super::{Cluster, Farm, Server};
 use crate::NAME;
 use crate::connection::{Exchange, Failure, Waiter};
-use crate::protocol::{Expected, Outgoing, Response};
+use crate::protocol::{Expected, Outgoing, Reply, Response};
 
 /// What a call has met with. A call that meets with nothing costs nothing.
 pub(crate) struct Call<'a> {
     cluster: &'a Cluster,
-    pub(crate) farm: Arc<Farm>,
+    pub(crate) farm: &'a Farm,
     attempts: Attempts,
     /// What the call says if it fails in the end.
     last: Option<Failure>,
@@ -30,10 +31,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+    /// A call to the servers that there are now, `farm`.
+    pub(crate) fn new(cluster: &'a Cluster, farm: &'a Farm) -> Self {
         Self {
             cluster,
-            farm: cluster.farm(),
+            farm,
             attempts: Attempts::new(cluster.settings.timeouts.socket),
             last: None,
             is_timeout: false,
@@ -53,7 +55,7 @@ impl<'a> Call<'a> {
 
     /// The server for `key`.
     pub(crate) fn choose(&mut self, key: &str) -> Option<usize> {
-        let farm = &*self.farm;
+        let farm = self.farm;
         let probes = RefCell::new(Vec::new());
         let has_waited = self.has_waited;
         let is_up = |index: usize| {
@@ -77,15 +79,20 @@ impl<'a> Call<'a> {
     }
 
     /// Waits until the servers that this call probes have shown whether they are back, each
-    /// within `socket_timeout`. `false`: this call probes none, or has waited before.
+    /// within `socket_timeout`, and the call within its time. `false`: this call probes none, or has waited before.
     pub(crate) async fn probed(&mut self) -> bool {
         if self.probes.is_empty() || self.has_waited {
             return false;
         }
         self.has_waited = true;
+        self.attempts.on_wait(Instant::now());
+        let deadline = self.attempts.deadline();
         for probe in self.probes.drain(..) {
             // One that panicked has found nothing.
-            let _ = probe.await;
+            let _ = match deadline {
+                None => probe.await.is_ok(),
+                Some(deadline) => timeout_at(deadline, probe).await.is_ok(),
+            };
         }
         true
     }
@@ -162,6 +169,38 @@ impl<'a> Call<'a> {
         self.attempts.on_setback(Instant::now(), setback);
         self.last = Some(failure);
         Ok(())
+    }
+
+    /// Takes the mark of the server `index` out of what it answered to a read. What follows is
+    /// believed from a time on, by [`believe`](Self::believe).
+    pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
+        if let Some(server) = self.farm.server(index) {
+            server.saw_mark(match mark {
+                Reply::Found(Ok(mark)) => Some(mark.metadata.cached_at),
+                _ => None,
+            });
+        }
+    }
+
+    /// The reply of the server `index` to a read of `key`, or a miss if what it found is older
+    /// than the last return of that server, or than the time at which the server went down that
+    /// `key` belongs to.
+    pub(crate) fn believe(&self, index: usize, key: &str, reply: Reply) -> Reply {
+        let Reply::Found(Ok(found)) = &reply else {
+            return reply;
+        };
+        let cached_at = found.metadata.cached_at;
+        let returned = self.farm.server(index).map(|server| server.returned.time());
+        let home = self.farm.router.pick(key, &|_| true);
+        let away = home.filter(|&home| home != index);
+        let went = away.and_then(|home| self.farm.server(home));
+        let went = went.map(|server| server.went.time());
+        let is_old = |time: Option<SystemTime>| time.is_some_and(|time| cached_at < time);
+        if is_old(returned) || is_old(went) {
+            Reply::Missing
+        } else {
+            reply
+        }
     }
 
     /// Counts keys that were to go to `from` and went to another server.

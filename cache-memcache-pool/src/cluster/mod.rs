@@ -3,6 +3,7 @@
 mod attempts;
 mod breaker;
 mod call;
+mod mark;
 mod pool;
 mod router;
 mod runtime;
@@ -15,6 +16,7 @@ use crate::stats::{MemcachePoolStats, ServerStats};
 use router::kept;
 
 pub(crate) use call::Call;
+pub(crate) use mark::MARK;
 pub use router::Routing;
 pub(crate) use router::{Choose, Router, ServerSpec};
 pub(crate) use server::Server;

@@ -62,6 +62,22 @@ impl Pools {
         }
     }
 
+    /// Does something with the pool of `runtime`, if there is one.
+    pub(super) fn with<T>(
+        &self,
+        runtime: &Handle,
+        act: impl FnOnce(&Arc<Pool>) -> Option<T>,
+    ) -> Option<T> {
+        let id = runtime.id();
+        act(self.read().iter().find(|pool| pool.runtime == id)?)
+    }
+
+    /// The part of the room that a request of this weight takes: never more than there is.
+    pub(super) fn clamp(&self, weight: usize) -> u32 {
+        let most = self.maxsize.saturating_mul(ROOM);
+        u32::try_from(weight.min(most)).unwrap_or(u32::MAX)
+    }
+
     /// The pool of `runtime`, which is the caller's.
     pub(super) fn of(&self, runtime: &Handle) -> Result<Arc<Pool>> {
         let id = runtime.id();
@@ -136,12 +152,6 @@ impl Pools {
 }
 
 impl Pool {
-    /// The part of the room that a request of this weight takes: never more than there is.
-    pub(super) fn clamp(&self, weight: usize) -> u32 {
-        let most = self.maxsize.saturating_mul(ROOM);
-        u32::try_from(weight.min(most)).unwrap_or(u32::MAX)
-    }
-
     /// An idle connection if there is one, else the one with the least to do.
     pub(super) fn pick(&self, has_large: bool) -> Pick {
         let mut best: Option<(&Arc<Connection>, usize)> = None;

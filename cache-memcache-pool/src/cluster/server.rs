@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cache_core::{Error, ErrorKind, Result, ServerEvent};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -11,7 +11,8 @@ use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::breaker::{Breaker, Fault, Verdict, later};
+use super::breaker::{Breaker, Fault, SETTLED, Verdict, later};
+use super::mark::{Mark, encode_mark};
 use super::pool::{Pick, Pool, Pools};
 use super::runtime;
 use crate::NAME;
@@ -33,6 +34,9 @@ pub(crate) struct Server {
     pools: Pools,
     gauges: Arc<Gauges>,
     pub(crate) counters: Counters,
+    /// When it last went down, and when it last returned.
+    pub(super) went: Mark,
+    pub(super) returned: Mark,
 }
 
 /// The counts behind [`ServerStats`] that no driver knows of.
@@ -43,6 +47,9 @@ pub(crate) struct Counters {
     pub(crate) failovers: AtomicU64,
     connects: AtomicU64,
     denied: AtomicU64,
+    /// Marks that were read, and of them those that were there.
+    marks: AtomicU64,
+    marks_found: AtomicU64,
 }
 
 struct Health {
@@ -51,6 +58,9 @@ struct Health {
     reason: Option<Error>,
     /// When connections may be added to those that there are.
     growth: Breaker,
+    /// Until when a [check](Server::check) is under way, and when one was last answered.
+    checking: Option<Instant>,
+    checked: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +93,8 @@ impl Server {
                 breaker: Breaker::new(now, settings.dead_retry, seed),
                 reason: None,
                 growth: Breaker::new(now, GROWTH.min(settings.dead_retry), !seed),
+                checking: None,
+                checked: None,
             }),
             pools: Pools::new(settings.pool_maxsize, settings.connector.is_none()),
             name,
@@ -90,6 +102,8 @@ impl Server {
             settings,
             gauges: Arc::new(Gauges::new(now)),
             counters: Counters::default(),
+            went: Mark::default(),
+            returned: Mark::default(),
         }
     }
 
@@ -130,9 +144,21 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
+        if let Some(failure) = self.refusal() {
+            return Ok(Err(failure));
+        }
         let runtime = runtime::current()?;
+        let weight = self.pools.clamp(exchange.weight);
+        // Mostly there is room.
+        let queued = self.pools.with(&runtime, |pool| {
+            let room = pool.room.try_acquire_many(weight).ok()?;
+            room.forget();
+            Some(self.queue(pool, &runtime, exchange, weight, patience))
+        });
+        if let Some(queued) = queued {
+            return queued;
+        }
         let pool = self.pools.of(&runtime)?;
-        let weight = pool.clamp(exchange.weight);
         match pool.room.try_acquire_many(weight) {
             Ok(room) => room.forget(),
             Err(TryAcquireError::Closed) => return Ok(Err(Failure::Final(self.closed()))),
@@ -146,28 +172,27 @@ impl Server {
                 }
             }
         }
-        let queued = self.queue(&pool, &runtime, exchange, weight as usize, patience);
-        if !matches!(queued, Ok(Ok(_))) {
-            pool.room.add_permits(weight as usize);
-        }
-        queued
+        self.queue(&pool, &runtime, exchange, weight, patience)
     }
 
+    /// Queues a request for which there is room.
     fn queue<F>(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         runtime: &Handle,
         exchange: &Exchange<F>,
-        weight: usize,
+        weight: u32,
         patience: Duration,
     ) -> Result<Result<Waiter, Failure>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
+        let weight = weight as usize;
         let now = Instant::now();
         loop {
-            if let Some(failure) = self.refusal() {
-                return Ok(Err(failure));
+            if self.status() != Status::Up {
+                pool.room.add_permits(weight);
+                return Ok(Err(self.left_alone()));
             }
             let has_large = self.gauges.has_large_lately(now);
             match pool.pick(has_large) {
@@ -175,7 +200,8 @@ impl Server {
                     connection,
                     and_grow,
                 } => {
-                    if let Some(waiter) = connection.submit(exchange, weight, now, patience)? {
+                    let queued = connection.submit(exchange, weight, now, patience);
+                    if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
                         if and_grow && self.may_grow(now) {
                             self.open(pool, runtime, false);
                         }
@@ -194,16 +220,24 @@ impl Server {
         if status == Status::Up {
             return None;
         }
+        if status == Status::Denied {
+            drop(self.probe_if_due());
+        }
+        Some(self.left_alone())
+    }
+
+    /// The failure of a call to a server that is not up.
+    fn left_alone(&self) -> Failure {
+        let status = self.status();
         if status == Status::Closed {
-            return Some(Failure::Final(self.closed()));
+            return Failure::Final(self.closed());
         }
         let reason = self.health().reason.clone();
         let reason = reason.unwrap_or_else(|| self.error(ErrorKind::Unavailable, "it is down"));
         if status == Status::Denied {
-            drop(self.probe_if_due());
-            return Some(Failure::Final(reason));
+            return Failure::Final(reason);
         }
-        Some(Failure::Down(reason))
+        Failure::Down(reason)
     }
 
     fn may_grow(&self, now: Instant) -> bool {
@@ -256,7 +290,7 @@ impl Server {
             Ok(Err(failure)) => (None, self.on_not_connected(&pool, &connection, &failure)),
             Ok(Ok(stream)) => {
                 self.on_connected();
-                let ended = driver.run(stream).await;
+                let ended = driver.run(stream, || self.check()).await;
                 self.on_ended(&pool, &connection, ended)
             }
         };
@@ -332,8 +366,10 @@ impl Server {
         let (fault, reason) = match ended.why {
             End::Closed(failure) => return (None, failure),
             End::Unused => return (None, Failure::Lost("the connection was not in use".into())),
-            // A server may close connections that nobody uses.
-            End::Lost(reason) if !ended.was_in_use => return (None, Failure::Lost(reason.into())),
+            // A server may close connections that nobody uses, but not at once.
+            End::Lost(reason) if !ended.was_in_use && connection.begun().elapsed() >= SETTLED => {
+                return (None, Failure::Lost(reason.into()));
+            }
             End::Lost(reason) => {
                 let reason = if has_answered {
                     reason
@@ -346,7 +382,8 @@ impl Server {
                 let reason = self.no_answer(doubt);
                 let lately = Instant::now().checked_sub(self.settings.timeouts.socket / 2);
                 let since = lately.unwrap_or(connection.begun());
-                let others_answer = self.pools.has_heard_since(connection, since);
+                let others_answer = self.pools.has_heard_since(connection, since)
+                    || self.health().checked.is_some_and(|at| at > since);
                 self.count_timeout(true);
                 (Fault::Silent { others_answer }, reason)
             }
@@ -404,12 +441,35 @@ impl Server {
         );
         drop(health);
         if exchanged.is_ok() {
+            self.went.raise(self.settings.now());
             let downs = u64::from(status == Status::Down);
             self.counters.downs.fetch_add(downs, Ordering::Relaxed);
             self.pools.close_all(&failure);
             self.tell(&ServerEvent::down(&self.name, reason, retry_in));
         }
         failure
+    }
+
+    /// Asks a server that was silent on a connection for a sign of life on another one, which
+    /// [`on_ended`](Self::on_ended) takes into account.
+    fn check(self: &Arc<Self>) {
+        let patience = self.settings.timeouts.socket / 2;
+        let now = Instant::now();
+        let mut health = self.health();
+        if health.checking.is_some_and(|until| until > now) {
+            return;
+        }
+        health.checking = Some(later(now, patience));
+        drop(health);
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let asked = timeout(patience, async {
+                server.connect().await?.greet(server.settings.dialect).await
+            });
+            if matches!(asked.await, Ok(Ok(()))) {
+                server.health().checked = Some(Instant::now());
+            }
+        });
     }
 
     /// Looks whether the server is back.
@@ -447,6 +507,15 @@ impl Server {
             if answer != "OK" {
                 return Err(crate::connection::odd(&answer).into());
             }
+        }
+        if self.settings.expire_on_reconnect {
+            let returned = self.settings.now();
+            let mark = encode_mark(returned, Outgoing::new(self.settings.dialect));
+            let answer = stream.ask(&mark).await?;
+            if !answer.starts_with("HD") && answer != "STORED" {
+                return Err(crate::connection::odd(&answer).into());
+            }
+            self.returned.raise(returned);
         }
         Ok(stream)
     }
@@ -527,6 +596,8 @@ impl Server {
         let loads = self.pools.loads();
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // What was read beside the keys of callers does not count.
+        let (marks, found) = (read(&self.counters.marks), read(&self.counters.marks_found));
         ServerStats {
             address: self.name.clone(),
             down_for: health.breaker.left(Instant::now()),
@@ -534,9 +605,9 @@ impl Server {
             connections: loads.len(),
             idle: loads.iter().filter(|&&load| load == 0).count(),
             in_flight: loads.iter().sum(),
-            calls: read(&self.gauges.calls),
-            hits: read(&self.gauges.hits),
-            misses: read(&self.gauges.misses),
+            calls: read(&self.gauges.calls).saturating_sub(marks),
+            hits: read(&self.gauges.hits).saturating_sub(found),
+            misses: read(&self.gauges.misses).saturating_sub(marks.saturating_sub(found)),
             timeouts: read(&self.counters.timeouts),
             downs: read(&self.counters.downs),
             failovers: read(&self.counters.failovers),
@@ -550,6 +621,15 @@ impl Server {
         let health = self.health();
         let left = health.breaker.left(Instant::now())?;
         Some((health.reason.clone()?, left))
+    }
+
+    /// The mark of its last return was read, and said this, or nothing.
+    pub(super) fn saw_mark(&self, returned: Option<SystemTime>) {
+        self.counters.marks.fetch_add(1, Ordering::Relaxed);
+        if let Some(returned) = returned {
+            self.counters.marks_found.fetch_add(1, Ordering::Relaxed);
+            self.returned.raise(returned);
+        }
     }
 
     fn count_timeout(&self, is_timeout: bool) {

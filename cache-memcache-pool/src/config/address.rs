@@ -46,7 +46,7 @@ impl Address {
     /// What is the same for the same server, as far as that can be told without asking anybody.
     fn identity(&self) -> String {
         match self {
-            Self::Tcp { host, port } if matches!(host.as_str(), "127.0.0.1" | "::1") => {
+            Self::Tcp { host, port } if host == "127.0.0.1" => {
                 format!("localhost:{port}")
             }
             other => other.to_string(),

@@ -1,5 +1,6 @@
 //! [`MemcachePoolBuilder`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ impl MemcachePoolBuilder {
         dead_retry: Duration,
         socket_timeout: Duration,
         pool_flush_on_reconnect: bool,
+        pool_expire_on_reconnect: bool,
         server_max_value_length: usize,
         memcached_expire_time: Duration,
         tls_enabled: bool,
@@ -85,6 +87,12 @@ impl MemcachePoolBuilder {
         routing: Routing,
         failover: bool,
         protocol: Protocol,
+    }
+
+    /// See [`weights`](MemcachePoolConfig::weights).
+    pub fn weights(mut self, weights: impl IntoIterator<Item = u32>) -> Self {
+        self.config.weights = weights.into_iter().collect();
+        self
     }
 
     /// See [`username`](MemcachePoolConfig::username).
@@ -102,6 +110,12 @@ impl MemcachePoolBuilder {
     /// See [`tls_cafile`](MemcachePoolConfig::tls_cafile).
     pub fn tls_cafile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.tls_cafile = Some(file.into());
+        self
+    }
+
+    /// See [`tls_server_name`](MemcachePoolConfig::tls_server_name).
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.tls_server_name = Some(name.into());
         self
     }
 
@@ -241,12 +255,15 @@ impl MemcachePoolBuilder {
         let addresses = config.check()?;
         let settings = Settings::new(&config, &hooks)?;
         let routing = config.routing;
+        let names = addresses.iter().map(Address::to_string);
+        let weights: HashMap<String, u32> = names.zip(config.weights).collect();
         let route = move |servers: &[Address]| match &choose {
             Some(choose) => Router::own(Arc::clone(choose)),
             None => {
-                let specs = servers.iter().map(|address| ServerSpec {
-                    name: address.to_string(),
-                    weight: 1,
+                let specs = servers.iter().map(|address| {
+                    let name = address.to_string();
+                    let weight = weights.get(&name).copied().unwrap_or(1);
+                    ServerSpec { name, weight }
                 });
                 Router::new(routing, &specs.collect::<Vec<_>>())
             }

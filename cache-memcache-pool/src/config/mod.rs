@@ -46,6 +46,9 @@ pub struct MemcachePoolConfig {
     /// given. In a file also one string for one server. Default: `localhost:11211`.
     #[serde(deserialize_with = "one_or_many")]
     pub url: Vec<String>,
+    /// How many keys each server of `url` gets, relative to the others; 0: none. Empty: all get
+    /// as many. Default: empty.
+    pub weights: Vec<u32>,
     /// The most connections to one server; each tokio runtime that uses the backend has its
     /// own. Default: 10.
     pub pool_maxsize: usize,
@@ -67,6 +70,11 @@ pub struct MemcachePoolConfig {
     /// Empties a server that was down and returned, before anybody reads from it. Without, it
     /// serves what it had before it was lost, old values included. Default: false.
     pub pool_flush_on_reconnect: bool,
+    /// Takes for expired what a server that was down and returned had before, so that nothing
+    /// comes back that was replaced or deleted elsewhere meanwhile; nothing is emptied. The
+    /// server is marked for all processes that have this set, whose clocks have to agree; each
+    /// read asks for the mark too. Default: false.
+    pub pool_expire_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
     /// they are sent. Default: 1 MiB, which is memcached's own.
     pub server_max_value_length: usize,
@@ -81,8 +89,11 @@ pub struct MemcachePoolConfig {
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: none.
+    /// trusted. Default: none, which means the system's.
     pub tls_cafile: Option<PathBuf>,
+    /// The name that the servers' certificates have to be for. Default: none, which means the
+    /// host of each server's address.
+    pub tls_server_name: Option<String>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
     pub tls_certfile: Option<PathBuf>,
@@ -123,18 +134,21 @@ impl Default for MemcachePoolConfig {
     fn default() -> Self {
         Self {
             url: vec!["localhost:11211".to_owned()],
+            weights: Vec::new(),
             pool_maxsize: 10,
             pool_unused_timeout: Duration::from_secs(60),
             pool_connection_get_timeout: Duration::from_secs(10),
             dead_retry: Duration::from_secs(300),
             socket_timeout: Duration::from_secs(3),
             pool_flush_on_reconnect: false,
+            pool_expire_on_reconnect: false,
             server_max_value_length: 1024 * 1024,
             memcached_expire_time: Duration::ZERO,
             username: None,
             password: None,
             tls_enabled: false,
             tls_cafile: None,
+            tls_server_name: None,
             tls_certfile: None,
             tls_keyfile: None,
             tls_verify: true,
@@ -149,6 +163,7 @@ impl fmt::Debug for MemcachePoolConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemcachePoolConfig")
             .field("url", &self.url)
+            .field("weights", &self.weights)
             .field("pool_maxsize", &self.pool_maxsize)
             .field("pool_unused_timeout", &self.pool_unused_timeout)
             .field(
@@ -158,12 +173,14 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("dead_retry", &self.dead_retry)
             .field("socket_timeout", &self.socket_timeout)
             .field("pool_flush_on_reconnect", &self.pool_flush_on_reconnect)
+            .field("pool_expire_on_reconnect", &self.pool_expire_on_reconnect)
             .field("server_max_value_length", &self.server_max_value_length)
             .field("memcached_expire_time", &self.memcached_expire_time)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("tls_enabled", &self.tls_enabled)
             .field("tls_cafile", &self.tls_cafile)
+            .field("tls_server_name", &self.tls_server_name)
             .field("tls_certfile", &self.tls_certfile)
             .field("tls_keyfile", &self.tls_keyfile)
             .field("tls_verify", &self.tls_verify)
@@ -215,14 +232,29 @@ impl MemcachePoolConfig {
         }
         if !self.tls_enabled
             && (self.tls_cafile.is_some()
+                || self.tls_server_name.is_some()
                 || self.tls_certfile.is_some()
                 || self.tls_keyfile.is_some())
         {
             return Err(bad_config(
-                "tls_cafile, tls_certfile and tls_keyfile have no use while tls_enabled is false",
+                "tls_cafile, tls_server_name, tls_certfile and tls_keyfile have no use while \
+                 tls_enabled is false",
             ));
         }
-        Address::parse_all(&self.url)
+        let addresses = Address::parse_all(&self.url)?;
+        if !self.weights.is_empty() {
+            if self.weights.len() != addresses.len() {
+                return Err(bad_config(format!(
+                    "weights has {} entries, and url {}; give one for each server, or none",
+                    self.weights.len(),
+                    addresses.len()
+                )));
+            }
+            if self.weights.iter().all(|&weight| weight == 0) {
+                return Err(bad_config("weights are all 0; one server has to get keys"));
+            }
+        }
+        Ok(addresses)
     }
 }
 
@@ -307,6 +339,8 @@ mod tests {
         assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
         let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
         assert!(!message.contains("secret"), "{message}");
+        assert!(refusal(|c| c.weights = vec![1, 2]).contains("2 entries"));
+        assert!(refusal(|c| c.weights = vec![0]).contains("all 0"));
         assert!(refusal(|c| c.pool_maxsize = 0).contains("pool_maxsize"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));

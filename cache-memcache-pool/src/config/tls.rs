@@ -21,7 +21,11 @@ use tokio_rustls::rustls::{
 use super::{MemcachePoolConfig, bad_config};
 
 #[derive(Clone)]
-pub(crate) struct Tls(TlsConnector);
+pub(crate) struct Tls {
+    connector: TlsConnector,
+    /// The name that certificates have to be for, where it is not the host's.
+    server_name: Option<ServerName<'static>>,
+}
 
 impl Tls {
     /// `None` unless the configuration asks for TLS.
@@ -51,7 +55,14 @@ impl Tls {
             }
             _ => return Err(bad_config("tls_certfile and tls_keyfile go together")),
         };
-        Ok(Some(Self(TlsConnector::from(Arc::new(client)))))
+        let server_name = config.tls_server_name.clone().map(ServerName::try_from);
+        let server_name = server_name
+            .transpose()
+            .map_err(|error| bad_config(format!("tls_server_name: {error}")).with_source(error))?;
+        Ok(Some(Self {
+            connector: TlsConnector::from(Arc::new(client)),
+            server_name,
+        }))
     }
 
     pub(crate) async fn handshake(
@@ -59,9 +70,12 @@ impl Tls {
         stream: TcpStream,
         host: &str,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.0.connect(name, stream).await.map_err(|error| {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+        };
+        self.connector.connect(name, stream).await.map_err(|error| {
             let message = format!("the TLS handshake failed: {error}{}", advice(&error));
             io::Error::new(error.kind(), message)
         })
@@ -74,9 +88,9 @@ fn advice(error: &io::Error) -> &'static str {
     match cause {
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; url has to name it as its certificate does",
+        )) => "; url or tls_server_name has to name it as its certificate does",
         Some(Error::InvalidCertificate(_)) => {
-            "; tls_cafile has to hold the authority that signed it"
+            "; tls_cafile has to hold the authority that signed it; without it the system's count"
         }
         // No TLS came back, or nothing.
         Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",
@@ -113,15 +127,18 @@ fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error 
     bad_config(message).with_source(error)
 }
 
-/// The authorities of `tls_cafile`.
+/// The authorities of `tls_cafile`, or the system's.
 fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
-    let Some(file) = &config.tls_cafile else {
-        return Err(bad_config(
-            "tls_cafile is missing; name the file with the authorities to trust (the system's on \
-             Debian: /etc/ssl/certs/ca-certificates.crt)",
-        ));
-    };
     let mut authorities = RootCertStore::empty();
+    let Some(file) = &config.tls_cafile else {
+        authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if authorities.is_empty() {
+            return Err(bad_config(
+                "the system has no authorities to trust; name a file with some as tls_cafile",
+            ));
+        }
+        return Ok(authorities);
+    };
     authorities.add_parsable_certificates(certificates("tls_cafile", file)?);
     if authorities.is_empty() {
         let message = format!("tls_cafile {} holds no authority", file.display());

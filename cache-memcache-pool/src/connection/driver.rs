@@ -99,7 +99,7 @@ impl Driver {
             if let Some(failure) = &shared.closed {
                 return Poll::Ready(Err(failure.clone()));
             }
-            shared.wake(cx);
+            shared.wake(cx, usize::MAX);
             drop(shared);
             open.as_mut().poll(cx).map(Ok)
         })
@@ -107,12 +107,13 @@ impl Driver {
     }
 
     /// Drives the connection over `stream` until it ends. Callers still wait then:
-    /// [`fail`](Self::fail) tells them.
-    pub(crate) async fn run(&mut self, mut stream: Stream) -> Ended {
+    /// [`fail`](Self::fail) tells them. `suspect` is called when the server has been silent for a
+    /// while.
+    pub(crate) async fn run(&mut self, mut stream: Stream, suspect: impl Fn()) -> Ended {
         self.connection.set_ready();
         self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
         let mut timer = pin!(sleep_until(self.timer_at));
-        let why = poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), cx)).await;
+        let why = poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), &suspect, cx)).await;
         self.tell();
         self.connection.lock().queue.park(&mut self.batch);
         Ended {
@@ -126,6 +127,7 @@ impl Driver {
         &mut self,
         stream: &mut Stream,
         mut timer: Pin<&mut Sleep>,
+        suspect: &impl Fn(),
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         loop {
@@ -142,7 +144,7 @@ impl Driver {
                 self.set_timer(timer.as_mut(), at);
             }
             ready!(timer.as_mut().poll(cx));
-            if let Some(end) = self.on_timeout() {
+            if let Some(end) = self.on_timeout(suspect) {
                 return Poll::Ready(end);
             }
             let at = self.pipeline.poll_timeout().unwrap_or(self.timer_at);
@@ -268,27 +270,32 @@ impl Driver {
         if let Some(failure) = &shared.closed {
             return Err(End::Closed(failure.clone()));
         }
-        if !shared.queue.has_bytes() {
-            shared.wake(cx);
-            return Ok(false);
-        }
+        // A write for each request would cost a system call for each. While much is in flight
+        // its responses will soon call for more, and half of it is worth one.
+        let enough = (self.pipeline.in_flight() / 2).max(1);
         let queued = shared.queue.len();
-        // A write for each request would cost a system call for each. Callers that were just
-        // told may have something to add, so it is worth a turn while fewer are queued than
-        // were the last time.
-        let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
-        if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
-            self.has_yielded = true;
-            drop(shared);
-            cx.waker().wake_by_ref();
-            return Ok(false);
+        if !shared.queue.is_parked() {
+            if queued < enough {
+                shared.wake(cx, enough);
+                self.has_yielded = false;
+                return Ok(false);
+            }
+            // Callers that were just told may have something to add, so it is worth a turn while
+            // fewer are queued than were the last time. On a single thread all of them get one.
+            let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
+            if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
+                self.has_yielded = true;
+                drop(shared);
+                cx.waker().wake_by_ref();
+                return Ok(false);
+            }
         }
         self.has_yielded = false;
         self.last_batch = queued;
         Ok(shared.queue.take(&mut self.batch))
     }
 
-    fn on_timeout(&mut self) -> Option<End> {
+    fn on_timeout(&mut self, suspect: &impl Fn()) -> Option<End> {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut shared = self.connection.lock();
@@ -304,11 +311,15 @@ impl Driver {
             let _ = caller.send(Err(Failure::TooSlow));
         }
         self.tell();
-        verdict.map(|verdict| match verdict {
-            Verdict::Silent => End::Silent,
-            Verdict::Slow => End::Slow,
-            Verdict::Unused => End::Unused,
-        })
+        match verdict? {
+            Verdict::Suspect => {
+                suspect();
+                None
+            }
+            Verdict::Silent => Some(End::Silent),
+            Verdict::Slow => Some(End::Slow),
+            Verdict::Unused => Some(End::Unused),
+        }
     }
 
     /// Tells `first` to the caller whose response could not be read, if there is such a one, and

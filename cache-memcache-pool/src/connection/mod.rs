@@ -3,6 +3,8 @@
 mod driver;
 mod patience;
 mod pipeline;
+#[cfg(test)]
+mod properties;
 mod queue;
 mod stream;
 
@@ -105,12 +107,15 @@ pub(crate) struct Connection {
 struct Shared {
     queue: Queue<Caller>,
     driver: Option<Waker>,
+    /// The driver is woken when so many requests are queued.
+    wake_at: usize,
     closed: Option<Failure>,
 }
 
 impl Shared {
-    /// Lets whoever queues something next, or closes the connection, wake the driver.
-    fn wake(&mut self, cx: &Context<'_>) {
+    /// Has the driver woken once `enough` requests are queued, or the connection is closed.
+    fn wake(&mut self, cx: &Context<'_>, enough: usize) {
+        self.wake_at = enough;
         match &mut self.driver {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
@@ -132,6 +137,7 @@ impl Connection {
             shared: Mutex::new(Shared {
                 queue: Queue::new(dialect),
                 driver: None,
+                wake_at: 1,
                 closed: None,
             }),
             load: AtomicUsize::new(0),
@@ -167,7 +173,7 @@ impl Connection {
     /// Queues a request for which there is room, and of which the caller will not wait longer than `patience`; `None` if the
     /// connection is closed.
     pub(crate) fn submit<F>(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         exchange: &Exchange<F>,
         weight: usize,
         now: Instant,
@@ -188,14 +194,19 @@ impl Connection {
         }
         let id = shared.queue.push(&exchange.encode, caller, weight, due)?;
         self.load.fetch_add(weight, Ordering::Relaxed);
-        let driver = shared.driver.take();
+        let is_enough = shared.queue.len() >= shared.wake_at;
+        let driver = if is_enough {
+            shared.driver.take()
+        } else {
+            None
+        };
         drop(shared);
         if let Some(driver) = driver {
             driver.wake();
         }
         Ok(Some(Waiter {
             response,
-            connection: Arc::clone(self),
+            connection: self,
             id,
         }))
     }

@@ -151,9 +151,9 @@ impl<C> Queue<C> {
         self.live + self.parked.entries.len()
     }
 
-    /// Whether there is something to write: a request, or the rest of one.
-    pub(crate) fn has_bytes(&self) -> bool {
-        self.live > 0 || !self.parked.is_written()
+    /// Whether there is a batch that the socket had no room for.
+    pub(crate) fn is_parked(&self) -> bool {
+        !self.parked.is_written()
     }
 
     /// Adds a request, and returns the number by which it can be withdrawn. Nothing is added if

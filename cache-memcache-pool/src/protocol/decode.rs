@@ -1,6 +1,5 @@
 //! The decoder: bytes, which may end anywhere, become responses.
 
-use cache_core::Result;
 use cache_core::wire::Metadata;
 
 use super::line::{Item, read_line, split_line};
@@ -45,8 +44,8 @@ enum State {
 #[derive(Debug)]
 struct Large {
     flags: u32,
-    /// `None`: the metadata is in `body` too.
-    metadata: Option<Result<Metadata>>,
+    /// `None`: the metadata, or what is there in its place, is in `body` too.
+    metadata: Option<Metadata>,
     body: Vec<u8>,
     /// How long `body` will be, the end of the line included.
     len: usize,
@@ -68,6 +67,15 @@ impl Decoder {
         };
         let missing = large.len.saturating_sub(large.body.len());
         (missing > 0).then_some((&mut large.body, missing))
+    }
+
+    /// The memory held for a large value.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        match &self.state {
+            State::Large(large) => large.body.capacity(),
+            _ => 0,
+        }
     }
 
     /// Reads as much of the response to `expected` as `buffer` holds, and takes it out. `None`:
@@ -148,13 +156,15 @@ impl Decoder {
         }
         // The metadata has to be whole before the payload can go elsewhere.
         let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
-        let head = match bar {
-            Some(bar) => bar + 1,
-            None if buffer.len() < METADATA_WITHIN => return Ok(None),
-            None => 0,
-        };
-        let metadata =
-            bar.map(|bar| Stored::decode_metadata(flags, buffer.get(..bar).unwrap_or_default()));
+        if bar.is_none() && buffer.len() < METADATA_WITHIN {
+            return Ok(None);
+        }
+        let metadata = bar.and_then(|bar| {
+            let json = buffer.get(..bar).unwrap_or_default();
+            Some((Stored::decode_metadata(flags, json).ok()?, bar + 1))
+        });
+        let (metadata, head) =
+            metadata.map_or((None, 0), |(metadata, head)| (Some(metadata), head));
         let len = len - head + 2;
         let mut body = Vec::with_capacity(len);
         body.extend_from_slice(buffer.get(head..).unwrap_or_default());
@@ -178,7 +188,7 @@ impl Decoder {
         let end = large.body.split_off(large.len.saturating_sub(2));
         check_end(&end)?;
         Ok(Some(Reply::Found(match large.metadata {
-            Some(metadata) => metadata.map(|metadata| Stored {
+            Some(metadata) => Ok(Stored {
                 metadata,
                 payload: large.body,
             }),

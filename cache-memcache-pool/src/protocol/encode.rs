@@ -107,7 +107,7 @@ impl Outgoing {
 }
 
 /// One command for one key.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Command<'a> {
     Get(&'a str),
     Set {

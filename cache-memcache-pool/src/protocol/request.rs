@@ -47,7 +47,7 @@ pub(crate) fn encode_many<'a>(
     if n == 1 {
         return encode_one(&first, out);
     }
-    if is_classic_get(&first) {
+    if is_classic_get(&command(n - 1)) {
         let keys: Vec<&str> = (0..n).map(|position| command(position).key()).collect();
         let start = out.bytes.len();
         encode_get_many(&keys, out);

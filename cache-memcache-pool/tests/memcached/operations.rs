@@ -431,6 +431,28 @@ fn outside_of_a_runtime_a_call_is_an_error() {
 }
 
 #[tokio::test]
+async fn the_addresses_of_a_name_are_servers() {
+    let server = Memcached::start().unwrap();
+    let cache = MemcachePoolBackend::builder().build().unwrap();
+    let name = format!("localhost:{}", server.port().unwrap());
+    let n = cache.set_servers_by_name(&name).await.unwrap();
+    assert_eq!(cache.stats().servers.len(), n);
+    let address = format!("127.0.0.1:{}", server.port().unwrap());
+    let mut addresses = cache.stats().servers.into_iter().map(|s| s.address);
+    assert!(addresses.any(|other| other == address));
+    for i in 0..20 {
+        cache.set(&format!("k{i}"), value(b"1")).await.unwrap();
+    }
+    // Nothing has changed, so connections stay.
+    let connects = cache.stats();
+    assert_eq!(cache.set_servers_by_name(&name).await.unwrap(), n);
+    assert_eq!(cache.stats(), connects);
+    let error = cache.set_servers_by_name("no port").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(cache.stats().servers.len(), n);
+}
+
+#[tokio::test]
 async fn dropping_the_backend_closes_its_connections() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();

@@ -94,6 +94,14 @@ mod tls {
                 .unwrap()
         };
         reach("localhost").set("k", value("1")).await.unwrap();
+        let called = |name: &str| {
+            let cache = builder([server.url()]).tls_enabled(true);
+            let cache = cache.tls_cafile(server.certificate());
+            cache.tls_server_name(name).build().unwrap()
+        };
+        assert!(called("localhost").get("k").await.unwrap().is_some());
+        let error = called("other.example").get("k").await.unwrap_err();
+        assert!(error.message().contains("tls_server_name"), "{error}");
         let error = reach("127.0.0.2").get("k").await.unwrap_err();
         // memcached listens on 127.0.0.1 alone where loopback addresses are told apart.
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -132,10 +140,11 @@ mod tls {
     }
 
     #[test]
-    fn a_configuration_without_trust_is_refused() {
+    fn a_configuration_that_makes_no_sense_is_refused() {
         let cache = builder(["a"]).tls_enabled(true);
-        let error = cache.clone().build().unwrap_err();
-        assert!(error.message().contains("tls_cafile is missing"), "{error}");
+        let error = cache.clone().tls_server_name("not a name").build();
+        let error = error.unwrap_err();
+        assert!(error.message().contains("tls_server_name"), "{error}");
         let error = cache
             .clone()
             .tls_cafile("/no/such/file")

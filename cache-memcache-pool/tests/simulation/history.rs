@@ -145,6 +145,7 @@ impl Plan {
             Link {
                 latency: Duration::from_micros(rng.between(50, 10_000)),
                 per_kilobyte: Duration::from_micros(rng.between(1, 100)),
+                think: Duration::ZERO,
                 capacity: rng.between(4_000, 100_000) as usize,
                 most: match rng.percent(20) {
                     true => rng.between(1, 50) as usize,
@@ -182,7 +183,7 @@ struct World {
 }
 
 impl World {
-    fn fail(&self, what: String) {
+    fn fail(&self, what: impl std::fmt::Display) {
         let mut seen = self.seen.lock().unwrap();
         let at = self.start.elapsed();
         seen.wrong.get_or_insert(format!("{at:?}: {what}"));
@@ -231,6 +232,10 @@ async fn history(plan: &Plan) -> Result<String, String> {
         for server in &backend.stats().servers {
             if server.in_flight > 0 {
                 world.fail(format!("something is still in flight: {server:?}"));
+            }
+            // A pause of this process is nobody's fault.
+            if plan.faults.is_empty() && server.downs > 0 {
+                world.fail(format!("a server that is well was left alone: {server:?}"));
             }
         }
         drop(backend);
@@ -412,7 +417,7 @@ impl Client {
                     );
                     for (key, found) in keys.iter().zip(found) {
                         if let Ok(found) = found {
-                            self.read(key, found);
+                            self.read(key, found.as_ref());
                         }
                     }
                 }
@@ -453,7 +458,7 @@ impl Client {
     /// A call that was not given up has ended.
     fn took(&self, what: &str, keys: &[String], began: Instant, error: Option<&Error>) {
         let took = began.elapsed();
-        let shown = error.map(|error| error.kind());
+        let shown = error.map(Error::kind);
         let mut seen = self.world.seen.lock().unwrap();
         seen.calls += 1;
         let n = keys.len();
@@ -510,8 +515,8 @@ impl Client {
     }
 
     /// What was read is what was written last, or may have been.
-    fn read(&mut self, key: &str, found: Option<CachedValue<Vec<u8>>>) {
-        let version = match &found {
+    fn read(&mut self, key: &str, found: Option<&CachedValue<Vec<u8>>>) {
+        let version = match found {
             None => None,
             Some(found) => match version_of(key, found.payload()) {
                 Ok(version) => Some(version),

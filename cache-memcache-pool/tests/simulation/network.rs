@@ -79,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) per_kilobyte: Duration,
     /// How much is under way or unread at most.
     pub(crate) capacity: usize,
+    /// How long the server takes for a command.
+    pub(crate) think: Duration,
     /// The most bytes that a read gives.
     pub(crate) most: usize,
     pub(crate) timeline: Arc<Timeline>,

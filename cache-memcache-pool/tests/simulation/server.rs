@@ -132,6 +132,9 @@ impl Server {
             let now = Instant::now();
             let fault = |kind| self.timeline().fault(kind, now);
             while let Some(request) = take(&mut requests) {
+                if !self.link.think.is_zero() {
+                    sleep(self.link.think).await;
+                }
                 let before = answers.len();
                 self.answer(&request, &mut answers);
                 if answers.len() > before && fault(Kind::CloseEach).is_some() {
@@ -300,6 +303,7 @@ pub(crate) fn fast(start: Instant) -> Link {
         latency: Duration::from_millis(1),
         per_kilobyte: Duration::from_nanos(100),
         capacity: 256 * 1024,
+        think: Duration::ZERO,
         most: 64 * 1024,
         timeline: Arc::new(Timeline::new(start, Vec::new())),
     }

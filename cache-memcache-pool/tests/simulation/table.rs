@@ -155,7 +155,7 @@ async fn large_values_over_a_narrow_link_are_no_silence() {
 #[tokio::test(start_paused = true)]
 async fn large_values_are_written_over_a_narrow_link_too() {
     let farm = farm(1, &[], |link| {
-        link.per_kilobyte = Duration::from_micros(500)
+        link.per_kilobyte = Duration::from_micros(500);
     });
     let cache = builder(&farm)
         .server_max_value_length(8 << 20)
@@ -169,6 +169,7 @@ async fn large_values_are_written_over_a_narrow_link_too() {
 #[tokio::test(start_paused = true)]
 async fn a_drip_of_bytes_keeps_nobody_for_longer_than_told() {
     let farm = farm(1, &[fault(Kind::Drip, 0, 600_000)], |_| {});
+    farm.0[0].put("k", stored(100));
     let cache = backend(&farm);
     for _ in 0..5 {
         let begun = Instant::now();
@@ -253,7 +254,9 @@ async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
 async fn a_call_behind_many_others_ends_within_its_time() {
     // Each request takes 0.3 s, and there is one connection.
     for bulk in [1_usize, 5, 20] {
-        let farm = farm(1, &[], |link| link.latency = Duration::from_millis(150));
+        let farm = farm(1, &[], |link| {
+            link.think = Duration::from_micros(300_000 / 65);
+        });
         let cache = builder(&farm).pool_maxsize(1).build().unwrap();
         cache.get("k").await.unwrap();
         let mut writes = JoinSet::new();
@@ -341,7 +344,7 @@ async fn values_that_are_too_large_are_passed_over_beside_readers_of_small_ones(
 #[tokio::test(start_paused = true)]
 async fn what_was_not_sent_is_withdrawn() {
     let farm = farm(1, &[fault(Kind::Pause, 100, 60_000)], |link| {
-        link.capacity = 1000
+        link.capacity = 1000;
     });
     let cache = builder(&farm)
         .pool_maxsize(1)
@@ -403,7 +406,7 @@ async fn a_ping_tells_of_each_server_and_changes_nothing() {
     let answers = cache.ping().await;
     let kinds: Vec<_> = answers
         .iter()
-        .map(|(_, answer)| answer.as_ref().map_err(|e| e.kind()))
+        .map(|(_, answer)| answer.as_ref().map_err(cache_core::Error::kind))
         .collect();
     assert_eq!(kinds, [Err(ErrorKind::Unavailable), Ok(&())]);
     let stats = cache.stats();
@@ -432,7 +435,6 @@ async fn servers_come_and_go_and_calls_under_way_end() {
     });
     sleep(Duration::from_millis(5)).await;
     // The third goes, the fourth comes.
-    let kept = cache.stats().servers[0].connects;
     cache.set_servers([&urls[0], &urls[1], &urls[3]]).unwrap();
     for found in call.await.unwrap() {
         assert!(found.unwrap().is_some());
@@ -442,12 +444,14 @@ async fn servers_come_and_go_and_calls_under_way_end() {
         .iter()
         .filter(|found| found.as_ref().unwrap().is_none())
         .count();
-    let ideal = keys.len() / 3;
+    // The third of the one that went, and what the new one takes over from the two that stay.
+    let ideal = keys.len() / 3 + keys.len() * 2 / 9;
     assert!(
-        moved > ideal / 2 && moved < ideal * 3 / 2,
+        moved > ideal * 7 / 10 && moved < ideal * 13 / 10,
         "{moved} of {ideal}"
     );
-    assert_eq!(cache.stats().servers[0].connects, kept, "connections stay");
+    let connects = cache.stats().servers[0].connects;
+    assert_eq!(farm.0[0].open() as u64, connects, "connections stay");
     sleep(SECOND).await;
     assert_eq!(farm.0[2].open(), 0);
     assert!(cache.set_servers([&urls[0], &urls[0]]).is_err());
@@ -463,7 +467,7 @@ async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
     let entries = keys.iter().map(|key| (*key, value(key.len())));
     cache.set_multi(entries.collect()).await.unwrap();
     cache.delete("k7").await.unwrap();
-    cache.delete_multi(&["k8", "not there"]).await.unwrap();
+    cache.delete_multi(&["k8", "absent"]).await.unwrap();
     let found = cache.get_multi(&keys).await;
     for (key, found) in keys.iter().zip(found) {
         let found = found.unwrap();
@@ -473,4 +477,66 @@ async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
     assert_eq!(cache.get("one").await.unwrap().unwrap().payload(), b"vvv");
     let error = cache.get("with space").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
+}
+
+/// A hundred times a server cannot be reached for a while, its keys are written elsewhere, and it
+/// returns with what it had. Of sixteen processes two notice.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
+    const PERIOD: u64 = 6000;
+    let faults: Vec<Fault> = (0..100)
+        .map(|n| fault(Kind::Partition, n * PERIOD + 1000, n * PERIOD + 3000))
+        .collect();
+    let farm = farm(3, &faults, |_| {});
+    let start = Instant::now();
+    let now = move || std::time::UNIX_EPOCH + SECOND * 1_700_000_000 + start.elapsed();
+    let process = |n| {
+        let cache = builder(&farm)
+            .pool_expire_on_reconnect(true)
+            .dead_retry(SECOND);
+        cache.jitter_seed(n).clock(now).build().unwrap()
+    };
+    let processes: Vec<MemcachePoolBackend> = (0..16).map(process).collect();
+    let keys: Vec<String> = (0..12).map(|i| format!("k{i}")).collect();
+    let mut rng = Rng::new(3);
+    let (mut latest, mut hits) = (vec![0_u64; keys.len()], 0);
+    for round in 0..100 {
+        for (at, turn) in [(100, 1), (1600, 2)] {
+            sleep_until(start + Duration::from_millis(round * PERIOD + at)).await;
+            for (key, latest) in keys.iter().zip(&mut latest) {
+                let version = round * 10 + turn;
+                let value = CachedValue::new(version.to_string().into_bytes());
+                let writer = &processes[rng.below(2) as usize];
+                let written = writer.set(key, value.with_cached_at(now())).await;
+                written.unwrap();
+                assert!(start.elapsed() < Duration::from_millis(round * PERIOD + 3000));
+                *latest = version;
+            }
+        }
+        sleep_until(start + Duration::from_millis(round * PERIOD + 3100)).await;
+        for cache in &processes[..2] {
+            while cache.stats().servers[0].down_for.is_some() {
+                let _ = cache.get_multi(&["k0", "k1", "k2", "k3", "k4", "k5"]).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        for cache in &processes {
+            for (key, latest) in keys.iter().zip(&latest) {
+                if let Some(found) = cache.get(key).await.unwrap() {
+                    let found: u64 = String::from_utf8_lossy(found.payload()).parse().unwrap();
+                    assert_eq!(found, *latest, "{key} in round {round}");
+                    hits += 1;
+                }
+            }
+        }
+    }
+    assert!(hits > 100 * 16, "{hits} hits are too few to say anything");
+    let downs: u64 = processes
+        .iter()
+        .map(|cache| cache.stats().servers[0].downs)
+        .sum();
+    assert!(downs > 100, "{downs}");
+    // What is read beside does not count.
+    let server = &processes[15].stats().servers[0];
+    assert_eq!(server.calls, server.hits + server.misses, "{server:?}");
 }

@@ -227,7 +227,7 @@ fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
     context.refuses(&arrays, "two/rust", &[])?;
 
     region.ask("set", json!({"key": "two/python", "payload": "text"}))?;
-    context.refuses(&envelopes, "two/python", &["JSON array", "`json`"])
+    context.refuses(&envelopes, "two/python", &["JSON array", "configure"])
 }
 
 fn deadline_in_metadata(context: &Context<'_>) -> Result<()> {

@@ -18,6 +18,8 @@ const METRICS_LIMIT: Duration = Duration::from_secs(1);
 
 /// An etcd server: a single node, or a member of an [`EtcdCluster`].
 ///
+/// It is the `etcd` of `PATH`, or the one that the variable `TEST_SERVERS_ETCD` names.
+///
 /// Its data lives in a temporary folder. Dropping it kills the process and removes the folder.
 ///
 /// ```no_run
@@ -155,10 +157,13 @@ impl Etcd {
     /// Starts the process if it does not run, and does not wait until it serves.
     pub fn launch(&mut self) -> io::Result<()> {
         if self.process.is_none() {
-            let binary = find_binary(
-                "etcd",
-                "on Debian and Ubuntu: `apt-get install etcd-server`",
-            )?;
+            let binary = match std::env::var_os("TEST_SERVERS_ETCD") {
+                Some(chosen) => chosen.into(),
+                None => find_binary(
+                    "etcd",
+                    "on Debian and Ubuntu: `apt-get install etcd-server`",
+                )?,
+            };
             let mut command = Command::new(binary);
             command.args(self.args());
             let log = self.directory.path().join("log");

@@ -3,6 +3,7 @@
 
 mod contestants;
 mod expiry;
+mod tenants;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const HEADLINES: &[&str] = &[
 ];
 
 const OURS: &str = "cache-etcd3";
+/// Ours without `refuse_late_writes`.
+const UNGUARDED: &str = "cache-etcd3, late writes allowed";
 const PLAIN: &str = "etcd-client";
 const LEASE_EACH: &str = "etcd-client, a lease a set";
 const ONE_BY_ONE: &str = "etcd-client, one by one";
@@ -90,6 +93,9 @@ pub(crate) fn main(given: &[String]) -> Result<()> {
     if LEASES_HELD.contains(&arguments.only) {
         leases_held(&mut bench, &runtime)?;
     }
+    if tenants::NAME.contains(&arguments.only) {
+        tenants::measure(&mut bench, &runtime, arguments.length)?;
+    }
     if expiry::NAME.contains(&arguments.only) {
         expiry::measure(&mut bench, &runtime)?;
     }
@@ -108,6 +114,7 @@ struct Line {
 
 const ALL: &[&str] = &[OURS, PLAIN, LEASE_EACH, OSLO];
 const READERS: &[&str] = &[OURS, PLAIN, OSLO];
+const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
 const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
 
 const fn line(
@@ -130,9 +137,19 @@ const fn line(
 
 const LINES: &[Line] = &[
     line("set, 1 task", Work::Set, 1, PLAIN, None, ALL),
-    line("get, 1 task", Work::Get, 1, PLAIN, None, READERS),
-    line("set, 64 tasks", Work::Set, 64, PLAIN, Some(0.95), ALL),
-    line("get, 64 tasks", Work::Get, 64, PLAIN, Some(0.95), READERS),
+    line("get, 1 task", Work::Get, 1, PLAIN, Some(0.97), READERS),
+    line("set, 8 tasks", Work::Set, 8, PLAIN, Some(0.97), GUARDS),
+    line("get, 8 tasks", Work::Get, 8, PLAIN, Some(1.5), READERS),
+    line("set, 64 tasks", Work::Set, 64, PLAIN, Some(1.3), ALL),
+    line("get, 64 tasks", Work::Get, 64, PLAIN, Some(5.0), READERS),
+    line(
+        "set, 64 tasks, beside writes that carry no revision",
+        Work::Set,
+        64,
+        UNGUARDED,
+        Some(0.9),
+        &[OURS, UNGUARDED],
+    ),
     line(
         "set, 64 tasks, beside the original's way",
         Work::Set,
@@ -203,6 +220,7 @@ const LINES: &[Line] = &[
 struct Stage<'a> {
     runtime: &'a Runtime,
     ours: Etcd3Backend,
+    unguarded: Etcd3Backend,
     plain: Plain,
     lease_each: LeaseEach,
     oslo: RefCell<Oslo>,
@@ -211,13 +229,15 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(runtime: &'a Runtime, server: &Etcd) -> Result<Self> {
         let client = runtime.block_on(Client::connect([server.endpoint()], None))?;
-        let ours = Etcd3Backend::builder()
+        let builder = Etcd3Backend::builder()
             .endpoints([server.endpoint()])
-            .ttl(Duration::from_secs(600))
-            .build()?;
+            .ttl(Duration::from_secs(600));
+        let unguarded = builder.clone().refuse_late_writes(false).build()?;
+        let ours = builder.build()?;
         let stage = Self {
             runtime,
             ours,
+            unguarded,
             plain: Plain(client.kv_client()),
             lease_each: LeaseEach {
                 client,
@@ -273,6 +293,9 @@ impl<'a> Stage<'a> {
             OURS => self
                 .runtime
                 .block_on(drive(&self.ours, work, tasks, length)),
+            UNGUARDED => self
+                .runtime
+                .block_on(drive(&self.unguarded, work, tasks, length)),
             PLAIN => self
                 .runtime
                 .block_on(drive(&self.plain, work, tasks, length)),
@@ -352,14 +375,14 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times.get(last * 99 / 100).copied().unwrap_or_default()
 }
 
-/// Gets one after another for so long, and notes how long each took.
-async fn latencies(backend: &Etcd3Backend, length: Duration) -> Result<Vec<Duration>> {
+/// Gets one after another for so long, and notes when each began and how long it took.
+async fn latencies(backend: &Etcd3Backend, length: Duration) -> Result<Vec<(Instant, Duration)>> {
     let end = Instant::now() + length;
     let mut times = Vec::new();
     while Instant::now() < end {
         let began = Instant::now();
         backend.get("probe").await?;
-        times.push(began.elapsed());
+        times.push((began, began.elapsed()));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(times)

@@ -164,6 +164,12 @@ impl<'a> Line<'a> {
         self
     }
 
+    /// Peers that the goal, and so the ratios, are not about.
+    pub(crate) fn beside_the_goal(&mut self, names: &[&str]) -> &mut Self {
+        self.report.beside_the_goal = names.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
     /// Rounds of this line alone.
     pub(crate) fn rounds(&mut self, rounds: usize) -> &mut Self {
         self.rounds = rounds.max(1);

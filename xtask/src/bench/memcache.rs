@@ -1,9 +1,11 @@
 //! `cargo xtask bench memcache`: cache-memcache-pool beside other clients of memcached, on real
 //! servers.
 
+mod bare;
 mod clients;
 mod limit;
 mod python;
+mod wire;
 mod work;
 
 use std::sync::Arc;
@@ -13,20 +15,58 @@ use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
 use super::harness::{Bench, Line, Role};
+use bare::RoundTrip;
 use clients::{AsyncMemcached, AsyncMeta, Client, Legacy, Ours};
-use limit::{Limit, RoundTrip};
+use limit::Limit;
 use python::Python;
 use work::{What, Work};
 
 /// One of each kind: a caller alone, many at once, many keys a call.
 const HEADLINES: &[&str] = &[
-    "get, 1 task, 100 B",
+    "90/10, 1 task, 100 B",
     "90/10, 64 tasks, 100 B",
     "get_multi of 100, 1 task, 100 B, 1 server",
     "set_multi of 100, 1 task, 100 B, 1 server",
 ];
 
-const NAMES: &str = "sequential,tasks,values,multi";
+/// What ours has to reach of a limit.
+const GOAL: f64 = 0.95;
+
+const NAMES: &str = "tasks,values,large,multi";
+
+/// Where clients run. Both are common: `#[tokio::main]` has workers, and many a server has a
+/// runtime with a single thread for each core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavor {
+    Workers,
+    CurrentThread,
+}
+
+impl Flavor {
+    fn build(self) -> Result<Runtime> {
+        let mut builder = match self {
+            Self::Workers => Builder::new_multi_thread(),
+            Self::CurrentThread => Builder::new_current_thread(),
+        };
+        Ok(builder.worker_threads(2).enable_all().build()?)
+    }
+
+    /// Behind the name of a line. Two workers are what a line without a word about it has.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Workers => "",
+            Self::CurrentThread => ", current_thread",
+        }
+    }
+
+    fn read(name: &str) -> Result<Self> {
+        match name {
+            "workers" => Ok(Self::Workers),
+            "current_thread" => Ok(Self::CurrentThread),
+            other => bail!("`{other}`? A runtime is `workers` or `current_thread`"),
+        }
+    }
+}
 
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
     let options = Options::read(arguments)?;
@@ -38,7 +78,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
     ];
     let mut bench = Bench::new("memcache", &crates)?;
     bench.headlines(HEADLINES);
-    if options.without_python || !options.only.is_empty() {
+    if options.without_python || !options.only.is_empty() || options.runtime.is_some() {
         bench.partial();
     }
     if let Some(rounds) = options.rounds {
@@ -51,51 +91,48 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
             bench.version(name, version);
         }
     }
-    let small = 100;
-    if options.chosen("sequential") {
-        for (name, what) in [("get", What::Get), ("set", What::Set)] {
-            let work = Work::new(what, 1, small);
-            place.line(
-                &mut bench,
-                &format!("{name}, 1 task, 100 B"),
-                1,
-                &work,
-                0.95,
-            )?;
+    for flavor in [Flavor::Workers, Flavor::CurrentThread] {
+        if options.runtime.is_none_or(|only| only == flavor) {
+            lines(&options, &place, flavor, &mut bench)?;
         }
     }
-    if options.chosen("tasks") {
-        for tasks in [8, 64, 512] {
-            let work = Work::new(What::Mixed, tasks, small);
-            let name = format!("90/10, {tasks} tasks, 100 B");
-            place.line(&mut bench, &name, 1, &work, 0.95)?;
+    bench.finish()
+}
+
+fn lines(options: &Options, place: &Place, flavor: Flavor, bench: &mut Bench) -> Result<()> {
+    for (option, name, size, counts) in [
+        ("tasks", "100 B", 100, &[1, 8, 64, 512][..]),
+        ("values", "1 KiB", 1024, &[1, 8, 64, 512]),
+        ("large", "100 KiB", 100 * 1024, &[1, 64]),
+    ] {
+        if !options.chosen(option) {
+            continue;
         }
-    }
-    if options.chosen("values") {
-        for (name, size) in [("1 KiB", 1024), ("100 KiB", 100 * 1024)] {
-            for tasks in [1, 64] {
-                let work = Work::new(What::Mixed, tasks, size);
-                let name = format!("90/10, {tasks} tasks, {name}");
-                place.line(&mut bench, &name, 1, &work, 0.95)?;
-            }
+        for &tasks in counts {
+            let plural = if tasks == 1 { "" } else { "s" };
+            let name = format!("90/10, {tasks} task{plural}, {name}{}", flavor.suffix());
+            let work = Work::new(What::Mixed, tasks, size);
+            place.line(bench, &name, 1, flavor, &work)?;
         }
     }
     if options.chosen("multi") {
         for (name, what) in [("get_multi", What::GetMulti), ("set_multi", What::SetMulti)] {
             for (servers, farm) in [(1, "1 server"), (3, "3 servers")] {
-                let work = Work::new(what, 1, small);
-                let name = format!("{name} of 100, 1 task, 100 B, {farm}");
-                place.line(&mut bench, &name, servers, &work, 0.95)?;
+                let work = Work::new(what, 1, 100);
+                let suffix = flavor.suffix();
+                let name = format!("{name} of 100, 1 task, 100 B, {farm}{suffix}");
+                place.line(bench, &name, servers, flavor, &work)?;
             }
         }
     }
-    bench.finish()
+    Ok(())
 }
 
 #[derive(Default)]
 struct Options {
     rounds: Option<usize>,
     only: Vec<String>,
+    runtime: Option<Flavor>,
     without_python: bool,
 }
 
@@ -112,9 +149,11 @@ impl Options {
             match argument.as_str() {
                 "--rounds" => options.rounds = Some(value()?.parse().context("--rounds NUMBER")?),
                 "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
+                "--runtime" => options.runtime = Some(Flavor::read(value()?)?),
                 "--without-python" => options.without_python = true,
                 other => bail!(
-                    "`{other}`? There are --rounds NUMBER, --without-python and --only of {NAMES}"
+                    "`{other}`? There are --rounds NUMBER, --runtime workers|current_thread, \
+                     --without-python and --only of {NAMES}"
                 ),
             }
         }
@@ -126,10 +165,9 @@ impl Options {
     }
 }
 
-/// Servers, a runtime, and Python.
+/// Servers and Python.
 struct Place {
     servers: Vec<Memcached>,
-    runtime: Runtime,
     version: String,
     python: Option<Python>,
 }
@@ -147,112 +185,77 @@ impl Place {
         };
         Ok(Self {
             servers,
-            runtime: Builder::new_multi_thread().enable_all().build()?,
             version,
             python,
         })
     }
 
-    /// All of them at one piece of work. Ours is held against the best peer, and against the
-    /// limit by `goal` where somebody reached it.
+    /// All of them at one piece of work, on a runtime of that flavor. Ours is held against the
+    /// limit: for a task alone that is the bare round trip.
     fn line(
         &self,
         bench: &mut Bench,
         name: &str,
         servers: usize,
+        flavor: Flavor,
         work: &Work,
-        goal: f64,
     ) -> Result<()> {
         let running = self.servers.get(..servers).unwrap_or_default();
         let urls: Vec<String> = running.iter().map(Memcached::url).collect();
         let ids: Vec<u32> = running.iter().filter_map(Memcached::id).collect();
-        let mut line = bench.line(name);
-        line.unit(work.unit());
-        if servers == 1 {
-            let limit = match work.tasks {
-                1 => "bare round trip",
-                _ => "hand-written pipelined",
-            };
-            line.baseline(limit).goal(goal);
-        }
-        let enter = self.runtime.enter();
-        self.add(
-            &mut line,
-            "cache-memcache-pool",
-            Role::Ours,
-            Ours::new(&urls)?,
+        let runtime = &flavor.build()?;
+        let mut line = Contestants {
+            line: bench.line(name),
+            runtime,
             work,
-            &ids,
-        )?;
-        if servers == 1 {
-            if work.tasks == 1 {
-                let bare = self.runtime.block_on(RoundTrip::connect(&urls))?;
-                let name = "bare round trip";
-                self.add(&mut line, name, Role::Limit, bare, work, &ids)?;
-            }
-            let limit = self.runtime.block_on(Limit::connect(&urls))?;
-            self.add(
-                &mut line,
-                "hand-written pipelined",
-                Role::Limit,
-                limit,
-                work,
-                &ids,
-            )?;
+            servers: &ids,
+        };
+        line.line.unit(work.unit());
+        let _enter = runtime.enter();
+        line.add("cache-memcache-pool", Role::Ours, Ours::new(&urls)?)?;
+        if work.tasks == 1 {
+            let bare = runtime.block_on(RoundTrip::connect(&urls))?;
+            line.add("bare round trip", Role::Limit, bare)?;
+            line.line.baseline("bare round trip").goal(GOAL);
+        } else {
+            let limit = runtime.block_on(Limit::connect(&urls))?;
+            line.add("hand-written pipelined", Role::Limit, limit)?;
+            line.line.baseline("hand-written pipelined").goal(GOAL);
         }
-        let meta = self.runtime.block_on(AsyncMeta::connect(&urls))?;
-        self.add(
-            &mut line,
-            "memcache::exp::AsyncMetaClient",
-            Role::Peer,
-            meta,
-            work,
-            &ids,
-        )?;
+        let meta = runtime.block_on(AsyncMeta::connect(&urls))?;
+        line.add("memcache::exp::AsyncMetaClient", Role::Peer, meta)?;
         if servers == 1 {
-            let peer = self.runtime.block_on(AsyncMemcached::connect(&urls))?;
-            self.add(
-                &mut line,
-                "async-memcached × 10",
-                Role::Peer,
-                peer,
-                work,
-                &ids,
-            )?;
+            let peer = runtime.block_on(AsyncMemcached::connect(&urls))?;
+            line.add("async-memcached × 10", Role::Peer, peer)?;
         }
-        let legacy = Legacy::connect(&urls)?;
-        self.add(
-            &mut line,
-            "memcache::Client",
-            Role::Peer,
-            legacy,
-            work,
-            &ids,
-        )?;
-        drop(enter);
-        if let Some(python) = &self.python {
+        line.add("memcache::Client", Role::Peer, Legacy::connect(&urls)?)?;
+        // Python has no runtime of ours, and one line is enough for it.
+        if let (Some(python), Flavor::Workers) = (&self.python, flavor) {
             for client in python::CLIENTS {
                 let (urls, work) = (urls.clone(), work.clone());
-                line.contestant(client, Role::Peer, move || python.run(client, &urls, &work));
+                let run = move || python.run(client, &urls, &work);
+                line.line.contestant(client, Role::Peer, run);
             }
         }
-        line.run()
+        line.line.run()
     }
+}
 
-    fn add<'a, C: Client>(
-        &'a self,
-        line: &mut Line<'a>,
-        name: &str,
-        role: Role,
-        client: C,
-        work: &Work,
-        servers: &[u32],
-    ) -> Result<()> {
+/// A line, and what each of its contestants needs.
+struct Contestants<'a> {
+    line: Line<'a>,
+    runtime: &'a Runtime,
+    work: &'a Work,
+    servers: &'a [u32],
+}
+
+impl Contestants<'_> {
+    fn add<C: Client>(&mut self, name: &str, role: Role, client: C) -> Result<()> {
         let client = Arc::new(client);
-        let (work, servers) = (work.clone(), servers.to_vec());
-        self.runtime.block_on(work.prepare(&*client))?;
-        line.contestant(name, role, move || {
-            self.runtime.block_on(work.run(&client, &servers))
+        let (runtime, work, servers) = (self.runtime, self.work, self.servers);
+        runtime.block_on(work.prepare(&*client))?;
+        self.line.contestant(name, role, move || {
+            runtime.block_on(work.run(&client, servers))
         });
         Ok(())
     }

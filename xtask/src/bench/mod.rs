@@ -69,7 +69,8 @@ enum Job {
 #[command(disable_help_flag = true)]
 struct Measure {
     /// `--rounds N` of each line, interleaved; `--only LINE`, a part of the lines; etcd:
-    /// `--seconds S` for each contestant in each round; memcache: `--without-python`
+    /// `--seconds S` for each contestant in each round; memcache: `--runtime
+    /// workers` or `current_thread` alone, `--without-python`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

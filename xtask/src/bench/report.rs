@@ -52,6 +52,9 @@ pub(crate) struct Line {
     pub(crate) baseline: Option<String>,
     /// The ratio that ours has to reach.
     pub(crate) goal: Option<f64>,
+    /// Peers that the goal is not about.
+    #[serde(default)]
+    pub(crate) beside_the_goal: Vec<String>,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -121,6 +124,7 @@ impl Line {
             less_is_better: false,
             baseline: None,
             goal: None,
+            beside_the_goal: Vec::new(),
             rows: Vec::new(),
         }
     }
@@ -163,7 +167,8 @@ impl Line {
     }
 
     fn best(&self, role: Role) -> Option<&Row> {
-        let rows = self.rows.iter().filter(|row| row.role == role);
+        let counts = |row: &&Row| row.role == role && !self.beside_the_goal.contains(&row.name);
+        let rows = self.rows.iter().filter(counts);
         if self.less_is_better {
             rows.min_by(|a, b| a.median.total_cmp(&b.median))
         } else {

@@ -1,15 +1,36 @@
-//! What a release asks of git.
+//! What a release asks of git: this tree, its tags, and the remote they are pushed to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use semver::Version;
 
 use crate::process;
 
 pub(crate) struct Git {
     root: PathBuf,
+}
+
+/// Tags by name, with the objects that they are.
+type Tags = BTreeMap<String, String>;
+
+/// One moment of the repository.
+pub(crate) struct State {
+    /// The commit that is released.
+    pub(crate) head: String,
+    pub(crate) tags: Tags,
+    /// Those on the way to `head`: a branch for an older line does not see newer lines.
+    reachable: BTreeSet<String>,
+}
+
+/// Where the branch and the tags are pushed to.
+pub(crate) struct Remote {
+    pub(crate) name: String,
+    /// Its address on the web, unless it is a folder.
+    pub(crate) address: Option<String>,
+    refs: BTreeMap<String, String>,
 }
 
 impl Git {
@@ -19,63 +40,220 @@ impl Git {
         }
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut git = process::command("git");
+        git.args(arguments)
+            .current_dir(&self.root)
+            // Neither a question nor a silent server may hold up a release.
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_HTTP_LOW_SPEED_LIMIT", "1")
+            .env("GIT_HTTP_LOW_SPEED_TIME", "30");
+        git
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<String> {
-        process::output_of(
-            process::command("git")
-                .args(arguments)
-                .current_dir(&self.root),
-        )
+        Ok(process::output_of(&mut self.command(arguments))?
+            .trim_end()
+            .to_owned())
+    }
+
+    /// `None` where git ends with a failure.
+    fn ask(&self, arguments: &[&str]) -> Option<String> {
+        self.run(arguments).ok()
+    }
+
+    pub(crate) fn is_clean(&self) -> Result<()> {
+        let status = self.run(&["status", "--porcelain"])?;
+        anyhow::ensure!(
+            status.is_empty(),
+            "the tree is dirty; commit or remove:\n    {}",
+            status.replace('\n', "\n    ")
+        );
+        Ok(())
     }
 
     /// Why nothing may be released from this tree as it is.
     pub(crate) fn refusals(&self, branch: &str) -> Result<Vec<String>> {
         let mut refusals = Vec::new();
-        let status = self.run(&["status", "--porcelain"])?;
-        if !status.is_empty() {
-            let files: Vec<&str> = status.lines().collect();
-            refusals.push(format!(
-                "the tree is dirty; commit or remove:\n    {}",
-                files.join("\n    ")
-            ));
+        if let Err(error) = self.is_clean() {
+            refusals.push(error.to_string());
         }
-        let current = self.run(&["rev-parse", "--abbrev-ref", "HEAD"])?;
-        let current = current.trim();
-        if current != branch {
-            refusals.push(format!(
+        match self.ask(&["symbolic-ref", "--short", "--quiet", "HEAD"]) {
+            None => refusals.push(format!(
+                "HEAD is detached, so nobody could say which branch this release is on: git \
+                 switch {branch}"
+            )),
+            Some(current) if current != branch => refusals.push(format!(
                 "this is branch `{current}`; releases are made from `{branch}` (--branch)"
-            ));
+            )),
+            Some(_) => {}
+        }
+        if self.run(&["rev-parse", "--is-shallow-repository"])? == "true" {
+            refusals.push(
+                "this is a shallow clone, which lacks tags: git fetch --unshallow --tags"
+                    .to_owned(),
+            );
         }
         Ok(refusals)
     }
 
-    /// The commit that the tree is at; `None` if something in it is not committed.
-    pub(crate) fn commit(&self) -> Result<Option<String>> {
-        let is_clean = self.run(&["status", "--porcelain"])?.is_empty();
-        let commit = self.run(&["rev-parse", "HEAD"])?;
-        Ok(is_clean.then(|| commit.trim().to_owned()))
+    pub(crate) fn state(&self) -> Result<State> {
+        let list = ["for-each-ref", "--format=%(refname:strip=2) %(objectname)"];
+        let all = self.run(&[&list[..], &["refs/tags"]].concat())?;
+        let reachable = self.run(&[&list[..], &["--merged=HEAD", "refs/tags"]].concat())?;
+        Ok(State {
+            head: self.run(&["rev-parse", "HEAD"])?,
+            tags: pairs(&all).collect(),
+            reachable: pairs(&reachable).map(|(tag, _)| tag).collect(),
+        })
     }
 
-    /// The versions for which there is a tag `NAME-vX.Y.Z`.
-    pub(crate) fn tagged_versions(&self, name: &str) -> Result<BTreeSet<Version>> {
-        let prefix = format!("{name}-v");
-        let tags = self.run(&["tag", "--list", &format!("{prefix}*")])?;
-        Ok(tags
-            .lines()
-            .filter_map(|tag| Version::parse(tag.strip_prefix(&prefix)?).ok())
-            .collect())
+    /// The remote that `branch` belongs to, as it is now.
+    pub(crate) fn remote(&self, branch: &str) -> Result<Remote> {
+        let setting = |key: String| self.ask(&["config", "--get", &key]);
+        let name = setting(format!("branch.{branch}.remote")).unwrap_or("origin".to_owned());
+        let url = setting(format!("remote.{name}.url")).with_context(|| {
+            format!(
+                "git knows no remote `{name}`, so users could not see what is released: git remote \
+                 add {name} URL && git push {name} {branch}"
+            )
+        })?;
+        let listed = self.run(&["ls-remote", &name])?;
+        Ok(Remote {
+            address: web_address(&url),
+            refs: pairs(&listed)
+                .map(|(object, name)| (name, object))
+                .collect(),
+            name,
+        })
     }
 
-    /// Files that differ between `tag` and now, from the root of the repository.
-    pub(crate) fn changed_since(&self, tag: &str) -> Result<Vec<PathBuf>> {
-        let top = self.run(&["rev-parse", "--show-toplevel"])?;
-        let top = PathBuf::from(top.trim());
-        let names = self.run(&["diff", "--name-only", "--no-renames", "-z", tag, "HEAD"])?;
-        let names = names.split('\0').filter(|name| !name.is_empty());
-        Ok(names.map(|name| top.join(name)).collect())
+    /// Whether some branch of `remote` contains `commit`.
+    pub(crate) fn is_pushed(&self, remote: &Remote, commit: &str) -> bool {
+        let mut heads = remote
+            .refs
+            .iter()
+            .filter(|(name, _)| name.starts_with("refs/heads/"));
+        heads.any(|(_, head)| {
+            head == commit
+                || self
+                    .ask(&["merge-base", "--is-ancestor", commit, head])
+                    .is_some()
+        })
     }
 
-    pub(crate) fn tag(&self, tag: &str, message: &str) -> Result<()> {
-        self.run(&["tag", "--annotate", "--message", message, tag])?;
+    pub(crate) fn tag(&self, tag: &str, message: &str, commit: &str) -> Result<()> {
+        self.run(&["tag", "--annotate", "--message", message, tag, commit])?;
         Ok(())
+    }
+
+    pub(crate) fn push(&self, remote: &Remote, tags: &[String]) -> Result<()> {
+        let tags = tags.iter().map(|tag| format!("refs/tags/{tag}"));
+        let mut git = self.command(&["push", "--quiet", "--atomic", &remote.name]);
+        process::output_of(git.args(tags))?;
+        Ok(())
+    }
+
+    /// A clone at `commit` in `folder`, which is replaced, and the folder of the workspace in it.
+    pub(crate) fn cloned(&self, folder: &Path, commit: &str) -> Result<PathBuf> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+        let top = self.run(&["rev-parse", "--show-toplevel"])?;
+        let prefix = self.run(&["rev-parse", "--show-prefix"])?;
+        let mut git = self.command(&["clone", "--quiet", "--shared", "--no-checkout", &top]);
+        process::output_of(git.arg(folder))?;
+        let clone = Self::at(folder);
+        clone.run(&["checkout", "--quiet", "--detach", commit])?;
+        Ok(folder.join(prefix))
+    }
+
+    /// Paths that differ between two folders, from either of them.
+    pub(crate) fn difference(&self, old: &Path, new: &Path) -> Result<Vec<PathBuf>> {
+        let mut git = self.command(&["diff", "--no-index", "--no-renames", "--name-only", "-z"]);
+        let output = git.args([old, new]).output().context("cannot start git")?;
+        // 0: they are alike, 1: they differ.
+        anyhow::ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "git diff: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let names = String::from_utf8_lossy(&output.stdout).into_owned();
+        let names = names.split('\0').filter(|name| !name.is_empty());
+        let inside = |name: &str| {
+            // git leaves out the first slash.
+            let name = Path::new("/").join(name);
+            let relative = name.strip_prefix(new).or_else(|_| name.strip_prefix(old));
+            relative.map_or(name.clone(), Path::to_path_buf)
+        };
+        Ok(names.map(inside).collect())
+    }
+}
+
+/// Lines of two words.
+fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
+    let words = text
+        .lines()
+        .filter_map(|line| line.split_once(char::is_whitespace));
+    words.map(|(first, second)| (first.to_owned(), second.to_owned()))
+}
+
+impl State {
+    /// The versions of `name` that were released on the way to HEAD.
+    pub(crate) fn released(&self, name: &str) -> BTreeSet<Version> {
+        let prefix = format!("{name}-v");
+        let versions = self
+            .reachable
+            .iter()
+            .filter_map(|tag| tag.strip_prefix(&prefix));
+        versions
+            .filter_map(|version| Version::parse(version).ok())
+            .collect()
+    }
+}
+
+impl Remote {
+    /// What the remote has under the name of a tag.
+    pub(crate) fn tag(&self, tag: &str) -> Option<&str> {
+        self.refs
+            .get(&format!("refs/tags/{tag}"))
+            .map(String::as_str)
+    }
+}
+
+/// `https://host/path` for an address of git's, in any of its forms.
+pub(crate) fn web_address(url: &str) -> Option<String> {
+    let url = url.trim_end_matches('/').trim_end_matches(".git");
+    let (host, path) = match url.split_once("://") {
+        Some(("file", _)) => return None,
+        Some((_, rest)) => rest.split_once('/')?,
+        None => url
+            .split_once(':')
+            .filter(|(host, _)| !host.contains('/'))?,
+    };
+    let host = host.rsplit('@').next()?;
+    let host = host.split(':').next()?.to_lowercase();
+    Some(format!("https://{host}/{}", path.trim_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_form_on_the_web() {
+        for url in [
+            "https://example.org/a/b",
+            "https://example.org/a/b.git",
+            "https://user:secret@Example.org/a/b/",
+            "git@example.org:a/b.git",
+            "ssh://git@example.org:22/a/b.git",
+        ] {
+            let address = web_address(url);
+            assert_eq!(address.as_deref(), Some("https://example.org/a/b"), "{url}");
+        }
+        for folder in ["/srv/git/b.git", "../b", "file:///srv/b", "./a:b"] {
+            assert_eq!(web_address(folder), None, "{folder}");
+        }
     }
 }

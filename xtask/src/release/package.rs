@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+use toml_edit::{DocumentMut, value};
 
-use super::plan::{Fate, Plan};
-use super::registry::Registry;
+use super::git::Git;
+use super::manifest;
+use super::plan::{Plan, versioned};
+use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
 use crate::process;
 use crate::steps::Live;
 use crate::workspace::Workspace;
@@ -25,52 +28,82 @@ pub(crate) struct Packaged {
     holds: Vec<String>,
 }
 
+/// The folder to package from.
+///
+/// Crates for another registry than crates.io have to find each other there. Where the manifests do
+/// not say so, a clone of this commit does.
+pub(crate) fn source(
+    workspace: &Workspace,
+    git: &Git,
+    commit: &str,
+    plan: &Plan<'_>,
+    registry: &Registry,
+) -> Result<PathBuf> {
+    let root = workspace.workspace_root.as_std_path();
+    let is_sister = |name: &str| plan.entries.iter().any(|entry| entry.name() == name);
+    let leaves_it_open = plan.to_tag().any(|entry| {
+        let mut asked = versioned(entry.package);
+        asked.any(|asked| is_sister(&asked.name) && asked.registry.is_none())
+    });
+    let Some(name) = registry.name.as_ref().filter(|_| leaves_it_open) else {
+        return Ok(root.to_path_buf());
+    };
+    let clone = workspace.target_directory.join("release/source");
+    let clone = git.cloned(clone.as_std_path(), commit)?;
+    let manifests = workspace.workspace_packages().into_iter();
+    let manifests = manifests.map(|package| package.manifest_path.as_std_path().to_path_buf());
+    for file in manifests.chain([root.join("Cargo.toml")]) {
+        let file = clone.join(file.strip_prefix(root)?);
+        let mut manifest: DocumentMut = fs::read_to_string(&file)?.parse()?;
+        manifest::each_dependency(manifest.as_table_mut(), &mut |package, dependency| {
+            let has_version = dependency.contains_key("version");
+            if has_version && is_sister(package) && !dependency.contains_key("registry") {
+                dependency.insert("registry", value(name));
+            }
+        });
+        fs::write(&file, manifest.to_string())?;
+    }
+    Ok(clone)
+}
+
 /// Packages what goes out and what is to be tagged, in one go: so the crates find each other
 /// though the registry does not have them yet.
 pub(crate) fn make(
+    source: &Path,
     workspace: &Workspace,
     plan: &Plan<'_>,
     registry: &Registry,
     live: &Live,
 ) -> Result<Vec<Packaged>> {
-    let entries: Vec<_> = plan
-        .entries
-        .iter()
-        .filter(|entry| entry.fate != Fate::Stay)
-        .collect();
     let mut cargo = process::cargo();
     cargo
-        .args(["package", "--no-verify", "--locked"])
-        .args(registry.arguments());
-    for entry in &entries {
+        .args(["package", "--no-verify", "--locked", "--allow-dirty"])
+        .args(registry.arguments())
+        .arg("--target-dir")
+        .arg(&workspace.target_directory);
+    for entry in plan.to_tag() {
         cargo.args(["--package", entry.name()]);
     }
-    live.run(cargo.current_dir(&workspace.workspace_root))?;
-    let folder = workspace
-        .target_directory
-        .join("package")
-        .into_std_path_buf();
-    entries
-        .iter()
-        .map(|entry| {
-            let stem = format!("{}-{}", entry.name(), entry.version);
-            let file = folder.join(format!("{stem}.crate"));
-            let content =
-                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let list = process::output_of(process::command("tar").arg("-tzf").arg(&file))?;
-            Ok(Packaged {
-                name: entry.name().to_owned(),
-                checksum: checksum(&content),
-                is_outgoing: matches!(entry.fate, Fate::Publish { .. }),
-                bytes: content.len(),
-                holds: list
-                    .lines()
-                    .map(|line| line.trim_start_matches(&format!("{stem}/")).to_owned())
-                    .collect(),
-                file,
-            })
+    live.run(bounded(&mut cargo, PATIENCE_WITH_PACKAGES).current_dir(source))?;
+    let folder = workspace.target_directory.join("package");
+    let packaged = plan.to_tag().map(|entry| {
+        let stem = format!("{}-{}", entry.name(), entry.version);
+        let file = folder.join(format!("{stem}.crate")).into_std_path_buf();
+        let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let list = process::output_of(process::command("tar").arg("-tzf").arg(&file))?;
+        let holds = list
+            .lines()
+            .map(|line| line.trim_start_matches(&format!("{stem}/")));
+        Ok(Packaged {
+            name: entry.name().to_owned(),
+            checksum: checksum(&content),
+            is_outgoing: entry.goes_out(),
+            bytes: content.len(),
+            holds: holds.map(str::to_owned).collect(),
+            file,
         })
-        .collect()
+    });
+    packaged.collect()
 }
 
 fn checksum(content: &[u8]) -> String {
@@ -93,6 +126,13 @@ impl Packaged {
             self.holds.join(" ")
         )
     }
+}
+
+/// The checksum of what was packaged of `name`.
+pub(crate) fn checksum_of<'a>(packages: &'a [Packaged], name: &str) -> Result<&'a str> {
+    let package = packages.iter().find(|package| package.name == name);
+    let package = package.with_context(|| format!("{name} was not packaged"))?;
+    Ok(&package.checksum)
 }
 
 /// Nothing in a package that a user does not need.
@@ -146,7 +186,12 @@ fn is_needed(file: &str) -> bool {
 /// The unpacked crates form a workspace of their own, so that they find each other, and keep the
 /// locked versions of everything else. Unlike cargo's own verification this needs no fresh
 /// `CARGO_HOME`: nothing is taken from a cache of sources that had the same name and version.
-pub(crate) fn verify(workspace: &Workspace, packages: &[Packaged], live: &Live) -> Result<String> {
+pub(crate) fn verify(
+    workspace: &Workspace,
+    packages: &[Packaged],
+    registry: &Registry,
+    live: &Live,
+) -> Result<String> {
     let folder = workspace.target_directory.join("release/unpacked");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -173,8 +218,9 @@ pub(crate) fn verify(workspace: &Workspace, packages: &[Packaged], live: &Live) 
     fs::write(
         folder.join("Cargo.toml"),
         format!(
-            "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}",
-            members.join(", ")
+            "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.{}]\n{patches}",
+            members.join(", "),
+            registry.name.as_deref().unwrap_or("crates-io")
         ),
     )?;
     fs::copy(

@@ -1,28 +1,23 @@
 //! Which crates go out, at which versions, in which order, and why; and why not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cargo_metadata::{Dependency, DependencyKind, Package};
-use semver::{Comparator, Op, Version, VersionReq};
+use semver::{Version, VersionReq};
+use serde::Serialize;
 
-use super::changelog;
-use super::git::Git;
+use super::git::State;
 use super::registry::Registry;
-use crate::process;
-use crate::workspace::{Workspace, folder};
+use super::released::Past;
+use crate::workspace::Workspace;
 
 /// What is to be done with one crate.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// To be published and tagged.
-    Publish {
-        /// Unknown to the registry in any version; those have a stricter rate limit.
-        is_new: bool,
-    },
+    Publish,
     /// In the registry already, with this checksum; the tag is missing.
     Tag { checksum: String },
     /// Nothing.
@@ -32,12 +27,12 @@ pub(crate) enum Fate {
 pub(crate) struct Entry<'a> {
     pub(crate) package: &'a Package,
     pub(crate) version: Version,
-    /// The latest version with a tag, other than `version`.
+    /// The latest version released on the way to HEAD, other than `version`.
     pub(crate) last: Option<Version>,
     pub(crate) tag: String,
     pub(crate) fate: Fate,
     /// Released as it is, by its tag.
-    is_out: bool,
+    pub(crate) is_out: bool,
     why: String,
 }
 
@@ -46,8 +41,16 @@ impl Entry<'_> {
         &self.package.name
     }
 
-    fn goes_out(&self) -> bool {
-        matches!(self.fate, Fate::Publish { .. })
+    pub(crate) fn goes_out(&self) -> bool {
+        self.fate == Fate::Publish
+    }
+
+    pub(crate) fn last_tag(&self) -> Option<String> {
+        self.last.as_ref().map(|last| self.tag_of(last))
+    }
+
+    pub(crate) fn tag_of(&self, version: &Version) -> String {
+        format!("{}-v{version}", self.name())
     }
 }
 
@@ -56,16 +59,21 @@ pub(crate) struct Plan<'a> {
     pub(crate) entries: Vec<Entry<'a>>,
     /// Mistakes; with any of them nothing is done.
     pub(crate) refusals: Vec<String>,
+    /// What lacks before `--execute` may act.
+    pub(crate) hindrances: Vec<String>,
+}
+
+/// What a plan is made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) past: Past<'a>,
+    pub(crate) state: &'a State,
+    pub(crate) registry: &'a Registry,
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn make(
-        workspace: &'a Workspace,
-        git: &Git,
-        registry: &Registry,
-        only: &[String],
-    ) -> Result<Self> {
-        let packages: Vec<&Package> = workspace.published().collect();
+    pub(crate) fn make(sources: &Sources<'a>, only: &[String]) -> Result<Self> {
+        let packages: Vec<&Package> = sources.workspace.published().collect();
         for name in only {
             if !packages.iter().any(|package| package.name.as_str() == name) {
                 bail!("`{name}` is not a published crate of this workspace");
@@ -75,6 +83,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self {
             entries: Vec::new(),
             refusals: Vec::new(),
+            hindrances: Vec::new(),
         };
         if !cycle.is_empty() {
             plan.refusals.push(format!(
@@ -83,13 +92,15 @@ impl<'a> Plan<'a> {
                 cycle.join(", ")
             ));
         }
+        let names: Vec<&str> = packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
         for package in order {
             let asked = only.is_empty() || only.iter().any(|name| package.name.as_str() == name);
-            let entry = plan.judge(package, git, registry, asked)?;
+            let entry = plan.judge(package, sources, &names, asked)?;
             plan.entries.push(entry);
         }
-        plan.check_requirements(registry)?;
-        plan.check_manifests();
         Ok(plan)
     }
 
@@ -98,36 +109,43 @@ impl<'a> Plan<'a> {
         self.entries.iter().filter(|entry| entry.goes_out())
     }
 
-    /// The crates that lack only their tag.
+    /// The crates that get a tag.
     pub(crate) fn to_tag(&self) -> impl Iterator<Item = &Entry<'a>> {
-        self.entries
-            .iter()
-            .filter(|entry| matches!(entry.fate, Fate::Tag { .. }))
+        self.entries.iter().filter(|entry| entry.fate != Fate::Stay)
     }
 
     fn judge(
         &mut self,
         package: &'a Package,
-        git: &Git,
-        registry: &Registry,
+        sources: &Sources<'a>,
+        names: &[&str],
         asked: bool,
     ) -> Result<Entry<'a>> {
+        let (state, registry) = (sources.state, sources.registry);
         let name = &package.name;
         let version = package.version.clone();
         let tag = format!("{name}-v{version}");
-        let tagged = git.tagged_versions(name)?;
-        let last = tagged.iter().rfind(|tagged| **tagged != version).cloned();
+        let released = state.released(name);
+        let is_out = released.contains(&version);
+        let last = released.into_iter().rfind(|released| *released != version);
         let mut refuse = |text: String| {
             if asked {
                 self.refusals.push(text);
             }
         };
-        let (fate, why) = match (
-            tagged.contains(&version),
-            registry.checksum(name, &version)?,
-        ) {
+        let shown = registry.shown();
+        let checksum = registry.checksum(name, &version)?;
+        let (fate, why) = match (is_out, checksum) {
+            (false, _) if state.tags.contains_key(&tag) => {
+                refuse(format!(
+                    "the tag {tag} is on a commit that HEAD does not contain: somebody released \
+                     that as {version}; raise the version, or remove the tag if it says what is \
+                     not so (git tag --delete {tag})"
+                ));
+                (Fate::Stay, format!("{tag} is elsewhere"))
+            }
             (true, Some(_)) => {
-                let changed = changed_files(package, git, &tag)?;
+                let changed = sources.past.changed(package, &tag, names)?;
                 if !changed.is_empty() {
                     refuse(format!(
                         "{name} has changed since {tag} and still is {version}: raise its version \
@@ -139,29 +157,22 @@ impl<'a> Plan<'a> {
             }
             (true, None) => {
                 refuse(format!(
-                    "the tag {tag} exists, but {} does not have {name} {version}: remove the tag, \
-                     which says what is not so",
-                    registry.shown()
+                    "the tag {tag} exists, but {shown} does not have {name} {version}, or it was \
+                     yanked: raise the version, or remove the tag if that was never published \
+                     (git tag --delete {tag})"
                 ));
                 (Fate::Stay, format!("{tag} exists"))
             }
             (false, Some(checksum)) => {
-                let why = format!(
-                    "{} has it already; only the tag is missing",
-                    registry.shown()
-                );
+                let why = format!("{shown} has it already; only the tag is missing");
                 (Fate::Tag { checksum }, why)
             }
             (false, None) => {
-                let is_new = last.is_none() && !registry.knows(name)?;
-                let why = match &last {
-                    Some(last) => format!("{last} → {version}"),
-                    None => "first release".to_owned(),
-                };
                 if let Some(last) = last.as_ref().filter(|last| **last > version) {
                     refuse(format!("{name} goes back from {last} to {version}"));
                 }
-                (Fate::Publish { is_new }, why)
+                let why = last.as_ref().map(|last| format!("{last} → {version}"));
+                (Fate::Publish, why.unwrap_or("first release".to_owned()))
             }
         };
         let (fate, why) = if asked || fate == Fate::Stay {
@@ -171,137 +182,71 @@ impl<'a> Plan<'a> {
         };
         Ok(Entry {
             package,
-            is_out: tagged.contains(&version),
             version,
             last,
             tag,
             fate,
+            is_out,
             why,
         })
     }
 
-    /// What the crates ask of each other has to be what they were built with.
-    fn check_requirements(&mut self, registry: &Registry) -> Result<()> {
-        let by_name: BTreeMap<&str, &Entry<'_>> = self
-            .entries
-            .iter()
-            .map(|entry| (entry.name(), entry))
-            .collect();
-        let mut refusals = Vec::new();
-        for entry in &self.entries {
-            for dependency in versioned(entry.package) {
-                let Some(sister) = by_name.get(dependency.name.as_str()) else {
-                    continue;
-                };
-                let (name, version) = (entry.name(), &sister.version);
-                if entry.goes_out() && !asks_for(&dependency.req, version) {
-                    refusals.push(format!(
-                        "{name} asks for {} {}; with this release it is {version}: raise the \
-                         requirement",
-                        sister.name(),
-                        dependency.req
-                    ));
-                }
-                if entry.goes_out()
-                    && !sister.goes_out()
-                    && registry.checksum(sister.name(), version)?.is_none()
-                {
-                    refusals.push(format!(
-                        "{name} needs {} {version}, which {} does not have: release it as well",
-                        sister.name(),
-                        registry.shown()
-                    ));
-                }
-                // What is out there asks for the version before.
-                let breaks = sister
-                    .last
-                    .as_ref()
-                    .is_some_and(|last| !is_compatible(last, version));
-                if sister.goes_out()
-                    && breaks
-                    && entry.is_out
-                    && dependency.kind != DependencyKind::Development
-                {
-                    refusals.push(format!(
-                        "{} {version} breaks with what {name} {} asks for: raise the version of \
-                         {name} and release it as well",
-                        sister.name(),
-                        entry.version
-                    ));
-                }
-            }
+    /// For programs: CI, above all.
+    pub(crate) fn to_json(&self, registry: &Registry) -> Result<String> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            registry: &'a str,
+            crates: Vec<Crate<'a>>,
+            refusals: &'a [String],
+            before_execute: &'a [String],
         }
-        self.refusals.extend(refusals);
-        Ok(())
+        #[derive(Serialize)]
+        struct Crate<'a> {
+            name: &'a str,
+            version: &'a Version,
+            last: Option<&'a Version>,
+            tag: &'a str,
+            action: &'a str,
+            why: &'a str,
+        }
+        let crates = self.entries.iter().map(|entry| Crate {
+            name: entry.name(),
+            version: &entry.version,
+            last: entry.last.as_ref(),
+            tag: &entry.tag,
+            action: entry.fate.shown(),
+            why: &entry.why,
+        });
+        Ok(serde_json::to_string_pretty(&Shown {
+            registry: registry.shown(),
+            crates: crates.collect(),
+            refusals: &self.refusals,
+            before_execute: &self.hindrances,
+        })?)
     }
+}
 
-    /// What a crate's page shows has to be there.
-    fn check_manifests(&mut self) {
-        let mut refusals = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.goes_out()) {
-            let package = entry.package;
-            let folder = folder(package);
-            let is_file = |name: &str| {
-                fs::read_to_string(folder.join(name)).is_ok_and(|text| !text.trim().is_empty())
-            };
-            let mut refuse = |text: &str| refusals.push(format!("{} {text}", package.name));
-            if package
-                .description
-                .as_deref()
-                .is_none_or(|text| text.trim().is_empty())
-            {
-                refuse("has no description");
-            }
-            if !package
-                .readme
-                .as_deref()
-                .is_some_and(|name| is_file(name.as_str()))
-            {
-                refuse("has no README");
-            }
-            if package.license.is_none() && package.license_file.is_none() {
-                refuse("names no license");
-            }
-            if !is_file("LICENSE") {
-                refuse("has no file LICENSE");
-            }
-            let text = fs::read_to_string(folder.join("CHANGELOG.md"));
-            match text.map(|text| changelog::problem(&text, &entry.version)) {
-                Err(_) => refuse("has no CHANGELOG.md"),
-                Ok(Some(problem)) => refuse(&format!("CHANGELOG.md {problem}")),
-                Ok(None) => {}
-            }
+impl Fate {
+    fn shown(&self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Tag { .. } => "tag",
+            Self::Stay => "none",
         }
-        self.refusals.extend(refusals);
     }
 }
 
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, entry) in self.entries.iter().enumerate() {
-            let what = match entry.fate {
-                Fate::Publish { .. } => "publish",
-                Fate::Tag { .. } => "tag",
-                Fate::Stay => "–",
-            };
             writeln!(
                 f,
-                "{:>3}. {:<22} {:<10} {what:<8} {}",
+                "{:>3}. {:<22} {:<10} {:<8} {}",
                 index + 1,
                 entry.name(),
                 entry.version.to_string(),
+                entry.fate.shown(),
                 entry.why
-            )?;
-        }
-        let new = self
-            .entries
-            .iter()
-            .filter(|entry| entry.fate == Fate::Publish { is_new: true });
-        if new.count() > 4 {
-            writeln!(
-                f,
-                "crates.io takes five new crates at once and then one in ten minutes; where it \
-                 says so, this waits"
             )?;
         }
         Ok(())
@@ -309,7 +254,7 @@ impl fmt::Display for Plan<'_> {
 }
 
 /// Dependencies that the registry gets to see: a path alone is left out of a package.
-fn versioned(package: &Package) -> impl Iterator<Item = &Dependency> {
+pub(crate) fn versioned(package: &Package) -> impl Iterator<Item = &Dependency> {
     let dependencies = package.dependencies.iter();
     dependencies.filter(|dependency| {
         dependency.kind != DependencyKind::Development || dependency.req != VersionReq::STAR
@@ -336,97 +281,10 @@ fn in_order<'a>(packages: &[&'a Package]) -> (Vec<&'a Package>, Vec<&'a str>) {
     (order, Vec::new())
 }
 
-/// Files of the package that are not what they were at `tag`.
-fn changed_files(package: &Package, git: &Git, tag: &str) -> Result<Vec<String>> {
-    let folder = folder(package);
-    let mut list = process::cargo();
-    list.args([
-        "package",
-        "--list",
-        "--allow-dirty",
-        "--package",
-        &package.name,
-    ])
-    .current_dir(folder);
-    let list = process::output_of(&mut list)?;
-    // A licence may be a link to the one at the root: what counts is where it leads.
-    let packaged: BTreeSet<PathBuf> = list
-        .lines()
-        .filter_map(|name| folder.join(name).canonicalize().ok())
-        .collect();
-    let source = folder.join("src");
-    let root = folder.canonicalize().context("the folder of a package")?;
-    let changed = git.changed_since(tag)?;
-    Ok(changed
-        .iter()
-        .filter(|file| match file.canonicalize() {
-            Ok(file) => packaged.contains(&file),
-            Err(_) => file.starts_with(&source) || file.starts_with(root.join("src")),
-        })
-        .map(|file| {
-            file.strip_prefix(&root)
-                .unwrap_or(file)
-                .display()
-                .to_string()
-        })
-        .collect())
-}
-
 fn some_of(names: &[String]) -> String {
     let mut text: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
     if names.len() > text.len() {
         text.push("…");
     }
     text.join(", ")
-}
-
-/// Whether the lowest version that `requirement` takes is `version`.
-fn asks_for(requirement: &VersionReq, version: &Version) -> bool {
-    let is_lowest = |comparator: &Comparator| {
-        matches!(
-            comparator.op,
-            Op::Exact | Op::GreaterEq | Op::Tilde | Op::Caret
-        ) && comparator.major == version.major
-            && comparator.minor.unwrap_or(0) == version.minor
-            && comparator.patch.unwrap_or(0) == version.patch
-    };
-    requirement.matches(version) && requirement.comparators.iter().any(is_lowest)
-}
-
-/// Whether who asks for `from` also takes `to`.
-pub(crate) fn is_compatible(from: &Version, to: &Version) -> bool {
-    VersionReq::parse(&from.to_string()).is_ok_and(|requirement| requirement.matches(to))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn v(text: &str) -> Version {
-        Version::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_requirement_asks_for_its_lowest_version() {
-        assert!(asks_for(&VersionReq::parse("^0.1.2").unwrap(), &v("0.1.2")));
-        assert!(asks_for(&VersionReq::parse("~0.1.2").unwrap(), &v("0.1.2")));
-        assert!(asks_for(&VersionReq::parse("^1").unwrap(), &v("1.0.0")));
-        assert!(
-            !asks_for(&VersionReq::parse("^0.1.1").unwrap(), &v("0.1.2")),
-            "built with a newer one than it asks for"
-        );
-        assert!(!asks_for(
-            &VersionReq::parse("^0.1.2").unwrap(),
-            &v("0.2.0")
-        ));
-        assert!(!asks_for(&VersionReq::parse("*").unwrap(), &v("0.2.0")));
-    }
-
-    #[test]
-    fn compatible_is_what_cargo_takes_it_for() {
-        assert!(is_compatible(&v("0.1.0"), &v("0.1.9")));
-        assert!(!is_compatible(&v("0.1.0"), &v("0.2.0")));
-        assert!(is_compatible(&v("1.1.0"), &v("1.2.0")));
-        assert!(!is_compatible(&v("1.1.0"), &v("2.0.0")));
-    }
 }

@@ -1,38 +1,40 @@
 //! `cargo xtask release prepare CRATE VERSION`: the edits that a new version takes.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::Package;
 use semver::Version;
+use toml_edit::{DocumentMut, Item, value};
 
+use super::git::Git;
+use super::manifest;
 use crate::process;
 use crate::workspace::{Workspace, folder};
 
-/// Sets the version of a crate, what the others ask of it, and the date of its changelog entry.
-/// What was edited is left to be read and committed.
-pub(crate) fn run(workspace: &Workspace, name: &str, version: &Version) -> Result<()> {
-    let package = workspace
-        .published()
-        .find(|package| package.name.as_str() == name)
-        .with_context(|| format!("`{name}` is not a published crate of this workspace"))?;
-
+/// Sets the versions of crates, what the others ask of them, and the dates of their changelog
+/// entries. What was edited is left to be read and committed.
+pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<()> {
+    // The edits alone are in the tree afterwards, or nothing is.
+    git.is_clean()?;
+    let mut edits = Edits::default();
     let today = process::output_of(process::command("date").arg("+%F"))?;
-    let folder = folder(package);
-    edit(&folder.join("CHANGELOG.md"), |text| {
-        dated(text, version, today.trim())
-            .context("no entry to date: write what changed under a heading `## Unreleased`")
-    })?;
-    edit(&folder.join("Cargo.toml"), |text| {
-        with_version(text, version).context("no line `version = \"…\"`")
-    })?;
-    let mut manifests = vec![workspace.workspace_root.join("Cargo.toml")];
-    let members = workspace.workspace_packages();
-    manifests.extend(members.iter().map(|member| member.manifest_path.clone()));
-    for manifest in manifests {
-        edit(manifest.as_std_path(), |text| {
-            Ok(with_requirement(text, name, version))
-        })?;
+    for pair in pairs.chunks(2) {
+        let [name, version] = pair else {
+            bail!("each crate takes a version: prepare CRATE VERSION [CRATE VERSION]…");
+        };
+        let package = workspace
+            .published()
+            .find(|package| package.name.as_str() == name)
+            .with_context(|| format!("`{name}` is not a published crate of this workspace"))?;
+        let version = Version::parse(version).with_context(|| format!("`{version}`"))?;
+        bump(&mut edits, workspace, git, package, &version, today.trim())?;
+    }
+    for (file, text) in edits.0 {
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("edited {}", file.display());
     }
     // Writes the lock file anew.
     let mut cargo = process::cargo();
@@ -40,19 +42,74 @@ pub(crate) fn run(workspace: &Workspace, name: &str, version: &Version) -> Resul
         .args(["metadata", "--format-version", "1"])
         .current_dir(&workspace.workspace_root);
     process::output_of(&mut cargo)?;
-    println!("{name} is {version} now: read the changes, commit them, and go on with `plan`");
+    println!("read the changes, commit them, and go on with `plan`");
     Ok(())
 }
 
-fn edit(file: &Path, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
-    let shown = file.display();
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
-    let changed = change(&text).with_context(|| shown.to_string())?;
-    if changed == text {
-        return Ok(());
+/// New texts of files that are to be written together.
+#[derive(Default)]
+struct Edits(BTreeMap<PathBuf, String>);
+
+impl Edits {
+    fn edit(&mut self, file: PathBuf, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+        let shown = file.display().to_string();
+        let text = match self.0.get(&file) {
+            Some(text) => text.clone(),
+            None => fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?,
+        };
+        let changed = change(&text).with_context(|| shown)?;
+        if changed != text {
+            self.0.insert(file, changed);
+        }
+        Ok(())
     }
-    fs::write(file, changed).with_context(|| format!("cannot write {shown}"))?;
-    println!("edited {shown}");
+}
+
+fn bump(
+    edits: &mut Edits,
+    workspace: &Workspace,
+    git: &Git,
+    package: &Package,
+    version: &Version,
+    today: &str,
+) -> Result<()> {
+    let name = &package.name;
+    ensure!(
+        *version >= package.version,
+        "{name} is {} and would go back to {version}",
+        package.version
+    );
+    ensure!(
+        !git.state()?
+            .tags
+            .contains_key(&format!("{name}-v{version}")),
+        "{name} {version} was released: there is a tag {name}-v{version}"
+    );
+    edits.edit(folder(package).join("CHANGELOG.md"), |text| {
+        dated(text, version, today)
+            .context("no entry to date: write what changed under a heading `## Unreleased`")
+    })?;
+    edits.edit(package.manifest_path.clone().into(), |text| {
+        let mut manifest: DocumentMut = text.parse()?;
+        let own = manifest
+            .get_mut("package")
+            .and_then(|package| package.get_mut("version"));
+        let own = own
+            .filter(|own| own.is_str())
+            .context("no line `version = \"…\"`")?;
+        *own = value(version.to_string());
+        Ok(manifest.to_string())
+    })?;
+    let root = workspace.workspace_root.join("Cargo.toml");
+    let members = workspace.workspace_packages().into_iter();
+    for manifest in members
+        .map(|member| member.manifest_path.clone())
+        .chain([root])
+    {
+        edits.edit(manifest.into(), |text| {
+            with_requirement(text, name, version)
+        })?;
+    }
     Ok(())
 }
 
@@ -65,32 +122,19 @@ fn dated(changelog: &str, version: &Version, date: &str) -> Option<String> {
     Some(changelog.replacen(heading, &format!("## {version} ({date})"), 1))
 }
 
-/// The manifest with this version of its package.
-fn with_version(manifest: &str, version: &Version) -> Option<String> {
-    let line = manifest
-        .lines()
-        .find(|line| line.starts_with("version = \""))?;
-    Some(manifest.replacen(line, &format!("version = \"{version}\""), 1))
-}
-
 /// The manifest with `version` wherever it asks for a version of `name`, in the same manner
 /// (`^`, `~`, `=`) as before. A dependency that is a path alone stays one.
-fn with_requirement(manifest: &str, name: &str, version: &Version) -> String {
-    let changed = manifest.split_inclusive('\n').map(|line| {
-        let asks = line
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.trim_start().starts_with('='));
-        let Some((before, rest)) = line.split_once("version = \"").filter(|_| asks) else {
-            return line.to_owned();
-        };
-        let Some((requirement, after)) = rest.split_once('"') else {
-            return line.to_owned();
-        };
-        let digits = requirement.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
-        let manner = requirement.get(..digits).unwrap_or_default();
-        format!("{before}version = \"{manner}{version}\"{after}")
+fn with_requirement(manifest: &str, name: &str, version: &Version) -> Result<String> {
+    let mut manifest: DocumentMut = manifest.parse()?;
+    manifest::each_dependency(manifest.as_table_mut(), &mut |package, dependency| {
+        let asked = dependency.get("version").and_then(Item::as_str);
+        if let Some(asked) = asked.filter(|_| package == name) {
+            let digits = asked.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
+            let manner = asked.get(..digits).unwrap_or_default();
+            dependency.insert("version", value(format!("{manner}{version}")));
+        }
     });
-    changed.collect()
+    Ok(manifest.to_string())
 }
 
 #[cfg(test)]
@@ -111,11 +155,19 @@ mod tests {
 
     #[test]
     fn requirements_are_raised_in_their_own_manner() {
-        let manifest = "cache-core = { version = \"~0.1.0\", path = \"x\" }\n\
-                        cache-core-more = { version = \"0.1.0\" }\n\
-                        cache-core.workspace = true\n\
-                        cache-core = { path = \"x\" }\n";
-        let raised = with_requirement(manifest, "cache-core", &Version::new(0, 2, 0));
-        assert_eq!(raised, manifest.replacen("~0.1.0", "~0.2.0", 1));
+        let manifest = "# Kept.\n[workspace.dependencies]\n\
+                        cache-core = { version = \"~0.1.0\", path = \"x\" } # Kept.\n\
+                        cache-core-more = { version = \"0.1.0\" }\n\n\
+                        [dev-dependencies]\n\
+                        cache-core.workspace = true\n\n\
+                        [target.'cfg(unix)'.dependencies]\n\
+                        cache-core = { path = \"x\" }\n\n\
+                        [build-dependencies.core]\n\
+                        package = \"cache-core\"\nversion = \"=0.1.0\"\n";
+        let raised = with_requirement(manifest, "cache-core", &Version::new(0, 2, 0)).unwrap();
+        let expected = manifest
+            .replacen("~0.1.0", "~0.2.0", 1)
+            .replacen("=0.1.0", "=0.2.0", 1);
+        assert_eq!(raised, expected);
     }
 }

@@ -1,34 +1,37 @@
 //! What a registry holds, as cargo sees it.
 
+use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use semver::Version;
+use toml_edit::{DocumentMut, Item};
 
 use crate::process;
 use crate::workspace::Workspace;
+
+/// Seconds that a registry may be silent when it is asked, and when it is sent a package.
+const PATIENCE: u32 = 15;
+pub(crate) const PATIENCE_WITH_PACKAGES: u32 = 30;
 
 /// A registry, by its name in cargo's configuration; crates.io without one.
 pub(crate) struct Registry {
     pub(crate) name: Option<String>,
     /// A project of which cargo is asked to resolve the dependencies.
     probe: PathBuf,
+    was_asked: Cell<bool>,
 }
 
 impl Registry {
-    pub(crate) fn new(name: Option<&str>, workspace: &Workspace) -> Result<Self> {
-        let probe = workspace
-            .target_directory
-            .join("release/probe")
-            .into_std_path_buf();
-        fs::create_dir_all(probe.join("src"))
-            .with_context(|| format!("cannot make {}", probe.display()))?;
-        fs::write(probe.join("src/lib.rs"), "")?;
-        Ok(Self {
+    pub(crate) fn new(name: Option<&str>, workspace: &Workspace) -> Self {
+        let probe = workspace.target_directory.join("release/probe");
+        Self {
             name: name.map(str::to_owned),
-            probe,
-        })
+            probe: probe.into_std_path_buf(),
+            was_asked: Cell::new(false),
+        }
     }
 
     /// How cargo is told of it.
@@ -43,63 +46,161 @@ impl Registry {
         self.name.as_deref().unwrap_or("crates.io")
     }
 
-    /// The checksum of that version of `name`, or `None` if the registry does not have it.
+    /// The checksum of that version of `name`, or `None` if the registry does not offer it.
     ///
     /// Cargo answers this for every kind of registry and credential: what it would lock is what
     /// the index says.
     pub(crate) fn checksum(&self, name: &str, version: &Version) -> Result<Option<String>> {
-        let asked = self.lock(name, &format!("={version}"))?;
-        let Some(lock) = asked else { return Ok(None) };
-        let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
-        let checksum = lock.split_once(&entry).and_then(|(_, rest)| {
-            let (entry, _) = rest.split_once("\n\n").unwrap_or((rest, ""));
-            let (_, checksum) = entry.split_once("checksum = \"")?;
-            Some(checksum.split_once('"')?.0.to_owned())
-        });
-        let checksum = checksum
-            .with_context(|| format!("cargo locked {name} {version} without a checksum"))?;
-        Ok(Some(checksum))
+        if !self.was_asked.replace(true) {
+            let shown = self.shown();
+            eprintln!("asking {shown} what it has; an answer may take {PATIENCE} s");
+        }
+        if self.lock(name, &format!("={version}"), false)?.is_ok() {
+            let lock: DocumentMut = fs::read_to_string(self.probe.join("Cargo.lock"))?.parse()?;
+            let mut packages = lock.get("package").and_then(Item::as_array_of_tables);
+            let found = packages
+                .iter_mut()
+                .flat_map(|packages| packages.iter())
+                .find(|package| {
+                    let says = |key: &str, value: &str| {
+                        package.get(key).and_then(Item::as_str) == Some(value)
+                    };
+                    says("name", name) && says("version", &version.to_string())
+                });
+            let checksum = found.and_then(|package| package.get("checksum")?.as_str());
+            let checksum = checksum
+                .with_context(|| format!("cargo locked {name} {version} without a checksum"))?;
+            return Ok(Some(checksum.to_owned()));
+        }
+        // Absent, or is nobody there? With something else to take, cargo asks the registry all the
+        // same, and fails only where it gets no answer.
+        match self.lock(name, "*", true)? {
+            Ok(()) => Ok(None),
+            Err(said) => bail!(
+                "{} does not answer for {name}; try again later, or look at cargo's configuration:\
+                 \n{said}",
+                self.shown()
+            ),
+        }
     }
 
-    /// Whether the registry has the crate, in any version.
-    pub(crate) fn knows(&self, name: &str) -> Result<bool> {
-        Ok(self.lock(name, "*")?.is_some())
-    }
-
-    /// The lock file of a project that asks for this, or `None` if there is no such thing.
-    fn lock(&self, name: &str, requirement: &str) -> Result<Option<String>> {
+    /// Locks a project that asks for this; if it does not work out, what cargo said.
+    fn lock(&self, name: &str, requirement: &str, replace: bool) -> Result<Result<(), String>> {
+        let registry = self.name.as_deref().unwrap_or("crates-io");
         let from = self.name.as_ref().map_or_else(String::new, |registry| {
             format!(", registry = \"{registry}\"")
         });
+        let patches = if replace {
+            format!("[patch.{registry}]\n{name} = {{ path = \"patch\" }}\n")
+        } else {
+            String::new()
+        };
         let manifest = format!(
             "[package]\nname = \"probe\"\nedition = \"2024\"\n\n[workspace]\n\n\
-             [dependencies]\n{name} = {{ version = \"{requirement}\"{from} }}\n"
+             [dependencies]\n{name} = {{ version = \"{requirement}\"{from} }}\n\n{patches}"
         );
-        let lock = self.probe.join("Cargo.lock");
-        fs::write(self.probe.join("Cargo.toml"), manifest)?;
-        if lock.exists() {
-            fs::remove_file(&lock)?;
+        let patch = format!("[package]\nname = \"{name}\"\nversion = \"0.0.0\"\n\n[workspace]\n");
+        let _ = fs::remove_dir_all(&self.probe);
+        for (folder, manifest) in [("", manifest), ("patch", patch)] {
+            let folder = self.probe.join(folder);
+            fs::create_dir_all(folder.join("src"))
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::write(folder.join("Cargo.toml"), manifest)?;
+            fs::write(folder.join("src/lib.rs"), "")?;
         }
         let mut cargo = process::cargo();
-        cargo.arg("generate-lockfile").current_dir(&self.probe);
+        bounded(&mut cargo, PATIENCE)
+            .arg("generate-lockfile")
+            .current_dir(&self.probe);
         let captured = process::capture(&mut cargo, |_| ())?;
-        if captured.status.success() {
-            return Ok(Some(fs::read_to_string(&lock)?));
+        Ok(if captured.status.success() {
+            Ok(())
+        } else {
+            Err(captured.output)
+        })
+    }
+
+    /// Why cargo could not publish there from `root`, as far as its configuration tells.
+    pub(crate) fn lacks_token(&self, root: &Path) -> Option<String> {
+        let name = self.name.as_deref();
+        let variable = name.map_or("CARGO_REGISTRY_TOKEN".to_owned(), |name| {
+            let name = name.to_uppercase().replace('-', "_");
+            format!("CARGO_REGISTRIES_{name}_TOKEN")
+        });
+        let is_set = std::env::vars().any(|(key, value)| {
+            let is_provider =
+                key.starts_with("CARGO_REGISTR") && key.contains("CREDENTIAL_PROVIDER");
+            (key == variable || is_provider) && !value.is_empty()
+        });
+        if is_set || settings(root).any(|settings| has_credential(&settings, name)) {
+            return None;
         }
-        let said = &captured.output;
-        let of_this = said.contains(&format!("`{name} = \"{requirement}\"`"))
-            || said.contains(&format!("`{name}`"));
-        if of_this && said.contains("yanked") {
-            bail!(
-                "{name} {requirement} was yanked from {}: take another version",
-                self.shown()
-            );
+        let login = name.map_or("cargo login".to_owned(), |name| {
+            format!("cargo login --registry {name}")
+        });
+        Some(format!(
+            "there is no token for {}: `{login}`, or {variable}",
+            self.shown()
+        ))
+    }
+}
+
+/// Gives up on a server that is silent for so many seconds, unless cargo is set to something else.
+pub(crate) fn bounded(cargo: &mut Command, patience: u32) -> &mut Command {
+    let patience = patience.to_string();
+    for (variable, value) in [
+        ("CARGO_HTTP_TIMEOUT", patience.as_str()),
+        ("CARGO_NET_RETRY", "1"),
+    ] {
+        if std::env::var_os(variable).is_none() {
+            cargo.env(variable, value);
         }
-        let absent = said.contains("no matching package named")
-            || said.contains("candidate versions found which didn't match");
-        if of_this && absent {
-            return Ok(None);
-        }
-        bail!("cannot ask {} for {name}:\n{said}", self.shown())
+    }
+    cargo
+}
+
+/// The files from which cargo takes credentials.
+fn settings(root: &Path) -> impl Iterator<Item = DocumentMut> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let folders = root
+        .ancestors()
+        .map(|folder| folder.join(".cargo"))
+        .chain(home);
+    let files = folders.flat_map(|folder| {
+        ["credentials.toml", "credentials", "config.toml", "config"].map(|name| folder.join(name))
+    });
+    let texts: Vec<String> = files
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .collect();
+    texts.into_iter().filter_map(|text| text.parse().ok())
+}
+
+/// A token, or a program that has one.
+fn has_credential(settings: &DocumentMut, name: Option<&str>) -> bool {
+    let global = settings.get("registry");
+    let own = match name {
+        Some(name) => settings.get("registries").and_then(|all| all.get(name)),
+        None => global,
+    };
+    let has = |table: Option<&Item>, key: &str| table.is_some_and(|table| table.get(key).is_some());
+    has(own, "token")
+        || has(own, "credential-provider")
+        || has(global, "global-credential-providers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_that_of_the_registry() {
+        let settings: DocumentMut = "[registries.other]\ntoken = \"x\"".parse().unwrap();
+        assert!(has_credential(&settings, Some("other")));
+        assert!(!has_credential(&settings, Some("another")));
+        assert!(!has_credential(&settings, None));
+        let settings: DocumentMut = "[registry]\ntoken = \"x\"".parse().unwrap();
+        assert!(has_credential(&settings, None));
+        assert!(!has_credential(&settings, Some("other")));
     }
 }

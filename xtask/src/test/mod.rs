@@ -6,7 +6,6 @@ mod dependencies;
 mod minimal_versions;
 mod run_tests;
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -14,10 +13,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::run_tests::{Pressure, Tests};
-use crate::release::{self, semver_check};
+use crate::release::tool::{SBOM, SEMVER_CHECKS};
 use crate::steps::{self, Live, Step, Times};
 use crate::workspace::{self, Workspace, own_features};
-use crate::{api, needs, process};
+use crate::{api, needs, process, release};
 
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools)] // As many as there are switches.
@@ -46,7 +45,11 @@ pub(crate) struct Options {
 }
 
 /// Run by `--all` alone: a registry is set up and crates are built from their packages.
-const SLOW_PROGRAMS: &[&str] = &["xtask/release", "xtask/release_of_this_workspace"];
+const SLOW_PROGRAMS: &[&str] = &[
+    "xtask/release_faults",
+    "xtask/release_killed",
+    "xtask/release_of_this_workspace",
+];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = workspace::root();
@@ -162,7 +165,10 @@ fn run_the_tests<'a>(
         Step::new("nothing is left running", |_| nothing_is_left_running()),
     ];
     if options.all && options.filters.is_empty() {
-        // They were built with the tests.
+        // With the features of the tests, so that no dependency is built twice.
+        let mut build = cargo("build --workspace --bins --locked --features");
+        build.arg(features(workspace));
+        steps.push(Step::command("build the programs", build));
         let built = |program: &str| {
             process::command(workspace.target_directory.join("debug").join(program))
         };
@@ -173,23 +179,26 @@ fn run_the_tests<'a>(
             built("interop"),
         ));
         steps.push(last_line_of("a minute of faults", soak));
-        steps.push(Step::new("a breaking release is refused", |live| {
-            a_breaking_release_is_refused(workspace, live)
+        steps.push(Step::new("releases with the tools of others", |live| {
+            releases_with_tools(workspace, live)
         }));
     }
     steps
 }
 
-/// Tests of the release that take cargo-semver-checks.
-fn a_breaking_release_is_refused(workspace: &Workspace, live: &Live) -> Result<String> {
-    let tool = semver_check::provide(workspace, live)?;
+/// Tests of the release that take tools of others.
+fn releases_with_tools(workspace: &Workspace, live: &Live) -> Result<String> {
+    let tools = [&SEMVER_CHECKS, &SBOM].map(|tool| tool.provide(workspace, live));
     let mut command = cargo("test --workspace --locked --features");
     command
         .arg(features(workspace))
-        .args(["--test", "release", "--", "--ignored"]);
+        .args(["--test", "release_tools", "--", "--ignored"]);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folder = tool.parent().map(Path::to_path_buf);
-    let folders = folder.into_iter().chain(std::env::split_paths(&path));
+    let tools = tools.into_iter().collect::<Result<Vec<_>>>()?;
+    let folders = tools
+        .iter()
+        .filter_map(|tool| Some(tool.parent()?.to_path_buf()));
+    let folders = folders.chain(std::env::split_paths(&path));
     live.run(command.env("PATH", std::env::join_paths(folders)?))?;
     Ok(String::new())
 }

@@ -261,9 +261,8 @@ fn run_all(
                 status,
                 output: String::from_utf8_lossy(&output).into_owned(),
             };
-            if status.is_some_and(|status| status.success()) {
-                times.set(&one_ended.name, one.started.elapsed());
-            } else {
+            times.set(&one_ended.name, one.started.elapsed());
+            if !status.is_some_and(|status| status.success()) {
                 live.say(&one_ended.report());
             }
             ended.push(one_ended);

@@ -1,7 +1,8 @@
-//! A folder to throw away: a `CARGO_HOME` for which the registry on loopback is crates.io, and a
-//! workspace under git.
+//! A folder to throw away: a `CARGO_HOME` that knows the registry on loopback, a workspace under
+//! git, and the repository that it is pushed to.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +14,8 @@ pub struct Playground {
     /// Where to build, and where the `CARGO_HOME` is: dependencies that were built from the same
     /// paths are not built again.
     lasting: Option<PathBuf>,
+    /// Whether the registry also is crates.io.
+    replaces_crates_io: bool,
     pub registry: Registry,
 }
 
@@ -36,17 +39,62 @@ impl Playground {
         let playground = Self {
             folder,
             lasting: None,
+            replaces_crates_io: false,
             registry,
         };
         fs::create_dir_all(playground.root()).unwrap();
         playground.fresh_cargo_home();
         playground.git(&["init", "--quiet", "--initial-branch", "main"]);
+        let origin = playground.origin();
+        let origin = origin.to_str().unwrap();
+        playground.git(&[
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch",
+            "main",
+            origin,
+        ]);
+        playground.git(&["remote", "add", "origin", origin]);
+        // Tools of others take minutes to build; what they are asked is enough for most tests.
+        playground.tool("cargo-sbom", "echo '{\"packages\": []}'");
+        playground.tool("cargo-semver-checks", "exit 0");
         playground
+    }
+
+    /// A program that goes before any other of that name.
+    pub fn tool(&self, name: &str, script: &str) {
+        let file = self.tools().join(name);
+        fs::create_dir_all(self.tools()).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn tools(&self) -> PathBuf {
+        self.folder.join("tools")
+    }
+
+    /// The tools of others, from then on.
+    pub fn with_real_tools(self) -> Self {
+        fs::remove_dir_all(self.tools()).unwrap();
+        self
+    }
+
+    /// The repository that is pushed to.
+    pub fn origin(&self) -> PathBuf {
+        self.folder.join("origin.git")
     }
 
     /// Builds in `folder`, which stays for the next run.
     pub fn with_target(mut self, folder: &Path) -> Self {
         self.lasting = Some(folder.to_path_buf());
+        self.fresh_cargo_home();
+        self
+    }
+
+    /// The registry takes the place of crates.io.
+    pub fn with_crates_io_replaced(mut self) -> Self {
+        self.replaces_crates_io = true;
         self.fresh_cargo_home();
         self
     }
@@ -57,7 +105,12 @@ impl Playground {
             fs::remove_dir_all(&home).unwrap();
         }
         fs::create_dir_all(&home).unwrap();
-        fs::write(home.join("config.toml"), self.registry.cargo_config()).unwrap();
+        let config = if self.replaces_crates_io {
+            self.registry.cargo_config_as_crates_io()
+        } else {
+            self.registry.cargo_config()
+        };
+        fs::write(home.join("config.toml"), config).unwrap();
     }
 
     /// Two tiny crates: `tiny-base`, and `tiny-top`, which depends on it; committed.
@@ -65,7 +118,8 @@ impl Playground {
         let playground = Self::new(registry);
         playground.write(
             "Cargo.toml",
-            "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n\n\
+             [workspace.package]\nrust-version = \"1.88\"\n",
         );
         playground.write(".gitignore", "/target\n");
         playground.add_tiny(
@@ -88,7 +142,7 @@ impl Playground {
             &format!("{name}/Cargo.toml"),
             &format!(
                 "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
-                 rust-version = \"1.88\"\n\
+                 rust-version.workspace = true\n\
                  description = \"For a test\"\nlicense = \"Apache-2.0\"\nreadme = \"README.md\"\n\
                  repository = \"https://example.org/tiny\"\n\n[dependencies]\n{dependencies}"
             ),
@@ -161,10 +215,17 @@ impl Playground {
             .env("GIT_AUTHOR_EMAIL", "test@example.org")
             .env("GIT_COMMITTER_NAME", "Test")
             .env("GIT_COMMITTER_EMAIL", "test@example.org")
+            // The same files make the same commits.
+            .env("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")
+            .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .current_dir(self.root());
         if let Some(folder) = &self.lasting {
             command.env("CARGO_TARGET_DIR", folder);
         }
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::iter::once(self.tools()).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(path).unwrap());
         command
     }
 
@@ -176,9 +237,25 @@ impl Playground {
         succeeds(self.command("git").args(arguments))
     }
 
+    /// Commits everything and pushes it.
     pub fn commit(&self, message: &str) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", message]);
+        self.git(&["push", "--quiet", "origin", "HEAD"]);
+    }
+
+    /// A new version of a crate, with an entry in its changelog; committed.
+    pub fn bump(&self, name: &str, from: &str, to: &str) {
+        self.edit(
+            &format!("{name}/Cargo.toml"),
+            &format!("version = \"{from}\"\nedition"),
+            &format!("version = \"{to}\"\nedition"),
+        );
+        self.edit(
+            &format!("{name}/CHANGELOG.md"),
+            "# Changelog\n",
+            &format!("# Changelog\n\n## {to} (2026-02-02)\n\n- More.\n"),
+        );
     }
 
     /// Brings Cargo.lock up to date.
@@ -190,17 +267,22 @@ impl Playground {
         self.git(&["tag"]).lines().map(str::to_owned).collect()
     }
 
+    pub fn tags_of_origin(&self) -> Vec<String> {
+        let tags = succeeds(
+            self.command("git")
+                .arg("--git-dir")
+                .arg(self.origin())
+                .arg("tag"),
+        );
+        tags.lines().map(str::to_owned).collect()
+    }
+
     /// `cargo xtask release` on this workspace.
     pub fn release(&self, arguments: &[&str]) -> Release {
-        let output = self
-            .command(env!("CARGO_BIN_EXE_xtask"))
-            .args(["release", "--registry", "loopback", "--root"])
-            .arg(self.root())
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = self.release_command(arguments).output().unwrap();
         let release = Release {
             succeeded: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             said: text_of(&output),
         };
         assert!(
@@ -210,11 +292,22 @@ impl Playground {
         );
         release
     }
+
+    pub fn release_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(["release", "--registry", "loopback", "--root"])
+            .arg(self.root())
+            .args(arguments);
+        command
+    }
 }
 
 /// How a release went.
 pub struct Release {
     pub succeeded: bool,
+    pub stdout: String,
+    /// Both streams.
     pub said: String,
 }
 

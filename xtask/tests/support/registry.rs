@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,18 @@ struct State {
     faults: HashMap<String, Vec<(u16, String)>>,
     /// Attempts to publish, refused ones too.
     attempts: Vec<String>,
+    /// How many requests came in since it was emptied, and what happens after each.
+    requests: usize,
+    after_request: Option<Box<dyn Fn(usize) + Send>>,
+    /// How long the index keeps a new version to itself.
+    lateness: Duration,
+    newest: Option<Instant>,
+    /// Whether it changes the files that it is sent.
+    changes_files: bool,
+    /// Whether it takes requests and answers none: of what kind.
+    silent: Option<&'static str>,
+    /// The status of every answer about the index.
+    index_status: Option<u16>,
 }
 
 impl Registry {
@@ -71,14 +84,23 @@ impl Registry {
         registry
     }
 
-    /// `config.toml` of a `CARGO_HOME` for which this is crates.io.
+    /// `config.toml` of a `CARGO_HOME` that knows this registry, beside crates.io.
     pub fn cargo_config(&self) -> String {
-        let url = format!("sparse+http://127.0.0.1:{}/index/", self.port);
+        format!("[registries.loopback]\nindex = \"{}\"\n\n", self.url())
+    }
+
+    /// And one for which it also is crates.io.
+    pub fn cargo_config_as_crates_io(&self) -> String {
+        let config = self.cargo_config();
+        let url = self.url();
         format!(
-            "[registries.loopback]\nindex = \"{url}\"\n\n\
-             [source.crates-io]\nreplace-with = \"loopback\"\n\n\
+            "{config}[source.crates-io]\nreplace-with = \"loopback\"\n\n\
              [source.loopback]\nregistry = \"{url}\"\n"
         )
+    }
+
+    fn url(&self) -> String {
+        format!("sparse+http://127.0.0.1:{}/index/", self.port)
     }
 
     /// The next attempt to publish `name` gets this answer instead.
@@ -86,6 +108,61 @@ impl Registry {
         let mut state = self.state();
         let faults = state.faults.entry(name.to_owned()).or_default();
         faults.push((status, body.to_owned()));
+    }
+
+    /// From now on, an index that shows what was published only after so long.
+    pub fn is_late_by(&self, lateness: Duration) {
+        self.state().lateness = lateness;
+    }
+
+    /// From now on, something else than it is sent is what it keeps.
+    pub fn changes_files(&self) {
+        self.state().changes_files = true;
+    }
+
+    /// From now on, requests that begin like this get no answer.
+    pub fn is_silent_on(&self, request: &'static str) {
+        self.state().silent = Some(request);
+    }
+
+    /// From now on, the index answers with this status alone.
+    pub fn index_fails(&self, status: u16) {
+        self.state().index_status = Some(status);
+    }
+
+    /// Calls `act` with the number of each request, when that was done and not yet answered.
+    pub fn after_request(&self, act: impl Fn(usize) + Send + 'static) {
+        self.state().after_request = Some(Box::new(act));
+    }
+
+    pub fn requests(&self) -> usize {
+        self.state().requests
+    }
+
+    /// Forgets what was published and counted.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        let upstream = state.upstream.take();
+        *state = State {
+            upstream,
+            ..State::default()
+        };
+    }
+
+    /// Withdraws a version.
+    pub fn yank(&self, name: &str) {
+        for line in self.state().index.get_mut(name).unwrap() {
+            *line = line.replace("\"yanked\":false", "\"yanked\":true");
+        }
+    }
+
+    /// The checksum of each file that it has.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        let state = self.state();
+        let files = state.files.iter();
+        files
+            .map(|((name, version), file)| (format!("{name} {version}"), checksum(file)))
+            .collect()
     }
 
     pub fn published(&self) -> Vec<String> {
@@ -126,7 +203,20 @@ impl Registry {
 
         let mut words = request.split_whitespace();
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let is_silent = self.state().silent;
+        if is_silent.is_some_and(|kind| request.starts_with(kind)) {
+            loop {
+                thread::park();
+            }
+        }
         let (status, answer) = self.answer(method, path, &token, &body);
+        {
+            let mut state = self.state();
+            state.requests += 1;
+            if let Some(act) = &state.after_request {
+                act(state.requests);
+            }
+        }
         let head = format!(
             "HTTP/1.1 {status} \r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             answer.len()
@@ -139,6 +229,10 @@ impl Registry {
         if method == "PUT" && path == "/api/v1/crates/new" {
             let (status, text) = self.publish(token, body);
             return (status, text.into_bytes());
+        }
+        let status = self.state().index_status;
+        if let Some(status) = status.filter(|_| path.starts_with("/index/")) {
+            return (status, b"not today".to_vec());
         }
         let found = if path == "/index/config.json" {
             let url = format!("http://127.0.0.1:{}", self.port);
@@ -159,8 +253,12 @@ impl Registry {
 
     fn index_of(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
+        let is_late = state
+            .newest
+            .is_some_and(|newest| newest.elapsed() < state.lateness);
         if let Some(lines) = state.index.get(name) {
-            return Some(lines.join("\n").into_bytes());
+            let shown = lines.len() - usize::from(is_late);
+            return (shown > 0).then(|| lines[..shown].join("\n").into_bytes());
         }
         state.upstream.as_ref()?.index_of(name)
     }
@@ -199,9 +297,14 @@ impl Registry {
                 errors(&format!("crate version `{version}` is already uploaded")),
             );
         }
-        let line = index_line(&metadata, &checksum(file)).to_string();
+        let mut file = file.to_vec();
+        if state.changes_files {
+            file.push(0);
+        }
+        state.newest = Some(Instant::now());
+        let line = index_line(&metadata, &checksum(&file)).to_string();
         state.index.entry(name.clone()).or_default().push(line);
-        state.files.insert(key, file.to_vec());
+        state.files.insert(key, file);
         state.published.push(format!("{name} {version}"));
         (
             200,
@@ -253,6 +356,7 @@ fn index_line(metadata: &Value, checksum: &str) -> Value {
                 "default_features": dependency["default_features"],
                 "target": dependency["target"],
                 "kind": dependency["kind"],
+                "registry": dependency["registry"],
             })
         })
         .collect();

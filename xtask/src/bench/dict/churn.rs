@@ -1,4 +1,4 @@
-//! Entries that live 50 ms: ever new keys are set, and read shortly after.
+//! Entries that do not live long: ever new keys are set, and read shortly after.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,27 +7,45 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::load::Keys;
-use super::{Contestant, contestants};
+use super::{Contestant, contestants, ours};
 use crate::bench::harness::{Bench, Sample};
 
 pub(super) const NAME: &str = "churn: set and get of new keys, 50 ms to live, 2 threads";
 
-const TTL: Duration = Duration::from_millis(50);
 const THREADS: u32 = 2;
-const LENGTH: Duration = Duration::from_millis(600);
 
 /// One set in so many is timed: reading the clock takes as long as a set.
 const TIMED: u32 = 16;
 
-pub(super) fn line(bench: &mut Bench) -> Result<()> {
+struct Churn {
+    ttl: Duration,
+    length: Duration,
+}
+
+pub(super) fn lines(bench: &mut Bench) -> Result<()> {
     // Bounded caches get room for twice what the fastest sets within a lifetime.
-    let all = contestants::<u64>(500_000, TTL)?;
-    let mut line = bench.line(NAME);
-    line.goal(2.0);
-    for entry in &all {
-        line.contestant(entry.name, entry.role, || Ok(round(entry)));
+    for (name, ttl, length, capacity) in [
+        (NAME, 50, 500, 500_000),
+        (
+            "churn: set and get of new keys, 1 s to live, 2 threads",
+            1_000,
+            1_600,
+            10_000_000,
+        ),
+    ] {
+        let churn = Churn {
+            ttl: Duration::from_millis(ttl),
+            length: Duration::from_millis(length),
+        };
+        let all = contestants::<u64>(&[ours::COARSE, ours::EXACT], capacity, churn.ttl)?;
+        let mut line = bench.line(name);
+        line.goal(1.3);
+        for entry in &all {
+            line.contestant(entry.name, entry.role, || Ok(round(&churn, entry)));
+        }
+        line.run()?;
     }
-    line.run()
+    Ok(())
 }
 
 #[allow(
@@ -35,7 +53,7 @@ pub(super) fn line(bench: &mut Bench) -> Result<()> {
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss
 )]
-fn round(entry: &Contestant<u64>) -> Sample {
+fn round(churn: &Churn, entry: &Contestant<u64>) -> Sample {
     let cache = &entry.cache;
     let done = AtomicBool::new(false);
     let begin = Instant::now();
@@ -43,13 +61,13 @@ fn round(entry: &Contestant<u64>) -> Sample {
         if cache.needs_purge() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    thread::sleep(TTL / 2);
+                    thread::sleep(churn.ttl / 2);
                     cache.purge();
                 }
             });
         }
         let workers: Vec<_> = (0..THREADS)
-            .map(|thread| scope.spawn(move || work(entry, thread, begin)))
+            .map(|thread| scope.spawn(move || work(churn, entry, thread, begin)))
             .collect();
         let mut latencies = Vec::new();
         let (mut sets, mut live) = (0_u64, 0_u64);
@@ -70,7 +88,7 @@ fn round(entry: &Contestant<u64>) -> Sample {
             .get(index)
             .map_or(0.0, |latency| latency.as_nanos() as f64 / 1e3)
     };
-    Sample::operations(2 * sets, LENGTH)
+    Sample::operations(2 * sets, churn.length)
         .with("set p50 µs", at(0.5))
         .with("set p99.9 µs", at(0.999))
         .with(
@@ -86,7 +104,7 @@ struct Worked {
     latencies: Vec<Duration>,
 }
 
-fn work(entry: &Contestant<u64>, thread: u32, begin: Instant) -> Worked {
+fn work(churn: &Churn, entry: &Contestant<u64>, thread: u32, begin: Instant) -> Worked {
     let mut buffer = Keys::short(0).buffer();
     // Each round has keys of its own, where those of the last one are not expired yet.
     let first = thread << 31;
@@ -101,7 +119,7 @@ fn work(entry: &Contestant<u64>, thread: u32, begin: Instant) -> Worked {
             let after = Instant::now();
             latencies.push(after - before);
             counts.push((after, sets));
-            if after - begin > LENGTH {
+            if after - begin > churn.length {
                 break;
             }
         } else {
@@ -112,7 +130,7 @@ fn work(entry: &Contestant<u64>, thread: u32, begin: Instant) -> Worked {
         sets += 1;
     }
     let end = Instant::now();
-    let expired = counts.partition_point(|(at, _)| *at + TTL <= end);
+    let expired = counts.partition_point(|(at, _)| *at + churn.ttl <= end);
     let expired = counts.get(expired).map_or(sets, |(_, before)| *before);
     Worked {
         sets,

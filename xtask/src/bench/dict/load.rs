@@ -25,9 +25,21 @@ impl Keys {
         Self { count, prefix }
     }
 
-    /// 40 hexadecimal digits.
-    pub(super) fn long(count: u32) -> Self {
+    /// As many, none of which is one of the [short](Self::short) ones.
+    pub(super) fn absent(count: u32) -> Self {
+        let prefix = "item:";
+        Self { count, prefix }
+    }
+
+    /// 40 hexadecimal digits, as oslo.cache makes them of any key.
+    pub(super) fn digests(count: u32) -> Self {
         let prefix = "a62f2225bf70bfaccbc7f1ef2a397836";
+        Self { count, prefix }
+    }
+
+    /// 40 characters, as somebody would choose them.
+    pub(super) fn long(count: u32) -> Self {
+        let prefix = "tenant:7:project:12:user:profile";
         Self { count, prefix }
     }
 
@@ -73,7 +85,7 @@ impl Buffer {
         self.written()
     }
 
-    fn written(&self) -> &str {
+    pub(super) fn written(&self) -> &str {
         let key = self.bytes.get(..self.prefix + DIGITS).unwrap_or_default();
         std::str::from_utf8(key).unwrap_or_default()
     }
@@ -127,7 +139,7 @@ impl Load {
 
     /// One operation after the other.
     pub(super) fn single(&self, get: impl Fn(&str) + Sync, set: impl Fn(&str) + Sync) -> Sample {
-        let elapsed = side_by_side(&self.threads, |numbers| {
+        let (elapsed, _) = side_by_side(&self.threads, |numbers| {
             let mut buffer = self.keys.buffer();
             for number in numbers {
                 let key = buffer.key(number & !WRITE);
@@ -143,7 +155,7 @@ impl Load {
 
     /// `N` keys a call.
     pub(super) fn batches<const N: usize>(&self, call: impl Fn(&[&str]) + Sync) -> Sample {
-        let elapsed = side_by_side(&self.threads, |numbers| {
+        let (elapsed, _) = side_by_side(&self.threads, |numbers| {
             let mut buffers = [self.keys.buffer(); N];
             for numbers in numbers.chunks_exact(N) {
                 for (buffer, number) in buffers.iter_mut().zip(numbers) {
@@ -161,20 +173,23 @@ impl Load {
     }
 }
 
-/// Runs `work` with each of `shares` in a thread of its own; from the first begin to the last
-/// end.
-fn side_by_side<T: Sync>(shares: &[T], work: impl Fn(&T) + Sync) -> Duration {
+/// Runs `work` with each of `shares` in a thread of its own; returns the time from the first begin
+/// to the last end, and what each has returned.
+pub(super) fn side_by_side<T: Sync, R: Send>(
+    shares: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> (Duration, Vec<R>) {
     let barrier = Barrier::new(shares.len());
     let (barrier, work) = (&barrier, &work);
-    let spans: Vec<(Instant, Instant)> = thread::scope(|scope| {
+    let spans: Vec<(Instant, Instant, R)> = thread::scope(|scope| {
         let started: Vec<_> = shares
             .iter()
             .map(|share| {
                 scope.spawn(move || {
                     barrier.wait();
                     let begin = Instant::now();
-                    work(share);
-                    (begin, Instant::now())
+                    let returned = work(share);
+                    (begin, Instant::now(), returned)
                 })
             })
             .collect();
@@ -183,17 +198,20 @@ fn side_by_side<T: Sync>(shares: &[T], work: impl Fn(&T) + Sync) -> Duration {
             .filter_map(|thread| thread.join().ok())
             .collect()
     });
-    let begin = spans.iter().map(|(begin, _)| *begin).min();
-    let end = spans.iter().map(|(_, end)| *end).max();
-    end.zip(begin)
-        .map_or(Duration::MAX, |(end, begin)| end - begin)
+    let begin = spans.iter().map(|(begin, _, _)| *begin).min();
+    let end = spans.iter().map(|(_, end, _)| *end).max();
+    let elapsed = end
+        .zip(begin)
+        .map_or(Duration::MAX, |(end, begin)| end - begin);
+    let returned = spans.into_iter().map(|(_, _, returned)| returned);
+    (elapsed, returned.collect())
 }
 
 /// Marsaglia's xorshift: good enough to pick keys.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -204,7 +222,7 @@ impl Random {
         x ^ (x >> 32)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 }

@@ -12,27 +12,42 @@ use crate::bench::harness::{Bench, Role, Sample};
 /// The argument that makes this program such a process.
 pub(super) const CHILD: &str = "memory-of";
 
+type KeysOf = fn(u32) -> Keys;
+
+/// What can be measured, by the name that the process is told.
+const KEYS: &[(&str, KeysOf)] = &[
+    ("short keys", Keys::short),
+    ("keys of 40 hexadecimal digits", Keys::digests),
+    ("keys of 40 characters", Keys::long),
+];
+
 pub(super) fn lines(bench: &mut Bench) -> Result<()> {
-    for (count, entries) in [
-        ("0.7 M", 700_000_u32),
-        ("1 M", 1_000_000),
-        ("1.3 M", 1_300_000),
+    for (count, entries, keys) in [
+        ("0.7 M", 700_000_u32, "short keys"),
+        ("1 M", 1_000_000, "short keys"),
+        ("1.3 M", 1_300_000, "short keys"),
+        ("1 M", 1_000_000, "keys of 40 hexadecimal digits"),
+        ("1 M", 1_000_000, "keys of 40 characters"),
     ] {
-        let mut line = bench.line(&format!("memory, {count} entries of 8 bytes"));
+        let name = match keys {
+            "short keys" => format!("memory, {count} entries of 8 bytes"),
+            keys => format!("memory, {count} entries of 8 bytes, {keys}"),
+        };
+        let mut line = bench.line(&name);
         line.less_is_better("bytes/entry").goal(1.0).rounds(1);
         let ours = ours::NAMES.iter().take(1).map(|name| (name, Role::Ours));
         let peers = peers::NAMES.iter().map(|name| (name, Role::Peer));
         for (name, role) in ours.chain(peers) {
-            line.contestant(name, role, move || measure(name, entries));
+            line.contestant(name, role, move || measure(name, entries, keys));
         }
         line.run()?;
     }
     Ok(())
 }
 
-fn measure(name: &str, entries: u32) -> Result<Sample> {
+fn measure(name: &str, entries: u32, keys: &str) -> Result<Sample> {
     let output = Command::new(std::env::current_exe()?)
-        .args(["bench", "dict", CHILD, name, &entries.to_string()])
+        .args(["bench", "dict", CHILD, name, &entries.to_string(), keys])
         .output()
         .context("cannot run this program again")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -46,12 +61,14 @@ fn measure(name: &str, entries: u32) -> Result<Sample> {
 }
 
 /// Fills one cache and prints by how much this process has grown.
-pub(super) fn child(name: &str, entries: u32) -> Result<()> {
+pub(super) fn child(name: &str, entries: u32, keys: &str) -> Result<()> {
+    let keys = KEYS.iter().find(|(known, _)| *known == keys);
+    let (_, keys) = keys.context("keys that are known")?;
     let before = cpu::resident("self")?;
     // Caches with a bound get some room: they would evict before it is reached.
     let capacity = entries as usize / 8 * 9;
     let filled = contestant::<u64>(name, capacity, LONG)?;
-    Keys::short(entries).each(|key| filled.cache.set(key, 7));
+    keys(entries).each(|key| filled.cache.set(key, 7));
     // Some do part of the work later, on their own threads.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let held = filled.cache.len();

@@ -10,7 +10,15 @@ use cache_dict::DictBackend;
 
 use super::{Cache, Named};
 
-pub(super) const NAMES: &[&str] = &["cache-dict", "cache-dict, async", "cache-dict, DynBackend"];
+/// With the feature `coarse-clock`.
+pub(super) const COARSE: &str = "cache-dict";
+/// As it is without.
+pub(super) const EXACT: &str = "cache-dict, exact clock";
+const ASYNC: &str = "cache-dict, async";
+const ERASED: &str = "cache-dict, DynBackend";
+
+/// The ways to call it, of which a line has the first at least.
+pub(super) const NAMES: &[&str] = &[COARSE, EXACT, ASYNC, ERASED];
 
 pub(super) fn make<V: Clone + Send + Sync + 'static>(
     name: &str,
@@ -19,12 +27,15 @@ pub(super) fn make<V: Clone + Send + Sync + 'static>(
     let Some(name) = NAMES.iter().copied().find(|own| *own == name) else {
         return Ok(None);
     };
-    let backend = DictBackend::builder().expiration_time(ttl).build()?;
+    let backend = DictBackend::builder()
+        .expiration_time(ttl)
+        .coarse_clock(name != EXACT)
+        .build()?;
     Ok(Some((
         name,
         match name {
-            "cache-dict" => Box::new(backend),
-            "cache-dict, async" => Box::new(Async(backend.clone(), backend)),
+            COARSE | EXACT => Box::new(backend),
+            ASYNC => Box::new(Async(backend.clone(), backend)),
             _ => Box::new(Async(DynBackend::new(backend.clone()), backend)),
         },
     )))
@@ -46,8 +57,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> for DictBackend<V> {
     }
 
     fn set_multi(&self, keys: &[&str], value: &V) {
-        let value = CachedValue::new(value.clone());
-        let entries = keys.iter().map(|key| (*key, value.clone()));
+        // Each is made as its user would make it, which reads the clock once more.
+        let entries = keys
+            .iter()
+            .map(|key| (*key, CachedValue::new(value.clone())));
         let _ = self.set_multi_sync(entries.collect());
     }
 
@@ -79,8 +92,10 @@ where
     }
 
     fn set_multi(&self, keys: &[&str], value: &V) {
-        let value = CachedValue::new(value.clone());
-        let entries = keys.iter().map(|key| (*key, value.clone()));
+        // Each is made as its user would make it, which reads the clock once more.
+        let entries = keys
+            .iter()
+            .map(|key| (*key, CachedValue::new(value.clone())));
         let _ = now(self.0.set_multi(entries.collect()));
     }
 

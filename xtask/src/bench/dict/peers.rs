@@ -9,12 +9,15 @@ use super::{Cache, Named};
 
 pub(super) const NAMES: &[&str] = &[
     "moka",
-    "mini-moka",
     "quick_cache + deadlines",
     "dashmap + deadlines",
+    PAPAYA,
     "scc + deadlines",
     "RwLock<HashMap> + deadlines",
 ];
+
+/// The one whose reads take no lock.
+pub(super) const PAPAYA: &str = "papaya + deadlines";
 
 pub(super) fn make<V: Clone + Send + Sync + 'static>(
     name: &str,
@@ -31,18 +34,16 @@ pub(super) fn make<V: Clone + Send + Sync + 'static>(
                     .time_to_live(ttl)
                     .build(),
             ),
-            "mini-moka" => Box::new(
-                mini_moka::sync::Cache::<String, V>::builder()
-                    .max_capacity(capacity as u64)
-                    .time_to_live(ttl)
-                    .build(),
-            ),
             "quick_cache + deadlines" => Box::new(With {
                 map: quick_cache::sync::Cache::<String, Stored<V>>::new(capacity),
                 ttl,
             }),
             "dashmap + deadlines" => Box::new(With {
                 map: dashmap::DashMap::<String, Stored<V>>::new(),
+                ttl,
+            }),
+            PAPAYA => Box::new(With {
+                map: papaya::HashMap::<String, Stored<V>>::new(),
                 ttl,
             }),
             "scc + deadlines" => Box::new(With {
@@ -60,20 +61,6 @@ pub(super) fn make<V: Clone + Send + Sync + 'static>(
 impl<V: Clone + Send + Sync + 'static> Cache<V> for moka::sync::Cache<String, V> {
     fn get(&self, key: &str) -> Option<V> {
         self.get(key)
-    }
-
-    fn set(&self, key: &str, value: V) {
-        self.insert(key.to_owned(), value);
-    }
-
-    fn len(&self) -> usize {
-        usize::try_from(self.entry_count()).unwrap_or_default()
-    }
-}
-
-impl<V: Clone + Send + Sync + 'static> Cache<V> for mini_moka::sync::Cache<String, V> {
-    fn get(&self, key: &str) -> Option<V> {
-        self.get(&key.to_owned())
     }
 
     fn set(&self, key: &str, value: V) {
@@ -188,6 +175,24 @@ impl<V: Clone + Send + Sync> Map<V> for dashmap::DashMap<String, Stored<V>> {
 
     fn retain(&self, now: Instant) {
         self.retain(|_, stored| now < stored.deadline);
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for papaya::HashMap<String, Stored<V>> {
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        self.pin().get(key)?.live(now)
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        self.pin().insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&self, now: Instant) {
+        self.pin().retain(|_, stored| now < stored.deadline);
     }
 }
 

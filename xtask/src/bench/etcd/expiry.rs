@@ -1,13 +1,14 @@
 //! What other calls feel while leases expire.
 
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use test_servers::Etcd;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::{latencies, p99, payload};
 use crate::bench::harness::{Bench, Role, Sample};
@@ -67,14 +68,46 @@ fn backend(server: &Etcd) -> Result<Etcd3Backend> {
     Ok(backend.build()?)
 }
 
+/// What gets take while the keys go, and not in the quiet before and after it.
+#[allow(clippy::cast_precision_loss)]
 async fn sample(backend: &Etcd3Backend, server: &Etcd) -> Result<Sample> {
     backend.set("probe", CachedValue::new(payload())).await?;
-    let times = latencies(backend, EXPIRING).await?;
+    let (stop, stopped) = mpsc::channel();
+    let (times, counts) = std::thread::scope(|scope| {
+        let counter = scope.spawn(move || count(server, &stopped));
+        let times = tokio::task::block_in_place(|| {
+            Handle::current().block_on(latencies(backend, EXPIRING))
+        });
+        drop(stop);
+        (times, counter.join())
+    });
+    let counts = counts.map_err(|_| anyhow::anyhow!("counting keys failed"))?;
+    let all = counts.iter().map(|(_, keys)| *keys).fold(0.0, f64::max);
+    let going = |keys: &f64| *keys < all - 100.0 && *keys > 100.0;
+    let during = |at: &Instant| {
+        let before = counts.iter().rfind(|(counted, _)| counted <= at);
+        before.is_some_and(|(_, keys)| all < 1000.0 || going(keys))
+    };
+    let times: Vec<Duration> = times?
+        .into_iter()
+        .filter(|(at, _)| during(at))
+        .map(|(_, took)| took)
+        .collect();
     let longest = times.iter().max().copied().unwrap_or_default();
-    Ok(Sample::figure(p99(times).as_secs_f64() * 1e3)
+    let left = counts.last().map_or(f64::NAN, |(_, keys)| *keys);
+    Ok(Sample::figure(p99(times.clone()).as_secs_f64() * 1e3)
         .with("longest ms", longest.as_secs_f64() * 1e3)
-        .with(
-            "keys left",
-            server.metric("etcd_debugging_mvcc_keys_total")?,
-        ))
+        .with("gets meanwhile", times.len() as f64)
+        .with("keys left", left))
+}
+
+/// How many keys the server has, every 50 ms.
+fn count(server: &Etcd, stopped: &mpsc::Receiver<()>) -> Vec<(Instant, f64)> {
+    let mut counts = Vec::new();
+    while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(50))
+    {
+        let keys = server.metric("etcd_debugging_mvcc_keys_total");
+        counts.push((Instant::now(), keys.unwrap_or(f64::NAN)));
+    }
+    counts
 }

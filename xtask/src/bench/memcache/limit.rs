@@ -1,28 +1,61 @@
-//! What is possible without any of the duties of a library. Both clients know two commands, one
-//! server, and no faults; they keep payloads as they are, without metadata.
+//! What is possible without any of the duties of a library: a pipelined client that knows two
+//! commands, one server, and no faults.
+//!
+//! One task drives a connection. Callers write their requests into a buffer that they share, and
+//! the driver takes over what is there as one batch, with one system call; it reads all that has
+//! come before it completes the first caller.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::clients::Client;
+use super::wire::{self, Found};
 
 /// As many as ours takes for work of this kind.
 const CONNECTIONS: usize = 2;
 
-type Answer = oneshot::Sender<Option<Vec<u8>>>;
-type Request = (Vec<u8>, Answer);
+/// While a connection has less in flight the next one is left alone: fewer, fuller batches.
+const FILLED: usize = 16;
+
+/// At least so much room is there for a read.
+const READ: usize = 16 * 1024;
 
 pub(super) struct Limit {
-    connections: Vec<mpsc::UnboundedSender<Request>>,
-    next: AtomicUsize,
+    connections: Vec<Arc<Connection>>,
+}
+
+#[derive(Default)]
+struct Connection {
+    queue: Mutex<Queue>,
+    /// How many requests are not answered.
+    load: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queue {
+    out: Vec<u8>,
+    waiting: Vec<oneshot::Sender<Found>>,
+    /// The driver, if it waits for requests, and for how many.
+    driver: Option<(Waker, usize)>,
+}
+
+impl Connection {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Limit {
+    /// Drivers run on the runtime of the caller.
     pub(super) async fn connect(urls: &[String]) -> Result<Self> {
         let [url] = urls else {
             bail!("the limit has one server");
@@ -31,25 +64,40 @@ impl Limit {
         for _ in 0..CONNECTIONS {
             let stream = TcpStream::connect(url).await?;
             stream.set_nodelay(true)?;
-            let (sender, requests) = mpsc::unbounded_channel();
-            tokio::spawn(drive(stream, requests));
-            connections.push(sender);
+            let connection = Arc::new(Connection::default());
+            let mut driver = Driver::new(stream, Arc::clone(&connection));
+            tokio::spawn(async move {
+                let error = poll_fn(|cx| driver.poll(cx)).await;
+                eprintln!("the limit ended: {error:#}");
+            });
+            connections.push(connection);
         }
-        Ok(Self {
-            connections,
-            next: AtomicUsize::new(0),
-        })
+        Ok(Self { connections })
     }
 
-    fn send(&self, request: Vec<u8>) -> Result<oneshot::Receiver<Option<Vec<u8>>>> {
-        let (answer, waiter) = oneshot::channel();
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        let connection = self.connections.get(next).context("a connection")?;
-        connection
-            .send((request, answer))
-            .ok()
-            .context("it ended")?;
-        Ok(waiter)
+    /// The first that is not filled, else the one with the least to do.
+    fn connection(&self) -> Option<&Connection> {
+        let load = |connection: &&Arc<Connection>| connection.load.load(Ordering::Relaxed);
+        let connections = self.connections.iter();
+        let free = connections.clone().find(|c| load(c) < FILLED);
+        free.or_else(|| connections.min_by_key(load))
+            .map(Arc::as_ref)
+    }
+
+    fn send(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<oneshot::Receiver<Found>> {
+        let (caller, answer) = oneshot::channel();
+        let connection = self.connection().context("a connection")?;
+        connection.load.fetch_add(1, Ordering::Relaxed);
+        let mut queue = connection.lock();
+        encode(&mut queue.out);
+        queue.waiting.push(caller);
+        let queued = queue.waiting.len();
+        let driver = queue.driver.take_if(|(_, enough)| queued >= *enough);
+        drop(queue);
+        if let Some((driver, _)) = driver {
+            driver.wake();
+        }
+        Ok(answer)
     }
 }
 
@@ -57,153 +105,144 @@ impl Client for Limit {
     const PREFIX: &'static str = "hand";
 
     async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let found = self.send(format!("mg {key} v\r\n").into_bytes())?.await?;
+        let found = self.send(|out| wire::get(key, out))?.await?;
         Ok(found.map(|value| value.len()))
     }
 
     async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.send(set(key, value))?.await?;
+        self.send(|out| wire::set(key, value, out))?.await?;
         Ok(())
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let mut waiters = Vec::with_capacity(keys.len());
-        for key in keys {
-            waiters.push(self.send(format!("mg {key} v\r\n").into_bytes())?);
-        }
+        let answers = keys.iter().map(|key| self.send(|out| wire::get(key, out)));
         let mut found = 0;
-        for waiter in waiters {
-            found += usize::from(waiter.await?.is_some());
+        for answer in answers.collect::<Result<Vec<_>>>()? {
+            found += usize::from(answer.await?.is_some());
         }
         Ok(found)
     }
 
     async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let mut waiters = Vec::with_capacity(keys.len());
-        for key in keys {
-            waiters.push(self.send(set(key, value))?);
-        }
-        for waiter in waiters {
-            waiter.await?;
+        let set = |key: &&str| self.send(|out| wire::set(key, value, out));
+        for answer in keys.iter().map(set).collect::<Result<Vec<_>>>()? {
+            answer.await?;
         }
         Ok(())
     }
 }
 
-fn set(key: &str, value: &[u8]) -> Vec<u8> {
-    let mut request = format!("ms {key} {}\r\n", value.len()).into_bytes();
-    request.extend_from_slice(value);
-    request.extend_from_slice(b"\r\n");
-    request
+struct Driver {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    /// The batch that is being written.
+    out: Vec<u8>,
+    written: usize,
+    taken: Vec<oneshot::Sender<Found>>,
+    in_flight: VecDeque<oneshot::Sender<Found>>,
+    buffer: Vec<u8>,
+    filled: usize,
+    answered: Vec<(oneshot::Sender<Found>, Found)>,
+    /// Others have had their turn since a batch was there to be written.
+    has_yielded: bool,
 }
 
-/// The bare round trip: one caller, one connection, a system call each way.
-pub(super) struct RoundTrip(Mutex<TcpStream>);
-
-impl RoundTrip {
-    pub(super) async fn connect(urls: &[String]) -> Result<Self> {
-        let stream = TcpStream::connect(urls.first().context("a server")?).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self(Mutex::new(stream)))
-    }
-
-    async fn ask(&self, request: &[u8], answers: usize) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut stream = self.0.lock().await;
-        stream.write_all(request).await?;
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        let mut found = Vec::with_capacity(answers);
-        let mut consumed = 0;
-        while found.len() < answers {
-            ensure!(stream.read_buf(&mut buffer).await? > 0, "the server ended");
-            while let Some((value, len)) = parse(buffer.get(consumed..).unwrap_or_default())? {
-                consumed += len;
-                found.push(value);
-            }
+impl Driver {
+    fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self {
+            stream,
+            connection,
+            out: Vec::new(),
+            written: 0,
+            taken: Vec::new(),
+            in_flight: VecDeque::new(),
+            buffer: Vec::new(),
+            filled: 0,
+            answered: Vec::new(),
+            has_yielded: false,
         }
-        Ok(found)
-    }
-}
-
-impl Client for RoundTrip {
-    const PREFIX: &'static str = "bare";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let found = self.ask(format!("mg {key} v\r\n").as_bytes(), 1).await?;
-        Ok(found.into_iter().flatten().next().map(|value| value.len()))
     }
 
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.ask(&set(key, value), 1).await.map(drop)
-    }
-
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let requests: Vec<String> = keys.iter().map(|key| format!("mg {key} v\r\n")).collect();
-        let found = self.ask(requests.concat().as_bytes(), keys.len()).await?;
-        Ok(found.into_iter().flatten().count())
-    }
-
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let requests: Vec<Vec<u8>> = keys.iter().map(|key| set(key, value)).collect();
-        self.ask(&requests.concat(), keys.len()).await.map(drop)
-    }
-}
-
-async fn drive(stream: TcpStream, mut requests: mpsc::UnboundedReceiver<Request>) -> Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
-    let mut waiting: VecDeque<Answer> = VecDeque::new();
-    let mut taken = Vec::new();
-    let mut out = Vec::new();
-    let mut buffer = Vec::with_capacity(64 * 1024);
-    loop {
-        tokio::select! {
-            read = reader.read_buf(&mut buffer) => {
-                if read? == 0 {
-                    return Ok(());
-                }
-                let mut consumed = 0;
-                while let Some((value, len)) = parse(buffer.get(consumed..).unwrap_or_default())? {
-                    consumed += len;
-                    if let Some(answer) = waiting.pop_front() {
-                        let _ = answer.send(value);
-                    }
-                }
-                buffer.drain(..consumed);
-                buffer.reserve(64 * 1024);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Error> {
+        loop {
+            if let Err(error) = self.read(cx) {
+                return Poll::Ready(error);
             }
-            n = requests.recv_many(&mut taken, 1024) => {
-                if n == 0 {
-                    return Ok(());
-                }
-                // Whoever was just answered may have more to ask.
-                tokio::task::yield_now().await;
-                while let Ok(more) = requests.try_recv() {
-                    taken.push(more);
-                }
-                for (request, answer) in taken.drain(..) {
-                    out.extend_from_slice(&request);
-                    waiting.push_back(answer);
-                }
-                writer.write_all(&out).await?;
-                out.clear();
+            let load = &self.connection.load;
+            load.fetch_sub(self.answered.len(), Ordering::Relaxed);
+            for (caller, found) in self.answered.drain(..) {
+                // A caller that has gone needs no answer.
+                let _ = caller.send(found);
+            }
+            if self.out.is_empty() && !self.take(cx) {
+                return Poll::Pending;
+            }
+            if let Err(error) = ready!(self.write(cx)) {
+                return Poll::Ready(error);
             }
         }
     }
-}
 
-/// One answer and its length, if it is whole.
-fn parse(buffer: &[u8]) -> Result<Option<(Option<Vec<u8>>, usize)>> {
-    let Some(end) = buffer.iter().position(|&byte| byte == b'\n') else {
-        return Ok(None);
-    };
-    let line = buffer.get(..end.saturating_sub(1)).unwrap_or_default();
-    let Some(len) = line.strip_prefix(b"VA ") else {
-        return Ok(Some((None, end + 1)));
-    };
-    let len: usize = std::str::from_utf8(len)?.trim().parse()?;
-    let whole = end + 1 + len + 2;
-    if buffer.len() < whole {
-        return Ok(None);
+    /// All that has come.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        loop {
+            if self.buffer.len() - self.filled < READ {
+                self.buffer.resize(2 * self.buffer.len() + READ, 0);
+            }
+            let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+            let mut room = ReadBuf::new(room);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut room) else {
+                return Ok(());
+            };
+            read?;
+            let n = room.filled().len();
+            ensure!(n > 0, "the server closed the connection");
+            self.filled += n;
+            let mut rest = self.buffer.get(..self.filled).unwrap_or_default();
+            while let Some((found, len)) = wire::answer(rest)? {
+                rest = rest.get(len..).unwrap_or_default();
+                let caller = self.in_flight.pop_front();
+                self.answered
+                    .push((caller.context("an answer too many")?, found));
+            }
+            let parsed = self.filled - rest.len();
+            self.buffer.copy_within(parsed..self.filled, 0);
+            self.filled -= parsed;
+        }
     }
-    let value = buffer.get(end + 1..end + 1 + len).map(<[u8]>::to_vec);
-    Ok(Some((value, whole)))
+
+    /// The next batch, if it is time to write one; otherwise the driver is woken when it is.
+    fn take(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut queue = self.connection.lock();
+        // While much is in flight its answers will soon call for more, and half of it is worth a
+        // system call.
+        let enough = (self.in_flight.len() / 2).max(1);
+        if queue.waiting.len() < enough {
+            queue.driver = Some((cx.waker().clone(), enough));
+            self.has_yielded = false;
+            return false;
+        }
+        if !self.has_yielded {
+            // Callers that have just been answered may have more to ask.
+            self.has_yielded = true;
+            drop(queue);
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        self.has_yielded = false;
+        std::mem::swap(&mut queue.out, &mut self.out);
+        std::mem::swap(&mut queue.waiting, &mut self.taken);
+        drop(queue);
+        self.in_flight.extend(self.taken.drain(..));
+        true
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            self.written += ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+        }
+        self.out.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
 }

@@ -1,0 +1,279 @@
+//! Whatever bytes come, and wherever they are cut, the responses are the same.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::pipeline::{Pipeline, Timeouts};
+use super::queue::Pending;
+use crate::protocol::{Expected, Violation};
+
+/// The largest value that is read.
+const LIMIT: usize = 100_000;
+
+/// A request, and what the server has to say to it.
+#[derive(Clone, Debug)]
+enum Answer {
+    Hit(usize),
+    Pickled(usize),
+    Miss,
+    Stored,
+    Failed,
+    Many(Vec<Option<usize>>),
+    Quiet { commands: usize, fails: bool },
+    Values(Vec<Option<usize>>),
+    Lines(usize),
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let len =
+        || prop_oneof![4 => 0..200_usize, 1 => 10_000..20_000_usize, 1 => 90_000..130_000_usize];
+    let found = || vec(proptest::option::of(len()), 1..6);
+    prop_oneof![
+        len().prop_map(Answer::Hit),
+        len().prop_map(Answer::Pickled),
+        Just(Answer::Miss),
+        Just(Answer::Stored),
+        Just(Answer::Failed),
+        found().prop_map(Answer::Many),
+        (1..9_usize, any::<bool>()).prop_map(|(commands, fails)| Answer::Quiet { commands, fails }),
+        found().prop_map(Answer::Values),
+        (1..9_usize).prop_map(Answer::Lines),
+    ]
+}
+
+fn value(len: usize) -> Vec<u8> {
+    let mut value = br#"{"ct": 1700000000.5, "v": 2}|"#.to_vec();
+    value.resize(value.len() + len, b'v');
+    value
+}
+
+impl Answer {
+    fn expected(&self) -> Expected {
+        match self {
+            Self::Hit(_) | Self::Pickled(_) | Self::Miss | Self::Stored | Self::Failed => {
+                Expected::One { tag: 7 }
+            }
+            Self::Many(found) => Expected::Many {
+                first: 7,
+                commands: found.len(),
+                replies: Vec::new(),
+            },
+            Self::Quiet { commands, .. } => Expected::Quiet {
+                commands: *commands,
+                has_failed: false,
+            },
+            Self::Values(found) => {
+                let keys: Vec<String> = (0..found.len()).map(|n| format!("k{n}")).collect();
+                let line = format!("get {}\r\n", keys.join(" "));
+                Expected::values(line.as_bytes(), found.len())
+            }
+            Self::Lines(commands) => Expected::Lines {
+                commands: *commands,
+                replies: Vec::new(),
+            },
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut value_line = |line: String, value: &[u8]| {
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        };
+        match self {
+            Self::Hit(len) => {
+                let value = value(*len);
+                value_line(format!("VA {} f0 O7\r\n", value.len()), &value);
+            }
+            Self::Pickled(len) => {
+                let value = vec![0x80; *len];
+                value_line(format!("VA {len} f1 O7\r\n"), &value);
+            }
+            Self::Miss => out.extend_from_slice(b"EN\r\n"),
+            Self::Stored => out.extend_from_slice(b"HD O7\r\n"),
+            Self::Failed => out.extend_from_slice(b"SERVER_ERROR out of memory\r\n"),
+            Self::Many(found) => {
+                for (n, found) in found.iter().enumerate() {
+                    match found {
+                        None => out.extend_from_slice(b"EN\r\n"),
+                        Some(len) => {
+                            let value = value(*len);
+                            let line = format!("VA {} f0 O{}\r\n", value.len(), 7 + n);
+                            out.extend_from_slice(line.as_bytes());
+                            out.extend_from_slice(&value);
+                            out.extend_from_slice(b"\r\n");
+                        }
+                    }
+                }
+            }
+            Self::Quiet { fails, .. } => {
+                if *fails {
+                    out.extend_from_slice(b"NS O8\r\n");
+                }
+                out.extend_from_slice(b"MN\r\n");
+            }
+            Self::Values(found) => {
+                for (n, found) in found.iter().enumerate() {
+                    if let Some(len) = found {
+                        let value = value(*len);
+                        let line = format!("VALUE k{n} 0 {}\r\n", value.len());
+                        out.extend_from_slice(line.as_bytes());
+                        out.extend_from_slice(&value);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                }
+                out.extend_from_slice(b"END\r\n");
+            }
+            Self::Lines(commands) => {
+                for _ in 0..*commands {
+                    out.extend_from_slice(b"STORED\r\n");
+                }
+            }
+        }
+    }
+}
+
+/// What is made of `bytes` when they come in pieces that end at `cuts`: the responses with their
+/// callers, and the violation if there is one.
+fn read(
+    answers: &[Answer],
+    bytes: &[u8],
+    mut cuts: Vec<usize>,
+) -> (Vec<String>, Option<Violation>) {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let timeouts = Timeouts {
+        socket: second,
+        unused: second,
+    };
+    let mut pipeline = Pipeline::new(now, timeouts, LIMIT);
+    for (caller, answer) in answers.iter().enumerate() {
+        let request = Pending {
+            expected: answer.expected(),
+            caller,
+            weight: 1,
+            due: second,
+        };
+        pipeline.on_sent(now, request);
+    }
+    for cut in &mut cuts {
+        *cut %= bytes.len() + 1;
+    }
+    cuts.push(bytes.len());
+    cuts.sort_unstable();
+    let (mut responses, mut done, mut at) = (Vec::new(), Vec::new(), 0);
+    for cut in cuts {
+        while at < cut {
+            let (buffer, most) = pipeline.read_buffer();
+            let n = most.min(cut - at);
+            buffer.extend_from_slice(&bytes[at..at + n]);
+            at += n;
+            let outcome = pipeline.on_bytes(now, n, &mut done);
+            for (caller, response) in done.drain(..) {
+                responses.push(format!("{caller}: {response:?}"));
+            }
+            assert!(pipeline.held() <= LIMIT + 64 * 1024, "{}", pipeline.held());
+            if let Err(violation) = outcome {
+                return (responses, Some(violation));
+            }
+        }
+    }
+    (responses, None)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn valid_responses_are_the_same_wherever_they_are_cut(
+        answers in vec(answer(), 1..8),
+        cuts in vec(any::<usize>(), 0..40),
+    ) {
+        let mut bytes = Vec::new();
+        for answer in &answers {
+            answer.write(&mut bytes);
+        }
+        let (responses, violation) = read(&answers, &bytes, Vec::new());
+        prop_assert_eq!(violation, None);
+        prop_assert_eq!(responses.len(), answers.len());
+        prop_assert_eq!(read(&answers, &bytes, cuts).0, responses);
+    }
+
+    #[test]
+    fn spoiled_ones_are_too(
+        answers in vec(answer(), 1..6),
+        cuts in vec(any::<usize>(), 0..40),
+        spoiled in vec((any::<usize>(), any::<u8>()), 1..4),
+        cut_off in any::<usize>(),
+    ) {
+        let mut bytes = Vec::new();
+        for answer in &answers {
+            answer.write(&mut bytes);
+        }
+        // Near the beginning there are more lines than in the middle of values.
+        for (position, byte) in spoiled {
+            let within = if byte % 2 == 0 { bytes.len() } else { bytes.len().min(40) };
+            bytes[position % within.max(1)] = byte;
+        }
+        bytes.truncate(bytes.len() - cut_off % 3);
+        let whole = read(&answers, &bytes, Vec::new());
+        prop_assert_eq!(read(&answers, &bytes, cuts), whole);
+    }
+
+    #[test]
+    fn anything_at_all_is_read_without_a_panic(
+        answers in vec(answer(), 0..4),
+        bytes in vec(prop_oneof![Just(b'\n'), Just(b' '), Just(b'O'), b'0'..=b'9', any::<u8>()], 0..500),
+        cuts in vec(any::<usize>(), 0..40),
+    ) {
+        let whole = read(&answers, &bytes, Vec::new());
+        prop_assert_eq!(read(&answers, &bytes, cuts), whole);
+    }
+}
+
+/// What memcached 1.6.18 said to each kind of request, byte by byte.
+#[test]
+fn what_a_real_server_said_is_read_at_every_split() {
+    let get = Answer::Values(vec![None, None]);
+    let one = Answer::Stored;
+    let quiet = Answer::Quiet {
+        commands: 2,
+        fails: false,
+    };
+    for (answer, said) in [
+        (&one, &b"HD O7\r\n"[..]),
+        (&one, b"EN\r\n"),
+        (&one, b"NF O7\r\n"),
+        (&one, b"NS O7\r\n"),
+        (&one, b"SERVER_ERROR object too large for cache\r\n"),
+        (&one, b"SERVER_ERROR out of memory storing object\r\n"),
+        (
+            &one,
+            b"VA 39 f0 O7\r\n{\"ct\": 1700000000.123456, \"v\": 2}|hello\r\n",
+        ),
+        (&get, b"END\r\n"),
+        (
+            &get,
+            b"VALUE k1 0 30\r\n{\"ct\": 1700000000.5, \"v\": 2}|x\r\nEND\r\n",
+        ),
+        (&quiet, b"MN\r\n"),
+        (&quiet, b"NF O7\r\nMN\r\n"),
+        (
+            &quiet,
+            b"SERVER_ERROR out of memory storing object\r\nMN\r\n",
+        ),
+        (&Answer::Lines(3), b"STORED\r\nDELETED\r\nNOT_FOUND\r\n"),
+    ] {
+        let answers = [answer.clone()];
+        let (responses, violation) = read(&answers, said, Vec::new());
+        assert_eq!((responses.len(), violation), (1, None), "{said:?}");
+        for cut in 0..said.len() {
+            assert_eq!(read(&answers, said, vec![cut]), (responses.clone(), None));
+        }
+        let bytewise = (0..said.len()).collect();
+        assert_eq!(read(&answers, said, bytewise), (responses, None));
+    }
+}

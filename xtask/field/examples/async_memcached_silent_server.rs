@@ -1,0 +1,14 @@
+//! async-memcached waits for ever for a server that accepts connections and says nothing.
+
+use std::time::Duration;
+
+use async_memcached::{AsciiProtocol, Client};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let mut client = Client::new(format!("tcp://{}", silent.local_addr()?)).await?;
+    let found = tokio::time::timeout(Duration::from_secs(60), client.get("key")).await;
+    println!("after a minute: {found:?}");
+    Ok(())
+}

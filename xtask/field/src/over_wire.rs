@@ -1,0 +1,156 @@
+//! Clients of servers. They store bytes: the envelope of `cache_core::wire`, whose deadline the
+//! adapter looks at; the server is told of the TTL as well.
+
+pub mod async_memcached;
+pub mod fred;
+pub mod memcache;
+pub mod memcache_exp;
+pub mod opendal;
+pub mod redis;
+
+use std::error::Error as StdError;
+use std::time::{Duration, SystemTime};
+
+use cache_conformance::{Capabilities, Expiry, Fault, Faulty, Harness, OpenError, Options, Proxy};
+use cache_core::wire::{self, Metadata};
+use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
+
+pub type Failure = Box<dyn StdError + Send + Sync>;
+
+/// A connected client.
+pub trait Client: Clone + Send + Sync + Sized + 'static {
+    const MAX_KEY: Option<usize>;
+    const MAX_VALUE: Option<usize>;
+
+    fn connect(address: String) -> impl Future<Output = Result<Self, Failure>> + Send;
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
+    /// `ttl`: at least so long; `None`: for ever.
+    fn set(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn delete(&self, key: &str) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// What the client means by an error.
+    fn kind(error: &Failure) -> ErrorKind {
+        let text = error.to_string().to_lowercase();
+        if ["invalid key", "key is", "key too", "key contains"]
+            .iter()
+            .any(|said| text.contains(said))
+        {
+            ErrorKind::InvalidKey
+        } else if text.contains("too large") || text.contains("too big") {
+            ErrorKind::ValueTooLarge
+        } else if text.contains("timed out") || text.contains("timeout") {
+            ErrorKind::Timeout
+        } else {
+            ErrorKind::Unavailable
+        }
+    }
+}
+
+/// Seconds for memcached, rounded up.
+pub fn seconds(ttl: Option<Duration>) -> u32 {
+    let seconds = ttl.map_or(0, |ttl| ttl.as_secs() + 2);
+    match seconds {
+        // Longer ones are taken for a date.
+        0..=2_592_000 => seconds as u32,
+        _ => 0,
+    }
+}
+
+#[derive(Clone)]
+pub struct OverWire<C> {
+    client: C,
+    default_ttl: Duration,
+}
+
+fn failed<C: Client>(key: &str) -> impl FnOnce(Failure) -> Error {
+    move |error| {
+        // Which of its errors refuses a key, a client need not say.
+        let kind = match C::MAX_KEY {
+            Some(longest) if key.is_empty() || key.len() > longest => ErrorKind::InvalidKey,
+            _ => C::kind(&error),
+        };
+        let new = Error::new(kind, "field", error.to_string());
+        new.with_key(key).with_source(error)
+    }
+}
+
+impl<C: Client> CacheBackend for OverWire<C> {
+    type Value = Vec<u8>;
+
+    async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+        let Some(stored) = self.client.get(key).await.map_err(failed::<C>(key))? else {
+            return Ok(None);
+        };
+        let decoded = wire::decode(&stored, "field");
+        let (metadata, payload) = decoded.map_err(|error| error.with_key(key))?;
+        Ok(metadata.attach(payload.to_vec(), SystemTime::now()))
+    }
+
+    async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
+        let ttl = value.ttl().or_default(self.default_ttl);
+        if ttl == Some(Duration::ZERO) {
+            return self.delete(key).await;
+        }
+        let metadata = Metadata::of(&value, self.default_ttl, SystemTime::now());
+        let mut stored = Vec::new();
+        wire::encode(&metadata, value.payload(), &mut stored);
+        let ttl = metadata.deadline.and(ttl);
+        self.client
+            .set(key, stored, ttl)
+            .await
+            .map_err(failed::<C>(key))
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.client.delete(key).await.map_err(failed::<C>(key))
+    }
+}
+
+/// Opens a client on a server, and on one behind a proxy.
+pub struct OnServer<C> {
+    pub address: String,
+    pub client: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<C: Client> OnServer<C> {
+    async fn connect(&self, address: String, options: &Options) -> Result<OverWire<C>, OpenError> {
+        Ok(OverWire {
+            client: C::connect(address).await?,
+            default_ttl: options.default_ttl,
+        })
+    }
+}
+
+impl<C: Client> Harness for OnServer<C> {
+    type Backend = OverWire<C>;
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default()
+            .with_expiry(Expiry::Granularity(Duration::from_secs(1)))
+            // Some thousand keys one by one take a while.
+            .with_call_limit(Duration::from_secs(30))
+            .with_faults(Fault::ALL);
+        if let Some(bytes) = C::MAX_KEY {
+            capabilities = capabilities.with_max_key(bytes);
+        }
+        if let Some(bytes) = C::MAX_VALUE {
+            capabilities = capabilities.with_max_value(bytes);
+        }
+        capabilities
+    }
+
+    async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
+        self.connect(self.address.clone(), options).await
+    }
+
+    async fn open_faulty(&self, options: &Options) -> Result<Faulty<Self::Backend>, OpenError> {
+        let proxy = Proxy::start(self.address.parse()?)?;
+        let backend = self.connect(proxy.address().to_string(), options).await?;
+        Ok(Faulty::new(backend, proxy))
+    }
+}

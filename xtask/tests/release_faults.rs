@@ -1,0 +1,510 @@
+//! `cargo xtask release` to the end, against a registry on loopback that does not always do its part.
+
+mod support;
+
+use std::time::Duration;
+
+use support::playground::Playground;
+use support::registry::{Registry, errors};
+
+fn tiny() -> Playground {
+    Playground::tiny(Registry::start())
+}
+
+/// Both crates are out.
+fn released() -> Playground {
+    let playground = tiny();
+    playground.release(&["--execute"]).succeeds(&[]);
+    playground
+}
+
+/// Publishes `tiny-base` and does not tag it, as a release does that ends between the two.
+fn publish_without_tag(playground: &Playground) {
+    playground
+        .release(&["tiny-base", "--execute"])
+        .succeeds(&[]);
+    playground.git(&["tag", "--delete", "tiny-base-v0.1.0"]);
+}
+
+#[test]
+fn half_a_failure_is_resumed() {
+    let playground = tiny();
+    playground
+        .registry
+        .fail_next("tiny-top", 500, &errors("the disk is full"));
+    playground.release(&["--execute"]).fails(&[
+        "the disk is full",
+        "published tiny-base 0.1.0",
+        "the same command goes on from here",
+    ]);
+    assert_eq!(playground.tags(), ["tiny-base-v0.1.0"]);
+
+    playground.release(&["--execute"]).succeeds(&[
+        "published tiny-top 0.1.0",
+        "git push origin tiny-base-v0.1.0 tiny-top-v0.1.0",
+    ]);
+    assert_eq!(
+        playground.registry.published(),
+        ["tiny-base 0.1.0", "tiny-top 0.1.0"]
+    );
+    assert_eq!(playground.tags(), ["tiny-base-v0.1.0", "tiny-top-v0.1.0"]);
+}
+
+#[test]
+fn what_is_in_the_index_without_a_tag_is_only_tagged() {
+    let playground = tiny();
+    publish_without_tag(&playground);
+    playground
+        .release(&[])
+        .succeeds(&["would tag tiny-base-v0.1.0", "would publish tiny-top"]);
+    playground
+        .release(&["--execute"])
+        .succeeds(&["tagged tiny-base-v0.1.0"]);
+    assert_eq!(
+        playground.registry.attempts(),
+        ["tiny-base 0.1.0", "tiny-top 0.1.0"]
+    );
+}
+
+#[test]
+fn another_checksum_in_the_index_stops_everything() {
+    let playground = tiny();
+    publish_without_tag(&playground);
+    playground.edit("tiny-base/src/lib.rs", "    1\n", "    1 + 0\n");
+    playground.commit("changed after it was published");
+    playground
+        .release(&["--execute"])
+        .fails(&["another checksum", "tiny-base-v0.1.0"]);
+    assert_eq!(playground.registry.attempts().len(), 1);
+    assert!(playground.tags().is_empty());
+}
+
+#[test]
+fn a_rate_limit_is_told_and_waited_for() {
+    let playground = tiny();
+    let soon = std::time::SystemTime::now() + Duration::from_secs(3);
+    let soon = support::playground::succeeds(
+        playground
+            .command("date")
+            .args(["--utc", "+%a, %d %b %Y %H:%M:%S GMT", "--date"])
+            .arg(format!(
+                "@{}",
+                soon.duration_since(std::time::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs()
+            ))
+            .env("LC_ALL", "C"),
+    );
+    let detail = format!(
+        "You have published too many new crates in a short period of time. Please try again \
+         after {} or ask.",
+        soon.trim()
+    );
+    playground
+        .registry
+        .fail_next("tiny-top", 429, &errors(&detail));
+    let release = playground.release(&["--execute"]);
+    println!("{}", release.said);
+    release.succeeds(&["limits how fast", "published tiny-top 0.1.0"]);
+    assert_eq!(
+        playground.registry.attempts(),
+        ["tiny-base 0.1.0", "tiny-top 0.1.0", "tiny-top 0.1.0"]
+    );
+}
+
+#[test]
+fn a_token_that_the_registry_repeats_is_not_printed() {
+    let playground = tiny();
+    let secret = "secret-of-somebody";
+    let output = playground
+        .command(env!("CARGO_BIN_EXE_xtask"))
+        .args(["release", "--registry", "loopback", "--execute", "--root"])
+        .arg(playground.root())
+        .env("CARGO_REGISTRIES_LOOPBACK_TOKEN", secret)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("the token `***` is not known"), "{said}");
+    assert!(!said.contains(secret), "{said}");
+}
+
+#[test]
+fn one_crate_can_go_out_by_itself() {
+    let playground = tiny();
+    playground
+        .release(&["tiny-base", "--execute"])
+        .succeeds(&[]);
+    assert_eq!(playground.registry.published(), ["tiny-base 0.1.0"]);
+    playground.release(&["tiny-top", "--execute"]).succeeds(&[]);
+    assert_eq!(
+        playground.registry.published(),
+        ["tiny-base 0.1.0", "tiny-top 0.1.0"]
+    );
+}
+
+#[test]
+fn refuses_to_leave_a_dependent_behind() {
+    let playground = released();
+    playground.bump("tiny-base", "0.1.0", "0.2.0");
+    playground.edit(
+        "tiny-top/Cargo.toml",
+        "version = \"0.1.0\", path",
+        "version = \"0.2.0\", path",
+    );
+    playground.lock();
+    playground.commit("tiny-base 0.2.0");
+    playground
+        .release(&[])
+        .fails(&["raise the version of tiny-top and release it as well"]);
+
+    playground.bump("tiny-top", "0.1.0", "0.2.0");
+    playground.lock();
+    playground.commit("tiny-top 0.2.0");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-base 0.2.0", "published tiny-top 0.2.0"]);
+}
+
+#[test]
+fn refuses_documentation_with_warnings() {
+    let playground = tiny();
+    playground.edit(
+        "tiny-base/src/lib.rs",
+        "/// One.",
+        "/// One, see [`nowhere`].",
+    );
+    playground.commit("a dead link");
+    playground
+        .release(&["--execute"])
+        .fails(&["unresolved link to `nowhere`", "nothing was published"]);
+    assert!(playground.registry.attempts().is_empty());
+}
+
+#[test]
+fn refuses_a_package_that_does_not_build_alone() {
+    let playground = tiny();
+    // In the tree it builds: the file is there, outside of what is packaged.
+    playground.write("shared.txt", "text");
+    playground.edit(
+        "tiny-base/src/lib.rs",
+        "/// One.",
+        "/// Text.\npub const TEXT: &str = include_str!(\"../../shared.txt\");\n\n/// One.",
+    );
+    playground.commit("looks outside");
+    playground.cargo(&["build", "--quiet"]);
+    playground
+        .release(&["--execute"])
+        .fails(&["shared.txt", "nothing was published"]);
+    assert!(playground.registry.attempts().is_empty());
+}
+
+#[test]
+fn refuses_a_version_that_goes_back() {
+    let playground = released();
+    playground.bump("tiny-base", "0.1.0", "0.0.9");
+    playground.edit(
+        "tiny-top/Cargo.toml",
+        "version = \"0.1.0\", path",
+        "version = \"0.0.9\", path",
+    );
+    playground.lock();
+    playground.commit("back");
+    playground
+        .release(&[])
+        .fails(&["tiny-base goes back from 0.1.0 to 0.0.9"]);
+}
+
+#[test]
+fn refuses_files_that_no_user_needs() {
+    let playground = tiny();
+    playground.write("tiny-base/benches/data.bin", "x");
+    playground.commit("test data");
+    playground
+        .release(&[])
+        .fails(&["tiny-base holds what no user needs: benches/data.bin"]);
+}
+
+#[test]
+fn only_what_was_bumped_goes_out() {
+    let playground = released();
+    playground.edit("tiny-top/src/lib.rs", "+ 1", "+ 2");
+    playground.bump("tiny-top", "0.1.0", "0.2.0");
+    playground.lock();
+    playground.commit("a better two");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["0.1.0 → 0.2.0", "published tiny-top 0.2.0"]);
+    assert_eq!(playground.registry.published().len(), 3);
+}
+
+#[test]
+fn prepare_makes_the_edits_that_versions_take() {
+    let playground = released();
+    for name in ["tiny-base", "tiny-top"] {
+        playground.edit(
+            &format!("{name}/CHANGELOG.md"),
+            "# Changelog\n",
+            "# Changelog\n\n## Unreleased\n\n- More.\n",
+        );
+    }
+    let prepare = ["prepare", "tiny-base", "0.2.0", "tiny-top", "0.2.0"];
+    playground.release(&prepare).fails(&["the tree is dirty"]);
+    playground.commit("what changed");
+    playground
+        .release(&prepare)
+        .succeeds(&["tiny-base/CHANGELOG.md", "tiny-top/Cargo.toml"]);
+    let manifest = playground.read("tiny-top/Cargo.toml");
+    assert!(
+        manifest.contains("tiny-base = { version = \"0.2.0\", path"),
+        "{manifest}"
+    );
+    playground.commit("0.2.0");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-base 0.2.0", "published tiny-top 0.2.0"]);
+
+    for (version, says) in [
+        ("0.3.0", "write what changed under a heading"),
+        ("0.1.5", "would go back to 0.1.5"),
+        ("0.2.0", "there is a tag tiny-base-v0.2.0"),
+        ("0.3", "`0.3`"),
+    ] {
+        playground
+            .release(&["prepare", "tiny-base", version])
+            .fails(&[says]);
+    }
+    assert_eq!(playground.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn an_answer_that_is_an_error_ends_it_and_the_same_command_goes_on() {
+    let playground = tiny();
+    for status in [500, 403] {
+        playground
+            .registry
+            .fail_next("tiny-base", status, &errors("not today"));
+        playground.release(&["--execute"]).fails(&[
+            "did not take tiny-base 0.1.0",
+            "not today",
+            "nothing was published",
+        ]);
+    }
+    assert!(playground.tags().is_empty());
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-top 0.1.0"]);
+}
+
+#[test]
+fn an_upload_without_an_answer_ends_it() {
+    let playground = tiny();
+    playground.registry.is_silent_on("PUT");
+    let output = playground
+        .release_command(&["--execute"])
+        .env("CARGO_HTTP_TIMEOUT", "2")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("loopback did not take tiny-base 0.1.0"),
+        "{said}"
+    );
+    assert!(playground.tags().is_empty());
+}
+
+#[test]
+fn a_late_index_is_waited_for() {
+    let playground = tiny();
+    playground.registry.is_late_by(Duration::from_secs(70));
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-base 0.1.0", "published tiny-top 0.1.0"]);
+    assert_eq!(playground.registry.attempts().len(), 2);
+    assert_eq!(playground.tags(), ["tiny-base-v0.1.0", "tiny-top-v0.1.0"]);
+}
+
+#[test]
+fn a_registry_that_keeps_something_else_is_told_as_such() {
+    let playground = tiny();
+    playground.registry.changes_files();
+    let release = playground.release(&["--execute"]);
+    release.fails(&[
+        "took tiny-base 0.1.0 and has it with the checksum",
+        "published tiny-base 0.1.0",
+        "the rest was not done",
+    ]);
+    assert!(
+        !release.said.contains("nothing was published"),
+        "{}",
+        release.said
+    );
+    assert!(playground.tags().is_empty());
+}
+
+#[test]
+fn a_yanked_version_is_not_released_again() {
+    let playground = released();
+    playground.registry.yank("tiny-top");
+    playground
+        .release(&["plan"])
+        .fails(&["does not have tiny-top 0.1.0, or it was yanked: raise the version"]);
+}
+
+#[test]
+fn an_older_line_gets_its_fix() {
+    let playground = released();
+    playground.bump("tiny-top", "0.1.0", "0.2.0");
+    playground.lock();
+    playground.commit("0.2.0");
+    playground.release(&["--execute"]).succeeds(&[]);
+
+    playground.git(&[
+        "switch",
+        "--quiet",
+        "--create",
+        "fix-0.1",
+        "tiny-top-v0.1.0",
+    ]);
+    playground.edit("tiny-top/src/lib.rs", "+ 1", "+ 1 + 0");
+    playground.bump("tiny-top", "0.1.0", "0.1.1");
+    playground.lock();
+    playground.commit("0.1.1");
+    playground
+        .release(&["--branch", "fix-0.1", "--execute", "--push"])
+        .succeeds(&[
+            "0.1.0 → 0.1.1",
+            "compatible: tiny-top",
+            "published tiny-top 0.1.1",
+        ]);
+    // What is on the way to this commit; the newer line is another matter.
+    assert_eq!(
+        playground.tags_of_origin(),
+        ["tiny-base-v0.1.0", "tiny-top-v0.1.0", "tiny-top-v0.1.1"]
+    );
+}
+
+/// `tiny-top` implements a trait of `tiny-base`, or only uses it inside.
+fn with_a_trait(is_public: bool) -> Playground {
+    let playground = tiny();
+    let code = "//! Tiny.\n\n/// Counts.\npub trait Count {\n    /// So many.\n    fn count(&self) -> u8;\n}\n";
+    playground.write("tiny-base/src/lib.rs", code);
+    let access = if is_public { "pub " } else { "" };
+    let code = format!(
+        "//! Tiny.\n\n/// A pair.\n{access}struct Pair;\n\n\
+         impl tiny_base::Count for Pair {{\n    fn count(&self) -> u8 {{\n        2\n    }}\n}}\n\n\
+         /// Two.\npub fn two() -> u8 {{\n    tiny_base::Count::count(&Pair)\n}}\n"
+    );
+    playground.write("tiny-top/src/lib.rs", &code);
+    playground.commit("a trait");
+    playground.release(&["--execute"]).succeeds(&[]);
+
+    let method = "\n    /// As many as that.\n    fn doubled(&self) -> u8;\n}\n";
+    let code = playground.read("tiny-base/src/lib.rs");
+    playground.write(
+        "tiny-base/src/lib.rs",
+        &(code.trim_end().trim_end_matches('}').to_owned() + method),
+    );
+    playground.edit(
+        "tiny-top/src/lib.rs",
+        "        2\n    }\n",
+        "        2\n    }\n\n    fn doubled(&self) -> u8 {\n        4\n    }\n",
+    );
+    playground.edit(
+        "tiny-top/Cargo.toml",
+        "version = \"0.1.0\", path",
+        "version = \"0.2.0\", path",
+    );
+    playground.bump("tiny-base", "0.1.0", "0.2.0");
+    playground.bump("tiny-top", "0.1.0", "0.1.1");
+    playground.lock();
+    playground.commit("a required method");
+    playground
+}
+
+#[test]
+fn breaks_with_a_sister_that_it_shows() {
+    let playground = with_a_trait(true);
+    playground.release(&["plan"]).fails(&[
+        "tiny-top 0.1.1 claims to be compatible with 0.1.0, but tiny-base, which its public API \
+         shows, goes from 0.1.0 to 0.2.0",
+    ]);
+    playground.edit(
+        "tiny-top/Cargo.toml",
+        "version = \"0.1.1\"",
+        "version = \"0.2.0\"",
+    );
+    playground.edit("tiny-top/CHANGELOG.md", "## 0.1.1", "## 0.2.0");
+    playground.lock();
+    playground.commit("a version that says so");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-top 0.2.0"]);
+}
+
+#[test]
+fn a_sister_inside_may_break_alone() {
+    let playground = with_a_trait(false);
+    playground.release(&["plan"]).succeeds(&["0.1.0 → 0.1.1"]);
+}
+
+#[test]
+fn packages_are_the_same_from_two_places() {
+    let playground = tiny();
+    let elsewhere = playground.folder().join("some/other/place");
+    let to = elsewhere.to_str().unwrap();
+    playground.git(&[
+        "clone",
+        "--quiet",
+        playground.origin().to_str().unwrap(),
+        to,
+    ]);
+    let packages = |root: &std::path::Path| {
+        let output = playground
+            .command(env!("CARGO_BIN_EXE_xtask"))
+            .args(["release", "--registry", "loopback", "--root"])
+            .arg(root)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ["tiny-base", "tiny-top"].map(|name| {
+            std::fs::read(root.join(format!("target/package/{name}-0.1.0.crate"))).unwrap()
+        })
+    };
+    assert_eq!(packages(&playground.root()), packages(&elsewhere));
+}
+
+#[test]
+fn a_stranger_finds_the_crates_beside_crates_io() {
+    let playground = released();
+    let folder = playground.folder().join("stranger");
+    playground.cargo(&["new", "--quiet", "--lib", folder.to_str().unwrap()]);
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = playground.command(env!("CARGO"));
+        support::playground::succeeds(cargo.args(arguments).current_dir(&folder))
+    };
+    cargo(&["add", "--quiet", "tiny-top", "--registry", "loopback"]);
+    let code = "#[test]\nfn two() {\n    assert_eq!(tiny_top::two(), 2);\n}\n";
+    std::fs::write(folder.join("src/lib.rs"), code).unwrap();
+    let said = cargo(&["test", "--quiet", "--lib"]);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_release_does_without_no_tool() {
+    let playground = released();
+    playground.bump("tiny-top", "0.1.0", "0.1.1");
+    playground.lock();
+    playground.commit("0.1.1");
+    playground.tool("cargo-semver-checks", "echo it is broken; exit 1");
+    playground.release(&["--execute"]).fails(&[
+        "it is broken",
+        "--allow-breaking tiny-top",
+        "nothing was published",
+    ]);
+    assert_eq!(playground.registry.attempts().len(), 2);
+}
