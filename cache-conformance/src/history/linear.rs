@@ -106,7 +106,7 @@ impl Set {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing)] // A test fails by panicking.
+#[allow(clippy::indexing_slicing, clippy::unnecessary_wraps)] // A test fails by panicking.
 mod tests {
     use std::time::Duration;
 
@@ -275,6 +275,7 @@ mod tests {
     }
 
     /// Lives for so long, to the dot.
+    #[allow(clippy::unnecessary_wraps)] // As `Put` takes it.
     fn until(millis: u64) -> Option<Span> {
         let over = Duration::from_millis(millis);
         Some(Span { sure: over, over })

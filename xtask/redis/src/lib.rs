@@ -6,8 +6,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, Client, Pipeline, RedisError, RedisResult};
 
 const NAME: &str = "redis-backend";
-/// In milliseconds; Redis refuses expiries that overflow.
-const LONGEST: u128 = 1000 * 365 * 86_400_000;
+const LONGEST: u128 = 1000 * 365 * 86_400_000; // In milliseconds; Redis refuses what overflows.
 
 /// Keeps values in Redis. Clones share the connection.
 #[derive(Clone)]

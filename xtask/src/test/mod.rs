@@ -169,14 +169,14 @@ fn run_the_tests<'a>(
         let mut build = cargo("build --workspace --bins --locked --features");
         build.arg(features(workspace));
         steps.push(Step::command("build the programs", build));
-        let built = |program: &str| {
+        let program_of = |program: &str| {
             process::command(workspace.target_directory.join("debug").join(program))
         };
-        let mut soak = built("soak");
+        let mut soak = program_of("soak");
         soak.args(["all", "--minutes", "1"]);
         steps.push(last_line_of(
             "one cache for Rust and Python",
-            built("interop"),
+            program_of("interop"),
         ));
         steps.push(last_line_of("a minute of faults", soak));
         steps.push(Step::new("releases with the tools of others", |live| {

@@ -194,7 +194,7 @@ impl Contestant for LeaseEach {
 /// The interpreter that has Python's oslo.cache.
 fn python() -> Result<PathBuf> {
     let workspace = Workspace::members_only(&workspace::root())?;
-    venv::provide(&workspace.target_directory.join("interop"))
+    venv::provide(workspace.target_directory.join("interop"))
 }
 
 /// Names and versions of oslo.cache and of its client of etcd.

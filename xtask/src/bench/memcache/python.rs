@@ -63,8 +63,6 @@ impl Python {
 
     pub(super) fn run(&self, client: &str, urls: &[String], work: &Work) -> Result<Sample> {
         let what = match work.what {
-            What::Get => "get",
-            What::Set => "set",
             What::Mixed => "mixed",
             What::GetMulti => "get_multi",
             What::SetMulti => "set_multi",

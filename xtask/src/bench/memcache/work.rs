@@ -18,8 +18,6 @@ pub(super) const BATCH: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Get,
-    Set,
     /// Nine reads to one write.
     Mixed,
     GetMulti,
@@ -130,9 +128,8 @@ async fn work<C: Client>(
         let batch = keys.get(from..from + BATCH).unwrap_or_default();
         let Some(key) = batch.first() else { break };
         match what {
-            What::Set => client.set(key, &value).await?,
             What::Mixed if dice >> 32 & 0xff < 26 => client.set(key, &value).await?,
-            What::Get | What::Mixed => {
+            What::Mixed => {
                 let found = client.get(key).await?;
                 ensure!(found == Some(size), "{found:?} bytes in place of {size}");
             }
