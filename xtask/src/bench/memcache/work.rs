@@ -47,7 +47,7 @@ impl Work {
     pub(super) fn unit(&self) -> &'static str {
         match self.what {
             What::GetMulti | What::SetMulti => "keys/s",
-            _ => "op/s",
+            What::Mixed => "op/s",
         }
     }
 
@@ -145,7 +145,7 @@ async fn work<C: Client>(
         }
         operations += match what {
             What::GetMulti | What::SetMulti => BATCH as u64,
-            _ => 1,
+            What::Mixed => 1,
         };
     }
     Ok(operations)
