@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a backend and its clones have done so far, and how its endpoints are.
+use serde::Serialize;
+
+use crate::config::optional_seconds;
+
+/// What a backend and its clones have done so far, and how its endpoints are. Written by serde,
+/// durations are seconds.
 ///
 /// ```
 /// let cache = cache_etcd3::Etcd3Backend::builder().build()?;
@@ -12,7 +17,7 @@ use std::time::Duration;
 /// assert_eq!(stats.endpoints[0].address, "http://localhost:2379");
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Etcd3Stats {
     /// Keys that were read and found.
@@ -49,7 +54,7 @@ pub struct Etcd3Stats {
 /// }
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct EndpointStats {
     /// Its address.
@@ -58,6 +63,7 @@ pub struct EndpointStats {
     /// connection that broke, or a token that had expired.
     pub connects: u64,
     /// How long it is left alone still, after it failed; `None`: it is in use.
+    #[serde(serialize_with = "optional_seconds::serialize")]
     pub dead_for: Option<Duration>,
     /// Why, in words.
     pub failure: Option<String>,

@@ -349,7 +349,7 @@ impl Etcd3Builder {
 }
 
 /// [`seconds`] for what may be left out.
-mod optional_seconds {
+pub(crate) mod optional_seconds {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -367,7 +367,7 @@ mod optional_seconds {
 
     // `with` hands over a reference to the field.
     #[expect(clippy::ref_option)]
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {

@@ -399,3 +399,89 @@ impl Bucket {
         now >= self.ages || self.keys_on_open >= CAP
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(seconds: u64) -> TtlClass {
+        TtlClass::of(Duration::from_secs(seconds)).unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// With lease 1 open to keys of that class.
+    fn book(now: Instant, class: TtlClass) -> Book {
+        let mut book = Book::new(7);
+        let (boarding, grant) = book.board(now, class, 0);
+        let grant = grant.unwrap();
+        assert_eq!(boarding, Boarding::Wait(grant.id));
+        book.granted(now, grant, now, 1, grant.seconds);
+        book
+    }
+
+    #[test]
+    fn a_grant_is_asked_for_once_and_its_failure_is_told() {
+        let now = Instant::now();
+        let mut book = Book::new(7);
+        let (_, grant) = book.board(now, class(8), 1);
+        let grant = grant.unwrap();
+        assert_eq!(
+            book.board(now, class(8), 2),
+            (Boarding::Wait(grant.id), None)
+        );
+        assert!(book.board(now + GRANT_PATIENCE, class(8), 3).1.is_some());
+        assert_eq!(book.failure_of(class(8), grant.id), None);
+        book.not_granted(grant, Failure::new(Next::Late, "late"));
+        assert!(book.failure_of(class(8), grant.id).is_some());
+    }
+
+    #[test]
+    fn a_key_that_is_set_again_rides_where_it_rode_and_few_ride_on_one() {
+        let now = Instant::now();
+        let mut book = book(now, class(60));
+        let boarded = (0..10_000)
+            .filter(|key| matches!(book.board(now, class(60), *key).0, Boarding::On(1)))
+            .count();
+        assert_eq!(boarded, HARD_CAP);
+        assert_eq!(book.board(now, class(60), 3).0, Boarding::On(1));
+    }
+
+    #[test]
+    fn a_lease_outlives_the_last_key_that_boards_it() {
+        let now = Instant::now();
+        let mut book = book(now, class(8));
+        let closes = now + seconds(class(8).bucket());
+        let last = closes - Duration::from_millis(1);
+        assert!(matches!(book.board(last, class(8), 1).0, Boarding::On(1)));
+        assert!(matches!(
+            book.board(closes, class(8), 1).0,
+            Boarding::Wait(_)
+        ));
+        assert!(last + seconds(8) < book.leases[&1].expires);
+    }
+
+    #[test]
+    fn a_lease_is_revoked_when_its_last_value_has_expired() {
+        let now = Instant::now();
+        let mut book = book(now, class(8));
+        let boarded = now + seconds(1);
+        book.board(boarded, class(8), 1);
+        assert_eq!(book.revoke(boarded + seconds(8)), None);
+        assert_eq!(book.revoke(boarded + seconds(8) + REVOKE_AFTER), Some(1));
+        assert_eq!(book.revoke(boarded + seconds(9)), None);
+        assert_eq!(book.living(now), 0);
+    }
+
+    #[test]
+    fn what_took_one_lease_of_a_bucket_took_the_others() {
+        let now = Instant::now();
+        let mut book = book(now, class(8));
+        book.lost(now, class(8), 1);
+        book.lost(now, class(8), 1);
+        assert_eq!(book.counts(), (1, 1));
+        assert!(matches!(book.board(now, class(8), 1).0, Boarding::Wait(_)));
+    }
+}
