@@ -68,13 +68,14 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
 struct Outcome {
     suite: String,
     test: String,
-    outcome: String,
+    #[serde(rename = "outcome")]
+    word: String,
     message: String,
 }
 
 impl Outcome {
     fn passed(&self) -> bool {
-        self.outcome == "passed"
+        self.word == "passed"
     }
 
     fn exception(&self) -> Option<&'static Exception> {
@@ -181,7 +182,7 @@ impl Verdict {
                     )),
                     (false, None) => failures.push(format!(
                         "{crate_name}: {suite}: {test} {}: {}",
-                        outcome.outcome, outcome.message
+                        outcome.word, outcome.message
                     )),
                 }
             }
