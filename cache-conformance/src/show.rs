@@ -128,11 +128,11 @@ pub(crate) fn key_difference(one: &str, other: &str) -> String {
 
 /// A time as a date, in UTC to the nanosecond.
 pub(crate) fn time(time: SystemTime) -> String {
+    const DAY: u64 = 86_400;
     let Ok(since) = time.duration_since(UNIX_EPOCH) else {
         let before = UNIX_EPOCH.duration_since(time).unwrap_or_default();
         return format!("{before:?} before 1970-01-01");
     };
-    const DAY: u64 = 86_400;
     let (days, seconds) = (since.as_secs() / DAY, since.as_secs() % DAY);
     let (year, month, day) = date(days);
     let mut text = format!(
@@ -176,8 +176,8 @@ pub(crate) fn expected_time(expected: SystemTime, got: SystemTime) -> String {
 /// A time left that lies outside of what was expected, and by how much.
 pub(crate) fn expected_left(least: Duration, most: Duration, got: Ttl) -> String {
     let apart = match got {
-        Ttl::For(left) if left > most => format!(": {:?} too much", left - most),
-        Ttl::For(left) if left < least => format!(": {:?} too little", least - left),
+        Ttl::For(left) if left > most => format!(": {:?} too much", left.abs_diff(most)),
+        Ttl::For(left) if left < least => format!(": {:?} too little", left.abs_diff(least)),
         _ => String::new(),
     };
     format!(

@@ -214,36 +214,38 @@ impl Suite {
     fn run_all(&self, chosen: &[&'static Rule]) -> Vec<(Verdict, Duration)> {
         /// More than there are cores: most rules wait for a server most of the time.
         const AT_ONCE: usize = 8;
+        /// Those that make servers fail wait, and are hard on what they wait for.
+        const FAILING: usize = 10;
         let timed = |rule: &'static Rule| {
             let began = Instant::now();
             (self.judge(rule), began.elapsed())
         };
         let timed = &timed;
-        let queue: Mutex<VecDeque<(usize, &'static Rule)>> = Mutex::new(
-            chosen
-                .iter()
-                .copied()
-                .enumerate()
-                .filter(|(_, rule)| !rule.waits)
-                .collect(),
-        );
-        let take = || lock(&queue).pop_front();
-        let take = &take;
+        let queue = |belongs: fn(&Rule) -> bool| -> Queue {
+            let numbered = chosen.iter().copied().enumerate();
+            Mutex::new(numbered.filter(|(_, rule)| belongs(rule)).collect())
+        };
+        let [waiting, failing, others] = [
+            queue(|rule| rule.waits && !fails_servers(&rule.id())),
+            queue(|rule| rule.waits && fails_servers(&rule.id())),
+            queue(|rule| !rule.waits),
+        ];
         let mut ended: Vec<(usize, (Verdict, Duration))> = thread::scope(|scope| {
             let mut handles = Vec::new();
-            for (position, rule) in chosen.iter().copied().enumerate() {
-                if rule.waits {
-                    handles.push(scope.spawn(move || vec![(position, timed(rule))]));
+            let all = lock(&waiting).len();
+            for (queue, at_once) in [(&waiting, all), (&failing, FAILING), (&others, AT_ONCE)] {
+                for _ in 0..at_once {
+                    handles.push(scope.spawn(move || {
+                        let mut done = Vec::new();
+                        loop {
+                            let next = lock(queue).pop_front();
+                            let Some((position, rule)) = next else {
+                                return done;
+                            };
+                            done.push((position, timed(rule)));
+                        }
+                    }));
                 }
-            }
-            for _ in 0..AT_ONCE {
-                handles.push(scope.spawn(move || {
-                    let mut done = Vec::new();
-                    while let Some((position, rule)) = take() {
-                        done.push((position, timed(rule)));
-                    }
-                    done
-                }));
             }
             let joined = handles.into_iter().filter_map(|handle| handle.join().ok());
             joined.flatten().collect()
@@ -366,7 +368,7 @@ impl Suite {
         let (sender, receiver) = mpsc::channel();
         let spawned = thread::Builder::new()
             .name(rule.id())
-            .spawn(move || drop(sender.send(in_own_runtime(check, context))));
+            .spawn(move || drop(sender.send(in_own_runtime(check, &context))));
         if let Err(error) = spawned {
             let failure = Failure::new(format!("no thread for the rule: {error}"));
             return (Err(failure), trace);
@@ -482,6 +484,9 @@ impl Suite {
     }
 }
 
+/// Rules to be run, each with its place in the report.
+type Queue = Mutex<VecDeque<(usize, &'static Rule)>>;
+
 /// Whether the rule makes servers fail: what hangs then does not hang elsewhere.
 fn fails_servers(rule: &str) -> bool {
     rule.starts_with("faults::") || rule.starts_with("outages::")
@@ -494,7 +499,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Two workers, so that a rule can move work between threads.
 fn in_own_runtime<T: Send + 'static>(
     check: impl FnOnce(Context) -> crate::harness::BoxFuture<'static, Outcome<T>>,
-    context: Context,
+    context: &Context,
 ) -> Outcome<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -93,13 +93,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn get_multi_sync(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        let mut answers = vec![None; keys.len()];
-        self.0.get_multi(keys, |position, value| {
-            if let Some(answer) = answers.get_mut(position) {
-                *answer = Some(value);
-            }
-        });
-        Ok(answers)
+        Ok(self.0.get_multi(keys).collect())
     }
 
     /// Caches each value under its key; the last one where a key is repeated.
@@ -217,13 +211,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
-        let mut answers: Vec<_> = keys.iter().map(|_| Ok(None)).collect();
-        self.0.get_multi(keys, |position, value| {
-            if let Some(answer) = answers.get_mut(position) {
-                *answer = Ok(Some(value));
-            }
-        });
-        answers
+        self.0.get_multi(keys).map(Ok).collect()
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {

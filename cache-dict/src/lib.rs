@@ -8,7 +8,6 @@ mod hash;
 mod index_lists;
 mod key;
 mod lock;
-mod multi;
 mod shard;
 mod sharded_map;
 mod stats;

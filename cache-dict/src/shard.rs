@@ -173,15 +173,16 @@ impl<V> Shard<V> {
     pub(crate) fn reap(
         &mut self,
         now: u64,
-        mut budget: usize,
+        budget: usize,
         bound: &Bound,
         garbage: &mut Garbage<V>,
     ) -> usize {
-        while budget > 0
+        let mut left = budget;
+        while left > 0
             && let Some(wheel) = &mut self.wheel
             && let Some(due) = wheel.next_due(&mut self.table, now)
         {
-            budget -= 1;
+            left -= 1;
             let deadline = self.table.entry(due.slot).stored.deadline;
             if deadline <= now {
                 let hash = self.hash_of(due.slot);
@@ -191,8 +192,10 @@ impl<V> Shard<V> {
                 wheel.defer(&mut self.table, &due, deadline, now);
             }
         }
-        self.resize(0);
-        budget
+        if left < budget {
+            self.resize(0);
+        }
+        left
     }
 
     /// Lets [`reap`](Self::reap) find even what has expired just now.

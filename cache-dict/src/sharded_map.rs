@@ -13,13 +13,12 @@ use crate::config::DictConfig;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::key::KeyRef;
 use crate::lock::{read, try_write, write};
-use crate::multi::{BATCH, Grouped};
 use crate::shard::{Counts, Garbage, Shard, Stored};
 use crate::stats::DictStats;
 use crate::sweep::{REAP_PER_HOLD, Sweep};
 
 /// How many shards there are, each under a lock of its own.
-pub(crate) const SHARDS: usize = 64;
+const SHARDS: usize = 128;
 
 /// With a bound there are fewer, so that each has room for as many entries as these: which entry
 /// is evicted is decided within a shard.
@@ -29,9 +28,8 @@ const FEWEST_PER_SHARD: usize = 128;
 /// catches up.
 const REAP_PER_WRITE: usize = 32;
 
-/// So few keys of a multi operation are hardly ever in the same shard: grouping them would take
-/// longer than it saves.
-const TOO_FEW_TO_GROUP: usize = 8;
+/// For how many keys of a call one reading of the clock is good: about 20 µs.
+const KEYS_PER_READING: usize = 256;
 
 /// The entries, divided among shards by the hash of their keys, and what it takes to read and
 /// write them: one hash and one clock for all.
@@ -55,6 +53,13 @@ enum Lookup<V> {
     Miss,
     /// The entry is still there.
     Expired,
+}
+
+/// What a write does to a key.
+enum Write<V> {
+    Set(Stored<V>),
+    /// With the payload of a value that is expired at once.
+    Delete(Option<V>),
 }
 
 impl<V> ShardedMap<V> {
@@ -132,13 +137,8 @@ impl<V> ShardedMap<V> {
         clippy::indexing_slicing,
         reason = "the number is below that of the shards"
     )]
-    fn shard_numbered(&self, number: usize) -> &RwLock<Shard<V>> {
-        &self.shards[number]
-    }
-
-    #[inline]
     fn shard(&self, hash: KeyHash) -> &RwLock<Shard<V>> {
-        self.shard_numbered(hash.shard(self.shards.len()))
+        &self.shards[hash.shard(self.shards.len())]
     }
 }
 
@@ -158,59 +158,37 @@ impl<V: Clone> ShardedMap<V> {
             Lookup::Hit(value) => Some(value),
             Lookup::Miss => None,
             Lookup::Expired => {
-                self.remove_expired(lock, &[(key, hash)]);
+                self.remove_expired(lock, &key, hash);
                 None
             }
         }
     }
 
-    /// Tells `found` what there is under each of `keys`, and at which position.
-    pub(crate) fn get_multi(&self, keys: &[&str], mut found: impl FnMut(usize, CachedValue<V>)) {
+    /// What is found under each of `keys`, position by position. The clock is read once, and
+    /// again where there are so many keys that others go on meanwhile.
+    ///
+    /// One lock after the other is taken, as for single keys: to group the keys by shard costs
+    /// more than the locks that it saves, and holding several makes writers wait.
+    pub(crate) fn get_multi(&self, keys: &[&str]) -> impl Iterator<Item = Option<CachedValue<V>>> {
         let mut time = self.time.reading();
-        if keys.len() <= TOO_FEW_TO_GROUP {
-            for (position, key) in keys.iter().enumerate() {
-                if let Some(value) = self.get_one(key, &mut time) {
-                    found(position, value);
-                }
+        keys.iter().zip(1..).map(move |(key, count)| {
+            if count % KEYS_PER_READING == 0 {
+                time = self.time.reading();
             }
-            return;
-        }
-        let mut first = 0;
-        for batch in keys.chunks(BATCH) {
-            let grouped = Grouped::new(batch.iter().copied(), &self.hasher, self.shards.len());
-            grouped.for_each(|shard, group| {
-                let lock = self.shard_numbered(shard);
-                let mut expired = Vec::new();
-                let shard = read(lock);
-                for (position, hash) in group.iter() {
-                    let Some(key) = batch.get(position) else {
-                        continue;
-                    };
-                    let key = KeyRef::new(key);
-                    match lookup(&shard, &key, hash, &mut time) {
-                        Lookup::Hit(value) => found(first + position, value),
-                        Lookup::Miss => {}
-                        Lookup::Expired => expired.push((key, hash)),
-                    }
-                }
-                drop(shard);
-                if !expired.is_empty() {
-                    self.remove_expired(lock, &expired);
-                }
-            });
-            first += batch.len();
-        }
+            self.get_one(key, &mut time)
+        })
     }
 
     pub(crate) fn set(&self, key: &str, value: CachedValue<V>) {
         let now = self.time_of_write(self.lifetime(&value).is_some());
-        self.write_one(key, Some(value), now);
+        let write = self.write_of(value, now);
+        self.write_one(key, write, now, &mut Garbage::new());
         self.sweep_in_turn(now);
     }
 
     pub(crate) fn delete(&self, key: &str) {
         let now = self.time_of_write(false);
-        self.write_one(key, None, now);
+        self.write_one(key, Write::Delete(None), now, &mut Garbage::new());
         self.sweep_in_turn(now);
     }
 
@@ -218,16 +196,21 @@ impl<V: Clone> ShardedMap<V> {
     pub(crate) fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) {
         let expires = |(_, value): &(&str, CachedValue<V>)| self.lifetime(value).is_some();
         let now = self.time_of_write(entries.iter().any(expires));
-        self.write_multi(
-            entries.into_iter().map(|(key, value)| (key, Some(value))),
-            now,
-        );
+        // Dropped when all is written: a payload whose `drop` panics prevents nothing.
+        let mut garbage = Garbage::new();
+        for (key, value) in entries {
+            let write = self.write_of(value, now);
+            self.write_one(key, write, now, &mut garbage);
+        }
         self.sweep_in_turn(now);
     }
 
     pub(crate) fn delete_multi(&self, keys: &[&str]) {
         let now = self.time_of_write(false);
-        self.write_multi(keys.iter().map(|key| (*key, None)), now);
+        let mut garbage = Garbage::new();
+        for key in keys {
+            self.write_one(key, Write::Delete(None), now, &mut garbage);
+        }
         self.sweep_in_turn(now);
     }
 
@@ -249,82 +232,48 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// A value is set, `None` deletes.
-    fn write_one(&self, key: &str, value: Option<CachedValue<V>>, now: Option<u64>) {
+    /// What setting a value comes to. The time of the write is known where the value expires.
+    fn write_of(&self, value: CachedValue<V>, now: Option<u64>) -> Write<V> {
+        let deadline = match self.lifetime(&value) {
+            None => NEVER,
+            Some(Duration::ZERO) => return Write::Delete(Some(value.into_payload())),
+            Some(ttl) => clock::deadline(now.unwrap_or_default(), ttl),
+        };
+        Write::Set(Stored {
+            cached_at: value.cached_at_nanos(),
+            deadline,
+            payload: value.into_payload(),
+        })
+    }
+
+    /// Writes one key. What has to be dropped goes into `garbage`.
+    fn write_one(&self, key: &str, what: Write<V>, now: Option<u64>, garbage: &mut Garbage<V>) {
         let key = KeyRef::new(key);
         let hash = self.hasher.hash(&key);
-        self.write_to(self.shard(hash), std::iter::once((key, hash, value)), now);
-    }
-
-    fn write_multi<'k>(
-        &self,
-        mut writes: impl Iterator<Item = (&'k str, Option<CachedValue<V>>)>,
-        now: Option<u64>,
-    ) {
-        loop {
-            let mut batch: Vec<_> = writes.by_ref().take(BATCH).collect();
-            if batch.len() <= TOO_FEW_TO_GROUP {
-                for (key, value) in batch {
-                    self.write_one(key, value, now);
-                }
-                return;
-            }
-            let keys = batch.iter().map(|(key, _)| *key);
-            let grouped = Grouped::new(keys, &self.hasher, self.shards.len());
-            grouped.for_each(|shard, group| {
-                let writes = group.iter().filter_map(|(position, hash)| {
-                    let (key, value) = batch.get_mut(position)?;
-                    Some((KeyRef::new(key), hash, value.take()))
-                });
-                self.write_to(self.shard_numbered(shard), writes, now);
-            });
-        }
-    }
-
-    /// Writes to one shard.
-    fn write_to<'k>(
-        &self,
-        lock: &RwLock<Shard<V>>,
-        writes: impl Iterator<Item = (KeyRef<'k>, KeyHash, Option<CachedValue<V>>)>,
-        now: Option<u64>,
-    ) {
-        let mut garbage = Garbage::new();
+        let lock = self.shard(hash);
         let mut shard = write(lock);
-        for (key, hash, value) in writes {
-            if let Some(now) = now {
-                shard.reap(now, REAP_PER_WRITE, &self.bound, &mut garbage);
-            }
-            let Some(value) = value else {
-                shard.delete(&key, hash, &self.bound, &mut garbage);
-                continue;
-            };
-            let deadline = match self.lifetime(&value) {
-                None => NEVER,
-                Some(Duration::ZERO) => {
-                    shard.delete(&key, hash, &self.bound, &mut garbage);
-                    garbage.add(value.into_payload());
-                    continue;
+        if let Some(now) = now {
+            shard.reap(now, REAP_PER_WRITE, &self.bound, garbage);
+        }
+        match what {
+            Write::Delete(expired) => {
+                shard.delete(&key, hash, &self.bound, garbage);
+                if let Some(payload) = expired {
+                    garbage.add(payload);
                 }
-                // What expires is written at a known time.
-                Some(ttl) => clock::deadline(now.unwrap_or_default(), ttl),
-            };
-            let mut stored = Stored {
-                cached_at: value.cached_at_nanos(),
-                deadline,
-                payload: value.into_payload(),
-            };
-            let now = now.unwrap_or_default();
-            while let Err(one_too_many) =
-                shard.set(&key, hash, stored, now, &self.bound, &mut garbage)
-            {
-                stored = one_too_many;
-                drop(shard);
-                self.evict_from_fullest(&mut garbage);
-                shard = write(lock);
+            }
+            Write::Set(mut stored) => {
+                let now = now.unwrap_or_default();
+                while let Err(one_too_many) =
+                    shard.set(&key, hash, stored, now, &self.bound, garbage)
+                {
+                    stored = one_too_many;
+                    drop(shard);
+                    self.evict_from_fullest(garbage);
+                    shard = write(lock);
+                }
             }
         }
-        drop(shard);
-        drop(garbage);
     }
 
     /// Makes room for an entry whose own shard is empty.
@@ -335,15 +284,14 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// Removes those of the keys, all of one shard, that have expired.
-    fn remove_expired(&self, lock: &RwLock<Shard<V>>, keys: &[(KeyRef<'_>, KeyHash)]) {
+    /// Removes what is stored under a key that a read has found expired.
+    #[cold]
+    fn remove_expired(&self, lock: &RwLock<Shard<V>>, key: &KeyRef<'_>, hash: KeyHash) {
         let now = self.time.now();
         let mut garbage = Garbage::new();
         // Those who write to a shard look after it themselves.
         if let Some(mut shard) = try_write(lock) {
-            for (key, hash) in keys {
-                shard.delete_expired(key, *hash, now, &self.bound, &mut garbage);
-            }
+            shard.delete_expired(key, hash, now, &self.bound, &mut garbage);
         }
     }
 

@@ -104,7 +104,7 @@ fn name(key: u8) -> String {
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn it_behaves_like_a_simple_model(
@@ -198,7 +198,7 @@ fn memory_is_given_back_after_a_flood() {
             .unwrap();
     }
     let (before, _) = cache.map().capacity();
-    assert!((200_000..400_000).contains(&before), "{before} cells");
+    assert!((200_000..400_000).contains(&before), "{before} slots");
     clock.advance(2 * second);
     // Nobody purges: the writes that follow do it, a few hundred a time.
     for n in 0..1_000 {
@@ -208,8 +208,8 @@ fn memory_is_given_back_after_a_flood() {
         clock.advance(Duration::from_millis(2));
     }
     assert_eq!(cache.len(), 1);
-    let (cells, shards) = cache.map().capacity();
-    assert!(cells <= shards * 75, "{cells} cells for one entry");
+    let (slots, shards) = cache.map().capacity();
+    assert!(slots <= shards * 75, "{slots} slots for one entry");
     assert_eq!(*cache.get_sync("stays").unwrap().unwrap().payload(), 999);
 
     for n in 0..200_000 {
@@ -220,6 +220,6 @@ fn memory_is_given_back_after_a_flood() {
     for n in 0..200_000 {
         cache.delete_sync(&format!("{n}")).unwrap();
     }
-    let (cells, shards) = cache.map().capacity();
-    assert!(cells <= shards * 75, "{cells} cells for one entry");
+    let (slots, shards) = cache.map().capacity();
+    assert!(slots <= shards * 75, "{slots} slots for one entry");
 }

@@ -117,14 +117,12 @@ async fn tasks_share_it_behind_a_handle() {
 
 /// A future that is ready when it is first polled, without a runtime.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    match future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits"),
-    }
+    let mut context = Context::from_waker(Waker::noop());
+    let ready = match pin!(future).poll(&mut context) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    };
+    ready.expect("it waits")
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) enum Next {
     Authenticate,
     /// The same request with a lease that exists.
     NewLease,
-    /// A mark in place of a delete.
+    /// Something that endures, in place of a delete or of what expires soon.
     Mark,
     /// The same request in smaller pieces, if it has pieces.
     Split(Excess),

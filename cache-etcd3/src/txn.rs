@@ -66,24 +66,40 @@ impl Write {
     }
 }
 
+/// For how long what is written keeps out a set that may arrive late.
+const ENDURES: Duration = Duration::from_secs(60);
+
 impl Write {
-    /// The same for a delete whose key is in doubt: a set of it may arrive late, and nothing is not
-    /// enough to keep it out. An empty value that expired long ago is, for a minute.
+    /// Whether what it leaves in the store keeps out a set that arrives late.
+    fn endures(&self) -> bool {
+        let put = self.put.as_ref();
+        put.is_some_and(|put| put.class.is_none_or(|class| class.lifetime() >= ENDURES))
+    }
+
+    /// The same for a key that is in doubt: a set of it may arrive late, and nothing is not enough
+    /// to keep it out. In place of nothing it is an empty value that expired long ago; and a value
+    /// that expires soon stays in the store for longer than it is served.
     pub(crate) fn as_mark(&self, shared: &Shared) -> Result<Self, Failure> {
-        const REMEMBERED: Duration = Duration::from_secs(60);
-        let epoch = SystemTime::UNIX_EPOCH;
-        let expired = CachedValue::new(()).with_cached_at(epoch);
-        let metadata = Metadata::of(&expired.with_ttl(Duration::ZERO), Duration::ZERO, epoch);
-        let stored = shared.settings.format.encode(&metadata, b"null");
-        let stored = stored
-            .map_err(|error| Failure::new(Next::Nothing(ErrorKind::Backend), error.message()))?;
+        let stored = match &self.put {
+            Some(put) => put.stored.clone(),
+            None => {
+                let epoch = SystemTime::UNIX_EPOCH;
+                let expired = CachedValue::new(()).with_cached_at(epoch);
+                let expired = expired.with_ttl(Duration::ZERO);
+                let metadata = Metadata::of(&expired, Duration::ZERO, epoch);
+                let stored = shared.settings.format.encode(&metadata, b"null");
+                stored.map_err(|error| {
+                    Failure::new(Next::Nothing(ErrorKind::Backend), error.message())
+                })?
+            }
+        };
         Ok(Self {
             name: self.name.clone(),
             hash: self.hash,
             // Others would take a mark for a value, where there is no metadata.
             put: (!shared.settings.format.is_raw()).then_some(Put {
                 stored,
-                class: TtlClass::of(REMEMBERED),
+                class: TtlClass::of(ENDURES),
             }),
         })
     }
@@ -119,11 +135,12 @@ pub(crate) trait WritePart {
     fn answer(&self, outcome: Result<(), Failure>);
 }
 
-/// What to send for a part. A delete of a key that is in doubt is sent back, to be made a mark.
+/// What to send for a part. What would not endure is sent back if its key is in doubt, to be made
+/// a mark.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     let ready = part.wanted()?;
     let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
-    if ready.write.put.is_none() && shared.guard.is_on() && is_in_doubt() {
+    if !ready.write.endures() && shared.guard.is_on() && is_in_doubt() {
         part.answer(Err(Failure::new(
             Next::Mark,
             "a set of this key may arrive late",

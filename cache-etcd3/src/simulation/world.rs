@@ -93,8 +93,8 @@ pub(super) struct Call {
     pub(super) gives_up: Option<Instant>,
     pub(super) end: Option<Instant>,
     pub(super) outcome: Option<Outcome>,
-    /// A delete that has to leave a mark.
-    leaves_mark: bool,
+    /// What it leaves has to keep out a set that may arrive late.
+    endures: bool,
     lease: Option<(TtlClass, i64)>,
     place: Place,
     lost: u32,
@@ -199,6 +199,8 @@ enum Event {
         kind: usize,
     },
     Board,
+    /// Another process writes.
+    Foreign,
     Revoke,
     Becomes {
         at: usize,
@@ -237,11 +239,17 @@ pub(super) struct World {
     /// The one member that hangs, alone, since when.
     hangs: Option<Instant>,
     pub(super) had_faults: bool,
+    faults: usize,
     pub(super) healed: Instant,
     pub(super) withdrawn: BTreeSet<u64>,
     pub(super) losses: Vec<Instant>,
     pub(super) downs: u32,
     pub(super) slow: usize,
+    /// Calls that failed because of leases that the server did not know.
+    pub(super) leaseless: usize,
+    /// Requests to a member that was known to refuse them while there were others.
+    pub(super) wasted: usize,
+    handled: usize,
 }
 
 impl World {
@@ -285,11 +293,15 @@ impl World {
             give_up: rng.pick(&[0, 0, 10, 60]),
             hangs: None,
             had_faults: false,
+            faults: 0,
             healed: start,
             withdrawn: BTreeSet::new(),
             losses: Vec::new(),
             downs: 0,
             slow: 0,
+            leaseless: 0,
+            wasted: 0,
+            handled: 0,
             rng,
         }
     }
@@ -301,8 +313,15 @@ impl World {
             self.at(at, Event::Begin { task });
         }
         self.at(self.start, Event::Revoke);
+        if self.rng.chance(50) {
+            self.at(self.start, Event::Foreign);
+        }
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
+            self.handled += 1;
+            if self.handled > 200_000 {
+                break;
+            }
             if at > self.start + Duration::from_secs(60) {
                 break;
             }
@@ -332,7 +351,12 @@ impl World {
     }
 
     pub(super) fn slow_allowed(&self) -> usize {
-        40 + 2 * self.tasks
+        6 + self.tasks
+    }
+
+    /// Those that were under way when a member failed, and its probes.
+    pub(super) fn wasted_allowed(&self) -> usize {
+        self.faults * (30 + self.tasks)
     }
 
     pub(super) fn open_at_end(&self) -> Vec<bool> {
@@ -343,6 +367,7 @@ impl World {
     fn plan_faults(&mut self) {
         let count = self.rng.pick(&[0, 1, 1, 2, 4]);
         let members = self.cluster.members.len() as u64;
+        self.faults = count;
         for _ in 0..count {
             self.had_faults = true;
             let at = usize::try_from(self.rng.below(members)).unwrap();
@@ -407,6 +432,7 @@ impl World {
             }
             Event::Kick { kind } => self.begin_rounds(kind),
             Event::Board => self.board_all(),
+            Event::Foreign => self.foreign(),
             Event::Revoke => self.revoke(),
             Event::Becomes { at, state } => self.becomes(at, state),
             Event::Elect => {
@@ -423,9 +449,9 @@ impl World {
             Event::LoseLeases => {
                 self.losses.push(self.now);
                 let leases: Vec<i64> = self.cluster.leases.keys().copied().collect();
-                leases
-                    .into_iter()
-                    .for_each(|lease| self.cluster.drop_lease(lease));
+                for lease in leases {
+                    self.cluster.drop_lease(lease);
+                }
             }
         }
     }
@@ -443,7 +469,7 @@ impl World {
             _ => Op::Delete,
         };
         let ttl = self.rng.pick(&[None, Some(1), Some(2), Some(4), Some(60)]);
-        let patience = self.rng.millis(50, 1200);
+        let patience = self.rng.millis(5, 1200);
         let gives_up = self.rng.chance(self.give_up).then(|| self.now + patience);
         let deadline = self.now + self.call_timeout;
         let key = self.rng.below(self.keys);
@@ -457,7 +483,7 @@ impl World {
             gives_up,
             end: None,
             outcome: None,
-            leaves_mark: false,
+            endures: false,
             lease: None,
             place: Place::Nowhere,
             lost: 0,
@@ -471,14 +497,12 @@ impl World {
 
     fn class_of(&self, call: usize) -> Option<TtlClass> {
         let Call {
-            op,
-            ttl,
-            leaves_mark,
-            ..
+            op, ttl, endures, ..
         } = &self.calls[call];
         let ttl = match op {
+            Op::Set(_) if *endures => (*ttl)?.max(Duration::from_secs(60)),
             Op::Set(_) => (*ttl)?,
-            Op::Delete if *leaves_mark => Duration::from_secs(60),
+            Op::Delete if *endures => Duration::from_secs(60),
             _ => return None,
         };
         let ttl = if self.has(Bug::ClassTooShort) {
@@ -495,7 +519,6 @@ impl World {
             return self.enter(call);
         };
         if let Place::Boards(grant) = self.calls[call].place
-            && !self.has(Bug::FailedGrantNotTold)
             && self.book.failure_of(class, grant).is_some()
         {
             return self.end(call, Outcome::Failed);
@@ -555,18 +578,12 @@ impl World {
         while let Some(round) = self.coalescers[kind].begin(self.now, LIMITS) {
             let members = self.coalescers[kind].members(round);
             let deadlines = members.map(|(_, call)| self.calls[*call].deadline);
-            let deadline = if self.has(Bug::EarliestDeadline) {
-                deadlines.min()
-            } else {
-                deadlines.max()
-            };
+            let deadline = deadlines.max();
             let number = self.numbers + 1;
             self.senders.insert((kind, round), number);
             self.send(What::Round { kind, round }, deadline.unwrap_or(self.now));
         }
-        if let Some(at) = self.coalescers[kind].poll_timeout(self.now)
-            && !self.has(Bug::StalledNotNoticed)
-        {
+        if let Some(at) = self.coalescers[kind].poll_timeout(self.now) {
             self.at(at, Event::Kick { kind });
         }
     }
@@ -628,7 +645,10 @@ impl World {
         this.end = Some(now);
         this.outcome = Some(outcome);
         let task = this.task;
-        let known = self.hangs.map(|since| since + Duration::from_secs(3));
+        // With others at once; alone, when it has lasted for the time of a call.
+        let alone = self.cluster.members.len() == 1;
+        let until_known = Duration::from_secs(3) + self.call_timeout * u32::from(alone);
+        let known = self.hangs.map(|since| since + until_known);
         if known.is_some_and(|known| this.begin > known)
             && now - this.begin > Duration::from_millis(300)
         {
@@ -672,7 +692,7 @@ impl World {
             return;
         };
         job.epoch += 1;
-        let (epoch, deadline, mut asked) = (job.epoch, job.deadline, job.asked);
+        let (epoch, deadline, asked) = (job.epoch, job.deadline, job.asked);
         if self.now >= deadline {
             return self.finish(id, Err(Next::Late));
         }
@@ -694,17 +714,8 @@ impl World {
                 self.attempt(probe, at);
             }
         }
-        let again = asked;
-        if self.has(Bug::SameEndpointAgain) {
-            asked = None;
-        }
         match self.roster.choose(self.now, asked) {
-            Choice::Use(at) => {
-                let at = again
-                    .filter(|_| self.has(Bug::SameEndpointAgain))
-                    .unwrap_or(at);
-                self.attempt(id, at);
-            }
+            Choice::Use(at) => self.attempt(id, at),
             Choice::Wait(until) => {
                 self.waiters.insert(id);
                 self.at(until.min(deadline), Event::Wake { job: id, epoch });
@@ -746,7 +757,7 @@ impl World {
                     let deadline = call.ttl.map(|ttl| call.begin + ttl);
                     Some((Some(value), deadline, lease))
                 }
-                _ if call.leaves_mark => Some((None, Some(self.start), lease)),
+                _ if call.endures => Some((None, Some(self.start), lease)),
                 _ => None,
             };
             Put { key: *key, value }
@@ -757,7 +768,7 @@ impl World {
         })
     }
 
-    /// Deletes whose keys are in doubt are sent back, to be made marks.
+    /// What would not endure is sent back if its key is in doubt.
     fn send_back(&mut self, id: u64) {
         if self.has(Bug::NoTombstone) {
             return;
@@ -776,11 +787,19 @@ impl World {
             _ => return,
         };
         for (ticket, call) in calls {
-            let is_delete = self.calls[call].op == Op::Delete && !self.calls[call].leaves_mark;
-            if !is_delete || !self.doubts.has(self.now, self.calls[call].key) {
+            let Call {
+                op, ttl, endures, ..
+            } = self.calls[call];
+            let is_short = match op {
+                Op::Set(_) => ttl.is_some_and(|ttl| ttl < Duration::from_secs(60)),
+                Op::Delete => true,
+                Op::Get => false,
+            };
+            let key = self.calls[call].key;
+            if endures || !is_short || !self.doubts.has(self.now, key) {
                 continue;
             }
-            self.calls[call].leaves_mark = true;
+            self.calls[call].endures = true;
             self.calls[call].place = Place::Nowhere;
             match ticket {
                 Some(ticket) => drop(self.coalescers[WRITES].take(ticket)),
@@ -928,8 +947,8 @@ impl World {
                 );
             }
         }
-        let down: Vec<State> = self.cluster.members.iter().copied().collect();
-        let is_alone = down.len() == 3 && down.iter().filter(|it| **it != State::Well).count() == 1;
+        let down = self.cluster.members.clone();
+        let is_alone = down.iter().filter(|it| **it != State::Well).count() == 1;
         self.hangs = (is_alone && down.contains(&State::Hangs)).then_some(self.now);
     }
 
@@ -949,6 +968,9 @@ impl World {
                 self.disconnect(&attempt);
             }
             self.in_doubt(&attempt);
+            let states = self.cluster.members.iter();
+            let has_others = states.filter(|state| **state == State::Well).count() == 2;
+            self.wasted += usize::from(has_others);
             self.fault(&attempt, connection, fault);
             return self.again(attempt.job, Next::Elsewhere(fault));
         }
@@ -1013,11 +1035,6 @@ impl World {
         } else {
             sent
         };
-        let ttl = if self.has(Bug::GrantedTtlIgnored) {
-            ttl + 3
-        } else {
-            ttl
-        };
         self.book.granted(self.now, grant, sent, lease, ttl);
         self.board_all();
     }
@@ -1031,10 +1048,10 @@ impl World {
         let (_, change) = self
             .roster
             .failed(self.now, at, sent, connection, fault, message);
-        self.note(change);
+        self.note(change.as_ref());
     }
 
-    fn note(&mut self, change: Option<Change>) {
+    fn note(&mut self, change: Option<&Change>) {
         self.downs += u32::from(matches!(change, Some(Change::Down { .. })));
     }
 
@@ -1055,7 +1072,7 @@ impl World {
             self.fault(attempt, connection, Fault::Silent);
         } else if !self.has(Bug::GivenUpNotTold) {
             let change = self.roster.given_up(self.now, at, sent, connection);
-            self.note(change);
+            self.note(change.as_ref());
         }
         let is_fair = self.now - sent >= Duration::from_millis(500);
         let is_silent = self.links[at].answers == attempt.answers;
@@ -1208,9 +1225,47 @@ impl World {
                 }
                 return self.board(call);
             }
-            Err(_) => Outcome::Failed,
+            Err(next) => {
+                self.leaseless += usize::from(*next == Next::NewLease);
+                Outcome::Failed
+            }
         };
         self.end(call, outcome);
+    }
+
+    /// Another process sets a key, at once.
+    fn foreign(&mut self) {
+        if self.now >= self.start + STOP {
+            return;
+        }
+        let value = 1_000_000_000 + self.number();
+        let key = self.rng.below(self.keys);
+        let put = Put {
+            key,
+            value: Some((Some(value), None, None)),
+        };
+        let ask = Ask::Write {
+            puts: vec![put],
+            newest: None,
+        };
+        self.cluster.answer(self.now, &ask);
+        self.calls.push(Call {
+            task: usize::MAX,
+            op: Op::Set(value),
+            key,
+            ttl: None,
+            begin: self.now,
+            deadline: self.now,
+            gives_up: None,
+            end: Some(self.now),
+            outcome: Some(Outcome::Done),
+            endures: false,
+            lease: None,
+            place: Place::Nowhere,
+            lost: 0,
+        });
+        let pause = self.rng.millis(50, 900);
+        self.at(self.now + pause, Event::Foreign);
     }
 
     fn revoke(&mut self) {

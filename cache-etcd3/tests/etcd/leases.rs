@@ -74,7 +74,7 @@ async fn leases_are_few_and_carry_few_keys() {
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let mut client = client(&etcd).await;
-    let sets = set_at_full_speed(&backend, 60, None).await;
+    let sets = set_at_full_speed(&backend, 15, None).await;
 
     let leases = leases(&mut client).await;
     let mut living = 0;

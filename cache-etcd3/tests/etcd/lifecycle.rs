@@ -59,6 +59,26 @@ fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
     }
 }
 
+#[test]
+fn a_runtime_that_rests_holds_up_no_other() {
+    let _alone = alone();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let rests = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    rests.block_on(async { backend.set("k", value("1")).await.unwrap() });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        backend.set("k", value("2")).await.unwrap();
+        let found = backend.get("k").await.unwrap();
+        assert_eq!(payload(found), Some(b"2".to_vec()));
+    });
+    assert_eq!(backend.stats().endpoints[0].dead_for, None);
+    drop(rests);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_stands_before_each_key_as_it_is() {
     let _alone = alone();

@@ -10,9 +10,6 @@ use tokio::task::JoinSet;
 
 pub(crate) const TASKS: usize = 16;
 
-/// A call that takes longer has met a fault.
-const SLOW: Duration = Duration::from_secs(1);
-
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -23,7 +20,6 @@ pub(crate) struct Load {
 pub(crate) struct Summary {
     pub(crate) calls: u64,
     pub(crate) errors: Vec<Error>,
-    pub(crate) slow: usize,
     pub(crate) slowest: Duration,
     /// Answers that were neither the last value set nor one that may have been.
     pub(crate) wrong: Vec<String>,
@@ -66,15 +62,13 @@ impl Load {
             let summary = summary.unwrap();
             total.calls += summary.calls;
             total.errors.extend(summary.errors);
-            total.slow += summary.slow;
             total.slowest = total.slowest.max(summary.slowest);
             total.wrong.extend(summary.wrong);
         }
         println!(
-            "{} calls, {} errors, {} slow, slowest {:?}",
+            "{} calls, {} errors, slowest {:?}",
             total.calls,
             total.errors.len(),
-            total.slow,
             total.slowest
         );
         total
@@ -97,13 +91,6 @@ impl Summary {
 
     pub(crate) fn assert_ended_within(&self, limit: Duration) {
         assert!(self.slowest < limit, "a call took {:?}", self.slowest);
-    }
-
-    /// A fault may hold up the calls that are under way, a few times, and one probe now and
-    /// then; not every call that comes while it lasts.
-    pub(crate) fn assert_few_slow(&self, members: usize) {
-        let limit = TASKS * (members + 1);
-        assert!(self.slow <= limit, "{} of {} slow", self.slow, self.calls);
     }
 }
 
@@ -207,7 +194,6 @@ impl Worker {
         let outcome = call.await;
         let took = began.elapsed();
         self.summary.calls += 1;
-        self.summary.slow += usize::from(took > SLOW);
         self.summary.slowest = self.summary.slowest.max(took);
         match outcome {
             Ok(answer) => Some(answer),

@@ -45,7 +45,7 @@ pub(crate) struct Queue<C> {
     /// How many bytes of `out` belong to requests that were taken or withdrawn.
     wasted: usize,
     live: usize,
-    /// No request is due earlier.
+    /// No request has to be answered earlier.
     earliest: Option<Duration>,
     parked: Batch<C>,
 }

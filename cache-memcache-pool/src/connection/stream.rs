@@ -155,7 +155,7 @@ impl Stream {
         dialect: Dialect,
     ) -> Result<(), ConnectError> {
         // A server that asks for no password would store this one for everybody to read; one
-        // that is no memcached is not to have it.
+        // that is not memcached is not to have it.
         let (greeting, expected) = greeting(dialect);
         let answer = self.ask(greeting).await?;
         match answer.as_str() {
@@ -207,7 +207,7 @@ impl Stream {
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the server's answer is no line of memcached's protocol",
+            "the server's answer is not a line of memcached's protocol",
         ))
     }
 }

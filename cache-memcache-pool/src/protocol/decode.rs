@@ -13,7 +13,7 @@ const METADATA_WITHIN: usize = 512;
 /// A value of so many bytes that has not arrived yet gets a buffer of its own.
 const LARGE: usize = 16 * 1024;
 
-/// The largest item that memcached can be configured to keep. More is no memcached.
+/// The largest item that memcached can be configured to keep. Anything that announces more is not memcached.
 const MAX_ITEM: usize = 1 << 30;
 
 /// Turns bytes into responses. It holds no more than one value beyond the bytes it is given.

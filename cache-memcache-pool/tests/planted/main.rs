@@ -53,6 +53,7 @@ fn plant(crates: &Path, copy: &Path) {
         let kept = |line: &&str| {
             ![
                 "cache-conformance",
+                "test-servers",
                 "criterion",
                 "[[bench]]",
                 "name = \"routing\"",

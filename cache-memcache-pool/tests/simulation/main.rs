@@ -35,7 +35,7 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn whatever_happens_no_promise_is_broken() {
     let first = number("SIMULATION_SEED", 1);
-    let histories = number("SIMULATION_HISTORIES", 60);
+    let histories = number("SIMULATION_HISTORIES", 40);
     let mut calls = 0;
     for seed in first..first + histories {
         let plan = Plan::new(seed);

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cache_core::{CacheBackend as _, CachedValue, DynBackend};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -169,8 +169,11 @@ impl Side for Region<'_> {
         if found.is_null() {
             return Ok(None);
         }
-        // As text: not every JSON parser reads a float to the last digit.
-        let cached_at = found["ct"].as_str().context("no cached time")?.parse()?;
+        // As text: not every JSON parser reads a float to the last digit. It is missing where the
+        // value has just expired.
+        let Some(cached_at) = found["ct"].as_str().map(str::parse).transpose()? else {
+            return Ok(None);
+        };
         Ok(Some((found["payload"].take(), cached_at)))
     }
 

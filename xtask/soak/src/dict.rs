@@ -54,10 +54,14 @@ impl Store for Dict {
     }
 
     fn spaces(&self) -> Result<Vec<Space>> {
+        // The time left of a value is judged to the microsecond, and other crates may turn on a
+        // clock that is coarser.
         let by_system = DictBackend::builder()
+            .coarse_clock(false)
             .expiration_time(DEFAULT_TTL)
             .build()?;
         let bounded = DictBackend::builder()
+            .coarse_clock(false)
             .expiration_time(DEFAULT_TTL)
             .max_entries(MOST_ENTRIES)
             .build()?;

@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::git::{Git, Remote, State};
-use self::package::Packaged;
+use self::package::{Checkout, Packaged};
 use self::plan::{Plan, Sources};
 use self::publish::Publisher;
 use self::registry::Registry;
@@ -87,8 +87,8 @@ struct How {
     #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
     /// Refused: a token on a command line is in the shell's history and in `ps`
-    #[arg(long, global = true, hide = true, num_args = 0..)]
-    token: Option<Vec<String>>,
+    #[arg(long, global = true, hide = true)]
+    token: Option<String>,
 }
 
 /// How far to go.
@@ -256,14 +256,13 @@ struct Act<'a> {
 impl Act<'_> {
     fn run(&self, plan: &Plan<'_>) -> Result<()> {
         let (workspace, registry) = (self.workspace, self.registry);
-        let source = package::source(workspace, self.git, &self.state.head, plan, registry)?;
+        let checkout = Checkout::new(workspace, self.git, &self.state.head, registry)?;
         let made: OnceCell<Vec<Packaged>> = OnceCell::new();
         let packages = || made.get().map_or(&[][..], Vec::as_slice);
         let done = RefCell::default();
         let publisher = Publisher {
             registry,
-            source: &source,
-            target: workspace.target_directory.as_std_path(),
+            checkout: &checkout,
             git: self.git,
             head: &self.state.head,
             done: &done,
@@ -273,7 +272,7 @@ impl Act<'_> {
                 semver_check::run(workspace, plan, &self.how.allow_breaking, live)
             }),
             Step::new("package", |live| {
-                let all = package::make(&source, workspace, plan, registry, live)?;
+                let all = package::make(&checkout, plan, live)?;
                 Ok(format!("{} crates", made.get_or_init(|| all).len()))
             }),
             Step::new("what the packages hold", |live| {

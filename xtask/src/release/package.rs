@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -10,7 +11,7 @@ use toml_edit::{DocumentMut, value};
 
 use super::git::Git;
 use super::manifest;
-use super::plan::{Plan, versioned};
+use super::plan::Plan;
 use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
 use crate::process;
 use crate::steps::Live;
@@ -28,67 +29,83 @@ pub(crate) struct Packaged {
     holds: Vec<String>,
 }
 
-/// The folder to package from.
-///
-/// Crates for another registry than crates.io have to find each other there. Where the manifests do
-/// not say so, a clone of this commit does.
-pub(crate) fn source(
-    workspace: &Workspace,
-    git: &Git,
-    commit: &str,
-    plan: &Plan<'_>,
-    registry: &Registry,
-) -> Result<PathBuf> {
-    let root = workspace.workspace_root.as_std_path();
-    let is_sister = |name: &str| plan.entries.iter().any(|entry| entry.name() == name);
-    let leaves_it_open = plan.to_tag().any(|entry| {
-        let mut asked = versioned(entry.package);
-        asked.any(|asked| is_sister(&asked.name) && asked.registry.is_none())
-    });
-    let Some(name) = registry.name.as_ref().filter(|_| leaves_it_open) else {
-        return Ok(root.to_path_buf());
-    };
-    let clone = workspace.target_directory.join("release/source");
-    let clone = git.cloned(clone.as_std_path(), commit)?;
-    let manifests = workspace.workspace_packages().into_iter();
-    let manifests = manifests.map(|package| package.manifest_path.as_std_path().to_path_buf());
-    for file in manifests.chain([root.join("Cargo.toml")]) {
-        let file = clone.join(file.strip_prefix(root)?);
-        let mut manifest: DocumentMut = fs::read_to_string(&file)?.parse()?;
-        manifest::each_dependency(manifest.as_table_mut(), &mut |package, dependency| {
-            let has_version = dependency.contains_key("version");
-            if has_version && is_sister(package) && !dependency.contains_key("registry") {
-                dependency.insert("registry", value(name));
-            }
-        });
-        fs::write(&file, manifest.to_string())?;
+/// The commit that is released, in a clone: what is edited in the tree meanwhile is not in it.
+pub(crate) struct Checkout<'a> {
+    folder: PathBuf,
+    target: PathBuf,
+    registry: &'a Registry,
+}
+
+impl<'a> Checkout<'a> {
+    pub(crate) fn new(
+        workspace: &Workspace,
+        git: &Git,
+        commit: &str,
+        registry: &'a Registry,
+    ) -> Result<Self> {
+        let clone = workspace.target_directory.join("release/checkout");
+        let checkout = Self {
+            folder: git.cloned(clone.as_std_path(), commit)?,
+            target: workspace.target_directory.clone().into(),
+            registry,
+        };
+        if let Some(name) = &registry.name {
+            checkout.look_for_sisters_in(name, workspace)?;
+        }
+        Ok(checkout)
     }
-    Ok(clone)
+
+    /// Crates for another registry than crates.io have to find each other there, whether their
+    /// manifests say so or not.
+    fn look_for_sisters_in(&self, registry: &str, workspace: &Workspace) -> Result<()> {
+        let root = workspace.workspace_root.as_path();
+        let members = workspace.workspace_packages().into_iter();
+        let manifests = members.map(|package| package.manifest_path.clone());
+        for file in manifests.chain([root.join("Cargo.toml")]) {
+            let file = self.folder.join(file.strip_prefix(root)?);
+            let mut manifest: DocumentMut = fs::read_to_string(&file)?.parse()?;
+            manifest::each_dependency(manifest.as_table_mut(), &mut |package, dependency| {
+                let is_sister = workspace.published().any(|sister| sister.name == package);
+                let has = |key| dependency.contains_key(key);
+                if is_sister && has("version") && !has("registry") {
+                    dependency.insert("registry", value(registry));
+                }
+            });
+            fs::write(&file, manifest.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// `cargo package` or `cargo publish`, for that registry.
+    pub(crate) fn cargo(&self, command: &str) -> Command {
+        let mut cargo = process::cargo();
+        cargo
+            .args([command, "--no-verify", "--locked"])
+            .args(self.registry.arguments())
+            .arg("--target-dir")
+            .arg(&self.target)
+            .current_dir(&self.folder);
+        if self.registry.name.is_some() {
+            // For the lines that were added.
+            cargo.arg("--allow-dirty");
+        }
+        bounded(&mut cargo, PATIENCE_WITH_PACKAGES);
+        cargo
+    }
 }
 
 /// Packages what goes out and what is to be tagged, in one go: so the crates find each other
 /// though the registry does not have them yet.
-pub(crate) fn make(
-    source: &Path,
-    workspace: &Workspace,
-    plan: &Plan<'_>,
-    registry: &Registry,
-    live: &Live,
-) -> Result<Vec<Packaged>> {
-    let mut cargo = process::cargo();
-    cargo
-        .args(["package", "--no-verify", "--locked", "--allow-dirty"])
-        .args(registry.arguments())
-        .arg("--target-dir")
-        .arg(&workspace.target_directory);
+pub(crate) fn make(checkout: &Checkout<'_>, plan: &Plan<'_>, live: &Live) -> Result<Vec<Packaged>> {
+    let mut cargo = checkout.cargo("package");
     for entry in plan.to_tag() {
         cargo.args(["--package", entry.name()]);
     }
-    live.run(bounded(&mut cargo, PATIENCE_WITH_PACKAGES).current_dir(source))?;
-    let folder = workspace.target_directory.join("package");
+    live.run(&mut cargo)?;
+    let folder = checkout.target.join("package");
     let packaged = plan.to_tag().map(|entry| {
         let stem = format!("{}-{}", entry.name(), entry.version);
-        let file = folder.join(format!("{stem}.crate")).into_std_path_buf();
+        let file = folder.join(format!("{stem}.crate"));
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let list = process::output_of(process::command("tar").arg("-tzf").arg(&file))?;
         let holds = list

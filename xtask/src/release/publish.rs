@@ -1,16 +1,15 @@
 //! The crates into the registry: refused, delayed, or in; and tagged once they are.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 
 use super::git::Git;
-use super::package::{Packaged, checksum_of};
+use super::package::{Checkout, Packaged, checksum_of};
 use super::plan::{Entry, Fate, Plan};
-use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
+use super::registry::{PATIENCE_WITH_PACKAGES, Registry};
 use crate::process;
 use crate::steps::Live;
 
@@ -42,9 +41,7 @@ pub(crate) fn compare(plan: &Plan<'_>, packages: &[Packaged]) -> Result<String> 
 /// Everything that publishing takes.
 pub(crate) struct Publisher<'a> {
     pub(crate) registry: &'a Registry,
-    /// The folder that the packages were made from.
-    pub(crate) source: &'a Path,
-    pub(crate) target: &'a Path,
+    pub(crate) checkout: &'a Checkout<'a>,
     pub(crate) git: &'a Git,
     /// The commit to tag.
     pub(crate) head: &'a str,
@@ -64,20 +61,8 @@ impl Publisher<'_> {
     pub(crate) fn publish(&self, entry: &Entry<'_>, checksum: &str, live: &Live) -> Result<String> {
         let (name, version, shown) = (entry.name(), &entry.version, self.registry.shown());
         loop {
-            let mut cargo = process::cargo();
-            cargo
-                .args([
-                    "publish",
-                    "--no-verify",
-                    "--locked",
-                    "--allow-dirty",
-                    "--package",
-                    name,
-                ])
-                .args(self.registry.arguments())
-                .arg("--target-dir")
-                .arg(self.target);
-            bounded(&mut cargo, PATIENCE_WITH_PACKAGES).current_dir(self.source);
+            let mut cargo = self.checkout.cargo("publish");
+            cargo.args(["--package", name]);
             live.say(&format!(
                 "uploading {name} {version}; {shown} has {PATIENCE_WITH_PACKAGES} s to answer"
             ));

@@ -124,7 +124,7 @@ fn which_lifetime() -> Vec<Mutant> {
             "ends long lives a little earlier, so that not all end together",
             lifetimes(|store, value| {
                 let minute = Duration::from_secs(60);
-                let jitter = |ttl: Duration| if ttl > minute { ttl - ttl / 50 } else { ttl };
+                let jitter = |ttl: Duration| if ttl > minute { ttl * 49 / 50 } else { ttl };
                 right(store, value).map(jitter)
             }),
         ),
@@ -368,7 +368,7 @@ fn deadlines() -> Vec<Mutant> {
                 for (position, (key, value)) in entries.iter().enumerate() {
                     let mut before = entries.iter().take(position);
                     let first = before.find(|(other, _)| other == key);
-                    let (_, deciding) = first.unwrap_or(&entries[position]);
+                    let deciding = first.map_or(value, |(_, first)| first);
                     store.write_until(key, value.clone(), store.deadline(deciding));
                 }
                 Ok(())

@@ -1,6 +1,6 @@
 //! Mutant when servers fail, when calls are many, and in ways that only a sequence shows.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -447,7 +447,7 @@ pub(super) fn promises() -> Vec<Mutant> {
 async fn wakes_the_first_waker() {
     let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
     std::future::poll_fn(move |context| {
-        let mut locked = state.lock().unwrap();
+        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
         if locked.0 {
             return Poll::Ready(());
         }
@@ -456,7 +456,7 @@ async fn wakes_the_first_waker() {
             let state = Arc::clone(&state);
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(1));
-                let mut locked = state.lock().unwrap();
+                let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
                 locked.0 = true;
                 if let Some(waker) = &locked.1 {
                     waker.wake_by_ref();

@@ -332,9 +332,13 @@ pub(super) fn metadata() -> Vec<Mutant> {
                     Ok(())
                 })
                 .read(|store, key| {
-                    let untold = |found: Value| match store.is_marked(key) {
-                        true => with_lifetime(&found, Ttl::Never),
-                        false => found,
+                    let is_untold = store.is_marked(key);
+                    let untold = |found: Value| {
+                        if is_untold {
+                            with_lifetime(&found, Ttl::Never)
+                        } else {
+                            found
+                        }
                     };
                     Ok(store.read(key).map(untold))
                 }),

@@ -23,17 +23,21 @@ use super::wire::{self, Found};
 /// As many as ours takes for work of this kind.
 const CONNECTIONS: usize = 2;
 
+/// While a connection has less in flight the next one is left alone: fewer, fuller batches.
+const FILLED: usize = 16;
+
 /// At least so much room is there for a read.
 const READ: usize = 16 * 1024;
 
 pub(super) struct Limit {
     connections: Vec<Arc<Connection>>,
-    next: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Connection {
     queue: Mutex<Queue>,
+    /// How many requests are not answered.
+    load: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -68,16 +72,22 @@ impl Limit {
             });
             connections.push(connection);
         }
-        Ok(Self {
-            connections,
-            next: AtomicUsize::new(0),
-        })
+        Ok(Self { connections })
+    }
+
+    /// The first that is not filled, else the one with the least to do.
+    fn connection(&self) -> Option<&Connection> {
+        let load = |connection: &&Arc<Connection>| connection.load.load(Ordering::Relaxed);
+        let connections = self.connections.iter();
+        let free = connections.clone().find(|c| load(c) < FILLED);
+        free.or_else(|| connections.min_by_key(load))
+            .map(Arc::as_ref)
     }
 
     fn send(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<oneshot::Receiver<Found>> {
         let (caller, answer) = oneshot::channel();
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        let connection = self.connections.get(next).context("a connection")?;
+        let connection = self.connection().context("a connection")?;
+        connection.load.fetch_add(1, Ordering::Relaxed);
         let mut queue = connection.lock();
         encode(&mut queue.out);
         queue.waiting.push(caller);
@@ -158,6 +168,8 @@ impl Driver {
             if let Err(error) = self.read(cx) {
                 return Poll::Ready(error);
             }
+            let load = &self.connection.load;
+            load.fetch_sub(self.answered.len(), Ordering::Relaxed);
             for (caller, found) in self.answered.drain(..) {
                 // A caller that has gone needs no answer.
                 let _ = caller.send(found);

@@ -1,0 +1,14 @@
+//! What `WRITING_A_BACKEND.md` shows is what is tested here.
+
+#[test]
+fn the_page_shows_this_crate() {
+    let page = include_str!("../../../cache-conformance/WRITING_A_BACKEND.md");
+    for (name, code) in [
+        ("src/lib.rs", include_str!("../src/lib.rs")),
+        ("tests/conformance.rs", include_str!("conformance.rs")),
+    ] {
+        let block = format!("```rust\n{code}```\n");
+        assert!(page.contains(&block), "the page shows another {name}");
+    }
+    assert!(include_str!("../src/lib.rs").lines().count() <= 120);
+}
