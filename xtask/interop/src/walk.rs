@@ -67,8 +67,8 @@ pub(crate) fn is_as_the_page_says(context: &Context<'_>) -> Result<()> {
         &region(context, "walk as it is", pickles, &farm)?,
         &urls,
     )?;
-    let together = region(context, "walk shared", shares, &farm)?;
-    both_read_and_write(context, &together, &on_the_new_keys(&urls)?).context("step 3")?;
+    let farm = region(context, "walk shared", shares, &farm)?;
+    both_read_and_write(context, &farm, &on_the_new_keys(&urls)?).context("step 3")?;
 
     let server = Memcached::builder().tls().start()?;
     let certificate = server.certificate();

@@ -69,13 +69,13 @@ struct Outcome {
     suite: String,
     test: String,
     #[serde(rename = "outcome")]
-    how: String,
+    word: String,
     message: String,
 }
 
 impl Outcome {
     fn passed(&self) -> bool {
-        self.how == "passed"
+        self.word == "passed"
     }
 
     fn exception(&self) -> Option<&'static Exception> {
@@ -182,7 +182,7 @@ impl Verdict {
                     )),
                     (false, None) => failures.push(format!(
                         "{crate_name}: {suite}: {test} {}: {}",
-                        outcome.how, outcome.message
+                        outcome.word, outcome.message
                     )),
                 }
             }
