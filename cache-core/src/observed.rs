@@ -43,6 +43,19 @@ impl Operation {
 }
 
 /// A call that has ended, as an [`Observer`] sees it.
+///
+/// ```
+/// use cache_core::Call;
+///
+/// /// The label of a metric.
+/// fn outcome(call: &Call<'_>) -> String {
+///     match call.error {
+///         Some(error) => error.kind().to_string(),
+///         None if call.cancelled => "cancelled".to_owned(),
+///         None => "ok".to_owned(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Call<'a> {
@@ -67,14 +80,64 @@ pub struct Call<'a> {
 ///
 /// It runs in the caller's task and should return quickly. A panic in it is caught, and the
 /// call returns what it would have returned without.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use cache_core::{Call, Observer, Operation};
+///
+/// /// Counts misses, and times one call in a hundred.
+/// #[derive(Default)]
+/// struct Metrics {
+///     calls: AtomicUsize,
+///     misses: AtomicUsize,
+/// }
+///
+/// impl Observer for Metrics {
+///     fn observe(&self, call: &Call<'_>) {
+///         self.misses.fetch_add(call.misses, Ordering::Relaxed);
+///     }
+///
+///     fn wants_duration(&self, _: Operation) -> bool {
+///         self.calls.fetch_add(1, Ordering::Relaxed) % 100 == 0
+///     }
+/// }
+/// ```
 pub trait Observer: Send + Sync {
     /// A call has ended.
+    ///
+    /// ```
+    /// # use cache_core::{Call, Observer};
+    /// struct Log;
+    ///
+    /// impl Observer for Log {
+    ///     fn observe(&self, call: &Call<'_>) {
+    ///         if let Some(error) = call.error {
+    ///             eprintln!("{} failed: {error}", call.operation.as_str());
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn observe(&self, call: &Call<'_>);
 
     /// Whether the call that begins is to be timed. Reading the clock twice takes some 50 ns,
     /// longer than a hit in memory; an observer may time one call in a hundred, or none.
     ///
     /// By default every call is timed.
+    ///
+    /// ```
+    /// # use cache_core::{Call, Observer, Operation};
+    /// struct Counts;
+    ///
+    /// impl Observer for Counts {
+    ///     fn observe(&self, call: &Call<'_>) {
+    ///         assert_eq!(call.duration, None);
+    ///     }
+    ///
+    ///     fn wants_duration(&self, _: Operation) -> bool {
+    ///         false
+    ///     }
+    /// }
+    /// ```
     fn wants_duration(&self, _operation: Operation) -> bool {
         true
     }

@@ -155,6 +155,7 @@ fn check_docs(link: &str) -> Result<(), String> {
         ["index", "html"] => "mod ",
         [kind, name, "html"] => {
             path.push((*name).to_owned());
+            let kind = if *kind == "constant" { "const" } else { kind };
             &format!("{kind} ")
         }
         _ => return Err("this is no page of an item".to_owned()),
@@ -163,13 +164,17 @@ fn check_docs(link: &str) -> Result<(), String> {
         None => kind,
         Some((of, member)) => {
             path.push(member.to_owned());
-            if of.ends_with("method") { "fn " } else { "" }
+            match of {
+                "associatedconstant" => "const ",
+                of if of.ends_with("method") => "fn ",
+                _ => "",
+            }
         }
     };
     let wanted = format!("pub {kind}{}", path.join("::"));
     // Behind the name come parameters, before it attributes.
     let is_it = |listed: &str| {
-        let listed = without_generics(listed);
+        let listed = without_generics(listed).replace("pub async fn ", "pub fn ");
         let rest = listed.split_once(&wanted).map(|(_, rest)| rest);
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     };
