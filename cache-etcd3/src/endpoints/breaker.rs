@@ -24,6 +24,10 @@ const RETRY_LEARNER: Duration = Duration::from_secs(15);
 /// The time after which any endpoint is asked again when there is no better one.
 pub(crate) const RETRY_SOON: Duration = Duration::from_millis(250);
 
+/// The same for one that no connection could be made to. Members that are restarted one after the
+/// other may each be back by the time that the last of them goes.
+const RETRY_UNREACHABLE_SOON: Duration = Duration::from_millis(10);
+
 /// Only what an endpoint did not do within a time that is fair is evidence against it.
 pub(crate) const FAIR: Duration = Duration::from_millis(500);
 
@@ -157,7 +161,11 @@ impl Breaker {
         {
             return false;
         }
-        if now < open.retry_at && !(needed && now >= open.last + RETRY_SOON) {
+        let soon = match open.fault {
+            Fault::Unreachable => RETRY_UNREACHABLE_SOON,
+            _ => RETRY_SOON,
+        };
+        if now < open.retry_at && !(needed && now >= open.last + soon) {
             return false;
         }
         let decides = now > open.last + FRESH;

@@ -266,3 +266,40 @@ impl Member {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(roster: &mut Roster, now: Instant, at: usize) {
+        let fault = Fault::Unreachable;
+        roster.failed(now, at, now, Connection::Fresh, fault, "refused".into());
+    }
+
+    #[test]
+    fn members_that_are_restarted_one_after_the_other_are_asked_again_before_a_call_is_refused() {
+        const MS: Duration = Duration::from_millis(1);
+        let urls = (0..3).map(|at| format!("http://m{at}")).collect();
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        let mut now = Instant::now();
+        refused(&mut roster, now, 0);
+        now += 20 * MS;
+        refused(&mut roster, now, 1);
+        now += 20 * MS;
+        refused(&mut roster, now, 2);
+        // The first two may be back meanwhile.
+        assert_eq!(roster.begin_probes(now), [0, 1]);
+        assert!(matches!(roster.choose(now, Some(2)), Choice::Wait(_)));
+        roster.answered(now + MS, 1);
+        assert!(matches!(roster.choose(now + MS, Some(2)), Choice::Use(1)));
+    }
+
+    #[test]
+    fn a_cluster_that_refuses_is_told_at_once() {
+        let mut roster = Roster::new(vec!["http://m0".into()], Duration::from_secs(5));
+        let now = Instant::now();
+        refused(&mut roster, now, 0);
+        assert!(roster.begin_probes(now).is_empty());
+        assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+    }
+}
