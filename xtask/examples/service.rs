@@ -109,6 +109,24 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_written_without_its_password() {
+        let secret = "username = \"me\"\npassword = \"hunter2\"\n";
+        let memcached: MemcachePoolConfig = toml::from_str(secret).unwrap();
+        let etcd: Etcd3Config = toml::from_str(secret).unwrap();
+        assert_eq!(memcached.password.as_deref(), Some("hunter2"));
+        assert_eq!(etcd.password.as_deref(), Some("hunter2"));
+        for written in [toml::to_string(&memcached), toml::to_string(&etcd)] {
+            let written = written.unwrap();
+            assert!(
+                written.contains("me") && !written.contains("hunter2"),
+                "{written}"
+            );
+        }
+    }
+
     #[test]
     fn the_readme_shows_what_runs() {
         let (_, from) = include_str!("service.rs")

@@ -91,7 +91,8 @@ pub struct MemcachePoolConfig {
     pub memcached_expire_time: Duration,
     /// The name for memcached's ASCII authentication. Default: none.
     pub username: Option<String>,
-    /// The password to go with it. Default: none.
+    /// The password to go with it. Read from a file, and never written to one. Default: none.
+    #[serde(skip_serializing)]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
     #[serde(deserialize_with = "text::switch")]
