@@ -116,7 +116,7 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
 
 /// Marked processes that still run: `(id, command line)`.
 ///
-/// Empty where there is no `/proc`; there the terminal's process group has to do.
+/// Empty on systems without `/proc`, where Ctrl-C ends the terminal's process group.
 pub(crate) fn running_children() -> Vec<(u32, String)> {
     running(&mark())
 }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn ends_grandchildren_stopped_ones_too() {
-        // A mark of its own: other tests have children too.
+        // Another mark than the other tests, which have children too.
         let mark = format!("{}/grandchildren", mark());
         let is_there = |id: u32| running(&mark).iter().any(|(found, _)| *found == id);
 

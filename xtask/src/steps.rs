@@ -88,7 +88,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Those kept in `file`; none if there are none, as on a fresh machine.
+    /// Those kept in `file`, or an empty set if it cannot be read.
     pub(crate) fn kept_in(file: PathBuf) -> Self {
         let text = fs::read(&file).unwrap_or_default();
         let seconds = serde_json::from_slice(&text).unwrap_or_default();

@@ -48,7 +48,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What stands between two fences is no text.
+/// The text outside of code blocks.
 fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
@@ -69,7 +69,7 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
-/// The names in code style that stand in brackets and have no definition: `` [`Name`] ``.
+/// The names in code style in brackets that have no definition: `` [`Name`] ``.
 fn undefined(text: &str) -> Vec<String> {
     let prose = prose(text);
     let defined: Vec<&str> = prose
@@ -158,7 +158,7 @@ fn check_docs(link: &str) -> Result<(), String> {
             let kind = if *kind == "constant" { "const" } else { kind };
             &format!("{kind} ")
         }
-        _ => return Err("this is no page of an item".to_owned()),
+        _ => return Err("this is not the page of an item".to_owned()),
     };
     let kind = match member.split_once('.') {
         None => kind,

@@ -5,18 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::playground::Playground;
-use support::registry::{Registry, errors};
-
-fn tiny() -> Playground {
-    Playground::tiny(Registry::start())
-}
-
-/// Both crates are out.
-fn released() -> Playground {
-    let playground = tiny();
-    playground.release(&["--execute"]).succeeds(&[]);
-    playground
-}
+use support::registry::errors;
 
 /// Publishes `tiny-base` and does not tag it, as a release does that ends between the two.
 fn publish_without_tag(playground: &Playground) {
@@ -28,14 +17,14 @@ fn publish_without_tag(playground: &Playground) {
 
 #[test]
 fn half_a_failure_is_resumed() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground
         .registry
         .fail_next("tiny-top", 500, &errors("the disk is full"));
     playground.release(&["--execute"]).fails(&[
         "the disk is full",
         "published tiny-base 0.1.0",
-        "the same command goes on from here",
+        "run the same command again to resume it",
     ]);
     assert_eq!(playground.tags(), ["tiny-base-v0.1.0"]);
 
@@ -52,11 +41,11 @@ fn half_a_failure_is_resumed() {
 
 #[test]
 fn what_is_in_the_index_without_a_tag_is_only_tagged() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     publish_without_tag(&playground);
     playground
         .release(&[])
-        .succeeds(&["would tag tiny-base-v0.1.0", "would publish tiny-top"]);
+        .succeeds(&["1. tag      tiny-base", "2. publish  tiny-top"]);
     playground
         .release(&["--execute"])
         .succeeds(&["tagged tiny-base-v0.1.0"]);
@@ -68,7 +57,7 @@ fn what_is_in_the_index_without_a_tag_is_only_tagged() {
 
 #[test]
 fn another_checksum_in_the_index_stops_everything() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     publish_without_tag(&playground);
     playground.edit("tiny-base/src/lib.rs", "    1\n", "    1 + 0\n");
     playground.commit("changed after it was published");
@@ -80,41 +69,37 @@ fn another_checksum_in_the_index_stops_everything() {
 }
 
 #[test]
-fn a_rate_limit_is_told_and_waited_for() {
-    let playground = tiny();
-    let soon = std::time::SystemTime::now() + Duration::from_secs(3);
-    let soon = support::playground::succeeds(
-        playground
-            .command("date")
-            .args(["--utc", "+%a, %d %b %Y %H:%M:%S GMT", "--date"])
-            .arg(format!(
-                "@{}",
-                soon.duration_since(std::time::UNIX_EPOCH)
-                    .unwrap()
-                    .as_secs()
-            ))
-            .env("LC_ALL", "C"),
-    );
-    let detail = format!(
-        "You have published too many new crates in a short period of time. Please try again \
-         after {} or ask.",
-        soon.trim()
-    );
+fn a_rate_limit_ends_it_and_the_same_command_resumes() {
+    let playground = Playground::tiny();
+    let detail = "You have published too many new crates in a short period of time. Please try \
+                  again after Sun, 29 Nov 2026 10:00:00 GMT.";
     playground
         .registry
-        .fail_next("tiny-top", 429, &errors(&detail));
-    let release = playground.release(&["--execute"]);
-    println!("{}", release.said);
-    release.succeeds(&["limits how fast", "published tiny-top 0.1.0"]);
+        .fail_from_now_on("tiny-top", 429, &errors(detail));
+    // However often it refuses: each run ends, and what is out is not sent again.
+    for _ in 0..2 {
+        playground.release(&["--execute"]).fails(&[
+            "loopback did not take tiny-top 0.1.0",
+            "try again after Sun, 29 Nov 2026 10:00:00 GMT",
+            "run the same command again",
+        ]);
+        assert_eq!(playground.registry.published(), ["tiny-base 0.1.0"]);
+        assert_eq!(playground.tags(), ["tiny-base-v0.1.0"]);
+    }
+    playground.registry.fails_no_more("tiny-top");
+    playground
+        .release(&["--execute"])
+        .succeeds(&["published tiny-top 0.1.0"]);
     assert_eq!(
-        playground.registry.attempts(),
-        ["tiny-base 0.1.0", "tiny-top 0.1.0", "tiny-top 0.1.0"]
+        playground.registry.published(),
+        ["tiny-base 0.1.0", "tiny-top 0.1.0"]
     );
+    assert_eq!(playground.tags(), ["tiny-base-v0.1.0", "tiny-top-v0.1.0"]);
 }
 
 #[test]
 fn a_token_that_the_registry_repeats_is_not_printed() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     let secret = "secret-of-somebody";
     let output = playground
         .command(env!("CARGO_BIN_EXE_xtask"))
@@ -131,7 +116,7 @@ fn a_token_that_the_registry_repeats_is_not_printed() {
 
 #[test]
 fn one_crate_can_go_out_by_itself() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground
         .release(&["tiny-base", "--execute"])
         .succeeds(&[]);
@@ -145,7 +130,7 @@ fn one_crate_can_go_out_by_itself() {
 
 #[test]
 fn refuses_to_leave_a_dependent_behind() {
-    let playground = released();
+    let playground = Playground::released();
     playground.bump("tiny-base", "0.1.0", "0.2.0");
     playground.edit(
         "tiny-top/Cargo.toml",
@@ -168,7 +153,7 @@ fn refuses_to_leave_a_dependent_behind() {
 
 #[test]
 fn refuses_documentation_with_warnings() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground.edit(
         "tiny-base/src/lib.rs",
         "/// One.",
@@ -183,7 +168,7 @@ fn refuses_documentation_with_warnings() {
 
 #[test]
 fn refuses_a_package_that_does_not_build_alone() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     // In the tree it builds: the file is there, outside of what is packaged.
     playground.write("shared.txt", "text");
     playground.edit(
@@ -201,7 +186,7 @@ fn refuses_a_package_that_does_not_build_alone() {
 
 #[test]
 fn refuses_a_version_that_goes_back() {
-    let playground = released();
+    let playground = Playground::released();
     playground.bump("tiny-base", "0.1.0", "0.0.9");
     playground.edit(
         "tiny-top/Cargo.toml",
@@ -216,18 +201,8 @@ fn refuses_a_version_that_goes_back() {
 }
 
 #[test]
-fn refuses_files_that_no_user_needs() {
-    let playground = tiny();
-    playground.write("tiny-base/benches/data.bin", "x");
-    playground.commit("test data");
-    playground
-        .release(&[])
-        .fails(&["tiny-base holds what no user needs: benches/data.bin"]);
-}
-
-#[test]
 fn only_what_was_bumped_goes_out() {
-    let playground = released();
+    let playground = Playground::released();
     playground.edit("tiny-top/src/lib.rs", "+ 1", "+ 2");
     playground.bump("tiny-top", "0.1.0", "0.2.0");
     playground.lock();
@@ -240,7 +215,7 @@ fn only_what_was_bumped_goes_out() {
 
 #[test]
 fn prepare_makes_the_edits_that_versions_take() {
-    let playground = released();
+    let playground = Playground::released();
     for name in ["tiny-base", "tiny-top"] {
         playground.edit(
             &format!("{name}/CHANGELOG.md"),
@@ -278,8 +253,8 @@ fn prepare_makes_the_edits_that_versions_take() {
 }
 
 #[test]
-fn an_answer_that_is_an_error_ends_it_and_the_same_command_goes_on() {
-    let playground = tiny();
+fn an_answer_that_is_an_error_ends_it_and_the_same_command_resumes() {
+    let playground = Playground::tiny();
     for status in [500, 403] {
         playground
             .registry
@@ -287,6 +262,7 @@ fn an_answer_that_is_an_error_ends_it_and_the_same_command_goes_on() {
         playground.release(&["--execute"]).fails(&[
             "did not take tiny-base 0.1.0",
             "not today",
+            "run the same command again",
             "nothing was published",
         ]);
     }
@@ -298,7 +274,7 @@ fn an_answer_that_is_an_error_ends_it_and_the_same_command_goes_on() {
 
 #[test]
 fn an_upload_without_an_answer_ends_it() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground.registry.is_silent_on("PUT");
     let output = playground
         .release_command(&["--execute"])
@@ -315,7 +291,7 @@ fn an_upload_without_an_answer_ends_it() {
 
 #[test]
 fn a_late_index_is_waited_for() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground.registry.is_late_by(Duration::from_secs(70));
     playground
         .release(&["--execute"])
@@ -326,13 +302,13 @@ fn a_late_index_is_waited_for() {
 
 #[test]
 fn a_registry_that_keeps_something_else_is_told_as_such() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     playground.registry.changes_files();
     let release = playground.release(&["--execute"]);
     release.fails(&[
         "took tiny-base 0.1.0 and has it with the checksum",
         "published tiny-base 0.1.0",
-        "the rest was not done",
+        "the release is not complete",
     ]);
     assert!(
         !release.said.contains("nothing was published"),
@@ -344,7 +320,7 @@ fn a_registry_that_keeps_something_else_is_told_as_such() {
 
 #[test]
 fn a_yanked_version_is_not_released_again() {
-    let playground = released();
+    let playground = Playground::released();
     playground.registry.yank("tiny-top");
     playground
         .release(&["plan"])
@@ -353,7 +329,7 @@ fn a_yanked_version_is_not_released_again() {
 
 #[test]
 fn an_older_line_gets_its_fix() {
-    let playground = released();
+    let playground = Playground::released();
     playground.bump("tiny-top", "0.1.0", "0.2.0");
     playground.lock();
     playground.commit("0.2.0");
@@ -386,7 +362,7 @@ fn an_older_line_gets_its_fix() {
 
 /// `tiny-top` implements a trait of `tiny-base`, or only uses it inside.
 fn with_a_trait(is_public: bool) -> Playground {
-    let playground = tiny();
+    let playground = Playground::tiny();
     let code = "//! Tiny.\n\n/// Counts.\npub trait Count {\n    /// So many.\n    fn count(&self) -> u8;\n}\n";
     playground.write("tiny-base/src/lib.rs", code);
     let access = if is_public { "pub " } else { "" };
@@ -450,7 +426,7 @@ fn a_sister_inside_may_break_alone() {
 
 #[test]
 fn packages_are_the_same_from_two_places() {
-    let playground = tiny();
+    let playground = Playground::tiny();
     let elsewhere = playground.folder().join("some/other/place");
     let to = elsewhere.to_str().unwrap();
     playground.git(&[
@@ -480,7 +456,7 @@ fn packages_are_the_same_from_two_places() {
 
 #[test]
 fn a_stranger_finds_the_crates_beside_crates_io() {
-    let playground = released();
+    let playground = Playground::released();
     let folder = playground.folder().join("stranger");
     playground.cargo(&["new", "--quiet", "--lib", folder.to_str().unwrap()]);
     let cargo = |arguments: &[&str]| {
@@ -496,7 +472,7 @@ fn a_stranger_finds_the_crates_beside_crates_io() {
 
 #[test]
 fn a_release_does_without_no_tool() {
-    let playground = released();
+    let playground = Playground::released();
     playground.bump("tiny-top", "0.1.0", "0.1.1");
     playground.lock();
     playground.commit("0.1.1");

@@ -16,7 +16,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use support::playground::{Playground, succeeds};
-use support::registry::Registry;
 
 const RELEASE: [&str; 2] = ["--execute", "--push"];
 
@@ -46,7 +45,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let playground = Playground::tiny(Registry::start());
+        let playground = Playground::tiny();
         let folder = playground.folder();
         let (before, log) = (folder.join("before"), folder.join("git.log"));
         let git = succeeds(Command::new("sh").args(["-c", "command -v git"]));

@@ -18,12 +18,12 @@ impl Plan<'_> {
     pub(crate) fn check_requirements(&mut self, sources: &Sources<'_>) -> Result<()> {
         let mut refusals = Vec::new();
         for entry in &self.entries {
-            let name = entry.name();
+            let name = entry.name;
             for dependency in versioned(entry.package) {
                 let sister = self
                     .entries
                     .iter()
-                    .find(|sister| sister.name() == dependency.name);
+                    .find(|sister| sister.name == dependency.name);
                 let Some(sister) = sister else {
                     // A member that stays here, or a folder that was never published.
                     if entry.goes_out() && dependency.path.is_some() {
@@ -40,18 +40,17 @@ impl Plan<'_> {
                     refusals.push(format!(
                         "{name} asks for {} {}; with this release it is {version}: raise the \
                          requirement",
-                        sister.name(),
-                        dependency.req
+                        sister.name, dependency.req
                     ));
                 }
                 let registry = sources.registry;
                 if entry.goes_out()
                     && !sister.goes_out()
-                    && registry.checksum(sister.name(), version)?.is_none()
+                    && registry.checksum(sister.name, version)?.is_none()
                 {
                     refusals.push(format!(
                         "{name} needs {} {version}, which {} does not have: release it as well",
-                        sister.name(),
+                        sister.name,
                         registry.shown()
                     ));
                 }
@@ -65,8 +64,7 @@ impl Plan<'_> {
                     refusals.push(format!(
                         "{} {version} breaks with what {name} {} asks for: raise the version of \
                          {name} and release it as well",
-                        sister.name(),
-                        entry.version
+                        sister.name, entry.version
                     ));
                 }
             }
@@ -88,7 +86,7 @@ impl Plan<'_> {
                 continue;
             };
             let says_that_it_breaks = !is_compatible(last, &entry.version);
-            if says_that_it_breaks || allowed.iter().any(|name| name == entry.name()) {
+            if says_that_it_breaks || allowed.iter().any(|name| name == entry.name) {
                 continue;
             }
             let past = sources.past.at(&tag)?;
@@ -96,7 +94,7 @@ impl Plan<'_> {
                 .published()
                 .find(|package| package.name == entry.package.name);
             for dependency in asked_of_users(entry.package) {
-                let is_sister = |name: &str| self.entries.iter().any(|entry| entry.name() == name);
+                let is_sister = |name: &str| self.entries.iter().any(|entry| entry.name == name);
                 let asked = before.and_then(|before| {
                     asked_of_users(before).find(|asked| asked.name == dependency.name)
                 });
@@ -106,7 +104,7 @@ impl Plan<'_> {
                 let (Some(from), Some(to)) = (lowest(&asked.req), lowest(&dependency.req)) else {
                     continue;
                 };
-                let (workspace, name) = (sources.workspace, entry.name());
+                let (workspace, name) = (sources.workspace, entry.name);
                 if !is_compatible(&from, &to) && api::names(workspace, name, &asked.name)? {
                     refusals.push(format!(
                         "{name} {} claims to be compatible with {last}, but {}, which its public \
@@ -121,38 +119,20 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// What a crate's page shows has to be there.
-    pub(crate) fn check_pages(&mut self) -> Result<()> {
+    /// The changelog has to say what is new. Description, licence, README and keywords are what
+    /// `clippy::cargo_common_metadata` asks for.
+    pub(crate) fn check_changelogs(&mut self) -> Result<()> {
         // Anywhere on Earth.
         let today = process::output_of(process::command("date").arg("+%F").env("TZ", "UTC-14"))?;
         let mut refusals = Vec::new();
         for entry in self.outgoing() {
-            let package = entry.package;
-            let folder = folder(package);
-            let is_file = |name: &str| {
-                fs::read_to_string(folder.join(name)).is_ok_and(|text| !text.trim().is_empty())
+            let text = fs::read_to_string(folder(entry.package).join("CHANGELOG.md"));
+            let problem = match &text {
+                Ok(text) => changelog::problem(text, &entry.version, today.trim()),
+                Err(error) => Some(format!("cannot be read: {error}")),
             };
-            let mut refuse = |text: &str| refusals.push(format!("{} {text}", package.name));
-            let description = package.description.as_deref().unwrap_or_default();
-            if description.trim().is_empty() {
-                refuse("has no description");
-            }
-            let readme = package.readme.as_deref();
-            if !readme.is_some_and(|name| is_file(name.as_str())) {
-                refuse("has no README");
-            }
-            if package.license.is_none() && package.license_file.is_none() {
-                refuse("names no license");
-            }
-            if !is_file("LICENSE") {
-                refuse("has no file LICENSE");
-            }
-            let text = fs::read_to_string(folder.join("CHANGELOG.md"));
-            match text.map(|text| changelog::problem(&text, &entry.version, today.trim())) {
-                Err(_) => refuse("has no CHANGELOG.md"),
-                Ok(Some(problem)) => refuse(&format!("CHANGELOG.md {problem}")),
-                Ok(None) => {}
-            }
+            refusals
+                .extend(problem.map(|problem| format!("{}/CHANGELOG.md {problem}", entry.name)));
         }
         self.refusals.extend(refusals);
         Ok(())
@@ -184,7 +164,7 @@ impl Plan<'_> {
                 refusals.push(format!(
                     "{} names {} as its repository, but {name} is another: put this line into its \
                      Cargo.toml, or the workspace's:\n    repository = \"{address}\"",
-                    entry.name(),
+                    entry.name,
                     claimed.unwrap_or("nothing"),
                 ));
             }

@@ -80,8 +80,7 @@ impl Git {
         }
         match self.ask(&["symbolic-ref", "--short", "--quiet", "HEAD"]) {
             None => refusals.push(format!(
-                "HEAD is detached, so nobody could say which branch this release is on: git \
-                 switch {branch}"
+                "HEAD is detached, and a release is made from a branch: git switch {branch}"
             )),
             Some(current) if current != branch => refusals.push(format!(
                 "this is branch `{current}`; releases are made from `{branch}` (--branch)"
@@ -168,25 +167,22 @@ impl Git {
         Ok(folder.join(prefix))
     }
 
-    /// Paths that differ between two folders, from either of them.
-    pub(crate) fn difference(&self, old: &Path, new: &Path) -> Result<Vec<PathBuf>> {
-        let mut git = self.command(&["diff", "--no-index", "--no-renames", "--name-only", "-z"]);
+    /// Files that differ between two folders, from either of them.
+    pub(crate) fn difference(&self, old: &Path, new: &Path) -> Result<Vec<String>> {
+        let mut git = self.command(&["diff", "--no-index", "--no-renames", "--name-only"]);
         let output = git.args([old, new]).output().context("cannot start git")?;
+        let text = String::from_utf8_lossy(&output.stdout);
         // 0: they are alike, 1: they differ.
         anyhow::ensure!(
             matches!(output.status.code(), Some(0 | 1)),
-            "git diff: {}",
+            "git diff failed: {text}{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let names = String::from_utf8_lossy(&output.stdout).into_owned();
-        let names = names.split('\0').filter(|name| !name.is_empty());
-        let inside = |name: &str| {
-            // git leaves out the first slash.
-            let name = Path::new("/").join(name);
-            let relative = name.strip_prefix(new).or_else(|_| name.strip_prefix(old));
-            relative.map_or(name.clone(), Path::to_path_buf)
-        };
-        Ok(names.map(inside).collect())
+        let [old, new] = [old, new].map(|folder| format!("{}/", folder.display()));
+        // git leaves out the first slash of some.
+        let absolute = |line: &str| format!("/{}", line.trim_start_matches('/'));
+        let inside = |line| absolute(line).replace(&old, "").replace(&new, "");
+        Ok(text.lines().map(inside).collect())
     }
 }
 
@@ -199,15 +195,11 @@ fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 impl State {
-    /// The versions of `name` that were released on the way to HEAD.
-    pub(crate) fn released(&self, name: &str) -> BTreeSet<Version> {
-        let prefix = format!("{name}-v");
-        let versions = self
-            .reachable
-            .iter()
-            .filter_map(|tag| tag.strip_prefix(&prefix));
-        versions
-            .filter_map(|version| Version::parse(version).ok())
+    /// The versions of `name` that were released on the way to HEAD, each with its tag.
+    pub(crate) fn released(&self, name: &str) -> BTreeMap<Version, String> {
+        let version = |tag: &str| tag.strip_prefix(name)?.strip_prefix("-v")?.parse().ok();
+        let tags = self.reachable.iter();
+        tags.filter_map(|tag| Some((version(tag)?, tag.clone())))
             .collect()
     }
 }

@@ -14,52 +14,55 @@ use super::released::Past;
 use crate::workspace::Workspace;
 
 /// What is to be done with one crate.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// To be published and tagged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    /// Publish it and tag it.
     Publish,
-    /// In the registry already, with this checksum; the tag is missing.
-    Tag { checksum: String },
-    /// Nothing.
-    Stay,
+    /// Tag it: the registry has it already.
+    Tag,
+    None,
 }
 
+#[derive(Serialize)]
 pub(crate) struct Entry<'a> {
-    pub(crate) package: &'a Package,
+    pub(crate) name: &'a str,
     pub(crate) version: Version,
     /// The latest version released on the way to HEAD, other than `version`.
     pub(crate) last: Option<Version>,
     pub(crate) tag: String,
-    pub(crate) fate: Fate,
-    /// Released as it is, by its tag.
-    pub(crate) is_out: bool,
+    pub(crate) action: Action,
     why: String,
+    #[serde(skip)]
+    pub(crate) package: &'a Package,
+    /// The checksum that the registry has of `version`.
+    #[serde(skip)]
+    pub(crate) in_registry: Option<String>,
+    /// Whether `version` was released, by its tag.
+    #[serde(skip)]
+    pub(crate) is_out: bool,
 }
 
 impl Entry<'_> {
-    pub(crate) fn name(&self) -> &str {
-        &self.package.name
-    }
-
     pub(crate) fn goes_out(&self) -> bool {
-        self.fate == Fate::Publish
+        self.action == Action::Publish
     }
 
     pub(crate) fn last_tag(&self) -> Option<String> {
-        self.last.as_ref().map(|last| self.tag_of(last))
-    }
-
-    pub(crate) fn tag_of(&self, version: &Version) -> String {
-        format!("{}-v{version}", self.name())
+        Some(format!("{}-v{}", self.name, self.last.as_ref()?))
     }
 }
 
-/// Every published crate, in the order of publication.
+/// Every published crate, in the order of publication. As JSON it is the answer of `plan --json`.
+#[derive(Serialize)]
 pub(crate) struct Plan<'a> {
+    registry: &'a str,
+    #[serde(rename = "crates")]
     pub(crate) entries: Vec<Entry<'a>>,
     /// Mistakes; with any of them nothing is done.
     pub(crate) refusals: Vec<String>,
-    /// What lacks before `--execute` may act.
+    /// What is missing before `--execute` may act.
+    #[serde(rename = "before_execute")]
     pub(crate) hindrances: Vec<String>,
 }
 
@@ -81,6 +84,7 @@ impl<'a> Plan<'a> {
         }
         let (order, cycle) = in_order(&packages);
         let mut plan = Self {
+            registry: sources.registry.shown(),
             entries: Vec::new(),
             refusals: Vec::new(),
             hindrances: Vec::new(),
@@ -109,9 +113,11 @@ impl<'a> Plan<'a> {
         self.entries.iter().filter(|entry| entry.goes_out())
     }
 
-    /// The crates that get a tag.
+    /// The crates that get a tag, in order.
     pub(crate) fn to_tag(&self) -> impl Iterator<Item = &Entry<'a>> {
-        self.entries.iter().filter(|entry| entry.fate != Fate::Stay)
+        self.entries
+            .iter()
+            .filter(|entry| entry.action != Action::None)
     }
 
     fn judge(
@@ -122,27 +128,27 @@ impl<'a> Plan<'a> {
         asked: bool,
     ) -> Result<Entry<'a>> {
         let (state, registry) = (sources.state, sources.registry);
-        let name = &package.name;
+        let name = package.name.as_str();
         let version = package.version.clone();
         let tag = format!("{name}-v{version}");
         let released = state.released(name);
-        let is_out = released.contains(&version);
-        let last = released.into_iter().rfind(|released| *released != version);
+        let is_out = released.contains_key(&version);
+        let last = released.into_keys().rfind(|released| *released != version);
         let mut refuse = |text: String| {
             if asked {
                 self.refusals.push(text);
             }
         };
         let shown = registry.shown();
-        let checksum = registry.checksum(name, &version)?;
-        let (fate, why) = match (is_out, checksum) {
+        let in_registry = registry.checksum(name, &version)?;
+        let (action, why) = match (is_out, &in_registry) {
             (false, _) if state.tags.contains_key(&tag) => {
                 refuse(format!(
                     "the tag {tag} is on a commit that HEAD does not contain: somebody released \
-                     that as {version}; raise the version, or remove the tag if it says what is \
-                     not so (git tag --delete {tag})"
+                     that as {version}; raise the version, or remove the tag if it is wrong (git \
+                     tag --delete {tag})"
                 ));
-                (Fate::Stay, format!("{tag} is elsewhere"))
+                (Action::None, format!("{tag} is elsewhere"))
             }
             (true, Some(_)) => {
                 let changed = sources.past.changed(package, &tag, names)?;
@@ -153,7 +159,7 @@ impl<'a> Plan<'a> {
                         some_of(&changed)
                     ));
                 }
-                (Fate::Stay, format!("unchanged since {tag}"))
+                (Action::None, format!("unchanged since {tag}"))
             }
             (true, None) => {
                 refuse(format!(
@@ -161,93 +167,47 @@ impl<'a> Plan<'a> {
                      yanked: raise the version, or remove the tag if that was never published \
                      (git tag --delete {tag})"
                 ));
-                (Fate::Stay, format!("{tag} exists"))
+                (Action::None, format!("{tag} exists"))
             }
-            (false, Some(checksum)) => {
+            (false, Some(_)) => {
                 let why = format!("{shown} has it already; only the tag is missing");
-                (Fate::Tag { checksum }, why)
+                (Action::Tag, why)
             }
             (false, None) => {
                 if let Some(last) = last.as_ref().filter(|last| **last > version) {
                     refuse(format!("{name} goes back from {last} to {version}"));
                 }
                 let why = last.as_ref().map(|last| format!("{last} → {version}"));
-                (Fate::Publish, why.unwrap_or("first release".to_owned()))
+                (Action::Publish, why.unwrap_or("first release".to_owned()))
             }
         };
-        let (fate, why) = if asked || fate == Fate::Stay {
-            (fate, why)
+        let (action, why) = if asked || action == Action::None {
+            (action, why)
         } else {
-            (Fate::Stay, format!("not asked for ({why})"))
+            (Action::None, format!("not asked for ({why})"))
         };
         Ok(Entry {
-            package,
+            name,
             version,
             last,
             tag,
-            fate,
-            is_out,
+            action,
             why,
+            package,
+            in_registry,
+            is_out,
         })
-    }
-
-    /// For programs: CI, above all.
-    pub(crate) fn to_json(&self, registry: &Registry) -> Result<String> {
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            registry: &'a str,
-            crates: Vec<Crate<'a>>,
-            refusals: &'a [String],
-            before_execute: &'a [String],
-        }
-        #[derive(Serialize)]
-        struct Crate<'a> {
-            name: &'a str,
-            version: &'a Version,
-            last: Option<&'a Version>,
-            tag: &'a str,
-            action: &'a str,
-            why: &'a str,
-        }
-        let crates = self.entries.iter().map(|entry| Crate {
-            name: entry.name(),
-            version: &entry.version,
-            last: entry.last.as_ref(),
-            tag: &entry.tag,
-            action: entry.fate.shown(),
-            why: &entry.why,
-        });
-        Ok(serde_json::to_string_pretty(&Shown {
-            registry: registry.shown(),
-            crates: crates.collect(),
-            refusals: &self.refusals,
-            before_execute: &self.hindrances,
-        })?)
-    }
-}
-
-impl Fate {
-    fn shown(&self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Tag { .. } => "tag",
-            Self::Stay => "none",
-        }
     }
 }
 
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, entry) in self.entries.iter().enumerate() {
-            writeln!(
-                f,
-                "{:>3}. {:<22} {:<10} {:<8} {}",
-                index + 1,
-                entry.name(),
-                entry.version.to_string(),
-                entry.fate.shown(),
-                entry.why
-            )?;
+            let number = index + 1;
+            let action = format!("{:?}", entry.action).to_lowercase();
+            let (name, version) = (entry.name, entry.version.to_string());
+            let why = &entry.why;
+            writeln!(f, "{number:>3}. {action:<8} {name:<22} {version:<10} {why}")?;
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Package;
@@ -19,8 +18,10 @@ use crate::workspace::{Workspace, folder};
 pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<()> {
     // The edits alone are in the tree afterwards, or nothing is.
     git.is_clean()?;
-    let mut edits = Edits::default();
+    let tags = git.state()?.tags;
     let today = process::output_of(process::command("date").arg("+%F"))?;
+    let mut versions = BTreeMap::new();
+    let mut edited = Vec::new();
     for pair in pairs.chunks(2) {
         let [name, version] = pair else {
             bail!("each crate takes a version: prepare CRATE VERSION [CRATE VERSION]…");
@@ -29,10 +30,42 @@ pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<
             .published()
             .find(|package| package.name.as_str() == name)
             .with_context(|| format!("`{name}` is not a published crate of this workspace"))?;
-        let version = Version::parse(version).with_context(|| format!("`{version}`"))?;
-        bump(&mut edits, workspace, git, package, &version, today.trim())?;
+        let version = Version::parse(version)
+            .with_context(|| format!("`{version}` is not a version such as 1.2.3"))?;
+        let (now, tag) = (&package.version, format!("{name}-v{version}"));
+        ensure!(
+            version >= *now,
+            "{name} is {now} and would go back to {version}"
+        );
+        ensure!(
+            !tags.contains_key(&tag),
+            "{name} {version} was released: there is a tag {tag}"
+        );
+        let changelog = folder(package).join("CHANGELOG.md");
+        let text = fs::read_to_string(&changelog)
+            .ok()
+            .and_then(|text| dated(&text, &version, today.trim()))
+            .with_context(|| {
+                format!(
+                    "{name}/CHANGELOG.md has no entry to date: write what changed under a heading \
+                     `## Unreleased`"
+                )
+            })?;
+        edited.push((changelog, text));
+        versions.insert(name.as_str(), version);
     }
-    for (file, text) in edits.0 {
+    let members = workspace.workspace_packages();
+    let manifests = members.iter().map(|package| package.manifest_path.clone());
+    for file in manifests.chain([workspace.workspace_root.join("Cargo.toml")]) {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        let package = members.iter().find(|package| package.manifest_path == file);
+        let new = with_versions(&text, package.copied(), &versions)
+            .with_context(|| format!("cannot edit {file}"))?;
+        if new != text {
+            edited.push((file.into(), new));
+        }
+    }
+    for (file, text) in edited {
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         println!("edited {}", file.display());
     }
@@ -46,73 +79,6 @@ pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<
     Ok(())
 }
 
-/// New texts of files that are to be written together.
-#[derive(Default)]
-struct Edits(BTreeMap<PathBuf, String>);
-
-impl Edits {
-    fn edit(&mut self, file: PathBuf, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
-        let shown = file.display().to_string();
-        let text = match self.0.get(&file) {
-            Some(text) => text.clone(),
-            None => fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?,
-        };
-        let changed = change(&text).with_context(|| shown)?;
-        if changed != text {
-            self.0.insert(file, changed);
-        }
-        Ok(())
-    }
-}
-
-fn bump(
-    edits: &mut Edits,
-    workspace: &Workspace,
-    git: &Git,
-    package: &Package,
-    version: &Version,
-    today: &str,
-) -> Result<()> {
-    let name = &package.name;
-    ensure!(
-        *version >= package.version,
-        "{name} is {} and would go back to {version}",
-        package.version
-    );
-    ensure!(
-        !git.state()?
-            .tags
-            .contains_key(&format!("{name}-v{version}")),
-        "{name} {version} was released: there is a tag {name}-v{version}"
-    );
-    edits.edit(folder(package).join("CHANGELOG.md"), |text| {
-        dated(text, version, today)
-            .context("no entry to date: write what changed under a heading `## Unreleased`")
-    })?;
-    edits.edit(package.manifest_path.clone().into(), |text| {
-        let mut manifest: DocumentMut = text.parse()?;
-        let own = manifest
-            .get_mut("package")
-            .and_then(|package| package.get_mut("version"));
-        let own = own
-            .filter(|own| own.is_str())
-            .context("no line `version = \"…\"`")?;
-        *own = value(version.to_string());
-        Ok(manifest.to_string())
-    })?;
-    let root = workspace.workspace_root.join("Cargo.toml");
-    let members = workspace.workspace_packages().into_iter();
-    for manifest in members
-        .map(|member| member.manifest_path.clone())
-        .chain([root])
-    {
-        edits.edit(manifest.into(), |text| {
-            with_requirement(text, name, version)
-        })?;
-    }
-    Ok(())
-}
-
 /// The first heading of the changelog with this version and date, if it is one without a date.
 fn dated(changelog: &str, version: &Version, date: &str) -> Option<String> {
     let heading = changelog.lines().find(|line| line.starts_with("## "))?;
@@ -122,13 +88,26 @@ fn dated(changelog: &str, version: &Version, date: &str) -> Option<String> {
     Some(changelog.replacen(heading, &format!("## {version} ({date})"), 1))
 }
 
-/// The manifest with `version` wherever it asks for a version of `name`, in the same manner
-/// (`^`, `~`, `=`) as before. A dependency that is a path alone stays one.
-fn with_requirement(manifest: &str, name: &str, version: &Version) -> Result<String> {
+/// The manifest of `package`, or of the workspace, with its new version, and with new versions
+/// wherever it asks for one of the crates, in the same manner (`^`, `~`, `=`) as before. A
+/// dependency that is a path alone stays one.
+fn with_versions(
+    manifest: &str,
+    package: Option<&Package>,
+    versions: &BTreeMap<&str, Version>,
+) -> Result<String> {
     let mut manifest: DocumentMut = manifest.parse()?;
-    manifest::each_dependency(manifest.as_table_mut(), &mut |package, dependency| {
+    if let Some(version) = package.and_then(|package| versions.get(package.name.as_str())) {
+        let own = manifest
+            .get_mut("package")
+            .and_then(|package| package.get_mut("version"))
+            .filter(|own| own.is_str())
+            .context("it has no line `version = \"…\"`")?;
+        *own = value(version.to_string());
+    }
+    manifest::each_dependency(manifest.as_table_mut(), &mut |name, dependency| {
         let asked = dependency.get("version").and_then(Item::as_str);
-        if let Some(asked) = asked.filter(|_| package == name) {
+        if let (Some(asked), Some(version)) = (asked, versions.get(name)) {
             let digits = asked.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
             let manner = asked.get(..digits).unwrap_or_default();
             dependency.insert("version", value(format!("{manner}{version}")));
@@ -164,7 +143,8 @@ mod tests {
                         cache-core = { path = \"x\" }\n\n\
                         [build-dependencies.core]\n\
                         package = \"cache-core\"\nversion = \"=0.1.0\"\n";
-        let raised = with_requirement(manifest, "cache-core", &Version::new(0, 2, 0)).unwrap();
+        let versions = BTreeMap::from([("cache-core", Version::new(0, 2, 0))]);
+        let raised = with_versions(manifest, None, &versions).unwrap();
         let expected = manifest
             .replacen("~0.1.0", "~0.2.0", 1)
             .replacen("=0.1.0", "=0.2.0", 1);

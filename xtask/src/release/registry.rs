@@ -56,24 +56,18 @@ impl Registry {
             eprintln!("asking {shown} what it has; an answer may take {PATIENCE} s");
         }
         if self.lock(name, &format!("={version}"), false)?.is_ok() {
-            let lock: DocumentMut = fs::read_to_string(self.probe.join("Cargo.lock"))?.parse()?;
-            let mut packages = lock.get("package").and_then(Item::as_array_of_tables);
-            let found = packages
-                .iter_mut()
-                .flat_map(|packages| packages.iter())
-                .find(|package| {
-                    let says = |key: &str, value: &str| {
-                        package.get(key).and_then(Item::as_str) == Some(value)
-                    };
-                    says("name", name) && says("version", &version.to_string())
-                });
-            let checksum = found.and_then(|package| package.get("checksum")?.as_str());
+            let lock = fs::read_to_string(self.probe.join("Cargo.lock"))?;
+            let package = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            let checksum = lock.split("[[package]]").find_map(|text| {
+                let mut lines = text.trim_start().strip_prefix(&package)?.lines();
+                lines.find_map(|line| line.strip_prefix("checksum = "))
+            });
             let checksum = checksum
                 .with_context(|| format!("cargo locked {name} {version} without a checksum"))?;
-            return Ok(Some(checksum.to_owned()));
+            return Ok(Some(checksum.trim_matches('"').to_owned()));
         }
-        // Absent, or is nobody there? With something else to take, cargo asks the registry all the
-        // same, and fails only where it gets no answer.
+        // Is the version absent, or the registry? With a patch to take instead, cargo still asks the
+        // registry, and fails only where it gets no answer.
         match self.lock(name, "*", true)? {
             Ok(()) => Ok(None),
             Err(said) => bail!(
@@ -139,7 +133,7 @@ impl Registry {
             format!("cargo login --registry {name}")
         });
         Some(format!(
-            "there is no token for {}: `{login}`, or {variable}",
+            "cargo has no token for {}: run `{login}`, or set {variable}",
             self.shown()
         ))
     }

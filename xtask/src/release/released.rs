@@ -17,10 +17,6 @@ pub(crate) struct Past<'a> {
     pub(crate) workspace: &'a Workspace,
 }
 
-/// These differ from one commit to the next, whatever was changed, or hold nothing that the
-/// normalised manifest does not.
-const NOT_COMPARED: [&str; 2] = [".cargo_vcs_info.json", "Cargo.toml.orig"];
-
 impl Past<'_> {
     fn folder(&self, name: &str) -> PathBuf {
         let folder = self.workspace.target_directory.join("release");
@@ -40,51 +36,41 @@ impl Past<'_> {
         tag: &str,
         sisters: &[&str],
     ) -> Result<Vec<String>> {
-        let past = self.at(tag)?;
-        let old = unpacked(&past, package, &self.folder("packages-past"))?;
-        let new = unpacked(self.workspace, package, &self.folder("packages-now"))?;
-        let mut changed = Vec::new();
-        for file in self.git.difference(&old, &new)? {
-            if NOT_COMPARED
-                .iter()
-                .any(|name| file.as_path() == Path::new(name))
-            {
-                continue;
-            }
-            let is_manifest = file.as_path() == Path::new("Cargo.toml");
-            let read = |folder: &Path| fs::read_to_string(folder.join("Cargo.toml"));
-            if !is_manifest || manifest::differs(&read(&old)?, &read(&new)?, sisters)? {
-                changed.push(file.display().to_string());
-            }
+        let old = unpacked(&self.at(tag)?, package, &self.folder("packages/old"))?;
+        let new = unpacked(self.workspace, package, &self.folder("packages/new"))?;
+        let manifests = [&old, &new].map(|folder| fs::read_to_string(folder.join("Cargo.toml")));
+        let [before, now] = manifests;
+        if !manifest::differs(&before?, &now?, sisters)? {
+            fs::copy(old.join("Cargo.toml"), new.join("Cargo.toml"))?;
         }
-        Ok(changed)
+        self.git.difference(&old, &new)
     }
 }
 
 /// What the package holds, with the manifest as cargo normalises it: whatever it inherits from the
 /// workspace is written out there.
 fn unpacked(workspace: &Workspace, package: &Package, folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
     let mut cargo = process::cargo();
     cargo
-        .args([
-            "package",
-            "--quiet",
-            "--no-verify",
-            "--exclude-lockfile",
-            "--allow-dirty",
-        ])
-        .args(["--package", &package.name, "--target-dir"])
+        .args(["package", "--quiet", "--no-verify", "--allow-dirty"])
+        .args(["--exclude-lockfile", "--package", &package.name])
+        .arg("--target-dir")
         .arg(folder)
         .current_dir(&workspace.workspace_root);
     process::output_of(&mut cargo)?;
     let stem = format!("{}-{}", package.name, package.version);
     let packages = folder.join("package");
-    let unpacked = packages.join(&stem);
-    if unpacked.exists() {
-        fs::remove_dir_all(&unpacked)?;
-    }
     let mut tar = process::command("tar");
-    tar.args(["--extract", "--gzip", "--file", &format!("{stem}.crate")]);
-    process::output_of(tar.current_dir(packages))?;
-    Ok(unpacked)
+    tar.args(["--extract", "--gzip", "--file", &format!("{stem}.crate")])
+        // They differ from one commit to the next whatever was changed, or hold nothing that the
+        // normalised manifest does not.
+        .args([
+            "--exclude=.cargo_vcs_info.json",
+            "--exclude=Cargo.toml.orig",
+        ]);
+    process::output_of(tar.current_dir(&packages))?;
+    Ok(packages.join(stem))
 }

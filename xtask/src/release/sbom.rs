@@ -23,16 +23,16 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan<'_>, live: &Live) -> Result
             "spdx_json_2_3",
             "--cargo-package",
         ])
-        .arg(entry.name())
+        .arg(entry.name)
         .current_dir(&workspace.workspace_root);
         let document = process::output_of(&mut sbom)?;
         let read: serde_json::Value = serde_json::from_str(&document)?;
         ensure!(
             read.get("packages").is_some(),
             "the list of {} is empty",
-            entry.name()
+            entry.name
         );
-        let file = format!("{}-{}.spdx.json", entry.name(), entry.version);
+        let file = format!("{}-{}.spdx.json", entry.name, entry.version);
         fs::write(folder.join(file), document)?;
     }
     Ok(folder.into())

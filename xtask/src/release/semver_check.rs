@@ -21,7 +21,7 @@ pub(crate) fn run(
         let (Some(last), Some(tag)) = (&entry.last, entry.last_tag()) else {
             continue;
         };
-        let name = entry.name();
+        let name = entry.name;
         // A version that says that it breaks may.
         if !is_compatible(last, &entry.version) || allowed.iter().any(|allowed| allowed == name) {
             continue;

@@ -1,9 +1,8 @@
 //! Whether the published crates build with the lowest versions that they ask for.
 
 use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cargo_metadata::Package;
 
 use crate::process;
@@ -35,7 +34,10 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
         let from = folder(package);
         let to = from.strip_prefix(root)?;
         if is_published(package) || is_needed(package) {
-            copy_folder(from, &copy.join(to))?;
+            let to = copy.join(to);
+            fs::create_dir_all(&to)?;
+            let mut command = process::command("cp");
+            process::output_of(command.arg("-R").arg(from.join(".")).arg(to))?;
         } else {
             manifest = without_member(&manifest, &to.to_string_lossy());
         }
@@ -69,20 +71,6 @@ fn without_member(manifest: &str, member: &str) -> String {
     let line = format!("\"{member}\",");
     let lines = manifest.split_inclusive('\n');
     lines.filter(|other| other.trim() != line).collect()
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let (from, to) = (entry?.path(), to.to_path_buf());
-        let to = to.join(from.file_name().unwrap_or_default());
-        if from.is_dir() {
-            copy_folder(&from, &to)?;
-        } else {
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

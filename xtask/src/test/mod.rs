@@ -19,7 +19,6 @@ use crate::workspace::{self, Workspace, own_features};
 use crate::{api, needs, process, release};
 
 #[derive(Args)]
-#[allow(clippy::struct_excessive_bools)] // As many as there are switches.
 pub(crate) struct Options {
     /// Only these test programs and no other check: those whose name contains a FILTER, as in
     /// `cache-dict` or `cache-etcd3/faults`
@@ -39,9 +38,6 @@ pub(crate) struct Options {
     /// Only the steps whose title contains this
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
-    /// The titles of the steps
-    #[arg(long)]
-    list: bool,
 }
 
 /// Run by `--all` alone: a registry is set up and crates are built from their packages.
@@ -63,16 +59,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     steps.extend(run_the_tests(options, &workspace, &tests));
     if let Some(word) = &options.only {
+        let titles: Vec<String> = steps.iter().map(|step| step.title.clone()).collect();
         steps.retain(|step| step.title.contains(word.as_str()));
         if steps.is_empty() {
-            bail!("no step has `{word}` in its title; --list shows the titles");
+            let titles = titles.join("\n  ");
+            bail!("no step has `{word}` in its title; the titles are:\n  {titles}");
         }
-    }
-    if options.list {
-        for step in &steps {
-            println!("{}", step.title);
-        }
-        return Ok(());
     }
     let started = Instant::now();
     let mut times = Times::kept_in(workspace.target_directory.join("xtask-times.json").into());
@@ -81,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (passed, failed) = tests.counts();
     let checks = outcome.passed + outcome.failed.len();
     eprintln!("{checks} steps in {}", steps::shown(started.elapsed()));
-    // The tests that failed already stand for the step that ran them.
+    // A step of tests that failed counts by its tests.
     let failed = failed.max(outcome.failed.len());
     println!("{} passed, {failed} failed", passed + outcome.passed);
     outcome.into_result()?;

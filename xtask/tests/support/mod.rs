@@ -1,4 +1,4 @@
-//! What the release tests stand on: a registry on loopback, workspaces to throw away.
+//! What the release tests share: a registry on loopback, and workspaces to throw away.
 #![allow(dead_code, unreachable_pub)] // Each test program uses a part.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 

@@ -114,8 +114,8 @@ impl Playground {
     }
 
     /// Two tiny crates: `tiny-base`, and `tiny-top`, which depends on it; committed.
-    pub fn tiny(registry: Registry) -> Self {
-        let playground = Self::new(registry);
+    pub fn tiny() -> Self {
+        let playground = Self::new(Registry::start());
         playground.write(
             "Cargo.toml",
             "[workspace]\nresolver = \"3\"\nmembers = [\"tiny-base\", \"tiny-top\"]\n\n\
@@ -134,6 +134,13 @@ impl Playground {
         );
         playground.lock();
         playground.commit("first");
+        playground
+    }
+
+    /// The same, with both crates in the registry.
+    pub fn released() -> Self {
+        let playground = Self::tiny();
+        playground.release(&["--execute"]).succeeds(&[]);
         playground
     }
 
@@ -208,7 +215,7 @@ impl Playground {
             .env("CARGO", env!("CARGO"))
             .env("CARGO_HOME", self.cargo_home())
             .env("CARGO_REGISTRIES_LOOPBACK_TOKEN", TOKEN)
-            // Nobody debugs what is built here.
+            // What is built here is never debugged.
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("CARGO_INCREMENTAL", "0")
             .env("GIT_AUTHOR_NAME", "Test")

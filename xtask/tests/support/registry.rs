@@ -32,8 +32,8 @@ struct State {
     files: HashMap<(String, String), Vec<u8>>,
     /// `name version`, in the order of arrival.
     published: Vec<String>,
-    /// Answers to the next attempts to publish a crate.
-    faults: HashMap<String, Vec<(u16, String)>>,
+    /// Answers to attempts to publish a crate, and how many attempts are still to get them.
+    faults: HashMap<String, (u16, String, usize)>,
     /// Attempts to publish, refused ones too.
     attempts: Vec<String>,
     /// How many requests came in since it was emptied, and what happens after each.
@@ -77,7 +77,7 @@ impl Registry {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = server.clone();
-                // A client that goes away is no concern of the others.
+                // A client that goes away does not disturb the others.
                 thread::spawn(move || server.serve(&stream));
             }
         });
@@ -105,9 +105,18 @@ impl Registry {
 
     /// The next attempt to publish `name` gets this answer instead.
     pub fn fail_next(&self, name: &str, status: u16, body: &str) {
-        let mut state = self.state();
-        let faults = state.faults.entry(name.to_owned()).or_default();
-        faults.push((status, body.to_owned()));
+        let fault = (status, body.to_owned(), 1);
+        self.state().faults.insert(name.to_owned(), fault);
+    }
+
+    /// Every attempt to publish `name` gets this answer instead.
+    pub fn fail_from_now_on(&self, name: &str, status: u16, body: &str) {
+        let fault = (status, body.to_owned(), usize::MAX);
+        self.state().faults.insert(name.to_owned(), fault);
+    }
+
+    pub fn fails_no_more(&self, name: &str) {
+        self.state().faults.remove(name);
     }
 
     /// From now on, an index that shows what was published only after so long.
@@ -284,11 +293,11 @@ impl Registry {
         if token != TOKEN {
             return (403, errors(&format!("the token `{token}` is not known")));
         }
-        if let Some(faults) = state.faults.get_mut(&name)
-            && !faults.is_empty()
+        if let Some((status, body, attempts)) = state.faults.get_mut(&name)
+            && *attempts > 0
         {
-            let (status, body) = faults.remove(0);
-            return (status, body);
+            *attempts -= 1;
+            return (*status, body.clone());
         }
         let key = (name.clone(), version.clone());
         if state.files.contains_key(&key) {
