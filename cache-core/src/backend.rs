@@ -113,7 +113,7 @@ use crate::{CachedValue, Error, Result};
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 pub trait CacheBackend: Send + Sync {
-    /// What is cached. In-process backends keep any type; those that send it over a wire keep
+    /// The type of the payloads. In-process backends keep any type; those that send it over a wire keep
     /// `Vec<u8>`, and [`Typed`](crate::Typed) turns them into backends of other types.
     type Value: Send + 'static;
 
@@ -124,23 +124,23 @@ pub trait CacheBackend: Send + Sync {
     /// says so and waits all the same still works: the call is withdrawn and begun again.
     const IMMEDIATE: bool = false;
 
-    /// What is cached under `key`, or `None`.
+    /// Returns the value cached under `key`, or `None`.
     fn get(
         &self,
         key: &str,
     ) -> impl Future<Output = Result<Option<CachedValue<Self::Value>>>> + Send;
 
-    /// Caches `value` under `key`, replacing what was there.
+    /// Caches `value` under `key`, replacing any value there.
     fn set(
         &self,
         key: &str,
         value: CachedValue<Self::Value>,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes what is cached under `key`, if anything.
+    /// Removes the value cached under `key`, if there is one.
     fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// What is cached under each of `keys`: one result for each, in their order.
+    /// Returns the values cached under `keys`: one result for each key, in their order.
     ///
     /// By default one [`get`](Self::get) after another. A transient failure is the result of
     /// its key and of all that follow, so that a dead server costs one timeout and not one for
@@ -199,7 +199,7 @@ pub trait CacheBackend: Send + Sync {
         }
     }
 
-    /// Removes what is cached under each of `keys`.
+    /// Removes the values cached under `keys`.
     ///
     /// By default one [`delete`](Self::delete) after another, by the rule of
     /// [`set_multi`](Self::set_multi).

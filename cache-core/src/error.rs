@@ -50,24 +50,36 @@ pub enum ErrorKind {
     /// share the cache, the message says what to change there.
     Decode,
     /// The value could not be turned into bytes; the message says why. Nothing was sent for it,
-    /// and what was stored before is kept.
+    /// and the key keeps its old value. Correct the value or the format; retrying does not help.
     Encode,
-    /// The configuration is invalid, and no backend was built. The message names the field and
-    /// what it accepts.
+    /// The configuration is invalid, and no backend was built. Correct the field that the message
+    /// names; it says what the field accepts.
     Config,
     /// A write to several keys failed for some of them. [`Error::keys`] names every key that
     /// failed; the others were written. [`source`](StdError::source) is one of the failures,
     /// which says what to do about those keys.
     Partial,
-    // Last, since `COUNT` is made from it.
-    /// The store failed in a way that no other kind describes: it is full, for example, or
-    /// refused the request for reasons of its own. The message quotes it.
+    /// The store failed in a way that no other kind describes: it is full, for example, or refused
+    /// the request. The message quotes the store; its log or documentation says what to do.
     Backend,
 }
 
 impl ErrorKind {
-    /// How many kinds there are: `kind as usize` is less.
-    pub(crate) const COUNT: usize = Self::Backend as usize + 1;
+    /// Every kind, in the order of declaration: `kind as usize` is its index.
+    pub(crate) const ALL: [Self; Self::Backend as usize + 1] = [
+        Self::InvalidKey,
+        Self::ValueTooLarge,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::PoolExhausted,
+        Self::PermissionDenied,
+        Self::Protocol,
+        Self::Decode,
+        Self::Encode,
+        Self::Config,
+        Self::Partial,
+        Self::Backend,
+    ];
 
     /// Whether the same call may succeed later without any change: true for `Timeout`,
     /// `Unavailable`, `PoolExhausted` and `Protocol`.
@@ -307,6 +319,13 @@ mod tests {
         assert!(shown.contains("… of 2000 bytes"), "{shown}");
         assert!(shown.contains(r#""\r\n""#), "{shown}");
         assert!(shown.ends_with("and 1 more)"), "{shown}");
+    }
+
+    #[test]
+    fn all_kinds_are_listed_in_order() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
     }
 
     #[test]

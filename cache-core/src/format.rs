@@ -121,7 +121,7 @@ fn is_beyond_64_bits(number: &[u8]) -> bool {
         Some(digits) => ("-", digits),
         None => ("", number),
     };
-    // Fractions and exponents make a float; what is no number at all is left to the parser.
+    // A fraction or an exponent makes a float; anything that is not a number is left to the parser.
     if !digits.iter().all(u8::is_ascii_digit) {
         return false;
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Serialize, Serializer};
+
 use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
 /// Turns errors that a service can do without into misses, and counts them: what dogpile.cache
@@ -95,8 +97,11 @@ crate::wrapper::access!(MissOnError<B>);
 /// assert_eq!(swallowed.count(ErrorKind::Timeout), 0);
 /// assert_eq!(swallowed.total(), 0);
 /// ```
+///
+/// It serializes as a map from the [`Display`](std::fmt::Display) form of each kind to its count,
+/// such as `{"timed out": 3}`, without kinds whose count is zero.
 #[derive(Clone, Debug, Default)]
-pub struct SwallowedErrors(Arc<[AtomicU64; ErrorKind::COUNT]>);
+pub struct SwallowedErrors(Arc<[AtomicU64; ErrorKind::ALL.len()]>);
 
 impl SwallowedErrors {
     /// The number of swallowed errors of this kind since the wrapper was made. In a `get_multi`
@@ -117,6 +122,15 @@ impl SwallowedErrors {
         if let Some(count) = self.0.get(kind as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Serialize for SwallowedErrors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counts = ErrorKind::ALL
+            .iter()
+            .map(|kind| (kind.to_string(), self.count(*kind)));
+        serializer.collect_map(counts.filter(|(_, count)| *count > 0))
     }
 }
 

@@ -212,7 +212,7 @@ impl<B: std::fmt::Debug> std::fmt::Debug for Observed<B> {
     }
 }
 
-/// Calls the observer, whose panics are no concern of the call that it observes.
+/// Calls the observer. If it panics, the observed call is not affected.
 fn guarded<T>(observer: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(observer)).ok()
 }

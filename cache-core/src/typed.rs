@@ -33,9 +33,9 @@ const NAME: &str = "Typed";
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let cache = Bytes::default().typed::<HashMap<String, u32>>(Json);
-/// cache.set("ports", CachedValue::new(HashMap::from([("etcd".into(), 2379)]))).await?;
+/// cache.set("ports", CachedValue::new(HashMap::from([("https".into(), 443)]))).await?;
 /// let ports = cache.get("ports").await?.unwrap().into_payload();
-/// assert_eq!(ports["etcd"], 2379);
+/// assert_eq!(ports["https"], 443);
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// # }
 /// ```

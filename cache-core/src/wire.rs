@@ -298,7 +298,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.first().copied()
@@ -333,7 +333,7 @@ impl<'a> Scanner<'a> {
         taken
     }
 
-    /// What stands between two quotes, escapes and all: no name that matters has any.
+    /// The text between two quotes, with its escapes: no name that matters has any.
     fn string(&mut self) -> Result<&'a [u8], String> {
         self.expect(b'"', "a field has no name")?;
         let mut escaped = false;

@@ -206,6 +206,9 @@ async fn miss_on_error_swallows_and_counts() {
         assert_eq!(swallowed.count(kind), count, "{kind}");
     }
     assert_eq!(swallowed.total(), 8);
+    let json = serde_json::to_value(&swallowed).unwrap();
+    assert_eq!(json["timed out"], swallowed.count(ErrorKind::Timeout));
+    assert_eq!(json.get("invalid key"), None);
 }
 
 #[tokio::test]

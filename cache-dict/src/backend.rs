@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cache_core::{CacheBackend, CachedValue, Result};
 
 use crate::clock::Time;
-use crate::config::{DictBuilder, DictConfig};
+use crate::config::DictConfig;
 #[cfg(test)]
 use crate::hash::KeyHasher;
 use crate::sharded_map::ShardedMap;
@@ -15,15 +15,15 @@ use crate::stats::DictStats;
 /// An in-process cache of values of any type: the counterpart of oslo.cache's
 /// `DictCacheBackend`.
 ///
-/// Cloning it is cheap, and each clone reaches the same entries. Methods that end in `_sync`
-/// do the same as those of [`CacheBackend`], for callers that are not async. All operations are
-/// finished when they are first polled: they wait for nothing but locks of single shards, which
-/// are held for microseconds. An operation never fails, and any key is kept, the empty one too.
+/// A clone is a cheap handle to the same entries. The methods that end in `_sync` are those of
+/// [`CacheBackend`] for callers that are not async. Every future completes at its first poll, so
+/// there is nothing to cancel: an operation waits only for the lock of one shard at a time, held
+/// for microseconds. No operation fails, and every key is valid, including the empty one.
 ///
-/// `V::clone` runs while such a lock is held, so it must not use the same cache; wrap what is
-/// expensive to clone in an [`Arc`]. Replaced, expired and deleted values are dropped when no
-/// lock is held. A `clone` or `drop` that panics lets the caller's operation panic and leaves
-/// the cache as it is.
+/// `V::clone` runs under such a lock, so it must not use the same cache; wrap payloads that are
+/// expensive to clone in an [`Arc`]. Replaced, expired and deleted payloads are dropped after the
+/// lock is released. If `clone` or `drop` panics, the operation panics and the cache remains
+/// consistent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,92 +43,85 @@ use crate::stats::DictStats;
 pub struct DictBackend<V>(Arc<ShardedMap<V>>);
 
 impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
-    /// A backend with this configuration.
-    ///
-    /// ```
-    /// # use cache_dict::{DictBackend, DictConfig};
-    /// let cache: DictBackend<String> = DictBackend::from_config(DictConfig::default())?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn from_config(config: DictConfig) -> Result<Self> {
-        DictBuilder::from(config).build()
-    }
-
-    /// Begins to make a backend; by default nothing expires and nothing is evicted.
-    pub fn builder() -> DictBuilder<V> {
-        DictBuilder::default()
-    }
-
     pub(crate) fn new(config: DictConfig, time: Time) -> Self {
         Self(Arc::new(ShardedMap::new(config, time)))
     }
 
-    /// What is cached under `key`, or `None`.
-    pub fn get_sync(&self, key: &str) -> Result<Option<CachedValue<V>>> {
-        Ok(self.0.get(key))
-    }
-
-    /// Caches `value` under `key`, in place of what was there.
-    pub fn set_sync(&self, key: &str, value: CachedValue<V>) -> Result<()> {
-        self.0.set(key, value);
-        Ok(())
-    }
-
-    /// Removes what is cached under `key`, if anything is.
-    pub fn delete_sync(&self, key: &str) -> Result<()> {
-        self.0.delete(key);
-        Ok(())
-    }
-
-    /// What is cached under each of `keys`, position by position.
+    /// Returns the value cached under `key`; `None` if there is none or it has expired.
+    ///
+    /// The same as [`CacheBackend::get`], without the `Result`: an operation in process cannot
+    /// fail.
     ///
     /// ```
     /// # use cache_core::CachedValue;
     /// # use cache_dict::DictBackend;
     /// let cache = DictBackend::builder().build()?;
-    /// cache.set_multi_sync(vec![("a", CachedValue::new(1)), ("b", CachedValue::new(2))])?;
-    /// cache.delete_multi_sync(&["a"])?;
-    /// let found = cache.get_multi_sync(&["a", "b"])?;
+    /// cache.set_sync("key", CachedValue::new(1));
+    /// assert_eq!(cache.get_sync("key").map(CachedValue::into_payload), Some(1));
+    /// cache.delete_sync("key");
+    /// assert_eq!(cache.get_sync("key"), None);
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn get_sync(&self, key: &str) -> Option<CachedValue<V>> {
+        self.0.get(key)
+    }
+
+    /// Caches `value` under `key`, replacing the value that was there.
+    pub fn set_sync(&self, key: &str, value: CachedValue<V>) {
+        self.0.set(key, value);
+    }
+
+    /// Removes the value cached under `key`, if there is one.
+    pub fn delete_sync(&self, key: &str) {
+        self.0.delete(key);
+    }
+
+    /// Returns the values cached under `keys`, in the order of `keys`.
+    ///
+    /// ```
+    /// # use cache_core::CachedValue;
+    /// # use cache_dict::DictBackend;
+    /// let cache = DictBackend::builder().build()?;
+    /// cache.set_multi_sync(vec![("a", CachedValue::new(1)), ("b", CachedValue::new(2))]);
+    /// cache.delete_multi_sync(&["a"]);
+    /// let found = cache.get_multi_sync(&["a", "b"]);
     /// assert!(found[0].is_none() && found[1].is_some());
     /// # Ok::<(), cache_core::Error>(())
     /// ```
-    pub fn get_multi_sync(&self, keys: &[&str]) -> Result<Vec<Option<CachedValue<V>>>> {
-        Ok(self.0.get_multi(keys).collect())
+    pub fn get_multi_sync(&self, keys: &[&str]) -> Vec<Option<CachedValue<V>>> {
+        self.0.get_multi(keys).collect()
     }
 
-    /// Caches each value under its key; the last one where a key is repeated.
+    /// Caches each value under its key. If a key occurs more than once, its last value wins.
     ///
-    /// Not all are set at one moment: a reader may see some before the others.
-    pub fn set_multi_sync(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
+    /// The call is not atomic: a reader may see some of the new values before the others.
+    pub fn set_multi_sync(&self, entries: Vec<(&str, CachedValue<V>)>) {
         self.0.set_multi(entries);
-        Ok(())
     }
 
-    /// Removes what is cached under each of `keys`.
-    pub fn delete_multi_sync(&self, keys: &[&str]) -> Result<()> {
+    /// Removes the values cached under `keys`.
+    pub fn delete_multi_sync(&self, keys: &[&str]) {
         self.0.delete_multi(keys);
-        Ok(())
     }
 
-    /// How many entries are held. Those that have expired count until they are removed, which
-    /// writes do shortly after, and the read that finds one; [`purge`](Self::purge) removes all
-    /// at once.
+    /// Returns the number of entries, including expired ones that no operation has removed yet;
+    /// [`purge`](Self::purge) removes them all.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no entry is held; see [`len`](Self::len).
+    /// Returns `true` if there are no entries, expired or not; see [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Removes all entries. What others write at the same time may remain.
+    /// Removes all entries. Entries written concurrently may remain.
     ///
     /// ```
     /// # use cache_core::CachedValue;
     /// # use cache_dict::DictBackend;
     /// let cache = DictBackend::builder().build()?;
-    /// cache.set_sync("key", CachedValue::new(1))?;
+    /// cache.set_sync("key", CachedValue::new(1));
     /// cache.clear();
     /// assert!(cache.is_empty());
     /// # Ok::<(), cache_core::Error>(())
@@ -137,10 +130,10 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         self.0.clear();
     }
 
-    /// Removes all entries that have expired, as the original does at each set.
+    /// Removes all expired entries, as oslo.cache does on every set.
     ///
-    /// Calling it is never necessary: writes remove what has expired, a bounded number each, and
-    /// reads what they find expired. It frees memory when nothing is written for long.
+    /// Calling it is optional: each write removes a bounded number of expired entries, and a read
+    /// removes an expired entry that it finds. It frees memory while nothing is written.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -148,7 +141,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # use cache_dict::{DictBackend, ManualClock};
     /// let clock = ManualClock::new();
     /// let cache = DictBackend::builder().clock(clock.clone()).build()?;
-    /// cache.set_sync("key", CachedValue::new(1).with_ttl(Duration::from_secs(60)))?;
+    /// cache.set_sync("key", CachedValue::new(1).with_ttl(Duration::from_secs(60)));
     /// clock.advance(Duration::from_secs(60));
     /// assert_eq!(cache.len(), 1);
     /// cache.purge();
@@ -159,7 +152,8 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         self.0.purge();
     }
 
-    /// How many entries are held, and how many were removed, since the backend was made.
+    /// Returns the number of entries, and how many have expired or were evicted since the backend
+    /// was built.
     pub fn stats(&self) -> DictStats {
         self.0.stats()
     }
@@ -199,15 +193,17 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     const IMMEDIATE: bool = true;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<V>>> {
-        self.get_sync(key)
+        Ok(self.get_sync(key))
     }
 
     async fn set(&self, key: &str, value: CachedValue<V>) -> Result<()> {
-        self.set_sync(key, value)
+        self.set_sync(key, value);
+        Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.delete_sync(key)
+        self.delete_sync(key);
+        Ok(())
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
@@ -215,10 +211,12 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {
-        self.set_multi_sync(entries)
+        self.set_multi_sync(entries);
+        Ok(())
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        self.delete_multi_sync(keys)
+        self.delete_multi_sync(keys);
+        Ok(())
     }
 }

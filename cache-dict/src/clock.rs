@@ -1,4 +1,4 @@
-//! [`Clock`], what a backend may read the time from, and [`ManualClock`].
+//! [`Clock`], from which a backend reads the time, and [`ManualClock`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use crate::system_clock::SystemClock;
 
-/// What a backend can read the time from in place of the system's monotonic clock. A closure
-/// will do, and so will a [`ManualClock`].
+/// A source of time in place of the system's monotonic clock: a closure, or a [`ManualClock`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 /// use cache_dict::DictBackend;
 ///
-/// // A clock of one's own.
+/// // The time since the program started.
 /// let start = Instant::now();
 /// let cache: DictBackend<u64> = DictBackend::builder()
 ///     .expiration_time(Duration::from_secs(60))
@@ -22,12 +21,12 @@ use crate::system_clock::SystemClock;
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 pub trait Clock: Send + Sync {
-    /// How long it is since some moment, always the same one.
+    /// Returns the time since a fixed moment.
     ///
-    /// It is called while no lock of the backend is held, so it may use the backend itself.
+    /// The backend calls it without holding a lock, so it may use the backend itself.
     ///
-    /// When it steps back, time stands still for the backend until what it has seen before is
-    /// reached again: what has expired stays so.
+    /// If the clock steps back, the backend's time does not advance until the clock passes its
+    /// latest time again: an expired value remains expired.
     fn now(&self) -> Duration;
 }
 
@@ -43,10 +42,9 @@ impl Clock for ManualClock {
     }
 }
 
-/// A clock that stands still until it is moved, so that tests of expiry need not sleep.
+/// A clock that advances only when told to, so that tests of expiry need not sleep.
 ///
-/// Clones show the same time. It decides over expiry only: [`CachedValue::age`] counts from
-/// the wall clock.
+/// Clones share one time. It affects expiry only: [`CachedValue::age`] uses the wall clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,11 +56,11 @@ impl Clock for ManualClock {
 ///     .expiration_time(Duration::from_secs(60))
 ///     .clock(clock.clone())
 ///     .build()?;
-/// cache.set_sync("key", CachedValue::new(1))?;
+/// cache.set_sync("key", CachedValue::new(1));
 /// clock.advance(Duration::from_secs(59));
-/// assert!(cache.get_sync("key")?.is_some());
+/// assert!(cache.get_sync("key").is_some());
 /// clock.advance(Duration::from_secs(1));
-/// assert!(cache.get_sync("key")?.is_none());
+/// assert!(cache.get_sync("key").is_none());
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 ///
@@ -71,22 +69,22 @@ impl Clock for ManualClock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock that shows zero.
+    /// Creates a clock at zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the clock forward.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         let by = nanos(by);
         let moved = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
-        // The closure never declines, so there is no error to look at.
+        // The closure always returns `Some`, so this cannot fail.
         let _ = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
     }
 
-    /// Sets the clock, forward or back.
+    /// Sets the clock, which may step it back.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -100,20 +98,20 @@ impl ManualClock {
         self.0.store(nanos(to).min(NEVER - 1), Ordering::SeqCst);
     }
 
-    /// What the clock shows.
+    /// Returns the time of the clock.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::SeqCst))
     }
 }
 
-/// The deadline of what does not expire. No clock ever shows it.
+/// The deadline of entries that do not expire. No clock reaches it.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// How far a coarse clock may be behind, at most: ten ticks of the slowest timer. A deadline
-/// that is further away is certainly not reached.
+/// The most that a coarse clock may lag: ten ticks of the slowest timer. A deadline further away
+/// is in the future.
 const SLACK: u64 = 100_000_000;
 
-/// How far it usually is behind, at most: one tick of the slowest timer.
+/// The usual lag at most: one tick of the slowest timer.
 const TICK: u64 = 10_000_000;
 
 /// Nanoseconds since some moment. Never decreases.
@@ -121,13 +119,13 @@ pub(crate) enum Time {
     System(SystemClock),
     Of {
         clock: Arc<dyn Clock>,
-        /// The latest time that it showed.
+        /// The latest time read.
         seen: AtomicU64,
     },
 }
 
 impl Time {
-    /// The system's monotonic clock, and the coarse one of it if it is wanted and there is one.
+    /// The system's monotonic clock, and its coarse clock if enabled and available.
     pub(crate) fn system(coarse: bool) -> Self {
         Self::System(SystemClock::new(coarse))
     }
@@ -139,7 +137,7 @@ impl Time {
         }
     }
 
-    /// The time to the nanosecond. It may run code of the user's: no lock may be held.
+    /// The time to the nanosecond. It may call the user's clock, so no lock may be held.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match self {
@@ -151,8 +149,8 @@ impl Time {
         }
     }
 
-    /// The time or one that is a little earlier, whatever costs less: for looking what is to be
-    /// removed. No lock may be held.
+    /// The time, or a slightly earlier one if that is cheaper: for removing expired entries. No
+    /// lock may be held.
     #[inline]
     pub(crate) fn recent(&self) -> u64 {
         match self {
@@ -170,7 +168,7 @@ impl Time {
                 coarse: None,
                 exact: None,
             },
-            // A clock of the user's may do anything, so it is asked before.
+            // The user's clock may use the backend, so it is read before a lock is taken.
             Self::Of { .. } => Reading {
                 system: None,
                 coarse: None,
@@ -188,7 +186,7 @@ pub(crate) struct Reading<'t> {
 }
 
 impl Reading<'_> {
-    /// How long it is until a deadline; nothing if it has been reached.
+    /// The time left until `deadline`, or `None` if it has been reached.
     #[inline]
     pub(crate) fn until(&mut self, deadline: u64) -> Option<u64> {
         let Some(system) = self.system else {
@@ -210,8 +208,8 @@ fn left(deadline: u64, now: u64) -> Option<u64> {
     deadline.checked_sub(now).filter(|left| *left > 0)
 }
 
-/// How long it is until a deadline that is so far away that a coarse clock can tell; never too
-/// long, while the clock is not unusually late.
+/// The time left until a deadline far enough away for a coarse clock. Not too long while the
+/// clock lags no more than usual.
 #[inline]
 fn left_by_coarse(deadline: u64, coarse: u64) -> Option<u64> {
     let left = deadline.checked_sub(coarse)?;
@@ -237,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_steps_back_stands_still() {
+    fn a_clock_that_steps_back_does_not_move_time() {
         let manual = ManualClock::new();
         let clock = Time::of(Arc::new(manual.clone()));
         manual.set(Duration::from_nanos(10));

@@ -10,7 +10,7 @@ pub(crate) struct IndexLists {
     heads: Vec<Links>,
 }
 
-/// What each slot has one of for it to be in a list.
+/// Stores the links of each slot.
 pub(crate) trait LinkStore {
     fn links(&mut self, slot: u32) -> &mut Links;
 }
@@ -128,8 +128,8 @@ impl IndexLists {
         }
     }
 
-    /// Follows slots that have got other numbers. Their links have to be
-    /// [renumbered](Moved::renumber) by those who keep them.
+    /// Applies the new numbers of slots to the heads. The owner of the [`LinkStore`]
+    /// [renumbers](Moved::renumber) the links of the slots.
     pub(crate) fn renumber(&mut self, moved: &Moved) {
         for head in &mut self.heads {
             moved.renumber(head);

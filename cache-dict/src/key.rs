@@ -1,4 +1,4 @@
-//! [`Key`], a key as it is stored, and [`KeyRef`], one that is asked for.
+//! [`Key`], a stored key, and [`KeyRef`], a key to look up.
 
 /// How many bytes are stored in place.
 const INLINE: usize = 30;
@@ -47,7 +47,7 @@ impl<'k> KeyRef<'k> {
         Some(Self::Digest { digits, packed })
     }
 
-    /// What is compared and hashed, together with [`len`](Self::len).
+    /// The bytes to compare and hash, together with [`len`](Self::len).
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

@@ -1,7 +1,15 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+// The path of a `get`, downward only:
+//   backend      the trait's futures, complete at the first poll
+//   sharded_map  hashes the key (`key`, `hash`), takes the lock of one shard, clones the payload
+//   shard        the entries of one lock, by key, by deadline and by age
+//   table        finds the slot by tag, then by key
+//   clock        reads the time only if the entry has a deadline
 mod backend;
 mod bound;
+mod builder;
 mod clock;
 mod config;
 mod hash;
@@ -19,6 +27,7 @@ mod tests;
 mod timing_wheel;
 
 pub use backend::DictBackend;
+pub use builder::DictBuilder;
 pub use clock::{Clock, ManualClock};
-pub use config::{DictBuilder, DictConfig};
+pub use config::DictConfig;
 pub use stats::DictStats;

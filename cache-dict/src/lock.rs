@@ -1,6 +1,6 @@
 //! Locks of shards.
 //!
-//! A shard is whole whenever code that could panic runs, so a poisoned lock means nothing.
+//! A shard is consistent whenever code that could panic runs, so a poisoned lock is ignored.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
@@ -12,7 +12,7 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `None` if somebody else has it.
+/// `None` if another thread holds the lock.
 pub(crate) fn try_write<T>(lock: &RwLock<T>) -> Option<RwLockWriteGuard<'_, T>> {
     match lock.try_write() {
         Ok(guard) => Some(guard),

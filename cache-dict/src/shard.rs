@@ -13,13 +13,13 @@ use crate::timing_wheel::TimingWheel;
 /// A table of entries. The timing wheel finds those that have expired, and, where there is a
 /// bound, a list has all in the order of writing.
 ///
-/// No code of the payload's type runs in here: what is replaced or removed goes into
-/// [`Garbage`], to be dropped when the lock is released.
+/// No code of the payload's type runs here: replaced and removed payloads go into [`Garbage`],
+/// which is dropped after the lock is released.
 pub(crate) struct Shard<V> {
     table: Table<Entry<V>>,
-    /// There from the first entry on that expires.
+    /// Created with the first entry that expires.
     wheel: Option<Box<TimingWheel>>,
-    /// There when there is a bound.
+    /// Present if the cache is bounded.
     written: Option<Box<Written>>,
     hasher: KeyHasher,
     counts: Counts,
@@ -49,14 +49,14 @@ struct Written {
 /// The only list of [`Written`].
 const OLDEST_FIRST: u32 = 0;
 
-/// What a shard has removed on its own.
+/// How many entries a shard has expired and evicted.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) expired: u64,
     pub(crate) evicted: u64,
 }
 
-/// Payloads to be dropped when no lock is held.
+/// Payloads to drop after the lock is released.
 pub(crate) struct Garbage<V> {
     /// Most writes replace one value at most, which takes no allocation.
     one: Option<V>,
@@ -82,15 +82,15 @@ impl<V> Shard<V> {
         self.counts
     }
 
-    /// What is stored under `key`, expired or not.
+    /// The value stored under `key`, expired or not.
     #[inline]
     pub(crate) fn get(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<&Stored<V>> {
         let slot = self.find(key, hash)?;
         Some(&self.table.entry(slot).stored)
     }
 
-    /// Stores a value that is not expired. Gives it back when it would be one entry too many,
-    /// and there is none here that could make room.
+    /// Stores a value that is not expired. Returns it if the cache is at its bound and this shard
+    /// has no entry to evict.
     pub(crate) fn set(
         &mut self,
         key: &KeyRef<'_>,
@@ -126,7 +126,7 @@ impl<V> Shard<V> {
     /// Puts an entry into the timing wheel, unless it may stay where it is.
     fn schedule(&mut self, slot: u32, was: u64, deadline: u64, now: u64) {
         if deadline == NEVER {
-            // If it is in the wheel, it leaves it when it is due.
+            // If it is in the wheel, `reap` takes it out when its tick has passed.
             return;
         }
         let wheel = self
@@ -150,7 +150,7 @@ impl<V> Shard<V> {
         }
     }
 
-    /// Removes what is stored under `key` if it has expired.
+    /// Removes the entry of `key` if it has expired.
     pub(crate) fn delete_expired(
         &mut self,
         key: &KeyRef<'_>,
@@ -168,8 +168,8 @@ impl<V> Shard<V> {
         }
     }
 
-    /// Removes what has expired, looking at `budget` entries at most. Returns how much of the
-    /// budget is left: none if there may be more to do.
+    /// Removes expired entries, examining at most `budget` entries. Returns the rest of the
+    /// budget: zero if there may be more to remove.
     pub(crate) fn reap(
         &mut self,
         now: u64,
@@ -198,15 +198,14 @@ impl<V> Shard<V> {
         left
     }
 
-    /// Lets [`reap`](Self::reap) find even what has expired just now.
+    /// Makes [`reap`](Self::reap) find every expired entry, however recent.
     pub(crate) fn hurry(&mut self, now: u64) {
         if let Some(wheel) = &mut self.wheel {
             wheel.hurry(&mut self.table, now);
         }
     }
 
-    /// Removes the entry that was written least recently, which makes room for another; whether
-    /// there was one.
+    /// Removes the entry with the oldest write. Returns `false` if there is none.
     pub(crate) fn evict(&mut self, bound: &Bound, garbage: &mut Garbage<V>) -> bool {
         let Some(slot) = self.written.as_ref().and_then(|written| written.oldest()) else {
             return false;
@@ -234,8 +233,8 @@ impl<V> Shard<V> {
         self.hasher.hash(&self.table.entry(slot).key.as_ref())
     }
 
-    /// Takes an entry out of the lists and the table. Those who are done removing
-    /// [resize](Self::resize) it.
+    /// Takes an entry out of the lists and the table. The caller [resizes](Self::resize) the
+    /// table after the last removal.
     fn remove(&mut self, slot: u32, hash: KeyHash, bound: &Bound, garbage: &mut Garbage<V>) {
         if let Some(wheel) = &mut self.wheel {
             wheel.unlink(&mut self.table, slot);
@@ -247,7 +246,7 @@ impl<V> Shard<V> {
         bound.give_back(1);
     }
 
-    /// Grows the table for so many more entries, or shrinks it, if need be.
+    /// Grows the table for `adding` more entries, or shrinks it, if necessary.
     fn resize(&mut self, adding: usize) {
         let Some(buckets) = self.table.better_size(adding) else {
             return;

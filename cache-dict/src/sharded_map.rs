@@ -20,22 +20,22 @@ use crate::sweep::{REAP_PER_HOLD, Sweep};
 /// How many shards there are, each under a lock of its own.
 const SHARDS: usize = 128;
 
-/// With a bound there are fewer, so that each has room for as many entries as these: which entry
-/// is evicted is decided within a shard.
+/// A bounded cache has fewer shards, so that each has room for this many entries: eviction picks
+/// the oldest entry of one shard.
 const FEWEST_PER_SHARD: usize = 128;
 
-/// How many entries that are due a write looks at in its own shard: it adds one, so the shard
-/// catches up.
+/// How many due entries a write examines in its shard. It adds at most one, so the shard catches
+/// up.
 const REAP_PER_WRITE: usize = 32;
 
-/// For how many keys of a call one reading of the clock is good: about 20 µs.
+/// How many keys of a call share one reading of the clock: about 20 µs.
 const KEYS_PER_READING: usize = 256;
 
 /// The entries, divided among shards by the hash of their keys, and what it takes to read and
 /// write them: one hash and one clock for all.
 ///
-/// While a lock is held no code of a user's runs but `Clone` of a payload: the clock is read
-/// before, and payloads are dropped after.
+/// The only user code that runs under a lock is `Clone` of a payload: the clock is read before,
+/// and payloads are dropped after.
 pub(crate) struct ShardedMap<V> {
     shards: Box<[CachePadded<RwLock<Shard<V>>>]>,
     hasher: KeyHasher,
@@ -43,22 +43,22 @@ pub(crate) struct ShardedMap<V> {
     config: DictConfig,
     bound: Bound,
     sweep: Sweep,
-    /// Whether anything has ever been written that expires, so that writes have to see to it.
+    /// Whether an entry that expires was ever written. If not, writes need not read the clock.
     expires: AtomicBool,
 }
 
-/// What a lookup comes to.
+/// The outcome of a lookup.
 enum Lookup<V> {
     Hit(CachedValue<V>),
     Miss,
-    /// The entry is still there.
+    /// The entry has expired and is still in the table.
     Expired,
 }
 
 /// What a write does to a key.
 enum Write<V> {
     Set(Stored<V>),
-    /// With the payload of a value that is expired at once.
+    /// With the payload of a value whose TTL is zero.
     Delete(Option<V>),
 }
 
@@ -96,7 +96,7 @@ impl<V> ShardedMap<V> {
     }
 
     pub(crate) fn clear(&self) {
-        // First take all, then drop: a payload whose `drop` panics keeps nothing in.
+        // Take all entries before dropping any: if a `drop` panics, the cache is empty all the same.
         let taken: Vec<Shard<V>> = self
             .shards
             .iter()
@@ -105,7 +105,7 @@ impl<V> ShardedMap<V> {
         drop(taken);
     }
 
-    /// Removes all that has expired.
+    /// Removes all expired entries.
     pub(crate) fn purge(&self) {
         let now = self.time.now();
         for shard in &self.shards {
@@ -164,11 +164,11 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// What is found under each of `keys`, position by position. The clock is read once, and
-    /// again where there are so many keys that others go on meanwhile.
+    /// The values of `keys`, in their order. The clock is read once, and again after every
+    /// [`KEYS_PER_READING`] keys.
     ///
-    /// One lock after the other is taken, as for single keys: to group the keys by shard costs
-    /// more than the locks that it saves, and holding several makes writers wait.
+    /// Locks are taken one after another, as for single keys: grouping the keys by shard costs
+    /// more than the locks it saves, and holding several locks would block writers.
     pub(crate) fn get_multi(&self, keys: &[&str]) -> impl Iterator<Item = Option<CachedValue<V>>> {
         let mut time = self.time.reading();
         keys.iter().zip(1..).map(move |(key, count)| {
@@ -196,7 +196,7 @@ impl<V: Clone> ShardedMap<V> {
     pub(crate) fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) {
         let expires = |(_, value): &(&str, CachedValue<V>)| self.lifetime(value).is_some();
         let now = self.time_of_write(entries.iter().any(expires));
-        // Dropped when all is written: a payload whose `drop` panics prevents nothing.
+        // Dropped after the last write: if a `drop` panics, all entries have been written.
         let mut garbage = Garbage::new();
         for (key, value) in entries {
             let write = self.write_of(value, now);
@@ -218,10 +218,10 @@ impl<V: Clone> ShardedMap<V> {
         value.ttl().or_default(self.config.expiration_time)
     }
 
-    /// When a call writes, read before any lock is taken. Where nothing expires nobody asks.
+    /// The time of a write, read before a lock is taken; `None` if no entry ever expires.
     fn time_of_write(&self, expires: bool) -> Option<u64> {
         if expires {
-            // Written once, so that it stays in the cache of all processors.
+            // Stored once, so that the cache line stays shared by all processors.
             if !self.expires.load(Ordering::Relaxed) {
                 self.expires.store(true, Ordering::Relaxed);
             }
@@ -232,7 +232,7 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// What setting a value comes to. The time of the write is known where the value expires.
+    /// Turns a value into a write. `now` is `Some` if the value expires.
     fn write_of(&self, value: CachedValue<V>, now: Option<u64>) -> Write<V> {
         let deadline = match self.lifetime(&value) {
             None => NEVER,
@@ -246,7 +246,7 @@ impl<V: Clone> ShardedMap<V> {
         })
     }
 
-    /// Writes one key. What has to be dropped goes into `garbage`.
+    /// Writes one key. Replaced and removed payloads go into `garbage`.
     fn write_one(&self, key: &str, what: Write<V>, now: Option<u64>, garbage: &mut Garbage<V>) {
         let key = KeyRef::new(key);
         let hash = self.hasher.hash(&key);
@@ -276,7 +276,7 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// Makes room for an entry whose own shard is empty.
+    /// Makes room for an entry whose shard is empty.
     fn evict_from_fullest(&self, garbage: &mut Garbage<V>) {
         let fullest = self.shards.iter().max_by_key(|shard| read(shard).len());
         if let Some(shard) = fullest {
@@ -284,18 +284,18 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// Removes what is stored under a key that a read has found expired.
+    /// Removes an entry that a read has found expired.
     #[cold]
     fn remove_expired(&self, lock: &RwLock<Shard<V>>, key: &KeyRef<'_>, hash: KeyHash) {
         let now = self.time.now();
         let mut garbage = Garbage::new();
-        // Those who write to a shard look after it themselves.
+        // If a writer holds the lock, it removes expired entries itself.
         if let Some(mut shard) = try_write(lock) {
             shard.delete_expired(key, hash, now, &self.bound, &mut garbage);
         }
     }
 
-    /// After a write: lets other shards be looked through if it is time to.
+    /// After a write, sweeps all shards if the interval has passed.
     fn sweep_in_turn(&self, now: Option<u64>) {
         if let Some(now) = now {
             self.sweep.in_turn(now, &self.shards, &self.bound);

@@ -2,17 +2,17 @@
 
 use serde::Serialize;
 
-/// What a [`DictBackend`](crate::DictBackend) holds and has removed.
+/// The counters of a [`DictBackend`](crate::DictBackend).
 ///
-/// Hits and misses are not among it: counting them would slow down each `get`, for those too
-/// who do not ask. Count them where the values are used.
+/// Hits and misses are not counted, since that would slow down each `get`; to count them, use
+/// [`Observed`](cache_core::Observed).
 ///
 /// ```
 /// # use cache_core::CachedValue;
 /// # use cache_dict::DictBackend;
 /// let cache = DictBackend::builder().max_entries(1).build()?;
-/// cache.set_sync("a", CachedValue::new(1))?;
-/// cache.set_sync("b", CachedValue::new(2))?;
+/// cache.set_sync("a", CachedValue::new(1));
+/// cache.set_sync("b", CachedValue::new(2));
 /// assert_eq!(cache.stats().entries, 1);
 /// assert_eq!(cache.stats().evicted, 1);
 /// # Ok::<(), cache_core::Error>(())
@@ -20,10 +20,10 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DictStats {
-    /// Entries held, including some that have expired and are not yet removed.
+    /// Entries held, including expired ones that are not yet removed.
     pub entries: usize,
     /// Entries removed because they had expired.
     pub expired: u64,
-    /// Entries removed because there were too many.
+    /// Entries removed because the cache was at `max_entries`.
     pub evicted: u64,
 }

@@ -1,4 +1,4 @@
-//! [`Sweep`], looking for expired entries where nobody writes.
+//! [`Sweep`], which removes expired entries from shards that are not written to.
 
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,29 +11,29 @@ use crate::clock;
 use crate::lock::try_write;
 use crate::shard::{Garbage, Shard};
 
-/// How many entries are looked at in all shards when their turn comes, and under one lock. One
-/// set does it all, so it must not take long.
+/// How many entries a sweep examines in all shards, and under one lock. A single set performs it,
+/// so it must be short.
 const REAP_PER_SWEEP: usize = 256;
 pub(crate) const REAP_PER_HOLD: usize = 64;
 
-/// Their turn comes every 1/32 of the default lifetime, within these bounds; sooner when
-/// something was left.
+/// The interval between sweeps is 1/32 of the default lifetime, within these bounds; shorter if
+/// expired entries remain.
 const NEXT_SWEEP_IF_LEFT: Duration = Duration::from_micros(100);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A write removes what is due in its own shard. Shards that nobody writes to would keep what
-/// has expired, so now and then one write looks through all of them.
+/// A write removes due entries of its own shard only. So that shards without writes do not keep
+/// expired entries, one write in each interval sweeps all shards.
 pub(crate) struct Sweep {
     interval: Duration,
-    /// When the next one is due.
+    /// The time of the next sweep.
     next: CachePadded<AtomicU64>,
-    /// The number of the shard that it begins with.
+    /// The shard with which it begins.
     first: AtomicUsize,
 }
 
 impl Sweep {
-    /// For values that live so long by default, or for ever if that is zero.
+    /// For a backend with this default lifetime; zero: values do not expire.
     pub(crate) fn new(default_ttl: Duration) -> Self {
         let interval = match default_ttl {
             Duration::ZERO => LONGEST_INTERVAL,
@@ -46,7 +46,7 @@ impl Sweep {
         }
     }
 
-    /// Looks through the shards if it is time to.
+    /// Sweeps the shards if the interval has passed.
     pub(crate) fn in_turn<V>(
         &self,
         now: u64,
@@ -58,7 +58,7 @@ impl Sweep {
         if now < due {
             return;
         }
-        // Whoever moves the time sweeps; the others go on.
+        // The thread that moves the time sweeps; the others return.
         let next = clock::deadline(now, self.interval);
         let moved = self.next.compare_exchange(due, next, relaxed, relaxed);
         if moved.is_ok() && !self.reap(now, shards, bound) {
@@ -67,7 +67,7 @@ impl Sweep {
         }
     }
 
-    /// Whether nothing that is due was left.
+    /// Returns `false` if due entries may remain.
     fn reap<V>(&self, now: u64, shards: &[CachePadded<RwLock<Shard<V>>>], bound: &Bound) -> bool {
         let mut budget = REAP_PER_SWEEP;
         let first = self.first.load(Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Sweep {
         for (number, shard) in (first..).zip(ahead.iter().chain(behind)) {
             loop {
                 let mut garbage = Garbage::new();
-                // A shard in use is looked after by those who use it.
+                // A writer that holds the lock removes due entries itself.
                 let Some(mut shard) = try_write(shard) else {
                     break;
                 };

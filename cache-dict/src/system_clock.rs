@@ -1,7 +1,7 @@
-//! [`SystemClock`], the monotonic clock of the system, which steps of the wall clock do not move.
+//! [`SystemClock`], the monotonic clock of the system: steps of the wall clock do not affect it.
 //!
-//! With the feature `coarse-clock`, on Linux, it also has the time that the kernel noted at its
-//! last timer tick: a few milliseconds old, and read in a fifth of the time.
+//! With the feature `coarse-clock`, on Linux, it also reads the time of the last timer tick: a
+//! few milliseconds old, at a fifth of the cost.
 
 pub(crate) use platform::SystemClock;
 
@@ -28,7 +28,7 @@ mod platform {
             nanos(ClockId::Monotonic).saturating_sub(self.start)
         }
 
-        /// The same at the last timer tick, if that is wanted.
+        /// The same at the last timer tick, if enabled.
         #[inline]
         pub(crate) fn coarse(&self) -> Option<u64> {
             let coarse = || nanos(ClockId::MonotonicCoarse).saturating_sub(self.start);
@@ -63,12 +63,12 @@ mod platform {
         /// Nanoseconds since this was made.
         #[inline]
         pub(crate) fn now(&self) -> u64 {
-            crate::clock::nanos(self.start.elapsed())
+            u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
         }
 
-        /// There is none.
+        /// This platform has none.
         #[inline]
-        #[expect(clippy::unused_self, reason = "other platforms have one")]
+        #[expect(clippy::unused_self, reason = "the signature is that of Linux")]
         pub(crate) fn coarse(&self) -> Option<u64> {
             None
         }

@@ -8,16 +8,15 @@ use crate::index_lists::{LinkStore, Links, Moved};
 /// the number of entries that found the bucket full and went on to the next.
 ///
 /// A search reads the tags, which are few enough to stay in the processor's cache, and then,
-/// almost always, just the one slot that it is for. What is removed leaves nothing behind that
-/// a search would stumble over. An entry keeps its slot until the table is
-/// [resized](Self::resize), so that lists can refer to it.
+/// almost always, only the slot sought. Removed entries leave no tombstones. An entry keeps its
+/// slot until the table is [resized](Self::resize), so that lists can refer to it.
 pub(crate) struct Table<T> {
     tags: Vec<Tags>,
     buckets: Vec<Bucket<T>>,
     len: usize,
 }
 
-/// The tags of a bucket in the lower seven bytes, and in the highest the number of those that
+/// The tags of a bucket in the lower seven bytes, and in the highest the number of entries that
 /// went on. A free slot has the tag zero.
 #[derive(Clone, Copy)]
 struct Tags(u64);
@@ -226,8 +225,8 @@ fn slot_number(bucket: usize, place: usize) -> u32 {
     (bucket * PER_BUCKET + place) as u32
 }
 
-/// What is in a slot that a tag or a list names. Such a slot is never free: an entry leaves them
-/// all as it leaves its slot.
+/// The entry of a slot that a tag or a list names. Such a slot is never free: an entry is taken
+/// out of all of them when it is taken out of its slot.
 #[inline]
 #[expect(clippy::expect_used, reason = "no caller can bring about a free slot")]
 fn held<R>(entry: Option<R>) -> R {

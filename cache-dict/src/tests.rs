@@ -103,81 +103,118 @@ fn name(key: u8) -> String {
     format!("{}{key}", "k".repeat(usize::from(key % 4) * 12))
 }
 
+fn any_mask() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(u64::MAX),
+        Just(0xf),
+        Just(0),
+        Just(0xff00_0000_8000_0000)
+    ]
+}
+
+fn any_default_ttl() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(1_000_000_000_u64)]
+}
+
 proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
     fn it_behaves_like_a_simple_model(
-        mask in prop_oneof![Just(u64::MAX), Just(0xf), Just(0), Just(0xff00_0000_8000_0000)],
-        ttl in prop_oneof![Just(0), Just(1_000_000_000_u64)],
+        mask in any_mask(),
+        ttl in any_default_ttl(),
         steps in proptest::collection::vec(step(), 1..300),
     ) {
-        let (cache, clock) = with_weak_hash(mask, Duration::from_nanos(ttl));
-        let mut model = Model { entries: HashMap::new(), now: 0, ttl };
-        let mut shown = 0;
-        for step in steps {
-            match step {
-                Step::Set(key, value, ttl) => {
-                    let mut cached = CachedValue::new(value);
-                    if let Some(ttl) = ttl {
-                        cached = cached.with_ttl(Duration::from_nanos(ttl));
-                    }
-                    cache.set_sync(&name(key), cached).unwrap();
-                    model.set(key, value, ttl);
+        behaves_like_a_simple_model(mask, ttl, steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10_000))]
+
+    #[test]
+    #[ignore = "takes minutes; run it with `cargo test -p cache-dict --lib -- --ignored`"]
+    fn it_behaves_like_a_simple_model_for_long(
+        mask in any_mask(),
+        ttl in any_default_ttl(),
+        steps in proptest::collection::vec(step(), 1..2_000),
+    ) {
+        behaves_like_a_simple_model(mask, ttl, steps)?;
+    }
+}
+
+fn behaves_like_a_simple_model(mask: u64, ttl: u64, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (cache, clock) = with_weak_hash(mask, Duration::from_nanos(ttl));
+    let mut model = Model {
+        entries: HashMap::new(),
+        now: 0,
+        ttl,
+    };
+    let mut shown = 0;
+    for step in steps {
+        match step {
+            Step::Set(key, value, ttl) => {
+                let mut cached = CachedValue::new(value);
+                if let Some(ttl) = ttl {
+                    cached = cached.with_ttl(Duration::from_nanos(ttl));
                 }
-                Step::SetMulti(pairs) => {
-                    let names: Vec<String> = pairs.iter().map(|(key, _)| name(*key)).collect();
-                    let values = pairs.iter().map(|(_, value)| CachedValue::new(*value));
-                    cache.set_multi_sync(names.iter().map(String::as_str).zip(values).collect()).unwrap();
-                    for (key, value) in pairs {
-                        model.set(key, value, None);
-                    }
-                }
-                Step::Delete(key) => {
-                    cache.delete_sync(&name(key)).unwrap();
-                    model.entries.remove(&key);
-                }
-                Step::DeleteMulti(keys) => {
-                    let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
-                    cache.delete_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-                    for key in keys {
-                        model.entries.remove(&key);
-                    }
-                }
-                Step::GetMulti(keys) => {
-                    let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
-                    let found = cache.get_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-                    prop_assert_eq!(found.len(), keys.len());
-                    for (key, found) in keys.into_iter().zip(found) {
-                        prop_assert_eq!(seen(found), model.get(key));
-                    }
-                }
-                Step::Advance(by) => {
-                    shown += by;
-                    clock.set(Duration::from_nanos(shown));
-                    cache.map().look_at_the_clock();
-                    model.now = model.now.max(shown);
-                }
-                Step::Retreat(by) => {
-                    shown = shown.saturating_sub(by);
-                    clock.set(Duration::from_nanos(shown));
-                }
-                Step::Purge => {
-                    cache.purge();
-                    prop_assert_eq!(cache.len(), model.live());
-                }
-                Step::Clear => {
-                    cache.clear();
-                    model.entries.clear();
-                    prop_assert!(cache.is_empty());
+                cache.set_sync(&name(key), cached);
+                model.set(key, value, ttl);
+            }
+            Step::SetMulti(pairs) => {
+                let names: Vec<String> = pairs.iter().map(|(key, _)| name(*key)).collect();
+                let values = pairs.iter().map(|(_, value)| CachedValue::new(*value));
+                cache.set_multi_sync(names.iter().map(String::as_str).zip(values).collect());
+                for (key, value) in pairs {
+                    model.set(key, value, None);
                 }
             }
-            prop_assert!(cache.len() >= model.live());
+            Step::Delete(key) => {
+                cache.delete_sync(&name(key));
+                model.entries.remove(&key);
+            }
+            Step::DeleteMulti(keys) => {
+                let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+                cache.delete_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                for key in keys {
+                    model.entries.remove(&key);
+                }
+            }
+            Step::GetMulti(keys) => {
+                let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
+                let found =
+                    cache.get_multi_sync(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                prop_assert_eq!(found.len(), keys.len());
+                for (key, found) in keys.into_iter().zip(found) {
+                    prop_assert_eq!(seen(found), model.get(key));
+                }
+            }
+            Step::Advance(by) => {
+                shown += by;
+                clock.set(Duration::from_nanos(shown));
+                cache.map().look_at_the_clock();
+                model.now = model.now.max(shown);
+            }
+            Step::Retreat(by) => {
+                shown = shown.saturating_sub(by);
+                clock.set(Duration::from_nanos(shown));
+            }
+            Step::Purge => {
+                cache.purge();
+                prop_assert_eq!(cache.len(), model.live());
+            }
+            Step::Clear => {
+                cache.clear();
+                model.entries.clear();
+                prop_assert!(cache.is_empty());
+            }
         }
-        for key in 0..=u8::MAX {
-            prop_assert_eq!(seen(cache.get_sync(&name(key)).unwrap()), model.get(key));
-        }
+        prop_assert!(cache.len() >= model.live());
     }
+    for key in 0..=u8::MAX {
+        prop_assert_eq!(seen(cache.get_sync(&name(key))), model.get(key));
+    }
+    Ok(())
 }
 
 fn seen(found: Option<CachedValue<u32>>) -> Option<(u32, Option<u64>)> {
@@ -189,36 +226,28 @@ fn seen(found: Option<CachedValue<u32>>) -> Option<(u32, Option<u64>)> {
 fn memory_is_given_back_after_a_flood() {
     let second = Duration::from_secs(1);
     let (cache, clock) = with_weak_hash(u64::MAX, second);
-    cache
-        .set_sync("stays", CachedValue::new(0).with_ttl(Duration::MAX))
-        .unwrap();
+    cache.set_sync("stays", CachedValue::new(0).with_ttl(Duration::MAX));
     for n in 0..200_000 {
-        cache
-            .set_sync(&format!("{n}"), CachedValue::new(n))
-            .unwrap();
+        cache.set_sync(&format!("{n}"), CachedValue::new(n));
     }
     let (before, _) = cache.map().capacity();
     assert!((200_000..400_000).contains(&before), "{before} slots");
     clock.advance(2 * second);
     // Nobody purges: the writes that follow do it, a few hundred a time.
     for n in 0..1_000 {
-        cache
-            .set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX))
-            .unwrap();
+        cache.set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX));
         clock.advance(Duration::from_millis(2));
     }
     assert_eq!(cache.len(), 1);
     let (slots, shards) = cache.map().capacity();
     assert!(slots <= shards * 75, "{slots} slots for one entry");
-    assert_eq!(*cache.get_sync("stays").unwrap().unwrap().payload(), 999);
+    assert_eq!(*cache.get_sync("stays").unwrap().payload(), 999);
 
     for n in 0..200_000 {
-        cache
-            .set_sync(&format!("{n}"), CachedValue::new(n))
-            .unwrap();
+        cache.set_sync(&format!("{n}"), CachedValue::new(n));
     }
     for n in 0..200_000 {
-        cache.delete_sync(&format!("{n}")).unwrap();
+        cache.delete_sync(&format!("{n}"));
     }
     let (slots, shards) = cache.map().capacity();
     assert!(slots <= shards * 75, "{slots} slots for one entry");

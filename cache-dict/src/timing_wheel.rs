@@ -1,4 +1,4 @@
-//! [`TimingWheel`], which entries of a shard are due.
+//! [`TimingWheel`], which finds the entries of a shard that may have expired.
 //!
 //! # How a shard and its wheel work together
 //!
@@ -34,7 +34,7 @@ use crate::index_lists::{IndexLists, LinkStore, Moved};
 pub(crate) struct TimingWheel {
     lists: IndexLists,
     levels: Vec<Level>,
-    /// Nothing is due before this time.
+    /// No slot is due before this time.
     soonest: u64,
 }
 
@@ -130,12 +130,12 @@ impl TimingWheel {
         self.lists.unlink(store, slot);
     }
 
-    /// Follows slots that have got other numbers.
+    /// Applies the new numbers of slots.
     pub(crate) fn renumber(&mut self, moved: &Moved) {
         self.lists.renumber(moved);
     }
 
-    /// Lets what is in ticks that have begun be due as well, so that all that has expired is.
+    /// Makes ticks that have begun due as well, so that every expired entry is.
     pub(crate) fn hurry(&mut self, store: &mut impl LinkStore, now: u64) {
         for level in &mut self.levels {
             let current = now >> level.shift;

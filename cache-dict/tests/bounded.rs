@@ -15,7 +15,7 @@ fn bounded(max_entries: usize) -> DictBackend<usize> {
 }
 
 fn keys(cache: &DictBackend<usize>, keys: std::ops::Range<usize>) -> Vec<usize> {
-    keys.filter(|n| cache.get_sync(&format!("{n}")).unwrap().is_some())
+    keys.filter(|n| cache.get_sync(&format!("{n}")).is_some())
         .collect()
 }
 
@@ -24,27 +24,25 @@ fn a_small_cache_evicts_what_was_written_least_recently() {
     let cache = bounded(3);
     let set = |n: usize| {
         let key = format!("{n}");
-        cache.set_sync(&key, CachedValue::new(n)).unwrap();
+        cache.set_sync(&key, CachedValue::new(n));
     };
     (0..3).for_each(set);
     set(0);
     // Reading changes nothing.
-    cache.get_sync("1").unwrap();
+    cache.get_sync("1");
     set(3);
     assert_eq!(keys(&cache, 0..4), [0, 2, 3]);
-    cache.delete_sync("0").unwrap();
+    cache.delete_sync("0");
     set(4);
     assert_eq!(keys(&cache, 0..5), [2, 3, 4]);
     assert_eq!(cache.stats().evicted, 1);
     let entries = [10, 11, 12, 13].map(|n| (format!("{n}"), CachedValue::new(n)));
-    cache
-        .set_multi_sync(
-            entries
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.clone()))
-                .collect(),
-        )
-        .unwrap();
+    cache.set_multi_sync(
+        entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect(),
+    );
     assert_eq!(keys(&cache, 0..20), [11, 12, 13]);
 }
 
@@ -53,9 +51,7 @@ fn the_bound_holds_at_any_size() {
     for max_entries in [1, 2, 127, 128, 255, 256, 1_000, 8_191, 8_192, 10_000] {
         let cache = bounded(max_entries);
         for n in 0..3 * max_entries {
-            cache
-                .set_sync(&format!("{n}"), CachedValue::new(n))
-                .unwrap();
+            cache.set_sync(&format!("{n}"), CachedValue::new(n));
             assert!(cache.len() <= max_entries);
         }
         // All that there is room for, and of that what was written last.
@@ -73,22 +69,22 @@ fn nothing_is_evicted_before_the_bound_is_reached() {
         let cache = bounded(max_entries);
         for n in 0..max_entries {
             let key = format!("{n}");
-            cache.set_sync(&key, CachedValue::new(n)).unwrap();
+            cache.set_sync(&key, CachedValue::new(n));
         }
         assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 0));
-        // What is overwritten takes no room.
-        cache.set_sync("0", CachedValue::new(0)).unwrap();
+        // Overwriting an entry takes no room.
+        cache.set_sync("0", CachedValue::new(0));
         assert_eq!(cache.stats().evicted, 0);
-        cache.set_sync("new", CachedValue::new(0)).unwrap();
+        cache.set_sync("new", CachedValue::new(0));
         assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
-        // What goes otherwise makes room.
-        cache.delete_sync("new").unwrap();
-        cache.set_sync("newer", CachedValue::new(0)).unwrap();
+        // A deleted entry makes room.
+        cache.delete_sync("new");
+        cache.set_sync("newer", CachedValue::new(0));
         assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
         cache.clear();
         for n in 0..max_entries {
             let key = format!("{n}");
-            cache.set_sync(&key, CachedValue::new(n)).unwrap();
+            cache.set_sync(&key, CachedValue::new(n));
         }
         assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 1));
     }
@@ -101,20 +97,14 @@ fn what_has_expired_goes_before_anything_is_evicted() {
     let cache: DictBackend<usize> = builder.build().unwrap();
     let second = Duration::from_secs(1);
     for n in 0..50 {
-        cache
-            .set_sync(&format!("{n}"), CachedValue::new(n))
-            .unwrap();
+        cache.set_sync(&format!("{n}"), CachedValue::new(n));
     }
     for n in 50..100 {
-        cache
-            .set_sync(&format!("{n}"), CachedValue::new(n).with_ttl(second))
-            .unwrap();
+        cache.set_sync(&format!("{n}"), CachedValue::new(n).with_ttl(second));
     }
     clock.advance(2 * second);
     for n in 100..150 {
-        cache
-            .set_sync(&format!("{n}"), CachedValue::new(n))
-            .unwrap();
+        cache.set_sync(&format!("{n}"), CachedValue::new(n));
     }
     assert_eq!(cache.stats().evicted, 0);
     assert_eq!(keys(&cache, 0..150).len(), 100);
@@ -125,9 +115,7 @@ fn clear_keeps_the_bound() {
     let cache = bounded(10);
     for _ in 0..3 {
         for n in 0..100 {
-            cache
-                .set_sync(&format!("{n}"), CachedValue::new(n))
-                .unwrap();
+            cache.set_sync(&format!("{n}"), CachedValue::new(n));
         }
         assert_eq!(keys(&cache, 0..100), (90..100).collect::<Vec<_>>());
         cache.clear();

@@ -40,18 +40,18 @@ fn readers_see_each_key_grow_and_nothing_else() {
                         for n in 0..30_000_u64 {
                             let key = format!("{writer} {}", n % 500);
                             match n % 11 {
-                                0 => cache.delete_sync(&key).unwrap(),
+                                0 => cache.delete_sync(&key),
                                 1 => {
                                     let other = format!("{writer} {}", n % 7);
                                     let entries = vec![
                                         (key.as_str(), named(&key, n)),
                                         (other.as_str(), named(&other, n)),
                                     ];
-                                    cache.set_multi_sync(entries).unwrap();
+                                    cache.set_multi_sync(entries);
                                 }
                                 2 if n % 1_000 == 2 => cache.purge(),
                                 3 if n % 5_000 == 3 => cache.clear(),
-                                _ => cache.set_sync(&key, named(&key, n)).unwrap(),
+                                _ => cache.set_sync(&key, named(&key, n)),
                             }
                             if max_entries > 0 {
                                 assert!(cache.len() <= max_entries);
@@ -67,8 +67,8 @@ fn readers_see_each_key_grow_and_nothing_else() {
                     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
                     let mut last = vec![0; keys.len()];
                     while !done.load(Ordering::Relaxed) {
-                        let multi = cache.get_multi_sync(&asked).unwrap();
-                        let single = asked.iter().map(|key| cache.get_sync(key).unwrap());
+                        let multi = cache.get_multi_sync(&asked);
+                        let single = asked.iter().map(|key| cache.get_sync(key));
                         for (n, found) in multi.into_iter().chain(single).enumerate() {
                             let n = n % keys.len();
                             if let Some(found) = found {

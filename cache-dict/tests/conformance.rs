@@ -131,10 +131,10 @@ impl Harness for Erased {
 cache_conformance::tests! {
     dict: RealClock,
     waive {
-        faults: "there is no server that could fail",
-        outages: "there is no server that could fail",
+        faults: "it has no servers that could fail",
+        outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
-        promises::reads_are_batched: "there is no server to be asked",
+        promises::reads_are_batched: "it has no servers to send requests to",
         promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
@@ -145,10 +145,10 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     dict_on_the_exact_clock: ExactClock,
     waive {
-        faults: "there is no server that could fail",
-        outages: "there is no server that could fail",
+        faults: "it has no servers that could fail",
+        outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
-        promises::reads_are_batched: "there is no server to be asked",
+        promises::reads_are_batched: "it has no servers to send requests to",
         promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
@@ -158,10 +158,10 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     dict_on_a_manual_clock: ManualClock,
     waive {
-        faults: "there is no server that could fail",
-        outages: "there is no server that could fail",
+        faults: "it has no servers that could fail",
+        outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
-        promises::reads_are_batched: "there is no server to be asked",
+        promises::reads_are_batched: "it has no servers to send requests to",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
@@ -170,10 +170,10 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     dict_with_a_bound: Bounded,
     waive {
-        faults: "there is no server that could fail",
-        outages: "there is no server that could fail",
+        faults: "it has no servers that could fail",
+        outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
-        promises::reads_are_batched: "there is no server to be asked",
+        promises::reads_are_batched: "it has no servers to send requests to",
         limits: "keys and values of any length are kept",
     }
 }
@@ -181,10 +181,10 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     dict_behind_a_handle: Erased,
     waive {
-        faults: "there is no server that could fail",
-        outages: "there is no server that could fail",
+        faults: "it has no servers that could fail",
+        outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
-        promises::reads_are_batched: "there is no server to be asked",
+        promises::reads_are_batched: "it has no servers to send requests to",
         promises::a_full_cache_is_right: "is opened without a bound",
         promises::immediate_calls_end_at_once: "a handle may hide any backend",
         limits: "keys and values of any length are kept",

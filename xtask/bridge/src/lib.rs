@@ -195,41 +195,39 @@ impl Objects {
         cache.map(Self).map_err(raise)
     }
 
-    fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<Py<PyAny>>> {
-        let found = self.0.get_sync(key).map_err(raise)?;
-        Ok(found.map(|value| value.payload().clone_ref(py)))
+    fn get(&self, py: Python<'_>, key: &str) -> Option<Py<PyAny>> {
+        let found = self.0.get_sync(key);
+        found.map(|value| value.payload().clone_ref(py))
     }
 
-    fn get_multi(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Vec<Option<Py<PyAny>>>> {
+    fn get_multi(&self, py: Python<'_>, keys: Vec<String>) -> Vec<Option<Py<PyAny>>> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let found = self.0.get_multi_sync(&keys).map_err(raise)?.into_iter();
-        Ok(found
+        let found = self.0.get_multi_sync(&keys).into_iter();
+        found
             .map(|value| value.map(|value| value.payload().clone_ref(py)))
-            .collect())
+            .collect()
     }
 
-    fn set(&self, key: &str, value: Py<PyAny>) -> PyResult<()> {
-        self.0
-            .set_sync(key, CachedValue::new(Arc::new(value)))
-            .map_err(raise)
+    fn set(&self, key: &str, value: Py<PyAny>) {
+        self.0.set_sync(key, CachedValue::new(Arc::new(value)));
     }
 
-    fn set_multi(&self, entries: Vec<(String, Py<PyAny>)>) -> PyResult<()> {
+    fn set_multi(&self, entries: Vec<(String, Py<PyAny>)>) {
         let keys: Vec<String> = entries.iter().map(|(key, _)| key.clone()).collect();
         let values = entries
             .into_iter()
             .map(|(_, value)| CachedValue::new(Arc::new(value)));
         let entries = keys.iter().map(String::as_str).zip(values).collect();
-        self.0.set_multi_sync(entries).map_err(raise)
+        self.0.set_multi_sync(entries);
     }
 
-    fn delete(&self, key: &str) -> PyResult<()> {
-        self.0.delete_sync(key).map_err(raise)
+    fn delete(&self, key: &str) {
+        self.0.delete_sync(key);
     }
 
-    fn delete_multi(&self, keys: Vec<String>) -> PyResult<()> {
+    fn delete_multi(&self, keys: Vec<String>) {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        self.0.delete_multi_sync(&keys).map_err(raise)
+        self.0.delete_multi_sync(&keys);
     }
 
     /// Removes what has expired.

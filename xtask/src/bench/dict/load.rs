@@ -1,4 +1,4 @@
-//! Keys, in which order they are asked for, and by how many threads.
+//! Keys, the order in which they are requested, and the threads that request them.
 
 use std::sync::Barrier;
 use std::thread;
@@ -10,9 +10,9 @@ use crate::bench::harness::Sample;
 /// cost every contestant the same again as its own work.
 #[derive(Clone, Copy)]
 pub(super) struct Keys {
-    count: u32,
-    /// What stands before the number, 8 digits.
-    prefix: &'static str,
+    pub(super) count: u32,
+    /// Precedes the number of eight digits.
+    pub(super) prefix: &'static str,
 }
 
 const DIGITS: usize = 8;
@@ -25,7 +25,7 @@ impl Keys {
         Self { count, prefix }
     }
 
-    /// As many, none of which is one of the [short](Self::short) ones.
+    /// Short keys, none of which is among the [short](Self::short) ones.
     pub(super) fn absent(count: u32) -> Self {
         let prefix = "item:";
         Self { count, prefix }
@@ -37,7 +37,7 @@ impl Keys {
         Self { count, prefix }
     }
 
-    /// 40 characters, as somebody would choose them.
+    /// 40 characters, as a person would choose them.
     pub(super) fn long(count: u32) -> Self {
         let prefix = "tenant:7:project:12:user:profile";
         Self { count, prefix }
@@ -74,12 +74,10 @@ impl Buffer {
     pub(super) fn key(&mut self, number: u32) -> &str {
         let len = self.prefix + DIGITS;
         if let Some(digits) = self.bytes.get_mut(self.prefix..len) {
-            for (i, digit) in (0..).zip(digits) {
-                let half_byte = number >> (28 - 4 * i) & 0xf;
-                *digit = b"0123456789abcdef"
-                    .get(half_byte as usize)
-                    .copied()
-                    .unwrap_or_default();
+            for (shift, digit) in (0..32).step_by(4).rev().zip(digits) {
+                let value = number >> shift & 0xf;
+                let digits = b"0123456789abcdef";
+                *digit = digits.get(value as usize).copied().unwrap_or_default();
             }
         }
         self.written()
@@ -249,7 +247,7 @@ impl Zipf {
         let total = self.cumulative.last().copied().unwrap_or_default();
         let point = random.next() as f64 / u64::MAX as f64 * total;
         let rank = self.cumulative.partition_point(|sum| *sum < point) as u64;
-        // Keys that are asked for often do not stand side by side.
+        // Popular keys are not adjacent.
         let count = self.cumulative.len() as u64;
         (rank * 7_368_787) % count
     }

@@ -1,0 +1,311 @@
+//! cache-dict, and what a user could take instead, each in its default configuration.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use cache_core::CachedValue;
+use cache_dict::DictBackend;
+
+use crate::bench::harness::Role;
+
+/// cache-dict with the feature `coarse-clock`.
+pub(super) const COARSE: &str = "cache-dict";
+/// cache-dict without it.
+pub(super) const EXACT: &str = "cache-dict, exact clock";
+
+/// The peer whose reads take no lock.
+pub(super) const PAPAYA: &str = "papaya + deadlines";
+
+pub(super) const PEERS: &[&str] = &[
+    "moka",
+    "quick_cache + deadlines",
+    "dashmap + deadlines",
+    PAPAYA,
+    "scc + deadlines",
+    "RwLock<HashMap> + deadlines",
+];
+
+/// The operations of all contestants. A key is found until its lifetime is over.
+pub(super) trait Cache<V>: Send + Sync {
+    fn get(&self, key: &str) -> Option<V>;
+    fn set(&self, key: &str, value: V);
+
+    /// How many were found. A cache without such an operation does what its user would write.
+    fn get_multi(&self, keys: &[&str]) -> usize {
+        keys.iter().filter(|key| self.get(key).is_some()).count()
+    }
+
+    fn set_multi(&self, keys: &[&str], value: &V);
+
+    /// Entries held, expired ones included.
+    fn len(&self) -> usize;
+
+    /// Removes what has expired, for caches that do not do it themselves; `false` for others.
+    fn purge(&self) -> bool {
+        false
+    }
+}
+
+pub(super) struct Contestant<V> {
+    pub(super) name: &'static str,
+    pub(super) role: Role,
+    pub(super) cache: Box<dyn Cache<V>>,
+}
+
+/// The named variants of cache-dict and all peers.
+pub(super) fn all<V: Clone + Send + Sync + 'static>(
+    ours: &[&'static str],
+    capacity: usize,
+    ttl: Duration,
+) -> Result<Vec<Contestant<V>>> {
+    let names = ours.iter().chain(PEERS);
+    names.map(|name| make(name, capacity, ttl)).collect()
+}
+
+/// A cache for up to `capacity` entries that live for `ttl`.
+pub(super) fn make<V: Clone + Send + Sync + 'static>(
+    name: &str,
+    capacity: usize,
+    ttl: Duration,
+) -> Result<Contestant<V>> {
+    let mut names = [COARSE, EXACT].into_iter().chain(PEERS.iter().copied());
+    let Some(name) = names.find(|known| *known == name) else {
+        bail!("no contestant is named `{name}`");
+    };
+    let role = match name {
+        COARSE | EXACT => Role::Ours,
+        _ => Role::Peer,
+    };
+    let cache: Box<dyn Cache<V>> = match name {
+        COARSE | EXACT => {
+            let builder = DictBackend::<V>::builder().expiration_time(ttl);
+            Box::new(builder.coarse_clock(name == COARSE).build()?)
+        }
+        "moka" => {
+            let builder = moka::sync::Cache::<String, V>::builder().max_capacity(capacity as u64);
+            Box::new(builder.time_to_live(ttl).build())
+        }
+        "quick_cache + deadlines" => timed(
+            quick_cache::sync::Cache::<String, Stored<V>>::new(capacity),
+            ttl,
+        ),
+        "dashmap + deadlines" => timed(dashmap::DashMap::<String, Stored<V>>::new(), ttl),
+        PAPAYA => timed(papaya::HashMap::<String, Stored<V>>::new(), ttl),
+        "scc + deadlines" => timed(scc::HashMap::<String, Stored<V>>::new(), ttl),
+        _ => timed(RwLock::new(HashMap::<String, Stored<V>>::new()), ttl),
+    };
+    Ok(Contestant { name, role, cache })
+}
+
+impl<V: Clone + Send + Sync + 'static> Cache<V> for DictBackend<V> {
+    fn get(&self, key: &str) -> Option<V> {
+        self.get_sync(key).map(CachedValue::into_payload)
+    }
+
+    fn set(&self, key: &str, value: V) {
+        self.set_sync(key, CachedValue::new(value));
+    }
+
+    fn get_multi(&self, keys: &[&str]) -> usize {
+        self.get_multi_sync(keys).iter().flatten().count()
+    }
+
+    fn set_multi(&self, keys: &[&str], value: &V) {
+        // Each value is made as its user makes it, which reads the wall clock.
+        let value = || CachedValue::new(value.clone());
+        self.set_multi_sync(keys.iter().map(|key| (*key, value())).collect());
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Cache<V> for moka::sync::Cache<String, V> {
+    fn get(&self, key: &str) -> Option<V> {
+        self.get(key)
+    }
+
+    fn set(&self, key: &str, value: V) {
+        self.insert(key.to_owned(), value);
+    }
+
+    fn set_multi(&self, keys: &[&str], value: &V) {
+        for key in keys {
+            self.set(key, value.clone());
+        }
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.entry_count()).unwrap_or_default()
+    }
+}
+
+/// A payload with the deadline that the user of a map without expiry stores beside it.
+#[derive(Clone)]
+struct Stored<V> {
+    payload: V,
+    deadline: Instant,
+}
+
+impl<V: Clone> Stored<V> {
+    fn live(&self, now: impl FnOnce() -> Instant) -> Option<V> {
+        (now() < self.deadline).then(|| self.payload.clone())
+    }
+}
+
+/// A map without expiry.
+trait Map<V>: Send + Sync {
+    /// A bounded map evicts what is old, so its user does not remove what has expired.
+    const BOUNDED: bool = false;
+
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V>;
+    fn insert(&self, key: String, stored: Stored<V>);
+    fn len(&self) -> usize;
+    fn retain(&self, now: Instant);
+}
+
+struct Timed<M> {
+    map: M,
+    ttl: Duration,
+}
+
+fn timed<V: Clone, M: Map<V> + 'static>(map: M, ttl: Duration) -> Box<dyn Cache<V>> {
+    Box::new(Timed { map, ttl })
+}
+
+impl<V: Clone, M: Map<V>> Cache<V> for Timed<M> {
+    fn get(&self, key: &str) -> Option<V> {
+        self.map.live(key, Instant::now)
+    }
+
+    fn set(&self, key: &str, payload: V) {
+        let deadline = Instant::now() + self.ttl;
+        let stored = Stored { payload, deadline };
+        self.map.insert(key.to_owned(), stored);
+    }
+
+    fn get_multi(&self, keys: &[&str]) -> usize {
+        // One reading of the clock for all keys, as in cache-dict.
+        let now = Instant::now();
+        let found = keys.iter().filter_map(|key| self.map.live(key, || now));
+        found.count()
+    }
+
+    fn set_multi(&self, keys: &[&str], value: &V) {
+        let deadline = Instant::now() + self.ttl;
+        for key in keys {
+            let payload = value.clone();
+            let stored = Stored { payload, deadline };
+            self.map.insert((*key).to_owned(), stored);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    fn purge(&self) -> bool {
+        if !M::BOUNDED {
+            self.map.retain(Instant::now());
+        }
+        !M::BOUNDED
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for quick_cache::sync::Cache<String, Stored<V>> {
+    const BOUNDED: bool = true;
+
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        self.get(key)?.live(now)
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        self.insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&self, now: Instant) {
+        self.retain(|_, stored| now < stored.deadline);
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for dashmap::DashMap<String, Stored<V>> {
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        self.get(key)?.live(now)
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        self.insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&self, now: Instant) {
+        self.retain(|_, stored| now < stored.deadline);
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for papaya::HashMap<String, Stored<V>> {
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        self.pin().get(key)?.live(now)
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        self.pin().insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&self, now: Instant) {
+        self.pin().retain(|_, stored| now < stored.deadline);
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for scc::HashMap<String, Stored<V>> {
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        self.read_sync(key, |_, stored| stored.live(now)).flatten()
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        self.upsert_sync(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn retain(&self, now: Instant) {
+        self.retain_sync(|_, stored| now < stored.deadline);
+    }
+}
+
+impl<V: Clone + Send + Sync> Map<V> for RwLock<HashMap<String, Stored<V>>> {
+    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+        let map = self.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(key)?.live(now)
+    }
+
+    fn insert(&self, key: String, stored: Stored<V>) {
+        let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
+        map.insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn retain(&self, now: Instant) {
+        let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
+        map.retain(|_, stored| now < stored.deadline);
+    }
+}
