@@ -345,7 +345,7 @@ impl Inner {
 
     pub(crate) fn too_large_to_read(&self, len: usize) -> Error {
         let message = format!(
-            "the value stored there has {len} bytes with metadata, and server_max_value_length is \
+            "the value there has {len} bytes as stored, and server_max_value_length is \
              {}; raise it to read this value",
             self.cluster.settings.max_value
         );
@@ -357,7 +357,7 @@ impl Inner {
             ErrorKind::ValueTooLarge,
             NAME,
             format!(
-                "{len} bytes with metadata, and server_max_value_length is {}; store less, or \
+                "{len} bytes as stored, and server_max_value_length is {}; store less, or \
                  raise it and memcached's -I; what was stored before was removed",
                 self.cluster.settings.max_value
             ),

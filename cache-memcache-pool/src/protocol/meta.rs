@@ -10,8 +10,8 @@ use super::line::{Item, decimal, server_error};
 use super::response::{Expected, Reply, Violation};
 use crate::NAME;
 
-/// memcached takes 24 words in a line; beyond, it reads the value as commands.
-const MAX_FLAGS: usize = 16;
+/// memcached takes some 20 words in a line.
+const MAX_FLAGS: usize = 12;
 
 /// The longest token that has a meaning to memcached is a number of 64 bits.
 const MAX_TOKEN: usize = 32;
@@ -429,12 +429,14 @@ pub(super) fn read_response(
         value: Vec::new(),
     };
     let is_untagged = matches!(code, b"MN" | b"ME");
-    if is_untagged != only.is_some_and(|only| only == status) {
+    let is_possible = match only {
+        None => !is_untagged,
         // `me` misses with an EN.
-        let is_miss = only == Some(MetaStatus::Value) && status == MetaStatus::Missing;
-        if !is_miss {
-            return Err(violation());
-        }
+        Some(MetaStatus::Value) => code == b"ME" || status == MetaStatus::Missing,
+        Some(only) => is_untagged && status == only,
+    };
+    if !is_possible {
+        return Err(violation());
     }
     if code == b"ME" {
         let about = text()?.splitn(3, ' ').nth(2).unwrap_or_default();
@@ -534,7 +536,7 @@ mod tests {
             (get().flag_with('T', "1".repeat(33)), "32 printable"),
             (MetaRequest::noop("k").flag('v'), "takes none"),
             (MetaRequest::debug("k").flag('v'), "takes none"),
-            ((0..17).fold(get(), |all, _| all.flag('v')), "17 flags"),
+            ((0..13).fold(get(), |all, _| all.flag('v')), "13 flags"),
         ] {
             let error = request.check_flags().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encode);
