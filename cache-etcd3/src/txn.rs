@@ -96,8 +96,7 @@ impl Write {
         Ok(Self {
             name: self.name.clone(),
             hash: self.hash,
-            // Others would take a mark for a value, where there is no metadata.
-            put: (!shared.settings.format.is_raw()).then_some(Put {
+            put: Some(Put {
                 stored,
                 class: TtlClass::of(ENDURES),
             }),
@@ -140,7 +139,9 @@ pub(crate) trait WritePart {
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     let ready = part.wanted()?;
     let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
-    if !ready.write.endures() && shared.guard.is_on() && is_in_doubt() {
+    // Without metadata a mark would be a value.
+    let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
+    if !ready.write.endures() && has_marks && is_in_doubt() {
         part.answer(Err(Failure::new(
             Next::Mark,
             "a set of this key may arrive late",

@@ -11,7 +11,8 @@ use crate::cluster::{Call, Cluster, MARK, Router, Server};
 use crate::config::{Address, Settings, StoredFormat};
 use crate::connection::Exchange;
 use crate::protocol::{
-    COMPRESSED, Command, Outgoing, Reply, Response, check_key, compress, encode_many, encode_one,
+    COMPRESSED, Command, Expected, Outgoing, Reply, Response, check_key, compress, encode_many,
+    encode_one,
 };
 use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
 
@@ -35,7 +36,7 @@ use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, mu
 /// ```
 #[derive(Clone)]
 pub struct MemcachePoolBackend {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -342,12 +343,21 @@ impl Inner {
         }
     }
 
+    pub(crate) fn too_large_to_read(&self, len: usize) -> Error {
+        let message = format!(
+            "the value there has {len} bytes as stored, and server_max_value_length is \
+             {}; raise it to read this value",
+            self.cluster.settings.max_value
+        );
+        Error::new(ErrorKind::ValueTooLarge, NAME, message)
+    }
+
     pub(crate) fn too_large(&self, len: usize) -> Error {
         Error::new(
             ErrorKind::ValueTooLarge,
             NAME,
             format!(
-                "{len} bytes with metadata, and server_max_value_length is {}; store less, or \
+                "{len} bytes as stored, and server_max_value_length is {}; store less, or \
                  raise it and memcached's -I; what was stored before was removed",
                 self.cluster.settings.max_value
             ),
@@ -370,43 +380,24 @@ impl Inner {
         };
         let farm = self.cluster.farm();
         let mut call = Call::new(&self.cluster, &farm);
-        let mut from = None;
-        loop {
-            call.begin_round()?;
-            let Some(index) = call.choose(command.key()) else {
-                if call.probed().await {
-                    continue;
+        let (index, server, response) = send(&mut call, command.key(), &exchange).await?;
+        match response {
+            Response::One(reply) => Ok(said_by(server, reply)),
+            Response::Many(replies) => {
+                let mut replies = replies.into_iter();
+                if is_marked {
+                    let mark = replies.next().ok_or_else(senseless)?;
+                    call.note_mark(index, &mark);
                 }
-                return Err(call.nobody());
-            };
-            if let Some(from) = from.replace(index).filter(|&from| from != index) {
-                call.failed_over(from, 1);
+                let reply = replies.next().ok_or_else(senseless)?;
+                let reply = said_by(server, reply);
+                Ok(if is_marked {
+                    call.believe(index, command.key(), reply)
+                } else {
+                    reply
+                })
             }
-            let Some(server) = farm.server(index) else {
-                return Err(call.nobody());
-            };
-            let Some(waiter) = call.submit(server, &exchange).await? else {
-                continue;
-            };
-            match call.response(server, waiter).await? {
-                None => {}
-                Some(Response::One(reply)) => return Ok(said_by(server, reply)),
-                Some(Response::Many(replies)) => {
-                    let mut replies = replies.into_iter();
-                    if is_marked {
-                        let mark = replies.next().ok_or_else(senseless)?;
-                        call.note_mark(index, &mark);
-                    }
-                    let reply = replies.next().ok_or_else(senseless)?;
-                    let reply = said_by(server, reply);
-                    return Ok(if is_marked {
-                        call.believe(index, command.key(), reply)
-                    } else {
-                        reply
-                    });
-                }
-                Some(Response::SomeFailed) => return Err(senseless()),
-            }
+            Response::SomeFailed => Err(senseless()),
         }
     }
 
@@ -426,7 +417,9 @@ impl Inner {
                 }
                 Err(error)
             }
-            Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing => Err(senseless()),
+            Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing | Reply::Meta(_) => {
+                Err(senseless())
+            }
         }
     }
 
@@ -439,15 +432,8 @@ impl Inner {
         match reply {
             Reply::Missing => Ok(None),
             Reply::Failed(reason) => Err(refused(&reason)),
-            Reply::Done => Err(senseless()),
-            Reply::TooLarge(len) => {
-                let message = format!(
-                    "the value stored there has {len} bytes with metadata, and \
-                     server_max_value_length is {}; raise it to read this value",
-                    self.cluster.settings.max_value
-                );
-                Err(Error::new(ErrorKind::ValueTooLarge, NAME, message))
-            }
+            Reply::Done | Reply::Meta(_) => Err(senseless()),
+            Reply::TooLarge(len) => Err(self.too_large_to_read(len)),
             Reply::Found(stored) => {
                 let stored = stored?;
                 let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
@@ -464,6 +450,41 @@ impl Inner {
                     }
                 })
             }
+        }
+    }
+}
+
+/// Sends a request for one key, to one server after the other if need be. Which server responded,
+/// and what.
+pub(crate) async fn send<'a, F>(
+    call: &mut Call<'a>,
+    key: &str,
+    exchange: &Exchange<F>,
+) -> Result<(usize, &'a Arc<Server>, Response)>
+where
+    F: Fn(&mut Outgoing) -> Result<Expected>,
+{
+    let farm = call.farm;
+    let mut from = None;
+    loop {
+        call.begin_round()?;
+        let Some(index) = call.choose(key) else {
+            if call.probed().await {
+                continue;
+            }
+            return Err(call.nobody());
+        };
+        if let Some(from) = from.replace(index).filter(|&from| from != index) {
+            call.failed_over(from, 1);
+        }
+        let Some(server) = farm.server(index) else {
+            return Err(call.nobody());
+        };
+        let Some(waiter) = call.submit(server, exchange).await? else {
+            continue;
+        };
+        if let Some(response) = call.response(server, waiter).await? {
+            return Ok((index, server, response));
         }
     }
 }

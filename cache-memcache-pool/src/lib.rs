@@ -5,6 +5,7 @@ mod backend;
 mod cluster;
 mod config;
 mod connection;
+mod meta;
 mod multi;
 mod protocol;
 mod stats;
@@ -12,6 +13,7 @@ mod stats;
 pub use backend::MemcachePoolBackend;
 pub use cluster::Routing;
 pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol, PythonClient, StoredFormat};
+pub use protocol::{MetaRequest, MetaResponse, MetaStatus};
 pub use stats::{MemcachePoolStats, ServerStats};
 
 /// What errors call this backend.

@@ -97,7 +97,8 @@ async fn written(inner: &Inner, outcomes: Outcomes, keys: &[&str]) -> Result<()>
                 }
                 error
             }
-            Some(Ok(Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing)) | None => senseless(),
+            Some(Ok(Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing | Reply::Meta(_)))
+            | None => senseless(),
             Some(Err(error)) => error,
         };
         failed.push(*key);

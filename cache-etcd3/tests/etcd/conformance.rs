@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options, Proxy};
-use cache_etcd3::{Etcd3Backend, Etcd3Builder};
+use cache_etcd3::{Etcd3Backend, Etcd3Builder, StoredFormat};
 use test_servers::{Etcd, EtcdCluster};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -74,6 +74,25 @@ impl Harness for OneNode {
     }
 }
 
+/// Payloads as they are: there is nowhere to keep a deadline or the cached time.
+struct RawOnOneNode;
+
+impl Harness for RawOnOneNode {
+    type Backend = Etcd3Backend;
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = capabilities().with_faults(&[]).with_secrets(&[]);
+        // Any bytes are a payload.
+        capabilities.unreadable_values = false;
+        capabilities
+    }
+
+    async fn open(&self, options: &Options) -> Result<Etcd3Backend, OpenError> {
+        let builder = builder(options).stored_format(StoredFormat::Raw);
+        Ok(builder.endpoints([node().endpoint()]).build()?)
+    }
+}
+
 struct ThreeNodes;
 
 fn cluster() -> &'static EtcdCluster {
@@ -118,6 +137,62 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     three_nodes: ThreeNodes,
     waive {
+        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
+        promises::immediate_calls_end_at_once: "waits for a server",
+    }
+}
+cache_conformance::tests! {
+    raw: RawOnOneNode,
+    waive {
+        faults: "tested with the envelope",
+        outages: "there is one server",
+        unreadable: "any bytes are a payload",
+        concurrency::metadata_goes_with_its_payload: "the cached time is not stored",
+        expiry::a_shorter_ttl_replaces_the_deadline:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::an_expired_key_can_be_set_again:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::default_ttl_expires: "the deadline is not stored; etcd removes the value later",
+        expiry::expired_values_stay_expired:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::get_multi_misses_the_expired:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::long_lives_last: "the time left is not stored",
+        expiry::many_expire_together: "the deadline is not stored; etcd removes the value later",
+        expiry::not_lost_before_the_deadline:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::own_ttl_expires: "the deadline is not stored; etcd removes the value later",
+        expiry::reading_does_not_prolong:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::set_multi_applies_the_default:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::set_multi_keeps_each_ttl:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::shorter_own_ttl_beats_the_default:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::the_clock_starts_at_set: "the deadline is not stored; etcd removes the value later",
+        expiry::the_last_of_repeated_keys_sets_the_deadline:
+            "the deadline is not stored; etcd removes the value later",
+        expiry::tiny_ttls_expire: "the deadline is not stored; etcd removes the value later",
+        metadata::multi_operations_carry_it: "the cached time is not stored",
+        metadata::old_and_future_times_are_kept: "the cached time is not stored",
+        metadata::reading_does_not_touch_the_cached_time: "the cached time is not stored",
+        metadata::set_replaces_the_cached_time: "the cached time is not stored",
+        metadata::the_cached_time_comes_back: "the cached time is not stored",
+        metadata::the_default_lifetime_left_is_told: "the time left is not stored",
+        metadata::the_lifetime_left_is_told: "the time left is not stored",
+        metadata::the_lifetime_left_shrinks: "the time left is not stored",
+        model::sequences_in_time_agree: "the deadline is not stored; etcd removes the value later",
+        model::sequences_with_drops_agree: "the time left is not stored",
+        races::a_deadline_goes_with_its_payload: "the time left is not stored",
+        races::a_dropped_set_leaves_no_mixture: "the time left is not stored",
+        races::a_read_at_the_deadline_changes_nothing:
+            "the deadline is not stored; etcd removes the value later",
+        races::histories_with_deadlines_are_linearizable: may_fail("the deadline is not stored; etcd removes the value later"),
+        sharing::deadlines_are_shared: "the deadline is not stored; etcd removes the value later",
+        sharing::metadata_is_shared: "the cached time is not stored",
+        promises::reads_are_batched: "tested with the envelope",
         promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",

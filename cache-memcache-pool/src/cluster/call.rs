@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::attempts::{Attempts, Setback};
 use super::{Cluster, Farm, Server};
 use crate::NAME;
-use crate::connection::{Exchange, Failure, Waiter};
+use crate::connection::{Exchange, Failure, Unanswered, Waiter};
 use crate::protocol::{Expected, Outgoing, Reply, Response};
 
 /// What a call has met with. A call that meets with nothing costs nothing.
@@ -20,6 +20,8 @@ pub(crate) struct Call<'a> {
     cluster: &'a Cluster,
     pub(crate) farm: &'a Farm,
     attempts: Attempts,
+    /// What has been sent is not sent again.
+    is_once: bool,
     /// What the call says if it fails in the end.
     last: Option<Failure>,
     is_timeout: bool,
@@ -37,12 +39,20 @@ impl<'a> Call<'a> {
             cluster,
             farm,
             attempts: Attempts::new(cluster.settings.timeouts.socket),
+            is_once: false,
             last: None,
             is_timeout: false,
             probes: Vec::new(),
             has_waited: false,
             room_by: None,
         }
+    }
+
+    /// The request may not be done twice: an attempt that may have reached the server is the last,
+    /// and its error is a `Timeout`, which says so.
+    pub(crate) fn once(mut self) -> Self {
+        self.is_once = true;
+        self
     }
 
     /// Begins a round of attempts. An error when there have been enough.
@@ -137,12 +147,23 @@ impl<'a> Call<'a> {
             None => waiter.response().await,
             Some(deadline) => match timeout_at(deadline, waiter.response()).await {
                 Ok(response) => response,
-                Err(_) => return Err(self.out_of_time(server)),
+                Err(_) => {
+                    let error = self.out_of_time(server);
+                    return Err(if self.is_once { unknown(&error) } else { error });
+                }
             },
         };
         match response {
             Ok(response) => Ok(Some(response)),
-            Err(failure) => {
+            Err(Unanswered { failure, was_sent }) if self.is_once && was_sent => {
+                let error = match failure {
+                    Failure::Final(error) | Failure::Down(error) => error,
+                    Failure::Lost(reason) => server.error(ErrorKind::Timeout, &reason),
+                    Failure::TooSlow => server.too_slow(),
+                };
+                Err(unknown(&error))
+            }
+            Err(Unanswered { failure, .. }) => {
                 self.meet(server, failure)?;
                 Ok(None)
             }
@@ -154,11 +175,7 @@ impl<'a> Call<'a> {
         let setback = match &failure {
             Failure::Final(error) => return Err(error.clone()),
             Failure::TooSlow => {
-                let patience = self.cluster.settings.timeouts.socket * 2;
-                let reason = format!(
-                    "it answers, but not within {patience:?} (twice socket_timeout) for this call"
-                );
-                return Err(server.error(ErrorKind::Timeout, &reason));
+                return Err(server.too_slow());
             }
             Failure::Lost(_) => Setback::Lost,
             Failure::Down(reason) => {
@@ -261,4 +278,17 @@ impl<'a> Call<'a> {
         };
         Error::new(kind, NAME, message)
     }
+}
+
+/// The error of a request that may not be done twice, and was sent.
+fn unknown(error: &Error) -> Error {
+    let message = format!(
+        "{}; the server may have done it, so it was not sent again: read the key to find out",
+        error.message()
+    );
+    let kind = match error.kind() {
+        ErrorKind::Unavailable => ErrorKind::Timeout,
+        kind => kind,
+    };
+    Error::new(kind, NAME, message)
 }

@@ -654,6 +654,14 @@ impl Server {
         self.error(ErrorKind::Timeout, &reason)
     }
 
+    /// It answers, but too late for one call.
+    pub(super) fn too_slow(&self) -> Error {
+        let patience = self.settings.timeouts.socket.saturating_mul(2);
+        let reason =
+            format!("it answers, but not within {patience:?} (twice socket_timeout) for this call");
+        self.error(ErrorKind::Timeout, &reason)
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind, reason: &str) -> Error {
         Error::new(kind, NAME, format!("{}: {reason}", self.name))
     }

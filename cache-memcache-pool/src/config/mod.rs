@@ -430,7 +430,11 @@ mod tests {
         for (name, senseless) in [
             ("pool_maxsize", "-1"),
             ("weights", "-1"),
+            ("min_compress_len", "-5"),
             ("tls_enabled", "maybe"),
+            ("python_client", "pylibmc"),
+            ("routing", "modula"),
+            ("stored_format", "pickle"),
         ] {
             let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
             let error = MemcachePoolConfig::deserialize(field).unwrap_err();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::pipeline::{Pipeline, Timeouts, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
-use super::{Caller, Connection, Failure, Gauges};
+use super::{Caller, Connection, Failure, Gauges, Unanswered};
 use crate::protocol::{Decoder, Response, Violation};
 
 /// Callers are told at the latest when so much has been read.
@@ -308,7 +308,10 @@ impl Driver {
         }
         drop(shared);
         for caller in expired {
-            let _ = caller.send(Err(Failure::TooSlow));
+            let _ = caller.send(Err(Unanswered {
+                failure: Failure::TooSlow,
+                was_sent: true,
+            }));
         }
         self.tell();
         match verdict? {
@@ -329,11 +332,12 @@ impl Driver {
         let queued = self.connection.lock().queue.drain();
         let (in_flight, mut weight) = self.pipeline.drain();
         weight += queued.iter().map(|request| request.weight).sum::<usize>();
-        let queued = queued.into_iter().map(|request| request.caller);
+        let in_flight = in_flight.into_iter().map(|caller| (caller, true));
+        let queued = queued.into_iter().map(|request| (request.caller, false));
         let mut first = first;
-        for caller in in_flight.into_iter().chain(queued) {
+        for (caller, was_sent) in in_flight.chain(queued) {
             let failure = first.take().unwrap_or(failure).clone();
-            let _ = caller.send(Err(failure));
+            let _ = caller.send(Err(Unanswered { failure, was_sent }));
         }
         self.connection.release(weight);
     }

@@ -37,8 +37,16 @@ pub(crate) enum Failure {
     TooSlow,
 }
 
+/// A request that has no response.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) failure: Failure,
+    /// Something of it may have been written, and the server may have done it.
+    pub(crate) was_sent: bool,
+}
+
 /// How a caller is told of its response.
-pub(crate) type Caller = oneshot::Sender<Result<Response, Failure>>;
+pub(crate) type Caller = oneshot::Sender<Result<Response, Unanswered>>;
 
 /// What a caller wants done: how to write it down, and how much work it is.
 pub(crate) struct Exchange<F> {
@@ -259,15 +267,20 @@ impl Connection {
 /// to the server yet.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    response: oneshot::Receiver<Result<Response, Failure>>,
+    response: oneshot::Receiver<Result<Response, Unanswered>>,
     connection: Arc<Connection>,
     id: u64,
 }
 
 impl Waiter {
-    pub(crate) async fn response(mut self) -> Result<Response, Failure> {
+    pub(crate) async fn response(mut self) -> Result<Response, Unanswered> {
         // The driver tells everybody before it ends, unless its runtime is shut down.
-        let gone = |_| Err(Failure::Lost("the runtime was shut down".into()));
+        let gone = |_| {
+            Err(Unanswered {
+                failure: Failure::Lost("the runtime was shut down".into()),
+                was_sent: true,
+            })
+        };
         (&mut self.response).await.unwrap_or_else(gone)
     }
 }

@@ -88,6 +88,7 @@ impl Decoder {
         buffer: &mut &[u8],
         expected: &mut Expected,
     ) -> Result<Option<Response>, Violation> {
+        let format = expected.format(self.format);
         loop {
             let Some(reply) = (match self.state {
                 State::Line => {
@@ -104,6 +105,13 @@ impl Decoder {
                             }
                             continue;
                         }
+                        Item::MetaValue { response, len } => {
+                            if let Expected::Meta { response: head, .. } = expected {
+                                *head = Some(response);
+                            }
+                            self.state = self.value(0, len)?;
+                            continue;
+                        }
                         Item::End => return expected.finish().map(Some),
                         Item::Value { key, flags, len } => {
                             if let Some(key) = key {
@@ -114,8 +122,8 @@ impl Decoder {
                         }
                     }
                 }
-                State::Value { flags, len } => self.take_value(buffer, flags, len)?,
-                State::Large(_) => self.take_large()?,
+                State::Value { flags, len } => self.take_value(buffer, format, flags, len)?,
+                State::Large(_) => self.take_large(format)?,
                 State::Skip { len, left } => self.skip(buffer, len, left)?,
             }) else {
                 return Ok(None);
@@ -142,6 +150,7 @@ impl Decoder {
     fn take_value(
         &mut self,
         buffer: &mut &[u8],
+        format: StoredFormat,
         flags: u32,
         len: usize,
     ) -> Result<Option<Reply>, Violation> {
@@ -153,17 +162,14 @@ impl Decoder {
             self.state = State::Line;
             *buffer = rest;
             return Ok(Some(Reply::Found(Stored::decode(
-                self.format,
-                flags,
-                value,
-                self.limit,
+                format, flags, value, self.limit,
             ))));
         }
         if len < LARGE {
             return Ok(None);
         }
         // The metadata has to be whole before the payload can go elsewhere.
-        let has_metadata = self.format == StoredFormat::Envelope && flags & COMPRESSED == 0;
+        let has_metadata = format == StoredFormat::Envelope && flags & COMPRESSED == 0;
         let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
         let bar = bar.filter(|_| has_metadata);
         if has_metadata && bar.is_none() && buffer.len() < METADATA_WITHIN {
@@ -188,7 +194,7 @@ impl Decoder {
         Ok(None)
     }
 
-    fn take_large(&mut self) -> Result<Option<Reply>, Violation> {
+    fn take_large(&mut self, format: StoredFormat) -> Result<Option<Reply>, Violation> {
         if self.large().is_some() {
             return Ok(None);
         }
@@ -202,7 +208,7 @@ impl Decoder {
                 metadata: Some(metadata),
                 payload: large.body,
             }),
-            None => Stored::decode_owned(self.format, large.flags, large.body, self.limit),
+            None => Stored::decode_owned(format, large.flags, large.body, self.limit),
         })))
     }
 

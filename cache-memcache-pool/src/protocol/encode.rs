@@ -99,7 +99,7 @@ impl Outgoing {
         self.dialect
     }
 
-    fn tag(&mut self) -> u32 {
+    pub(super) fn tag(&mut self) -> u32 {
         let tag = self.next_tag;
         self.next_tag = tag_behind(tag, 1);
         tag
@@ -186,26 +186,8 @@ impl<'a> Command<'a> {
             Self::Set { .. } => MetaOp::Set,
             Self::Delete(_) => MetaOp::Delete,
         };
-        if is_plain(self.key()) {
-            let line = &mut out.bytes;
-            line.extend_from_slice(op.wire());
-            line.push(b' ');
-            line.extend_from_slice(self.key().as_bytes());
-            self.encode_flags(flags, tag, line);
-            line.extend_from_slice(b"\r\n");
-        } else {
-            let mut line = Vec::new();
-            self.encode_flags(flags, tag, &mut line);
-            let flags = line.get(1..).unwrap_or_default();
-            let start = out.bytes.len();
-            let command = MetaCommand::new(op, self.key()).flag(flags);
-            if let Err(error) = command.encode_into(&mut out.bytes) {
-                // It leaves half a command behind.
-                out.bytes.truncate(start);
-                let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
-                return Err(error.with_key(self.key()));
-            }
-        }
+        let rest = |line: &mut Vec<u8>| self.encode_flags(flags, tag, line);
+        encode_line(op, self.key(), rest, &mut out.bytes)?;
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
         Ok(tag)
@@ -248,6 +230,38 @@ impl<'a> Command<'a> {
     }
 }
 
+/// Appends the line of a meta command; `rest` appends what follows the key. Nothing is appended
+/// when the key is refused, which the caller has asked before.
+pub(super) fn encode_line(
+    op: MetaOp,
+    key: &str,
+    rest: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    if is_plain(key) {
+        out.extend_from_slice(op.wire());
+        out.push(b' ');
+        out.extend_from_slice(key.as_bytes());
+        rest(out);
+        out.extend_from_slice(b"\r\n");
+        return Ok(());
+    }
+    let mut line = Vec::new();
+    rest(&mut line);
+    let mut command = MetaCommand::new(op, key);
+    if let Some(flags) = line.get(1..) {
+        command = command.flag(flags);
+    }
+    let start = out.len();
+    if let Err(error) = command.encode_into(out) {
+        // It leaves half a command behind.
+        out.truncate(start);
+        let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
+        return Err(error.with_key(key));
+    }
+    Ok(())
+}
+
 /// Appends a command that is answered when all before it are done, and never fails.
 pub(crate) fn encode_end(out: &mut Outgoing) {
     out.bytes.extend_from_slice(b"mn\r\n");
@@ -255,7 +269,7 @@ pub(crate) fn encode_end(out: &mut Outgoing) {
 }
 
 /// Appends the decimal digits of `number`; `write!` takes several times as long.
-fn encode_number(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
     let start = out.len();
     loop {
         out.push(b'0' + (number % 10) as u8);

@@ -3,6 +3,7 @@
 use memcache::exp::ReturnCode;
 
 use super::encode::tag_behind;
+use super::meta::{self, MetaResponse};
 use super::response::{Expected, Reply, Violation};
 
 /// memcached's lines are shorter.
@@ -20,6 +21,11 @@ pub(super) enum Item<'a> {
     Value {
         key: Option<&'a [u8]>,
         flags: u32,
+        len: usize,
+    },
+    /// The response to a [`MetaRequest`](meta::MetaRequest), of which the value follows.
+    MetaValue {
+        response: Box<MetaResponse>,
         len: usize,
     },
     End,
@@ -49,6 +55,7 @@ pub(super) fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<
         Expected::Quiet { .. } => read_quiet(line),
         Expected::Values { .. } => read_text(line),
         Expected::Lines { .. } => read_written(line),
+        Expected::Meta { tag, status, .. } => meta::read_response(line, *tag, *status),
     }
 }
 
@@ -154,13 +161,13 @@ fn read_written(line: &[u8]) -> Result<Item<'_>, Violation> {
     }
 }
 
-fn server_error(line: &[u8]) -> Reply {
+pub(super) fn server_error(line: &[u8]) -> Reply {
     let text = line.strip_prefix(b"SERVER_ERROR").unwrap_or(line);
     let text = text.get(..200).unwrap_or(text);
     Reply::Failed(String::from_utf8_lossy(text).trim().to_owned())
 }
 
-fn decimal(token: &[u8]) -> Option<usize> {
+pub(super) fn decimal(token: &[u8]) -> Option<usize> {
     if token.is_empty() {
         return None;
     }

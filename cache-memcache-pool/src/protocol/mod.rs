@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod line;
+mod meta;
 mod request;
 mod response;
 mod value;
@@ -10,6 +11,7 @@ mod zlib;
 
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
+pub use meta::{MetaRequest, MetaResponse, MetaStatus};
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;

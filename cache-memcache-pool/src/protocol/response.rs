@@ -2,7 +2,9 @@
 
 use cache_core::Result;
 
+use super::meta::{MetaResponse, MetaStatus};
 use super::value::Stored;
+use crate::config::StoredFormat;
 
 /// What the server says to one command.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(crate) enum Reply {
     TooLarge(usize),
     Missing,
     Done,
+    /// The answer to a request that the caller wrote.
+    Meta(Box<MetaResponse>),
     /// `SERVER_ERROR` and its text, or another refusal.
     Failed(String),
 }
@@ -76,6 +80,14 @@ pub(crate) enum Expected {
         commands: usize,
         replies: Vec<Reply>,
     },
+    /// The answer to a request that the caller wrote.
+    Meta {
+        tag: Option<u32>,
+        /// What a command without a tag is answered with.
+        status: Option<MetaStatus>,
+        /// The answer, while its value is still to come.
+        response: Option<Box<MetaResponse>>,
+    },
 }
 
 impl Expected {
@@ -87,6 +99,14 @@ impl Expected {
             cursor: "get".len(),
             replies: Vec::with_capacity(keys),
             keys,
+        }
+    }
+
+    /// How the value that is to come is read.
+    pub(super) fn format(&self, stored: StoredFormat) -> StoredFormat {
+        match self {
+            Self::Meta { .. } => StoredFormat::Raw,
+            _ => stored,
         }
     }
 
@@ -133,6 +153,12 @@ impl Expected {
                 replies.push(reply);
                 None
             }
+            Self::Meta { response, .. } => Some(Response::One(match (response.take(), reply) {
+                (Some(response), Reply::Found(Ok(stored))) => {
+                    Reply::Meta(Box::new(response.with_value(stored.payload)))
+                }
+                (_, reply) => reply,
+            })),
             // Its lines are failures or the end.
             Self::Quiet { .. } => None,
         }
@@ -153,7 +179,7 @@ impl Expected {
                 let done = std::iter::repeat_with(|| Reply::Done);
                 Ok(Response::Many(done.take(*commands).collect()))
             }
-            Self::One { .. } | Self::Many { .. } | Self::Lines { .. } => {
+            Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
             }
         }

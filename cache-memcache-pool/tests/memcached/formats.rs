@@ -50,6 +50,16 @@ async fn raw_payloads_are_stored_and_read_as_they_are() {
     let expected: [Option<&[u8]>; 4] = [Some(b"\x80\x04N."), Some(b""), Some(&large), None];
     assert_eq!(payloads, expected);
     assert_eq!(found[0].as_ref().unwrap().ttl(), Ttl::Never);
+
+    let small = builder([server.url()]).stored_format(StoredFormat::Raw);
+    let small = small.server_max_value_length(2).build().unwrap();
+    let error = small.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert!(error.message().contains("3 bytes"), "{error}");
+    let error = small.set("k", value("abc")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
+    assert!(error.message().contains("3 bytes"), "{error}");
+    assert!(cache.get("k").await.unwrap().is_none());
 }
 
 #[tokio::test]

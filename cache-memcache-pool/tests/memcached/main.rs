@@ -16,5 +16,6 @@ mod conformance;
 mod faults;
 mod formats;
 mod messages;
+mod meta;
 mod operations;
 mod security;

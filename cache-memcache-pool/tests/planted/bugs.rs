@@ -181,6 +181,12 @@ pub(crate) const BUGS: &[Bug] = &[
         "if !@ && (is_old(returned) || is_old(went)) {",
     ),
     bug(
+        "counted-twice",
+        "cluster/call.rs",
+        "if self.is_once && was_sent => {",
+        "if !@ && self.is_once && was_sent => {",
+    ),
+    bug(
         "outcomes-in-the-wrong-places",
         "multi.rs",
         "for (&position, reply) in positions.iter().zip(replies) {",

@@ -139,7 +139,7 @@ impl Plan {
         (self, failure)
     }
 
-    fn links(&self, start: Instant, rng: &mut Rng) -> Vec<Link> {
+    pub(crate) fn links(&self, start: Instant, rng: &mut Rng) -> Vec<Link> {
         let link = |server: usize, rng: &mut Rng| {
             let own = self.faults.iter().filter(|fault| fault.server == server);
             Link {

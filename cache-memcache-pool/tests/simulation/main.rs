@@ -18,6 +18,7 @@
 
 mod history;
 mod network;
+mod once;
 mod rng;
 mod server;
 mod table;

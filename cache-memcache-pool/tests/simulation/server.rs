@@ -23,6 +23,8 @@ struct State {
     rng: Rng,
     connects: u64,
     commands: u64,
+    /// How often each counter was counted up, whatever became of the answers.
+    counted: BTreeMap<String, u64>,
 }
 
 impl Server {
@@ -37,6 +39,7 @@ impl Server {
                 rng,
                 connects: 0,
                 commands: 0,
+                counted: BTreeMap::new(),
             }),
         });
         for fault in faults {
@@ -69,6 +72,12 @@ impl Server {
 
     pub(crate) fn commands(&self) -> u64 {
         self.state.lock().unwrap().commands
+    }
+
+    /// How often this counter was counted up, restarts included.
+    pub(crate) fn counted(&self, key: &str) -> u64 {
+        let state = self.state.lock().unwrap();
+        state.counted.get(key).copied().unwrap_or_default()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -190,6 +199,10 @@ impl Server {
                 if !is_quiet {
                     out.extend_from_slice(format!("HD{tag}\r\n").as_bytes());
                 }
+            }
+            "ma" => {
+                *state.counted.entry(words[1].to_owned()).or_default() += 1;
+                out.extend_from_slice(format!("HD{tag}\r\n").as_bytes());
             }
             "md" => {
                 let code = match state.store.remove(&key) {

@@ -1,6 +1,6 @@
 //! What the matrix does not show: values that cannot be shared, metadata, and READMEs.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cache_core::{CacheBackend as _, CachedValue, DynBackend, ErrorKind, MapKeys};
@@ -9,8 +9,8 @@ use tokio::runtime::Runtime;
 
 use crate::python::Python;
 use crate::settings::{Servers, etcd, etcd_json, memcached, oslo_etcd, pymemcache};
-use crate::sides::{Region, from_bytes, to_bytes};
-use crate::{readme, vectors, walk};
+use crate::sides::Region;
+use crate::{pages, vectors, walk};
 
 /// A sentence that has to be true, and what proves it.
 type Check = (&'static str, fn(&Context<'_>) -> Result<()>);
@@ -21,28 +21,12 @@ pub(crate) const CHECKS: &[Check] = &[
         pickled,
     ),
     (
-        "a region that pickles refuses what Rust wrote",
-        read_by_a_region_that_pickles,
-    ),
-    (
         "what Python compressed is read in Rust, unless it was pickled before",
         compressed,
     ),
     (
-        "what is no value of oslo.cache in etcd is refused in Rust",
-        garbage_in_etcd,
-    ),
-    (
         "the envelope and oslo.cache's JSON in etcd are refused by each other's readers",
         two_formats_in_etcd,
-    ),
-    (
-        "the deadline of a Rust value is one more field, which Python ignores",
-        deadline_in_metadata,
-    ),
-    (
-        "metadata that Rust does not know is stepped over",
-        unknown_metadata,
     ),
     (
         "expiration_time of a region counts from when Rust cached the value",
@@ -58,7 +42,7 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
     (
         "the Python lines of the READMEs share a cache with Rust",
-        readme::lines_work,
+        pages::readmes_work,
     ),
     (
         "a service migrates as MIGRATING.md says",
@@ -158,17 +142,6 @@ fn pickled(context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-fn read_by_a_region_that_pickles(context: &Context<'_>) -> Result<()> {
-    let cache = memcached(&context.servers.urls())?;
-    let region = context.memcached_region("pickles", "native")?;
-    context.set(&cache, "for-pickles", CachedValue::new(b"1".to_vec()))?;
-    let Err(error) = region.ask("get", json!({"key": "for-pickles"})) else {
-        bail!("the region takes the envelope for a value");
-    };
-    ensure!(error.to_string().contains("AttributeError"), "{error:#}");
-    Ok(())
-}
-
 fn compressed(context: &Context<'_>) -> Result<()> {
     let cache = memcached(&context.servers.urls())?;
     let region = |format| {
@@ -191,34 +164,6 @@ fn compressed(context: &Context<'_>) -> Result<()> {
     context.refuses(&cache, "compressed", &["pickled", "serializer"])
 }
 
-fn garbage_in_etcd(context: &Context<'_>) -> Result<()> {
-    let cache = DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?));
-    let region = context.etcd_region("garbage")?;
-    let pickle = b"\x80\x05\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01x\x94.";
-    let all: [&[u8]; 11] = [
-        b"",
-        b"garbage",
-        b"\"text\"",
-        b"[\"no metadata\"]",
-        b"[1, 2]",
-        b"[1, {\"v\": 2}]",
-        b"[1, {\"ct\": NaN, \"v\": 2}]",
-        b"[NaN, {\"ct\": 1.5, \"v\": 2}]",
-        b"[1, {\"ct\": 1.5, \"v\": 2}, 3]",
-        b"[1, {\"ct\": 1.5, \"v\"",
-        pickle,
-    ];
-    for (number, stored) in all.iter().enumerate() {
-        let key = format!("garbage/{number}");
-        region.ask(
-            "set_stored",
-            json!({"key": key, "stored": from_bytes(stored)}),
-        )?;
-        context.refuses(&cache, &key, &[])?;
-    }
-    Ok(())
-}
-
 fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
     let endpoint = context.servers.etcd();
     let envelopes = DynBackend::new(MapKeys::sha1(etcd(&endpoint)?));
@@ -238,66 +183,6 @@ fn two_formats_in_etcd(context: &Context<'_>) -> Result<()> {
 
     region.ask("set", json!({"key": "two/python", "payload": "text"}))?;
     context.refuses(&envelopes, "two/python", &["JSON array", "configure"])
-}
-
-fn deadline_in_metadata(context: &Context<'_>) -> Result<()> {
-    let key = "deadline";
-    for (cache, region) in [
-        (
-            memcached(&context.servers.urls())?,
-            context.memcached_region("deadline", "json")?,
-        ),
-        (
-            DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?)),
-            context.etcd_region("deadline in etcd")?,
-        ),
-    ] {
-        let value = CachedValue::new(b"7".to_vec()).with_ttl(Duration::from_secs(60));
-        context.set(&cache, key, value)?;
-        let stored = to_bytes(&region.ask("get_stored", json!({"key": key}))?)?;
-        let stored = String::from_utf8_lossy(&stored);
-        ensure!(stored.contains(", \"exp\": "), "no deadline in {stored}");
-        let found = region.ask("get", json!({"key": key}))?;
-        ensure!(found["payload"] == 7, "Python found {found} in {stored}");
-    }
-    Ok(())
-}
-
-fn unknown_metadata(context: &Context<'_>) -> Result<()> {
-    let key = "metadata";
-    let metadata = r#"{"by": ["me", {"x": null}], "v": 2, "ct": 1700000000.5}"#;
-    let in_memcached = format!("{metadata}|\"text\"");
-    let in_etcd = format!("[\"text\", {metadata}]");
-    for (cache, region, stored) in [
-        (
-            memcached(&context.servers.urls())?,
-            context.memcached_region("metadata", "json")?,
-            in_memcached,
-        ),
-        (
-            DynBackend::new(MapKeys::sha1(etcd_json(&context.servers.etcd())?)),
-            context.etcd_region("metadata in etcd")?,
-            in_etcd,
-        ),
-    ] {
-        region.ask(
-            "set_stored",
-            json!({"key": key, "stored": from_bytes(stored.as_bytes())}),
-        )?;
-        let found = context.get(&cache, key)?;
-        ensure!(
-            found.payload() == b"\"text\"",
-            "found {:?}",
-            found.payload()
-        );
-        let cached_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
-        ensure!(
-            found.cached_at() == cached_at,
-            "cached at {:?}",
-            found.cached_at()
-        );
-    }
-    Ok(())
 }
 
 fn expiration_time(context: &Context<'_>) -> Result<()> {

@@ -119,14 +119,6 @@ def set_at(region, key, payload, time):
 
 
 @operation
-def set_stored(region, key, stored):
-    """Puts bytes where the region keeps its values, past the region."""
-    backend = REGIONS[region].actual_backend
-    put = backend._client.put if hasattr(backend, "_client") else backend.client.set
-    put(mangled(region, key), incoming(stored))
-
-
-@operation
 def get_stored(region, key):
     """The bytes that the region, or whoever shares its servers, has stored."""
     backend = REGIONS[region].actual_backend

@@ -11,9 +11,8 @@
 mod checks;
 mod matrix;
 mod oslo;
-mod pymemcache_route;
+mod pages;
 mod python;
-mod readme;
 mod settings;
 mod sides;
 mod vectors;

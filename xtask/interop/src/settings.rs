@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use cache_core::{DynBackend, MapKeys};
+use anyhow::Result;
+use cache_core::{CacheBackendExt as _, DynBackend, MapKeys};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
 use serde_json::{Value, json};
 use test_servers::{Etcd, Memcached};
 use tokio::runtime::Runtime;
 
-use crate::pymemcache_route::server_of;
 use crate::python::Python;
 use crate::sides::{Format, Region, Rust};
 
@@ -196,29 +195,28 @@ pub(crate) fn oslo_etcd(endpoint: &str, timeout: Duration) -> Value {
 
 /// The pool with the routing of python-memcached.
 pub(crate) fn memcached(urls: &[String]) -> Result<DynBackend<Vec<u8>>> {
-    let pool = MemcachePoolBackend::builder().url(urls);
-    let pool = pool.routing(Routing::PythonMemcached).build();
-    Ok(DynBackend::new(pool.context("the pool")?))
+    pool(urls, Routing::PythonMemcached)
 }
 
 /// The pool with the routing of pymemcache.
 pub(crate) fn pymemcache(urls: &[String]) -> Result<DynBackend<Vec<u8>>> {
-    let servers = urls.to_vec();
-    let pool = MemcachePoolBackend::builder().url(urls);
-    let pool = pool.routing_with(move |key, is_up| server_of(key, &servers, is_up));
-    Ok(DynBackend::new(pool.build()?))
+    pool(urls, Routing::Pymemcache)
+}
+
+fn pool(urls: &[String], routing: Routing) -> Result<DynBackend<Vec<u8>>> {
+    let pool = MemcachePoolBackend::builder().url(urls).routing(routing);
+    Ok(pool.build()?.into_dyn())
 }
 
 /// etcd as oslo.cache uses it.
 pub(crate) fn etcd_json(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
     let etcd = Etcd3Backend::builder().endpoints([endpoint]);
-    Ok(DynBackend::new(
-        etcd.stored_format(StoredFormat::PythonJson).build()?,
-    ))
+    let etcd = etcd.stored_format(StoredFormat::PythonJson);
+    Ok(etcd.build()?.into_dyn())
 }
 
 /// etcd with the envelope.
 pub(crate) fn etcd(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
     let etcd = Etcd3Backend::builder().endpoints([endpoint]);
-    Ok(DynBackend::new(etcd.build()?))
+    Ok(etcd.build()?.into_dyn())
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use test_servers::Memcached;
 
 use crate::checks::Context;
+use crate::pages::{blocks, both_read_and_write, on_farm, region, replaced};
 use crate::sides::Region;
 
 const PAGE: &str = include_str!("../MIGRATING.md");
@@ -43,61 +44,30 @@ fn over_tls(server: &str, authority: PathBuf) -> cache_core::Result<DynBackend<V
     Ok(pool.sha1_keys().namespace("2").typed(Json).into_dyn())
 }
 
-/// How many keys each step uses: some for each server.
-const KEYS: usize = 12;
-
 pub(crate) fn is_as_the_page_says(context: &Context<'_>) -> Result<()> {
-    for block in blocks("rust") {
+    for block in blocks(PAGE, "rust") {
         ensure!(
             SOURCE.contains(block),
             "the page has other Rust than is run:\n{block}"
         );
     }
-    let (configurations, python) = (blocks("ini"), blocks("python"));
+    let (configurations, python) = (blocks(PAGE, "ini"), blocks(PAGE, "python"));
     let ([farm, tls], [pickles, shares]) = (&*configurations, &*python) else {
         bail!("the page has more or fewer configurations and lines of Python than are run");
     };
     let urls = context.servers.urls();
-    let mut farm = (*farm).to_owned();
-    for (number, url) in (1..).zip(&urls) {
-        farm = replaced(&farm, &format!("10.0.0.{number}:11211"), url)?;
-    }
-    as_it_is(
-        context,
-        &region(context, "walk as it is", pickles, &farm)?,
-        &urls,
-    )?;
-    let farm = region(context, "walk shared", shares, &farm)?;
+    let farm = on_farm(farm, &urls)?;
+    as_it_is(context, &region(context, pickles, &farm)?, &urls)?;
+    let farm = region(context, shares, &farm)?;
     both_read_and_write(context, &farm, &on_the_new_keys(&urls)?).context("step 3")?;
 
     let server = Memcached::builder().tls().start()?;
     let certificate = server.certificate();
     let tls = replaced(tls, "10.0.0.1:11211", &server.url())?;
     let tls = replaced(&tls, "/etc/ssl/cache.pem", &certificate.to_string_lossy())?;
-    let secured = region(context, "walk over TLS", shares, &tls)?;
+    let secured = region(context, shares, &tls)?;
     let cache = over_tls(&server.url(), certificate)?;
     both_read_and_write(context, &secured, &cache).context("step 4")
-}
-
-/// The blocks of the page in one language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    // Every second piece stands between two fences.
-    let blocks = PAGE.split("```").skip(1).step_by(2);
-    let blocks = blocks.filter_map(|block| block.split_once('\n'));
-    blocks
-        .filter(|(name, _)| *name == language)
-        .map(|(_, text)| text)
-        .collect()
-}
-
-fn replaced(text: &str, written: &str, real: &str) -> Result<String> {
-    ensure!(text.contains(written), "the page has no {written}");
-    Ok(text.replace(written, real))
-}
-
-fn region<'a>(context: &Context<'a>, name: &str, lines: &str, ini: &str) -> Result<Region<'a>> {
-    let request = json!({"do": "readme_region", "lines": lines, "ini": ini});
-    Region::make(context.python, name.to_owned(), request)
 }
 
 /// Neither reads what the other wrote, and both say so.
@@ -120,38 +90,5 @@ fn as_it_is(context: &Context<'_>, region: &Region<'_>, urls: &[String]) -> Resu
         bail!("a region that pickles reads what Rust wrote");
     };
     ensure!(error.to_string().contains("AttributeError"), "{error:#}");
-    Ok(())
-}
-
-fn both_read_and_write(
-    context: &Context<'_>,
-    region: &Region<'_>,
-    cache: &DynBackend<Vec<String>>,
-) -> Result<()> {
-    for number in 0..KEYS {
-        let key = format!("walk/{number}");
-        // Some small, some so large that they are compressed where anything is.
-        let payload = vec!["by Rust".to_owned(); 1 + number * number];
-        let value = CachedValue::new(payload.clone());
-        context.runtime.block_on(cache.set(&key, value))?;
-        let found = region.ask("get", json!({"key": key}))?;
-        ensure!(
-            found["payload"] == json!(payload),
-            "Python found {found} at {key}"
-        );
-
-        let payload = vec!["by Python".to_owned(); 1 + number * number];
-        region.ask("set", json!({"key": key, "payload": payload}))?;
-        let found = context.runtime.block_on(cache.get(&key))?;
-        let found = found.map(CachedValue::into_payload);
-        ensure!(
-            found.as_ref() == Some(&payload),
-            "Rust found {found:?} at {key}"
-        );
-
-        region.ask("delete", json!({"key": key}))?;
-        let found = context.runtime.block_on(cache.get(&key))?;
-        ensure!(found.is_none(), "Python deleted {key}, and Rust finds it");
-    }
     Ok(())
 }

@@ -32,10 +32,12 @@ impl Stage {
         })
     }
 
-    /// One of the programs in this folder, on the servers.
+    /// One of the programs in this folder, on the servers. It is ended after ten minutes.
     fn script(&self, name: &str) -> Result<Command> {
-        let mut command = Command::new(&self.python);
+        let mut command = Command::new("timeout");
         command
+            .args(["--kill-after=5", "600"])
+            .arg(&self.python)
             .arg(source().join(name))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("OSLO_CACHE_TEST_MEMCACHED_PORT", self.memcached_port()?)
@@ -70,7 +72,6 @@ pub(crate) fn run(target: &Path, arguments: &[String]) -> Result<()> {
     let verdict = suites::run(&stage, target)?;
     page.set_suites(&verdict);
     page.write()?;
-    println!("{verdict}");
     let mut failures = verdict.failures();
     failures.extend(fork::failures(&stage)?);
     if failures.is_empty() {

@@ -1,6 +1,5 @@
 //! The page that says what passes, what cannot and why, and what a Python service would gain.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::gain::Gain;
-use super::suites::{BACKENDS, EXCEPTIONS, Verdict};
+use super::suites::{BACKENDS, EXCEPTIONS, Exception, Verdict};
 
 /// The page. What stands between two markers is written by the program.
 pub(super) struct Page {
@@ -50,20 +49,11 @@ impl Page {
             text.push('\n');
         }
         text.push_str("\nWhat does not pass:\n\n| test | why |\n|---|---|\n");
-        let reasons: BTreeSet<&str> = EXCEPTIONS
-            .iter()
-            .map(|exception| exception.reason)
-            .collect();
-        for reason in reasons {
-            let tests = EXCEPTIONS
-                .iter()
-                .filter(|exception| exception.reason == reason);
-            let tests: Vec<String> = tests
-                .map(|exception| format!("`{}`", exception.test))
-                .collect();
-            let _ = writeln!(text, "| {} | {reason} |", tests.join(", "));
+        for Exception { tests, reason, .. } in EXCEPTIONS {
+            let _ = writeln!(text, "| `{}` | {reason} |", tests.join("`, `"));
         }
         text.push('\n');
+        println!("{text}");
         self.replace("suites", &text);
     }
 

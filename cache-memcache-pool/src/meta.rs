@@ -1,0 +1,134 @@
+//! [`MemcachePoolBackend::meta`]: commands beyond the six operations.
+
+use cache_core::{Error, ErrorKind, Result};
+
+use crate::backend::{refused, said_by, send, senseless};
+use crate::cluster::Call;
+use crate::connection::Exchange;
+use crate::multi::WEIGHT_BYTES;
+use crate::protocol::{Dialect, MetaRequest, MetaResponse, Outgoing, Reply, Response, check_key};
+use crate::{MemcachePoolBackend, NAME};
+
+impl MemcachePoolBackend {
+    /// Sends a meta command to the server that its key routes to: counting, touching,
+    /// compare-and-swap, and whatever else memcached knows.
+    ///
+    /// ```no_run
+    /// use cache_core::ErrorKind;
+    /// use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaStatus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
+    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
+    ///
+    /// // Counts; begins at 1 where there is nothing, and lives for an hour then.
+    /// let count = MetaRequest::arithmetic("visits");
+    /// let count = count.flag_with('N', 3600).flag_with('J', 1).flag('v');
+    /// println!("{}", String::from_utf8_lossy(cache.meta(count).await?.value()));
+    ///
+    /// // Gives a value another five minutes, without reading it.
+    /// let touched = cache.meta(MetaRequest::get("session").flag_with('T', 300)).await?;
+    /// let was_there = touched.status() != MetaStatus::Missing;
+    ///
+    /// // Changes a value unless somebody else did so since it was read.
+    /// let found = cache.meta(MetaRequest::get("plan").flag('v').flag('c')).await?;
+    /// if let Some(unique) = found.flag('c') {
+    ///     let changed = MetaRequest::set("plan", "another").flag_with('C', unique);
+    ///     let is_mine = cache.meta(changed).await?.status() == MetaStatus::Done;
+    /// }
+    ///
+    /// // Stores what is not there yet.
+    /// let add = MetaRequest::set("lock", "me").flag_with('M', 'E').flag_with('T', 30);
+    /// match cache.meta(add).await {
+    ///     Ok(response) => println!("{:?}", response.status()),
+    ///     Err(error) if error.kind() == ErrorKind::Timeout => println!("perhaps: {error}"),
+    ///     Err(error) => println!("no: {error}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Keys and values
+    ///
+    /// The key is the server's: without what [`MapKeys`] makes of it, and in base64 where it has
+    /// spaces or control characters. Values are read and written as they are stored. What
+    /// [`set`] stores has metadata before its payload, in which a deadline is that `T` does not
+    /// change; what `ms` and `ma` store has none, and [`get`] reads it only with
+    /// `stored_format = "raw"`. `pool_expire_on_reconnect` does not apply.
+    ///
+    /// # Time-outs and failover
+    ///
+    /// Those of [`get`]: servers that are down are passed over, and the call ends within twice
+    /// `socket_timeout`, and `pool_connection_get_timeout` if it has to wait for a connection.
+    /// With failover a number can be counted on two servers, one after the other.
+    ///
+    /// A command that can be done twice is sent again when its connection ends: `mg` without `N`
+    /// and `R`, `ms` without `M`, `C` and `I`, `me` and `mn`. Every other is sent again only as
+    /// long as nothing of it was written.
+    ///
+    /// # Errors
+    ///
+    /// What memcached says of a value that is not there, or there already, is a [`MetaStatus`] and no
+    /// error. Of a command that is not sent again, [`Timeout`], [`Protocol`] and
+    /// [`PermissionDenied`] mean that the server may have done it; after any other error it has not.
+    ///
+    /// - [`InvalidKey`]: memcached takes no such key.
+    /// - [`Encode`]: a flag is reserved for the pool, or is no flag.
+    /// - [`Config`]: the backend speaks `protocol = "classic"`, which has no meta commands.
+    /// - [`Backend`]: the server refused the command, and says why.
+    /// - [`ValueTooLarge`]: memcached does not take the value, and may have removed what was there;
+    ///   or what it sent is larger than `server_max_value_length`.
+    /// - All others as for the six operations.
+    ///
+    /// # Cancellation
+    ///
+    /// The future may be dropped at any time. A command that is not on its way yet is withdrawn; the
+    /// server may still do one that is.
+    ///
+    /// [`MapKeys`]: cache_core::MapKeys
+    /// [`MetaStatus`]: crate::MetaStatus
+    /// [`get`]: cache_core::CacheBackend::get
+    /// [`set`]: cache_core::CacheBackend::set
+    /// [`Backend`]: ErrorKind::Backend
+    /// [`Config`]: ErrorKind::Config
+    /// [`Encode`]: ErrorKind::Encode
+    /// [`InvalidKey`]: ErrorKind::InvalidKey
+    /// [`PermissionDenied`]: ErrorKind::PermissionDenied
+    /// [`Protocol`]: ErrorKind::Protocol
+    /// [`Timeout`]: ErrorKind::Timeout
+    /// [`ValueTooLarge`]: ErrorKind::ValueTooLarge
+    pub async fn meta(&self, request: MetaRequest) -> Result<MetaResponse> {
+        self.send_meta(&request)
+            .await
+            .map_err(|error| error.with_key(request.key()))
+    }
+
+    async fn send_meta(&self, request: &MetaRequest) -> Result<MetaResponse> {
+        let cluster = &self.inner.cluster;
+        if cluster.settings.dialect == Dialect::Classic {
+            let message = "protocol is \"classic\", which has no meta commands; configure \"meta\"";
+            return Err(Error::new(ErrorKind::Config, NAME, message));
+        }
+        check_key(request.key(), Dialect::Meta)?;
+        request.check_flags()?;
+        let farm = cluster.farm();
+        let call = Call::new(cluster, &farm);
+        let mut call = if request.is_repeatable() {
+            call
+        } else {
+            call.once()
+        };
+        let exchange = Exchange {
+            encode: |out: &mut Outgoing| request.encode(out),
+            weight: 1 + request.size() / WEIGHT_BYTES,
+        };
+        let (_, server, response) = send(&mut call, request.key(), &exchange).await?;
+        let Response::One(reply) = response else {
+            return Err(senseless());
+        };
+        match said_by(server, reply) {
+            Reply::Meta(response) => Ok(*response),
+            Reply::Failed(reason) => Err(refused(&reason)),
+            Reply::TooLarge(len) => Err(self.inner.too_large_to_read(len)),
+            Reply::Found(_) | Reply::Missing | Reply::Done => Err(senseless()),
+        }
+    }
+}
