@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+/// How many requests are under way for parts of a request that go one by one.
+pub(crate) const ONE_BY_ONE: usize = 16;
+
 /// A task that is ended when it is dropped.
 pub(crate) struct Task<T>(JoinHandle<T>);
 

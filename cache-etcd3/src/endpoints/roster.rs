@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Connection, Open};
+use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
 /// One endpoint may take a quarter of the call's time at first, within these limits.
@@ -43,13 +44,6 @@ pub(crate) enum Choice {
     Wait(Instant),
     /// Tell the caller.
     Refuse(Failure),
-}
-
-/// What changed about an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Down { reason: Failure, retry_in: Duration },
-    Up { after: Duration },
 }
 
 impl Roster {
