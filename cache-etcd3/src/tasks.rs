@@ -1,4 +1,4 @@
-//! [`Task`], which ends with whoever waits for it, and [`all`], which needs none.
+//! [`Task`], which ends with its waiter, and [`all`], which needs none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -96,7 +96,7 @@ pub struct Etcd3Config {
     /// repetitions. More than zero. Default: `timeout`.
     #[serde(with = "optional_seconds")]
     pub call_timeout: Option<Duration>,
-    /// Stands before each key, as it is, without a separator. Default: none.
+    /// Goes before each key, as it is, without a separator. Default: none.
     pub prefix: String,
     /// The name of an etcd user. Default: none.
     pub username: Option<String>,

@@ -95,7 +95,7 @@ impl Endpoint {
         if let Some(client) = self.inner.connected() {
             return Ok(client);
         }
-        // In a task: whoever has its turn is driven, even if its caller is not.
+        // In a task, so that it goes on even if its caller is not driven.
         let inner = Arc::clone(&self.inner);
         let connect = Task::spawn(runtime, async move { inner.connect_in_turn().await });
         match connect.await {

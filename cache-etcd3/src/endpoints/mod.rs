@@ -203,7 +203,7 @@ impl Endpoints {
                 }
                 Next::Repeat | Next::Late | Next::Elsewhere(_) => {}
             }
-            // Asking the same one again, and whoever asks for patience, takes a pause.
+            // The same endpoint, and one that asks for patience, is asked again after a pause.
             let now = Instant::now();
             let waits = failure.next == Next::Repeat || asked == Some(at);
             let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
@@ -270,7 +270,7 @@ impl Endpoints {
         let allowed = lock(&self.health.roster).limit(attempts);
         let limit = deadline.min(sent + allowed);
         let Some(endpoint) = self.clients.get(at) else {
-            return Err(Failure::new(Next::Late, "there is no such endpoint"));
+            return Err(Failure::new(Next::Late, "the endpoint does not exist"));
         };
         let mut open = Attempt {
             endpoints: self,

@@ -82,7 +82,7 @@ impl Roster {
         LONGEST_ATTEMPT
     }
 
-    /// The endpoints to probe now. Whoever asks has to tell what came of it.
+    /// The endpoints to probe now. The caller has to tell what came of it.
     pub(crate) fn begin_probes(&mut self, now: Instant) -> Vec<usize> {
         let needed = self
             .members

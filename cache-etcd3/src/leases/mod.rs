@@ -59,7 +59,7 @@ impl Leases {
             let now = Instant::now();
             let (boarding, grant) = {
                 let mut book = lock(&self.book);
-                // Whoever waited for a grant is told what became of it.
+                // A call that waited for a grant is told what became of it.
                 if let Some(failure) = waited.and_then(|id| book.failure_of(class, id)) {
                     return Err(failure);
                 }
