@@ -15,13 +15,14 @@ use crate::config::{Etcd3Builder, Etcd3Config, Settings};
 use crate::endpoints::Health;
 use crate::failure::Failure;
 use crate::leases::{Leases, TtlClass};
-use crate::local::{Local, Locals};
-use crate::loners::Loners;
-use crate::read_coalescer::{self, Name};
-use crate::revision::{Doubts, Revision};
-use crate::stats::{Counters, Etcd3Stats};
-use crate::txn::{Guard, Limits, Put, Write};
-use crate::{multi, write_coalescer};
+use crate::limits::Limits;
+use crate::read_txn::Name;
+use crate::revision::{Doubts, Guard, Revision};
+use crate::runtimes::{PerRuntime, Runtimes};
+use crate::shared::Shared;
+use crate::stats::Etcd3Stats;
+use crate::write::{Put, Write};
+use crate::{multi, read_coalescer, write_coalescer};
 
 /// The longest key in bytes, prefix included. etcd itself counts keys towards the size of a
 /// request only, and would refuse longer ones together with whatever shares the request.
@@ -47,25 +48,7 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct Etcd3Backend {
-    locals: Arc<Locals>,
-}
-
-/// What all calls share, whichever runtime they are made in.
-pub(crate) struct Shared {
-    pub(crate) settings: Settings,
-    pub(crate) call_timeout: Duration,
-    pub(crate) health: Arc<Health>,
-    pub(crate) leases: Leases,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) limits: Limits,
-    pub(crate) guard: Guard,
-    pub(crate) revision: Revision,
-    pub(crate) doubts: Doubts,
-    /// Keys that the server refused of late.
-    pub(crate) refused: Mutex<Loners>,
-    /// Keys whose values were found to be large.
-    pub(crate) large: Mutex<Loners>,
-    hasher: RandomState,
+    runtimes: Arc<Runtimes>,
 }
 
 impl Etcd3Backend {
@@ -91,32 +74,6 @@ impl Etcd3Backend {
         Etcd3Builder::from(config).build()
     }
 
-    pub(crate) fn build(builder: Etcd3Builder) -> Result<Self> {
-        let Etcd3Builder { config, events } = builder;
-        let settings = Settings::new(config)?;
-        for warning in &settings.warnings {
-            events.warn(warning);
-        }
-        let hasher = RandomState::new();
-        let shared = Shared {
-            call_timeout: settings.call_timeout,
-            health: Arc::new(Health::new(&settings, events)),
-            leases: Leases::new(hasher.hash_one("leases")),
-            counters: Arc::default(),
-            limits: Limits::default(),
-            guard: Guard::new(settings.refuse_late_writes),
-            revision: Revision::default(),
-            doubts: Doubts::new(Instant::now()),
-            refused: Mutex::default(),
-            large: Mutex::default(),
-            hasher,
-            settings,
-        };
-        Ok(Self {
-            locals: Arc::new(Locals::new(Arc::new(shared))),
-        })
-    }
-
     /// What this backend and its clones have done so far, and how the endpoints are.
     pub fn stats(&self) -> Etcd3Stats {
         let Shared {
@@ -124,7 +81,7 @@ impl Etcd3Backend {
             leases,
             health,
             ..
-        } = &**self.locals.shared();
+        } = &**self.runtimes.shared();
         let (grants, lost_leases) = leases.counts();
         Etcd3Stats {
             hits: counters.hits.get(),
@@ -141,14 +98,14 @@ impl Etcd3Backend {
     }
 
     fn shared(&self) -> &Arc<Shared> {
-        self.locals.shared()
+        self.runtimes.shared()
     }
 
     /// Where a call is made, and when it ends. An error where nothing can be waited for.
-    async fn begin(&self) -> Result<(Arc<Local>, Instant)> {
-        let local = self.locals.current().await?;
-        let deadline = Instant::now() + local.shared.call_timeout;
-        Ok((local, deadline))
+    async fn begin(&self) -> Result<(Arc<PerRuntime>, Instant)> {
+        let here = self.runtimes.current().await?;
+        let deadline = Instant::now() + self.shared().call_timeout;
+        Ok((here, deadline))
     }
 
     /// What the server calls `key`.
@@ -198,8 +155,8 @@ impl Etcd3Backend {
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let (local, deadline) = self.begin().await?;
-        let written = write_coalescer::write(&local, write, deadline).await;
+        let (here, deadline) = self.begin().await?;
+        let written = write_coalescer::write(&here.writes, write, deadline).await;
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
@@ -222,8 +179,8 @@ impl Etcd3Backend {
             }
         }
         if !valid.is_empty() {
-            let (local, deadline) = self.begin().await?;
-            for (at, failure) in multi::write(&local, valid, deadline).await {
+            let (here, deadline) = self.begin().await?;
+            for (at, failure) in multi::write(&here.local, valid, deadline).await {
                 // One that was too large is named already.
                 if let Some((key, false)) = keys.get(at) {
                     failed.add(key, failure.into_error());
@@ -299,13 +256,53 @@ impl<'a> Failed<'a> {
     }
 }
 
+impl Etcd3Builder {
+    /// Checks the configuration and builds the backend. No server is asked for anything: the
+    /// first call connects.
+    ///
+    /// The error is an [`ErrorKind::Config`] that names the field.
+    ///
+    /// ```
+    /// use cache_core::ErrorKind;
+    /// use cache_etcd3::Etcd3Backend;
+    ///
+    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// ```
+    pub fn build(self) -> Result<Etcd3Backend> {
+        let Self { config, events } = self;
+        let settings = Settings::new(config)?;
+        for warning in &settings.warnings {
+            events.warn(warning);
+        }
+        let hasher = RandomState::new();
+        let shared = Shared {
+            call_timeout: settings.call_timeout,
+            health: Arc::new(Health::new(&settings, events)),
+            leases: Arc::new(Leases::new(hasher.hash_one("leases"))),
+            counters: Arc::default(),
+            limits: Limits::default(),
+            guard: Guard::new(settings.refuse_late_writes),
+            revision: Revision::default(),
+            doubts: Doubts::new(Instant::now()),
+            refused: Mutex::default(),
+            large: Mutex::default(),
+            hasher,
+            settings,
+        };
+        Ok(Etcd3Backend {
+            runtimes: Arc::new(Runtimes::new(Arc::new(shared))),
+        })
+    }
+}
+
 impl CacheBackend for Etcd3Backend {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let (local, deadline) = self.begin().await?;
-        let stored = read_coalescer::read(&local, self.name(key), deadline).await;
+        let (here, deadline) = self.begin().await?;
+        let stored = read_coalescer::read(&here.reads, self.name(key), deadline).await;
         let found = self.found(key, stored, SystemTime::now())?;
         self.count_reads(usize::from(found.is_some()), 1);
         Ok(found)
@@ -333,7 +330,9 @@ impl CacheBackend for Etcd3Backend {
             Ok(Vec::new().into_iter())
         } else {
             match self.begin().await {
-                Ok((local, deadline)) => Ok(multi::read(&local, names, deadline).await.into_iter()),
+                Ok((here, deadline)) => {
+                    Ok(multi::read(&here.local, names, deadline).await.into_iter())
+                }
                 Err(error) => Err(error),
             }
         };

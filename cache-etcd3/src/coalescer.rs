@@ -110,7 +110,7 @@ impl<T> Coalescer<T> {
         Entry::Waits(ticket)
     }
 
-    /// Forms a round of what waits, if there is room for one. Whoever was first goes first.
+    /// Forms a round of what waits, if there is room for one. First come, first served.
     pub(crate) fn begin(&mut self, now: Instant, limits: Limits) -> Option<RoundId> {
         if self.waiting.is_empty() || !self.has_room(now) {
             return None;

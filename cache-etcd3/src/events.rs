@@ -3,10 +3,18 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_core::ServerEvent;
 
-use crate::endpoints::roster::Change;
+use crate::failure::Failure;
+
+/// What changed about an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Down { reason: Failure, retry_in: Duration },
+    Up { after: Duration },
+}
 
 type Listener = dyn Fn(&ServerEvent) + Send + Sync;
 

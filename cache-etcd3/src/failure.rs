@@ -111,7 +111,7 @@ impl Failure {
         Self::new(next, message)
     }
 
-    /// gRPC's codes, and etcd's words where a code stands for several things.
+    /// gRPC's codes, and etcd's words where a code means several things.
     fn of_status(code: i32, message: &str) -> Self {
         /// gRPC's names for its codes.
         mod code {

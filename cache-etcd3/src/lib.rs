@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+// One get, downward: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
+// send it together with others, as `coalescer` decides; `read_txn` makes the request; `endpoints`
+// sends it until it is answered, to whom `roster` and `breaker` choose, over the client of an
+// `endpoint`. A set goes the same way by `write_coalescer` and `write_txn`, on a lease of `leases`;
+// `multi` goes straight to the transactions. What decides is a plain type that is told the time.
 mod backend;
 mod coalescer;
 mod config;
@@ -7,19 +12,24 @@ mod endpoints;
 mod events;
 mod failure;
 mod leases;
+mod limits;
 mod local;
 mod loners;
 mod multi;
 mod read_coalescer;
+mod read_txn;
 mod revision;
 mod rounds;
+mod runtimes;
+mod shared;
 #[cfg(test)]
 mod simulation;
 mod stats;
 mod sync;
 mod tasks;
-mod txn;
+mod write;
 mod write_coalescer;
+mod write_txn;
 
 pub use backend::Etcd3Backend;
 pub use config::{

@@ -5,19 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Next};
-use crate::leases::LeaseId;
+use crate::leases::{LeaseId, MAX_LOST};
 use crate::local::Local;
-use crate::read_coalescer::Name;
+use crate::read_txn::{self, Name, ReadPart};
 use crate::sync::lock;
 use crate::tasks;
-use crate::txn::{self, ReadPart, Ready, Write, WritePart};
-use crate::write_coalescer::MAX_LOST_LEASES;
+use crate::write::{Ready, Write};
+use crate::write_txn::{self, WritePart};
 
 /// How many transactions one call has under way.
 const MAX_IN_FLIGHT: usize = 8;
-
-/// What the framing of a key takes of a request, about.
-const OVERHEAD: usize = 64;
 
 /// One key of a call, and what became of it.
 struct Part<A, R> {
@@ -72,7 +69,7 @@ pub(crate) async fn write(
     let mut failed = Vec::new();
     let mut left: Vec<(usize, Arc<Write>)> = Vec::with_capacity(writes.len());
     left.extend(writes.into_iter().map(Arc::new).enumerate());
-    for lost in 0..=MAX_LOST_LEASES {
+    for lost in 0..=MAX_LOST {
         let leases = board(local, &left, deadline).await;
         let mut parts = Vec::with_capacity(left.len());
         for ((at, write), lease) in left.drain(..).zip(leases) {
@@ -84,7 +81,7 @@ pub(crate) async fn write(
         let limits = &local.shared.limits;
         let pieces = limits.cut(parts.iter().collect(), |part| part.ask.write.bytes());
         tasks::all(pieces, MAX_IN_FLIGHT, |piece| {
-            txn::write(local, piece, deadline)
+            write_txn::write(local, piece, deadline)
         })
         .await;
         for part in parts {
@@ -92,16 +89,18 @@ pub(crate) async fn write(
             let Err(failure) = part.into_outcome() else {
                 continue;
             };
-            let has_tries = lost < MAX_LOST_LEASES;
+            let has_tries = lost < MAX_LOST;
             match (failure.next, ready.write.class(), ready.lease) {
                 (Next::NewLease, Some(class), Some(lease)) if has_tries => {
                     local.shared.leases.lost(class, lease);
                     left.push((at, ready.write));
                 }
-                (Next::Mark, ..) if has_tries => match ready.write.as_mark(&local.shared) {
-                    Ok(mark) => left.push((at, Arc::new(mark))),
-                    Err(failure) => failed.push((at, failure)),
-                },
+                (Next::Mark, ..) if has_tries => {
+                    match ready.write.as_mark(local.shared.settings.format) {
+                        Ok(mark) => left.push((at, Arc::new(mark))),
+                        Err(failure) => failed.push((at, failure)),
+                    }
+                }
                 _ => failed.push((at, failure)),
             }
         }
@@ -127,14 +126,14 @@ async fn board(
             boarded.push(Ok(None));
             continue;
         };
-        let lease = leases.board_at_once(local, class, write.hash);
+        let lease = leases.board_at_once(&local.endpoints, class, write.hash);
         if lease.is_none() {
             waiting.push((at, class, write.hash));
         }
         boarded.push(Ok(lease));
     }
     for (at, class, hash) in waiting {
-        let lease = leases.board(local, class, hash, deadline).await;
+        let lease = leases.board(&local.endpoints, class, hash, deadline).await;
         if let Some(place) = boarded.get_mut(at) {
             *place = lease.map(Some);
         }
@@ -154,11 +153,9 @@ pub(crate) async fn read(
         .map(|(at, name)| Part::new(at, name))
         .collect();
     let limits = &local.shared.limits;
-    let pieces = limits.cut(parts.iter().collect(), |part| {
-        OVERHEAD + part.ask.name.len()
-    });
+    let pieces = limits.cut(parts.iter().collect(), |part| part.ask.bytes());
     tasks::all(pieces, MAX_IN_FLIGHT, |piece| {
-        txn::read(local, piece, deadline)
+        read_txn::read(local, piece, deadline)
     })
     .await;
     parts.into_iter().map(Part::into_outcome).collect()

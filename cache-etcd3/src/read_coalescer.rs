@@ -7,33 +7,24 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::local::Local;
-use crate::rounds::{self, Key, Kind, Rounds};
+use crate::read_txn::{self, Name, ReadPart};
+use crate::rounds::{Key, Kind, Rounds};
 use crate::sync::lock;
-use crate::txn::{self, ReadPart};
-
-/// What the framing of a key takes of a request, about.
-const OVERHEAD: usize = 64;
-
-/// A key to read.
-#[derive(Clone, Debug)]
-pub(crate) struct Name {
-    pub(crate) name: Vec<u8>,
-    pub(crate) hash: u64,
-}
 
 /// Reads one key, together with others if there are any.
 pub(crate) async fn read(
-    local: &Arc<Local>,
+    reads: &Rounds<Reading>,
     name: Name,
     deadline: Instant,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let now = Instant::now();
-    let is_loner = lock(&local.shared.large).has(now, &name.name)
-        || lock(&local.shared.refused).has(now, &name.name);
+    let shared = &reads.local().shared;
+    let is_loner =
+        lock(&shared.large).has(now, &name.name) || lock(&shared.refused).has(now, &name.name);
     if is_loner {
-        return Reading::send_alone(local, name, deadline).await;
+        return Reading::send_alone(reads.local(), name, deadline).await;
     }
-    rounds::ask::<Reading>(local, name, deadline).await
+    reads.ask(name, deadline).await
 }
 
 /// Reads go in rounds.
@@ -45,10 +36,6 @@ impl Kind for Reading {
 
     const EXCLUSIVE: bool = false;
 
-    fn rounds(local: &Local) -> &Rounds<Self> {
-        &local.reads
-    }
-
     fn name(name: &Name) -> &[u8] {
         &name.name
     }
@@ -58,7 +45,7 @@ impl Kind for Reading {
     }
 
     fn bytes(name: &Name) -> usize {
-        OVERHEAD + name.name.len()
+        name.bytes()
     }
 
     async fn send_alone(
@@ -66,11 +53,11 @@ impl Kind for Reading {
         name: Name,
         deadline: Instant,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        txn::read_one(local, &name.name, deadline, || true).await
+        read_txn::read_one(local, &name.name, deadline, || true).await
     }
 
     async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {
-        txn::read(local, keys, deadline).await;
+        read_txn::read(local, keys, deadline).await;
     }
 
     fn left_under_way(_: &Local, _: &Name) {}

@@ -9,9 +9,10 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use etcd_client::ResponseHeader;
 use tokio::time::Instant;
 
 use crate::sync::lock;
@@ -33,6 +34,51 @@ impl Revision {
         } else {
             self.0.fetch_max(told, Ordering::Relaxed);
         }
+    }
+
+    /// The same, as a response tells it.
+    pub(crate) fn told(&self, sent: i64, header: Option<&ResponseHeader>) {
+        if let Some(header) = header {
+            self.saw(sent, header.revision());
+        }
+    }
+}
+
+/// Whether writes carry the newest revision that was seen.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    is_configured: bool,
+    /// A write that carried one was answered, so the user may read.
+    works: AtomicBool,
+    /// The user may write and not read: then nothing can be compared.
+    is_forbidden: AtomicBool,
+}
+
+impl Guard {
+    pub(crate) fn new(is_configured: bool) -> Self {
+        Self {
+            is_configured,
+            works: AtomicBool::new(false),
+            is_forbidden: AtomicBool::new(false),
+        }
+    }
+
+    /// A write that carried a revision was answered.
+    pub(crate) fn works(&self) {
+        self.works.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_worked(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    /// A write succeeded without a revision where one with it was forbidden.
+    pub(crate) fn is_forbidden(&self) {
+        self.is_forbidden.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_configured && !self.is_forbidden.load(Ordering::Relaxed)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Calls that share requests: the shell around the [`Coalescer`], for reads and for writes.
 
 use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
@@ -21,8 +20,6 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
 
     /// Two rounds under way never have a key in common.
     const EXCLUSIVE: bool;
-
-    fn rounds(local: &Local) -> &Rounds<Self>;
 
     fn name(ask: &Self::Ask) -> &[u8];
 
@@ -49,7 +46,12 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
 }
 
 /// The calls of one kind in one runtime.
-pub(crate) struct Rounds<K: Kind>(Mutex<State<K>>);
+pub(crate) struct Rounds<K: Kind>(Arc<Inner<K>>);
+
+struct Inner<K: Kind> {
+    local: Arc<Local>,
+    state: Mutex<State<K>>,
+}
 
 struct State<K: Kind> {
     coalescer: Coalescer<Call<K>>,
@@ -63,53 +65,48 @@ struct Call<K: Kind> {
     done: oneshot::Sender<Result<K::Answer, Failure>>,
 }
 
-impl<K: Kind> Default for Rounds<K> {
-    fn default() -> Self {
-        Self(Mutex::new(State {
-            coalescer: Coalescer::new(K::EXCLUSIVE),
-            senders: HashMap::new(),
+impl<K: Kind> Rounds<K> {
+    pub(crate) fn new(local: &Arc<Local>) -> Self {
+        Self(Arc::new(Inner {
+            local: Arc::clone(local),
+            state: Mutex::new(State {
+                coalescer: Coalescer::new(K::EXCLUSIVE),
+                senders: HashMap::new(),
+            }),
         }))
     }
-}
 
-/// Asks for one key, together with others if there are any.
-pub(crate) async fn ask<K: Kind>(
-    local: &Arc<Local>,
-    ask: K::Ask,
-    deadline: Instant,
-) -> Result<K::Answer, Failure> {
-    let mut answer = None;
-    let entry = {
-        let (hash, bytes) = (K::hash(&ask), K::bytes(&ask));
-        let mut state = lock(&K::rounds(local).0);
-        state.coalescer.enter(Instant::now(), hash, bytes, || {
-            let (done, is_done) = oneshot::channel();
-            answer = Some(is_done);
-            Call {
-                ask: ask.clone(),
-                deadline,
-                done,
+    pub(crate) fn local(&self) -> &Arc<Local> {
+        &self.0.local
+    }
+
+    /// Asks for one key, together with others if there are any.
+    pub(crate) async fn ask(&self, ask: K::Ask, deadline: Instant) -> Result<K::Answer, Failure> {
+        let rounds = &self.0;
+        let mut answer = None;
+        let entry = {
+            let (hash, bytes) = (K::hash(&ask), K::bytes(&ask));
+            let mut state = lock(&rounds.state);
+            state.coalescer.enter(Instant::now(), hash, bytes, || {
+                let (done, is_done) = oneshot::channel();
+                answer = Some(is_done);
+                Call {
+                    ask: ask.clone(),
+                    deadline,
+                    done,
+                }
+            })
+        };
+        match (entry, answer) {
+            (Entry::Waits(ticket), Some(answer)) => {
+                drop(ask);
+                Waiting { rounds, ticket }.wait(answer, deadline).await
             }
-        })
-    };
-    match (entry, answer) {
-        (Entry::Waits(ticket), Some(answer)) => {
-            drop(ask);
-            let waiting = Waiting::<K> {
-                local,
-                ticket,
-                kind: PhantomData,
-            };
-            waiting.wait(answer, deadline).await
-        }
-        (Entry::Waits(_), None) => Err(abandoned()),
-        (Entry::Alone(round), _) => {
-            let _round = Open::<K> {
-                local,
-                round,
-                kind: PhantomData,
-            };
-            K::send_alone(local, ask, deadline).await
+            (Entry::Waits(_), None) => Err(abandoned()),
+            (Entry::Alone(round), _) => {
+                let _round = Open { rounds, round };
+                K::send_alone(&rounds.local, ask, deadline).await
+            }
         }
     }
 }
@@ -120,9 +117,8 @@ fn abandoned() -> Failure {
 
 /// A call that waits. Dropped, it leaves nothing behind.
 struct Waiting<'a, K: Kind> {
-    local: &'a Arc<Local>,
+    rounds: &'a Arc<Inner<K>>,
     ticket: Ticket,
-    kind: PhantomData<K>,
 }
 
 impl<K: Kind> Waiting<'_, K> {
@@ -133,13 +129,13 @@ impl<K: Kind> Waiting<'_, K> {
     ) -> Result<K::Answer, Failure> {
         loop {
             // There may be room that nobody else sees.
-            let stalled = begin::<K>(self.local);
+            let stalled = begin(self.rounds);
             let until = stalled.map_or(deadline, |stalled| stalled.min(deadline));
             match timeout_at(until, &mut answer).await {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => return Err(abandoned()),
                 Err(_) if Instant::now() >= deadline => {
-                    self.local.shared.counters.timeouts.add(1);
+                    self.rounds.local.endpoints.count_timeout();
                     return Err(Failure::new(
                         Next::Late,
                         "no answer in time; requests that were sent before are not answered either",
@@ -154,7 +150,7 @@ impl<K: Kind> Waiting<'_, K> {
 impl<K: Kind> Drop for Waiting<'_, K> {
     fn drop(&mut self) {
         let (call, sender) = {
-            let mut state = lock(&K::rounds(self.local).0);
+            let mut state = lock(&self.rounds.state);
             let call = state.coalescer.member(self.ticket);
             let call = call.map(|call| call.ask.clone());
             let sender = match state.coalescer.leave(self.ticket) {
@@ -164,7 +160,7 @@ impl<K: Kind> Drop for Waiting<'_, K> {
             (call, sender)
         };
         if let Some(ask) = call {
-            K::left_under_way(self.local, &ask);
+            K::left_under_way(&self.rounds.local, &ask);
         }
         if let Some(sender) = sender {
             sender.abort();
@@ -174,53 +170,51 @@ impl<K: Kind> Drop for Waiting<'_, K> {
 
 /// A round under way. Dropped, however that comes about, it makes room for another.
 struct Open<'a, K: Kind> {
-    local: &'a Arc<Local>,
+    rounds: &'a Arc<Inner<K>>,
     round: RoundId,
-    kind: PhantomData<K>,
 }
 
 impl<K: Kind> Drop for Open<'_, K> {
     fn drop(&mut self) {
         let unanswered = {
-            let mut state = lock(&K::rounds(self.local).0);
+            let mut state = lock(&self.rounds.state);
             state.senders.remove(&self.round);
             state.coalescer.finish(self.round)
         };
         // Their callers are told that the request was abandoned.
         drop(unanswered);
-        begin::<K>(self.local);
+        begin(self.rounds);
     }
 }
 
 /// Sends what waits, as far as there is room, and says when there may be room again.
-fn begin<K: Kind>(local: &Arc<Local>) -> Option<Instant> {
-    let limits = local.shared.limits.get();
-    let mut state = lock(&K::rounds(local).0);
+fn begin<K: Kind>(rounds: &Arc<Inner<K>>) -> Option<Instant> {
+    let limits = rounds.local.shared.limits.get();
+    let mut state = lock(&rounds.state);
     let now = Instant::now();
     while let Some(round) = state.coalescer.begin(now, limits) {
-        let task = local.runtime.spawn(send::<K>(Arc::clone(local), round));
+        let task = rounds.local.runtime.spawn(send(Arc::clone(rounds), round));
         state.senders.insert(round, task.abort_handle());
     }
     state.coalescer.poll_timeout(now)
 }
 
-async fn send<K: Kind>(local: Arc<Local>, round: RoundId) {
-    let _open = Open::<K> {
-        local: &local,
+async fn send<K: Kind>(rounds: Arc<Inner<K>>, round: RoundId) {
+    let _open = Open {
+        rounds: &rounds,
         round,
-        kind: PhantomData,
     };
-    let (keys, deadline) = keys(&local, round);
+    let (keys, deadline) = keys(&rounds, round);
     if let Some(deadline) = deadline {
-        K::send_round(&local, keys, deadline).await;
+        K::send_round(&rounds.local, keys, deadline).await;
     }
     // Those that were answered may have more to ask for: that is to go together.
     tokio::task::yield_now().await;
 }
 
 /// The keys of a round, and when the last of its callers goes.
-fn keys<K: Kind>(local: &Arc<Local>, round: RoundId) -> (Vec<Key<K>>, Option<Instant>) {
-    let state = lock(&K::rounds(local).0);
+fn keys<K: Kind>(rounds: &Arc<Inner<K>>, round: RoundId) -> (Vec<Key<K>>, Option<Instant>) {
+    let state = lock(&rounds.state);
     let mut positions: HashMap<&[u8], usize> = HashMap::new();
     let mut keys: Vec<Key<K>> = Vec::new();
     let mut deadline = None;
@@ -230,9 +224,8 @@ fn keys<K: Kind>(local: &Arc<Local>, round: RoundId) -> (Vec<Key<K>>, Option<Ins
         match keys.get_mut(at) {
             Some(key) => key.tickets.push(ticket),
             None => keys.push(Key {
-                local: Arc::clone(local),
+                rounds: Arc::clone(rounds),
                 tickets: vec![ticket],
-                kind: PhantomData,
             }),
         }
     }
@@ -241,21 +234,20 @@ fn keys<K: Kind>(local: &Arc<Local>, round: RoundId) -> (Vec<Key<K>>, Option<Ins
 
 /// A key of a round, and those who ask for it, in the order in which they came.
 pub(crate) struct Key<K: Kind> {
-    local: Arc<Local>,
+    rounds: Arc<Inner<K>>,
     tickets: Vec<Ticket>,
-    kind: PhantomData<K>,
 }
 
 impl<K: Kind> Key<K> {
     /// What the last of them asks for, if anybody is there still.
     pub(crate) fn ask(&self) -> Option<K::Ask> {
-        let state = lock(&K::rounds(&self.local).0);
+        let state = lock(&self.rounds.state);
         let mut calls = self.tickets.iter().rev();
         calls.find_map(|ticket| Some(state.coalescer.member(*ticket)?.ask.clone()))
     }
 
     pub(crate) fn answer_all(&self, outcome: &Result<K::Answer, Failure>) {
-        let mut state = lock(&K::rounds(&self.local).0);
+        let mut state = lock(&self.rounds.state);
         for ticket in &self.tickets {
             if let Some(call) = state.coalescer.take(*ticket) {
                 let _ = call.done.send(outcome.clone());

@@ -59,7 +59,7 @@ pub struct Etcd3Stats {
 pub struct EndpointStats {
     /// Its address.
     pub address: String,
-    /// How many clients were made for it; each after the first in a runtime stands for a
+    /// How many clients were made for it; each after the first in a runtime means a
     /// connection that broke, or a token that had expired.
     pub connects: u64,
     /// How long it is left alone still, after it failed; `None`: it is in use.

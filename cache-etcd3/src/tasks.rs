@@ -1,10 +1,13 @@
-//! [`Task`], which ends with whoever waits for it, and [`all`], which needs none.
+//! [`Task`], which ends with its waiter, and [`all`], which needs none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+/// How many requests are under way for parts of a request that go one by one.
+pub(crate) const ONE_BY_ONE: usize = 16;
 
 /// A task that is ended when it is dropped.
 pub(crate) struct Task<T>(JoinHandle<T>);

@@ -5,33 +5,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Next};
+use crate::leases::MAX_LOST;
+use crate::limits::MAX_SHARED_BYTES;
 use crate::local::Local;
-use crate::rounds::{self, Key, Kind, Rounds};
+use crate::rounds::{Key, Kind, Rounds};
 use crate::sync::lock;
-use crate::txn::{self, MAX_SHARED_BYTES, Ready, Write, WritePart};
-
-/// How often a write gets a new lease for one that the server does not know.
-pub(crate) const MAX_LOST_LEASES: u32 = 3;
+use crate::write::{Ready, Write};
+use crate::write_txn::{self, WritePart};
 
 /// Writes one key, together with others if there are any.
 pub(crate) async fn write(
-    local: &Arc<Local>,
+    writes: &Rounds<Writing>,
     write: Write,
     deadline: Instant,
 ) -> Result<(), Failure> {
+    let local = writes.local();
+    let (leases, endpoints) = (&local.shared.leases, &local.endpoints);
     let mut write = Arc::new(write);
     let mut lost = 0;
     loop {
         let lease = match write.class() {
             None => None,
-            Some(class) => match local.shared.leases.board_at_once(local, class, write.hash) {
+            Some(class) => match leases.board_at_once(endpoints, class, write.hash) {
                 Some(lease) => Some(lease),
                 // Rare, and too large to lie in the future of every set.
                 None => {
-                    let boarding = local
-                        .shared
-                        .leases
-                        .board(local, class, write.hash, deadline);
+                    let boarding = leases.board(endpoints, class, write.hash, deadline);
                     Some(Box::pin(boarding).await?)
                 }
             },
@@ -46,15 +45,15 @@ pub(crate) async fn write(
         {
             Writing::send_alone(local, ready, deadline).await
         } else {
-            rounds::ask::<Writing>(local, ready, deadline).await
+            writes.ask(ready, deadline).await
         };
         let Err(failure) = outcome else { return Ok(()) };
         match (failure.next, write.class(), lease) {
-            (Next::NewLease, Some(class), Some(lease)) if lost < MAX_LOST_LEASES => {
+            (Next::NewLease, Some(class), Some(lease)) if lost < MAX_LOST => {
                 lost += 1;
-                local.shared.leases.lost(class, lease);
+                leases.lost(class, lease);
             }
-            (Next::Mark, ..) => write = Arc::new(write.as_mark(&local.shared)?),
+            (Next::Mark, ..) => write = Arc::new(write.as_mark(local.shared.settings.format)?),
             _ => return Err(failure),
         }
     }
@@ -69,10 +68,6 @@ impl Kind for Writing {
 
     /// Of two writes of one key the later one is sent when the earlier one is answered.
     const EXCLUSIVE: bool = true;
-
-    fn rounds(local: &Local) -> &Rounds<Self> {
-        &local.writes
-    }
 
     fn name(ready: &Ready) -> &[u8] {
         &ready.write.name
@@ -95,7 +90,7 @@ impl Kind for Writing {
             ready,
             outcome: Mutex::new(None),
         };
-        txn::write_alone(local, &only, deadline).await;
+        write_txn::write_alone(local, &only, deadline).await;
         let outcome = only.outcome.into_inner();
         outcome
             .unwrap_or_else(PoisonError::into_inner)
@@ -103,7 +98,7 @@ impl Kind for Writing {
     }
 
     async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {
-        txn::write(local, keys, deadline).await;
+        write_txn::write(local, keys, deadline).await;
     }
 
     /// It may arrive whenever it likes.

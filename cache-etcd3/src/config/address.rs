@@ -86,11 +86,11 @@ fn host_url(config: &Etcd3Config) -> Result<String> {
     let why = if host.is_empty() {
         "this is empty"
     } else {
-        "this is no host name and no address"
+        "this is neither a host name nor an address"
     };
     Err(refuse(format!(
         "`host` is {:?}: {why}; write the name or the address alone, as in \"10.0.0.1\": `port` \
-         takes the port, `tls_enabled` stands for https, `username` and `password` are a user's",
+         takes the port, `tls_enabled` selects https, `username` and `password` are a user's",
         without_user(host)
     )))
 }
@@ -118,13 +118,11 @@ fn url(endpoint: &str, tls: bool) -> Result<String> {
         return Err(refuse("`username` and `password` are the place for a user"));
     }
     if is_ipv6(authority) {
-        return Err(refuse(
-            "an IPv6 address stands in brackets, as in [::1]:2379",
-        ));
+        return Err(refuse("an IPv6 address needs brackets, as in [::1]:2379"));
     }
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains('/') {
-        return Err(refuse("there is no place for a path"));
+        return Err(refuse("a path is not allowed"));
     }
     let (host, port) = match authority.rsplit_once(':') {
         // The colon belongs to an IPv6 address.
@@ -133,12 +131,12 @@ fn url(endpoint: &str, tls: bool) -> Result<String> {
         None => (authority, None),
     };
     if !is_name(host) && !is_bracketed(host) {
-        return Err(refuse("this is no host name and no address"));
+        return Err(refuse("this is neither a host name nor an address"));
     }
     let port: u16 = match port.map(str::parse) {
         None => DEFAULT_PORT,
         Some(Ok(port)) if port > 0 => port,
-        Some(_) => return Err(refuse("the port is no number from 1 to 65535")),
+        Some(_) => return Err(refuse("the port is not a number from 1 to 65535")),
     };
     Ok(format!(
         "{}{}:{port}",
@@ -203,21 +201,21 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_by_name() {
         for (text, why) in [
-            ("", "no host name"),
-            (":2379", "no host name"),
-            ("a b:2379", "no host name"),
-            ("a..b:2379", "no host name"),
-            (".a", "no host name"),
+            ("", "neither a host name"),
+            (":2379", "neither a host name"),
+            ("a b:2379", "neither a host name"),
+            ("a..b:2379", "neither a host name"),
+            (".a", "neither a host name"),
             ("a:0", "port"),
             ("a:65536", "port"),
             ("a:http", "port"),
-            ("::1", "in brackets"),
-            ("[::1", "no host name"),
+            ("::1", "needs brackets"),
+            ("[::1", "neither a host name"),
             ("user:secret@a:1", "the place for a user"),
-            ("a/b:1", "no place for a path"),
-            ("a:1/b", "no place for a path"),
+            ("a/b:1", "a path is not allowed"),
+            ("a:1/b", "a path is not allowed"),
             ("a:1,b:1", "an entry of its own"),
-            ("unix:/tmp/x", "no place for a path"),
+            ("unix:/tmp/x", "a path is not allowed"),
             ("ftp://a", "neither http nor https"),
             ("https://a", "tls_enabled"),
         ] {
@@ -252,10 +250,10 @@ mod tests {
         }
         for (host, why) in [
             ("", "is empty"),
-            ("http://a", "\"http://a\": this is no host name"),
-            ("a:2379", "\"a:2379\": this is no host name"),
-            ("a b", "\"a b\": this is no host name"),
-            ("user:secret@a", "\"…@a\": this is no host name"),
+            ("http://a", "\"http://a\": this is neither a host name"),
+            ("a:2379", "\"a:2379\": this is neither a host name"),
+            ("a b", "\"a b\": this is neither a host name"),
+            ("user:secret@a", "\"…@a\": this is neither a host name"),
         ] {
             let message = refusal(&of(host));
             assert!(message.starts_with("`host`"), "{message}");

@@ -4,17 +4,18 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, ServerEvent, seconds, text};
+use cache_core::{Error, ErrorKind, ServerEvent, seconds, text};
 use serde::{Deserialize, Serialize};
 
+use crate::NAME;
 use crate::events::Events;
-use crate::{Etcd3Backend, NAME};
 
 mod address;
 mod settings;
 mod stored_format;
 
-pub(crate) use settings::{Credentials, Settings, Tls};
+pub(crate) use settings::{Credentials, Settings};
+pub(crate) use stored_format::Format;
 
 /// The error for a field that makes no sense.
 fn refuse(message: impl Into<String>) -> Error {
@@ -95,7 +96,7 @@ pub struct Etcd3Config {
     /// repetitions. More than zero. Default: `timeout`.
     #[serde(with = "optional_seconds")]
     pub call_timeout: Option<Duration>,
-    /// Stands before each key, as it is, without a separator. Default: none.
+    /// Goes before each key, as it is, without a separator. Default: none.
     pub prefix: String,
     /// The name of an etcd user. Default: none.
     pub username: Option<String>,
@@ -329,22 +330,6 @@ impl Etcd3Builder {
     ) -> Self {
         self.events = Events::new(listener);
         self
-    }
-
-    /// Checks the configuration and builds the backend. No server is asked for anything: the
-    /// first call connects.
-    ///
-    /// The error is an [`ErrorKind::Config`] that names the field.
-    ///
-    /// ```
-    /// use cache_core::ErrorKind;
-    /// use cache_etcd3::Etcd3Backend;
-    ///
-    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
-    /// assert_eq!(error.kind(), ErrorKind::Config);
-    /// ```
-    pub fn build(self) -> Result<Etcd3Backend> {
-        Etcd3Backend::build(self)
     }
 }
 

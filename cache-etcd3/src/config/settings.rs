@@ -7,7 +7,6 @@ use etcd_client::ConnectOptions;
 
 use super::stored_format::Format;
 use super::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat, address, refuse};
-use crate::endpoints::connect_options;
 
 /// Longer than anybody waits, and well within what the clock can count.
 const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -92,10 +91,31 @@ fn format(stored: StoredFormat) -> Result<Format> {
     }
 }
 
+/// How the clients connect. Pings run only while a request is open: etcd closes connections
+/// whose idle pings come faster than it likes, which is every five seconds.
+fn connect_options(serializable: bool, tls: Option<Tls>) -> ConnectOptions {
+    const PING_AFTER: Duration = Duration::from_secs(6);
+    const PONG_WITHIN: Duration = Duration::from_secs(3);
+    const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+    let options = ConnectOptions::new()
+        .with_keep_alive(PING_AFTER, PONG_WITHIN)
+        .with_keep_alive_while_idle(false)
+        .with_tcp_keepalive(TCP_KEEP_ALIVE)
+        // Tells at once that the quorum is lost, but would refuse serializable reads then.
+        .with_require_leader(!serializable);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = tls {
+        return options.with_tls(tls);
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = tls;
+    options
+}
+
 #[cfg(not(feature = "tls"))]
-pub(crate) type Tls = std::convert::Infallible;
+type Tls = std::convert::Infallible;
 #[cfg(feature = "tls")]
-pub(crate) type Tls = etcd_client::TlsOptions;
+type Tls = etcd_client::TlsOptions;
 
 #[cfg(not(feature = "tls"))]
 fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {

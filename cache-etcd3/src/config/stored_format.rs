@@ -75,7 +75,7 @@ fn check_json(payload: &[u8]) -> Result<()> {
             ErrorKind::Encode,
             NAME,
             format!(
-                "the payload is no JSON, which the format of Python's backend demands: {error}"
+                "the payload is not JSON, which the format of Python's backend demands: {error}"
             ),
         )
         .with_source(error)),
@@ -92,7 +92,7 @@ fn decode_python_json(stored: &[u8]) -> Result<(Metadata, Vec<u8>)> {
                 ErrorKind::Decode,
                 NAME,
                 format!(
-                    "the stored value is no array [payload, metadata], as oslo.cache and the \
+                    "the stored value is not an array [payload, metadata], as oslo.cache and the \
                      `stored_format` python-json write it: {error}"
                 ),
             )

@@ -9,32 +9,11 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::breaker::Connection;
-use crate::config::{Credentials, Tls};
+use crate::config::Credentials;
 use crate::failure::{Failure, Fault, Next};
 use crate::stats::Counter;
 use crate::sync::lock;
 use crate::tasks::Task;
-
-/// How the clients connect. Pings run only while a request is open: etcd closes connections
-/// whose idle pings come faster than it likes, which is every five seconds.
-pub(crate) fn connect_options(serializable: bool, tls: Option<Tls>) -> ConnectOptions {
-    const PING_AFTER: Duration = Duration::from_secs(6);
-    const PONG_WITHIN: Duration = Duration::from_secs(3);
-    const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
-    let options = ConnectOptions::new()
-        .with_keep_alive(PING_AFTER, PONG_WITHIN)
-        .with_keep_alive_while_idle(false)
-        .with_tcp_keepalive(TCP_KEEP_ALIVE)
-        // Tells at once that the quorum is lost, but would refuse serializable reads then.
-        .with_require_leader(!serializable);
-    #[cfg(feature = "tls")]
-    if let Some(tls) = tls {
-        return options.with_tls(tls);
-    }
-    #[cfg(not(feature = "tls"))]
-    let _ = tls;
-    options
-}
 
 /// A client. Clones of its parts share one connection.
 pub(crate) struct Connected {
@@ -116,7 +95,7 @@ impl Endpoint {
         if let Some(client) = self.inner.connected() {
             return Ok(client);
         }
-        // In a task: whoever has its turn is driven, even if its caller is not.
+        // In a task, so that it goes on even if its caller is not driven.
         let inner = Arc::clone(&self.inner);
         let connect = Task::spawn(runtime, async move { inner.connect_in_turn().await });
         match connect.await {

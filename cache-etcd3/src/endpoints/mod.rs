@@ -7,23 +7,25 @@ mod endpoint;
 pub(crate) mod roster;
 
 pub(crate) use breaker::Connection;
-pub(crate) use endpoint::{Connected, connect_options};
+pub(crate) use endpoint::Connected;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use etcd_client::GetOptions;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::Settings;
-use crate::events::Events;
+use crate::events::{Change, Events};
 use crate::failure::{Failure, Fault, Next};
 use crate::stats::{Counter, Counters, EndpointStats};
 use crate::sync::lock;
 use backoff::Backoff;
 use endpoint::Endpoint;
-use roster::{Change, Choice, Roster};
+use roster::{Choice, Roster};
 
 /// How often a call authenticates anew. A token may expire under it, and the users may change.
 const MAX_AUTHENTICATIONS: u32 = 3;
@@ -97,10 +99,12 @@ pub(crate) struct Endpoints {
     clients: Vec<Endpoint>,
     counters: Arc<Counters>,
     runtime: Handle,
+    /// Probes, and whatever else runs for all calls.
+    background: Mutex<JoinSet<()>>,
     /// What probes read.
     probe_key: Vec<u8>,
     serializable: bool,
-    call_timeout: std::time::Duration,
+    call_timeout: Duration,
 }
 
 impl Endpoints {
@@ -124,10 +128,32 @@ impl Endpoints {
             health: Arc::clone(health),
             counters: Arc::clone(counters),
             runtime,
+            background: Mutex::default(),
             probe_key: [settings.prefix.as_bytes(), b"probe"].concat(),
             serializable: settings.serializable,
             call_timeout: settings.call_timeout,
         }
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// Has a task run for all calls, until it ends or [`end_background`](Self::end_background).
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut background = lock(&self.background);
+        while background.try_join_next().is_some() {}
+        background.spawn_on(work, &self.runtime);
+    }
+
+    /// The backend has gone: nothing is to run on for it.
+    pub(crate) fn end_background(&self) {
+        lock(&self.background).abort_all();
+    }
+
+    /// A call ran out of time.
+    pub(crate) fn count_timeout(&self) {
+        self.counters.timeouts.add(1);
     }
 
     /// Sends a request until it is answered, fails for good, or `deadline` has come. It has to
@@ -177,7 +203,7 @@ impl Endpoints {
                 }
                 Next::Repeat | Next::Late | Next::Elsewhere(_) => {}
             }
-            // Asking the same one again, and whoever asks for patience, takes a pause.
+            // The same endpoint, and one that asks for patience, is asked again after a pause.
             let now = Instant::now();
             let waits = failure.next == Next::Repeat || asked == Some(at);
             let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
@@ -213,7 +239,7 @@ impl Endpoints {
                 (roster.begin_probes(now), roster.choose(now, asked))
             };
             for at in probes {
-                self.runtime.spawn(Arc::clone(self).probe(at));
+                self.spawn(Arc::clone(self).probe(at));
             }
             let until = match choice {
                 Choice::Use(at) => return Ok(at),
@@ -244,7 +270,7 @@ impl Endpoints {
         let allowed = lock(&self.health.roster).limit(attempts);
         let limit = deadline.min(sent + allowed);
         let Some(endpoint) = self.clients.get(at) else {
-            return Err(Failure::new(Next::Late, "there is no such endpoint"));
+            return Err(Failure::new(Next::Late, "the endpoint does not exist"));
         };
         let mut open = Attempt {
             endpoints: self,
@@ -306,7 +332,7 @@ impl Endpoints {
     }
 
     fn out_of_time(&self, last: &Failure) -> Failure {
-        self.counters.timeouts.add(1);
+        self.count_timeout();
         let message = format!(
             "no success within {:.1?} (`call_timeout`); the last attempt: {}",
             self.call_timeout, last.message

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Connection, Open};
+use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
 /// One endpoint may take a quarter of the call's time at first, within these limits.
@@ -45,13 +46,6 @@ pub(crate) enum Choice {
     Refuse(Failure),
 }
 
-/// What changed about an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Down { reason: Failure, retry_in: Duration },
-    Up { after: Duration },
-}
-
 impl Roster {
     pub(crate) fn new(urls: Vec<String>, call_timeout: Duration) -> Self {
         let member = |url| Member {
@@ -88,7 +82,7 @@ impl Roster {
         LONGEST_ATTEMPT
     }
 
-    /// The endpoints to probe now. Whoever asks has to tell what came of it.
+    /// The endpoints to probe now. The caller has to tell what came of it.
     pub(crate) fn begin_probes(&mut self, now: Instant) -> Vec<usize> {
         let needed = self
             .members

@@ -30,7 +30,7 @@ const HARD_CAP: usize = 2 * CAP;
 /// How many keys of a bucket are remembered, so that one that is set again rides where it rode.
 const MAX_REMEMBERED: usize = 1 << 16;
 
-/// A grant that takes longer is asked for once more: whoever asked may not be driven any more.
+/// A grant that takes longer is asked for once more: its runtime may not be driven any more.
 const GRANT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long after the last of its values a lease is revoked.
@@ -120,8 +120,8 @@ impl Book {
         }
     }
 
-    /// A lease for a key of this class, and what to have granted, if anything. Whoever is told to
-    /// wait asks again once that grant has an outcome.
+    /// A lease for a key of this class, and what to have granted, if anything. A call that is
+    /// told to wait asks again once that grant has an outcome.
     pub(crate) fn board(
         &mut self,
         now: Instant,
@@ -211,7 +211,7 @@ impl Book {
         self.tidy(now);
     }
 
-    /// It was not granted. Whoever waits for it is told.
+    /// It was not granted. The calls that wait for it are told.
     pub(crate) fn not_granted(&mut self, grant: Grant, failure: Failure) {
         let state = self.classes.entry(grant.class).or_default();
         if state.asked.is_some_and(|(asked, _)| asked <= grant.id) {

@@ -6,20 +6,23 @@ mod class;
 pub(crate) use book::LeaseId;
 pub(crate) use class::TtlClass;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use etcd_client::{LeaseGrantResponse, LeaseRevokeResponse};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use crate::endpoints::Endpoints;
 use crate::failure::{Failure, Next};
-use crate::local::Local;
 use crate::sync::lock;
 use book::{Boarding, Book, Grant};
 
 /// How long a lease may take to be revoked. If it fails, etcd does it some time later.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a write gets a new lease for one that the server does not know.
+pub(crate) const MAX_LOST: u32 = 3;
 
 /// Between two leases that are revoked, so many times what the first took: other calls come first.
 const REST: u32 = 2;
@@ -44,8 +47,8 @@ impl Leases {
 
     /// A lease for a key of this class to ride on, granted if need be before `deadline`.
     pub(crate) async fn board(
-        &self,
-        local: &Arc<Local>,
+        self: &Arc<Self>,
+        endpoints: &Arc<Endpoints>,
         class: TtlClass,
         key: u64,
         deadline: Instant,
@@ -56,14 +59,14 @@ impl Leases {
             let now = Instant::now();
             let (boarding, grant) = {
                 let mut book = lock(&self.book);
-                // Whoever waited for a grant is told what became of it.
+                // A call that waited for a grant is told what became of it.
                 if let Some(failure) = waited.and_then(|id| book.failure_of(class, id)) {
                     return Err(failure);
                 }
                 book.board(now, class, key)
             };
             if let Some(grant) = grant {
-                local.runtime.spawn(obtain(Arc::clone(local), grant));
+                self.begin_grant(endpoints, grant);
             }
             let id = match boarding {
                 Boarding::On(lease) => return Ok(lease),
@@ -73,7 +76,7 @@ impl Leases {
             let until = deadline.min(Book::patience(now));
             let _ = timeout_at(until, granted).await;
             if Instant::now() >= deadline {
-                local.shared.counters.timeouts.add(1);
+                endpoints.count_timeout();
                 return Err(Failure::new(Next::Late, "no lease was granted in time"));
             }
         }
@@ -81,14 +84,14 @@ impl Leases {
 
     /// The lease for a key if it needs no waiting for.
     pub(crate) fn board_at_once(
-        &self,
-        local: &Arc<Local>,
+        self: &Arc<Self>,
+        endpoints: &Arc<Endpoints>,
         class: TtlClass,
         key: u64,
     ) -> Option<LeaseId> {
         let (boarding, grant) = lock(&self.book).board(Instant::now(), class, key);
         if let Some(grant) = grant {
-            local.runtime.spawn(obtain(Arc::clone(local), grant));
+            self.begin_grant(endpoints, grant);
         }
         match boarding {
             Boarding::On(lease) => Some(lease),
@@ -110,34 +113,36 @@ impl Leases {
         lock(&self.book).counts()
     }
 
-    fn begin_revoking(&self, local: &Arc<Local>) {
+    /// Has a lease granted. It belongs to the book: the callers that wait for it may go.
+    fn begin_grant(self: &Arc<Self>, endpoints: &Arc<Endpoints>, grant: Grant) {
+        endpoints.spawn(obtain(Arc::clone(self), Arc::clone(endpoints), grant));
+    }
+
+    fn begin_revoking(self: &Arc<Self>, endpoints: &Arc<Endpoints>) {
         let mut revoking = lock(&self.revoking);
         if !*revoking {
             *revoking = true;
-            local.runtime.spawn(revoke(Arc::downgrade(local)));
+            let is_revoking = Revoking(Arc::clone(self));
+            endpoints.spawn(revoke(is_revoking, Arc::downgrade(endpoints)));
         }
     }
 }
 
-/// Has a lease granted. It belongs to the book: the callers that wait for it may go.
-async fn obtain(local: Arc<Local>, grant: Grant) {
+async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
     let mut asking = Asking {
-        local: &local,
+        leases: &leases,
         grant: Some(grant),
     };
     let now = Instant::now();
     // The server counts from a later moment than this.
     let mut sent = now;
-    let granted = local
-        .endpoints
-        .call(now + local.shared.call_timeout, |client| {
-            sent = Instant::now();
-            let mut lease = client.lease.clone();
-            Some(async move { lease.grant(grant.seconds, None).await })
-        });
+    let granted = endpoints.call(now + endpoints.call_timeout(), |client| {
+        sent = Instant::now();
+        let mut lease = client.lease.clone();
+        Some(async move { lease.grant(grant.seconds, None).await })
+    });
     let granted: Result<LeaseGrantResponse, Failure> = granted.await;
     asking.grant = None;
-    let leases = &local.shared.leases;
     {
         let mut book = lock(&leases.book);
         match granted {
@@ -149,60 +154,56 @@ async fn obtain(local: Arc<Local>, grant: Grant) {
         }
     }
     leases.granted.notify_waiters();
-    leases.begin_revoking(&local);
+    leases.begin_revoking(&endpoints);
 }
 
 /// A grant under way. Its runtime may shut down.
 struct Asking<'a> {
-    local: &'a Local,
+    leases: &'a Leases,
     grant: Option<Grant>,
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
-            let leases = &self.local.shared.leases;
             let failure = Failure::new(Next::Repeat, "the runtime shut down under the call");
-            lock(&leases.book).not_granted(grant, failure);
-            leases.granted.notify_waiters();
+            lock(&self.leases.book).not_granted(grant, failure);
+            self.leases.granted.notify_waiters();
         }
     }
 }
 
 /// Revokes leases whose values have expired, one after another, while there are any.
-async fn revoke(local: std::sync::Weak<Local>) {
-    let _revoking = Revoking(local.clone());
+async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
+    let book = &revoking.0.book;
     loop {
-        let Some(local) = local.upgrade() else { return };
-        let leases = &local.shared.leases;
-        let due = lock(&leases.book).revoke(Instant::now());
+        let due = lock(book).revoke(Instant::now());
         let Some(lease) = due else {
-            let Some(at) = lock(&leases.book).poll_timeout() else {
+            let Some(at) = lock(book).poll_timeout() else {
                 return;
             };
-            // The backend may go meanwhile.
-            drop(local);
             sleep_until(at.max(Instant::now() + Duration::from_millis(10))).await;
             continue;
         };
+        let Some(endpoints) = endpoints.upgrade() else {
+            return;
+        };
         let began = Instant::now();
-        let revoked = local.endpoints.call(began + REVOKED_WITHIN, |client| {
+        let revoked = endpoints.call(began + REVOKED_WITHIN, |client| {
             let mut client = client.lease.clone();
             Some(async move { client.revoke(lease).await })
         });
         let _: Result<LeaseRevokeResponse, Failure> = revoked.await;
-        drop(local);
+        drop(endpoints);
         sleep(began.elapsed() * REST).await;
     }
 }
 
 /// The task that revokes. Another begins if this one ends with its runtime.
-struct Revoking(std::sync::Weak<Local>);
+struct Revoking(Arc<Leases>);
 
 impl Drop for Revoking {
     fn drop(&mut self) {
-        if let Some(local) = self.0.upgrade() {
-            *lock(&local.shared.leases.revoking) = false;
-        }
+        *lock(&self.0.revoking) = false;
     }
 }

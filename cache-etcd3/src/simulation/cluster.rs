@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::Rng;
+use super::random::Rng;
 
 /// What is stored under a key.
 #[derive(Clone, Copy, Debug)]

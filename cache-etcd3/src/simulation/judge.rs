@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{Call, Op, Outcome, World};
+use super::world::{Call, Op, Outcome, RECOVERY, World};
 
 /// A call may end so much later than it should, for the events of that moment.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// Once all faults are over, calls succeed from so much later on.
-pub(super) const RECOVERY: Duration = Duration::from_secs(9);
-
-/// ... and take no longer than this.
+/// So long may a call take once all faults are over.
 const QUICK: Duration = Duration::from_secs(1);
 
 pub(super) fn judge(world: &World) -> Vec<String> {

@@ -10,6 +10,7 @@
 
 mod cluster;
 mod judge;
+mod random;
 mod world;
 
 use std::collections::BTreeMap;

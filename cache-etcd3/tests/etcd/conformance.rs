@@ -7,6 +7,12 @@ use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options
 use cache_etcd3::{Etcd3Backend, Etcd3Builder, StoredFormat};
 use test_servers::{Etcd, EtcdCluster};
 
+/// Much more than a call behind a fault takes, so that a slow machine fails none.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long calls may take, and how long they may fail after a fault, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 const PASSWORD: &str = "correct horse battery staple";
 
 /// What both promise: values up to etcd's default limit of a request.
@@ -14,6 +20,8 @@ fn capabilities() -> Capabilities {
     Capabilities::default()
         .with_max_key(64 * 1024)
         .with_max_value(1024 * 1024)
+        .with_call_limit(PATIENCE)
+        .with_recovery(PATIENCE)
         .with_faults(Fault::ALL)
         .with_secrets(&[PASSWORD])
         .with_unreadable_values()
@@ -27,7 +35,7 @@ fn faulty(options: &Options, proxies: Vec<Proxy>) -> Result<Faulty<Etcd3Backend>
     let endpoints = proxies.iter().map(|proxy| proxy.address().to_string());
     let backend = builder(options)
         .endpoints(endpoints)
-        .call_timeout(Duration::from_secs(4))
+        .call_timeout(CALL_TIMEOUT)
         .username("root")
         .password(PASSWORD)
         .build()?;
@@ -37,7 +45,7 @@ fn faulty(options: &Options, proxies: Vec<Proxy>) -> Result<Faulty<Etcd3Backend>
 fn builder(options: &Options) -> Etcd3Builder {
     Etcd3Backend::builder()
         .ttl(options.default_ttl)
-        .call_timeout(Duration::from_secs(10))
+        .call_timeout(CALL_TIMEOUT)
 }
 
 /// What another program might keep under the key.

@@ -54,6 +54,27 @@ async fn a_follower_is_stopped() {
     one_is_stopped(a_follower).await;
 }
 
+/// What a member has taken in when it is stopped it may carry out when it goes on, long after the
+/// callers have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_stopped_and_callers_give_up() {
+    let _alone = alone();
+    let cluster = EtcdCluster::start().unwrap();
+    let backend = on(&cluster);
+    let load = Load::start_impatient(&backend, Duration::from_secs(1));
+    load.progress(20).await;
+    for round in 0..3 {
+        let member = &cluster.members()[(cluster.leader().unwrap() + 1 + round % 2) % 3];
+        member.pause().unwrap();
+        load.progress(100).await;
+        member.resume().unwrap();
+        load.progress(50).await;
+    }
+    let summary = load.stop().await;
+    summary.assert_right();
+    summary.assert_no_errors();
+}
+
 /// Calls go on while that member is stopped, and it is used again when it goes on.
 async fn one_is_stopped(which: impl FnOnce(&EtcdCluster) -> usize) {
     let _alone = alone();

@@ -20,6 +20,8 @@ pub(crate) struct Load {
 pub(crate) struct Summary {
     pub(crate) calls: u64,
     pub(crate) errors: Vec<Error>,
+    /// Calls that their callers gave up.
+    pub(crate) given_up: u64,
     pub(crate) slowest: Duration,
     /// Answers that were neither the last value set nor one that may have been.
     pub(crate) wrong: Vec<String>,
@@ -27,13 +29,22 @@ pub(crate) struct Summary {
 
 impl Load {
     pub(crate) fn start(backend: &Etcd3Backend) -> Self {
+        Self::start_with(backend, None)
+    }
+
+    /// Callers that give up of themselves after so long.
+    pub(crate) fn start_impatient(backend: &Etcd3Backend, patience: Duration) -> Self {
+        Self::start_with(backend, Some(patience))
+    }
+
+    fn start_with(backend: &Etcd3Backend, patience: Option<Duration>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for task in 0..TASKS {
             let (backend, stop, done) = (backend.clone(), Arc::clone(&stop), Arc::clone(&done));
             tasks.spawn(async move {
-                let mut worker = Worker::new(task, backend);
+                let mut worker = Worker::new(task, backend, patience);
                 while !stop.load(Ordering::Relaxed) {
                     if worker.step().await {
                         done.fetch_add(1, Ordering::Relaxed);
@@ -62,13 +73,15 @@ impl Load {
             let summary = summary.unwrap();
             total.calls += summary.calls;
             total.errors.extend(summary.errors);
+            total.given_up += summary.given_up;
             total.slowest = total.slowest.max(summary.slowest);
             total.wrong.extend(summary.wrong);
         }
         println!(
-            "{} calls, {} errors, slowest {:?}",
+            "{} calls, {} errors, {} given up, slowest {:?}",
             total.calls,
             total.errors.len(),
+            total.given_up,
             total.slowest
         );
         total
@@ -98,6 +111,7 @@ impl Summary {
 /// call that failed may have set since.
 struct Worker {
     backend: Etcd3Backend,
+    patience: Option<Duration>,
     keys: Vec<String>,
     /// The round of the last write that is known to be applied, by key.
     applied: Vec<u64>,
@@ -106,12 +120,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(task: usize, backend: Etcd3Backend) -> Self {
+    fn new(task: usize, backend: Etcd3Backend, patience: Option<Duration>) -> Self {
         let keys: Vec<String> = (0..4)
             .map(|key| format!("task {task}, key {key}"))
             .collect();
         Self {
             backend,
+            patience,
             applied: vec![0; keys.len()],
             keys,
             round: 0,
@@ -191,13 +206,20 @@ impl Worker {
 
     async fn timed<T>(&mut self, call: impl Future<Output = Result<T>>) -> Option<T> {
         let began = Instant::now();
-        let outcome = call.await;
+        let outcome = match self.patience {
+            None => Some(call.await),
+            Some(patience) => tokio::time::timeout(patience, call).await.ok(),
+        };
         let took = began.elapsed();
         self.summary.calls += 1;
         self.summary.slowest = self.summary.slowest.max(took);
         match outcome {
-            Ok(answer) => Some(answer),
-            Err(error) => {
+            Some(Ok(answer)) => Some(answer),
+            None => {
+                self.summary.given_up += 1;
+                None
+            }
+            Some(Err(error)) => {
                 self.summary.errors.push(error);
                 // A service that is down is asked less often, too.
                 tokio::time::sleep(Duration::from_millis(20)).await;

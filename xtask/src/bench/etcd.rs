@@ -6,17 +6,20 @@ mod expiry;
 mod tenants;
 
 use std::cell::RefCell;
+use std::iter;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_etcd3::Etcd3Backend;
+use clap::Parser;
 use etcd_client::Client;
 use test_servers::Etcd;
 use tokio::runtime::Runtime;
 
 use super::harness::{Bench, Role, Sample};
 use crate::process;
+use contestants::Work::{Get, GetMulti, Set, SetMulti};
 use contestants::{Contestant, KEYS, LeaseEach, Oslo, Plain, Work, drive, payload};
 
 /// One of each kind: many callers at once, many keys a call.
@@ -35,36 +38,23 @@ const LEASE_EACH: &str = "etcd-client, a lease a set";
 const ONE_BY_ONE: &str = "etcd-client, one by one";
 const OSLO: &str = "oslo.cache";
 
-/// `--rounds N`, `--seconds S` of each contestant in each round, `--only TEXT`.
+#[derive(Parser)]
 struct Arguments {
+    /// How often each contestant has its turn.
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
-    length: Duration,
+    /// How long a turn is.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Only the lines whose names contain this.
+    #[arg(long, default_value = "")]
     only: String,
 }
 
-fn arguments(given: &[String]) -> Result<Arguments> {
-    let mut arguments = Arguments {
-        rounds: 5,
-        length: Duration::from_secs(1),
-        only: String::new(),
-    };
-    let mut given = given.iter();
-    while let Some(name) = given.next() {
-        let value = given
-            .next()
-            .with_context(|| format!("{name} takes a value"))?;
-        match name.as_str() {
-            "--rounds" => arguments.rounds = value.parse()?,
-            "--seconds" => arguments.length = Duration::try_from_secs_f64(value.parse()?)?,
-            "--only" => arguments.only.clone_from(value),
-            other => bail!("unknown argument {other}; there are --rounds, --seconds and --only"),
-        }
-    }
-    Ok(arguments)
-}
-
 pub(crate) fn main(given: &[String]) -> Result<()> {
-    let arguments = arguments(given)?;
+    let program = "cargo xtask bench etcd".to_owned();
+    let arguments = Arguments::parse_from(iter::once(&program).chain(given));
+    let length = Duration::try_from_secs_f64(arguments.seconds)?;
     let mut bench = Bench::new("etcd", &["cache-etcd3", "etcd-client"])?;
     bench.headlines(HEADLINES);
     bench.rounds(arguments.rounds);
@@ -84,8 +74,8 @@ pub(crate) fn main(given: &[String]) -> Result<()> {
         .start()?;
     let stage = Stage::new(&runtime, &server)?;
     for line in LINES {
-        if line.name.contains(&arguments.only) {
-            stage.play(&mut bench, line, arguments.length)?;
+        if line.0.contains(&arguments.only) {
+            stage.play(&mut bench, line, length)?;
         }
     }
     drop(stage);
@@ -94,7 +84,7 @@ pub(crate) fn main(given: &[String]) -> Result<()> {
         leases_held(&mut bench, &runtime)?;
     }
     if tenants::NAME.contains(&arguments.only) {
-        tenants::measure(&mut bench, &runtime, arguments.length)?;
+        tenants::measure(&mut bench, &runtime, length)?;
     }
     if expiry::NAME.contains(&arguments.only) {
         expiry::measure(&mut bench, &runtime)?;
@@ -102,118 +92,40 @@ pub(crate) fn main(given: &[String]) -> Result<()> {
     bench.finish()
 }
 
-/// A piece of work, and what our ratio to the baseline has to be.
-struct Line {
-    name: &'static str,
-    work: Work,
-    tasks: usize,
-    baseline: &'static str,
-    goal: Option<f64>,
-    contestants: &'static [&'static str],
-}
+/// A piece of work by so many tasks, the baseline, what our ratio to it has to be, and who takes
+/// part.
+struct Line(
+    &'static str,
+    Work,
+    usize,
+    &'static str,
+    Option<f64>,
+    &'static [&'static str],
+);
 
 const ALL: &[&str] = &[OURS, PLAIN, LEASE_EACH, OSLO];
 const READERS: &[&str] = &[OURS, PLAIN, OSLO];
 const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
 const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
 
-const fn line(
-    name: &'static str,
-    work: Work,
-    tasks: usize,
-    baseline: &'static str,
-    goal: Option<f64>,
-    contestants: &'static [&'static str],
-) -> Line {
-    Line {
-        name,
-        work,
-        tasks,
-        baseline,
-        goal,
-        contestants,
-    }
-}
-
+// One line of the table is one line here.
+#[rustfmt::skip]
 const LINES: &[Line] = &[
-    line("set, 1 task", Work::Set, 1, PLAIN, None, ALL),
-    line("get, 1 task", Work::Get, 1, PLAIN, Some(0.97), READERS),
-    line("set, 8 tasks", Work::Set, 8, PLAIN, Some(0.97), GUARDS),
-    line("get, 8 tasks", Work::Get, 8, PLAIN, Some(1.5), READERS),
-    line("set, 64 tasks", Work::Set, 64, PLAIN, Some(1.3), ALL),
-    line("get, 64 tasks", Work::Get, 64, PLAIN, Some(5.0), READERS),
-    line(
-        "set, 64 tasks, beside writes that carry no revision",
-        Work::Set,
-        64,
-        UNGUARDED,
-        Some(0.9),
-        &[OURS, UNGUARDED],
-    ),
-    line(
-        "set, 64 tasks, beside the original's way",
-        Work::Set,
-        64,
-        LEASE_EACH,
-        Some(2.5),
-        &[OURS, LEASE_EACH],
-    ),
-    line(
-        "set, 64 tasks, beside the original",
-        Work::Set,
-        64,
-        OSLO,
-        Some(8.0),
-        &[OURS, OSLO],
-    ),
-    line(
-        "set_multi of 10",
-        Work::SetMulti(10),
-        1,
-        ONE_BY_ONE,
-        None,
-        MULTI,
-    ),
-    line(
-        "get_multi of 10",
-        Work::GetMulti(10),
-        1,
-        ONE_BY_ONE,
-        None,
-        MULTI,
-    ),
-    line(
-        "set_multi of 100",
-        Work::SetMulti(100),
-        1,
-        ONE_BY_ONE,
-        Some(25.0),
-        MULTI,
-    ),
-    line(
-        "get_multi of 100",
-        Work::GetMulti(100),
-        1,
-        ONE_BY_ONE,
-        Some(25.0),
-        MULTI,
-    ),
-    line(
-        "set_multi of 1,000",
-        Work::SetMulti(1000),
-        1,
-        PLAIN,
-        None,
-        MULTI,
-    ),
-    line(
-        "get_multi of 1,000",
-        Work::GetMulti(1000),
-        1,
-        PLAIN,
-        None,
-        MULTI,
-    ),
+    Line("set, 1 task", Set, 1, PLAIN, None, ALL),
+    Line("get, 1 task", Get, 1, PLAIN, Some(0.97), READERS),
+    Line("set, 8 tasks", Set, 8, PLAIN, Some(0.97), GUARDS),
+    Line("get, 8 tasks", Get, 8, PLAIN, Some(1.5), READERS),
+    Line("set, 64 tasks", Set, 64, PLAIN, Some(1.3), ALL),
+    Line("get, 64 tasks", Get, 64, PLAIN, Some(5.0), READERS),
+    Line("set, 64 tasks, beside writes that carry no revision", Set, 64, UNGUARDED, Some(0.9), &[OURS, UNGUARDED]),
+    Line("set, 64 tasks, beside the original's way", Set, 64, LEASE_EACH, Some(2.5), &[OURS, LEASE_EACH]),
+    Line("set, 64 tasks, beside the original", Set, 64, OSLO, Some(8.0), &[OURS, OSLO]),
+    Line("set_multi of 10", SetMulti(10), 1, ONE_BY_ONE, None, MULTI),
+    Line("get_multi of 10", GetMulti(10), 1, ONE_BY_ONE, None, MULTI),
+    Line("set_multi of 100", SetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
+    Line("get_multi of 100", GetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
+    Line("set_multi of 1,000", SetMulti(1000), 1, PLAIN, None, MULTI),
+    Line("get_multi of 1,000", GetMulti(1000), 1, PLAIN, None, MULTI),
 ];
 
 /// The contestants on one server, their keys in place.
@@ -242,7 +154,7 @@ impl<'a> Stage<'a> {
             lease_each: LeaseEach {
                 client,
                 ttl: 600,
-                cycle: true,
+                keys: KEYS,
             },
             oslo: RefCell::new(Oslo::start(&server.endpoint())?),
         };
@@ -252,66 +164,56 @@ impl<'a> Stage<'a> {
 
     /// Puts all keys in place, so that reads find something.
     fn fill(&self) -> Result<()> {
-        let fill = Work::SetMulti(KEYS);
+        let fill = SetMulti(KEYS);
         self.runtime.block_on(async {
             self.ours.clone().call(fill, 0).await?;
             self.plain.clone().call(fill, 0).await
         })?;
         let fill = Duration::from_millis(1);
-        self.oslo
-            .borrow_mut()
-            .drive(Work::SetMulti(KEYS), 1, fill)?;
+        self.oslo.borrow_mut().drive(SetMulti(KEYS), 1, fill)?;
         Ok(())
     }
 
     fn play(&self, bench: &mut Bench, line: &'static Line, length: Duration) -> Result<()> {
-        let mut round = bench.line(line.name);
-        round.baseline(line.baseline);
-        if let Some(goal) = line.goal {
+        let Line(name, work, tasks, baseline, goal, contestants) = *line;
+        let mut round = bench.line(name);
+        round.baseline(baseline);
+        if let Some(goal) = goal {
             round.goal(goal);
         }
-        if line.work.batch() > 1 {
+        if work.batch() > 1 {
             round.unit("keys/s");
         }
-        for name in line.contestants {
+        for name in contestants {
             let role = match *name {
                 OURS => Role::Ours,
                 PLAIN => Role::Limit,
                 _ => Role::Peer,
             };
             round.contestant(name, role, move || {
-                let (done, took) = self.drive(name, line, length)?;
+                let (done, took) = match *name {
+                    OURS => self.drive(&self.ours, work, tasks, length),
+                    UNGUARDED => self.drive(&self.unguarded, work, tasks, length),
+                    PLAIN => self.drive(&self.plain, work, tasks, length),
+                    ONE_BY_ONE => self.drive(&self.plain, work.single(), tasks, length),
+                    LEASE_EACH => self.drive(&self.lease_each, work, tasks, length),
+                    _ => self.oslo.borrow_mut().drive(work, tasks, length),
+                }?;
                 Ok(Sample::operations(done, took))
             });
         }
         round.run()
     }
 
-    fn drive(&self, name: &str, line: &Line, length: Duration) -> Result<(u64, Duration)> {
-        let Line { work, tasks, .. } = *line;
-        match name {
-            OURS => self
-                .runtime
-                .block_on(drive(&self.ours, work, tasks, length)),
-            UNGUARDED => self
-                .runtime
-                .block_on(drive(&self.unguarded, work, tasks, length)),
-            PLAIN => self
-                .runtime
-                .block_on(drive(&self.plain, work, tasks, length)),
-            OSLO => self.oslo.borrow_mut().drive(work, tasks, length),
-            _ if line.work.batch() > 1 => {
-                let single = match work {
-                    Work::SetMulti(_) => Work::Set,
-                    _ => Work::Get,
-                };
-                self.runtime
-                    .block_on(drive(&self.plain, single, tasks, length))
-            }
-            _ => self
-                .runtime
-                .block_on(drive(&self.lease_each, work, tasks, length)),
-        }
+    fn drive<C: Contestant>(
+        &self,
+        contestant: &C,
+        work: Work,
+        tasks: usize,
+        length: Duration,
+    ) -> Result<(u64, Duration)> {
+        let driven = drive(contestant, work, tasks, length);
+        self.runtime.block_on(driven)
     }
 }
 
@@ -328,7 +230,7 @@ fn leases_held(bench: &mut Bench, runtime: &Runtime) -> Result<()> {
             .endpoints([server.endpoint()])
             .ttl(LENGTH)
             .build()?;
-        let (done, took) = runtime.block_on(drive(&Fresh(ours), Work::Set, 64, LENGTH))?;
+        let (done, took) = runtime.block_on(drive(&Fresh(ours), Set, 64, LENGTH))?;
         held(runtime, &server, done, took)
     });
     line.contestant(LEASE_EACH, Role::Peer, || {
@@ -337,9 +239,9 @@ fn leases_held(bench: &mut Bench, runtime: &Runtime) -> Result<()> {
         let lease_each = LeaseEach {
             client,
             ttl: 30,
-            cycle: false,
+            keys: usize::MAX,
         };
-        let (done, took) = runtime.block_on(drive(&lease_each, Work::Set, 64, LENGTH))?;
+        let (done, took) = runtime.block_on(drive(&lease_each, Set, 64, LENGTH))?;
         held(runtime, &server, done, took)
     });
     line.run()

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufReader, Write as _};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use crate::workspace::Workspace;
 
 /// A program that runs longer hangs; it is ended and has failed.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// What libtest reads.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+const TESTS_PER_PROCESSOR: usize = 3;
 
 /// The job that compiles and runs the examples in the documentation.
 const DOC_TESTS: &str = "examples in the documentation";
@@ -136,8 +141,12 @@ impl Tests {
         let logs = self.target.join("xtask-tests");
         fs::create_dir_all(&logs)?;
         let mut times = Times::kept_in(logs.join("times.json"));
-        // The longest first, or it runs alone at the end.
-        jobs.sort_by_key(|job| std::cmp::Reverse(times.of(&job.name).unwrap_or(Duration::MAX)));
+        // The longest first, or it runs alone at the end. As long as nothing is known, the largest.
+        jobs.sort_by_key(|job| {
+            let size = fs::metadata(job.command.get_program()).map_or(0, |program| program.len());
+            let time = times.of(&job.name).unwrap_or(Duration::MAX);
+            std::cmp::Reverse((time, size))
+        });
 
         let busy = pressure.busy.then(Busy::start);
         let mut failures: BTreeMap<String, usize> = BTreeMap::new();
@@ -190,6 +199,11 @@ impl Job {
             .current_dir(&program.folder)
             .env("CARGO_MANIFEST_DIR", &program.folder)
             .env("CARGO", process::cargo().get_program());
+        if std::env::var_os(TEST_THREADS).is_none() {
+            // Most tests wait for servers most of the time.
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            command.env(TEST_THREADS, (TESTS_PER_PROCESSOR * processors).to_string());
+        }
         Self {
             name: program.name.clone(),
             command,

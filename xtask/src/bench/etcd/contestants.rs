@@ -46,6 +46,14 @@ impl Work {
         }
     }
 
+    /// The same with one key a call.
+    pub(crate) fn single(self) -> Self {
+        match self {
+            Self::Set | Self::SetMulti(_) => Self::Set,
+            Self::Get | Self::GetMulti(_) => Self::Get,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -155,38 +163,24 @@ impl Contestant for Plain {
     }
 }
 
-/// The original's way through `etcd-client`: a lease for each call that sets, and key by key.
+/// The original's way through `etcd-client`: a lease for each set.
 #[derive(Clone)]
 pub(crate) struct LeaseEach {
     pub(crate) client: Client,
     pub(crate) ttl: i64,
-    /// Whether keys come again; else each is new.
-    pub(crate) cycle: bool,
+    /// How many different keys there are.
+    pub(crate) keys: usize,
 }
 
 impl Contestant for LeaseEach {
-    async fn call(&mut self, work: Work, first: usize) -> Result<()> {
-        let keys = if self.cycle {
-            keys("lease", first, work.batch())
-        } else {
-            (first..first + work.batch())
-                .map(|i| format!("lease/{i}"))
-                .collect()
-        };
-        match work {
-            Work::Set | Work::SetMulti(_) => {
-                let lease = self.client.lease_grant(self.ttl, None).await?.id();
-                for key in keys {
-                    let options = PutOptions::new().with_lease(lease);
-                    self.client.put(key, payload(), Some(options)).await?;
-                }
-            }
-            Work::Get | Work::GetMulti(_) => {
-                for key in keys {
-                    self.client.get(key, None).await?;
-                }
-            }
-        }
+    async fn call(&mut self, _: Work, first: usize) -> Result<()> {
+        let lease = self.client.lease_grant(self.ttl, None).await?.id();
+        let key = first % self.keys;
+        let options = PutOptions::new().with_lease(lease);
+        let put = self
+            .client
+            .put(format!("lease/{key}"), payload(), Some(options));
+        put.await?;
         Ok(())
     }
 }

@@ -1,0 +1,147 @@
+//! [`PerRuntime`], what belongs to one tokio runtime, and [`Runtimes`], one for each.
+//!
+//! Connections and tasks live and die with the runtime that they were made in, and rest while it
+//! is not driven. So nothing that one runtime drives is waited for in another.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use cache_core::{Error, ErrorKind, Result};
+use tokio::net::UdpSocket;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::oneshot;
+
+use crate::NAME;
+use crate::endpoints::Endpoints;
+use crate::local::Local;
+use crate::read_coalescer::Reading;
+use crate::rounds::Rounds;
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::write_coalescer::Writing;
+
+/// What belongs to one runtime.
+pub(crate) struct PerRuntime {
+    pub(crate) local: Arc<Local>,
+    pub(crate) reads: Rounds<Reading>,
+    pub(crate) writes: Rounds<Writing>,
+    /// Dropped with this: the task that waits for it ends.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Drop for PerRuntime {
+    fn drop(&mut self) {
+        self.local.endpoints.end_background();
+    }
+}
+
+/// What belongs to each runtime that calls were made in.
+pub(crate) struct Runtimes {
+    shared: Arc<Shared>,
+    of: Mutex<HashMap<Id, Arc<PerRuntime>>>,
+}
+
+impl Runtimes {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            of: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What belongs to the runtime that this is called in. An error unless calls can be made
+    /// there: in a runtime that has I/O and time.
+    pub(crate) async fn current(self: &Arc<Self>) -> Result<Arc<PerRuntime>> {
+        let runtime = Handle::try_current().map_err(|error| {
+            let message = "a call was made outside of a tokio runtime; make it in one, for \
+                           example below #[tokio::main] or in Runtime::block_on";
+            refuse(message).with_source(error)
+        })?;
+        if let Some(here) = lock(&self.of).get(&runtime.id()) {
+            return Ok(Arc::clone(here));
+        }
+        check(&runtime).await?;
+        Ok(self.insert(&runtime))
+    }
+
+    fn insert(self: &Arc<Self>, runtime: &Handle) -> Arc<PerRuntime> {
+        let shared = &self.shared;
+        let (alive, ended) = oneshot::channel();
+        let id = runtime.id();
+        let local = Arc::new(Local {
+            shared: Arc::clone(shared),
+            endpoints: Arc::new(Endpoints::new(
+                &shared.settings,
+                &shared.health,
+                &shared.counters,
+                runtime.clone(),
+            )),
+            runtime: runtime.clone(),
+        });
+        let here = Arc::new(PerRuntime {
+            reads: Rounds::new(&local),
+            writes: Rounds::new(&local),
+            local,
+            _alive: alive,
+        });
+        match lock(&self.of).entry(id) {
+            // Another call was faster.
+            Entry::Occupied(faster) => return Arc::clone(faster.get()),
+            Entry::Vacant(place) => place.insert(Arc::clone(&here)),
+        };
+        let resident = Resident {
+            runtimes: Arc::downgrade(self),
+            id,
+        };
+        runtime.spawn(async move {
+            let _resident = resident;
+            let _ = ended.await;
+        });
+        here
+    }
+}
+
+/// Something in a runtime's care, which is dropped when the runtime shuts down.
+struct Resident {
+    runtimes: Weak<Runtimes>,
+    id: Id,
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        if let Some(runtimes) = self.runtimes.upgrade() {
+            let here = lock(&runtimes.of).remove(&self.id);
+            drop(here);
+        }
+    }
+}
+
+fn refuse(message: &str) -> Error {
+    Error::new(ErrorKind::Backend, NAME, message)
+}
+
+/// tokio says that a runtime lacks I/O or time by a panic, and not otherwise: so a task of its
+/// own is made to use both.
+async fn check(runtime: &Handle) -> Result<()> {
+    let tried = runtime.spawn(async {
+        drop(tokio::time::sleep(Duration::ZERO));
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        drop(UdpSocket::bind(any_port).await);
+    });
+    match tried.await {
+        Err(error) if error.is_panic() => {
+            let message = "the tokio runtime lacks I/O or time; build it with \
+                           Builder::enable_all()";
+            Err(refuse(message).with_source(error))
+        }
+        // Whether a socket was to be had is not the question.
+        _ => Ok(()),
+    }
+}

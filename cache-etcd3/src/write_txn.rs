@@ -1,0 +1,311 @@
+//! Requests that write: what is written in one, and what becomes of those that are refused.
+
+use std::sync::Arc;
+
+use cache_core::ErrorKind;
+use etcd_client::{Compare, CompareOp, Txn};
+use tokio::time::Instant;
+
+use crate::failure::{Failure, Next};
+use crate::local::Local;
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::tasks::{self, ONE_BY_ONE};
+use crate::write::{Ready, Write};
+
+/// What somebody wants to be written under one key.
+pub(crate) trait WritePart {
+    /// `None`: nobody waits for it any more.
+    fn wanted(&self) -> Option<Ready>;
+
+    /// What became of it. Only the first answer counts.
+    fn answer(&self, outcome: Result<(), Failure>);
+}
+
+/// What to send for a part. What would not endure is sent back if its key is in doubt, to be made
+/// a mark.
+fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
+    let ready = part.wanted()?;
+    let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
+    // Without metadata a mark would be a value.
+    let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
+    if !ready.write.endures() && has_marks && is_in_doubt() {
+        part.answer(Err(Failure::new(
+            Next::Mark,
+            "a set of this key may arrive late",
+        )));
+        return None;
+    }
+    Some(ready)
+}
+
+/// What became of a request that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Applied,
+    /// One of its keys has a newer revision than any that was seen when it was sent.
+    MovedOn,
+}
+
+/// Writes the parts in one request, if the server takes it; what it refuses is taken apart, so
+/// that each part gets an answer of its own.
+pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadline: Instant) {
+    let mut pending = vec![(parts, false)];
+    while let Some((parts, has_moved_on)) = pending.pop() {
+        if let [part] = parts.as_slice() {
+            write_alone(local, part, deadline).await;
+            continue;
+        }
+        let sent = write_many(local, &parts, deadline).await;
+        let failure = match sent {
+            Ok(Sent::Applied) => {
+                for part in &parts {
+                    part.answer(Ok(()));
+                }
+                continue;
+            }
+            // Others have written, of which the server has told by now.
+            Ok(Sent::MovedOn) if !has_moved_on => {
+                pending.push((parts, true));
+                continue;
+            }
+            Ok(Sent::MovedOn) => None,
+            Err(failure) => Some(failure),
+        };
+        match failure.as_ref().map(|failure| failure.next) {
+            None | Some(Next::Nothing(_)) => {
+                tasks::all(parts, ONE_BY_ONE, async |part| {
+                    write_alone(local, &part, deadline).await;
+                })
+                .await;
+            }
+            Some(Next::Split(excess)) => {
+                let bytes = parts.iter().map(bytes_of).sum();
+                local.shared.limits.learn(excess, parts.len(), bytes);
+                let mut pieces = local.shared.limits.cut(parts, bytes_of);
+                if let [piece] = pieces.as_mut_slice() {
+                    let rest = piece.split_off(piece.len() / 2);
+                    pieces.push(rest);
+                }
+                pending.extend(pieces.into_iter().rev().map(|piece| (piece, false)));
+            }
+            Some(Next::Full) => {
+                let is_delete = |part: &P| part.wanted().is_some_and(|it| it.write.put.is_none());
+                let (deletes, puts): (Vec<P>, Vec<P>) = parts.into_iter().partition(is_delete);
+                answer_all(&puts, failure);
+                if !deletes.is_empty() {
+                    pending.push((deletes, false));
+                }
+            }
+            Some(_) => answer_all(&parts, failure),
+        }
+    }
+}
+
+fn bytes_of<P: WritePart>(part: &P) -> usize {
+    part.wanted().map_or(0, |ready| ready.write.bytes())
+}
+
+fn answer_all<P: WritePart>(parts: &[P], failure: Option<Failure>) {
+    if let Some(failure) = failure {
+        for part in parts {
+            part.answer(Err(failure.clone()));
+        }
+    }
+}
+
+async fn write_many<P: WritePart>(
+    local: &Local,
+    parts: &[P],
+    deadline: Instant,
+) -> Result<Sent, Failure> {
+    let call = local.endpoints.call(deadline, |client| {
+        let ready = parts.iter().filter_map(|part| ready(&local.shared, part));
+        let ready: Vec<Ready> = ready.collect();
+        if ready.is_empty() {
+            return None;
+        }
+        local.shared.counters.transactions.add(1);
+        Some(transaction(
+            &local.shared,
+            client.kv.clone(),
+            &ready,
+            local.shared.guard.is_on(),
+        ))
+    });
+    call.await
+}
+
+/// A request with all of them. Dropped before it was answered, it leaves their keys in doubt.
+fn transaction(
+    shared: &Arc<Shared>,
+    mut kv: etcd_client::KvClient,
+    ready: &[Ready],
+    is_guarded: bool,
+) -> impl Future<Output = Result<Sent, etcd_client::Error>> + use<> {
+    let newest = shared.revision.newest();
+    let mut txn = Txn::new();
+    if is_guarded {
+        let has_not_moved_on = |ready: &Ready| {
+            Compare::mod_revision(ready.write.name.clone(), CompareOp::Less, newest + 1)
+        };
+        txn = txn.when(ready.iter().map(has_not_moved_on).collect::<Vec<_>>());
+    }
+    let txn = txn.and_then(ready.iter().map(Ready::operation).collect::<Vec<_>>());
+    let puts = ready.iter().filter(|ready| ready.write.put.is_some());
+    let mut doubt = Doubt {
+        keys: puts.map(|ready| ready.write.hash).collect(),
+        shared: Arc::clone(shared),
+    };
+    async move {
+        let answer = doubt.of(kv.txn(txn).await)?;
+        doubt.shared.revision.told(newest, answer.header());
+        if is_guarded {
+            doubt.shared.guard.works();
+        }
+        Ok(if answer.succeeded() {
+            Sent::Applied
+        } else {
+            Sent::MovedOn
+        })
+    }
+}
+
+/// Puts under way.
+struct Doubt {
+    shared: Arc<Shared>,
+    keys: Vec<u64>,
+}
+
+impl Doubt {
+    /// A refusal leaves no doubt, nor does an answer.
+    fn of<T>(&mut self, outcome: Result<T, etcd_client::Error>) -> Result<T, etcd_client::Error> {
+        let may_be_applied = match &outcome {
+            Ok(_) => false,
+            Err(error) => matches!(
+                Failure::of(error).next,
+                Next::Repeat | Next::Late | Next::Elsewhere(_)
+            ),
+        };
+        if !may_be_applied {
+            self.keys.clear();
+        }
+        outcome
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.shared.doubts.note(Instant::now(), self.keys.drain(..));
+        }
+    }
+}
+
+/// Writes one part by itself, and notes whether it is one that has to go so.
+pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadline: Instant) {
+    let Some(ready) = part.wanted() else { return };
+    let name = ready.write.name.clone();
+    drop(ready);
+    let outcome = alone(local, part, deadline).await;
+    let loners = &local.shared.refused;
+    match &outcome {
+        Ok(()) => lock(loners).forget(&name),
+        Err(failure) => {
+            if let Next::Nothing(kind) = failure.next {
+                let whole_prefix = kind == ErrorKind::PermissionDenied;
+                lock(loners).note(Instant::now(), &name, whole_prefix);
+            }
+        }
+    }
+    part.answer(outcome);
+}
+
+async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Result<(), Failure> {
+    let guard = &local.shared.guard;
+    let mut has_moved_on = false;
+    let mut is_guarded = local.shared.guard.is_on();
+    loop {
+        let wanted = || ready(&local.shared, part);
+        match write_one(local, wanted, deadline, is_guarded).await {
+            Ok(Sent::Applied) => {
+                if !is_guarded && guard.is_on() {
+                    guard.is_forbidden();
+                }
+                return Ok(());
+            }
+            // Another write came after this call had begun: as if this one had come just before.
+            Ok(Sent::MovedOn) if has_moved_on => return Ok(()),
+            Ok(Sent::MovedOn) => has_moved_on = true,
+            Err(failure) => match failure.next {
+                Next::Nothing(ErrorKind::PermissionDenied) if is_guarded && !guard.has_worked() => {
+                    is_guarded = false;
+                }
+                Next::Split(_) => return Err(remove_old(local, part, deadline, failure).await),
+                _ => return Err(failure),
+            },
+        }
+    }
+}
+
+/// What was stored before has to go, where the new value is too large.
+async fn remove_old(
+    local: &Local,
+    part: &impl WritePart,
+    deadline: Instant,
+    mut failure: Failure,
+) -> Failure {
+    let delete = || {
+        let ready = part.wanted()?;
+        let write = Write {
+            name: ready.write.name.clone(),
+            hash: ready.write.hash,
+            put: None,
+        };
+        Some(Ready {
+            write: Arc::new(write),
+            lease: None,
+        })
+    };
+    if let Err(also) = write_one(local, delete, deadline, false).await {
+        failure.message += "; the old value could not be removed: ";
+        failure.message += &also.message;
+    }
+    failure
+}
+
+async fn write_one(
+    local: &Local,
+    wanted: impl Fn() -> Option<Ready>,
+    deadline: Instant,
+    is_guarded: bool,
+) -> Result<Sent, Failure> {
+    let shared = &local.shared;
+    if is_guarded {
+        let call = local.endpoints.call(deadline, |client| {
+            Some(transaction(shared, client.kv.clone(), &[wanted()?], true))
+        });
+        return call.await;
+    }
+    // A transaction of one operation is slower than a plain one.
+    let call = local.endpoints.call(deadline, |client| {
+        let ready = wanted()?;
+        let mut kv = client.kv.clone();
+        let sent = shared.revision.newest();
+        let shared = Arc::clone(shared);
+        Some(async move {
+            let name = ready.write.name.clone();
+            let options = ready.options();
+            let header = match &ready.write.put {
+                Some(put) => kv
+                    .put(name, put.stored.clone(), options)
+                    .await?
+                    .take_header(),
+                None => kv.delete(name, None).await?.take_header(),
+            };
+            shared.revision.told(sent, header.as_ref());
+            Ok(Sent::Applied)
+        })
+    });
+    call.await
+}
