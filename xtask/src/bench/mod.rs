@@ -28,8 +28,6 @@ mod memcache;
 mod publish;
 mod readme;
 mod report;
-mod speed;
-mod table;
 mod words;
 
 use anyhow::Result;
