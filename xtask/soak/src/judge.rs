@@ -1,0 +1,360 @@
+//! Records calls and faults, and decides whether the promises of a backend were kept.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use cache_conformance::checker::{Action, Operation, Shrunk, is_linearizable};
+use cache_core::{Error, ErrorKind};
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
+
+/// How long one set of keys is used. Its histories are judged once it is over.
+pub(crate) const ROUND: Duration = Duration::from_secs(10);
+
+/// Violations that are printed; further ones are counted.
+const PRINTED: u64 = 20;
+
+/// The machine gave this process no time.
+pub(crate) const STALL: &str = "machine stalled";
+
+/// Errors that no fault of a server or of the network excuses.
+const NEVER_EXCUSED: [ErrorKind; 4] = [
+    ErrorKind::InvalidKey,
+    ErrorKind::Decode,
+    ErrorKind::Encode,
+    ErrorKind::Config,
+];
+
+/// The time since the run began, by a clock that never steps.
+pub(crate) fn now() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// When each key behaves as an atomic register whose values expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linearizable {
+    Always,
+    /// A fault may lose values and bring older ones back, since keys move to other servers and
+    /// back again.
+    BetweenFaults,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Promises {
+    pub(crate) linearizable: Linearizable,
+    /// No call takes longer.
+    pub(crate) bound: Duration,
+    /// After a fault, all calls succeed again within this time.
+    pub(crate) settle: Duration,
+    /// The lifetime of values without one of their own.
+    pub(crate) default_ttl: Duration,
+    /// The largest payload in bytes.
+    pub(crate) largest: usize,
+}
+
+impl Promises {
+    /// A call that takes longer without a fault met a stalled machine, and may be repeated.
+    fn slow(&self) -> Duration {
+        self.bound / 5
+    }
+
+    /// How long a call is waited for: long enough to tell a late answer from none.
+    pub(crate) fn patience(&self) -> Duration {
+        self.bound * 2 + Duration::from_secs(5)
+    }
+}
+
+/// A key by its store, its round, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) space: usize,
+    pub(crate) round: u64,
+    pub(crate) index: usize,
+}
+
+/// Something that was done to the servers, or that happened to the machine.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    name: &'static str,
+    begin: Duration,
+    /// `Duration::MAX` while it lasts.
+    end: Duration,
+}
+
+/// What was counted during a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) calls: BTreeMap<&'static str, u64>,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) dropped: u64,
+    pub(crate) judged: usize,
+    /// Calls that a fault excuses, by the kind of their error.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// By rule.
+    pub(crate) violations: BTreeMap<&'static str, u64>,
+    /// Microseconds of calls without a fault.
+    pub(crate) latencies: Histogram<u64>,
+    pub(crate) slowest: Duration,
+}
+
+#[derive(Debug)]
+struct Record {
+    tally: Tally,
+    faults: Vec<Fault>,
+    histories: BTreeMap<u64, HashMap<Key, Vec<Operation>>>,
+    /// Rounds before this one have been judged.
+    judged: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) promises: Promises,
+    /// The space whose entries may go at any time, since their number is bounded.
+    bounded: Option<usize>,
+    record: Mutex<Record>,
+}
+
+impl Judge {
+    pub(crate) fn new(promises: Promises, bounded: Option<usize>) -> anyhow::Result<Self> {
+        let tally = Tally {
+            calls: BTreeMap::new(),
+            hits: 0,
+            misses: 0,
+            dropped: 0,
+            judged: 0,
+            errors: BTreeMap::new(),
+            violations: BTreeMap::new(),
+            latencies: Histogram::new(3)?,
+            slowest: Duration::ZERO,
+        };
+        Ok(Self {
+            promises,
+            bounded,
+            record: Mutex::new(Record {
+                tally,
+                faults: Vec::new(),
+                histories: BTreeMap::new(),
+                judged: 0,
+            }),
+        })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {
+        f(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.with(|record| record.tally.clone())
+    }
+
+    /// How often each fault was brought about.
+    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for fault in self.with(|record| record.faults.clone()) {
+            *counts.entry(fault.name).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Call it before the fault can have any effect.
+    pub(crate) fn fault_begins(&self, name: &'static str) {
+        self.fault(name, now(), Duration::MAX);
+    }
+
+    /// Call it once the fault is over.
+    pub(crate) fn fault_ends(&self) {
+        let end = now();
+        self.with(|record| {
+            let lasting = record.faults.iter_mut();
+            for fault in lasting.filter(|fault| fault.end == Duration::MAX) {
+                fault.end = end;
+            }
+        });
+    }
+
+    pub(crate) fn fault(&self, name: &'static str, begin: Duration, end: Duration) {
+        self.with(|record| record.faults.push(Fault { name, begin, end }));
+    }
+
+    /// Records a call that has ended, with its error if it failed.
+    pub(crate) fn call(&self, name: &'static str, begin: Duration, error: Option<&Error>) {
+        let end = now();
+        let took = end.saturating_sub(begin);
+        let is_calm = !self.is_disturbed(begin, end);
+        let is_slow = took > self.promises.slow();
+        if is_calm && is_slow {
+            self.fault("slow call", begin, end);
+        }
+        self.with(|record| {
+            let tally = &mut record.tally;
+            *tally.calls.entry(name).or_default() += 1;
+            tally.slowest = tally.slowest.max(took);
+            if is_calm {
+                let _ = tally.latencies.record(micros(took));
+            }
+            if let Some(error) = error {
+                *tally
+                    .errors
+                    .entry(format!("{:?}", error.kind()))
+                    .or_default() += 1;
+            }
+        });
+        if took > self.promises.bound && !self.is_stalled(begin, end) {
+            let bound = self.promises.bound;
+            self.wrong(
+                "bound",
+                &format!("{name} took {took:?} of at most {bound:?}"),
+            );
+        }
+        if let Some(error) = error
+            && (NEVER_EXCUSED.contains(&error.kind()) || is_calm && !is_slow)
+        {
+            self.wrong("error", &format!("{name} failed without a fault: {error}"));
+        }
+    }
+
+    /// Records a call that was dropped before it ended.
+    pub(crate) fn dropped(&self) {
+        self.with(|record| record.tally.dropped += 1);
+    }
+
+    /// Records what a call did to a key or saw of it.
+    pub(crate) fn operation(&self, key: Key, operation: Operation) {
+        self.with(|record| {
+            match operation.action {
+                Action::Read(Some(_)) => record.tally.hits += 1,
+                Action::Read(None) => record.tally.misses += 1,
+                Action::Set(..) | Action::Delete => {}
+            }
+            if key.round >= record.judged {
+                let round = record.histories.entry(key.round).or_default();
+                round.entry(key).or_default().push(operation);
+            }
+        });
+    }
+
+    /// Reports a broken promise.
+    pub(crate) fn wrong(&self, rule: &'static str, what: &str) {
+        let (now, faults) = (now(), self.with(|record| record.faults.clone()));
+        let mut text = format!("VIOLATION ({rule}) at {:.3} s: {what}\n", now.as_secs_f64());
+        for fault in faults.iter().rev().take(4).rev() {
+            let (begin, end) = (fault.begin.as_secs_f64(), fault.end.min(now).as_secs_f64());
+            let _ = writeln!(
+                text,
+                "  fault from {begin:.3} to {end:.3} s: {}",
+                fault.name
+            );
+        }
+        self.with(|record| {
+            let count = record.tally.violations.entry(rule).or_default();
+            *count += 1;
+            if *count <= PRINTED {
+                print!("{text}");
+            }
+        });
+    }
+
+    /// Whether a fault, or the recovery from one, touches this span.
+    fn is_disturbed(&self, from: Duration, to: Duration) -> bool {
+        let settle = self.promises.settle;
+        let touches = |fault: &Fault| fault.begin <= to && from <= fault.end.saturating_add(settle);
+        self.with(|record| record.faults.iter().any(touches))
+    }
+
+    fn is_stalled(&self, from: Duration, to: Duration) -> bool {
+        let is_stall =
+            |fault: &Fault| fault.name == STALL && fault.begin <= to && from <= fault.end;
+        self.with(|record| record.faults.iter().any(is_stall))
+    }
+
+    /// The spans between the recovery from a fault and the next fault, in microseconds.
+    fn calm(faults: &[Fault], settle: Duration) -> Vec<(u64, u64)> {
+        let mut faults = faults.to_vec();
+        faults.sort_unstable_by_key(|fault| fault.begin);
+        let mut spans = Vec::new();
+        let mut from = 0;
+        for fault in faults {
+            if micros(fault.begin) > from {
+                spans.push((from, micros(fault.begin)));
+            }
+            from = from.max(micros(fault.end.saturating_add(settle)));
+        }
+        spans.push((from, u64::MAX));
+        spans
+    }
+
+    /// Judges the rounds of which no call is under way any more; at the end of the run, all.
+    pub(crate) fn judge_rounds(&self, all: bool) {
+        let grace = self.promises.patience() + Duration::from_secs(3);
+        let over = now().saturating_sub(grace).as_secs() / ROUND.as_secs();
+        let over = if all { u64::MAX } else { over };
+        let (rounds, faults) = self.with(|record| {
+            record.judged = record.judged.max(over);
+            let later = record.histories.split_off(&over);
+            let rounds = std::mem::replace(&mut record.histories, later);
+            (rounds, record.faults.clone())
+        });
+        for (key, mut history) in rounds.into_values().flatten() {
+            history.sort_by_key(|operation| operation.called);
+            self.with(|record| record.tally.judged += history.len());
+            if self.bounded == Some(key.space) {
+                history.retain(|operation| operation.action != Action::Read(None));
+            }
+            let parts = match self.promises.linearizable {
+                Linearizable::Always => vec![history],
+                Linearizable::BetweenFaults => {
+                    let late = micros(self.promises.patience() + self.promises.settle);
+                    let calm = Self::calm(&faults, self.promises.settle).into_iter();
+                    calm.map(|span| within(&history, span, late)).collect()
+                }
+            };
+            for part in parts.iter().filter(|part| !is_linearizable(part)) {
+                let shrunk = Shrunk::of(part).operations;
+                let lines: Vec<String> = shrunk.iter().map(Operation::to_string).collect();
+                let text = format!(
+                    "no order of the calls explains what was read of {key:?}; those that \
+                     disagree, in microseconds of the run:\n    {}",
+                    lines.join("\n    ")
+                );
+                self.wrong("history", &text);
+            }
+        }
+    }
+}
+
+/// What is known to have happened between two faults: it begins with the first write that was
+/// acknowledged, since only then is it known what the key holds. Each key has one client that
+/// writes it, one call after another. What it gave up may take effect until `late` afterwards.
+fn within(history: &[Operation], (from, to): (u64, u64), late: u64) -> Vec<Operation> {
+    let is_write = |operation: &Operation| !matches!(operation.action, Action::Read(_));
+    let is_within = |operation: &Operation| {
+        operation.called >= from && operation.answered.is_some_and(|answered| answered <= to)
+    };
+    let first = history
+        .iter()
+        .find(|operation| is_write(operation) && is_within(operation));
+    let Some(first) = first else {
+        return Vec::new();
+    };
+    let counts = |operation: &&Operation| {
+        if is_write(operation) {
+            let is_pending = operation.answered.is_none() && operation.called + late >= from;
+            operation.called <= to && (operation.called >= first.called || is_pending)
+        } else {
+            is_within(operation) && Some(operation.called) > first.answered
+        }
+    };
+    let cut = |operation: &Operation| Operation {
+        answered: operation.answered.filter(|answered| *answered <= to),
+        ..*operation
+    };
+    history.iter().filter(counts).map(cut).collect()
+}

@@ -1,0 +1,292 @@
+//! The run of one backend: its load, the faults of its servers, and what is left in the end.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, bail};
+use cache_conformance::{Fault, FaultControl as _, Proxy};
+use fastrand::Rng;
+use tokio::runtime::Builder;
+
+use crate::judge::{Judge, Promises, STALL, now};
+use crate::load::{Load, Open, Space};
+use crate::{Backend, Options, dict, etcd, memcache};
+
+/// A backend, its servers, and the load that suits them.
+pub(crate) struct Target {
+    pub(crate) spaces: Vec<Space>,
+    pub(crate) open: Option<Open>,
+    /// The index of a space whose number of entries is bounded.
+    pub(crate) bounded: Option<usize>,
+    pub(crate) promises: Promises,
+    pub(crate) clients: usize,
+    /// Calls a second.
+    pub(crate) rate: f64,
+    pub(crate) servers: Box<dyn Servers>,
+    /// One in front of each server.
+    pub(crate) proxies: Vec<Proxy>,
+}
+
+/// Server processes, and what can be done to them.
+pub(crate) trait Servers: Send {
+    /// The names of their faults.
+    fn faults(&self) -> &'static [&'static str];
+
+    /// Brings a fault about, calls `hold`, and ends the fault.
+    fn inflict(&mut self, fault: &str, rng: &mut Rng, hold: &dyn Fn()) -> Result<()>;
+}
+
+/// A backend without servers.
+impl Servers for () {
+    fn faults(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn inflict(&mut self, _: &str, _: &mut Rng, _: &dyn Fn()) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The wall clock since 1970, by which values expire that servers hold.
+pub(crate) fn wall() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The faults between clients and a server.
+const NETWORK: [(&str, Fault); 4] = [
+    ("connections refused", Fault::Down),
+    ("connections silent", Fault::Silent),
+    ("answers garbled", Fault::Garbage),
+    ("connections cut within an answer", Fault::Cut),
+];
+
+/// By how many MiB the memory of the process may grow from the first third of a run to its end,
+/// besides a quarter: what allocators do not return.
+const MEMORY_SLACK: u64 = 128;
+
+pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
+    let files = open_files();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let target = match backend {
+        Backend::Dict => dict::target()?,
+        Backend::Memcache => memcache::target()?,
+        _ => etcd::target()?,
+    };
+    let Target {
+        spaces,
+        open,
+        bounded,
+        promises,
+        clients,
+        rate,
+        mut servers,
+        mut proxies,
+    } = target;
+    let judge = Arc::new(Judge::new(promises, bounded)?);
+    let rate = options.rate.unwrap_or(rate);
+    let load = Load::start(&judge, spaces, open, (options.seed, clients, rate));
+    drop(entered);
+    let began = now();
+    let end = began + options.minutes;
+
+    let stop = AtomicBool::new(false);
+    let early_memory = thread::scope(|scope| {
+        scope.spawn(|| watch_machine(&judge, &stop));
+        let faults = scope.spawn(|| {
+            let rng = Rng::with_seed(options.seed);
+            bring_faults_about(servers.as_mut(), &mut proxies, &judge, rng, end)
+        });
+        let memory = watch(backend, &judge, began, options.minutes);
+        let done = faults.join().unwrap_or_else(|_| Err(anyhow!("a panic")));
+        if let Err(error) = done {
+            judge.wrong("servers", &format!("{error:#}"));
+        }
+        runtime.block_on(load.finish());
+        stop.store(true, Ordering::Relaxed);
+        memory
+    });
+    drop((servers, proxies, runtime));
+    check_leaks(&judge, files, early_memory);
+    judge.judge_rounds(true);
+    report(backend, options, rate, &judge)
+}
+
+/// Judges round by round and prints the state until the run is over. Returns the memory in use
+/// after a third of it.
+fn watch(backend: Backend, judge: &Judge, began: Duration, length: Duration) -> u64 {
+    let end = began + length;
+    let mut memory_then = None;
+    for second in 1_u64.. {
+        let left = end.saturating_sub(now()).as_secs();
+        if now() >= end {
+            break;
+        }
+        if now() > began + length / 3 {
+            memory_then.get_or_insert_with(memory);
+        }
+        if second.is_multiple_of(10) {
+            let (tally, faults) = (judge.tally(), judge.faults().values().sum::<u64>());
+            let calls: u64 = tally.calls.values().sum();
+            println!(
+                "{:<9} {left:>5} s left, {calls:>8} calls, {faults:>3} faults, violations: {}",
+                backend.name(),
+                listed(&tally.violations)
+            );
+        }
+        judge.judge_rounds(false);
+        sleep(Duration::from_secs(1));
+    }
+    memory_then.unwrap_or_else(memory)
+}
+
+/// One fault after another, each kind once before any comes again, until `end`. The last one is
+/// over by then, and the recovery from it too.
+fn bring_faults_about(
+    servers: &mut dyn Servers,
+    proxies: &mut Vec<Proxy>,
+    judge: &Judge,
+    mut rng: Rng,
+    end: Duration,
+) -> Result<()> {
+    let settle = judge.promises.settle;
+    let mut plan = Vec::new();
+    loop {
+        sleep(settle + Duration::from_millis(rng.u64(1_000..4_000)));
+        // A fault takes some seconds, and so does the recovery from it.
+        if now() + settle + Duration::from_secs(8) > end {
+            return Ok(());
+        }
+        if plan.is_empty() {
+            plan.extend_from_slice(servers.faults());
+            plan.extend(
+                NETWORK
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .filter(|_| !proxies.is_empty()),
+            );
+            rng.shuffle(&mut plan);
+        }
+        let Some(fault) = plan.pop() else {
+            return Ok(());
+        };
+        let length = Duration::from_millis(rng.u64(100..4_000));
+        let hold = || sleep(length);
+        judge.fault_begins(fault);
+        let done = match NETWORK.iter().find(|(name, _)| *name == fault) {
+            Some((_, kind)) => proxies
+                .inject_into(rng.usize(..proxies.len()), *kind)
+                .inspect(|()| hold())
+                .and_then(|()| proxies.heal())
+                .map_err(|error| anyhow!(error)),
+            None => servers.inflict(fault, &mut rng, &hold),
+        };
+        judge.fault_ends();
+        done.with_context(|| format!("cannot bring about or end `{fault}`"))?;
+    }
+}
+
+/// Records when the machine gives this process no time: no promise can be kept then.
+fn watch_machine(judge: &Judge, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let before = now();
+        sleep(Duration::from_millis(20));
+        if now() > before + Duration::from_millis(250) {
+            judge.fault(STALL, before, now());
+        }
+    }
+}
+
+/// After all backends, servers and proxies were dropped.
+fn check_leaks(judge: &Judge, files_before: usize, early_memory: u64) {
+    let dropped = Instant::now();
+    let left = || open_files().saturating_sub(files_before);
+    while left() > 0 && dropped.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(100));
+    }
+    if left() > 0 {
+        judge.wrong(
+            "leak",
+            &format!("{} files or connections are still open", left()),
+        );
+    }
+    let memory = memory();
+    if memory > early_memory + early_memory / 4 + MEMORY_SLACK {
+        judge.wrong(
+            "leak",
+            &format!("memory grew from {early_memory} to {memory} MiB"),
+        );
+    }
+}
+
+/// How many files this process has open, sockets included; zero where the system does not tell.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// The memory of this process in MiB; zero where the system does not tell.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Result<()> {
+    let tally = judge.tally();
+    let latency = |share| Duration::from_micros(tally.latencies.value_at_quantile(share));
+    println!(
+        "\n{}: {:.1} min, seed {}, {rate:.0} calls a second
+  calls          {}
+  reads          {} hits, {} misses; {} calls dropped
+  errors         {} (during faults)
+  latency        p50 {:?}, p99 {:?} without faults; slowest {:.3?} of {:?}
+  judged         {} operations
+  faults         {}
+  violations     {}",
+        backend.name(),
+        options.minutes.as_secs_f64() / 60.0,
+        options.seed,
+        listed(&tally.calls),
+        tally.hits,
+        tally.misses,
+        tally.dropped,
+        listed(&tally.errors),
+        latency(0.5),
+        latency(0.99),
+        tally.slowest,
+        judge.promises.bound,
+        tally.judged,
+        listed(&judge.faults()),
+        listed(&tally.violations)
+    );
+    if tally.hits == 0 || tally.judged == 0 {
+        bail!(
+            "{}: nothing was read, so nothing was judged",
+            backend.name()
+        );
+    }
+    if !tally.violations.is_empty() {
+        bail!("{}: {}", backend.name(), listed(&tally.violations));
+    }
+    Ok(())
+}
+
+/// `get 12, set 3`.
+fn listed<K: AsRef<str>, V: Debug>(counts: &std::collections::BTreeMap<K, V>) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let parts = counts
+        .iter()
+        .map(|(name, count)| format!("{} {count:?}", name.as_ref()));
+    parts.collect::<Vec<_>>().join(", ")
+}
