@@ -1,9 +1,10 @@
 """Checks the prose of READMEs, pages and doc comments with proselint and a vocabulary of ours.
 
-`cargo xtask test --all` runs it: python check.py FILE…
+`cargo xtask test --all` runs it: python check.py PATTERN…, as `git ls-files` takes them.
 """
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,10 +62,10 @@ def main(paths):
     ]
     checks.extend(vocabulary())
     found = 0
-    for path in map(Path, paths):
+    for path in paths:
         text = prose(path)
-        # A phrase may go on in the next line.
-        flat = text.replace("\n", " ")
+        # A phrase may go on in the next line, but not in the next paragraph.
+        flat = text.replace("\n\n", "##").replace("\n", " ")
         for check, allowed in checks:
             for result in check.check_with_flags(flat):
                 start, end = result.span
@@ -78,4 +79,10 @@ def main(paths):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(sys.argv[1:]) else 0)
+    listed = subprocess.check_output(["git", "ls-files", *sys.argv[1:]], text=True)
+    files = [Path(line) for line in listed.splitlines()]
+    if not files:
+        sys.exit("nothing to check")
+    if main(files):
+        sys.exit(1)
+    print(f"{len(files)} files")

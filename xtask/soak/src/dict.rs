@@ -34,7 +34,6 @@ pub(crate) fn target() -> Result<Target> {
         },
         clients: 64,
         rate: 1500.0,
-        servers: Box::new(()),
-        proxies: Vec::new(),
+        servers: None,
     })
 }

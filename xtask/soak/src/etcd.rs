@@ -1,14 +1,14 @@
 //! cache-etcd3 on a cluster of three, each member behind a proxy.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use cache_conformance::Proxy;
 use cache_core::DynBackend;
 use cache_etcd3::Etcd3Backend;
-use fastrand::Rng;
-use test_servers::{Etcd, EtcdCluster};
+use test_servers::{Etcd, EtcdCluster, Server};
 
 use crate::judge::{Linearizable, Promises};
 use crate::load::Space;
@@ -64,64 +64,23 @@ pub(crate) fn target() -> Result<Target> {
         },
         clients: 32,
         rate: 150.0,
-        servers: Box::new(cluster),
-        proxies,
-    })
-}
-
-const KILLED: &str = "member killed, then restarted";
-const LEADER_KILLED: &str = "leader killed, then restarted";
-const STOPPED: &str = "member stopped, then continued";
-const LEADER_STOPPED: &str = "leader stopped, then continued";
-const QUORUM_LOST: &str = "two members killed, then restarted";
-const RESTARTED: &str = "all restarted with their data";
-
-/// Does the same to all members at once: one alone does not serve.
-fn all(members: &mut [Etcd], act: impl Fn(&mut Etcd) -> std::io::Result<()> + Sync) -> Result<()> {
-    std::thread::scope(|scope| {
-        let start = |member| scope.spawn(|| act(member));
-        let threads: Vec<_> = members.iter_mut().map(start).collect();
-        threads.into_iter().try_for_each(|thread| {
-            let done = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
-            Ok(done?)
-        })
+        servers: Some((Box::new(cluster), proxies)),
     })
 }
 
 impl Servers for EtcdCluster {
-    fn faults(&self) -> &'static [&'static str] {
-        &[
-            KILLED,
-            LEADER_KILLED,
-            STOPPED,
-            LEADER_STOPPED,
-            QUORUM_LOST,
-            RESTARTED,
-        ]
+    fn processes(&mut self) -> Vec<&mut Server> {
+        self.members_mut()
+            .iter_mut()
+            .map(|member| &mut **member)
+            .collect()
     }
 
-    fn inflict(&mut self, fault: &str, rng: &mut Rng, hold: &dyn Fn()) -> Result<()> {
-        let which = match fault {
-            LEADER_KILLED | LEADER_STOPPED => self.leader()?,
-            _ => rng.usize(..MEMBERS),
-        };
-        let members = self.members_mut();
-        members.rotate_left(which);
-        let affected = match fault {
-            KILLED | LEADER_KILLED | STOPPED | LEADER_STOPPED => 1,
-            QUORUM_LOST => 2,
-            _ => MEMBERS,
-        };
-        let chosen = members.get_mut(..affected).context("no such member")?;
-        if fault == STOPPED || fault == LEADER_STOPPED {
-            all(chosen, |member| member.pause())?;
-            hold();
-            all(chosen, |member| member.resume())?;
-        } else {
-            all(chosen, |member| member.kill())?;
-            hold();
-            all(chosen, Etcd::restart)?;
-        }
-        all(members, Etcd::wait_until_serving)
+    fn restart(&mut self) -> io::Result<()> {
+        // All first: one alone does not serve.
+        self.members_mut().iter_mut().try_for_each(Etcd::launch)?;
+        self.members_mut()
+            .iter_mut()
+            .try_for_each(Etcd::wait_until_serving)
     }
 }

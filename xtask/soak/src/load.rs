@@ -232,13 +232,17 @@ impl Client {
         }
     }
 
-    /// A key that only this client writes.
-    fn own_key(&mut self, space: usize) -> Key {
-        Key {
+    /// Keys that only this client writes, each once: of a key that is repeated only the last
+    /// value is written.
+    fn own_keys(&mut self, space: usize, count: usize) -> Vec<Key> {
+        let round = now().as_secs() / ROUND.as_secs();
+        let mut own_key = || Key {
             space,
-            round: now().as_secs() / ROUND.as_secs(),
+            round,
             index: self.skewed(OWN_KEYS) * self.shared.clients + self.number,
-        }
+        };
+        let keys: BTreeSet<Key> = (0..count).map(|_| own_key()).collect();
+        keys.into_iter().collect()
     }
 
     fn names(&self, keys: &[Key]) -> Vec<String> {
@@ -350,9 +354,7 @@ impl Client {
 
     async fn write(&mut self, (number, space, backend): &Place<'_>, count: usize) {
         let promises = self.shared.judge.promises.clone();
-        // Each once: of a key that is repeated only the last value is written.
-        let keys: BTreeSet<Key> = (0..count).map(|_| self.own_key(*number)).collect();
-        let keys = Vec::from_iter(keys);
+        let keys = self.own_keys(*number, count);
         let names = self.names(&keys);
         let values: Vec<(u64, CachedValue<Vec<u8>>)> = names
             .iter()
@@ -395,7 +397,7 @@ impl Client {
     }
 
     async fn delete(&mut self, (number, space, backend): &Place<'_>, count: usize) {
-        let keys: Vec<Key> = (0..count).map(|_| self.own_key(*number)).collect();
+        let keys = self.own_keys(*number, count);
         let names = self.names(&keys);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let (operation, answers) = match names.as_slice() {

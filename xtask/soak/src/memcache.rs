@@ -1,5 +1,6 @@
 //! cache-memcache-pool on three memcached servers, each behind a proxy.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -7,8 +8,7 @@ use anyhow::{Context, Result};
 use cache_conformance::Proxy;
 use cache_core::DynBackend;
 use cache_memcache_pool::MemcachePoolBackend;
-use fastrand::Rng;
-use test_servers::Memcached;
+use test_servers::{Memcached, Server};
 
 use crate::judge::{Linearizable, Promises};
 use crate::load::Space;
@@ -41,7 +41,7 @@ fn open(servers: &[SocketAddr]) -> Result<DynBackend<Vec<u8>>> {
 pub(crate) fn target() -> Result<Target> {
     // With room for all values, since an eviction would look like a loss.
     let start = || Memcached::builder().args(["-m", "1024", "-t", "2"]).start();
-    let servers: std::io::Result<Vec<Memcached>> = (0..SERVERS).map(|_| start()).collect();
+    let servers: io::Result<Vec<Memcached>> = (0..SERVERS).map(|_| start()).collect();
     let servers = servers.context("cannot start memcached")?;
     let proxy = |server: &Memcached| {
         let port = server.port().context("memcached has no port")?;
@@ -64,42 +64,17 @@ pub(crate) fn target() -> Result<Target> {
         },
         clients: 48,
         rate: 600.0,
-        servers: Box::new(servers),
-        proxies,
+        servers: Some((Box::new(servers), proxies)),
     })
 }
 
-const KILLED: &str = "killed, then restarted";
-const RESTARTED: &str = "restarted at once";
-const STOPPED: &str = "stopped, then continued";
-const ALL_STOPPED: &str = "all stopped, then continued";
-
 impl Servers for Vec<Memcached> {
-    fn faults(&self) -> &'static [&'static str] {
-        &[KILLED, RESTARTED, STOPPED, ALL_STOPPED]
+    fn processes(&mut self) -> Vec<&mut Server> {
+        self.iter_mut().map(|memcached| &mut **memcached).collect()
     }
 
-    fn inflict(&mut self, fault: &str, rng: &mut Rng, hold: &dyn Fn()) -> Result<()> {
-        let which = rng.usize(..self.len());
-        let server = self.get_mut(which).context("no such server")?;
-        match fault {
-            KILLED => {
-                server.kill()?;
-                hold();
-                server.restart()?;
-            }
-            RESTARTED => server.restart()?,
-            STOPPED => {
-                server.pause()?;
-                hold();
-                server.resume()?;
-            }
-            _ => {
-                self.iter().try_for_each(|server| server.pause())?;
-                hold();
-                self.iter().try_for_each(|server| server.resume())?;
-            }
-        }
-        Ok(())
+    fn restart(&mut self) -> io::Result<()> {
+        let mut killed = self.iter_mut().filter(|memcached| memcached.id().is_none());
+        killed.try_for_each(Memcached::restart)
     }
 }

@@ -1,14 +1,16 @@
 //! The run of one backend: its load, the faults of its servers, and what is left in the end.
 
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread::{self, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use cache_conformance::{Fault, FaultControl as _, Proxy};
+use cache_conformance::{Fault, FaultControl as _, OpenError, Proxy};
 use fastrand::Rng;
+use test_servers::Server;
 use tokio::runtime::Builder;
 
 use crate::judge::{Judge, Promises, STALL, now};
@@ -25,29 +27,16 @@ pub(crate) struct Target {
     pub(crate) clients: usize,
     /// Calls a second.
     pub(crate) rate: f64,
-    pub(crate) servers: Box<dyn Servers>,
-    /// One in front of each server.
-    pub(crate) proxies: Vec<Proxy>,
+    /// With a proxy in front of each; `None` in process.
+    pub(crate) servers: Option<(Box<dyn Servers>, Vec<Proxy>)>,
 }
 
-/// Server processes, and what can be done to them.
+/// The server processes of a backend.
 pub(crate) trait Servers: Send {
-    /// The names of their faults.
-    fn faults(&self) -> &'static [&'static str];
+    fn processes(&mut self) -> Vec<&mut Server>;
 
-    /// Brings a fault about, calls `hold`, and ends the fault.
-    fn inflict(&mut self, fault: &str, rng: &mut Rng, hold: &dyn Fn()) -> Result<()>;
-}
-
-/// A backend without servers.
-impl Servers for () {
-    fn faults(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn inflict(&mut self, _: &str, _: &mut Rng, _: &dyn Fn()) -> Result<()> {
-        Ok(())
-    }
+    /// Starts those that were killed, and waits until all serve.
+    fn restart(&mut self) -> io::Result<()>;
 }
 
 /// The wall clock since 1970, by which values expire that servers hold.
@@ -57,12 +46,28 @@ pub(crate) fn wall() -> Duration {
         .unwrap_or_default()
 }
 
-/// The faults between clients and a server.
-const NETWORK: [(&str, Fault); 4] = [
-    ("connections refused", Fault::Down),
-    ("connections silent", Fault::Silent),
-    ("answers garbled", Fault::Garbage),
-    ("connections cut within an answer", Fault::Cut),
+/// What can be done to servers. Those of processes affect so many of them.
+#[derive(Clone, Copy)]
+enum Deed {
+    Kill(usize),
+    Stop(usize),
+    Network(Fault),
+}
+
+const DEEDS: [(&str, Deed); 10] = [
+    ("one killed", Deed::Kill(1)),
+    ("two killed", Deed::Kill(2)),
+    ("all killed", Deed::Kill(3)),
+    ("one stopped", Deed::Stop(1)),
+    ("two stopped", Deed::Stop(2)),
+    ("all stopped", Deed::Stop(3)),
+    ("connections refused", Deed::Network(Fault::Down)),
+    ("connections silent", Deed::Network(Fault::Silent)),
+    ("answers garbled", Deed::Network(Fault::Garbage)),
+    (
+        "connections cut within an answer",
+        Deed::Network(Fault::Cut),
+    ),
 ];
 
 /// By how many MiB the memory of the process may grow from the first third of a run to its end,
@@ -89,7 +94,6 @@ pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
         clients,
         rate,
         mut servers,
-        mut proxies,
     } = target;
     let judge = Arc::new(Judge::new(promises, bounded)?);
     let rate = options.rate.unwrap_or(rate);
@@ -101,20 +105,21 @@ pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
     let stop = AtomicBool::new(false);
     let early_memory = thread::scope(|scope| {
         scope.spawn(|| watch_machine(&judge, &stop));
-        let faults = scope.spawn(|| {
+        let faults = servers.as_mut().map(|(servers, proxies)| {
             let rng = Rng::with_seed(options.seed);
-            bring_faults_about(servers.as_mut(), &mut proxies, &judge, rng, end)
+            scope.spawn(|| bring_faults_about(servers.as_mut(), proxies, &judge, rng, end))
         });
         let memory = watch(backend, &judge, began, options.minutes);
-        let done = faults.join().unwrap_or_else(|_| Err(anyhow!("a panic")));
-        if let Err(error) = done {
-            judge.wrong("servers", &format!("{error:#}"));
+        match faults.map(ScopedJoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => judge.wrong("servers", &format!("{error:#}")),
+            Some(Err(_)) => judge.wrong("servers", "the thread of the faults panicked"),
         }
         runtime.block_on(load.finish());
         stop.store(true, Ordering::Relaxed);
         memory
     });
-    drop((servers, proxies, runtime));
+    drop((servers, runtime));
     check_leaks(&judge, files, early_memory);
     judge.judge_rounds(true);
     report(backend, options, rate, &judge)
@@ -166,32 +171,58 @@ fn bring_faults_about(
             return Ok(());
         }
         if plan.is_empty() {
-            plan.extend_from_slice(servers.faults());
-            plan.extend(
-                NETWORK
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .filter(|_| !proxies.is_empty()),
-            );
+            plan.extend(DEEDS);
             rng.shuffle(&mut plan);
         }
-        let Some(fault) = plan.pop() else {
+        let Some((name, deed)) = plan.pop() else {
             return Ok(());
         };
-        let length = Duration::from_millis(rng.u64(100..4_000));
-        let hold = || sleep(length);
-        judge.fault_begins(fault);
-        let done = match NETWORK.iter().find(|(name, _)| *name == fault) {
-            Some((_, kind)) => proxies
-                .inject_into(rng.usize(..proxies.len()), *kind)
-                .inspect(|()| hold())
-                .and_then(|()| proxies.heal())
-                .map_err(|error| anyhow!(error)),
-            None => servers.inflict(fault, &mut rng, &hold),
-        };
+        judge.fault_begins(name);
+        let done = inflict(deed, servers, proxies, &mut rng);
         judge.fault_ends();
-        done.with_context(|| format!("cannot bring about or end `{fault}`"))?;
+        done.map_err(|error| anyhow!(error))
+            .with_context(|| format!("cannot bring about or end `{name}`"))?;
     }
+}
+
+/// Brings a fault about, waits, and ends it.
+fn inflict(
+    deed: Deed,
+    servers: &mut dyn Servers,
+    proxies: &mut Vec<Proxy>,
+    rng: &mut Rng,
+) -> Result<(), OpenError> {
+    let length = Duration::from_millis(rng.u64(..4_000));
+    let mut processes = servers.processes();
+    rng.shuffle(&mut processes);
+    match deed {
+        Deed::Kill(count) => {
+            processes
+                .iter_mut()
+                .take(count)
+                .try_for_each(|server| server.kill())?;
+            sleep(length);
+            servers.restart()?;
+        }
+        Deed::Stop(count) => {
+            processes
+                .iter()
+                .take(count)
+                .try_for_each(|server| server.pause())?;
+            sleep(length);
+            processes
+                .iter()
+                .take(count)
+                .try_for_each(|server| server.resume())?;
+            servers.restart()?;
+        }
+        Deed::Network(fault) => {
+            proxies.inject_into(rng.usize(..proxies.len()), fault)?;
+            sleep(length);
+            proxies.heal()?;
+        }
+    }
+    Ok(())
 }
 
 /// Records when the machine gives this process no time: no promise can be kept then.

@@ -13,7 +13,7 @@ const WIDTH: f64 = 800.0;
 const MARGIN: f64 = 12.0;
 /// Where bars begin; names end a little before.
 const LEFT: f64 = 236.0;
-/// The longest bar; behind it stands the figure.
+/// The longest bar; the figure follows.
 const BAR_WIDTH: f64 = 480.0;
 const ROW: f64 = 15.0;
 const HEADING: f64 = 24.0;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_of_the_rounds_is_drawn_and_the_figure_stands_behind_it() {
+    fn the_spread_of_the_rounds_is_drawn_and_the_figure_follows() {
         let svg = draw(&example());
         assert!(svg.contains("<path d=\"M239.9 "), "{svg}");
         assert!(svg.contains("H716.0\"/><text x=\"722.0\""), "{svg}");

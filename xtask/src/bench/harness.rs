@@ -88,7 +88,7 @@ impl Bench {
         })
     }
 
-    /// The version of something that is no crate: a server, a Python package.
+    /// The version of something other than a crate: a server, a Python package.
     pub(crate) fn version(&mut self, name: &str, version: &str) -> &mut Self {
         let versions = &mut self.report.versions;
         versions.insert(name.to_owned(), version.trim().to_owned());
@@ -107,7 +107,7 @@ impl Bench {
         self
     }
 
-    /// Lines or contestants are left out: this is not to be published.
+    /// Lines or contestants are left out, so this must not be published.
     pub(crate) fn partial(&mut self) -> &mut Self {
         self.partial = true;
         self

@@ -28,7 +28,9 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
         let (name, folder) = COMPARISONS
             .iter()
             .find(|(known, _)| known == name)
-            .with_context(|| format!("there is no benchmark `{name}`"))?;
+            .with_context(|| {
+                format!("unknown benchmark `{name}`; there are dict, memcache and etcd")
+            })?;
         let report = Report::read(&Report::measured(name))
             .with_context(|| format!("measure first: `cargo xtask bench {name}`"))?;
         if let Some(reason) = &report.unpublishable {
@@ -108,6 +110,6 @@ mod tests {
     #[test]
     fn names_are_checked() {
         let error = publish(&["etcd3".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("no benchmark `etcd3`"), "{error}");
+        assert!(error.contains("unknown benchmark `etcd3`"), "{error}");
     }
 }

@@ -17,10 +17,10 @@ const WIDTH: usize = 98;
 pub(crate) fn with_part(readme: &str, part: &str) -> Result<String> {
     let (before, rest) = readme
         .split_once(BEGIN)
-        .with_context(|| format!("there is no line {}", BEGIN.trim_end()))?;
+        .with_context(|| format!("missing line {}", BEGIN.trim_end()))?;
     let (_, after) = rest
         .split_once(END)
-        .with_context(|| format!("there is no line {END}"))?;
+        .with_context(|| format!("missing line {END}"))?;
     ensure!(!after.contains(BEGIN), "there are two parts about speed");
     Ok(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
 }
