@@ -7,38 +7,46 @@ mod shrink;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use linear::is_linearizable;
+pub use linear::is_linearizable;
 pub(crate) use recorder::{Recorder, seen};
-pub(crate) use shrink::Shrunk;
+pub use shrink::Shrunk;
 
 /// What an operation did to the key, or saw of it. Values are numbers, each written once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// With the life of the value, if it has a deadline.
     Set(u64, Option<Span>),
+    /// Removes the value.
     Delete,
+    /// Saw this value, or a miss.
     Read(Option<u64>),
 }
 
 /// When a value expires: it is there before `sure`, and gone from `over` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) sure: Duration,
-    pub(crate) over: Duration,
+pub struct Span {
+    /// The value is there before.
+    pub sure: Duration,
+    /// The value is gone from then on.
+    pub over: Duration,
 }
 
 /// One operation: who did what, and between which moments it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Operation {
-    pub(crate) task: usize,
-    pub(crate) action: Action,
-    /// Counted through all operations. What was given up is never answered, and may take effect
-    /// at any time or not at all.
-    pub(crate) called: u64,
-    pub(crate) answered: Option<u64>,
-    /// By the clock that values expire by.
-    pub(crate) began: Duration,
-    pub(crate) ended: Duration,
+pub struct Operation {
+    /// Who did it.
+    pub task: usize,
+    /// What it did or saw.
+    pub action: Action,
+    /// A moment by a counter or clock that all operations share.
+    pub called: u64,
+    /// As `called`. What was given up is never answered, and may take effect at any time or not
+    /// at all.
+    pub answered: Option<u64>,
+    /// The call, by the clock that values expire by.
+    pub began: Duration,
+    /// The answer, by the clock that values expire by.
+    pub ended: Duration,
 }
 
 impl fmt::Display for Operation {

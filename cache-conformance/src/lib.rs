@@ -33,3 +33,9 @@ pub use rules::all as rules;
 #[cfg(unix)]
 pub use server::Server;
 pub use suite::Suite;
+
+/// The suite's checker of histories, for tools of this workspace. Not part of the public API.
+#[doc(hidden)]
+pub mod checker {
+    pub use crate::history::{Action, Operation, Shrunk, Span, is_linearizable};
+}

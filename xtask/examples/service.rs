@@ -1,5 +1,5 @@
 //! A service's cache: the backend comes from the configuration file, the values are its own type,
-//! and a cache that is down does not take the service down. The README shows what stands between
+//! and a cache that is down does not take the service down. The README shows what is between
 //! the two marks.
 //!
 //! ```text

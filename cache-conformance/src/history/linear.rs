@@ -10,7 +10,7 @@ use super::{Action, Operation, Span};
 
 /// Whether some order of the operations explains every read, when each takes effect at one
 /// moment between its call and its answer. The key starts absent.
-pub(crate) fn is_linearizable(history: &[Operation]) -> bool {
+pub fn is_linearizable(history: &[Operation]) -> bool {
     let spans = history
         .iter()
         .filter_map(|operation| match operation.action {

@@ -7,12 +7,15 @@ use super::{Action, Operation, is_linearizable};
 /// Only such things are left out as cannot have been what made it wrong: a history that is
 /// linearizable stays so when it ends earlier, when a read is not looked at, or when a value
 /// that nobody read was not written.
-pub(crate) struct Shrunk {
-    pub(crate) operations: Vec<Operation>,
+#[derive(Debug)]
+pub struct Shrunk {
+    /// Sorted by `called`.
+    pub operations: Vec<Operation>,
 }
 
 impl Shrunk {
-    pub(crate) fn of(history: &[Operation]) -> Self {
+    /// Shrinks a history that is not linearizable.
+    pub fn of(history: &[Operation]) -> Self {
         let mut operations = history.to_vec();
         operations.sort_by_key(|operation| operation.called);
         loop {

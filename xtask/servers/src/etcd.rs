@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::certificate::make_certificate;
-use crate::process::{Process, ScratchDirectory, find_binary, free_port};
+use crate::server::{Server, command, free_port, make_certificate};
 
 /// How long the election of a leader may take, on a machine that is busy.
 const ELECTED_WITHIN: Duration = Duration::from_secs(60);
@@ -38,9 +37,7 @@ pub struct Etcd {
     ports: Ports,
     /// The peers of all members, as `--initial-cluster` takes them.
     cluster: String,
-    process: Option<Process>,
-    /// Last, so that the process ends before its files are removed.
-    directory: ScratchDirectory,
+    server: Server,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,81 +101,40 @@ impl Etcd {
         format!("127.0.0.1:{}", self.ports.client)
     }
 
-    /// The file with its certificate, for those who are to trust it. There is none unless the
-    /// server was started with [`tls`](EtcdBuilder::tls).
-    pub fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
-    }
-
-    /// Stops the process (`SIGSTOP`): its connections stay open and nothing is answered.
-    pub fn pause(&self) -> io::Result<()> {
-        self.running()?.pause()
-    }
-
-    /// Lets it go on after [`pause`](Self::pause).
-    pub fn resume(&self) -> io::Result<()> {
-        self.running()?.signal("CONT")
-    }
-
-    /// Kills the process (`SIGKILL`). Its ports then refuse connections; its data stays.
-    pub fn kill(&mut self) -> io::Result<()> {
-        match self.process.take() {
-            Some(mut process) => process.kill(),
-            None => Ok(()),
-        }
-    }
-
-    /// Asks the process to end (`SIGTERM`) and waits for it.
-    pub fn stop(&mut self) -> io::Result<()> {
-        match self.process.take() {
-            Some(mut process) => process.stop(),
-            None => Ok(()),
-        }
-    }
-
     /// Starts it anew on the same ports and with its data, stopping it first where it still
     /// runs, and waits until it serves.
     ///
     /// A member of a cluster serves only together with a majority: where that is down, too,
     /// [`launch`](Self::launch) all and then [wait](Self::wait_until_serving).
     pub fn restart(&mut self) -> io::Result<()> {
-        self.stop()?;
+        self.server.stop()?;
         self.launch()?;
         self.wait_until_serving()
     }
 
     /// [`restart`](Self::restart) with the data gone: an empty server on the same ports.
     pub fn restart_empty(&mut self) -> io::Result<()> {
-        self.kill()?;
-        fs::remove_dir_all(self.data())?;
+        self.server.kill()?;
+        fs::remove_dir_all(self.server.file("data"))?;
         self.restart()
     }
 
     /// Starts the process if it does not run, and does not wait until it serves.
     pub fn launch(&mut self) -> io::Result<()> {
-        if self.process.is_none() {
-            let binary = match std::env::var_os("TEST_SERVERS_ETCD") {
-                Some(chosen) => chosen.into(),
-                None => find_binary(
-                    "etcd",
-                    "on Debian and Ubuntu: `apt-get install etcd-server`",
-                )?,
-            };
-            let mut command = Command::new(binary);
-            command.args(self.args());
-            let log = self.directory.path().join("log");
-            self.process = Some(Process::launch(&mut command, log)?);
+        if self.server.id().is_some() {
+            return Ok(());
         }
-        Ok(())
+        let mut command = match std::env::var_os("TEST_SERVERS_ETCD") {
+            Some(chosen) => Command::new(chosen),
+            None => command("etcd", "etcd-server")?,
+        };
+        self.server.launch(command.args(self.args()))
     }
 
     /// Waits until the server knows a leader and takes connections.
     pub fn wait_until_serving(&mut self) -> io::Result<()> {
         let ports = self.ports;
-        match &mut self.process {
-            Some(process) => process.wait_until(|| ports.serve()),
-            None => Err(not_running()),
-        }
+        self.server.wait_until(|| ports.serve())
     }
 
     /// The value of one of the server's metrics, such as `process_resident_memory_bytes`; an
@@ -200,14 +156,6 @@ impl Etcd {
         matches!(self.metric("etcd_server_is_leader"), Ok(leader) if leader > 0.0)
     }
 
-    fn running(&self) -> io::Result<&Process> {
-        self.process.as_ref().ok_or_else(not_running)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
-    }
-
     fn args(&self) -> Vec<String> {
         let Ports {
             client,
@@ -217,7 +165,7 @@ impl Etcd {
         let scheme = if self.settings.tls { "https" } else { "http" };
         let mut args = vec![
             format!("--name={}", self.name),
-            format!("--data-dir={}", self.data().display()),
+            format!("--data-dir={}", self.server.file("data").display()),
             format!("--listen-client-urls={scheme}://127.0.0.1:{client}"),
             format!("--advertise-client-urls={scheme}://127.0.0.1:{client}"),
             format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
@@ -229,8 +177,8 @@ impl Etcd {
             "--log-outputs=stderr".into(),
         ];
         if self.settings.tls {
-            let key = self.directory.path().join("key.pem");
-            args.push(format!("--cert-file={}", self.certificate().display()));
+            let (certificate, key) = (self.server.certificate(), self.server.file("key.pem"));
+            args.push(format!("--cert-file={}", certificate.display()));
             args.push(format!("--key-file={}", key.display()));
         }
         args.extend(self.settings.args.iter().cloned());
@@ -238,8 +186,19 @@ impl Etcd {
     }
 }
 
-fn not_running() -> io::Error {
-    io::Error::other("this etcd does not run; `restart` starts it again")
+/// What it shares with other servers.
+impl Deref for Etcd {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Etcd {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
 }
 
 /// What an [`Etcd`] or an [`EtcdCluster`] is started with.
@@ -266,7 +225,7 @@ impl EtcdBuilder {
     }
 
     /// Serves clients over TLS, with a new self-signed certificate for `localhost` and
-    /// `127.0.0.1` at [`Etcd::certificate`]. Needs the `openssl` binary.
+    /// `127.0.0.1` at [`Server::certificate`]. Needs the `openssl` binary.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -287,50 +246,41 @@ impl EtcdBuilder {
         Ok(EtcdCluster { members })
     }
 
-    /// Another process may take a port between the search for it and etcd's start: then all
-    /// start once more, on other ports.
+    /// Another process may take a port before etcd does: then all start once more, on other
+    /// ports.
     fn start_members(&self, size: usize) -> io::Result<Vec<Etcd>> {
-        const TRIES: usize = 3;
-        let mut outcome = self.try_start_members(size);
-        for _ in 1..TRIES {
-            match &outcome {
-                Err(error) if error.to_string().contains("address already in use") => {
-                    outcome = self.try_start_members(size);
-                }
-                _ => break,
+        for attempt in 1.. {
+            match self.try_start_members(size) {
+                Err(error) if attempt < 3 && error.to_string().contains("already in use") => {}
+                outcome => return outcome,
             }
         }
-        outcome
+        Err(io::ErrorKind::AddrInUse.into())
     }
 
     fn try_start_members(&self, size: usize) -> io::Result<Vec<Etcd>> {
-        let mut members = Vec::with_capacity(size);
-        for i in 0..size {
-            let name = format!("member-{i}");
-            let directory = ScratchDirectory::new("etcd")?;
+        let member = |index| {
+            let server = Server::new("etcd")?;
             if self.tls {
-                make_certificate(directory.path())?;
+                make_certificate(&server.file(""))?;
             }
-            members.push(Etcd {
+            Ok(Etcd {
                 settings: self.clone(),
-                name,
+                name: format!("member-{index}"),
                 ports: Ports::free()?,
                 cluster: String::new(),
-                process: None,
-                directory,
-            });
-        }
-        let peers: Vec<String> = members
-            .iter()
-            .map(|member| format!("{}=http://127.0.0.1:{}", member.name, member.ports.peer))
-            .collect();
+                server,
+            })
+        };
+        let mut members = (0..size).map(member).collect::<io::Result<Vec<Etcd>>>()?;
+        let peer =
+            |member: &Etcd| format!("{}=http://127.0.0.1:{}", member.name, member.ports.peer);
+        let cluster = members.iter().map(peer).collect::<Vec<_>>().join(",");
         for member in &mut members {
-            member.cluster = peers.join(",");
+            member.cluster.clone_from(&cluster);
             member.launch()?;
         }
-        for member in &mut members {
-            member.wait_until_serving()?;
-        }
+        members.iter_mut().try_for_each(Etcd::wait_until_serving)?;
         Ok(members)
     }
 }

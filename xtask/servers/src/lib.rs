@@ -1,13 +1,13 @@
 //! Real servers for tests: each a process of its own on a free loopback port, which ends when
 //! its handle is dropped.
 //!
-//! Nothing here is a substitute for a server. A binary that is not installed is an error that
-//! says what to install.
+//! A binary that is not installed is an error that says what to install. [`Memcached`] and
+//! [`Etcd`] share [`Server`]: they are paused, killed and ended the same way.
 
-mod certificate;
 mod etcd;
 mod memcached;
-mod process;
+mod server;
 
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster};
 pub use memcached::{Memcached, MemcachedBuilder};
+pub use server::Server;

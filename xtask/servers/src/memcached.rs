@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use crate::certificate::make_certificate;
-use crate::process::{Process, ScratchDirectory, find_binary, free_port};
+use crate::server::{Server, command, free_port, make_certificate};
 
 /// A memcached of your own, on a free loopback port or a unix socket. It ends when this is
 /// dropped.
@@ -32,9 +31,7 @@ use crate::process::{Process, ScratchDirectory, find_binary, free_port};
 pub struct Memcached {
     settings: MemcachedBuilder,
     endpoint: Endpoint,
-    process: Option<Process>,
-    /// Last, so that the process ends before its files are removed.
-    directory: ScratchDirectory,
+    server: Server,
 }
 
 /// How a [`Memcached`] is to be started.
@@ -94,7 +91,7 @@ impl MemcachedBuilder {
     }
 
     /// Speaks TLS, with a new self-signed certificate for `localhost` and `127.0.0.1` at
-    /// [`Memcached::certificate`]. Needs the `openssl` binary, and a memcached that was built
+    /// [`Server::certificate`]. Needs the `openssl` binary, and a memcached that was built
     /// with TLS, as Debian's is.
     #[must_use]
     pub fn tls(mut self) -> Self {
@@ -104,37 +101,31 @@ impl MemcachedBuilder {
 
     /// Starts the server and waits until it takes connections.
     pub fn start(self) -> io::Result<Memcached> {
-        let directory = ScratchDirectory::new("memcached")?;
-        let path = directory.path();
+        let server = Server::new("memcached")?;
         if let Some((username, password)) = &self.auth {
-            fs::write(path.join("auth"), format!("{username}:{password}\n"))?;
+            fs::write(server.file("auth"), format!("{username}:{password}\n"))?;
         }
         if self.tls {
-            make_certificate(path)?;
+            make_certificate(&server.file(""))?;
         }
-        let mut server = Memcached {
-            endpoint: Endpoint::Unix(path.join("socket")),
+        let mut memcached = Memcached {
+            endpoint: Endpoint::Unix(server.file("socket")),
             settings: self,
-            process: None,
-            directory,
+            server,
         };
-        if server.settings.unix_socket {
-            server.restart()?;
-            return Ok(server);
+        if memcached.settings.unix_socket {
+            memcached.restart()?;
+            return Ok(memcached);
         }
-        // Somebody else may take the port before memcached does.
-        let mut attempts = 5;
-        loop {
-            server.endpoint = Endpoint::Tcp(free_port()?);
-            attempts -= 1;
-            match server.restart() {
-                Ok(()) => return Ok(server),
-                Err(error) if attempts == 0 || error.kind() == io::ErrorKind::NotFound => {
-                    return Err(error);
-                }
-                Err(_) => {}
+        // Another process may take the port before memcached does.
+        for attempt in 1.. {
+            memcached.endpoint = Endpoint::Tcp(free_port()?);
+            match memcached.restart() {
+                Err(error) if attempt < 5 && error.kind() != io::ErrorKind::NotFound => {}
+                done => return done.map(|()| memcached),
             }
         }
+        Err(io::ErrorKind::AddrInUse.into())
     }
 }
 
@@ -201,51 +192,15 @@ impl Memcached {
         }
     }
 
-    /// The id of its process, `None` while it is killed.
-    pub fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
-    }
-
-    /// The file with its certificate, for those who are to trust it. There is none unless the
-    /// server was started with [`tls`](MemcachedBuilder::tls).
-    pub fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
-    }
-
-    /// Stops the process (`SIGSTOP`): the kernel still takes connections for it, and nothing
-    /// is answered.
-    pub fn pause(&self) -> io::Result<()> {
-        self.running()?.pause()
-    }
-
-    /// Lets it go on after [`pause`](Self::pause).
-    pub fn resume(&self) -> io::Result<()> {
-        self.running()?.signal("CONT")
-    }
-
-    /// Kills the process (`SIGKILL`). Its port then refuses connections.
-    pub fn kill(&mut self) -> io::Result<()> {
-        match self.process.take() {
-            Some(mut process) => process.kill(),
-            None => Ok(()),
-        }
-    }
-
     /// Starts it anew at the same address, killing it first where it still runs.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.kill()?;
-        let binary = find_binary(
-            "memcached",
-            "on Debian and Ubuntu: `apt-get install memcached`",
-        )?;
-        let files = self.directory.path();
-        let mut command = Command::new(binary);
+        self.server.kill()?;
+        let mut command = command("memcached", "memcached")?;
         // Only asked of root, who has to say that it is meant.
         command.args(["-u", "root"]);
         match &self.endpoint {
             Endpoint::Tcp(port) => {
-                command.args(["-l", "127.0.0.1", "-U", "0"]);
-                command.args(["-p", &port.to_string()]);
+                command.args(["-l", "127.0.0.1", "-U", "0", "-p", &port.to_string()]);
             }
             Endpoint::Unix(path) => {
                 let _ = fs::remove_file(path);
@@ -253,29 +208,22 @@ impl Memcached {
             }
         }
         if self.settings.auth.is_some() {
-            command.arg("-Y").arg(files.join("auth"));
+            command.arg("-Y").arg(self.server.file("auth"));
         }
         if self.settings.tls {
-            let chain = files.join("certificate.pem");
-            let key = files.join("key.pem");
-            let files = format!(
-                "ssl_chain_cert={},ssl_key={}",
-                chain.display(),
-                key.display()
-            );
-            command.args(["-Z", "-o", &files]);
+            let (chain, key) = (self.server.certificate(), self.server.file("key.pem"));
+            let (chain, key) = (chain.display(), key.display());
+            command.args(["-Z", "-o", &format!("ssl_chain_cert={chain},ssl_key={key}")]);
         }
-        command.args(&self.settings.args);
+        self.server.launch(command.args(&self.settings.args))?;
         let (endpoint, tls) = (self.endpoint.clone(), self.settings.tls);
-        let is_ready = || {
+        self.server.wait_until(|| {
             if tls {
                 endpoint.connect().is_ok()
             } else {
                 endpoint.answers()
             }
-        };
-        self.process = Some(Process::start(&mut command, files.join("log"), is_ready)?);
-        Ok(())
+        })
     }
 
     /// What memcached itself counts, by name: `curr_connections`, `cmd_get`, ….
@@ -297,10 +245,19 @@ impl Memcached {
         }
         Err(io::ErrorKind::UnexpectedEof.into())
     }
+}
 
-    fn running(&self) -> io::Result<&Process> {
-        self.process
-            .as_ref()
-            .ok_or_else(|| io::Error::other("the server was killed; `restart` starts it again"))
+/// What it shares with other servers.
+impl Deref for Memcached {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Memcached {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
     }
 }

@@ -72,7 +72,7 @@ fn it_asks_for_a_password() {
 fn it_speaks_tls() {
     let server = Memcached::builder().tls().start().unwrap();
     assert!(server.certificate().is_file());
-    // What is no TLS is not answered in the clear.
+    // A request in the clear is not answered.
     assert!(
         !ask(&server, "version\r\n")
             .unwrap_or_default()

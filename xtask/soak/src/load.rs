@@ -1,176 +1,705 @@
-//! [`Load`], many clients at once, from the opening of the backends to the proof that nothing of
-//! them is left.
+//! [`Load`], many clients that call a backend at random and check what it answers.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use cache_conformance::checker::{Action, Operation, Span};
+use cache_core::{CacheBackend as _, CachedValue, DynBackend, ErrorKind, Ttl};
+use fastrand::Rng;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::book::Book;
-use crate::client::Client;
-use crate::store::{Opened, Space, Store};
-use crate::time::{RunTime, nanos, wall};
+use crate::judge::{Judge, Key, ROUND, micros, now};
 
-/// How long one set of keys is used.
-pub(crate) const ROUND: Duration = Duration::from_secs(15);
+/// How many keys a client writes in each round. Every client reads those of all.
+const OWN_KEYS: usize = 8;
 
-/// How long the backends may take to let go of what they hold.
-const LETTING_GO: Duration = Duration::from_secs(15);
+/// The most keys of a multi operation.
+const MOST_KEYS: usize = 24;
 
-/// What the clients share.
-pub(crate) struct Load {
-    /// In each key and value, so that runs do not disturb each other.
-    pub(crate) run: u64,
-    pub(crate) seed: u64,
-    pub(crate) time: RunTime,
-    pub(crate) spaces: Vec<Space>,
-    /// Calls a second, of all clients together.
-    pub(crate) rate: f64,
-    pub(crate) clients: u32,
-    pub(crate) stop: AtomicBool,
-    pub(crate) book: Arc<Book>,
+/// The share of calls that are dropped before they end.
+const DROPPED: f64 = 0.03;
+
+/// What a deadline may be off by: it travels as a float of seconds.
+const ROUNDING: Duration = Duration::from_micros(10);
+
+/// How long dropped backends may keep tasks: clients of HTTP/2 learn after 15 s that a
+/// connection has died.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(30);
+
+/// A store, and the backends that reach it.
+pub(crate) struct Space {
+    /// The clock by which values expire.
+    clock: fn() -> Duration,
+    backends: Vec<RwLock<DynBackend<Vec<u8>>>>,
     last_version: AtomicU64,
 }
 
-impl Load {
-    pub(crate) fn round(&self) -> u32 {
-        u32::try_from(self.time.now() / nanos(ROUND)).unwrap_or(u32::MAX)
-    }
-
-    /// Microseconds since 1970 that no other write of this run has, and more than any before.
-    pub(crate) fn version(&self) -> u64 {
-        let next = |last: u64| Some((wall() / 1000).max(last + 1));
-        let order = Ordering::SeqCst;
-        let before = self.last_version.fetch_update(order, order, next);
-        before.ok().and_then(next).unwrap_or(u64::MAX)
-    }
-
-    /// Sleeps, but not beyond the end of the run.
-    async fn nap(&self, mut time: Duration) {
-        const STEP: Duration = Duration::from_millis(200);
-        while !time.is_zero() && !self.stop.load(Ordering::Relaxed) {
-            let step = time.min(STEP);
-            tokio::time::sleep(step).await;
-            time -= step;
+impl Space {
+    pub(crate) fn new(clock: fn() -> Duration, backends: Vec<DynBackend<Vec<u8>>>) -> Self {
+        Self {
+            clock,
+            backends: backends.into_iter().map(RwLock::new).collect(),
+            last_version: AtomicU64::new(0),
         }
     }
+
+    /// Microseconds of the clock. Each write has a version of its own.
+    fn version(&self) -> u64 {
+        let next = |last: u64| micros((self.clock)()).max(last + 1);
+        let order = Ordering::SeqCst;
+        let last = &self.last_version;
+        last.fetch_update(order, order, |last| Some(next(last)))
+            .map_or(0, next)
+    }
 }
 
-/// What distinguishes one run from others.
-pub(crate) struct Settings {
-    pub(crate) seed: u64,
-    pub(crate) rate: f64,
-    pub(crate) clients: u32,
-}
+/// Opens another backend to the first space.
+pub(crate) type Open = Box<dyn Fn() -> Result<DynBackend<Vec<u8>>> + Send + Sync>;
 
-/// A load that is running, in the runtime that it was started in.
-pub(crate) struct Running {
-    load: Arc<Load>,
+/// Clients that run, in the runtime in which they were started.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
-    tasks_before: usize,
 }
 
-impl Running {
-    /// Opens the backends and starts the clients.
+struct Shared {
+    judge: Arc<Judge>,
+    spaces: Vec<Space>,
+    /// A part of every key, so that runs do not disturb each other.
+    run: u64,
+    clients: usize,
+    /// Calls a second of all clients together.
+    rate: f64,
+    stop: AtomicBool,
+}
+
+impl Load {
     pub(crate) fn start(
-        store: &Arc<dyn Store>,
-        book: Arc<Book>,
-        settings: &Settings,
-    ) -> Result<Self> {
-        let tasks_before = Handle::current().metrics().num_alive_tasks();
-        let load = Arc::new(Load {
-            run: wall() ^ settings.seed,
-            seed: settings.seed,
-            time: book.faults.time,
-            spaces: store.spaces()?,
-            rate: settings.rate,
-            clients: settings.clients,
+        judge: &Arc<Judge>,
+        spaces: Vec<Space>,
+        open: Option<Open>,
+        (seed, clients, rate): (u64, usize, f64),
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            judge: Arc::clone(judge),
+            spaces,
+            run: fastrand::u64(..),
+            clients,
+            rate,
             stop: AtomicBool::new(false),
-            book,
-            last_version: AtomicU64::new(0),
         });
-        let client = |number| tokio::spawn(Client::new(Arc::clone(&load), number).run());
-        let mut tasks: Vec<JoinHandle<()>> = (0..load.clients).map(client).collect();
-        tasks.push(tokio::spawn(reopen(Arc::clone(&load), Arc::clone(store))));
-        Ok(Self {
-            load,
-            tasks,
-            tasks_before,
-        })
+        let mut seeds = Rng::with_seed(seed);
+        let client = |number| Client {
+            shared: Arc::clone(&shared),
+            rng: seeds.fork(),
+            number,
+        };
+        let clients: Vec<Client> = (0..clients).map(client).collect();
+        let mut tasks: Vec<_> = clients
+            .into_iter()
+            .map(|one| tokio::spawn(one.run()))
+            .collect();
+        if let Some(open) = open {
+            tasks.push(tokio::spawn(reopen(Arc::clone(&shared), open, seeds)));
+        }
+        Self { shared, tasks }
     }
 
-    /// Stops the clients, drops the backends, and takes down what is left of them.
+    /// Stops the clients, drops the backends, and checks that these leave no task behind.
     pub(crate) async fn finish(self) {
-        let Self {
-            load,
-            tasks,
-            tasks_before,
-        } = self;
-        let book = Arc::clone(&load.book);
-        load.stop.store(true, Ordering::Relaxed);
-        let longest = book.promises.patience() * 2;
-        for task in tasks {
-            match tokio::time::timeout(longest, task).await {
+        let judge = Arc::clone(&self.shared.judge);
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            match timeout(judge.promises.patience() * 2, task).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => book.wrong("panic", format!("a client ended: {error}")),
-                Err(_) => book.wrong(
-                    "bound",
-                    format!("a client has not stopped after {longest:?}"),
-                ),
+                Ok(Err(error)) => judge.wrong("panic", &format!("a client ended: {error}")),
+                Err(_) => judge.wrong("bound", "a client did not stop"),
             }
         }
-        let instances: Vec<Arc<Opened>> = load
-            .spaces
-            .iter()
-            .flat_map(|space| (0..space.instances.len()).filter_map(|at| space.instance(at)))
-            .collect();
-        let busy = || instances.iter().flat_map(|one| (one.busy)()).collect();
-        for text in until_none(LETTING_GO, busy).await {
-            book.wrong("leak", format!("while nobody uses it: {text}"));
+        drop(self.shared);
+        let dropped = Instant::now();
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        while tasks() > 0 && dropped.elapsed() < TASKS_END_WITHIN {
+            sleep(Duration::from_millis(50)).await;
         }
-        drop((instances, load));
-        let left = || {
-            let tasks = Handle::current().metrics().num_alive_tasks();
-            let tasks = tasks.saturating_sub(tasks_before);
-            Vec::from_iter((tasks > 0).then(|| format!("{tasks} tasks that run")))
-        };
-        for text in until_none(LETTING_GO, left).await {
-            book.wrong("leak", format!("all backends were dropped and left {text}"));
+        if tasks() > 0 {
+            judge.wrong("leak", &format!("dropped backends keep {} tasks", tasks()));
         }
     }
 }
 
-/// Asks until the answer is empty or the patience is gone.
-async fn until_none(patience: Duration, mut ask: impl FnMut() -> Vec<String>) -> Vec<String> {
-    let deadline = tokio::time::Instant::now() + patience;
+/// Replaces a backend every few seconds; calls of the old one go on.
+async fn reopen(shared: Arc<Shared>, open: Open, mut rng: Rng) {
     loop {
-        let left = ask();
-        if left.is_empty() || tokio::time::Instant::now() > deadline {
-            return left;
+        for _ in 0..rng.u32(20..60) {
+            sleep(Duration::from_millis(200)).await;
+            if shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let slots = shared
+            .spaces
+            .first()
+            .map_or(&[][..], |space| &space.backends);
+        match (open(), rng.choice(slots)) {
+            (Ok(backend), Some(slot)) => {
+                *slot.write().unwrap_or_else(PoisonError::into_inner) = backend;
+            }
+            (Err(error), _) => shared
+                .judge
+                .wrong("error", &format!("cannot open: {error:#}")),
+            (Ok(_), None) => return,
+        }
     }
 }
 
-/// Now and then drops a backend and opens another one in its place.
-async fn reopen(load: Arc<Load>, store: Arc<dyn Store>) {
-    let mut rng = fastrand::Rng::with_seed(load.seed);
-    while !load.stop.load(Ordering::Relaxed) {
-        load.nap(Duration::from_millis(rng.u64(4_000..12_000)))
-            .await;
-        let Some(space) = load.spaces.first() else {
-            return;
+/// A task that does what a service does.
+struct Client {
+    shared: Arc<Shared>,
+    rng: Rng,
+    number: usize,
+}
+
+/// Where a call goes: the number of the space, the space, and one of its backends.
+type Place<'a> = (usize, &'a Space, DynBackend<Vec<u8>>);
+
+impl Client {
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while !shared.stop.load(Ordering::Relaxed) {
+            self.pause().await;
+            let number = self.rng.usize(..shared.spaces.len());
+            let Some(space) = shared.spaces.get(number) else {
+                return;
+            };
+            let Some(backend) = self.rng.choice(&space.backends) else {
+                return;
+            };
+            let backend = backend
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let place = (number, space, backend);
+            let many = self.rng.usize(2..=MOST_KEYS);
+            match self.rng.u32(..100) {
+                0..52 => self.read(&place, 1).await,
+                52..72 => self.write(&place, 1).await,
+                72..76 => self.delete(&place, 1).await,
+                76..91 => self.read(&place, many).await,
+                91..97 => self.write(&place, many).await,
+                _ => self.delete(&place, many).await,
+            }
+        }
+    }
+
+    /// Calls come at random, and a third of them at the same moments.
+    async fn pause(&mut self) {
+        const BEAT: u64 = 50_000;
+        #[allow(clippy::cast_precision_loss)] // There are few clients.
+        let mean = self.shared.clients as f64 / self.shared.rate.max(0.1);
+        let seconds = (-(1.0 - self.rng.f64()).ln() * mean).min(5.0);
+        let mut pause = Duration::from_secs_f64(seconds);
+        if self.rng.f64() < 0.3 {
+            pause += Duration::from_micros(BEAT - micros(now() + pause) % BEAT);
+        }
+        sleep(pause).await;
+    }
+
+    /// The first are the most likely.
+    fn skewed(&mut self, count: usize) -> usize {
+        let most = self.rng.usize(..count);
+        self.rng.usize(..=most)
+    }
+
+    /// A key to read, now and then of an earlier round.
+    fn key(&mut self, space: usize) -> Key {
+        let earlier = if self.rng.f64() < 0.05 {
+            self.rng.u64(1..9)
+        } else {
+            0
         };
-        match store.again() {
-            None => return,
-            Some(Ok(opened)) => space.replace(rng.usize(..space.instances.len()), opened),
-            // Opening does not need the servers, so a fault is no excuse.
-            Some(Err(error)) => load
-                .book
-                .wrong("error", format!("a backend cannot be opened: {error:#}")),
+        let round = now().as_secs() / ROUND.as_secs();
+        Key {
+            space,
+            round: round.saturating_sub(earlier),
+            index: self.skewed(self.shared.clients * OWN_KEYS),
+        }
+    }
+
+    /// Keys that only this client writes, each once: of a key that is repeated only the last
+    /// value is written.
+    fn own_keys(&mut self, space: usize, count: usize) -> Vec<Key> {
+        let round = now().as_secs() / ROUND.as_secs();
+        let mut own_key = || Key {
+            space,
+            round,
+            index: self.skewed(OWN_KEYS) * self.shared.clients + self.number,
+        };
+        let keys: BTreeSet<Key> = (0..count).map(|_| own_key()).collect();
+        keys.into_iter().collect()
+    }
+
+    fn names(&self, keys: &[Key]) -> Vec<String> {
+        keys.iter().map(|key| name(self.shared.run, *key)).collect()
+    }
+
+    /// Makes the call, and waits for its answers or drops it. Returns what a history says of it,
+    /// but for the action.
+    async fn call<T>(
+        &mut self,
+        space: &Space,
+        name: &'static str,
+        call: impl Future<Output = Vec<cache_core::Result<T>>>,
+    ) -> (Operation, Option<Vec<cache_core::Result<T>>>) {
+        let judge = &self.shared.judge;
+        let is_dropped = self.rng.f64() < DROPPED;
+        let limit = match (is_dropped, self.rng.bool()) {
+            (false, _) => judge.promises.patience(),
+            // After it was polled once.
+            (true, false) => Duration::ZERO,
+            (true, true) => Duration::from_micros(self.rng.u64(..5_000)),
+        };
+        let (called, began) = (now(), (space.clock)());
+        let answers = timeout(limit, call).await.ok();
+        let operation = Operation {
+            task: self.number,
+            action: Action::Read(None),
+            called: micros(called),
+            answered: Some(micros(now())),
+            began,
+            ended: (space.clock)(),
+        };
+        match &answers {
+            Some(answers) => {
+                let error = answers.iter().find_map(|answer| answer.as_ref().err());
+                judge.call(name, called, error);
+            }
+            None if is_dropped => judge.dropped(),
+            None => judge.wrong("bound", &format!("{name} did not end within {limit:?}")),
+        }
+        (operation, answers)
+    }
+
+    async fn read(&mut self, (number, space, backend): &Place<'_>, count: usize) {
+        let judge = Arc::clone(&self.shared.judge);
+        let keys: Vec<Key> = (0..count).map(|_| self.key(*number)).collect();
+        let names = self.names(&keys);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (operation, answers) = match names.as_slice() {
+            [name] => {
+                let get = async { vec![backend.get(name).await] };
+                self.call(space, "get", get).await
+            }
+            names => {
+                self.call(space, "get_multi", backend.get_multi(names))
+                    .await
+            }
+        };
+        let Some(answers) = answers else { return };
+        if keys.len() != answers.len() {
+            let (asked, answered) = (keys.len(), answers.len());
+            judge.wrong(
+                "answer",
+                &format!("{asked} keys were requested, {answered} answered"),
+            );
+        }
+        for ((key, name), answer) in keys.into_iter().zip(names).zip(answers) {
+            let Ok(found) = answer else { continue };
+            match found
+                .map(|found| self.checked(name, operation.began, &found))
+                .transpose()
+            {
+                Ok(seen) => {
+                    let action = Action::Read(seen);
+                    judge.operation(
+                        key,
+                        Operation {
+                            action,
+                            ..operation
+                        },
+                    );
+                }
+                Err(error) => judge.wrong("foreign", &format!("{name:?}: {error}")),
+            }
+        }
+    }
+
+    /// The version of a value that a read found. The value itself says whether it is the right
+    /// one and when its deadline was, even if its history is gone.
+    fn checked(&self, name: &str, began: Duration, found: &CachedValue<Vec<u8>>) -> Result<u64> {
+        let promises = &self.shared.judge.promises;
+        let cached_at = found.cached_at().duration_since(UNIX_EPOCH)?;
+        let version = micros(cached_at + Duration::from_nanos(500));
+        let written = value(name, version, promises.largest);
+        if written.payload() != found.payload() {
+            let length = found.payload().len();
+            bail!("{length} bytes that were never written as version {version}");
+        }
+        let lifetime = written
+            .ttl()
+            .or_default(promises.default_ttl)
+            .unwrap_or(Duration::MAX);
+        let latest = Duration::from_micros(version) + promises.patience();
+        if began > latest.saturating_add(lifetime) {
+            bail!("version {version} outlived its lifetime of {lifetime:?}");
+        }
+        Ok(version)
+    }
+
+    async fn write(&mut self, (number, space, backend): &Place<'_>, count: usize) {
+        let promises = self.shared.judge.promises.clone();
+        let keys = self.own_keys(*number, count);
+        let names = self.names(&keys);
+        let values: Vec<(u64, CachedValue<Vec<u8>>)> = names
+            .iter()
+            .map(|name| (space.version(), name))
+            .map(|(version, name)| (version, value(name, version, promises.largest)))
+            .collect();
+        let entries = names.iter().map(String::as_str);
+        let entries: Vec<(&str, CachedValue<Vec<u8>>)> = entries
+            .zip(values.iter().map(|(_, value)| value.clone()))
+            .collect();
+        let (operation, answers) = match <[_; 1]>::try_from(entries) {
+            Ok([(name, value)]) => {
+                let set = async { vec![backend.set(name, value).await] };
+                self.call(space, "set", set).await
+            }
+            Err(entries) => {
+                let set = async { vec![backend.set_multi(entries).await] };
+                self.call(space, "set_multi", set).await
+            }
+        };
+        for ((key, name), (version, value)) in keys.into_iter().zip(&names).zip(values) {
+            let span = value
+                .ttl()
+                .or_default(promises.default_ttl)
+                .map(|ttl| Span {
+                    sure: (operation.began + ttl).saturating_sub(ROUNDING),
+                    over: operation.ended + ttl + ROUNDING,
+                });
+            let action = Action::Set(version, span);
+            self.written(
+                key,
+                name,
+                Operation {
+                    action,
+                    ..operation
+                },
+                answers.as_deref(),
+            );
+        }
+    }
+
+    async fn delete(&mut self, (number, space, backend): &Place<'_>, count: usize) {
+        let keys = self.own_keys(*number, count);
+        let names = self.names(&keys);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (operation, answers) = match names.as_slice() {
+            [name] => {
+                let delete = async { vec![backend.delete(name).await] };
+                self.call(space, "delete", delete).await
+            }
+            names => {
+                let delete = async { vec![backend.delete_multi(names).await] };
+                self.call(space, "delete_multi", delete).await
+            }
+        };
+        for (key, name) in keys.into_iter().zip(names) {
+            let action = Action::Delete;
+            self.written(
+                key,
+                name,
+                Operation {
+                    action,
+                    ..operation
+                },
+                answers.as_deref(),
+            );
+        }
+    }
+
+    /// Records a write, as given up unless it was surely applied to this key.
+    fn written(
+        &self,
+        key: Key,
+        name: &str,
+        mut operation: Operation,
+        answer: Option<&[cache_core::Result<()>]>,
+    ) {
+        let is_applied = match answer {
+            Some([Ok(())]) => true,
+            Some([Err(error)]) if error.kind() == ErrorKind::Partial => {
+                !error.keys().iter().any(|failed| failed == name)
+            }
+            _ => false,
+        };
+        operation.answered = operation.answered.filter(|_| is_applied);
+        self.shared.judge.operation(key, operation);
+    }
+}
+
+/// The key's name in the store. Some names trip careless protocols.
+fn name(run: u64, key: Key) -> String {
+    let Key {
+        space,
+        round,
+        index,
+    } = key;
+    let name = format!("soak-{run:x}/{space}/{round}/{index}");
+    match index % 16 {
+        3 => format!("{name} with spaces"),
+        5 => format!("{name}\r\nset injected 0 0 1\r\n"),
+        7 => format!("{name}/żółć/日本"),
+        9 => format!("{name}/{}", "long".repeat(40)),
+        11 => format!("{name}\0\t\u{7f}"),
+        _ => name,
+    }
+}
+
+/// The one value that a key has in a version: payload and lifetime follow from both, so that a
+/// reader can tell whether it found what was written.
+fn value(name: &str, version: u64, largest: usize) -> CachedValue<Vec<u8>> {
+    let mut hasher = DefaultHasher::new();
+    (name, version).hash(&mut hasher);
+    let mut rng = Rng::with_seed(hasher.finish());
+    let ttl = match rng.u32(..100) {
+        0..50 => Ttl::For(Duration::from_millis(rng.u64(1_000..5_000))),
+        50..80 => Ttl::For(Duration::from_millis(rng.u64(5_000..60_000))),
+        80..82 => Ttl::For(Duration::ZERO),
+        _ => Ttl::Default,
+    };
+    let length = match rng.u32(..1000) {
+        0..100 => 0,
+        100..980 => rng.usize(..8_000),
+        980..999 => rng.usize(..64_000),
+        _ => largest - rng.usize(..100),
+    };
+    let mut payload = vec![0; length.min(largest)];
+    rng.fill(&mut payload);
+    CachedValue::new(payload)
+        .with_cached_at(UNIX_EPOCH + Duration::from_micros(version))
+        .with_ttl(ttl)
+}
+
+/// Backends with one bug each, under a real load in simulated time. The judge has to find every
+/// bug, and nothing where there is none.
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    use cache_core::CacheBackend;
+    use tokio::runtime::Builder;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::judge::{Linearizable, Promises, Tally};
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Bug {
+        None,
+        /// Some reads answer with what the key held before.
+        StaleAnswer,
+        /// A call that is dropped while it waits keeps its slot.
+        LeakedSlot,
+        /// Values are served half a second too long.
+        LateExpiry,
+        /// Some calls wait for something that never comes.
+        LostWakeUp,
+        /// A value gets the payload of its neighbour in a multi read.
+        MixedUp,
+        /// A multi delete forgets all keys but the first.
+        ForgottenDelete,
+        /// Some values are not kept.
+        LostValue,
+        /// Some values arrive with a changed byte.
+        Torn,
+        /// A task outlives the backend.
+        LeakedTask,
+    }
+
+    struct Entry {
+        value: CachedValue<Vec<u8>>,
+        deadline: Duration,
+        before: Option<CachedValue<Vec<u8>>>,
+    }
+
+    /// Keeps values in memory, and lets a few calls in at a time, as a pool of connections does.
+    struct Planted {
+        bug: Bug,
+        entries: Mutex<HashMap<String, Entry>>,
+        slots: Semaphore,
+        calls: Mutex<u32>,
+    }
+
+    const DEFAULT_TTL: Duration = Duration::from_secs(5);
+
+    impl Planted {
+        /// Whether the bug shows, which it does every so many calls.
+        fn shows(&self, bug: Bug, every: u32) -> bool {
+            let mut calls = self.calls.lock().unwrap();
+            *calls += u32::from(self.bug == bug);
+            self.bug == bug && calls.is_multiple_of(every)
+        }
+
+        /// A slot, and the time that a round trip takes.
+        async fn round_trip(&self) {
+            let slot = self.slots.acquire().await.unwrap();
+            if self.bug == Bug::LeakedSlot {
+                slot.forget();
+                sleep(Duration::from_millis(1)).await;
+                self.slots.add_permits(1);
+            } else {
+                sleep(Duration::from_millis(1)).await;
+            }
+            if self.shows(Bug::LostWakeUp, 500) {
+                std::future::pending::<()>().await;
+            }
+        }
+
+        fn read(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
+            let entries = self.entries.lock().unwrap();
+            let entry = entries.get(key)?;
+            let late = u64::from(self.bug == Bug::LateExpiry) * 500;
+            if entry.deadline + Duration::from_millis(late) <= now() {
+                return None;
+            }
+            if self.shows(Bug::StaleAnswer, 50) {
+                return entry.before.clone();
+            }
+            if self.shows(Bug::Torn, 50) {
+                let mut payload = entry.value.payload().clone();
+                *payload.first_mut()? ^= 1;
+                return Some(entry.value.clone().map(|_| payload));
+            }
+            Some(entry.value.clone())
+        }
+    }
+
+    impl CacheBackend for Planted {
+        type Value = Vec<u8>;
+
+        async fn get(&self, key: &str) -> cache_core::Result<Option<CachedValue<Vec<u8>>>> {
+            self.round_trip().await;
+            Ok(self.read(key))
+        }
+
+        async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> cache_core::Result<()> {
+            self.round_trip().await;
+            let lifetime = value.ttl().or_default(DEFAULT_TTL).unwrap();
+            let is_lost = self.shows(Bug::LostValue, 100);
+            let mut entries = self.entries.lock().unwrap();
+            let before = entries.remove(key).map(|entry| entry.value);
+            if !is_lost {
+                let deadline = now() + lifetime;
+                let entry = Entry {
+                    value,
+                    deadline,
+                    before,
+                };
+                entries.insert(key.to_owned(), entry);
+            }
+            Ok(())
+        }
+
+        async fn delete(&self, key: &str) -> cache_core::Result<()> {
+            self.round_trip().await;
+            self.entries.lock().unwrap().remove(key);
+            Ok(())
+        }
+
+        async fn get_multi(
+            &self,
+            keys: &[&str],
+        ) -> Vec<cache_core::Result<Option<CachedValue<Vec<u8>>>>> {
+            self.round_trip().await;
+            let mut found: Vec<_> = keys.iter().map(|key| self.read(key)).collect();
+            if self.shows(Bug::MixedUp, 20) {
+                found.reverse();
+            }
+            found.into_iter().map(Ok).collect()
+        }
+
+        async fn delete_multi(&self, keys: &[&str]) -> cache_core::Result<()> {
+            self.round_trip().await;
+            let forgets = self.bug == Bug::ForgottenDelete;
+            let keys = keys.iter().take(if forgets { 1 } else { usize::MAX });
+            let mut entries = self.entries.lock().unwrap();
+            for key in keys {
+                entries.remove(*key);
+            }
+            Ok(())
+        }
+    }
+
+    async fn soak(bug: Bug) -> Tally {
+        let promises = Promises {
+            linearizable: Linearizable::Always,
+            bound: Duration::from_secs(3),
+            settle: Duration::ZERO,
+            default_ttl: DEFAULT_TTL,
+            largest: 10_000,
+        };
+        let judge = Arc::new(Judge::new(promises, None).unwrap());
+        let backend = Arc::new(Planted {
+            bug,
+            entries: Mutex::default(),
+            slots: Semaphore::new(8),
+            calls: Mutex::new(0),
+        });
+        if bug == Bug::LeakedTask {
+            tokio::spawn(std::future::pending::<()>());
+        }
+        let handles = (0..2).map(|_| DynBackend::new(Arc::clone(&backend)));
+        let spaces = vec![Space::new(now, handles.collect())];
+        let load = Load::start(&judge, spaces, None, (7, 32, 500.0));
+        sleep(Duration::from_secs(20)).await;
+        load.finish().await;
+        judge.judge_rounds(true);
+        judge.tally()
+    }
+
+    /// In a thread, since the clock of a run belongs to its runtime.
+    fn tally(bug: Bug) -> Tally {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(soak(bug))
+    }
+
+    #[test]
+    fn the_judge_finds_every_bug_and_nothing_else() {
+        let sound = tally(Bug::None);
+        assert!(sound.violations.is_empty(), "{:?}", sound.violations);
+        assert_eq!(sound.calls.len(), 6, "{:?}", sound.calls);
+        assert!(
+            sound.judged > 1000 && sound.hits > 100 && sound.misses > 100,
+            "{sound:?}"
+        );
+        assert!(sound.dropped > 10, "{sound:?}");
+        for (bug, rule) in [
+            (Bug::StaleAnswer, "history"),
+            (Bug::LeakedSlot, "bound"),
+            (Bug::LateExpiry, "history"),
+            (Bug::LostWakeUp, "bound"),
+            (Bug::MixedUp, "foreign"),
+            (Bug::ForgottenDelete, "history"),
+            (Bug::LostValue, "history"),
+            (Bug::Torn, "foreign"),
+            (Bug::LeakedTask, "leak"),
+        ] {
+            let found = tally(bug).violations;
+            assert!(
+                found.contains_key(rule),
+                "{bug:?} breaks `{rule}`: {found:?}"
+            );
         }
     }
 }

@@ -1,176 +1,260 @@
-//! The soak of one backend.
+//! The run of one backend: its load, the faults of its servers, and what is left in the end.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::{self, ScopedJoinHandle, sleep};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
+use cache_conformance::{Fault, FaultControl as _, OpenError, Proxy};
+use fastrand::Rng;
+use test_servers::Server;
 use tokio::runtime::Builder;
 
-use crate::book::Book;
-use crate::faults::FaultLog;
-use crate::load::{Running, Settings};
-use crate::nemesis::{self, Victim};
-use crate::report::{self, Outcome};
-use crate::store::Store;
-use crate::time::{RunTime, nanos};
+use crate::judge::{Judge, Promises, STALL, now};
+use crate::load::{Load, Open, Space};
 use crate::{Backend, Options, dict, etcd, memcache};
 
-/// By how many MiB the memory of the process may have grown from the first third of a run to its
-/// end, besides a quarter: what allocators do not give back.
-const MEMORY_SLACK: u64 = 128;
-
-/// How often the state is printed.
-const BETWEEN_LINES: u32 = 10;
-
-/// The servers of a backend, how to open it, and the load that suits it.
+/// A backend, its servers, and the load that suits them.
 pub(crate) struct Target {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) victim: Box<dyn Victim>,
+    pub(crate) spaces: Vec<Space>,
+    pub(crate) open: Option<Open>,
+    /// The index of a space whose number of entries is bounded.
+    pub(crate) bounded: Option<usize>,
+    pub(crate) promises: Promises,
+    pub(crate) clients: usize,
     /// Calls a second.
     pub(crate) rate: f64,
-    pub(crate) clients: u32,
+    /// With a proxy in front of each; `None` in process.
+    pub(crate) servers: Option<(Box<dyn Servers>, Vec<Proxy>)>,
 }
 
-pub(crate) fn main(backend: Backend, options: &Options) -> Result<()> {
-    let outcome = soak(backend, options).with_context(|| format!("soak of {}", backend.name()))?;
-    let folder = options.folder.clone().unwrap_or_else(|| {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        target.unwrap_or_else(ours).join("soak")
-    });
-    let path = outcome.save(&folder)?;
-    println!("{}JSON: {}", report::table(&outcome), path.display());
-    match outcome.verdict() {
-        Some(verdict) => bail!("{verdict}"),
-        None => Ok(()),
-    }
+/// The server processes of a backend.
+pub(crate) trait Servers: Send {
+    fn processes(&mut self) -> Vec<&mut Server>;
+
+    /// Starts those that were killed, and waits until all serve.
+    fn restart(&mut self) -> io::Result<()>;
 }
 
-fn soak(backend: Backend, options: &Options) -> Result<Outcome> {
+/// The wall clock since 1970, by which values expire that servers hold.
+pub(crate) fn wall() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// What can be done to servers. Those of processes affect so many of them.
+#[derive(Clone, Copy)]
+enum Deed {
+    Kill(usize),
+    Stop(usize),
+    Network(Fault),
+}
+
+const DEEDS: [(&str, Deed); 10] = [
+    ("one killed", Deed::Kill(1)),
+    ("two killed", Deed::Kill(2)),
+    ("all killed", Deed::Kill(3)),
+    ("one stopped", Deed::Stop(1)),
+    ("two stopped", Deed::Stop(2)),
+    ("all stopped", Deed::Stop(3)),
+    ("connections refused", Deed::Network(Fault::Down)),
+    ("connections silent", Deed::Network(Fault::Silent)),
+    ("answers garbled", Deed::Network(Fault::Garbage)),
+    (
+        "connections cut within an answer",
+        Deed::Network(Fault::Cut),
+    ),
+];
+
+/// By how many MiB the memory of the process may grow from the first third of a run to its end,
+/// besides a quarter: what allocators do not return.
+const MEMORY_SLACK: u64 = 128;
+
+pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
     let files = open_files();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let Target {
-        store,
-        mut victim,
-        rate,
-        clients,
-    } = match backend {
+    let entered = runtime.enter();
+    let target = match backend {
         Backend::Dict => dict::target()?,
         Backend::Memcache => memcache::target()?,
         _ => etcd::target()?,
     };
-    let promises = store.promises();
-    let (seed, settle, deadline) = (options.seed, promises.settle(), nanos(options.minutes));
-    let faults = Arc::new(FaultLog::new(RunTime::start(), settle));
-    let book = Arc::new(Book::new(promises, Arc::clone(&faults))?);
-    let settings = Settings {
-        seed,
-        rate: options.rate.unwrap_or(rate),
+    let Target {
+        spaces,
+        open,
+        bounded,
+        promises,
         clients,
-    };
-    let running =
-        runtime.block_on(async { Running::start(&store, Arc::clone(&book), &settings) })?;
+        rate,
+        mut servers,
+    } = target;
+    let judge = Arc::new(Judge::new(promises, bounded)?);
+    let rate = options.rate.unwrap_or(rate);
+    let load = Load::start(&judge, spaces, open, (options.seed, clients, rate));
+    drop(entered);
+    let began = now();
+    let end = began + options.minutes;
 
     let stop = AtomicBool::new(false);
-    let memory_at_third = thread::scope(|scope| -> Result<u64> {
-        scope.spawn(|| nemesis::watch_machine(&faults, &stop));
-        let nemesis =
-            scope.spawn(|| nemesis::work(victim.as_mut(), &faults, seed, settle, deadline));
-        let memory = watch(backend, &book, deadline);
-        let worked = nemesis
-            .join()
-            .map_err(|_| anyhow!("the nemesis panicked"))?;
-        if let Err(error) = worked {
-            book.wrong("nemesis", format!("{error:#}"));
+    let early_memory = thread::scope(|scope| {
+        scope.spawn(|| watch_machine(&judge, &stop));
+        let faults = servers.as_mut().map(|(servers, proxies)| {
+            let rng = Rng::with_seed(options.seed);
+            scope.spawn(|| bring_faults_about(servers.as_mut(), proxies, &judge, rng, end))
+        });
+        let memory = watch(backend, &judge, began, options.minutes);
+        match faults.map(ScopedJoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => judge.wrong("servers", &format!("{error:#}")),
+            Some(Err(_)) => judge.wrong("servers", "the thread of the faults panicked"),
         }
-        // All clients first, then what is left of them, then what the servers think of it.
-        runtime.block_on(running.finish());
+        runtime.block_on(load.finish());
         stop.store(true, Ordering::Relaxed);
-        Ok(memory)
-    })?;
-    let held = wait_until_none(|| {
-        let left = victim.left_over();
-        left.unwrap_or_else(|error| vec![format!("the servers cannot be asked: {error:#}")])
+        memory
     });
-    let figures = victim.figures();
-    // The servers and their proxies as well.
-    drop((victim, store, runtime));
-    let open = wait_until_none(|| {
-        let open = open_files().saturating_sub(files);
-        Vec::from_iter((open > 0).then(|| format!("{open} files or connections are still open")))
-    });
-    for text in held.into_iter().chain(open) {
-        book.wrong("leak", text);
-    }
-    book.judge(true);
-    let memory_mib = [memory_at_third, memory()];
-    if memory_mib[1] > memory_at_third + memory_at_third / 4 + MEMORY_SLACK {
-        book.wrong(
-            "leak",
-            format!(
-                "memory grew from {} to {} MiB",
-                memory_mib[0], memory_mib[1]
-            ),
-        );
-    }
-    Ok(Outcome {
-        backend: backend.name(),
-        seed,
-        seconds: options.minutes.as_secs_f64(),
-        rate: settings.rate,
-        promises: book.promises.why,
-        settle_seconds: book.promises.settle.as_secs_f64(),
-        bound_seconds: book.promises.bound.as_secs_f64(),
-        memory_mib,
-        latencies: [0.5, 0.99].map(|share| book.latency(share)),
-        tally: book.tally(),
-        violations: book.violations(),
-        faults: faults.all(),
-        figures,
-    })
+    drop((servers, runtime));
+    check_leaks(&judge, files, early_memory);
+    judge.judge_rounds(true);
+    report(backend, options, rate, &judge)
 }
 
-/// Judges round by round and prints how it goes until the time is over; returns the memory used
+/// Judges round by round and prints the state until the run is over. Returns the memory in use
 /// after a third of it.
-fn watch(backend: Backend, book: &Book, deadline: u64) -> u64 {
-    let mut at_third = 0;
-    for second in 1.. {
-        let now = book.faults.time.now();
-        if now >= deadline {
+fn watch(backend: Backend, judge: &Judge, began: Duration, length: Duration) -> u64 {
+    let end = began + length;
+    let mut memory_then = None;
+    for second in 1_u64.. {
+        let left = end.saturating_sub(now()).as_secs();
+        if now() >= end {
             break;
         }
-        if now > deadline / 3 && at_third == 0 {
-            at_third = memory();
+        if now() > began + length / 3 {
+            memory_then.get_or_insert_with(memory);
         }
-        if second % BETWEEN_LINES == 0 {
-            let left = Duration::from_nanos(deadline - now);
+        if second.is_multiple_of(10) {
+            let (tally, faults) = (judge.tally(), judge.faults().values().sum::<u64>());
+            let calls: u64 = tally.calls.values().sum();
             println!(
-                "{:<9}{}",
+                "{:<9} {left:>5} s left, {calls:>8} calls, {faults:>3} faults, violations: {}",
                 backend.name(),
-                report::live(&book.tally(), &book.faults, left)
+                listed(&tally.violations)
             );
         }
-        book.judge(false);
-        thread::sleep(Duration::from_secs(1));
+        judge.judge_rounds(false);
+        sleep(Duration::from_secs(1));
     }
-    at_third
+    memory_then.unwrap_or_else(memory)
 }
 
-/// Asks until the answer is empty, or for half a minute.
-fn wait_until_none(mut ask: impl FnMut() -> Vec<String>) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+/// One fault after another, each kind once before any comes again, until `end`. The last one is
+/// over by then, and the recovery from it too.
+fn bring_faults_about(
+    servers: &mut dyn Servers,
+    proxies: &mut Vec<Proxy>,
+    judge: &Judge,
+    mut rng: Rng,
+    end: Duration,
+) -> Result<()> {
+    let settle = judge.promises.settle;
+    let mut plan = Vec::new();
     loop {
-        let left = ask();
-        if left.is_empty() || Instant::now() > deadline {
-            return left;
+        sleep(settle + Duration::from_millis(rng.u64(1_000..4_000)));
+        // A fault takes some seconds, and so does the recovery from it.
+        if now() + settle + Duration::from_secs(8) > end {
+            return Ok(());
         }
-        thread::sleep(Duration::from_millis(500));
+        if plan.is_empty() {
+            plan.extend(DEEDS);
+            rng.shuffle(&mut plan);
+        }
+        let Some((name, deed)) = plan.pop() else {
+            return Ok(());
+        };
+        judge.fault_begins(name);
+        let done = inflict(deed, servers, proxies, &mut rng);
+        judge.fault_ends();
+        done.map_err(|error| anyhow!(error))
+            .with_context(|| format!("cannot bring about or end `{name}`"))?;
+    }
+}
+
+/// Brings a fault about, waits, and ends it.
+fn inflict(
+    deed: Deed,
+    servers: &mut dyn Servers,
+    proxies: &mut Vec<Proxy>,
+    rng: &mut Rng,
+) -> Result<(), OpenError> {
+    let length = Duration::from_millis(rng.u64(..4_000));
+    let mut processes = servers.processes();
+    rng.shuffle(&mut processes);
+    match deed {
+        Deed::Kill(count) => {
+            processes
+                .iter_mut()
+                .take(count)
+                .try_for_each(|server| server.kill())?;
+            sleep(length);
+            servers.restart()?;
+        }
+        Deed::Stop(count) => {
+            processes
+                .iter()
+                .take(count)
+                .try_for_each(|server| server.pause())?;
+            sleep(length);
+            processes
+                .iter()
+                .take(count)
+                .try_for_each(|server| server.resume())?;
+            servers.restart()?;
+        }
+        Deed::Network(fault) => {
+            proxies.inject_into(rng.usize(..proxies.len()), fault)?;
+            sleep(length);
+            proxies.heal()?;
+        }
+    }
+    Ok(())
+}
+
+/// Records when the machine gives this process no time: no promise can be kept then.
+fn watch_machine(judge: &Judge, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let before = now();
+        sleep(Duration::from_millis(20));
+        if now() > before + Duration::from_millis(250) {
+            judge.fault(STALL, before, now());
+        }
+    }
+}
+
+/// After all backends, servers and proxies were dropped.
+fn check_leaks(judge: &Judge, files_before: usize, early_memory: u64) {
+    let dropped = Instant::now();
+    let left = || open_files().saturating_sub(files_before);
+    while left() > 0 && dropped.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(100));
+    }
+    if left() > 0 {
+        judge.wrong(
+            "leak",
+            &format!("{} files or connections are still open", left()),
+        );
+    }
+    let memory = memory();
+    if memory > early_memory + early_memory / 4 + MEMORY_SLACK {
+        judge.wrong(
+            "leak",
+            &format!("memory grew from {early_memory} to {memory} MiB"),
+        );
     }
 }
 
@@ -185,4 +269,55 @@ fn memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
+}
+
+fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Result<()> {
+    let tally = judge.tally();
+    let latency = |share| Duration::from_micros(tally.latencies.value_at_quantile(share));
+    println!(
+        "\n{}: {:.1} min, seed {}, {rate:.0} calls a second
+  calls          {}
+  reads          {} hits, {} misses; {} calls dropped
+  errors         {} (during faults)
+  latency        p50 {:?}, p99 {:?} without faults; slowest {:.3?} of {:?}
+  judged         {} operations
+  faults         {}
+  violations     {}",
+        backend.name(),
+        options.minutes.as_secs_f64() / 60.0,
+        options.seed,
+        listed(&tally.calls),
+        tally.hits,
+        tally.misses,
+        tally.dropped,
+        listed(&tally.errors),
+        latency(0.5),
+        latency(0.99),
+        tally.slowest,
+        judge.promises.bound,
+        tally.judged,
+        listed(&judge.faults()),
+        listed(&tally.violations)
+    );
+    if tally.hits == 0 || tally.judged == 0 {
+        bail!(
+            "{}: nothing was read, so nothing was judged",
+            backend.name()
+        );
+    }
+    if !tally.violations.is_empty() {
+        bail!("{}: {}", backend.name(), listed(&tally.violations));
+    }
+    Ok(())
+}
+
+/// `get 12, set 3`.
+fn listed<K: AsRef<str>, V: Debug>(counts: &std::collections::BTreeMap<K, V>) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let parts = counts
+        .iter()
+        .map(|(name, count)| format!("{} {count:?}", name.as_ref()));
+    parts.collect::<Vec<_>>().join(", ")
 }

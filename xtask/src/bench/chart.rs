@@ -5,16 +5,15 @@
 
 use std::fmt::Write as _;
 
-use super::report::Role;
-use super::speed::{Line, Row, Speed};
-use super::words::{broken, short, summary, verdict};
+use super::report::{Line, Report, Role, Row};
+use super::words::{broken, conditions, short, summary, verdict};
 
 const WIDTH: f64 = 800.0;
 /// Around it all.
 const MARGIN: f64 = 12.0;
 /// Where bars begin; names end a little before.
 const LEFT: f64 = 236.0;
-/// The longest bar; behind it stands the figure.
+/// The longest bar; the figure follows.
 const BAR_WIDTH: f64 = 480.0;
 const ROW: f64 = 15.0;
 const HEADING: f64 = 24.0;
@@ -36,13 +35,13 @@ text{fill:#e6edf3}.caption{fill:#9198a1}.verdict{fill:#4493f8}\
 .ours{fill:#4493f8}.peer{fill:#656c76}.limit{stroke:#9198a1}.page{fill:#0d1117}path{stroke:#e6edf3}}";
 
 /// The picture of what is to be shown of a comparison.
-pub(crate) fn draw(speed: &Speed) -> String {
+pub(crate) fn draw(report: &Report) -> String {
     let mut body = String::new();
     let mut top = 0.0;
-    for line in speed.shown() {
+    for line in report.shown() {
         top = group(&mut body, line, top) + GAP;
     }
-    for text in caption(speed) {
+    for text in caption(report) {
         top += 15.0;
         let _ = writeln!(
             body,
@@ -59,7 +58,7 @@ pub(crate) fn draw(speed: &Speed) -> String {
          <title>{}</title>\n<style>{STYLE}</style>\n\
          <rect class=\"page\" x=\"{corner}\" y=\"{corner}\" {size} rx=\"6\"/>\n\
          {body}</svg>\n",
-        escaped(&summary(speed))
+        escaped(&summary(report))
     )
 }
 
@@ -128,13 +127,13 @@ fn drawn(line: &Line) -> Vec<&Row> {
 }
 
 /// How to read it, and where and with what it was measured, in lines.
-fn caption(speed: &Speed) -> Vec<String> {
-    let mut key = format!("Blue: {}; grey: peers", speed.ours());
-    if speed.shown().any(|line| line.bare().is_some()) {
+fn caption(report: &Report) -> Vec<String> {
+    let mut key = format!("Blue: {}; grey: peers", report.ours());
+    if report.shown().any(|line| line.best(Role::Limit).is_some()) {
         key += "; dashed: a bare client, without the duties of a library";
     }
     key += ". Thin lines reach from the lowest round to the highest.";
-    [key, super::words::conditions(speed)]
+    [key, conditions(report)]
         .iter()
         .flat_map(|text| broken(text, CAPTION))
         .collect()
@@ -148,16 +147,16 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::speed::tests::example;
+    use super::super::report::tests::example;
     use super::*;
 
     #[test]
     fn bars_are_in_proportion_and_say_what_they_show() {
-        let mut speed = example();
-        for row in speed.lines.iter_mut().flat_map(|line| &mut line.rows) {
+        let mut report = example();
+        for row in report.lines.iter_mut().flat_map(|line| &mut line.rows) {
             (row.min, row.max) = (row.median, row.median);
         }
-        let svg = draw(&speed);
+        let svg = draw(&report);
         for (class, width) in [("limit", 480), ("ours", 240), ("peer", 120)] {
             let start = format!("<rect class=\"{class}\" x=\"236\"");
             let bar = svg.split(&start).nth(1).unwrap();
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_of_the_rounds_is_drawn_and_the_figure_stands_behind_it() {
+    fn the_spread_of_the_rounds_is_drawn_and_the_figure_follows() {
         let svg = draw(&example());
         assert!(svg.contains("<path d=\"M239.9 "), "{svg}");
         assert!(svg.contains("H716.0\"/><text x=\"722.0\""), "{svg}");
@@ -187,22 +186,22 @@ mod tests {
 
     #[test]
     fn what_measuring_costs_is_left_out() {
-        let mut speed = example();
-        let bare = &mut speed.lines[0].rows[3];
+        let mut report = example();
+        let bare = &mut report.lines[0].rows[3];
         assert_eq!(bare.role, Role::Limit);
         bare.role = Role::Overhead;
-        let svg = draw(&speed);
+        let svg = draw(&report);
         assert!(!svg.contains(">bare<"), "{svg}");
         assert!(!svg.contains("bare client"), "{svg}");
     }
 
     #[test]
     fn a_headline_shows_one_way_to_call_ours() {
-        let mut speed = example();
-        speed.lines[0].rows[1].role = Role::Ours;
-        assert!(!draw(&speed).contains(">moka<"));
-        speed.lines[0].headline = false;
-        assert!(draw(&speed).contains(">moka<"));
+        let mut report = example();
+        report.lines[0].rows[1].role = Role::Ours;
+        assert!(!draw(&report).contains(">moka<"));
+        report.lines[0].headline = false;
+        assert!(draw(&report).contains(">moka<"));
     }
 
     #[test]

@@ -23,11 +23,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::report::{Line as LineReport, Report, Row};
-use super::speed::Speed;
-use super::{chart, machine, table};
+use super::report::{Line as LineReport, Report, Row, median};
+use super::{chart, machine};
 
 pub(crate) use super::report::Role;
+
+/// Of fewer rounds a median says nothing.
+const FEWEST_ROUNDS: usize = 3;
 
 /// What one contestant did in one round.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,24 +62,33 @@ impl Sample {
 
 /// One comparison: several lines, one report.
 pub(crate) struct Bench {
-    report: Report,
-    /// Somebody has left out a part.
+    name: String,
+    rounds: usize,
+    headlines: Vec<String>,
+    /// Lines or contestants were left out.
     partial: bool,
+    report: Report,
 }
 
 impl Bench {
     /// `name` is that of the file under target/bench/; `crates` are those whose versions, as
     /// locked, belong into the report.
     pub(crate) fn new(name: &str, crates: &[&str]) -> Result<Self> {
-        let mut report = Report::new(name, machine::describe(), machine::versions(crates)?);
-        report.rounds = 7;
         Ok(Self {
-            report,
+            name: name.to_owned(),
+            rounds: 7,
+            headlines: Vec::new(),
             partial: false,
+            report: Report {
+                machine: machine::describe(),
+                versions: machine::versions(crates)?,
+                unpublishable: Some("the run was interrupted".to_owned()),
+                lines: Vec::new(),
+            },
         })
     }
 
-    /// The version of something that is no crate: a server, a Python package.
+    /// The version of something other than a crate: a server, a Python package.
     pub(crate) fn version(&mut self, name: &str, version: &str) -> &mut Self {
         let versions = &mut self.report.versions;
         versions.insert(name.to_owned(), version.trim().to_owned());
@@ -86,17 +97,17 @@ impl Bench {
 
     /// Rounds of each line, 7 unless said otherwise; `--rounds` of the command line comes here.
     pub(crate) fn rounds(&mut self, rounds: usize) -> &mut Self {
-        self.report.rounds = rounds.max(1);
+        self.rounds = rounds.max(1);
         self
     }
 
     /// The lines that charts and READMEs show, by name.
     pub(crate) fn headlines(&mut self, lines: &[&str]) -> &mut Self {
-        self.report.headlines = lines.iter().map(|&line| line.to_owned()).collect();
+        self.headlines = lines.iter().map(|&line| line.to_owned()).collect();
         self
     }
 
-    /// Lines or contestants are left out: this is not to be published.
+    /// Lines or contestants are left out, so this must not be published.
     pub(crate) fn partial(&mut self) -> &mut Self {
         self.partial = true;
         self
@@ -105,24 +116,49 @@ impl Bench {
     /// A new line: one piece of work for all contestants, by default throughput in op/s.
     pub(crate) fn line<'a>(&'a mut self, name: &str) -> Line<'a> {
         Line {
-            rounds: self.report.rounds,
-            report: LineReport::new(name),
+            report: LineReport {
+                work: name.to_owned(),
+                unit: "op/s".to_owned(),
+                headline: self.headlines.iter().any(|headline| headline == name),
+                rounds: self.rounds,
+                ..LineReport::default()
+            },
+            beside_the_goal: Vec::new(),
             contestants: Vec::new(),
-            to: &mut self.report,
+            to: self,
         }
     }
 
     /// Says which goals were missed, writes the report, and draws it.
     pub(crate) fn finish(mut self) -> Result<()> {
-        self.report.complete = !self.partial;
-        self.report.save()?;
-        print!("{}", table::goals(&self.report));
-        let json = self.report.path();
+        let measured = |name: &&String| self.report.lines.iter().any(|line| line.work == **name);
+        self.report.unpublishable = match self.headlines.iter().find(|name| !measured(name)) {
+            Some(headline) => Some(format!("`{headline}` was not measured")),
+            None if self.partial => Some("only a part was measured".to_owned()),
+            None if self.rounds < FEWEST_ROUNDS => {
+                Some(format!("it takes {FEWEST_ROUNDS} rounds or more"))
+            }
+            None => None,
+        };
+        self.save()?;
+        let json = Report::measured(&self.name);
         let svg = json.with_extension("svg");
-        fs::write(&svg, chart::draw(&Speed::of(&self.report)))
+        fs::write(&svg, chart::draw(&self.report))
             .with_context(|| format!("cannot write {}", svg.display()))?;
-        println!("{}\n{}", json.display(), svg.display());
+        println!(
+            "{}{}\n{}",
+            self.report.goals(),
+            json.display(),
+            svg.display()
+        );
         Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        let path = Report::measured(&self.name);
+        fs::create_dir_all(path.parent().context("no folder")?)?;
+        fs::write(&path, self.report.json()?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -130,9 +166,9 @@ type Round<'a> = Box<dyn FnMut() -> Result<Sample> + 'a>;
 
 /// One piece of work and those who do it.
 pub(crate) struct Line<'a> {
-    to: &'a mut Report,
+    to: &'a mut Bench,
     report: LineReport,
-    rounds: usize,
+    beside_the_goal: Vec<String>,
     contestants: Vec<(String, Role, Round<'a>)>,
 }
 
@@ -153,7 +189,7 @@ impl<'a> Line<'a> {
     /// Ratios are to this contestant. Without it they are to the best peer (without peers, to the
     /// limit; without a limit, to the first contestant).
     pub(crate) fn baseline(&mut self, name: &str) -> &mut Self {
-        self.report.baseline = Some(name.to_owned());
+        name.clone_into(&mut self.report.base);
         self
     }
 
@@ -166,13 +202,13 @@ impl<'a> Line<'a> {
 
     /// Peers that the goal, and so the ratios, are not about.
     pub(crate) fn beside_the_goal(&mut self, names: &[&str]) -> &mut Self {
-        self.report.beside_the_goal = names.iter().map(|&name| name.to_owned()).collect();
+        self.beside_the_goal = names.iter().map(|&name| name.to_owned()).collect();
         self
     }
 
     /// Rounds of this line alone.
     pub(crate) fn rounds(&mut self, rounds: usize) -> &mut Self {
-        self.rounds = rounds.max(1);
+        self.report.rounds = rounds.max(1);
         self
     }
 
@@ -194,56 +230,62 @@ impl<'a> Line<'a> {
         let Self {
             to,
             mut report,
-            rounds,
+            beside_the_goal,
             mut contestants,
         } = self;
-        if contestants.is_empty() {
-            bail!("{}: nobody takes part", report.name);
-        }
-        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contestants.len()];
+        let rounds = report.rounds;
         let warm_up = usize::from(rounds > 1);
+        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contestants.len()];
         for round in 0..rounds + warm_up {
+            let mut turns: Vec<_> = contestants.iter_mut().zip(&mut samples).collect();
             // Each round begins with another contestant, so that none is always the first.
-            for turn in 0..contestants.len() {
-                let index = (turn + round) % contestants.len();
-                let Some((name, _, work)) = contestants.get_mut(index) else {
-                    continue;
-                };
-                show(&format!("{}: round {round}/{rounds}, {name}", report.name));
-                let sample = work().with_context(|| format!("{}: {name}", report.name))?;
-                if round >= warm_up
-                    && let Some(samples) = samples.get_mut(index)
-                {
+            let first = round % turns.len().max(1);
+            turns.rotate_left(first);
+            for ((name, _, work), samples) in turns {
+                show(&format!("{}: round {round}/{rounds}, {name}", report.work));
+                let sample = work().with_context(|| format!("{}: {name}", report.work))?;
+                if round >= warm_up {
                     samples.push(sample);
                 }
             }
         }
         show("");
-        for ((name, role, _), samples) in contestants.into_iter().zip(samples) {
-            report.rows.push(row(name, role, samples));
+        for ((name, role, _), samples) in contestants.iter().zip(&samples) {
+            report.rows.push(row(name, *role, samples));
         }
-        report.compare()?;
-        print!("{}", table::line(&report));
-        to.lines.push(report);
+        if report.base.is_empty() {
+            let counts =
+                |row: &&&Row, role| row.role == role && !beside_the_goal.contains(&row.name);
+            let ranking = report.ranking();
+            let base = [Role::Peer, Role::Limit, Role::Ours]
+                .into_iter()
+                .find_map(|role| ranking.iter().find(|row| counts(row, role)));
+            report.base = base.map(|row| row.name.clone()).unwrap_or_default();
+        }
+        if !report.rows.iter().any(|row| row.name == report.base) {
+            bail!(
+                "{}: no contestant `{}` to compare with",
+                report.work,
+                report.base
+            );
+        }
+        print!("{}", report.table());
+        to.report.lines.push(report);
         // A run that is interrupted, or fails on a later line, keeps what it has measured.
         to.save()
     }
 }
 
-fn row(name: String, role: Role, samples: Vec<Sample>) -> Row {
+fn row(name: &str, role: Role, samples: &[Sample]) -> Row {
     let mut extras: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut rounds = Vec::new();
-    for sample in samples {
-        rounds.push(sample.figure);
-        for (name, figure) in sample.extras {
-            extras.entry(name).or_default().push(figure);
-        }
+    for (name, figure) in samples.iter().flat_map(|sample| &sample.extras) {
+        extras.entry(name.clone()).or_default().push(*figure);
     }
     let extras = extras
         .into_iter()
-        .map(|(name, figures)| (name, super::report::median(&figures)))
-        .collect();
-    Row::new(name, role, rounds, extras)
+        .map(|(name, figures)| (name, median(&figures)));
+    let rounds: Vec<f64> = samples.iter().map(|sample| sample.figure).collect();
+    Row::new(name, role, &rounds, extras.collect())
 }
 
 fn show(text: &str) {
@@ -255,52 +297,109 @@ fn show(text: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp)] // Small whole numbers and quarters are exact.
 mod tests {
     use std::cell::RefCell;
 
     use super::*;
 
+    fn bench(name: &str, rounds: usize) -> Bench {
+        let mut bench = Bench::new(name, &[]).unwrap();
+        bench.rounds(rounds);
+        bench
+    }
+
+    fn remove(bench: &Bench) {
+        fs::remove_file(Report::measured(&bench.name)).unwrap();
+    }
+
     #[test]
     fn contestants_take_turns_and_the_first_changes() {
         let order = RefCell::new(String::new());
-        let mut report = Report::new("test-turns", BTreeMap::new(), BTreeMap::new());
-        let mut bench = Line {
-            rounds: 2,
-            report: LineReport::new("work"),
-            contestants: Vec::new(),
-            to: &mut report,
-        };
+        let mut bench = bench("test-turns", 2);
+        let mut line = bench.line("work");
         for name in ["a", "b"] {
             let order = &order;
-            bench.contestant(name, Role::Peer, move || {
+            line.contestant(name, Role::Peer, move || {
                 order.borrow_mut().push_str(name);
                 Ok(Sample::figure(1.0))
             });
         }
-        bench.run().unwrap();
+        line.run().unwrap();
         // The first two warm up.
         assert_eq!(*order.borrow(), "abbaab");
-        assert_eq!(report.lines[0].rows[0].rounds.len(), 2);
-        fs::remove_file(report.path()).unwrap();
+        remove(&bench);
+    }
+
+    #[test]
+    fn the_base_is_the_best_peer_that_counts_unless_it_is_named() {
+        let mut bench = bench("test-base", 1);
+        let mut run = |change: &dyn Fn(&mut Line<'_>)| {
+            let mut line = bench.line("work");
+            for (name, role, figure) in [
+                ("ours", Role::Ours, 30.0),
+                ("slow", Role::Peer, 10.0),
+                ("fast", Role::Peer, 20.0),
+                ("limit", Role::Limit, 40.0),
+            ] {
+                line.contestant(name, role, move || Ok(Sample::figure(figure)));
+            }
+            change(&mut line);
+            line.run()?;
+            Ok(bench.report.lines.pop().unwrap().base) as Result<String>
+        };
+        assert_eq!(run(&|_| ()).unwrap(), "fast");
+        let slower = run(&|line| {
+            line.beside_the_goal(&["fast"]);
+        });
+        assert_eq!(slower.unwrap(), "slow");
+        let less = run(&|line| {
+            line.less_is_better("ns");
+        });
+        assert_eq!(less.unwrap(), "slow");
+        let named = run(&|line| {
+            line.baseline("limit");
+        });
+        assert_eq!(named.unwrap(), "limit");
+        let unknown = run(&|line| {
+            line.baseline("nobody");
+        });
+        assert!(unknown.is_err());
+        remove(&bench);
+    }
+
+    #[test]
+    fn a_part_is_not_published() {
+        let refused = |rounds, headline, partial| {
+            let name = format!("test-part-{rounds}-{headline}-{partial}");
+            let mut bench = bench(&name, rounds);
+            bench.headlines(&[headline]).partial = partial;
+            let mut line = bench.line("get");
+            line.contestant("a", Role::Ours, || Ok(Sample::figure(1.0)));
+            line.run().unwrap();
+            bench.finish().unwrap();
+            let path = Report::measured(&name);
+            let report = Report::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::remove_file(path.with_extension("svg")).unwrap();
+            report.unpublishable.unwrap_or_default()
+        };
+        assert_eq!(refused(3, "get", false), "");
+        assert_eq!(refused(2, "get", false), "it takes 3 rounds or more");
+        assert_eq!(refused(3, "set", false), "`set` was not measured");
+        assert_eq!(refused(3, "get", true), "only a part was measured");
     }
 
     #[test]
     fn throughput_is_operations_a_second() {
         let sample = Sample::operations(500, Duration::from_millis(250)).with("p99 µs", 3.0);
         assert!((sample.figure - 2000.0).abs() < 1e-6);
-        assert_eq!(sample.extras["p99 µs"], 3.0);
+        assert!((sample.extras["p99 µs"] - 3.0).abs() < 1e-6);
     }
 
     #[test]
     fn a_contestant_that_fails_is_named() {
-        let mut report = Report::new("test-fails", BTreeMap::new(), BTreeMap::new());
-        let mut line = Line {
-            rounds: 1,
-            report: LineReport::new("work"),
-            contestants: Vec::new(),
-            to: &mut report,
-        };
+        let mut bench = bench("test-fails", 1);
+        let mut line = bench.line("work");
         line.contestant("broken", Role::Peer, || bail!("no server"));
         let error = format!("{:#}", line.run().unwrap_err());
         assert_eq!(error, "work: broken: no server");

@@ -9,23 +9,26 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// What figures depend on, as far as the machine tells.
-pub(crate) fn describe() -> BTreeMap<String, String> {
-    let mut machine = BTreeMap::new();
-    let mut add = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            machine.insert(name.to_owned(), value);
-        }
-    };
-    add("cpu", field_of("/proc/cpuinfo", "model name"));
-    add("memory", field_of("/proc/meminfo", "MemTotal"));
-    add(
-        "cores",
-        thread::available_parallelism().ok().map(|n| n.to_string()),
-    );
-    add("system", said_by("uname", &["-sr"]));
-    add("rustc", said_by("rustc", &["--version"]));
-    machine
+/// What figures depend on, as far as the machine tells:
+/// `AMD EPYC, 2 cores, 24 GiB, Linux 6.18, rustc 1.95.0`.
+pub(crate) fn describe() -> String {
+    let cores = thread::available_parallelism().ok();
+    let parts = [
+        field_of("/proc/cpuinfo", "model name"),
+        cores.map(|count| format!("{count} cores")),
+        field_of("/proc/meminfo", "MemTotal").and_then(|memory| gibibytes(&memory)),
+        said_by("uname", &["-sr"])
+            .map(|system| system.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")),
+        said_by("rustc", &["--version"])
+            .map(|rustc| rustc.split(' ').take(2).collect::<Vec<_>>().join(" ")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Of `24684084 kB`.
+fn gibibytes(memory: &str) -> Option<String> {
+    let kibibytes: u64 = memory.strip_suffix(" kB")?.parse().ok()?;
+    Some(format!("{} GiB", (kibibytes / 1024 + 512) / 1024))
 }
 
 fn field_of(path: &str, name: &str) -> Option<String> {
@@ -65,6 +68,15 @@ fn locked(lock: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machines_in_short() {
+        assert_eq!(gibibytes("24684084 kB").as_deref(), Some("24 GiB"));
+        let machine = describe();
+        assert!(machine.contains(" cores, "), "{machine}");
+        assert!(machine.contains(", rustc 1."), "{machine}");
+        assert!(!machine.contains('('), "{machine}");
+    }
 
     #[test]
     fn finds_locked_versions() {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: our backends beside their peers.
 //!
 //! A comparison is a file of its own (`dict.rs`, `memcache.rs`, `etcd.rs`) behind a feature of the
-//! same name, since its peers take minutes to compile. It stands on [`harness`].
+//! same name, since its peers take minutes to compile. They share [`harness`].
 
 // The harness is compiled and tested always; only the comparisons use all of it.
 #![cfg_attr(
@@ -28,8 +28,6 @@ mod memcache;
 mod publish;
 mod readme;
 mod report;
-mod speed;
-mod table;
 mod words;
 
 use anyhow::Result;

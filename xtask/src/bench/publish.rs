@@ -6,10 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::report::Report;
-use super::speed::Speed;
 use super::{chart, readme};
 use crate::workspace;
 
@@ -20,9 +19,6 @@ const COMPARISONS: [(&str, &str); 3] = [
     ("etcd", "cache-etcd3"),
 ];
 
-/// Of fewer rounds a median says nothing.
-const ROUNDS: usize = 3;
-
 /// `cargo xtask bench publish NAME…`: target/bench/NAME.json becomes speed.json of the crate, and
 /// all is drawn anew. Either all of the names are good enough for that, or nothing is written.
 pub(crate) fn publish(names: &[String]) -> Result<()> {
@@ -32,14 +28,18 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
         let (name, folder) = COMPARISONS
             .iter()
             .find(|(known, _)| known == name)
-            .with_context(|| format!("there is no benchmark `{name}`"))?;
-        let report = Report::load(name)
-            .and_then(|report| publishable(&report).map(|()| report))
+            .with_context(|| {
+                format!("unknown benchmark `{name}`; there are dict, memcache and etcd")
+            })?;
+        let report = Report::read(&Report::measured(name))
             .with_context(|| format!("measure first: `cargo xtask bench {name}`"))?;
-        found.push((root.join(folder).join("speed.json"), Speed::of(&report)));
+        if let Some(reason) = &report.unpublishable {
+            bail!("{name} cannot be published: {reason}; measure all lines");
+        }
+        found.push((root.join(folder).join("speed.json"), report));
     }
-    for (path, speed) in found {
-        write(&path, &speed.json()?)?;
+    for (path, report) in found {
+        write(&path, &report.json()?)?;
     }
     draw()
 }
@@ -52,46 +52,19 @@ pub(crate) fn draw() -> Result<()> {
     Ok(())
 }
 
-/// Whether a comparison is one that all may read.
-fn publishable(report: &Report) -> Result<()> {
-    let missing = report.headlines.iter().find(|headline| {
-        let mut lines = report.lines.iter();
-        !lines.any(|line| line.name == **headline)
-    });
-    if let Some(headline) = missing {
-        bail!("`{headline}` was not measured");
-    }
-    ensure!(
-        report.complete,
-        "only a part was measured, by choice or since the run was interrupted"
-    );
-    ensure!(
-        report.rounds >= ROUNDS,
-        "of {} rounds; publish {ROUNDS} or more",
-        report.rounds
-    );
-    Ok(())
-}
-
 /// Every file that is made from the crates' speed.json, and what it has to hold.
 fn drawn(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     let mut family = Vec::new();
     for (name, folder) in COMPARISONS {
         let path = root.join(folder).join("speed.json");
-        let speed = read(&path)
-            .and_then(|json| Speed::read(&json))
-            .with_context(|| {
-                format!(
-                    "{}: `cargo xtask bench {name}`, then `cargo xtask bench publish {name}`",
-                    path.display()
-                )
-            })?;
-        files.push((path.with_extension("svg"), chart::draw(&speed)));
+        let report = Report::read(&path)
+            .with_context(|| format!("`cargo xtask bench publish {name}` makes it"))?;
+        files.push((path.with_extension("svg"), chart::draw(&report)));
         let path = root.join(folder).join("README.md");
-        let text = with_part(&path, &readme::of_crate(&speed))?;
+        let text = with_part(&path, &readme::of_crate(&report))?;
         files.push((path, text));
-        family.push((folder, speed));
+        family.push((folder, report));
     }
     let path = root.join("README.md");
     let text = with_part(&path, &readme::of_family(&family))?;
@@ -119,9 +92,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::report::Line;
     use super::*;
 
     #[test]
@@ -138,25 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_not_published() {
-        let mut report = Report::new("dict", BTreeMap::new(), BTreeMap::new());
-        report.rounds = ROUNDS;
-        report.complete = true;
-        report.headlines = vec!["get".to_owned()];
-        let refused = |report: &Report| publishable(report).unwrap_err().to_string();
-        assert!(refused(&report).contains("`get` was not measured"));
-        report.lines.push(Line::new("get"));
-        publishable(&report).unwrap();
-        report.rounds = ROUNDS - 1;
-        assert!(refused(&report).contains("of 2 rounds"));
-        report.rounds = ROUNDS;
-        report.complete = false;
-        assert!(refused(&report).contains("only a part"));
-    }
-
-    #[test]
     fn names_are_checked() {
         let error = publish(&["etcd3".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("no benchmark `etcd3`"), "{error}");
+        assert!(error.contains("unknown benchmark `etcd3`"), "{error}");
     }
 }

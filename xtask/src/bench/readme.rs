@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::speed::{Line, Row, Speed};
+use super::report::{Line, Report, Role};
 use super::words::{broken, conditions, short, summary, times};
 
 const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
@@ -17,128 +17,122 @@ const WIDTH: usize = 98;
 pub(crate) fn with_part(readme: &str, part: &str) -> Result<String> {
     let (before, rest) = readme
         .split_once(BEGIN)
-        .with_context(|| format!("there is no line {}", BEGIN.trim_end()))?;
+        .with_context(|| format!("missing line {}", BEGIN.trim_end()))?;
     let (_, after) = rest
         .split_once(END)
-        .with_context(|| format!("there is no line {END}"))?;
+        .with_context(|| format!("missing line {END}"))?;
     ensure!(!after.contains(BEGIN), "there are two parts about speed");
     Ok(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
 }
 
 /// The chart, its headlines as a table, and where it was measured.
-pub(crate) fn of_crate(speed: &Speed) -> String {
-    let bare = speed.shown().any(|line| line.bare().is_some());
-    let mut rows = vec![
-        vec![
-            String::new(),
-            format!("`{}`", speed.ours()),
-            "best peer".to_owned(),
-            "times the best peer".to_owned(),
-            "times the bare client".to_owned(),
-        ],
-        vec!["---".to_owned(); 5],
+pub(crate) fn of_crate(report: &Report) -> String {
+    let ours = format!("`{}`", report.ours());
+    let header = [
+        "",
+        &ours,
+        "best peer",
+        "times the best peer",
+        "times the bare client",
     ];
-    rows.extend(speed.shown().map(cells));
-    if !bare {
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(report.shown().map(cells));
+    if !report.shown().any(|line| line.best(Role::Limit).is_some()) {
         for row in &mut rows {
-            row.pop();
+            row.truncate(4);
         }
     }
     let caption = format!(
         "{} All lines: [`speed.json`](speed.json).",
-        conditions(speed)
+        conditions(report)
     );
     format!(
         "![{}](speed.svg)\n\n{}\n{}\n",
-        as_documentation(&summary(speed)),
+        as_documentation(&summary(report)),
         table(&rows),
         broken(&as_documentation(&caption), WIDTH).join("\n")
     )
 }
 
 fn cells(line: &Line) -> Vec<String> {
-    let work = as_documentation(&line.work);
     let measure = line.measure();
     // What is told of the unit once the figure has shown it.
     let remark = measure.strip_prefix(&*line.unit).unwrap_or_default();
-    let ours = line.ours();
-    let peer = line.best_peer();
-    let bare = line.bare();
+    let (ours, peer) = (line.ours(), line.best(Role::Peer));
+    let ratio = |role| line.best(role).map(|row| times(line.times(row)));
     vec![
-        format!("{work}{remark}"),
-        ours.map_or_else(String::new, |row| {
-            format!("{} {}", short(row.median), line.unit)
-        }),
-        peer.map_or_else(String::new, |row| {
-            format!("{} (`{}`)", short(row.median), row.name)
-        }),
-        peer.map_or_else(String::new, |row| times(line.times(row))),
-        bare.map_or_else(String::new, |row| times(line.times(row))),
+        format!("{}{remark}", as_documentation(&line.work)),
+        ours.map(|row| format!("{} {}", short(row.median), line.unit))
+            .unwrap_or_default(),
+        peer.map(|row| format!("{} (`{}`)", short(row.median), row.name))
+            .unwrap_or_default(),
+        ratio(Role::Peer).unwrap_or_default(),
+        ratio(Role::Limit).unwrap_or_default(),
     ]
 }
 
 /// One row a crate, in the order given: a folder and its comparison.
-pub(crate) fn of_family(family: &[(&str, Speed)]) -> String {
-    let mut rows = vec![
-        [
-            "",
-            "beside",
-            "times the best peer",
-            "times oslo.cache",
-            "times the bare client",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        vec!["---".to_owned(); 5],
+pub(crate) fn of_family(family: &[(&str, Report)]) -> String {
+    let header = [
+        "",
+        "beside",
+        "times the best peer",
+        "times oslo.cache",
+        "times the bare client",
     ];
-    for (folder, speed) in family {
-        let mut peers: Vec<&str> = Vec::new();
-        for peer in speed.shown().flat_map(Line::peers) {
-            if !peers.contains(&peer.name.as_str()) {
-                peers.push(&peer.name);
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for (folder, report) in family {
+        let mut peers: Vec<String> = Vec::new();
+        let all = report.shown().flat_map(|line| &line.rows);
+        for peer in all.filter(|row| row.role == Role::Peer) {
+            let name = format!("`{}`", peer.name);
+            if !peers.contains(&name) {
+                peers.push(name);
             }
         }
-        let peers: Vec<String> = peers.iter().map(|name| format!("`{name}`")).collect();
+        let original = |line: &Line| {
+            let row = line
+                .rows
+                .iter()
+                .find(|row| row.name.starts_with("oslo.cache"))?;
+            Some(line.times(row))
+        };
+        let best = |role| move |line: &Line| line.best(role).map(|row| line.times(row));
         rows.push(vec![
             format!("[`{folder}`]({folder}/README.md#speed)"),
             peers.join(", "),
-            span(speed, Line::best_peer),
-            span(speed, Line::original),
-            span(speed, Line::bare),
+            span(report, best(Role::Peer)),
+            span(report, original),
+            span(report, best(Role::Limit)),
         ]);
     }
     table(&rows)
 }
 
 /// From the lowest to the highest of all lines, `1.12× – 2.43×`.
-fn span(speed: &Speed, to: impl Fn(&Line) -> Option<&Row>) -> String {
-    let lines = speed.shown();
-    let ratios = lines.filter_map(|line| Some(line.times(to(line)?)));
-    let mut ratios: Vec<f64> = ratios.collect();
+fn span(report: &Report, ratio: impl Fn(&Line) -> Option<f64>) -> String {
+    let mut ratios: Vec<f64> = report.shown().filter_map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
-    match (ratios.first(), ratios.last()) {
-        (Some(lowest), Some(highest)) if times(*lowest) != times(*highest) => {
-            format!("{} – {}", times(*lowest), times(*highest))
-        }
-        (Some(only), _) => times(*only),
-        _ => String::new(),
-    }
+    let mut ends: Vec<String> = ratios
+        .first()
+        .into_iter()
+        .chain(ratios.last())
+        .map(|end| times(*end))
+        .collect();
+    ends.dedup();
+    ends.join(" – ")
 }
 
+/// A table in Markdown; the first row is its header.
 fn table(rows: &[Vec<String>]) -> String {
-    let rows = rows.iter().map(|row| {
-        // Without a trailing blank in empty cells.
-        let cells: String = row
-            .iter()
-            .map(|cell| match cell.as_str() {
-                "" => " |".to_owned(),
-                "---" => "---|".to_owned(),
-                text => format!(" {text} |"),
-            })
-            .collect();
-        format!("|{cells}\n")
-    });
-    rows.collect()
+    let mut lines: Vec<String> = rows
+        .iter()
+        .map(|row| format!("| {} |\n", row.join(" | ")))
+        .collect();
+    let columns = rows.first().map_or(0, Vec::len);
+    lines.insert(1, format!("|{}\n", "---|".repeat(columns)));
+    // Without a second blank in empty cells.
+    lines.concat().replace("|  |", "| |").replace("|  |", "| |")
 }
 
 /// Words that look like code or markup, between backticks.
@@ -157,7 +151,7 @@ fn as_documentation(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::speed::tests::example;
+    use super::super::report::tests::example;
     use super::*;
 
     #[test]
@@ -177,11 +171,11 @@ mod tests {
 
     #[test]
     fn without_a_bare_client_there_is_no_column_for_it() {
-        let mut speed = example();
-        for line in &mut speed.lines {
+        let mut report = example();
+        for line in &mut report.lines {
             line.rows.retain(|row| row.name != "bare");
         }
-        let text = of_crate(&speed);
+        let text = of_crate(&report);
         assert!(!text.contains("bare client"), "{text}");
         assert!(text.contains("| 2.00× |\n"), "{text}");
     }

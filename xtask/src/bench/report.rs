@@ -1,12 +1,15 @@
-//! What a comparison found, as kept in target/bench/NAME.json.
+//! A comparison: what was measured, of whom, where. It is kept in target/bench/NAME.json, and,
+//! once it is published, in the crate's speed.json, of which charts and READMEs are made.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::words::{short, times};
 use crate::workspace;
 
 /// What a contestant is in the comparison.
@@ -23,38 +26,31 @@ pub(crate) enum Role {
     Overhead,
 }
 
-/// A whole comparison.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) name: String,
-    /// `cpu`, `cores`, `kernel`, …
-    pub(crate) machine: BTreeMap<String, String>,
+    pub(crate) machine: String,
     pub(crate) versions: BTreeMap<String, String>,
-    /// Of each line, unless it has a number of its own.
-    #[serde(default)]
-    pub(crate) rounds: usize,
-    /// The lines that charts and READMEs show.
-    #[serde(default)]
-    pub(crate) headlines: Vec<String>,
-    /// Whether all lines were measured, with all contestants.
-    #[serde(default)]
-    pub(crate) complete: bool,
+    /// Why it must not be published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unpublishable: Option<String>,
     pub(crate) lines: Vec<Line>,
 }
 
 /// One piece of work.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
-    pub(crate) name: String,
+    pub(crate) work: String,
     pub(crate) unit: String,
     pub(crate) less_is_better: bool,
-    /// Whom the ratios refer to.
-    pub(crate) baseline: Option<String>,
-    /// The ratio that ours has to reach.
+    /// Whether charts and READMEs show it.
+    pub(crate) headline: bool,
+    pub(crate) rounds: usize,
+    /// How many times better than the base ours has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) goal: Option<f64>,
-    /// Peers that the goal is not about.
-    #[serde(default)]
-    pub(crate) beside_the_goal: Vec<String>,
+    /// The contestant that the goal refers to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) base: String,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -66,197 +62,273 @@ pub(crate) struct Row {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// How many times better than the base line: the median over the rounds.
-    pub(crate) ratio: f64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) extras: BTreeMap<String, f64>,
-    pub(crate) rounds: Vec<f64>,
 }
 
 impl Report {
-    pub(crate) fn new(
-        name: &str,
-        machine: BTreeMap<String, String>,
-        versions: BTreeMap<String, String>,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            machine,
-            versions,
-            rounds: 0,
-            headlines: Vec::new(),
-            complete: false,
-            lines: Vec::new(),
+    /// Where the comparison that was measured last is.
+    pub(crate) fn measured(name: &str) -> PathBuf {
+        let folder = workspace::root().join("target/bench");
+        folder.join(format!("{name}.json"))
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let json =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&json).with_context(|| format!("cannot parse {}", path.display()))
+    }
+
+    /// One contestant a line, so that a change can be read.
+    pub(crate) fn json(&self) -> Result<String> {
+        // Inside of a string the quotes would be escaped, so only the structure is found.
+        let text = serde_json::to_string(self)?
+            .replace(",\"versions\":", ",\n\"versions\":")
+            .replace(",\"lines\":", ",\n\"lines\":")
+            .replace("{\"work\":", "\n {\"work\":")
+            .replace("{\"name\":", "\n  {\"name\":");
+        Ok(text + "\n")
+    }
+
+    /// The lines to show: the headlines, or all if a part was measured that has none.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Line> {
+        let any = self.lines.iter().any(|line| line.headline);
+        self.lines.iter().filter(move |line| line.headline || !any)
+    }
+
+    /// What our backend is called.
+    pub(crate) fn ours(&self) -> &str {
+        let ours = self.shown().find_map(Line::ours);
+        ours.map_or("ours", |row| &row.name)
+    }
+
+    /// Each goal, and whether it was met; nothing if there were none.
+    pub(crate) fn goals(&self) -> String {
+        let verdicts: Vec<(&Line, bool, String)> =
+            self.lines.iter().filter_map(Line::verdict).collect();
+        if verdicts.is_empty() {
+            return String::new();
         }
+        let met = verdicts.iter().filter(|(_, is_met, _)| *is_met).count();
+        let mut text = format!("\ngoals met: {met} of {}\n", verdicts.len());
+        for (line, _, verdict) in verdicts {
+            let _ = writeln!(text, "  {}: {verdict}", line.work);
+        }
+        text
     }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        path(&self.name)
-    }
-
-    /// What was measured last.
-    pub(crate) fn load(name: &str) -> Result<Self> {
-        let path = path(name);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
-    }
-
-    pub(crate) fn save(&self) -> Result<()> {
-        let path = self.path();
-        let folder = path.parent().context("a folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-fn path(name: &str) -> PathBuf {
-    let folder = workspace::root().join("target/bench");
-    folder.join(format!("{name}.json"))
 }
 
 impl Line {
-    pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            unit: "op/s".to_owned(),
-            less_is_better: false,
-            baseline: None,
-            goal: None,
-            beside_the_goal: Vec::new(),
-            rows: Vec::new(),
-        }
-    }
-
     /// Our row: the first with that role.
     pub(crate) fn ours(&self) -> Option<&Row> {
         self.rows.iter().find(|row| row.role == Role::Ours)
     }
 
-    /// Picks the base line if none is named, and works out the ratios to it.
-    pub(crate) fn compare(&mut self) -> Result<()> {
-        let base = match &self.baseline {
-            Some(name) => self.rows.iter().find(|row| row.name == *name),
-            None => [Role::Peer, Role::Limit, Role::Ours]
-                .into_iter()
-                .find_map(|role| self.best(role)),
-        };
-        let base = base.with_context(|| {
-            let name = self.baseline.as_deref().unwrap_or("any");
-            format!("{}: no contestant `{name}` to compare with", self.name)
-        })?;
-        let (name, figures) = (base.name.clone(), base.rounds.clone());
-        for row in &mut self.rows {
-            let ratios: Vec<f64> = row
-                .rounds
-                .iter()
-                .zip(&figures)
-                .map(|(this, base)| {
-                    if self.less_is_better {
-                        base / this
-                    } else {
-                        this / base
-                    }
-                })
-                .collect();
-            row.ratio = median(&ratios);
+    /// The best first.
+    pub(crate) fn ranking(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|a, b| b.median.total_cmp(&a.median));
+        if self.less_is_better {
+            rows.reverse();
         }
-        self.baseline = Some(name);
-        Ok(())
+        rows
     }
 
-    fn best(&self, role: Role) -> Option<&Row> {
-        let counts = |row: &&Row| row.role == role && !self.beside_the_goal.contains(&row.name);
-        let rows = self.rows.iter().filter(counts);
+    pub(crate) fn best(&self, role: Role) -> Option<&Row> {
+        self.ranking().into_iter().find(|row| row.role == role)
+    }
+
+    /// How many times better `row` is than `base`, by the medians: who reads the figures gets
+    /// the same.
+    fn ratio(&self, row: &Row, base: &Row) -> f64 {
         if self.less_is_better {
-            rows.min_by(|a, b| a.median.total_cmp(&b.median))
+            base.median / row.median
         } else {
-            rows.max_by(|a, b| a.median.total_cmp(&b.median))
+            row.median / base.median
         }
+    }
+
+    /// How many times better than `row` ours is.
+    pub(crate) fn times(&self, row: &Row) -> f64 {
+        self.ratio(self.ours().unwrap_or(row), row)
+    }
+
+    /// The unit, and how to read it.
+    pub(crate) fn measure(&self) -> String {
+        let less = if self.less_is_better {
+            ", less is better"
+        } else {
+            ""
+        };
+        let once = if self.rounds == 1 {
+            ", measured once"
+        } else {
+            ""
+        };
+        format!("{}{less}{once}", self.unit)
+    }
+
+    fn verdict(&self) -> Option<(&Self, bool, String)> {
+        let goal = self.goal?;
+        let base = self.rows.iter().find(|row| row.name == self.base)?;
+        let (ratio, base) = (self.times(base), &self.base);
+        let word = if ratio >= goal { "met" } else { "MISSED" };
+        Some((
+            self,
+            ratio >= goal,
+            format!("goal {goal:.2} × {base}: {word} with {ratio:.2}"),
+        ))
+    }
+
+    /// All contestants for the terminal, the best first.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("\n{} ({})\n", self.work, self.measure());
+        let base = self.rows.iter().find(|row| row.name == self.base);
+        for row in self.ranking() {
+            let mark = if row.role == Role::Ours { "»" } else { " " };
+            let ratio = base.map_or_else(String::new, |base| times(self.ratio(row, base)));
+            let range = format!("{} – {}", short(row.min), short(row.max));
+            let (name, median) = (&row.name, short(row.median));
+            let _ = write!(text, "{mark} {name:<34}{median:>12}{ratio:>8}{range:>23}");
+            for (name, figure) in &row.extras {
+                let _ = write!(text, "  {name} {}", short(*figure));
+            }
+            text.push('\n');
+        }
+        if let Some((_, _, verdict)) = self.verdict() {
+            let _ = writeln!(text, "  {verdict}");
+        }
+        text
     }
 }
 
 impl Row {
+    /// Of the figures of all rounds.
     pub(crate) fn new(
-        name: String,
+        name: &str,
         role: Role,
-        rounds: Vec<f64>,
+        rounds: &[f64],
         extras: BTreeMap<String, f64>,
     ) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             role,
-            median: median(&rounds),
-            min: rounds.iter().copied().fold(f64::INFINITY, f64::min),
-            max: rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            ratio: 1.0,
-            extras,
-            rounds,
+            median: rounded(median(rounds)),
+            min: rounded(rounds.iter().copied().fold(f64::INFINITY, f64::min)),
+            max: rounded(rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+            extras: extras
+                .into_iter()
+                .map(|(name, figure)| (name, rounded(figure)))
+                .collect(),
         }
     }
+}
+
+/// Four digits that count: the fifth is noise.
+fn rounded(figure: f64) -> f64 {
+    format!("{figure:.3e}").parse().unwrap_or(figure)
 }
 
 /// The middle one, or the mean of the two in the middle; zero of none.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
     let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-    if sorted.len() % 2 == 1 {
-        at(middle)
-    } else {
-        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
-    }
+    f64::midpoint(at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2))
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp)] // Small whole numbers and quarters are exact.
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn line(less_is_better: bool) -> Line {
-        let mut line = Line::new("work");
-        line.less_is_better = less_is_better;
-        for (name, role, rounds) in [
-            ("ours", Role::Ours, vec![20.0, 30.0, 1000.0]),
-            ("slow", Role::Peer, vec![10.0, 10.0, 10.0]),
-            ("fast", Role::Peer, vec![20.0, 20.0, 20.0]),
-            ("limit", Role::Limit, vec![40.0, 40.0, 40.0]),
-        ] {
-            let row = Row::new(name.to_owned(), role, rounds, BTreeMap::new());
-            line.rows.push(row);
+    /// Two lines, the first of them a headline.
+    pub(crate) fn example() -> Report {
+        let line = |work: &str, headline| Line {
+            work: work.to_owned(),
+            unit: "op/s".to_owned(),
+            headline,
+            rounds: 3,
+            base: "moka".to_owned(),
+            rows: [
+                ("cache-dict", Role::Ours, [1000.0, 2000.0, 123_456.0]),
+                ("moka", Role::Peer, [500.0, 1000.0, 1000.0]),
+                ("oslo.cache<X>", Role::Peer, [10.0, 10.0, 10.0]),
+                ("bare", Role::Limit, [4000.0, 4000.0, 4000.0]),
+            ]
+            .map(|(name, role, rounds)| Row::new(name, role, &rounds, BTreeMap::new()))
+            .into(),
+            ..Line::default()
+        };
+        Report {
+            machine: "A & B".to_owned(),
+            versions: BTreeMap::from([("moka".to_owned(), "0.12.1".to_owned())]),
+            unpublishable: None,
+            lines: vec![line("get_multi <hot>", true), line("set", false)],
         }
-        line
     }
 
     #[test]
-    fn the_base_line_is_the_best_peer() {
-        let mut more = line(false);
-        more.compare().unwrap();
-        assert_eq!(more.baseline.as_deref(), Some("fast"));
-        assert_eq!(more.ours().unwrap().ratio, 1.5);
-
-        let mut less = line(true);
-        less.compare().unwrap();
-        assert_eq!(less.baseline.as_deref(), Some("slow"));
-        assert_eq!(less.rows[3].ratio, 0.25);
+    fn ratios_are_those_of_the_medians() {
+        let report = example();
+        let line = report.shown().next().unwrap();
+        let times = |role| line.times(line.best(role).unwrap());
+        assert!((times(Role::Peer) - 2.0).abs() < 1e-9);
+        assert!((times(Role::Limit) - 0.5).abs() < 1e-9);
+        assert!((line.ours().unwrap().max - 123_500.0).abs() < 1e-9);
     }
 
     #[test]
-    fn the_base_line_can_be_named() {
-        let mut line = line(false);
-        line.baseline = Some("limit".to_owned());
-        line.compare().unwrap();
-        assert_eq!(line.ours().unwrap().ratio, 0.75);
-        line.baseline = Some("nobody".to_owned());
-        assert!(line.compare().is_err());
+    fn headlines_are_shown_and_without_any_all() {
+        let mut report = example();
+        assert_eq!(report.shown().count(), 1);
+        assert_eq!(report.ours(), "cache-dict");
+        report.lines.remove(0);
+        assert!(report.shown().all(|line| line.work == "set"));
+    }
+
+    #[test]
+    fn json_has_a_line_for_each_contestant_and_reads_back() {
+        let json = example().json().unwrap();
+        // The machine, the versions, the word `lines`, two lines of work with four rows each.
+        assert_eq!(json.lines().count(), 3 + 2 * (1 + 4), "{json}");
+        let read: Report = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.json().unwrap(), json);
+    }
+
+    #[test]
+    fn less_is_better_turns_the_ranking_and_the_ratios_around() {
+        let mut line = example().lines.remove(0);
+        line.less_is_better = true;
+        line.rounds = 1;
+        assert_eq!(line.ranking().first().unwrap().name, "oslo.cache<X>");
+        assert!((line.times(line.best(Role::Limit).unwrap()) - 2.0).abs() < 1e-9);
+        assert_eq!(line.measure(), "op/s, less is better, measured once");
+    }
+
+    #[test]
+    fn the_terminal_shows_the_best_first_and_whether_goals_are_met() {
+        let mut report = example();
+        report.lines[0].goal = Some(1.5);
+        report.lines[1].goal = Some(2.5);
+        let text = report.lines[0].table();
+        let at = |name: &str| text.find(name).unwrap();
+        assert!(
+            at("bare") < at("» cache-dict") && at("» cache-dict") < at("  moka"),
+            "{text}"
+        );
+        assert!(text.contains("goal 1.50 × moka: met with 2.00"), "{text}");
+        let goals = report.goals();
+        assert!(goals.contains("goals met: 1 of 2"), "{goals}");
+        assert!(
+            goals.contains("set: goal 2.50 × moka: MISSED with 2.00"),
+            "{goals}"
+        );
     }
 
     #[test]
     fn medians() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0]), 2.5);
-        assert_eq!(median(&[]), 0.0);
+        for (figures, middle) in [(&[3.0, 1.0, 2.0][..], 2.0), (&[4.0, 1.0], 2.5), (&[], 0.0)] {
+            assert!((median(figures) - middle).abs() < 1e-9);
+        }
     }
 }

@@ -1,61 +1,71 @@
 //! A comparison in words: what its chart and the READMEs both say.
 
-use super::speed::{Line, Speed};
-use super::table::figure;
+use super::report::{Line, Report, Role};
 
 /// Three digits that count: `158,000`, `12.4 M`, `83.2`.
 pub(crate) fn short(value: f64) -> String {
     let value: f64 = format!("{value:.2e}").parse().unwrap_or(value);
-    if value >= 1e8 {
-        format!("{:.0} M", value / 1e6)
-    } else if value >= 1e7 {
-        format!("{:.1} M", value / 1e6)
-    } else if value >= 1e6 {
-        format!("{:.2} M", value / 1e6)
-    } else if (10.0..100.0).contains(&value) {
-        format!("{value:.1}")
-    } else {
-        figure(value)
+    if value >= 1e6 {
+        return format!("{} M", digits(value / 1e6));
     }
+    let text = digits(value);
+    match text
+        .len()
+        .checked_sub(3)
+        .filter(|_| value >= 1e3)
+        .and_then(|at| text.split_at_checked(at))
+    {
+        Some((thousands, rest)) => format!("{thousands},{rest}"),
+        None => text,
+    }
+}
+
+/// With as many decimals as three digits leave.
+fn digits(value: f64) -> String {
+    let decimals = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
 }
 
 /// `0.95×`, `43.9×`, `121×`.
 pub(crate) fn times(ratio: f64) -> String {
-    let decimals = match ratio {
-        r if r < 9.995 => 2,
-        r if r < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{ratio:.decimals$}×")
+    format!("{}×", digits(ratio))
 }
 
 /// `2.43× the best peer · 0.95× the bare client`, as far as there are such.
 pub(crate) fn verdict(line: &Line) -> String {
-    let peer = line.best_peer();
-    let peer = peer.map(|row| format!("{} the best peer", times(line.times(row))));
-    let bare = line.bare();
-    let bare = bare.map(|row| format!("{} the bare client", times(line.times(row))));
-    let parts: Vec<String> = peer.into_iter().chain(bare).collect();
-    parts.join(" · ")
+    let parts = [(Role::Peer, "best peer"), (Role::Limit, "bare client")].map(|(role, whom)| {
+        let row = line.best(role)?;
+        Some(format!("{} the {whom}", times(line.times(row))))
+    });
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 /// All verdicts in one sentence, for those who do not see the picture.
-pub(crate) fn summary(speed: &Speed) -> String {
-    let lines = speed.shown();
+pub(crate) fn summary(report: &Report) -> String {
+    let lines = report.shown();
     let lines: Vec<String> = lines
         .map(|line| format!("{}: {}", line.work, verdict(line)))
         .collect();
-    format!("{} beside its peers. {}", speed.ours(), lines.join("; "))
+    format!("{} beside its peers. {}", report.ours(), lines.join("; "))
 }
 
 /// How, where and with what it was measured.
-pub(crate) fn conditions(speed: &Speed) -> String {
-    let versions = speed.versions.iter();
+pub(crate) fn conditions(report: &Report) -> String {
+    let versions = report.versions.iter();
     let versions: Vec<String> = versions.map(|(k, v)| format!("{k} {v}")).collect();
     format!(
         "Medians of {} interleaved rounds. {}. {}.",
-        speed.rounds(),
-        speed.machine,
+        report
+            .lines
+            .iter()
+            .map(|line| line.rounds)
+            .max()
+            .unwrap_or_default(),
+        report.machine,
         versions.join(", ")
     )
 }
@@ -77,7 +87,7 @@ pub(crate) fn broken(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::speed::tests::example;
+    use super::super::report::tests::example;
     use super::*;
 
     #[test]

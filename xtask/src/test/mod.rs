@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod minimal_versions;
+mod prose;
 mod run_tests;
 
 use std::process::Command;
@@ -120,6 +121,7 @@ fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
         Step::new("public API", |_| api::check(workspace)),
     ];
     if all {
+        steps.push(Step::new("prose", |live| prose::check(workspace, live)));
         let benches = "clippy --package xtask --all-targets --locked --features \
                        bench-dict,bench-memcache,bench-etcd -- -D warnings";
         steps.push(Step::command("benchmarks with all peers", cargo(benches)));
