@@ -30,6 +30,7 @@ impl Harness for RedisHarness {
             .with_batched_reads()
             .with_brief_polls()
             .with_no_tasks_left()
+            .with_no_connections_left()
     }
 
     async fn open(&self, options: &Options) -> Result<RedisBackend, OpenError> {
@@ -57,9 +58,11 @@ cache_conformance::tests! {
     redis_backend_keeps: RedisHarness,
     waive {
         limits: "keys and values may be of any size that Redis has room for",
-        outages: "there is one server",
-        faults::errors_show_no_secret: "there is no password",
+        outages: "the backend has one server",
+        faults::errors_show_no_secret: "the server has no password",
         faults::broken_connections_are_replaced: "redis 1 keeps one whose answer broke off",
+        promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
+        promises::given_up_writes_leave_no_value_behind: "the client does not tell what it holds",
         promises::the_wall_clock_ends_no_life: "Redis goes by the machine's clock",
         promises::a_full_cache_is_right: "Redis has no bound unless it is configured",
         promises::immediate_calls_end_at_once: "it waits for a server",
