@@ -48,6 +48,16 @@ impl Cache {
         &self.opened.backend
     }
 
+    /// How many values the backend holds for calls that have not ended.
+    pub(crate) fn values_held(&self) -> Outcome<usize> {
+        match self.opened.values_held() {
+            Some(held) => Ok(held),
+            None => fail!(
+                "the harness declares that no values are left, but does not override `values_held`"
+            ),
+        }
+    }
+
     /// The operations of the backend that do not end at their first poll.
     pub(crate) fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str> {
         self.opened.pending_at_first_poll(key)

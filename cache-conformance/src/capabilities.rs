@@ -44,7 +44,7 @@ pub struct Capabilities {
     /// default nothing.
     pub faults: &'static [Fault],
     /// How many servers [`FaultControl::inject_into`](crate::FaultControl::inject_into) can make
-    /// fail one by one. By default 1: there is one server, or all of them fail together.
+    /// fail one by one. By default 1: a single server, or several that fail together.
     ///
     /// A backend that passes over a dead server and asks another, which has not got the value,
     /// turns an outage into misses; it is opened without such a failover there.
@@ -67,6 +67,18 @@ pub struct Capabilities {
     /// A promise beyond the contract: a call that has ended leaves no task behind. By default
     /// not promised.
     pub no_tasks_left: bool,
+    /// A promise beyond the contract: a value whose write was given up is not kept until the
+    /// server answers, or for ever. By default not promised. Values are counted by
+    /// [`Harness::values_held`](crate::Harness::values_held).
+    pub no_values_left: bool,
+    /// A promise beyond the contract: `get_multi` asks for a key once, however often it is named.
+    /// By default not promised. Answers are measured by
+    /// [`FaultControl::bytes_answered`](crate::FaultControl::bytes_answered).
+    pub distinct_reads: bool,
+    /// A promise beyond the contract: a backend that is dropped closes its connections. By default
+    /// not promised. They are counted by
+    /// [`FaultControl::connections`](crate::FaultControl::connections).
+    pub no_connections_left: bool,
     /// A promise beyond the contract, by a [manual clock](Clock::Manual): lifetimes are measured
     /// by a clock that only goes forward, whatever happens to the wall clock. By default not
     /// promised.
@@ -95,6 +107,9 @@ impl Default for Capabilities {
             batched_reads: false,
             brief_polls: false,
             no_tasks_left: false,
+            no_values_left: false,
+            distinct_reads: false,
+            no_connections_left: false,
             steady_lifetimes: false,
             call_limit: Duration::from_secs(15),
             recovery: Duration::from_secs(10),
@@ -184,6 +199,27 @@ impl Capabilities {
     #[must_use]
     pub fn with_no_tasks_left(mut self) -> Self {
         self.no_tasks_left = true;
+        self
+    }
+
+    /// Sets [`no_values_left`](Self::no_values_left).
+    #[must_use]
+    pub fn with_no_values_left(mut self) -> Self {
+        self.no_values_left = true;
+        self
+    }
+
+    /// Sets [`distinct_reads`](Self::distinct_reads).
+    #[must_use]
+    pub fn with_distinct_reads(mut self) -> Self {
+        self.distinct_reads = true;
+        self
+    }
+
+    /// Sets [`no_connections_left`](Self::no_connections_left).
+    #[must_use]
+    pub fn with_no_connections_left(mut self) -> Self {
+        self.no_connections_left = true;
         self
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock that stands still until the suite advances it. Clones tell the same time.
+/// A clock that moves only when the suite advances it. Clones tell the same time.
 ///
 /// ```
 /// use std::time::Duration;

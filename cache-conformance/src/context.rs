@@ -1,15 +1,16 @@
 //! [`Context`], what a rule is given.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::Written;
 use crate::failure::{Failure, Trace, fail};
 use crate::harness::{OpenError, Opened, Options, Subject};
 use crate::rng::Rng;
-use crate::{Capabilities, Clock, Fault, FaultControl, ManualClock};
+use crate::{Capabilities, Clock, ManualClock};
 
 pub(crate) use crate::cache::{Cache, Outcome, Value};
+pub(crate) use crate::faults::Faults;
 
 /// One run of one rule: a backend to open, keys that nobody else uses, a clock, a seed.
 #[derive(Clone)]
@@ -104,10 +105,7 @@ impl Context {
         let options = self.options(Duration::ZERO);
         let opening = self.subject.open_faulty(options.clone());
         let (opened, control) = self.opened(opening).await?;
-        let faults = Faults {
-            control: Arc::new(Mutex::new(control)),
-            trace: self.trace.clone(),
-        };
+        let faults = Faults::new(control, self.trace.clone());
         Ok((self.cache(opened, options), faults))
     }
 
@@ -192,73 +190,5 @@ impl Context {
     pub(crate) async fn wait_until(&self, moment: Instant) {
         self.wait(moment.saturating_duration_since(self.now()))
             .await;
-    }
-}
-
-/// The faults of the servers of one backend.
-#[derive(Clone)]
-pub(crate) struct Faults {
-    control: Arc<Mutex<Box<dyn FaultControl>>>,
-    trace: Trace,
-}
-
-impl Faults {
-    pub(crate) async fn inject(&self, fault: Fault) -> Outcome {
-        self.change(format!("the servers are {fault}"), move |control| {
-            control.inject(fault)
-        })
-        .await
-    }
-
-    /// Makes one of the servers fail, by number.
-    pub(crate) async fn inject_into(&self, server: usize, fault: Fault) -> Outcome {
-        self.change(format!("server {server} is {fault}"), move |control| {
-            control.inject_into(server, fault)
-        })
-        .await
-    }
-
-    pub(crate) async fn heal(&self) -> Outcome {
-        self.change("the servers are well".to_owned(), FaultControl::heal)
-            .await
-    }
-
-    /// How often the servers have been asked something, and answered.
-    pub(crate) async fn round_trips(&self) -> Outcome<u64> {
-        let mut counted = None;
-        let control = Arc::clone(&self.control);
-        let count = tokio::task::spawn_blocking(move || {
-            let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-            control.round_trips()
-        });
-        if let Ok(count) = count.await {
-            counted = count;
-        }
-        match counted {
-            Some(count) => Ok(count),
-            None => fail!(
-                "the harness cannot count round trips; `FaultControl::round_trips` does it, and \
-                 `Proxy` implements it"
-            ),
-        }
-    }
-
-    async fn change(
-        &self,
-        what: String,
-        change: impl FnOnce(&mut dyn FaultControl) -> Result<(), OpenError> + Send + 'static,
-    ) -> Outcome {
-        let control = Arc::clone(&self.control);
-        let changed = tokio::task::spawn_blocking(move || {
-            let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-            change(control.as_mut())
-        });
-        let changed = changed.await;
-        self.trace.note(&what);
-        match changed {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => fail!("the harness failed ({what}): {error}"),
-            Err(_) => fail!("the harness panicked ({what})"),
-        }
     }
 }

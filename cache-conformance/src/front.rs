@@ -173,7 +173,7 @@ macro_rules! __declare_test {
         $crate::__declare_test!(@newer [] $($front)*);
     };
     (@up_to [$other:tt] $($front:tt)*) => {
-        compile_error!("up_to: there is no such rule set; RULE_SETS lists them");
+        compile_error!("up_to: unknown rule set; RULE_SETS lists them");
     };
 
     // The waivers, one after the other, each in one form.

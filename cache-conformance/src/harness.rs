@@ -142,6 +142,13 @@ pub trait Harness: Send + Sync + 'static {
             )
         }
     }
+
+    /// How many values the backend holds for calls that have not ended, where it can tell. By
+    /// default `None`; needed for the rule about [`Capabilities::no_values_left`].
+    fn values_held(&self, backend: &Self::Backend) -> Option<usize> {
+        let _ = backend;
+        None
+    }
 }
 
 /// How the suite wants the backend opened.
@@ -201,6 +208,11 @@ impl Opened {
             .await
     }
 
+    /// How many values the backend holds for calls that have not ended.
+    pub(crate) fn values_held(&self) -> Option<usize> {
+        self.typed.values_held()
+    }
+
     /// The operations that do not end at their first poll.
     pub(crate) fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str> {
         self.typed.pending_at_first_poll(key)
@@ -211,6 +223,7 @@ impl Opened {
 trait Typed: Send + Sync {
     fn again(self: Arc<Self>, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>>;
     fn make_unreadable(self: Arc<Self>, key: String) -> BoxFuture<'static, Result<(), OpenError>>;
+    fn values_held(&self) -> Option<usize>;
     fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str>;
 }
 
@@ -229,6 +242,10 @@ impl<H: Harness> Typed for OfHarness<H> {
 
     fn make_unreadable(self: Arc<Self>, key: String) -> BoxFuture<'static, Result<(), OpenError>> {
         Box::pin(async move { self.harness.make_unreadable(&self.backend, &key).await })
+    }
+
+    fn values_held(&self) -> Option<usize> {
+        self.harness.values_held(&self.backend)
     }
 
     fn pending_at_first_poll(&self, key: &str) -> Vec<&'static str> {

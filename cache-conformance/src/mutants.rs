@@ -95,7 +95,7 @@ impl Mutant {
     }
 }
 
-/// A backend that is right in all that there is a rule for.
+/// A backend that is right in all that a rule tests.
 pub fn right() -> Suite {
     let patience = Duration::from_secs(20);
     Suite::new(BackendHarness::<true>::with_patience(

@@ -140,6 +140,12 @@ pub enum Requirement {
     BriefPolls,
     /// [`Capabilities::no_tasks_left`](crate::Capabilities::no_tasks_left).
     NoTasksLeft,
+    /// [`Capabilities::no_values_left`](crate::Capabilities::no_values_left).
+    NoValuesLeft,
+    /// [`Capabilities::distinct_reads`](crate::Capabilities::distinct_reads).
+    DistinctReads,
+    /// [`Capabilities::no_connections_left`](crate::Capabilities::no_connections_left).
+    NoConnectionsLeft,
     /// [`Capabilities::steady_lifetimes`](crate::Capabilities::steady_lifetimes), by a
     /// [manual clock](Clock::Manual).
     SteadyLifetimes,
@@ -163,6 +169,9 @@ impl Requirement {
             Self::BatchedReads => capabilities.batched_reads,
             Self::BriefPolls => capabilities.brief_polls,
             Self::NoTasksLeft => capabilities.no_tasks_left,
+            Self::NoValuesLeft => capabilities.no_values_left,
+            Self::DistinctReads => capabilities.distinct_reads,
+            Self::NoConnectionsLeft => capabilities.no_connections_left,
             Self::SteadyLifetimes => {
                 capabilities.steady_lifetimes && capabilities.clock == Clock::Manual
             }
@@ -188,6 +197,9 @@ impl fmt::Display for Requirement {
             Self::BatchedReads => "the backend does not promise batched reads",
             Self::BriefPolls => "the backend does not promise brief polls",
             Self::NoTasksLeft => "the backend does not promise to leave no task behind",
+            Self::NoValuesLeft => "the backend does not promise to leave no value behind",
+            Self::DistinctReads => "the backend does not promise to ask for each key once",
+            Self::NoConnectionsLeft => "the backend does not promise to leave no connection behind",
             Self::SteadyLifetimes => {
                 "the backend does not promise steady lifetimes by a manual clock"
             }

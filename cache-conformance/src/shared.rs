@@ -25,7 +25,7 @@ pub(crate) fn is_process_per_test() -> bool {
 }
 
 /// What `run` gives, in one process of this run of the tests for all of them. `None` where that
-/// cannot be had: the process has died, or there is no place for the file.
+/// is unavailable: the process has died, or the file cannot be created.
 pub(crate) fn once_per_run(
     suite: &str,
     run: impl FnOnce() -> HashMap<String, Verdict>,

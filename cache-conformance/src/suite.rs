@@ -189,7 +189,7 @@ impl Suite {
         let names = waived.chain(&self.only);
         let unknown = names.filter(|name| !rules::all().iter().any(|rule| rule.matches(name)));
         let unknown = unknown.map(|name| {
-            let mistake = format!("{name}: there is no such rule or group");
+            let mistake = format!("{name}: no rule or group has this name");
             (name.clone(), mistake)
         });
         let no_set = self
@@ -197,8 +197,7 @@ impl Suite {
             .iter()
             .filter(|set| !RULE_SETS.contains(&set.as_str()));
         let no_set = no_set.map(|set| {
-            let mistake =
-                format!("up_to {set}: there is no such rule set; there are {RULE_SETS:?}");
+            let mistake = format!("up_to {set}: unknown rule set; use one of {RULE_SETS:?}");
             ("up_to".to_owned(), mistake)
         });
         unknown.chain(no_set).collect()
@@ -409,7 +408,7 @@ impl Suite {
     pub fn assert_rule(&self, group: &str, name: &str) {
         let all = rules::all().iter();
         let Some(rule) = all.into_iter().find(|r| r.group == group && r.name == name) else {
-            panic!("there is no rule {group}::{name}");
+            panic!("no rule is called {group}::{name}");
         };
         match self.verdict_of_test(rule) {
             Verdict::Failed(failure) => panic!("{failure}"),

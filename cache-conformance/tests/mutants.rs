@@ -64,7 +64,7 @@ fn it_is_right_with_values_of_any_size() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour; `cargo xtask conformance mutants` prints it"]
+#[ignore = "takes minutes; `cargo xtask conformance mutants` prints it"]
 fn every_mutant_is_found_twenty_times_of_twenty() {
     let kills = Kills::of(&mutants::all(), 20);
     for kills in &kills {

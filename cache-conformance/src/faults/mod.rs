@@ -1,5 +1,6 @@
 //! Faults of servers, and who brings them about.
 
+mod control;
 mod proxy;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use crate::OpenError;
 
+pub(crate) use control::Faults;
 pub use proxy::Proxy;
 
 /// What can be wrong with a server.
@@ -106,6 +108,20 @@ pub trait FaultControl: Send + 'static {
     fn round_trips(&mut self) -> Option<u64> {
         None
     }
+
+    /// How many bytes the servers have answered, where that can be counted. By default `None`;
+    /// needed for the rule about
+    /// [`Capabilities::distinct_reads`](crate::Capabilities::distinct_reads).
+    fn bytes_answered(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// How many connections to the servers are open, where that can be counted. By default
+    /// `None`; needed for the rule about
+    /// [`Capabilities::no_connections_left`](crate::Capabilities::no_connections_left).
+    fn connections(&mut self) -> Option<u64> {
+        None
+    }
 }
 
 /// One in front of each server; they fail together or [one by one](FaultControl::inject_into).
@@ -121,12 +137,20 @@ impl FaultControl for Vec<Proxy> {
     fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
         match self.get_mut(server) {
             Some(proxy) => proxy.inject(fault),
-            None => Err(format!("there is no server {server}").into()),
+            None => Err(format!("server {server} does not exist").into()),
         }
     }
 
     fn round_trips(&mut self) -> Option<u64> {
         self.iter_mut().map(FaultControl::round_trips).sum()
+    }
+
+    fn bytes_answered(&mut self) -> Option<u64> {
+        self.iter_mut().map(FaultControl::bytes_answered).sum()
+    }
+
+    fn connections(&mut self) -> Option<u64> {
+        self.iter_mut().map(FaultControl::connections).sum()
     }
 }
 

@@ -45,6 +45,9 @@ struct Shared {
     upstream: SocketAddr,
     /// How often a client has sent something after it was answered.
     round_trips: AtomicU64,
+    bytes_answered: AtomicU64,
+    /// Those that the client has not closed.
+    connections: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -67,6 +70,8 @@ impl Proxy {
             shared: Arc::new(Shared {
                 upstream,
                 round_trips: AtomicU64::new(0),
+                bytes_answered: AtomicU64::new(0),
+                connections: AtomicU64::new(0),
                 state: Mutex::new(State {
                     fault: None,
                     open: Vec::new(),
@@ -128,12 +133,20 @@ impl FaultControl for Proxy {
     fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
         match server {
             0 => self.inject(fault),
-            _ => Err(format!("there is one server, and no server {server}").into()),
+            _ => Err(format!("server {server} does not exist; the only one is server 0").into()),
         }
     }
 
     fn round_trips(&mut self) -> Option<u64> {
         Some(self.shared.round_trips.load(Ordering::SeqCst))
+    }
+
+    fn bytes_answered(&mut self) -> Option<u64> {
+        Some(self.shared.bytes_answered.load(Ordering::SeqCst))
+    }
+
+    fn connections(&mut self) -> Option<u64> {
+        Some(self.shared.connections.load(Ordering::SeqCst))
     }
 }
 
@@ -216,7 +229,13 @@ impl Shared {
             thread::Builder::new()
                 .name("proxy".to_owned())
                 .spawn(move || {
+                    if !answers {
+                        shared.connections.fetch_add(1, Ordering::SeqCst);
+                    }
                     drop(shared.pump(&from, &to, answers, &answered));
+                    if !answers {
+                        shared.connections.fetch_sub(1, Ordering::SeqCst);
+                    }
                     drop(from.shutdown(Shutdown::Both));
                     drop(to.shutdown(Shutdown::Both));
                 })?;
@@ -244,6 +263,10 @@ impl Shared {
             };
             if !answers && answered.swap(false, Ordering::SeqCst) {
                 self.round_trips.fetch_add(1, Ordering::SeqCst);
+            }
+            if answers {
+                let bytes = u64::try_from(read).unwrap_or_default();
+                self.bytes_answered.fetch_add(bytes, Ordering::SeqCst);
             }
             answered.fetch_or(answers, Ordering::SeqCst);
             match self.fault_but_silence() {

@@ -129,6 +129,7 @@ pub struct Backend {
     on_drop: fn(&Store),
     merge: fn(Merged) -> Result<()>,
     key_by_key: bool,
+    each_time: bool,
 }
 
 impl std::fmt::Debug for Backend {
@@ -203,9 +204,10 @@ impl Backend {
             key: Box::new(str::to_owned),
             on_open: |store| store,
             again: Store::again,
-            on_drop: |_| {},
+            on_drop: Store::disconnect,
             merge: Merged::right,
             key_by_key: false,
+            each_time: false,
         }
     }
 
@@ -453,6 +455,12 @@ impl Backend {
         self.key_by_key = true;
         self
     }
+
+    /// Fetches the value of a repeated key as often as it is named.
+    pub(super) fn each_time(mut self) -> Self {
+        self.each_time = true;
+        self
+    }
 }
 
 /// One instance of a [`Backend`].
@@ -478,7 +486,7 @@ impl<const IMMEDIATE: bool> Instance<IMMEDIATE> {
         Ok(store)
     }
 
-    /// Which of the keys reach their servers, each of which is asked once.
+    /// Which of the keys reach their servers, asking each server once.
     async fn reach_all(&self, operation: &'static str, keys: &[&str]) -> Vec<Result<()>> {
         let mut servers: [Option<Result<()>>; SERVERS] = [const { None }; SERVERS];
         let mut outcomes = Vec::with_capacity(keys.len());
@@ -531,7 +539,13 @@ impl<const IMMEDIATE: bool> CacheBackend for Instance<IMMEDIATE> {
         let reached = reached.filter(|(_, outcome)| outcome.is_ok());
         let reached: Vec<String> = reached.map(|(key, _)| (self.backend.key)(key)).collect();
         let all = reached.len() == keys.len();
-        let found = (self.backend.get_multi)(self.store.clone(), reached).await;
+        let found = (self.backend.get_multi)(self.store.clone(), reached.clone()).await;
+        let mut seen = HashSet::new();
+        for (key, found) in reached.into_iter().zip(&found) {
+            if let (Ok(Some(value)), true) = (found, seen.insert(key) || self.backend.each_time) {
+                self.store.answer(value.payload().len());
+            }
+        }
         if all {
             return found;
         }
@@ -620,6 +634,7 @@ impl<const IMMEDIATE: bool> BackendHarness<IMMEDIATE> {
     }
 
     fn instance(&self, store: Store) -> Instance<IMMEDIATE> {
+        store.connect();
         Instance {
             backend: Arc::clone(&self.backend),
             store,
@@ -645,6 +660,9 @@ impl<const IMMEDIATE: bool> Harness for BackendHarness<IMMEDIATE> {
             .with_batched_reads()
             .with_brief_polls()
             .with_no_tasks_left()
+            .with_no_values_left()
+            .with_distinct_reads()
+            .with_no_connections_left()
             .with_steady_lifetimes()
             .with_call_limit(self.patience)
             .with_recovery(self.patience / 3);
@@ -683,6 +701,10 @@ impl<const IMMEDIATE: bool> Harness for BackendHarness<IMMEDIATE> {
         backend.store.make_unreadable(key);
         Ok(())
     }
+
+    fn values_held(&self, backend: &Instance<IMMEDIATE>) -> Option<usize> {
+        Some(backend.store.held())
+    }
 }
 
 struct Control(Store);
@@ -705,5 +727,13 @@ impl FaultControl for Control {
 
     fn round_trips(&mut self) -> Option<u64> {
         Some(self.0.passes())
+    }
+
+    fn bytes_answered(&mut self) -> Option<u64> {
+        Some(self.0.bytes_answered())
+    }
+
+    fn connections(&mut self) -> Option<u64> {
+        Some(self.0.connections())
     }
 }

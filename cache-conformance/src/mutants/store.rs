@@ -1,7 +1,7 @@
 //! [`Store`], the map in which the backends of this module keep their values.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +15,7 @@ pub type Value = CachedValue<Vec<u8>>;
 /// A value with its deadline.
 pub type Entry = (Value, Option<Instant>);
 
-/// How many servers it stands for. Each has its share of the keys.
+/// How many servers it simulates. Each holds a part of the keys.
 pub(super) const SERVERS: usize = 3;
 
 /// Keeps the contract, but for what the backends around it do to it. Clones share it.
@@ -42,6 +42,10 @@ pub struct Store {
     count: Arc<Mutex<usize>>,
     faults: Arc<Mutex<[Option<Fault>; SERVERS]>>,
     passes: Arc<AtomicU64>,
+    bytes_answered: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
+    /// Values of calls that have not ended.
+    held: Arc<AtomicUsize>,
     /// The server that a call goes to.
     server: usize,
     is_first: bool,
@@ -71,6 +75,9 @@ impl Store {
             count: Arc::default(),
             faults: Arc::default(),
             passes: Arc::default(),
+            bytes_answered: Arc::default(),
+            connections: Arc::default(),
+            held: Arc::default(),
             server: 0,
             is_first: true,
             default_ttl,
@@ -265,6 +272,39 @@ impl Store {
 
     pub(super) fn pass_once(&self) {
         self.passes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn connect(&self) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn disconnect(&self) {
+        self.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn answer(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_answered.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    pub(super) fn bytes_answered(&self) -> u64 {
+        self.bytes_answered.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn hold(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn let_go(&self) {
+        self.held.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
     }
 
     pub(super) fn passes(&self) -> u64 {

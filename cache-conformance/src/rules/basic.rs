@@ -21,12 +21,12 @@ rules! {
     set_replaces: "A second `set` replaces the payload of the first.";
     delete_removes: "After `delete` the key is a miss.";
     deleting_an_absent_key_succeeds:
-        "`delete` of a key that is not there is no error, the first time and the second.";
-    a_deleted_key_can_be_set_again: "`set` after `delete` is as any other `set`.";
+        "`delete` of an absent key succeeds, however often it is repeated.";
+    a_deleted_key_can_be_set_again: "`set` after `delete` works as for a new key.";
     set_touches_its_key_only: "`set` leaves all other keys alone.";
     delete_touches_its_key_only:
-        "`delete` leaves all other keys alone, those too that begin with the deleted one.";
-    many_keys_are_kept: "A few hundred values are all found again.";
+        "`delete` leaves all other keys alone, even those that start with the deleted key.";
+    many_keys_are_kept: "All of a few hundred values are found again.";
 }
 
 async fn the_backend_can_be_reached(context: Context) -> Outcome {

@@ -1,4 +1,4 @@
-//! Calls end, wherever and however many of them run.
+//! Every call ends, on any task, with any number of others.
 
 use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -21,7 +21,7 @@ rules! {
     one_thread_is_enough: "The backend works in a runtime of a single thread.";
     the_thousandth_call_is_as_the_first:
         "More than a thousand calls on one instance all succeed.";
-    waiting_is_not_polling: "A call is polled when there is something to do, and not in a loop.";
+    waiting_is_not_polling: "A pending call wakes its task only when it can make progress.";
 }
 
 /// Sets, reads and deletes a key by single and by multi calls.

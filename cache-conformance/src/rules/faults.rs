@@ -25,41 +25,41 @@ rules! {
     ($) faults, __rules_of_faults, FAULTS, Rule::waits;
 
     reads_from_a_dead_server_are_errors:
-        "While no server can be reached, `get` and `get_multi` are errors, and no misses.", requires(DOWN);
+        "While no server can be reached, `get` and `get_multi` are errors, not misses.", requires(DOWN);
     writes_to_a_dead_server_are_errors:
-        "While no server can be reached, no write and no deletion succeeds.", requires(DOWN);
+        "While no server can be reached, every write and deletion is an error.", requires(DOWN);
     a_dead_server_is_transient:
-        "The errors while no server can be reached say that the call may succeed later.", requires(DOWN);
+        "Errors while no server can be reached are transient.", requires(DOWN);
     a_server_that_is_back_is_used:
         "Once the server can be reached again, all operations work, within the declared time.",
         requires(DOWN);
     a_silent_server_ends_reads:
-        "While the server does not answer, reads end with an error in time, and are no misses.",
+        "While the server does not answer, reads end with an error in time, not with a miss.",
         requires(SILENT);
     a_silent_server_ends_writes:
         "While the server does not answer, writes and deletions end with an error in time.",
         requires(SILENT);
     a_silent_server_is_transient:
-        "The errors while the server does not answer say that the call may succeed later.",
+        "Errors while the server does not respond are transient.",
         requires(SILENT);
     a_silent_server_blocks_no_thread:
-        "A call that waits for a server lets its thread go.", requires(SILENT);
+        "A call that waits for a server does not block its thread.", requires(SILENT);
     a_silent_server_costs_no_work:
-        "A call that waits for a server is not polled in a loop.", requires(SILENT);
+        "A call that waits for a server does not wake its task in a loop.", requires(SILENT);
     many_calls_to_a_silent_server_all_end:
-        "While the server does not answer, many calls at once all end, and none of them leaks.",
+        "While the server does not respond, all of many concurrent calls end, and none leaks.",
         requires(SILENT);
     late_answers_reach_nobody_else:
-        "An answer that comes after its caller has gone is given to no other.", requires(SILENT);
+        "A response that arrives after its caller was dropped goes to no other caller.", requires(SILENT);
     calls_to_a_silent_server_may_be_dropped:
         "Calls that are dropped while they wait for a server leak nothing.", requires(SILENT);
     garbage_is_an_error:
-        "While the server answers nonsense, no call succeeds, and none waits for ever.", requires(GARBAGE);
+        "While the server sends garbage, every call ends with an error.", requires(GARBAGE);
     garbage_does_not_last:
-        "Once the server answers properly, all operations work, and no value is garbled.",
+        "Once the server responds correctly again, all operations work and no value is corrupted.",
         requires(GARBAGE);
     half_an_answer_is_an_error:
-        "While connections break in the middle of answers, no read succeeds, nor is it a miss.",
+        "While connections break in the middle of answers, every read is an error, not a hit or a miss.",
         requires(CUT);
     broken_connections_are_replaced:
         "Once connections hold, all operations work, and no value is cut short.", requires(CUT);

@@ -1,4 +1,4 @@
-//! The rules, a file a group; what several groups need stands in `life.rs` and `tasks.rs`.
+//! The rules, one file per group. `life.rs` and `tasks.rs` hold what several groups use.
 
 mod basic;
 mod bounds;

@@ -19,7 +19,7 @@ rules! {
         "`get_multi` answers in the order of the keys, whatever order they were set in.";
     duplicates_are_answered_in_place:
         "`get_multi` answers a key that is asked several times in each of its places.";
-    misses_stay_in_place: "`get_multi` answers a miss in its place, wherever it stands.";
+    misses_stay_in_place: "`get_multi` returns each miss at the position of its key.";
     only_misses_are_answered: "`get_multi` of absent keys alone answers as many misses.";
     no_keys_are_no_work: "Multi operations on no keys succeed, and `get_multi` answers nothing.";
     one_key_is_enough: "Multi operations on a single key do what the single operations do.";
@@ -28,8 +28,8 @@ rules! {
         "A key that is repeated in `set_multi` ends with its last value, next to it and far away.";
     delete_multi_removes_exactly_those: "`delete_multi` removes its keys and no others.";
     delete_multi_takes_absent_keys:
-        "An absent key in `delete_multi` is no error, and the keys around it are removed.";
-    delete_multi_takes_repeated_keys: "A key that is repeated in `delete_multi` is no error.";
+        "`delete_multi` ignores an absent key and removes the keys around it.";
+    delete_multi_takes_repeated_keys: "`delete_multi` accepts repeated keys.";
     an_invalid_key_fails_alone_in_get_multi:
         "An invalid key is `InvalidKey` at its own position of `get_multi`, wherever it is and \
          whatever is wrong with it; the others are answered.";

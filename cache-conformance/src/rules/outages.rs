@@ -34,7 +34,7 @@ rules! {
         "While one of several servers does not answer, `get_multi` ends in time, and each position \
          is its value or an error that names its key.", requires(SILENT);
     reads_past_garbage:
-        "While one of several servers answers nonsense, each position of `get_multi` is its value \
+        "While one of several servers sends garbage, each position of `get_multi` is its value \
          or an error that names its key.", requires(GARBAGE);
     writes_past_a_dead_server:
         "While one of several servers is down, `set_multi` writes what it does not name as failed.",

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use cache_core::CacheBackend;
+
+use crate::Fault;
 use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
@@ -10,7 +13,7 @@ use crate::show;
 use super::expiry::value;
 use super::life::{HOUR, Life};
 use super::source::PROMISES;
-use super::tasks::{longest_poll, together};
+use super::tasks::{drop_at_poll, longest_poll, together};
 
 rules! {
     ($) promises, __rules_of_promises, PROMISES, Rule::as_listed;
@@ -24,6 +27,15 @@ rules! {
     calls_leave_no_task_behind:
         "Hundreds of calls leave no more tasks running than a few.",
         requires(&[Requirement::NoTasksLeft]);
+    get_multi_asks_for_a_key_once:
+        "`get_multi` fetches a value once, however often its key is named.",
+        requires(&[Requirement::DistinctReads]);
+    given_up_writes_leave_no_value_behind:
+        "Once the time for a call has passed, no value of a write that was given up is kept.",
+        requires(&[Requirement::NoValuesLeft, Requirement::Fault(Fault::Silent)]);
+    a_dropped_backend_closes_its_connections:
+        "Soon after the last handle to a backend is dropped, no connection of it is open.",
+        requires(&[Requirement::NoConnectionsLeft]);
     the_wall_clock_ends_no_life:
         "A value lives as long as its TTL says, when the wall clock is set ahead or back.",
         requires(&[Requirement::Ttl, Requirement::SteadyLifetimes]);
@@ -92,6 +104,85 @@ async fn polls_are_brief(context: Context) -> Outcome {
             show::key(&key)
         );
     }
+    Ok(())
+}
+
+/// Between two looks at something that takes a moment.
+const PAUSE: Duration = Duration::from_millis(10);
+
+async fn get_multi_asks_for_a_key_once(context: Context) -> Outcome {
+    const TIMES: usize = 40;
+    const LENGTH: usize = 1_000;
+    /// What a few values take, with room for the words of the protocol.
+    const MOST: u64 = 10_000;
+    let (cache, faults) = context.open_faulty().await?;
+    let (key, payload) = (context.key("k"), context.rng().bytes(LENGTH));
+    cache.put(&key, payload.clone()).await?;
+    cache.hit(&key, &payload).await?;
+    let before = faults.bytes_answered().await?;
+    let expected = [Some(payload.as_slice()); TIMES];
+    cache.answers(&[key.as_str(); TIMES], &expected).await?;
+    let took = faults.bytes_answered().await?.saturating_sub(before);
+    ensure!(
+        took <= MOST,
+        "get_multi of {TIMES} times {}: expected {MOST} bytes of answers at most, got {took}",
+        show::key(&key)
+    );
+    Ok(())
+}
+
+async fn given_up_writes_leave_no_value_behind(context: Context) -> Outcome {
+    const WRITES: usize = 100;
+    let (cache, faults) = context.open_faulty().await?;
+    let keys = context.keys(context.within_capacity(WRITES));
+    for key in &keys {
+        cache.put(key, "before").await?;
+    }
+    faults.inject(Fault::Silent).await?;
+    for key in &keys {
+        cache.will_write(key);
+        drop_at_poll(cache.raw().set(key, value()), 1).await;
+        let entries = vec![(key.as_str(), value())];
+        drop_at_poll(cache.raw().set_multi(entries), 1).await;
+    }
+    let limit = context.capabilities().call_limit;
+    let began = Instant::now();
+    while cache.values_held()? > 0 && began.elapsed() < limit {
+        tokio::time::sleep(PAUSE).await;
+    }
+    let held = cache.values_held()?;
+    ensure!(
+        held == 0,
+        "{limit:?} after {} writes were given up: expected no value to be held, got {held}",
+        keys.len() * 2
+    );
+    Ok(())
+}
+
+async fn a_dropped_backend_closes_its_connections(context: Context) -> Outcome {
+    let (cache, faults) = context.open_faulty().await?;
+    let key = context.key("k");
+    cache.put(&key, "value").await?;
+    let calls = (0..8).map(|_| {
+        let (cache, key) = (cache.clone(), key.clone());
+        async move { cache.hit(&key, "value").await.map(drop) }
+    });
+    together(calls).await?;
+    cache.delete(&key).await?;
+    let before = faults.connections().await?;
+    ensure!(before > 0, "expected the backend to be connected");
+    drop(cache);
+    let limit = context.capabilities().call_limit;
+    let began = Instant::now();
+    while faults.connections().await? > 0 && began.elapsed() < limit {
+        tokio::time::sleep(PAUSE).await;
+    }
+    let left = faults.connections().await?;
+    ensure!(
+        left == 0,
+        "{limit:?} after the backend was dropped: expected no connection to be open, got {left} of \
+         {before}"
+    );
     Ok(())
 }
 

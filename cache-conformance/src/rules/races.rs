@@ -269,7 +269,7 @@ fn deletes(cache: Cache, keys: Vec<String>) -> BoxFuture<'static, Outcome> {
     })
 }
 
-/// Writes of other keys, on the occasion of which backends remove what has expired.
+/// Writes of other keys, during which backends remove what has expired.
 fn writes_elsewhere(cache: Cache, keys: Vec<String>) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
         for key in &keys {

@@ -9,7 +9,7 @@ use super::tasks::interleaved;
 rules! {
     ($) values, __rules_of_values, VALUES, Rule::as_listed;
 
-    the_empty_payload_is_a_hit: "An empty payload is found, and is no miss.";
+    the_empty_payload_is_a_hit: "An empty payload is a hit, not a miss.";
     every_byte_is_kept: "Payloads may hold any byte, and any pair of bytes, text or not.";
     ends_are_not_trimmed:
         "White space, line ends and zero bytes at either end of a payload are kept.";

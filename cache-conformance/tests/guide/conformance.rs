@@ -20,8 +20,8 @@ cache_conformance::tests! {
     map_backend_keeps: MapHarness,
     waive {
         limits: "keys and values may be of any size",
-        faults: "there is no server",
-        outages: "there is no server",
+        faults: "the backend has no server",
+        outages: "the backend has no server",
         unreadable: "values are kept as they are",
         promises: "none is made",
     }

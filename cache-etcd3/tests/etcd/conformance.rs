@@ -28,6 +28,7 @@ fn capabilities() -> Capabilities {
         .with_batched_reads()
         .with_brief_polls()
         .with_no_tasks_left()
+        .with_no_connections_left()
 }
 
 /// In front of a server that asks for no password, and is told one all the same.
@@ -137,6 +138,8 @@ cache_conformance::tests! {
     one_node: OneNode,
     waive {
         outages: "there is one server",
+        promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
+        promises::given_up_writes_leave_no_value_behind: "cannot tell how many values it holds",
         promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",
@@ -145,6 +148,8 @@ cache_conformance::tests! {
 cache_conformance::tests! {
     three_nodes: ThreeNodes,
     waive {
+        promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
+        promises::given_up_writes_leave_no_value_behind: "cannot tell how many values it holds",
         promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",

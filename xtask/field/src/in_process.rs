@@ -1,12 +1,10 @@
 //! Caches that live in the process.
 
 pub mod cached;
-pub mod foyer;
-pub mod mini_moka;
-pub mod moka;
-pub mod papaya;
-pub mod quick_cache;
-pub mod stretto;
+mod cachet;
+mod moka;
+mod no_expiry;
+mod stretto;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -18,11 +16,10 @@ use crate::entry::Entry;
 
 /// A cache of entries. What it evicts to stay within a bound is not at issue: it is made large.
 pub trait Map: Clone + Send + Sync + 'static {
-    /// An empty one; for caches with one TTL for all values, this one.
-    fn open(default_ttl: Duration) -> Self;
-    fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>>;
-    fn insert(&self, key: &str, entry: Entry);
-    fn remove(&self, key: &str);
+    fn open() -> Self;
+    fn get(&self, key: &str) -> impl Future<Output = Option<CachedValue<Vec<u8>>>> + Send;
+    fn insert(&self, key: &str, entry: Entry) -> impl Future<Output = ()> + Send;
+    fn remove(&self, key: &str) -> impl Future<Output = ()> + Send;
 }
 
 #[derive(Clone)]
@@ -35,19 +32,19 @@ impl<M: Map> CacheBackend for InProcess<M> {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        Ok(self.map.get(key))
+        Ok(self.map.get(key).await)
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
         match Entry::new(value, self.default_ttl) {
-            Some(entry) => self.map.insert(key, entry),
-            None => self.map.remove(key),
+            Some(entry) => self.map.insert(key, entry).await,
+            None => self.map.remove(key).await,
         }
         Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.map.remove(key);
+        self.map.remove(key).await;
         Ok(())
     }
 }
@@ -59,18 +56,13 @@ impl<M: Map> Harness for Opens<M> {
     type Backend = InProcess<M>;
 
     async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
-        let default_ttl = options.default_ttl;
         Ok(InProcess {
-            map: M::open(default_ttl),
-            default_ttl,
+            map: M::open(),
+            default_ttl: options.default_ttl,
         })
     }
 
-    async fn again(
-        &self,
-        backend: &Self::Backend,
-        _: &Options,
-    ) -> Result<Self::Backend, OpenError> {
-        Ok(backend.clone())
+    async fn again(&self, first: &Self::Backend, _: &Options) -> Result<Self::Backend, OpenError> {
+        Ok(first.clone())
     }
 }

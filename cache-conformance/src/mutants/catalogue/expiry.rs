@@ -339,7 +339,7 @@ fn deadlines() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::set_without_ttl_removes_the_deadline",
-            "leaves the deadline when there is no new one",
+            "keeps the old deadline when the new value has none",
             Backend::right().write(|store, key, value| {
                 with_old_deadline(store, key, value, |new, old| new.or(Some(old)))
             }),

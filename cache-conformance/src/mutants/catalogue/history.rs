@@ -203,7 +203,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/petergoldstein/dalli/issues/956"),
         wrong(
             "cancellation::a_thousand_drops_leak_nothing",
-            "counts a caller that has gone among those who wait",
+            "counts a dropped caller as waiting",
             Backend::right().pass(async |store: Store, _| {
                 const MOST: usize = 300;
                 if *store.count() >= MOST {
@@ -232,8 +232,47 @@ fn connections() -> Vec<Mutant> {
         )
         .told("github.com/aio-libs/aiocache/issues/196"),
         wrong(
+            "faults::many_calls_to_a_silent_server_all_end",
+            "wakes nobody who waits when it gives up a broken connection",
+            Backend::right().pass(async |store: Store, _| {
+                const MOST: usize = 8;
+                if *store.count() >= MOST {
+                    while !store.unmark("released") {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+                store.next();
+                let passed = pass(store.clone()).await;
+                *store.count() -= 1;
+                if passed.is_ok() {
+                    store.mark("released");
+                }
+                passed
+            }),
+        )
+        .told("github.com/djc/bb8/issues/167"),
+        wrong(
+            "faults::a_silent_server_ends_reads",
+            "forgets that servers are dead once all of them are, and tries them again",
+            Backend::right().pass(async |store: Store, _| {
+                loop {
+                    let passed = pass(store.clone()).await;
+                    if store.fault() != Some(Fault::Silent) {
+                        return passed;
+                    }
+                }
+            }),
+        )
+        .told("github.com/openstack/oslo.cache/commit/e34fbe2"),
+        wrong(
+            "promises::a_dropped_backend_closes_its_connections",
+            "closes no connection when it is dropped",
+            Backend::right().on_drop(|_| {}),
+        )
+        .told("github.com/openstack/oslo.cache/commit/bae5561"),
+        wrong(
             "faults::late_answers_reach_nobody_else",
-            "gives what arrives after a time-out to whoever asks next",
+            "gives a response that arrives after a time-out to the next caller",
             Backend::right()
                 .pass(async |store: Store, operation| {
                     if store.fault() == Some(Fault::Silent) && operation == "get" {

@@ -383,7 +383,7 @@ fn multi_refusals() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::an_invalid_key_fails_alone_in_set_multi",
-            "sets what stands before an invalid key",
+            "sets the entries before an invalid key",
             Backend::right()
                 .check(lets_multi_pass)
                 .set_multi(|store, entries| {
@@ -419,7 +419,7 @@ fn multi_refusals() -> Vec<Mutant> {
         ),
         wrong(
             "multi::an_invalid_key_fails_alone_in_delete_multi",
-            "deletes what stands before an invalid key",
+            "deletes the keys before an invalid key",
             Backend::right()
                 .check(lets_multi_pass)
                 .delete_multi(|store, keys| {

@@ -210,7 +210,7 @@ pub(super) fn concurrency() -> Vec<Mutant> {
         ),
         wrong(
             "concurrency::readers_agree_once_writers_stop",
-            "reads from two replicas, one of which is late",
+            "reads from two replicas, and one lags behind",
             Backend::right()
                 .set(|store, key, value| {
                     let old = store.read(key);

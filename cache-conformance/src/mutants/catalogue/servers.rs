@@ -404,6 +404,37 @@ pub(super) fn promises() -> Vec<Mutant> {
             }),
         ),
         wrong(
+            "promises::get_multi_asks_for_a_key_once",
+            "fetches a value as often as its key is named",
+            Backend::right().each_time(),
+        ),
+        wrong(
+            "promises::given_up_writes_leave_no_value_behind",
+            "keeps the value of a caller that has gone",
+            Backend::right().pass(async |store: Store, operation| {
+                if operation != "set" {
+                    return pass(store).await;
+                }
+                store.hold();
+                let passed = pass(store.clone()).await;
+                store.let_go();
+                passed
+            }),
+        ),
+        wrong(
+            "promises::given_up_writes_leave_no_value_behind",
+            "keeps what a caller of set_multi that has gone wanted to set",
+            Backend::right().pass(async |store: Store, operation| {
+                if operation != "set_multi" {
+                    return pass(store).await;
+                }
+                store.hold();
+                let passed = pass(store.clone()).await;
+                store.let_go();
+                passed
+            }),
+        ),
+        wrong(
             "promises::the_wall_clock_ends_no_life",
             "goes by the wall clock",
             Backend::right().read(|store, key| {
@@ -443,7 +474,7 @@ pub(super) fn promises() -> Vec<Mutant> {
     ]
 }
 
-/// Ready after a moment, but wakes whoever polled first.
+/// Ready after a moment, but wakes the first waker only.
 async fn wakes_the_first_waker() {
     let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
     std::future::poll_fn(move |context| {

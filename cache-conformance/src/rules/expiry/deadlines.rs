@@ -27,7 +27,7 @@ rules! {
     the_last_of_repeated_keys_sets_the_deadline:
         "A key that is repeated in `set_multi` has the deadline of its last value.";
     an_expired_key_can_be_set_again: "`set` after expiry is as any other `set`.";
-    deleting_the_expired_succeeds: "`delete` and `delete_multi` of an expired value are no error.";
+    deleting_the_expired_succeeds: "`delete` and `delete_multi` of an expired value succeed.";
     the_clock_starts_at_set: "A TTL counts from `set`, not from the cached time.";
     many_expire_together:
         "Hundreds of values with one deadline are all served before it, and none after.";

@@ -42,7 +42,7 @@ rules! {
     huge_ttls_do_not_expire:
         "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early.";
     a_huge_default_does_not_expire:
-        "A default TTL that is too large to represent never expires, and is no error.";
+        "A default TTL that is too large to represent means no expiry, not an error.";
 }
 
 async fn own_ttl_expires(context: Context) -> Outcome {

@@ -1,7 +1,6 @@
 //! cached's store of values that tell when they expire.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use cache_core::CachedValue;
 use cached::{Cached, Expires, ExpiringCache};
@@ -19,22 +18,22 @@ impl Expires for Entry {
 pub struct Expiring(Arc<Mutex<ExpiringCache<String, Entry>>>);
 
 impl Map for Expiring {
-    fn open(_: Duration) -> Self {
+    fn open() -> Self {
         let cache = ExpiringCache::builder().build();
         Self(Arc::new(Mutex::new(cache.expect("without options"))))
     }
 
-    fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
+    async fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.cache_get(key).cloned().map(Entry::trusted)
     }
 
-    fn insert(&self, key: &str, entry: Entry) {
+    async fn insert(&self, key: &str, entry: Entry) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.cache_set(key.to_owned(), entry);
     }
 
-    fn remove(&self, key: &str) {
+    async fn remove(&self, key: &str) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.cache_remove(key);
     }

@@ -28,19 +28,19 @@ impl Expiry<String, Entry> for OfEntry {
 }
 
 impl Map for Cache<String, Entry> {
-    fn open(_: Duration) -> Self {
+    fn open() -> Self {
         Self::builder().expire_after(OfEntry).build()
     }
 
-    fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
+    async fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
         Cache::get(self, key).map(Entry::trusted)
     }
 
-    fn insert(&self, key: &str, entry: Entry) {
+    async fn insert(&self, key: &str, entry: Entry) {
         Cache::insert(self, key.to_owned(), entry);
     }
 
-    fn remove(&self, key: &str) {
+    async fn remove(&self, key: &str) {
         self.invalidate(key);
     }
 }

@@ -9,19 +9,19 @@ use super::Map;
 use crate::entry::Entry;
 
 impl Map for Cache<String, Entry> {
-    fn open(_: Duration) -> Self {
+    fn open() -> Self {
         Self::new(1 << 20, 1 << 20).expect("without options")
     }
 
-    fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
+    async fn get(&self, key: &str) -> Option<CachedValue<Vec<u8>>> {
         let found = Cache::get(self, key)?;
         Some(found.value().clone().trusted())
     }
 
-    fn insert(&self, key: &str, entry: Entry) {
+    async fn insert(&self, key: &str, entry: Entry) {
         match entry.left() {
             // To stretto zero means for ever.
-            Some(Duration::ZERO) => return Map::remove(self, key),
+            Some(Duration::ZERO) => return Map::remove(self, key).await,
             Some(left) => self.insert_with_ttl(key.to_owned(), entry, 1, left),
             None => Cache::insert(self, key.to_owned(), entry, 1),
         };
@@ -29,7 +29,7 @@ impl Map for Cache<String, Entry> {
         let _ = self.wait();
     }
 
-    fn remove(&self, key: &str) {
+    async fn remove(&self, key: &str) {
         Cache::remove(self, &key.to_owned());
         let _ = self.wait();
     }

@@ -28,7 +28,7 @@ impl Client for Single {
     const MAX_KEY: Option<usize> = Some(250);
     const MAX_VALUE: Option<usize> = Some(1_000_000);
 
-    async fn connect(address: String) -> Result<Self, Failure> {
+    async fn connect(address: &str) -> Result<Self, Failure> {
         let dsn = format!("tcp://{address}");
         let connection = Arc::new(Mutex::new(Connection::new(&dsn).await?));
         Ok(Self { dsn, connection })

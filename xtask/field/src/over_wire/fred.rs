@@ -11,7 +11,7 @@ impl Adapter for Client {
     const MAX_KEY: Option<usize> = None;
     const MAX_VALUE: Option<usize> = None;
 
-    async fn connect(address: String) -> Result<Self, Failure> {
+    async fn connect(address: &str) -> Result<Self, Failure> {
         let config = Config::from_url(&format!("redis://{address}"))?;
         let client = Builder::from_config(config)
             .with_performance_config(|config| {

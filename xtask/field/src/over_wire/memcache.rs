@@ -24,7 +24,7 @@ impl Client for Legacy {
     const MAX_KEY: Option<usize> = Some(250);
     const MAX_VALUE: Option<usize> = Some(1_000_000);
 
-    async fn connect(address: String) -> Result<Self, Failure> {
+    async fn connect(address: &str) -> Result<Self, Failure> {
         let url = format!("memcache://{address}?timeout=2&connect_timeout=2");
         let client = tokio::task::spawn_blocking(move || Blocking::connect(url)).await??;
         Ok(Self(Arc::new(client)))

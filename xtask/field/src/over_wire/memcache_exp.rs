@@ -11,7 +11,7 @@ impl Client for Arc<AsyncMetaClient> {
     const MAX_KEY: Option<usize> = Some(250);
     const MAX_VALUE: Option<usize> = Some(1_000_000);
 
-    async fn connect(address: String) -> Result<Self, Failure> {
+    async fn connect(address: &str) -> Result<Self, Failure> {
         Ok(Self::new(AsyncMetaClient::connect(address).await?))
     }
 

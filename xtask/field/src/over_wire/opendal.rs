@@ -2,12 +2,54 @@
 //! so that paths are not what is tested.
 
 use std::fmt::Write as _;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use opendal::services;
-use opendal::{ErrorKind, Operator};
+use opendal::{ErrorKind, Operator, services};
 
 use super::{Client, Failure};
+
+/// A service: the most that a value may have, in bytes, and how it is opened.
+pub trait Service: 'static {
+    const MAX_VALUE: Option<usize>;
+    fn open(address: &str) -> opendal::Result<Operator>;
+}
+
+impl Service for services::Memory {
+    const MAX_VALUE: Option<usize> = None;
+    fn open(_: &str) -> opendal::Result<Operator> {
+        Operator::new(Self::default())
+    }
+}
+
+impl Service for services::Redis {
+    const MAX_VALUE: Option<usize> = None;
+    fn open(address: &str) -> opendal::Result<Operator> {
+        Operator::new(Self::default().endpoint(&format!("redis://{address}")))
+    }
+}
+
+impl Service for services::Memcached {
+    const MAX_VALUE: Option<usize> = Some(1_000_000);
+    fn open(address: &str) -> opendal::Result<Operator> {
+        Operator::new(Self::default().endpoint(&format!("tcp://{address}")))
+    }
+}
+
+impl Service for services::Etcd {
+    const MAX_VALUE: Option<usize> = Some(1_000_000);
+    fn open(address: &str) -> opendal::Result<Operator> {
+        Operator::new(Self::default().endpoints(&format!("http://{address}")))
+    }
+}
+
+pub struct OpenDal<S>(Operator, PhantomData<fn() -> S>);
+
+impl<S> Clone for OpenDal<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
 
 fn path(key: &str) -> String {
     key.bytes().fold("k".to_owned(), |mut path, byte| {
@@ -16,47 +58,29 @@ fn path(key: &str) -> String {
     })
 }
 
-async fn get(operator: &Operator, key: &str) -> Result<Option<Vec<u8>>, Failure> {
-    match operator.read(&path(key)).await {
-        Ok(found) => Ok(Some(found.to_vec())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+impl<S: Service> Client for OpenDal<S> {
+    const MAX_KEY: Option<usize> = None;
+    const MAX_VALUE: Option<usize> = S::MAX_VALUE;
+
+    async fn connect(address: &str) -> Result<Self, Failure> {
+        Ok(Self(S::open(address)?, PhantomData))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+        match self.0.read(&path(key)).await {
+            Ok(found) => Ok(Some(found.to_vec())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Services have no TTL for each value.
+    async fn set(&self, key: &str, value: Vec<u8>, _: Option<Duration>) -> Result<(), Failure> {
+        self.0.write(&path(key), value).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Failure> {
+        Ok(self.0.delete(&path(key)).await?)
     }
 }
-
-macro_rules! service {
-    ($name:ident, $max_key:expr, $max_value:expr, $address:ident => $builder:expr) => {
-        #[derive(Clone)]
-        pub struct $name(Operator);
-
-        impl Client for $name {
-            const MAX_KEY: Option<usize> = $max_key;
-            const MAX_VALUE: Option<usize> = $max_value;
-
-            async fn connect($address: String) -> Result<Self, Failure> {
-                Ok(Self(Operator::new($builder)?.finish()))
-            }
-
-            async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
-                get(&self.0, key).await
-            }
-
-            async fn set(
-                &self,
-                key: &str,
-                value: Vec<u8>,
-                _: Option<Duration>,
-            ) -> Result<(), Failure> {
-                self.0.write(&path(key), value).await?;
-                Ok(())
-            }
-
-            async fn delete(&self, key: &str) -> Result<(), Failure> {
-                Ok(self.0.delete(&path(key)).await?)
-            }
-        }
-    };
-}
-
-service!(Redis, None, None, address => services::Redis::default().endpoint(&format!("redis://{address}")));
-service!(Memcached, None, Some(1_000_000), address => services::Memcached::default().endpoint(&format!("tcp://{address}")));

@@ -11,7 +11,7 @@ impl Client for ConnectionManager {
     const MAX_KEY: Option<usize> = None;
     const MAX_VALUE: Option<usize> = None;
 
-    async fn connect(address: String) -> Result<Self, Failure> {
+    async fn connect(address: &str) -> Result<Self, Failure> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(1)))
             .set_response_timeout(Some(Duration::from_secs(2)))
