@@ -202,7 +202,7 @@ impl Place {
     ) -> Result<()> {
         let running = self.servers.get(..servers).unwrap_or_default();
         let urls: Vec<String> = running.iter().map(Memcached::url).collect();
-        let ids: Vec<u32> = running.iter().filter_map(Memcached::id).collect();
+        let ids: Vec<u32> = running.iter().filter_map(|server| server.id()).collect();
         let runtime = &flavor.build()?;
         let mut line = Contestants {
             line: bench.line(name),
