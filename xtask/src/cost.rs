@@ -4,6 +4,7 @@
 //! goes into the README of the workspace.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -83,11 +84,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         String::from("| | stores | crates in the tree | seconds to build |\n|---|---|---|---|\n");
     for ((folder, seconds), (name, _, stores)) in projects.iter_mut().zip(SUBJECTS) {
         seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
-        table += &format!(
-            "| `{name}` | {stores} | {} | {median:.0} |\n",
-            crates(folder)?
-        );
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or_default();
+        let crates = crates(folder)?;
+        let _ = writeln!(table, "| `{name}` | {stores} | {crates} | {median:.0} |");
     }
     print!("{table}");
     let readme = root.join("README.md");
