@@ -165,7 +165,10 @@ impl Failure {
                 Next::Authenticate,
                 "; the server asks for a user: configure `username` and `password`",
             ),
-            code::INVALID_ARGUMENT if says("auth store is old") => (Next::Authenticate, ""),
+            // The second is how 3.5 says it where it finds out late, without a code.
+            _ if says("auth store is old") || says("revision in header is old") => {
+                (Next::Authenticate, "")
+            }
             code::UNAUTHENTICATED => (Next::Authenticate, ""),
             code::PERMISSION_DENIED => (
                 Next::Nothing(ErrorKind::PermissionDenied),

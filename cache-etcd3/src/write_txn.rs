@@ -73,7 +73,14 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
             Err(failure) => Some(failure),
         };
         match failure.as_ref().map(|failure| failure.next) {
-            None | Some(Next::Nothing(_)) => {
+            Some(Next::Full) if parts.iter().any(|part| !is_delete(part)) => {
+                let (deletes, puts): (Vec<P>, Vec<P>) = parts.into_iter().partition(is_delete);
+                answer_all(&puts, failure);
+                if !deletes.is_empty() {
+                    pending.push((deletes, false));
+                }
+            }
+            None | Some(Next::Nothing(_) | Next::Full) => {
                 tasks::all(parts, ONE_BY_ONE, async |part| {
                     write_alone(local, &part, deadline).await;
                 })
@@ -89,17 +96,13 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
                 }
                 pending.extend(pieces.into_iter().rev().map(|piece| (piece, false)));
             }
-            Some(Next::Full) => {
-                let is_delete = |part: &P| part.wanted().is_some_and(|it| it.write.put.is_none());
-                let (deletes, puts): (Vec<P>, Vec<P>) = parts.into_iter().partition(is_delete);
-                answer_all(&puts, failure);
-                if !deletes.is_empty() {
-                    pending.push((deletes, false));
-                }
-            }
             Some(_) => answer_all(&parts, failure),
         }
     }
+}
+
+fn is_delete<P: WritePart>(part: &P) -> bool {
+    part.wanted().is_some_and(|it| it.write.put.is_none())
 }
 
 fn bytes_of<P: WritePart>(part: &P) -> usize {
@@ -225,11 +228,12 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
     let guard = &local.shared.guard;
     let mut has_moved_on = false;
     let mut is_guarded = local.shared.guard.is_on();
+    let mut is_full = false;
     loop {
         let wanted = || ready(&local.shared, part);
         match write_one(local, wanted, deadline, is_guarded).await {
             Ok(Sent::Applied) => {
-                if !is_guarded && guard.is_on() {
+                if !is_guarded && !is_full && guard.is_on() {
                     guard.is_forbidden();
                 }
                 return Ok(());
@@ -239,6 +243,11 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
             Ok(Sent::MovedOn) => has_moved_on = true,
             Err(failure) => match failure.next {
                 Next::Nothing(ErrorKind::PermissionDenied) if is_guarded && !guard.has_worked() => {
+                    is_guarded = false;
+                }
+                // etcd 3.5.1 refuses even a transaction that only deletes, and takes a plain delete.
+                Next::Full if is_guarded && is_delete(part) => {
+                    is_full = true;
                     is_guarded = false;
                 }
                 Next::Split(_) => return Err(remove_old(local, part, deadline, failure).await),

@@ -116,4 +116,6 @@ async fn a_full_server_says_what_to_do_and_still_serves() {
     );
     backend.delete("small").await.unwrap();
     assert!(backend.get("small").await.unwrap().is_none());
+    backend.delete_multi(&["0", "1", "2"]).await.unwrap();
+    assert!(backend.get("1").await.unwrap().is_none());
 }
