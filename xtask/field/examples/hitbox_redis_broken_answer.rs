@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         for seconds in [2, 0, 0, 0, 0, 0, 60] {
             let (mut near, _) = proxy.accept().await?;
             if seconds == 0 {
-                near.read(&mut [0; 1000]).await?;
+                let _asked = near.read(&mut [0; 1000]).await?;
                 near.write_all(b"+OK").await?;
             } else {
                 let mut far = TcpStream::connect(&server).await?;

@@ -12,24 +12,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let redis = std::env::args().nth(1).ok_or("needs an address")?;
     let mode = ConnectionMode::single(format!("redis://{redis}"));
     let backend = RedisBackend::builder().connection(mode).build()?;
-    let (key, soon) = (
-        CacheKey::from_str("key", ""),
-        Utc::now() + TimeDelta::seconds(2),
-    );
+    let key = CacheKey::from_str("key", "");
+    let soon = Some(Utc::now() + TimeDelta::seconds(2));
+    let (old, new) = ("old".into(), "new".into());
     backend
-        .write(&key, CacheValue::new("old".into(), Some(soon), None))
+        .write(&key, CacheValue::new(old, soon, None))
         .await?;
     backend
-        .write(&key, CacheValue::new("new".into(), None, None))
+        .write(&key, CacheValue::new(new, None, None))
         .await?;
-    println!(
-        "at once: {:?}",
-        backend.read(&key).await?.map(CacheValue::into_inner)
-    );
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    println!(
-        "after 3 s: {:?}",
-        backend.read(&key).await?.map(CacheValue::into_inner)
-    );
+    for _ in 0..4 {
+        let found = backend.read(&key).await?;
+        println!("{:?}", found.map(CacheValue::into_inner));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
     Ok(())
 }

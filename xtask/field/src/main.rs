@@ -13,7 +13,8 @@ mod page;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use cache_conformance::{Server, Suite};
@@ -121,11 +122,21 @@ fn main() -> Result<()> {
     let named = entrants().into_iter().map(|(name, _)| page::Row::new(name));
     let mut rows: Vec<page::Row> = named.collect();
     for run in 1..=runs {
-        for (row, (_, suite)) in rows.iter_mut().zip(entrants()) {
-            let report = suite.run();
-            println!("{}, run {run}: {} kept", row.name, report.passed());
-            row.reports.push(report);
-        }
+        let queue = Mutex::new(rows.iter_mut().zip(entrants()));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((row, (_, suite))) = next() {
+                let report = suite.run();
+                println!("{}, run {run}: {} kept", row.name, report.passed());
+                row.reports.push(report);
+            }
+        };
+        // Suites wait more than they work.
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(work);
+            }
+        });
         page::write(&file, &rows, run, date.trim())?;
     }
     println!("{}", file.display());

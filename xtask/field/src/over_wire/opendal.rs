@@ -67,7 +67,7 @@ impl<S: Service> Client for OpenDal<S> {
     const MAX_VALUE: Option<usize> = S::MAX_VALUE;
 
     async fn connect(address: &str) -> Result<Self, Failure> {
-        let limit = Duration::from_secs(2);
+        let limit = Duration::from_secs(5);
         let timeout = TimeoutLayer::new()
             .with_timeout(limit)
             .with_io_timeout(limit);
