@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use cache_conformance::{Report, Verdict};
 
 const HEAD: &str = include_str!("page.md");
+/// In characters: what is shown of a failure.
+const LONGEST: usize = 200;
 const LOCK: &str = include_str!("../Cargo.lock");
 
 /// A rule that failed.
@@ -85,6 +87,7 @@ impl Row {
                 Some(name) => format!("[`{name}`](examples/{name})"),
                 None => "not confirmed by a program of its own, so not counted".to_owned(),
             };
+            let found: String = found.chars().take(LONGEST).collect();
             let (times, found) = (broken.times, found.replace('|', "\\|"));
             let _ = writeln!(
                 text,
@@ -133,7 +136,7 @@ fn version(package: &str) -> &'static str {
 
 /// Writes the page; `date` as in `2026-01-31`.
 pub fn write(file: &Path, rows: &[Row], runs: usize, date: &str) -> Result<()> {
-    let mut page = format!("{HEAD}\nMeasured on {date}: rounds of all: {runs}.\n\n");
+    let mut page = format!("{HEAD}\nMeasured on {date}; rounds: {runs}.\n\n");
     page.push_str(
         "| cache | version | kept | broken | not confirmed | not run | waived | not applicable |\n",
     );
