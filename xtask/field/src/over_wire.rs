@@ -68,12 +68,16 @@ pub struct OverWire<C> {
     default_ttl: Duration,
 }
 
-fn failed<C: Client>(key: &str) -> impl FnOnce(Failure) -> Error {
+/// `length`: of the value that was written.
+fn failed<C: Client>(key: &str, length: usize) -> impl FnOnce(Failure) -> Error {
     move |error| {
-        // Which of its errors refuses a key, a client need not say.
-        let kind = match C::MAX_KEY {
-            Some(longest) if key.is_empty() || key.len() > longest => ErrorKind::InvalidKey,
-            _ => C::kind(&error),
+        // Which of its errors refuses a key or a value, a client need not say.
+        let kind = if C::MAX_KEY.is_some_and(|max| key.is_empty() || key.len() > max) {
+            ErrorKind::InvalidKey
+        } else if C::MAX_VALUE.is_some_and(|max| length > max) {
+            ErrorKind::ValueTooLarge
+        } else {
+            C::kind(&error)
         };
         let new = Error::new(kind, "field", error.to_string());
         new.with_key(key).with_source(error)
@@ -84,7 +88,7 @@ impl<C: Client> CacheBackend for OverWire<C> {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        let Some(stored) = self.client.get(key).await.map_err(failed::<C>(key))? else {
+        let Some(stored) = self.client.get(key).await.map_err(failed::<C>(key, 0))? else {
             return Ok(None);
         };
         let decoded = wire::decode(&stored, "field");
@@ -100,15 +104,20 @@ impl<C: Client> CacheBackend for OverWire<C> {
         let metadata = Metadata::of(&value, self.default_ttl, SystemTime::now());
         let mut stored = Vec::new();
         wire::encode(&metadata, value.payload(), &mut stored);
-        let ttl = metadata.deadline.and(ttl);
-        self.client
-            .set(key, stored, ttl)
-            .await
-            .map_err(failed::<C>(key))
+        let (length, ttl) = (stored.len(), metadata.deadline.and(ttl));
+        let written = self.client.set(key, stored, ttl).await;
+        let written = written.map_err(failed::<C>(key, length));
+        if let Err(error) = &written
+            && error.kind() == ErrorKind::ValueTooLarge
+        {
+            // The contract has the old value removed, which a store need not do.
+            self.delete(key).await?;
+        }
+        written
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.client.delete(key).await.map_err(failed::<C>(key))
+        self.client.delete(key).await.map_err(failed::<C>(key, 0))
     }
 }
 
@@ -135,7 +144,7 @@ impl<C: Client> Harness for OnServer<C> {
         let mut capabilities = Capabilities::default()
             .with_expiry(Expiry::Granularity(Duration::from_secs(1)))
             // Some thousand keys one by one take a while, and longer on a busy machine.
-            .with_call_limit(Duration::from_secs(60));
+            .with_call_limit(Duration::from_secs(30));
         if self.address.is_some() {
             capabilities = capabilities.with_faults(Fault::ALL);
         }

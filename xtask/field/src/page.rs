@@ -1,6 +1,6 @@
 //! The page: `README.md` of this folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -8,7 +8,19 @@ use anyhow::{Context, Result};
 use cache_conformance::{Report, Verdict};
 
 const HEAD: &str = include_str!("page.md");
+/// In characters: what is shown of a failure.
+const LONGEST: usize = 200;
 const LOCK: &str = include_str!("../Cargo.lock");
+
+/// A rule that failed.
+struct Broken {
+    /// In how many runs.
+    times: usize,
+    /// In the first of these in which it was run at all.
+    found: Option<String>,
+    /// The program in `examples` that shows it without the adapter.
+    shown_by: Option<String>,
+}
 
 /// One line of the table.
 pub struct Row {
@@ -27,17 +39,24 @@ impl Row {
         self.name.split(' ').next().unwrap_or_default()
     }
 
-    /// The rules that failed: in how many runs, and what was found in the first of these.
-    fn broken(&self) -> BTreeMap<&str, (usize, String)> {
-        let mut broken: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    /// The rules that failed in any run.
+    fn broken(&self) -> BTreeMap<&str, Broken> {
+        let programs = programs(self.name);
+        let mut broken: BTreeMap<&str, Broken> = BTreeMap::new();
         for rule in self.reports.iter().flat_map(|report| &report.rules) {
             if let Verdict::Failed(detail) = &rule.verdict {
-                // A rule that was not run because calls hang says so in its only line.
-                let lines = || detail.lines().map(str::trim);
-                let found = lines().find(|line| line.starts_with("found:"));
-                let found = found.or_else(|| lines().next()).unwrap_or_default();
-                let first = || (0, neutral(found));
-                broken.entry(&rule.id).or_insert_with(first).0 += 1;
+                let shown_by = || programs.iter().find(|(_, text)| text.contains(&rule.id));
+                let rule = broken.entry(&rule.id).or_insert_with(|| Broken {
+                    times: 0,
+                    found: None,
+                    shown_by: shown_by().map(|(name, _)| name.clone()),
+                });
+                rule.times += 1;
+                let found = detail
+                    .lines()
+                    .find_map(|line| line.trim().strip_prefix("found:"));
+                // Without one, it was not run, since calls hang.
+                rule.found = rule.found.take().or_else(|| Some(neutral(found?.trim())));
             }
         }
         broken
@@ -49,22 +68,47 @@ impl Row {
         if broken.is_empty() {
             return String::new();
         }
-        let programs = match programs(self.package()) {
-            none if none.is_empty() => "No program shows these without the adapter.".to_owned(),
-            links => format!("Without the adapter: {}.", links.join(", ")),
-        };
-        let mut text = format!("\n## {}\n\n{programs}\n\n", self.name);
-        text.push_str("| rule | runs | found |\n|---|---|---|\n");
-        for (rule, (times, found)) in broken {
-            let found = found.replace('|', "\\|");
-            let _ = writeln!(text, "| `{rule}` | {times} of {runs} | {found} |");
+        let seed = self.reports.last().map_or(0, |report| report.seed);
+        let mut text = format!(
+            "\n## {0}\n\nTo repeat the last run: `CACHE_CONFORMANCE_SEED={seed} cargo run \
+             --manifest-path xtask/field/Cargo.toml -- \"{0}\"`\n\n",
+            self.name
+        );
+        text.push_str(
+            "| rule | runs | found | shown without the adapter by |\n|---|---|---|---|\n",
+        );
+        let mut hung = 0;
+        for (rule, broken) in broken {
+            let Some(found) = broken.found else {
+                hung += 1;
+                continue;
+            };
+            let shown_by = match broken.shown_by {
+                Some(name) => format!("[`{name}`](examples/{name})"),
+                None => "not confirmed by a program of its own, so not counted".to_owned(),
+            };
+            let found: String = found.chars().take(LONGEST).collect();
+            let (times, found) = (broken.times, found.replace('|', "\\|"));
+            let _ = writeln!(
+                text,
+                "| `{rule}` | {times} of {runs} | {found} | {shown_by} |"
+            );
+        }
+        if hung > 0 {
+            let _ = writeln!(text, "\n{hung} rules were not run, since calls hang.");
         }
         text
     }
 
+    /// How many rules have such a verdict in every run.
     fn count(&self, verdict: impl Fn(&Verdict) -> bool) -> usize {
-        let rules = self.reports.first().map_or(&[][..], |report| &report.rules);
-        rules.iter().filter(|rule| verdict(&rule.verdict)).count()
+        let rules = |report: &Report| -> BTreeSet<String> {
+            let rules = report.rules.iter().filter(|rule| verdict(&rule.verdict));
+            rules.map(|rule| rule.id.to_string()).collect()
+        };
+        let all = self.reports.iter().map(rules);
+        all.reduce(|one, other| &one & &other)
+            .map_or(0, |rules| rules.len())
     }
 }
 
@@ -92,22 +136,29 @@ fn version(package: &str) -> &'static str {
 
 /// Writes the page; `date` as in `2026-01-31`.
 pub fn write(file: &Path, rows: &[Row], runs: usize, date: &str) -> Result<()> {
-    let mut page = format!("{HEAD}\nMeasured on {date}: {runs} runs of each.\n\n");
-    page.push_str("| cache | version | kept | broken | waived | not applicable |\n");
-    page.push_str("|---|---|---|---|---|---|\n");
+    let mut page = format!("{HEAD}\nMeasured on {date}; rounds: {runs}.\n\n");
+    page.push_str(
+        "| cache | version | kept | broken | not confirmed | not run | waived | not applicable |\n",
+    );
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
     for row in rows {
         let broken = row.broken();
-        let always = broken.values().filter(|(times, _)| *times == runs).count();
-        let broken = match broken.len() - always {
+        let is_always = |broken: &&Broken| broken.times == runs;
+        let found = || broken.values().filter(|rule| rule.found.is_some());
+        let shown = || found().filter(|rule| rule.shown_by.is_some());
+        let always = shown().filter(is_always).count();
+        let counted = match shown().count() - always {
             0 => always.to_string(),
             sometimes => format!("{always}, {sometimes} in some runs"),
         };
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {broken} | {} | {} |",
+            "| {} | {} | {} | {counted} | {} | {} | {} | {} |",
             row.name,
             version(row.package()),
             row.count(|verdict| *verdict == Verdict::Passed),
+            found().count() - shown().count(),
+            broken.len() - found().count(),
             row.count(|verdict| matches!(verdict, Verdict::Waived(_) | Verdict::StaleWaiver(_))),
             row.count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
         );
@@ -118,14 +169,16 @@ pub fn write(file: &Path, rows: &[Row], runs: usize, date: &str) -> Result<()> {
     std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Links to the programs that show failures of a crate by itself.
-fn programs(package: &str) -> Vec<String> {
-    let prefix = package.replace('-', "_") + "_";
+/// The programs that show failures of a cache by itself, and their text, which names the rules.
+fn programs(name: &str) -> Vec<(String, String)> {
+    let prefix = name.replace(['-', ' '], "_") + "_";
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = files.filter_map(|file| file.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
-    names.sort();
-    let link = |name| format!("[`{name}`](examples/{name})");
-    names.into_iter().map(link).collect()
+    let named = files.filter_map(|file| Some((file.file_name().into_string().ok()?, file.path())));
+    let named = named.filter(|(name, _)| name.starts_with(&prefix));
+    let mut programs: Vec<(String, String)> = named
+        .filter_map(|(name, path)| Some((name, std::fs::read_to_string(path).ok()?)))
+        .collect();
+    programs.sort();
+    programs
 }

@@ -17,6 +17,7 @@ impl Adapter for Client {
             .with_performance_config(|config| {
                 config.default_command_timeout = Duration::from_secs(2);
             })
+            .set_policy(ReconnectPolicy::new_constant(0, 100))
             .build()?;
         client.init().await?;
         Ok(client)

@@ -26,7 +26,9 @@ impl Client for Legacy {
 
     async fn connect(address: &str) -> Result<Self, Failure> {
         let url = format!("memcache://{address}?timeout=2&connect_timeout=2");
-        let client = tokio::task::spawn_blocking(move || Blocking::connect(url)).await??;
+        // `connect` takes the time-outs of the URL off again.
+        let connect = move || Blocking::with_pool_size(url, 4);
+        let client = tokio::task::spawn_blocking(connect).await??;
         Ok(Self(Arc::new(client)))
     }
 

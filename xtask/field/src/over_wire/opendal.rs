@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use opendal::layers::TimeoutLayer;
 use opendal::{ErrorKind, Operator, services};
 
 use super::{Client, Failure};
 
-/// A service: the most that a value may have, in bytes, and how it is opened.
+/// A service: the most that a key and a value may have, in bytes, and how it is opened.
 pub trait Service: 'static {
+    const MAX_KEY: Option<usize> = None;
     const MAX_VALUE: Option<usize>;
     fn open(address: &str) -> opendal::Result<Operator>;
 }
@@ -30,6 +32,8 @@ impl Service for services::Redis {
 }
 
 impl Service for services::Memcached {
+    /// Of the 250 bytes that memcached takes, after [`path`].
+    const MAX_KEY: Option<usize> = Some(124);
     const MAX_VALUE: Option<usize> = Some(1_000_000);
     fn open(address: &str) -> opendal::Result<Operator> {
         Operator::new(Self::default().endpoint(&format!("tcp://{address}")))
@@ -59,11 +63,15 @@ fn path(key: &str) -> String {
 }
 
 impl<S: Service> Client for OpenDal<S> {
-    const MAX_KEY: Option<usize> = None;
+    const MAX_KEY: Option<usize> = S::MAX_KEY;
     const MAX_VALUE: Option<usize> = S::MAX_VALUE;
 
     async fn connect(address: &str) -> Result<Self, Failure> {
-        Ok(Self(S::open(address)?, PhantomData))
+        let limit = Duration::from_secs(5);
+        let timeout = TimeoutLayer::new()
+            .with_timeout(limit)
+            .with_io_timeout(limit);
+        Ok(Self(S::open(address)?.layer(timeout), PhantomData))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {

@@ -1,0 +1,25 @@
+//! memcache: with time-outs of one second, a call to a silent server has not ended after a minute.
+//! Rules: faults::a_silent_server_costs_no_work, faults::a_silent_server_ends_reads,
+//! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
+//! faults::many_calls_to_a_silent_server_all_end, faults::late_answers_reach_nobody_else.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use memcache::Client;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!(
+        "memcache://{}?timeout=1&connect_timeout=1",
+        silent.local_addr()?
+    );
+    let client = Client::with_pool_size(url, 2)?;
+    let (done, wait) = channel();
+    std::thread::spawn(move || done.send(client.get::<String>("key")));
+    println!(
+        "after a minute: {:?}",
+        wait.recv_timeout(Duration::from_secs(60))
+    );
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! OpenDAL on memcached: a call that is dropped leaves its answer to the next call.
+//! Rules: cancellation::get_may_be_dropped, cancellation::set_may_be_dropped,
+//! cancellation::delete_may_be_dropped, faults::late_answers_reach_nobody_else.
+//! Argument: the address of a memcached, `127.0.0.1:11211`.
+
+use std::time::Duration;
+
+use opendal::{Operator, services::Memcached};
+use tokio::time::timeout;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let memcached = std::env::args().nth(1).ok_or("needs an address")?;
+    let service = Memcached::default().endpoint(&format!("tcp://{memcached}"));
+    let operator = Operator::new(service)?;
+    operator.write("a", "value of a").await?;
+    operator.write("b", "value of b").await?;
+    for millis in (0..100).step_by(3) {
+        let limit = Duration::from_millis(millis);
+        let read = timeout(limit, operator.read("a")).await.is_ok();
+        let written = timeout(limit, operator.write("a", "value of a"))
+            .await
+            .is_ok();
+        let deleted = timeout(limit, operator.delete("c")).await.is_ok();
+        let found = timeout(Duration::from_secs(5), operator.read("b")).await;
+        println!("{limit:?}, ended {read} {written} {deleted}; then b: {found:?}");
+    }
+    Ok(())
+}
