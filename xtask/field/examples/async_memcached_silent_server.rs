@@ -1,4 +1,4 @@
-//! async-memcached waits for ever for a server that accepts connections and says nothing.
+//! async-memcached waits indefinitely for a server that accepts connections and says nothing.
 
 use std::time::Duration;
 

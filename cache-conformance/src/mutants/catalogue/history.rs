@@ -67,7 +67,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/apache/opendal/pull/8150"),
         wrong(
             "expiry::tiny_ttls_expire",
-            "cuts TTLs to seconds, and zero seconds are for ever",
+            "truncates TTLs to seconds, and treats zero as no expiry",
             lifetimes(|store, value| {
                 let own = value.ttl();
                 right(store, value)
