@@ -23,7 +23,7 @@ use crate::Fault;
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools)] // Promises are made or not, each on its own.
 pub struct Capabilities {
-    /// Whether values expire, and how early at most they may be lost. By default to the dot.
+    /// Whether values expire, and how early at most they may be lost. By default not early at all.
     pub expiry: Expiry,
     /// By which clock they expire. By default the real one.
     pub clock: Clock,
@@ -68,7 +68,7 @@ pub struct Capabilities {
     /// not promised.
     pub no_tasks_left: bool,
     /// A promise beyond the contract: a value whose write was given up is not kept until the
-    /// server answers, or for ever. By default not promised. Values are counted by
+    /// server answers, or indefinitely. By default not promised. Values are counted by
     /// [`Harness::values_held`](crate::Harness::values_held).
     pub no_values_left: bool,
     /// A promise beyond the contract: `get_multi` asks for a key once, however often it is named.

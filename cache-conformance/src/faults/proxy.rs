@@ -11,7 +11,7 @@ use super::{Fault, FaultControl};
 use crate::OpenError;
 use crate::rng::Rng;
 
-/// Stands between a backend and its server, on a loopback port, and fails when it is told to.
+/// A proxy between a backend and its server, on a loopback port, that fails on command.
 ///
 /// Point the backend at [`address`](Self::address) instead of the server. Everything ends when
 /// the proxy is dropped. It uses threads, and works in any runtime.
@@ -279,7 +279,7 @@ impl Shared {
         }
     }
 
-    /// The fault in effect, once it is not silence.
+    /// Waits until the fault in effect, if any, is something other than silence.
     fn fault_but_silence(&self) -> Option<Fault> {
         let silent = |state: &mut State| state.fault == Some(Fault::Silent);
         let state = self

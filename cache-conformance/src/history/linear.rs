@@ -274,7 +274,7 @@ mod tests {
         assert!(!is_linearizable(&history(&operations)));
     }
 
-    /// Lives for so long, to the dot.
+    /// A lifetime of exactly `millis`.
     #[allow(clippy::unnecessary_wraps)] // As `Put` takes it.
     fn until(millis: u64) -> Option<Span> {
         let over = Duration::from_millis(millis);

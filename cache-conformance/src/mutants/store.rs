@@ -59,7 +59,7 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// An empty one. Values without a TTL of their own live for `default_ttl`; zero: for ever.
+    /// An empty one. Values without their own TTL live for `default_ttl`; zero: no expiry.
     /// Without a clock it goes by the machine's.
     pub fn new(default_ttl: Duration, clock: Option<ManualClock>) -> Self {
         let began = clock.as_ref().map_or_else(

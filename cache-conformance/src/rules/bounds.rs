@@ -15,7 +15,7 @@ rules! {
 
     calls_may_move_between_tasks:
         "A call that was polled in one task may be finished in another: the last waker is woken.";
-    many_calls_at_once_all_end: "Hundreds of calls that run at once all succeed.";
+    many_calls_at_once_all_end: "Hundreds of concurrent calls all succeed.";
     calls_of_one_task_do_not_wait_for_each_other:
         "Calls that one task polls in turn all end: none holds what another needs while it waits.";
     one_thread_is_enough: "The backend works in a runtime of a single thread.";

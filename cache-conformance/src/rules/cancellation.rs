@@ -28,9 +28,9 @@ rules! {
     delete_multi_may_be_dropped:
         "`delete_multi` dropped before or at any poll leaves each key's value or a miss.";
     a_thousand_drops_leak_nothing:
-        "After a thousand dropped calls a hundred calls at once all succeed.";
+        "After a thousand dropped calls, a hundred concurrent calls all succeed.";
     drops_do_not_disturb_other_callers:
-        "While some calls are dropped others, on the same handle, get their own answers.";
+        "While some calls are dropped, others on the same handle get their own answers.";
 }
 
 #[derive(Clone, Copy, PartialEq)]

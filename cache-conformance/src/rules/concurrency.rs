@@ -18,22 +18,21 @@ rules! {
     ($) concurrency, __rules_of_concurrency, CONCURRENCY, Rule::as_listed;
 
     answers_belong_to_their_questions:
-        "Of many callers at once each gets the answers to its own calls, single and multi.";
+        "Each of many concurrent callers gets the answers to its own calls, single and multi.";
     no_value_is_torn:
-        "A large payload that is read while it is replaced is one of the two, and no mixture.";
+        "A large payload that is read while it is replaced is the old or the new one, not a mixture.";
     metadata_goes_with_its_payload:
-        "What is read while it is replaced has the cached time of its own payload.";
-    no_key_is_lost: "Of values that many callers set at once under different keys, all are found.";
+        "A value that is read while it is replaced has the cached time of its own payload.";
+    no_key_is_lost: "All values that many callers set at once under different keys are found.";
     a_replaced_value_is_never_missing:
         "A key that is set over and over is never a miss in between.";
     readers_agree_once_writers_stop:
-        "When all writers of a key have ended, every read gives the last value of one of them.";
+        "Once all writers of a key have ended, every read returns the last value of one of them.";
     set_and_delete_do_not_collide:
         "Callers that set and delete the same keys at once get no error, and no other key's \
          value.";
     histories_are_linearizable:
-        "What concurrent callers saw of a key could have happened one by one, in the order in \
-         which calls followed each other.", requires(&[Requirement::Linearizable]);
+        "The results that concurrent callers saw for a key are consistent with some sequential order that respects the order of non-overlapping calls.", requires(&[Requirement::Linearizable]);
 }
 
 async fn answers_belong_to_their_questions(context: Context) -> Outcome {

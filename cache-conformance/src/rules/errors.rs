@@ -17,7 +17,7 @@ rules! {
         "An error about a key that was refused names it, and in a multi call no valid one.";
     the_backend_and_the_reason_are_named:
         "An error names the backend, and says in words what is wrong.";
-    a_refused_key_is_not_transient: "A refused key is `InvalidKey`, or `Partial` among valid ones, and not to be tried again.";
+    a_refused_key_is_not_transient: "A refused key is `InvalidKey`, or `Partial` among valid ones, and is not transient.";
     payloads_are_not_shown:
         "Neither `Display` nor `Debug` of an error shows the payload that was to be set.";
     keys_do_not_break_lines:

@@ -15,14 +15,14 @@ rules! {
     ($) keys, __rules_of_keys, KEYS, Rule::as_listed;
 
     the_empty_key_is_kept_or_refused:
-        "The empty key is a key as any other, or every operation refuses it with `InvalidKey`.";
+        "The empty key is a key like any other, or every operation refuses it with `InvalidKey`.";
     case_is_kept: "Keys that differ in case only are different keys.";
     surrounding_space_is_kept:
         "Keys that differ in leading or trailing white space only are different keys, or refused.";
     inner_space_is_kept:
         "Keys that differ in inner white space only are different keys, or refused.";
     line_breaks_inject_nothing:
-        "A key with CR LF and a command behind it is kept or refused, and touches no other key.";
+        "A key that contains CR LF and a command is kept or refused, and affects no other key.";
     control_characters_are_kept:
         "Keys that differ in control characters only, NUL included, are different keys, or \
          refused.";
@@ -31,9 +31,9 @@ rules! {
     any_script_is_kept:
         "Keys in any script, emoji and unassigned characters included, are kept or refused.";
     separators_are_kept:
-        "Slashes, colons, dots, percent signs and wildcards in keys mean nothing.";
+        "Slashes, colons, dots, percent signs and wildcards in keys have no special meaning.";
     words_of_protocols_are_kept: "Keys that look like commands, options or numbers are keys.";
-    numbers_are_text: "Keys that are the same number written otherwise are different keys.";
+    numbers_are_text: "Different spellings of the same number are different keys.";
     ends_are_kept:
         "Keys that differ in slashes, dots and colons at either end only are different keys.";
     collisions_are_told_apart:

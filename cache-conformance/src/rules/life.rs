@@ -28,7 +28,7 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new(context: &Context, ttl: Duration, before: Instant, after: Instant) -> Self {
-        // By a manual clock to the dot. Else the backend may go by dates, and the clock of
+        // Exact with a manual clock. Otherwise the backend may use dates, and the clock of
         // dates is being trimmed while the other is not.
         let margin = match context.capabilities().clock {
             Clock::Manual => Duration::ZERO,

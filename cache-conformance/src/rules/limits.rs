@@ -14,10 +14,10 @@ rules! {
     ($) limits, __rules_of_limits, VALUES, Rule::as_listed;
 
     the_longest_key_is_kept:
-        "A key of the declared length is kept, one that is a byte longer is refused.",
+        "A key of the declared length is kept; a key that is one byte longer is refused.",
         source(KEYS), requires(&[Requirement::MaxKey]);
     too_large_is_an_error:
-        "A payload of twice the declared size is refused with `ValueTooLarge`, naming the key.",
+        "A payload of twice the declared size is refused with `ValueTooLarge` and the key.",
         requires(&[Requirement::MaxValue]);
     too_large_removes_the_old_value:
         "After a payload was refused as too large, the value that the key had before is gone.",
@@ -29,7 +29,7 @@ rules! {
         "In `set_multi` a payload that is too large is a `Partial` naming its key; the rest is \
          set.", requires(&[Requirement::MaxValue]);
     a_repeated_key_is_as_large_as_its_last_value:
-        "In `set_multi` a key that is repeated is too large, or is not, by its last value alone.",
+        "In `set_multi`, only the last value of a repeated key decides whether it is too large.",
         requires(&[Requirement::MaxValue]);
     the_largest_payload_is_kept:
         "A payload of the declared size is kept.", requires(&[Requirement::MaxValue]);

@@ -16,11 +16,11 @@ rules! {
     ($) metadata, __rules_of_metadata, METADATA, Rule::as_listed;
 
     the_cached_time_comes_back:
-        "`cached_at` of a value that was read is what was set, to a microsecond.";
+        "`cached_at` of a value that was read equals what was set, to a microsecond.";
     old_and_future_times_are_kept:
-        "A cached time before 1970, in 2038 or 2106, a year ago or tomorrow comes back as it is.";
+        "A cached time before 1970, in 2038 or 2106, a year ago or tomorrow is returned unchanged.";
     set_replaces_the_cached_time:
-        "`set` replaces the cached time too, also by an older one and for an equal payload.";
+        "`set` also replaces the cached time, even with an older one or for an equal payload.";
     reading_does_not_touch_the_cached_time:
         "The cached time is the same at each read, however late.";
     multi_operations_carry_it:
@@ -30,7 +30,7 @@ rules! {
         "`ttl()` of a value that was read is the time it has left, after `set` and `set_multi`, by `get` and `get_multi`.",
         requires(&[Requirement::Ttl]);
     the_default_lifetime_left_is_told:
-        "`ttl()` tells the time left of values too that live by the backend's default.",
+        "`ttl()` also returns the time left of values that use the backend's default TTL.",
         requires(&[Requirement::Ttl]);
     the_lifetime_left_shrinks:
         "`ttl()` is less at a later read, by as much as time has passed.",

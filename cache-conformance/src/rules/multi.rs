@@ -25,7 +25,7 @@ rules! {
     one_key_is_enough: "Multi operations on a single key do what the single operations do.";
     set_multi_sets_each: "After `set_multi` each key has its own value, new or replaced.";
     the_last_of_repeated_keys_wins:
-        "A key that is repeated in `set_multi` ends with its last value, next to it and far away.";
+        "A key that is repeated in `set_multi`, adjacent or far apart, has its last value.";
     delete_multi_removes_exactly_those: "`delete_multi` removes its keys and no others.";
     delete_multi_takes_absent_keys:
         "`delete_multi` ignores an absent key and removes the keys around it.";

@@ -25,23 +25,22 @@ rules! {
         "A call does not hold its thread for milliseconds, however large the value.",
         requires(&[Requirement::BriefPolls]);
     calls_leave_no_task_behind:
-        "Hundreds of calls leave no more tasks running than a few.",
+        "Hundreds of calls leave only a few tasks running.",
         requires(&[Requirement::NoTasksLeft]);
     get_multi_asks_for_a_key_once:
         "`get_multi` fetches a value once, however often its key is named.",
         requires(&[Requirement::DistinctReads]);
     given_up_writes_leave_no_value_behind:
-        "Once the time for a call has passed, no value of a write that was given up is kept.",
+        "Once the time limit of a call has passed, the value of an abandoned write is no longer in memory.",
         requires(&[Requirement::NoValuesLeft, Requirement::Fault(Fault::Silent)]);
     a_dropped_backend_closes_its_connections:
-        "Soon after the last handle to a backend is dropped, no connection of it is open.",
+        "Soon after the last handle to a backend is dropped, all its connections are closed.",
         requires(&[Requirement::NoConnectionsLeft]);
     the_wall_clock_ends_no_life:
-        "A value lives as long as its TTL says, when the wall clock is set ahead or back.",
+        "A value lives as long as its TTL, even if the wall clock is set forward or back.",
         requires(&[Requirement::Ttl, Requirement::SteadyLifetimes]);
     a_full_cache_is_right:
-        "When there are more entries than the declared capacity each read is its own value or a \
-         miss, and no call fails.", requires(&[Requirement::Capacity]);
+        "With more entries than the declared capacity, each read is the key's own value or a miss, and no call fails.", requires(&[Requirement::Capacity]);
     immediate_calls_end_at_once:
         "Every operation of a backend that is `IMMEDIATE` ends at its first poll.",
         requires(&[Requirement::Immediate]);

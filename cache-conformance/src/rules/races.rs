@@ -21,11 +21,10 @@ rules! {
     ($) races, __rules_of_races, LIFETIMES, Rule::as_listed;
 
     histories_with_deadlines_are_linearizable:
-        "What concurrent callers saw of a key, with TTLs, time passing and calls given up, could \
-         have happened one by one.",
+        "The results that concurrent callers saw for a key, with TTLs, time passing and cancelled calls, are consistent with some sequential order.",
         requires(&[Requirement::Ttl, Requirement::Linearizable]), waits(), source(CONCURRENCY);
     a_deadline_goes_with_its_payload:
-        "What is read while it is replaced has the time left of its own payload.",
+        "A value that is read while it is replaced has the time left of its own payload.",
         requires(TTL), source(CONCURRENCY);
     a_dropped_set_leaves_no_mixture:
         "`set` and `set_multi` that were dropped at any poll leave a payload with its own time left.",
@@ -37,7 +36,7 @@ rules! {
         "A key that is deleted while its value expires and is read is a miss afterwards.",
         requires(TTL), waits();
     a_read_at_the_deadline_changes_nothing:
-        "Reads of a value that expires bring nothing back and prolong nothing.",
+        "Reads of a value that expires neither bring it back nor extend it.",
         requires(TTL), waits();
 }
 

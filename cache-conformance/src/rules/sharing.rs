@@ -17,11 +17,11 @@ rules! {
     ($) sharing, __rules_of_sharing, SHARING, Rule::as_listed;
 
     a_second_instance_sees_what_is_set:
-        "What one instance sets the other finds, in either direction, by single and multi calls.";
+        "Each instance finds what the other has set, by single and multi calls.";
     a_second_instance_sees_what_is_replaced:
-        "A value that the other instance replaced is not served any more.";
+        "A value that the other instance replaced is no longer served.";
     a_second_instance_sees_what_is_deleted:
-        "A value that the other instance deleted is not served any more.";
+        "A value that the other instance deleted is no longer served.";
     a_second_instance_sees_a_miss_filled:
         "A key that was just a miss is found once the other instance has set it.";
     metadata_is_shared: "The cached time is the same through every instance.";
@@ -29,13 +29,13 @@ rules! {
         "A value is a miss through every instance from its deadline on, and has the same time \
          left.", requires(&[Requirement::Ttl]), waits();
     an_instance_outlives_the_other:
-        "When one instance is dropped the other goes on, with all that was set.";
+        "After one instance is dropped, the other works and finds everything that was set.";
     instances_write_at_the_same_time:
-        "What several instances set at the same time is all found through each of them.";
+        "All values that several instances set at the same time are found through each of them.";
     namespaces_stay_apart:
-        "Namespaces, also such that look alike when joined to their keys, share nothing.";
+        "Namespaces share nothing, even if they look alike once joined with their keys.";
     foreign_data_is_left_alone:
-        "Nothing that is done to some keys changes the data of others in the same store.";
+        "Operations on some keys do not change other data in the same store.";
 }
 
 async fn a_second_instance_sees_what_is_set(context: Context) -> Outcome {
@@ -66,7 +66,7 @@ async fn a_second_instance_sees_what_is_replaced(context: Context) -> Outcome {
     for round in 0..3 {
         let (old, new) = (format!("old {round}"), format!("new {round}"));
         one.put(&key, old.as_str()).await?;
-        // Whoever keeps a copy makes it now.
+        // A backend that keeps a copy makes it now.
         two.hit(&key, &old).await?;
         one.put(&key, new.as_str()).await?;
         two.hit(&key, &new).await?;

@@ -15,8 +15,7 @@ rules! {
     ($) unreadable, __rules_of_unreadable, PARTS, Rule::as_listed;
 
     an_unreadable_value_is_a_decode_error:
-        "`get` of a value that cannot be decoded is a `Decode` error that names the key, and no \
-         miss.", requires(UNREADABLE);
+        "`get` of a value that cannot be decoded is a `Decode` error that names the key, not a miss.", requires(UNREADABLE);
     it_fails_alone_in_get_multi:
         "A value that cannot be decoded is an error at its own position of `get_multi`; the others \
          are answered.", requires(UNREADABLE);

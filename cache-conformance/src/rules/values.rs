@@ -21,7 +21,7 @@ rules! {
     sizes_around_usual_limits_are_kept:
         "Payloads just below, at and above powers of two and the usual limits of stores are kept.";
     a_shorter_payload_leaves_nothing_behind:
-        "A payload that replaces a longer one, or a longer one a shorter, is whole.";
+        "A payload that replaces a longer or a shorter one is stored in full.";
 }
 
 /// Each payload is kept, by single and by multi operations.

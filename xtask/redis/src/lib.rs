@@ -40,7 +40,7 @@ impl RedisBackend {
         wire::encode(&metadata, value.payload(), &mut stored);
         match value.ttl().or_default(self.default_ttl) {
             Some(Duration::ZERO) => pipeline.del(key).ignore(),
-            // Redis removes it a moment later; the metadata ends it to the dot.
+            // Redis removes it a moment later; the metadata ends it exactly.
             Some(ttl) if ttl.as_millis() < LONGEST => {
                 let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
                 pipeline.pset_ex(key, stored, millis + 1).ignore()

@@ -105,7 +105,7 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::never_beats_the_default",
-            "takes never for the default",
+            "applies the default to Ttl::Never",
             lifetimes(|store, value| match value.ttl() {
                 Ttl::Never => Ttl::Default.or_default(store.default_ttl()),
                 _ => right(store, value),
@@ -130,7 +130,7 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::long_lives_last",
-            "ends lives after a day",
+            "expires every value after a day",
             lifetimes(|store, value| {
                 let ttl = right(store, value);
                 ttl.map(|ttl| if ttl < 1000 * DAY { ttl.min(DAY) } else { ttl })
@@ -155,7 +155,7 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::without_any_ttl_nothing_expires",
-            "takes a default of zero for thirty days",
+            "treats a default of zero as thirty days",
             lifetimes(|store, value| right(store, value).or(Some(30 * DAY))),
         ),
         wrong(
@@ -235,7 +235,7 @@ fn extreme_lifetimes() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::tiny_ttls_expire",
-            "cuts TTLs to milliseconds, and takes zero for ever",
+            "truncates TTLs to milliseconds, and treats zero as no expiry",
             lifetimes(|store, value| {
                 let own = value.ttl();
                 match right(store, value) {
@@ -415,18 +415,18 @@ fn reads() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::reading_does_not_prolong",
-            "lets a read begin the lifetime anew",
+            "restarts the lifetime on a read",
             Backend::right().get(prolong),
         ),
         wrong(
             "expiry::reading_does_not_prolong",
-            "lets a read by get_multi begin the lifetime anew",
+            "restarts the lifetime on a read by get_multi",
             Backend::right()
                 .get_multi(|store, keys| keys.iter().map(|key| prolong(store, key)).collect()),
         ),
         wrong(
             "expiry::get_multi_misses_the_expired",
-            "serves what is expired by get_multi",
+            "serves expired values from get_multi",
             Backend::right().get_multi(|store, keys| {
                 let value = |key: &String| store.entry(key).map(|(value, _)| value);
                 Ok(keys.iter().map(value).collect())

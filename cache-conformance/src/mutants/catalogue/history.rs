@@ -67,7 +67,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/apache/opendal/pull/8150"),
         wrong(
             "expiry::tiny_ttls_expire",
-            "cuts TTLs to seconds, and zero seconds are for ever",
+            "truncates TTLs to seconds, and treats zero as no expiry",
             lifetimes(|store, value| {
                 let own = value.ttl();
                 right(store, value)
@@ -233,7 +233,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/aio-libs/aiocache/issues/196"),
         wrong(
             "faults::many_calls_to_a_silent_server_all_end",
-            "wakes nobody who waits when it gives up a broken connection",
+            "wakes no waiting caller when it closes a broken connection",
             Backend::right().pass(async |store: Store, _| {
                 const MOST: usize = 8;
                 if *store.count() >= MOST {
@@ -290,7 +290,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/php-memcached-dev/php-memcached/issues/531"),
         wrong(
             "concurrency::answers_belong_to_their_questions",
-            "takes the first answer for that of the last request",
+            "treats the first answer as that of the last request",
             Backend::right().async_get(async |store: Store, key: String| {
                 let asked = Value::new(key.into_bytes());
                 store.local().insert(String::new(), Some(asked));
@@ -343,7 +343,7 @@ fn keys_and_values() -> Vec<Mutant> {
         .told("github.com/3rd-Eden/memcached/issues/2"),
         wrong(
             "multi::thousands_of_keys",
-            "makes nothing of a very long list of keys",
+            "ignores a very long list of keys",
             Backend::right().get_multi(|store, keys| {
                 if keys.iter().map(String::len).sum::<usize>() > 64 * 1024 {
                     return Err(error(ErrorKind::Protocol, "ERROR"));

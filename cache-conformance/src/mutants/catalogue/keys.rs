@@ -40,7 +40,7 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::inner_space_is_kept",
-            "writes underscores for spaces",
+            "replaces spaces with underscores",
             Backend::right().keys(|key| key.replace(' ', "_")),
         ),
         wrong(
@@ -70,7 +70,7 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::any_script_is_kept",
-            "writes question marks for what is not Latin",
+            "replaces non-Latin characters with question marks",
             Backend::right().keys(|key| key.replace(|c: char| c > '\u{ff}', "?")),
         ),
         wrong(
@@ -80,12 +80,12 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::separators_are_kept",
-            "tidies up paths",
+            "normalizes paths",
             Backend::right().keys(|key| key.replace("/./", "/").replace("//", "/")),
         ),
         wrong(
             "keys::separators_are_kept",
-            "writes slashes for colons",
+            "replaces colons with slashes",
             Backend::right().keys(|key| key.replace(':', "/")),
         ),
         wrong(
@@ -95,7 +95,7 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::long_keys_are_not_truncated",
-            "cuts long keys",
+            "truncates long keys",
             Backend::right().check(any_length).keys(|key| {
                 let end = (0..=MAX_KEY).rev().find(|end| key.is_char_boundary(*end));
                 key.get(..end.unwrap_or(0)).unwrap_or(key).to_owned()
@@ -116,7 +116,7 @@ fn other_keys() -> Vec<Mutant> {
     vec![
         wrong(
             "keys::the_empty_key_is_kept_or_refused",
-            "takes the empty key for no key",
+            "treats the empty key as no key",
             Backend::right()
                 .check(|_, key| match key {
                     "" => Ok(()),
@@ -191,7 +191,7 @@ fn other_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::words_of_protocols_are_kept",
-            "takes the word null for nothing",
+            "treats the key null as no key",
             Backend::right()
                 .get(|store, key| Ok(store.read(key).filter(|_| !key.ends_with("null")))),
         ),
@@ -245,19 +245,19 @@ pub(super) fn errors() -> Vec<Mutant> {
         ),
         wrong(
             "errors::the_refused_key_is_named",
-            "calls the key by another name",
+            "names a different key",
             Backend::right().check(|_, key| {
                 check_key(key).map_err(|refusal| refusal.with_key(format!("prefix:{key}")))
             }),
         ),
         wrong(
             "errors::the_backend_and_the_reason_are_named",
-            "says nothing",
+            "returns errors without a message",
             Backend::right().check(|_, key| check_key(key).or_else(|_| refuse(key, ""))),
         ),
         wrong(
             "errors::a_refused_key_is_not_transient",
-            "asks to try again with the same key",
+            "reports a refused key as transient",
             Backend::right().check(|operation, key| {
                 check_key(key).map_err(|refusal| match operation {
                     "get" => error(ErrorKind::Unavailable, refusal.message()),

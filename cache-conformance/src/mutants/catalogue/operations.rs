@@ -17,12 +17,12 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::an_absent_key_is_a_miss",
-            "takes an absent key for an empty value",
+            "returns an empty value for an absent key",
             Backend::right().get(|store, key| Ok(store.read(key).or_else(|| Some(value(""))))),
         ),
         wrong(
             "basic::an_absent_key_is_a_miss",
-            "makes a miss an error",
+            "returns an error for a miss",
             Backend::right().get(|store, key| match store.read(key) {
                 None => Err(error(ErrorKind::Backend, "no such key")),
                 found => Ok(found),
@@ -30,12 +30,12 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::a_set_value_is_found",
-            "sets nothing",
+            "stores nothing",
             Backend::right().set(|_, _, _| Ok(())),
         ),
         wrong(
             "basic::reading_does_not_consume",
-            "takes out what it reads",
+            "removes what it reads",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 store.remove(key);
@@ -44,7 +44,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::reading_does_not_consume",
-            "takes out what it reads by get_multi",
+            "removes what get_multi reads",
             Backend::right().get_multi(|store, keys| {
                 let found = keys.iter().map(|key| store.read(key)).collect();
                 store.remove_where(|key| keys.iter().any(|read| read == key));
@@ -53,7 +53,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::set_replaces",
-            "sets only what is absent",
+            "sets only absent keys",
             Backend::right().set(|store, key, value| {
                 if store.read(key).is_none() {
                     store.write(key, value);
@@ -68,7 +68,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::delete_removes",
-            "empties what it should delete",
+            "stores an empty value instead of deleting",
             Backend::right().delete(|store, key| {
                 store.write(key, value(""));
                 Ok(())
@@ -76,7 +76,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::deleting_an_absent_key_succeeds",
-            "cannot delete what is absent",
+            "fails to delete an absent key",
             Backend::right().delete(|store, key| {
                 if store.remove(key) {
                     Ok(())

@@ -18,7 +18,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
     vec![
         wrong(
             "sharing::a_second_instance_sees_what_is_set",
-            "gives each instance a store of its own",
+            "gives each instance its own store",
             Backend::right()
                 .again(|store| store.again().sharing(&Store::new(Duration::ZERO, None))),
         ),

@@ -32,7 +32,7 @@ pub(super) fn misses_under(fault: Fault) -> Backend {
         })
 }
 
-/// A backend that fails for ever once it has failed by this.
+/// A backend that keeps failing once it has failed by this.
 fn never_recovers_from(fault: Fault) -> Backend {
     Backend::right().pass(move |store: Store, _| async move {
         if store.fault() == Some(fault) {
@@ -84,7 +84,7 @@ fn dead_servers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::reads_from_a_dead_server_are_errors",
-            "takes a dead server for a miss",
+            "treats a dead server as a miss",
             misses_under(Fault::Down),
         ),
         wrong(
@@ -105,7 +105,7 @@ fn dead_servers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::a_dead_server_is_transient",
-            "calls a dead server final",
+            "reports a dead server as a permanent error",
             final_under(Fault::Down),
         ),
         wrong(
@@ -128,12 +128,12 @@ fn silent_servers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::a_silent_server_ends_reads",
-            "takes silence for a miss",
+            "treats silence as a miss",
             misses_under(Fault::Silent),
         ),
         wrong(
             "faults::a_silent_server_ends_reads",
-            "waits for ever for an answer",
+            "waits for an answer without a time limit",
             waits(std::future::pending),
         ),
         wrong(
@@ -148,7 +148,7 @@ fn silent_servers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::a_silent_server_is_transient",
-            "calls silence final",
+            "reports silence as a permanent error",
             final_under(Fault::Silent),
         ),
         wrong(
@@ -219,7 +219,7 @@ fn broken_answers() -> Vec<Mutant> {
     vec![
         wrong(
             "faults::garbage_is_an_error",
-            "takes garbage for a value",
+            "treats garbage as a value",
             Backend::right()
                 .pass(async |store: Store, operation| match store.fault() {
                     Some(Fault::Garbage) if operation == "get" => Ok(()),
@@ -232,7 +232,7 @@ fn broken_answers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::garbage_is_an_error",
-            "takes garbage for a confirmation",
+            "treats garbage as a confirmation",
             Backend::right().pass(async |store: Store, operation| match store.fault() {
                 Some(Fault::Garbage) if operation == "set" => Ok(()),
                 _ => pass(store).await,
@@ -240,12 +240,12 @@ fn broken_answers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::garbage_does_not_last",
-            "keeps a connection that talks garbage",
+            "keeps a connection that sends garbage",
             never_recovers_from(Fault::Garbage),
         ),
         wrong(
             "faults::half_an_answer_is_an_error",
-            "takes half an answer for a miss",
+            "treats half an answer as a miss",
             misses_under(Fault::Cut),
         ),
         wrong(
@@ -295,7 +295,7 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "outages::writes_past_a_dead_server",
-            "says nothing of what it could not write",
+            "does not report failed writes",
             Backend::right().merge(|merged| merged.done),
         ),
         wrong(
@@ -305,7 +305,7 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "outages::writes_past_a_silent_server",
-            "says nothing of what was not answered",
+            "does not report unanswered writes",
             Backend::right().merge(|mut merged| {
                 merged
                     .failed
@@ -352,12 +352,12 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "unreadable::an_unreadable_value_is_a_decode_error",
-            "takes what it cannot decode for a miss",
+            "treats a value that it cannot decode as a miss",
             Backend::right().get(|store, key| Ok(store.fetch(key).unwrap_or_default())),
         ),
         wrong(
             "unreadable::it_fails_alone_in_get_multi",
-            "loses all answers by one that it cannot decode",
+            "loses all answers because of one that it cannot decode",
             Backend::right()
                 .get_multi(|store, keys| keys.iter().map(|key| store.fetch(key)).collect()),
         ),
@@ -397,7 +397,7 @@ pub(super) fn promises() -> Vec<Mutant> {
         ),
         wrong(
             "promises::calls_leave_no_task_behind",
-            "begins a task for each call that never ends",
+            "starts a task for each call that never ends",
             Backend::right().get(|store, key| {
                 tokio::spawn(std::future::pending::<()>());
                 store.fetch(key)
@@ -436,7 +436,7 @@ pub(super) fn promises() -> Vec<Mutant> {
         ),
         wrong(
             "promises::the_wall_clock_ends_no_life",
-            "goes by the wall clock",
+            "uses the wall clock for deadlines",
             Backend::right().read(|store, key| {
                 let by_date = |(_, deadline): &(_, Option<Instant>)| {
                     deadline.is_none_or(|deadline| store.now_by_the_wall_clock() < deadline)
@@ -464,7 +464,7 @@ pub(super) fn promises() -> Vec<Mutant> {
         ),
         wrong(
             "promises::immediate_calls_end_at_once",
-            "says that it is immediate, and waits",
+            "claims to be immediate, but waits",
             Backend::right().async_get_multi(async |store: Store, keys: Vec<String>| {
                 yield_now().await;
                 Ok(keys.iter().map(|key| store.read(key)).collect())
@@ -524,7 +524,7 @@ pub(super) fn bounds() -> Vec<Mutant> {
         ),
         wrong(
             "bounds::the_thousandth_call_is_as_the_first",
-            "runs out of numbers for its calls",
+            "runs out of request ids",
             Backend::right().pass(async |store: Store, _| {
                 if store.next() > 1_000 {
                     return Err(error(ErrorKind::Backend, "too many calls"));
@@ -548,7 +548,7 @@ pub(super) fn bounds() -> Vec<Mutant> {
         ),
         wrong(
             "bounds::one_thread_is_enough",
-            "wants a second thread",
+            "needs a second thread",
             Backend::right().async_get(async |store: Store, key: String| {
                 Ok(tokio::task::block_in_place(|| store.read(&key)))
             }),

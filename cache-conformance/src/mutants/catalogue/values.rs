@@ -28,13 +28,13 @@ pub(super) fn values() -> Vec<Mutant> {
     vec![
         wrong(
             "values::the_empty_payload_is_a_hit",
-            "takes an empty payload for a miss",
+            "treats an empty payload as a miss",
             Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| !found.payload().is_empty()))),
         ),
         wrong(
             "values::every_byte_is_kept",
-            "takes payloads for text",
+            "treats payloads as text",
             stores(|payload| String::from_utf8_lossy(&payload).into_owned().into_bytes()),
         ),
         wrong(
@@ -75,7 +75,7 @@ pub(super) fn values() -> Vec<Mutant> {
         ),
         wrong(
             "values::words_of_protocols_are_kept",
-            "takes the payload null for nothing",
+            "treats the payload null as a miss",
             Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| found.payload() != b"null"))),
         ),
@@ -102,7 +102,7 @@ pub(super) fn values() -> Vec<Mutant> {
         ),
         wrong(
             "values::large_payloads_are_kept",
-            "cuts large payloads",
+            "truncates large payloads",
             stores(|mut payload| {
                 payload.truncate(MAX_VALUE - 1);
                 payload
@@ -110,7 +110,7 @@ pub(super) fn values() -> Vec<Mutant> {
         ),
         wrong(
             "values::large_payloads_are_kept",
-            "takes megabytes for kilobytes",
+            "confuses megabytes with kilobytes",
             unlimited(|mut payload| {
                 payload.truncate(2_000_000);
                 payload
@@ -165,7 +165,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::too_large_is_an_error",
-            "drops what is too large without a word",
+            "silently drops values that are too large",
             Backend::right().set(|store, key, value| {
                 store.remove(key);
                 if too_large(key, &value).is_ok() {
@@ -209,7 +209,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::too_large_fails_its_key_only",
-            "gives up at a value that is too large",
+            "stops at a value that is too large",
             Backend::right().set_multi(|store, entries| {
                 let total = entries.len();
                 let mut entries = entries.into_iter();
@@ -228,7 +228,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::too_large_fails_its_key_only",
-            "says nothing of a value that is too large among others",
+            "does not report one of several values that is too large",
             Backend::right().set_multi(|store, entries| {
                 let total = entries.len();
                 for (key, value) in entries {
@@ -378,7 +378,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::no_lifetime_is_never",
-            "calls for ever a very long time",
+            "returns a very long TTL for values that never expire",
             Backend::right().read(|store, key| {
                 let long = |found: Value| {
                     let ttl = found.ttl().duration().unwrap_or(Duration::MAX);
@@ -406,7 +406,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::the_default_lifetime_left_is_told",
-            "tells the time left of values with a TTL of their own only",
+            "returns the time left only of values with their own TTL",
             Backend::right().read(|store, key| {
                 let own = store
                     .entry(key)

@@ -14,9 +14,9 @@ rules! {
 
     a_longer_ttl_replaces_the_deadline: "`set` with a longer TTL moves the deadline out.";
     a_shorter_ttl_replaces_the_deadline: "`set` with a shorter TTL moves the deadline in.";
-    set_without_ttl_removes_the_deadline: "`set` without a TTL makes a value that had one stay.";
+    set_without_ttl_removes_the_deadline: "`set` without a TTL removes the deadline of the previous value.";
     delete_removes_the_deadline:
-        "The deadline of a deleted value does not strike what is set under its key afterwards.";
+        "The deadline of a deleted value does not affect a value set under its key afterwards.";
     reading_does_not_prolong:
         "`get` and `get_multi`, however often, leave the deadline where it is.";
     get_multi_misses_the_expired:
@@ -26,7 +26,7 @@ rules! {
     set_multi_applies_the_default: "`set_multi` applies the default TTL to values without one.";
     the_last_of_repeated_keys_sets_the_deadline:
         "A key that is repeated in `set_multi` has the deadline of its last value.";
-    an_expired_key_can_be_set_again: "`set` after expiry is as any other `set`.";
+    an_expired_key_can_be_set_again: "`set` after expiry works like any other `set`.";
     deleting_the_expired_succeeds: "`delete` and `delete_multi` of an expired value succeed.";
     the_clock_starts_at_set: "A TTL counts from `set`, not from the cached time.";
     many_expire_together:

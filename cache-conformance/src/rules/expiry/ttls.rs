@@ -17,8 +17,8 @@ use crate::show;
 rules! {
     ($) expiry, __rules_of_expiry_ttls, LIFETIMES, Rule::needs_ttl;
 
-    own_ttl_expires: "A value with a TTL of its own is a miss from its deadline on.";
-    default_ttl_expires: "A value without a TTL of its own lives by the backend's default.";
+    own_ttl_expires: "A value with its own TTL is a miss from its deadline on.";
+    default_ttl_expires: "A value without its own TTL expires by the backend's default.";
     not_lost_before_the_deadline:
         "A value is found until its deadline, less the declared granularity, a fraction of a \
          second included.";
@@ -29,16 +29,15 @@ rules! {
     never_beats_the_default:
         "A value with `Ttl::Never` does not expire, whatever the backend's default, in any write.";
     long_lives_last:
-        "Lives of minutes, days, and more than thirty days end when they should, and not a minute \
-         early or late.";
+        "Lifetimes of minutes, days, and more than thirty days end on time, not a minute early or late.";
     without_any_ttl_nothing_expires:
-        "Without a TTL of its own and with zero as the default a value does not expire.";
+        "A value without its own TTL does not expire if the default is zero.";
     own_ttl_of_zero_is_expired_at_once:
         "A value whose own TTL is zero is a miss at once, whatever the default.";
     own_ttl_of_zero_removes_the_old_value:
         "`set` with a TTL of zero leaves no value behind, by `set_multi` too.";
     tiny_ttls_expire:
-        "A TTL of a nanosecond or a millisecond expires, and is not taken for zero or for ever.";
+        "A TTL of a nanosecond or a millisecond expires, and is not mistaken for zero or for no expiry.";
     huge_ttls_do_not_expire:
         "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early.";
     a_huge_default_does_not_expire:
