@@ -13,4 +13,5 @@ pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;
+pub use value::StoredFormat;
 pub(crate) use zlib::compress;
