@@ -1,6 +1,6 @@
 //! What it costs to choose a server: `cargo bench -p cache-memcache-pool --bench routing`.
 
-#[path = "../src/cluster/router/mod.rs"]
+#[path = "../src/router/mod.rs"]
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod router;
 

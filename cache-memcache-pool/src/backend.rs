@@ -2,25 +2,25 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use cache_core::wire::Metadata;
-use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result, Ttl};
+use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::cluster::{Call, Cluster, MARK, Router, Server};
-use crate::config::{Address, Settings, StoredFormat};
-use crate::connection::Exchange;
-use crate::protocol::{
-    COMPRESSED, Command, Expected, Outgoing, Reply, Response, check_key, compress, encode_many,
-    encode_one,
-};
-use crate::{MemcachePoolBuilder, MemcachePoolConfig, MemcachePoolStats, NAME, multi};
+use crate::cluster::{Cluster, Server};
+use crate::config::{Address, Settings};
+use crate::protocol::{Command, check_key};
+use crate::router::Router;
+use crate::stats::MemcachePoolStats;
+use crate::store::{Removal, Store};
+use crate::{NAME, multi};
 
 /// A cache kept by one or more memcached servers.
 ///
 /// Clones share everything: connections, what is known of the servers, counts. The last one to
 /// be dropped closes the connections. All calls have to be made within a tokio runtime with
-/// I/O and time enabled. Each runtime has connections of its own, so that one which is not run
+/// I/O and time enabled: without, they fail with [`ErrorKind::Backend`]. tokio has no way to ask
+/// for either, so that the first call in such a runtime meets tokio's panic and catches it; the
+/// panic hook prints it, and a program built with `panic = "abort"` ends. Each runtime has connections of its own, so that one which is not run
 /// holds up nobody in another; when it ends, they do, and the next call opens new ones.
 ///
 /// ```no_run
@@ -40,7 +40,7 @@ pub struct MemcachePoolBackend {
 }
 
 pub(crate) struct Inner {
-    pub(crate) cluster: Cluster,
+    pub(crate) store: Store,
     /// Makes the router for other servers.
     route: Box<Route>,
 }
@@ -49,7 +49,7 @@ type Route = dyn Fn(&[Address]) -> Router + Send + Sync;
 
 impl fmt::Debug for MemcachePoolBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let farm = self.inner.cluster.farm();
+        let farm = self.inner.store.cluster.farm();
         f.debug_struct("MemcachePoolBackend")
             .field("servers", &farm.servers().collect::<Vec<_>>())
             .field("router", farm.router())
@@ -58,30 +58,6 @@ impl fmt::Debug for MemcachePoolBackend {
 }
 
 impl MemcachePoolBackend {
-    /// The backend with this configuration. No server is contacted yet.
-    ///
-    /// An [`ErrorKind::Config`] names the field that makes no sense.
-    ///
-    /// ```
-    /// # use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
-    /// let cache = MemcachePoolBackend::from_config(MemcachePoolConfig::default())?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn from_config(config: MemcachePoolConfig) -> Result<Self> {
-        MemcachePoolBuilder::from(config).build()
-    }
-
-    /// To set arguments one by one.
-    ///
-    /// ```
-    /// # use cache_memcache_pool::MemcachePoolBackend;
-    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn builder() -> MemcachePoolBuilder {
-        MemcachePoolBuilder::default()
-    }
-
     pub(crate) fn new(
         addresses: Vec<Address>,
         settings: Settings,
@@ -90,7 +66,7 @@ impl MemcachePoolBackend {
         let router = route(&addresses);
         Self {
             inner: Arc::new(Inner {
-                cluster: Cluster::new(addresses, router, Arc::new(settings)),
+                store: Store::new(Cluster::new(addresses, router, Arc::new(settings))),
                 route: Box::new(route),
             }),
         }
@@ -105,7 +81,7 @@ impl MemcachePoolBackend {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn stats(&self) -> MemcachePoolStats {
-        self.inner.cluster.stats()
+        self.inner.store.cluster.stats()
     }
 
     /// Exchanges the servers, for all clones of this backend.
@@ -124,9 +100,9 @@ impl MemcachePoolBackend {
     /// ```
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
-        let addresses = Address::parse_all(&servers, self.inner.cluster.settings.routing)?;
+        let addresses = Address::parse_all(&servers, self.inner.store.cluster.settings.routing)?;
         let router = (self.inner.route)(&addresses);
-        self.inner.cluster.set_servers(addresses, router);
+        self.inner.store.cluster.set_servers(addresses, router);
         Ok(())
     }
 
@@ -168,7 +144,7 @@ impl MemcachePoolBackend {
         if servers.is_empty() {
             return Err(refused("has no address".into()));
         }
-        let farm = self.inner.cluster.farm();
+        let farm = self.inner.store.cluster.farm();
         let is_same = farm.servers().map(|server| &server.name).eq(&servers);
         drop(farm);
         if !is_same {
@@ -217,7 +193,7 @@ impl MemcachePoolBackend {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let farm = self.inner.cluster.farm();
+        let farm = self.inner.store.cluster.farm();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             let told = farm.servers().map(|server| {
                 let message = "it was called outside of a tokio runtime";
@@ -259,290 +235,11 @@ impl MemcachePoolBackend {
     /// ```
     pub async fn close(&self) {
         const LOOK_AGAIN: Duration = Duration::from_millis(5);
-        let farm = self.inner.cluster.close();
+        let farm = self.inner.store.cluster.close();
         // Every call that is under way has a share in it.
         while Arc::strong_count(&farm) > 1 {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-}
-
-/// A value made ready to be sent.
-pub(crate) struct Prepared {
-    /// Metadata and the bar behind it.
-    head: Vec<u8>,
-    /// Metadata and payload together, in place of both.
-    compressed: Option<Vec<u8>>,
-    /// The client flags.
-    flags: u32,
-    /// As memcached counts.
-    expires: u32,
-    /// It is not to be stored: what is there is to be removed.
-    pub(crate) removal: Option<Removal>,
-}
-
-pub(crate) enum Removal {
-    /// It is expired already.
-    Expired,
-    /// It has so many bytes.
-    TooLarge(usize),
-}
-
-impl Prepared {
-    /// The command that makes `payload` the value of `key`.
-    pub(crate) fn command<'a>(&'a self, key: &'a str, payload: &'a [u8]) -> Command<'a> {
-        match self.removal {
-            Some(_) => Command::Delete(key),
-            None => Command::Set {
-                key,
-                head: &self.head,
-                payload: self.compressed.as_deref().unwrap_or(payload),
-                expires: self.expires,
-                flags: self.flags,
-            },
-        }
-    }
-}
-
-impl Inner {
-    pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
-        const HEAD: usize = 80;
-        let mut head = Vec::with_capacity(HEAD);
-        let settings = &self.cluster.settings;
-        let lifetime = value.ttl().or_default(settings.default_ttl);
-        // Only what expires needs the clock.
-        let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
-        let metadata = Metadata::of(value, settings.default_ttl, now);
-        let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
-        if settings.stored_format == StoredFormat::Envelope {
-            metadata.write_json(&mut head);
-            head.push(b'|');
-        }
-        let len = head.len() + value.payload().len();
-        let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
-            Some(Removal::Expired)
-        } else if len > settings.max_value {
-            Some(Removal::TooLarge(len))
-        } else {
-            None
-        };
-        let (mut flags, mut compressed) = (settings.client_flags, None);
-        if removal.is_none() && settings.min_compress_len.is_some_and(|min| len >= min) {
-            compressed = compress(&head, value.payload());
-        }
-        if compressed.is_some() {
-            flags |= COMPRESSED;
-            head.clear();
-        }
-        Prepared {
-            head,
-            compressed,
-            flags,
-            expires,
-            removal,
-        }
-    }
-
-    pub(crate) fn too_large_to_read(&self, len: usize) -> Error {
-        let message = format!(
-            "the value there has {len} bytes as stored, and server_max_value_length is \
-             {}; raise it to read this value",
-            self.cluster.settings.max_value
-        );
-        Error::new(ErrorKind::ValueTooLarge, NAME, message)
-    }
-
-    pub(crate) fn too_large(&self, len: usize) -> Error {
-        Error::new(
-            ErrorKind::ValueTooLarge,
-            NAME,
-            format!(
-                "{len} bytes as stored, and server_max_value_length is {}; store less, or \
-                 raise it and memcached's -I; what was stored before was removed",
-                self.cluster.settings.max_value
-            ),
-        )
-    }
-
-    /// Sends one command, to one server after the other if need be.
-    async fn call(&self, command: &Command<'_>) -> Result<Reply> {
-        let is_marked = self.is_marked(command);
-        let exchange = Exchange {
-            encode: |out: &mut Outgoing| {
-                if is_marked {
-                    let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
-                    encode_many(2, both, false, out)
-                } else {
-                    encode_one(command, out)
-                }
-            },
-            weight: 1 + command.size() / multi::WEIGHT_BYTES,
-        };
-        let farm = self.cluster.farm();
-        let mut call = Call::new(&self.cluster, &farm);
-        let (index, server, response) = send(&mut call, command.key(), &exchange).await?;
-        match response {
-            Response::One(reply) => Ok(said_by(server, reply)),
-            Response::Many(replies) => {
-                let mut replies = replies.into_iter();
-                if is_marked {
-                    let mark = replies.next().ok_or_else(senseless)?;
-                    call.note_mark(index, &mark);
-                }
-                let reply = replies.next().ok_or_else(senseless)?;
-                let reply = said_by(server, reply);
-                Ok(if is_marked {
-                    call.believe(index, command.key(), reply)
-                } else {
-                    reply
-                })
-            }
-            Response::SomeFailed => Err(senseless()),
-        }
-    }
-
-    /// Whether the mark of the server's last return is read with this command.
-    pub(crate) fn is_marked(&self, command: &Command<'_>) -> bool {
-        self.cluster.settings.expire_on_reconnect && matches!(command, Command::Get(_))
-    }
-
-    async fn write(&self, command: &Command<'_>) -> Result<()> {
-        match self.call(command).await? {
-            Reply::Done => Ok(()),
-            Reply::Failed(reason) => {
-                let error = refused(&reason);
-                if error.kind() == ErrorKind::ValueTooLarge {
-                    // memcached has removed the old value; not every version is known to.
-                    self.call(&Command::Delete(command.key())).await?;
-                }
-                Err(error)
-            }
-            Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing | Reply::Meta(_) => {
-                Err(senseless())
-            }
-        }
-    }
-
-    /// The value of a read, unless it is expired. `now` is the time, once it is known.
-    pub(crate) fn found(
-        &self,
-        reply: Reply,
-        now: &mut Option<SystemTime>,
-    ) -> Result<Option<CachedValue<Vec<u8>>>> {
-        match reply {
-            Reply::Missing => Ok(None),
-            Reply::Failed(reason) => Err(refused(&reason)),
-            Reply::Done | Reply::Meta(_) => Err(senseless()),
-            Reply::TooLarge(len) => Err(self.too_large_to_read(len)),
-            Reply::Found(stored) => {
-                let stored = stored?;
-                let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
-                Ok(match stored.metadata {
-                    // Only what expires needs the clock.
-                    Some(metadata) => {
-                        let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
-                        metadata.attach(stored.payload, now)
-                    }
-                    // It may have been written at any time before.
-                    None => {
-                        let value = CachedValue::new(stored.payload).with_cached_at(now());
-                        Some(value.with_ttl(Ttl::Never))
-                    }
-                })
-            }
-        }
-    }
-}
-
-/// Sends a request for one key, to one server after the other if need be. Which server responded,
-/// and what.
-pub(crate) async fn send<'a, F>(
-    call: &mut Call<'a>,
-    key: &str,
-    exchange: &Exchange<F>,
-) -> Result<(usize, &'a Arc<Server>, Response)>
-where
-    F: Fn(&mut Outgoing) -> Result<Expected>,
-{
-    let farm = call.farm;
-    let mut from = None;
-    loop {
-        call.begin_round()?;
-        let Some(index) = call.choose(key) else {
-            if call.probed().await {
-                continue;
-            }
-            return Err(call.nobody());
-        };
-        if let Some(from) = from.replace(index).filter(|&from| from != index) {
-            call.failed_over(from, 1);
-        }
-        let Some(server) = farm.server(index) else {
-            return Err(call.nobody());
-        };
-        let Some(waiter) = call.submit(server, exchange).await? else {
-            continue;
-        };
-        if let Some(response) = call.response(server, waiter).await? {
-            return Ok((index, server, response));
-        }
-    }
-}
-
-/// A reply, with the name of the server if that did not do as it was told.
-pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
-    match reply {
-        Reply::Failed(reason) => Reply::Failed(format!("{} refused: {reason}", server.name)),
-        other => other,
-    }
-}
-
-/// The error for what memcached did not want, in the words of [`said_by`].
-pub(crate) fn refused(reason: &str) -> Error {
-    if reason.contains("too large") {
-        let message = format!("{reason}; store less, or raise memcached's -I");
-        return Error::new(ErrorKind::ValueTooLarge, NAME, message);
-    }
-    Error::new(ErrorKind::Backend, NAME, reason)
-}
-
-/// The error for an answer to another question.
-pub(crate) fn senseless() -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        NAME,
-        "the server answered something else than was asked",
-    )
-}
-
-/// When memcached is to drop a value that lives for `lifetime`: no earlier, since what is
-/// exact is the deadline that travels with the value.
-fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
-    /// Beyond, memcached takes the number for a time since the epoch.
-    const RELATIVE: u64 = 30 * 24 * 3600;
-    /// memcached reads a signed number of 32 bits.
-    const LAST: u64 = i32::MAX as u64;
-    const NEVER: u32 = 0;
-    let Some(lifetime) = lifetime else {
-        return NEVER;
-    };
-    // Rounded up, and two more: a second of memcached's clock may be all but over when the value
-    // arrives, and the clock, which is read about once a second, then passes over a whole one
-    // now and then.
-    let seconds = lifetime
-        .as_secs()
-        .saturating_add(u64::from(lifetime.subsec_nanos() > 0))
-        .saturating_add(2);
-    let seconds = match seconds {
-        0..=RELATIVE => seconds,
-        _ => now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
-            .saturating_add(seconds),
-    };
-    match u32::try_from(seconds) {
-        Ok(seconds) if u64::from(seconds) <= LAST => seconds,
-        _ => NEVER,
     }
 }
 
@@ -551,70 +248,47 @@ impl CacheBackend for MemcachePoolBackend {
     type Value = Vec<u8>;
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        let inner = &*self.inner;
-        check_key(key, inner.cluster.settings.dialect)?;
-        inner
+        let store = &self.inner.store;
+        check_key(key, store.cluster.settings.dialect)?;
+        store
             .call(&Command::Get(key))
             .await
-            .and_then(|reply| inner.found(reply, &mut None))
+            .and_then(|reply| store.found(reply, &mut None))
             .map_err(|error| error.with_key(key))
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
-        let inner = &*self.inner;
-        check_key(key, inner.cluster.settings.dialect)?;
-        let prepared = inner.prepare(&value);
-        inner
+        let store = &self.inner.store;
+        check_key(key, store.cluster.settings.dialect)?;
+        let prepared = store.prepare(&value);
+        store
             .write(&prepared.command(key, value.payload()))
             .await
             .and_then(|()| match prepared.removal {
-                Some(Removal::TooLarge(len)) => Err(inner.too_large(len)),
+                Some(Removal::TooLarge(len)) => Err(store.too_large(len)),
                 Some(Removal::Expired) | None => Ok(()),
             })
             .map_err(|error| error.with_key(key))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let inner = &*self.inner;
-        check_key(key, inner.cluster.settings.dialect)?;
-        inner
+        let store = &self.inner.store;
+        check_key(key, store.cluster.settings.dialect)?;
+        store
             .write(&Command::Delete(key))
             .await
             .map_err(|error| error.with_key(key))
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
-        multi::get(&self.inner, keys).await
+        multi::get(&self.inner.store, keys).await
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
-        multi::set(&self.inner, &entries).await
+        multi::set(&self.inner.store, &entries).await
     }
 
     async fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        multi::delete(&self.inner, keys).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memcached_keeps_a_value_for_as_long_as_it_lives() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let expiry = |lifetime| memcached_expiry(Some(lifetime), now);
-        assert_eq!(memcached_expiry(None, now), 0);
-        assert_eq!(expiry(Duration::from_millis(1)), 3);
-        assert_eq!(expiry(Duration::from_millis(900)), 3);
-        assert_eq!(expiry(Duration::from_secs(1)), 3);
-        assert_eq!(expiry(Duration::from_millis(1001)), 4);
-        let month = 30 * 24 * 3600;
-        assert_eq!(expiry(Duration::from_secs(month - 2)), 2_592_000);
-        assert_eq!(expiry(Duration::from_secs(month - 1)), 1_702_592_001);
-        assert_eq!(expiry(Duration::from_secs(400_000_000)), 2_100_000_002);
-        // Beyond what memcached can count it never expires; the metadata says when.
-        assert_eq!(expiry(Duration::from_secs(500_000_000)), 0);
-        assert_eq!(expiry(Duration::MAX), 0);
+        multi::delete(&self.inner.store, keys).await
     }
 }

@@ -1,19 +1,29 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// A get, from the top down: `backend` checks the key, `store` makes a value of what it gets,
+// `cluster::call` asks `router` for a server and tries another one after a failure,
+// `cluster::server` picks a connection of its `pool`, and judges those that end,
+// `connection` queues the request, and its `driver` moves bytes as its `pipeline` decides,
+// `protocol` turns requests into bytes and bytes into responses.
+
 mod backend;
+mod builder;
 mod cluster;
 mod config;
 mod connection;
 mod meta;
 mod multi;
 mod protocol;
+mod router;
 mod stats;
+mod store;
 
 pub use backend::MemcachePoolBackend;
-pub use cluster::Routing;
-pub use config::{MemcachePoolBuilder, MemcachePoolConfig, Protocol, PythonClient, StoredFormat};
-pub use protocol::{MetaRequest, MetaResponse, MetaStatus};
+pub use builder::MemcachePoolBuilder;
+pub use config::{MemcachePoolConfig, Protocol, PythonClient};
+pub use protocol::{MetaRequest, MetaResponse, MetaStatus, StoredFormat};
+pub use router::Routing;
 pub use stats::{MemcachePoolStats, ServerStats};
 
 /// What errors call this backend.

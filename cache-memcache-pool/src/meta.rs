@@ -2,11 +2,10 @@
 
 use cache_core::{Error, ErrorKind, Result};
 
-use crate::backend::{refused, said_by, send, senseless};
 use crate::cluster::Call;
 use crate::connection::Exchange;
-use crate::multi::WEIGHT_BYTES;
 use crate::protocol::{Dialect, MetaRequest, MetaResponse, Outgoing, Reply, Response, check_key};
+use crate::store::{WEIGHT_BYTES, refused, said_by, send, senseless};
 use crate::{MemcachePoolBackend, NAME};
 
 impl MemcachePoolBackend {
@@ -102,7 +101,7 @@ impl MemcachePoolBackend {
     }
 
     async fn send_meta(&self, request: &MetaRequest) -> Result<MetaResponse> {
-        let cluster = &self.inner.cluster;
+        let cluster = &self.inner.store.cluster;
         if cluster.settings.dialect == Dialect::Classic {
             let message = "protocol is \"classic\", which has no meta commands; configure \"meta\"";
             return Err(Error::new(ErrorKind::Config, NAME, message));
@@ -127,7 +126,7 @@ impl MemcachePoolBackend {
         match said_by(server, reply) {
             Reply::Meta(response) => Ok(*response),
             Reply::Failed(reason) => Err(refused(&reason)),
-            Reply::TooLarge(len) => Err(self.inner.too_large_to_read(len)),
+            Reply::TooLarge(len) => Err(self.inner.store.too_large_to_read(len)),
             Reply::Found(_) | Reply::Missing | Reply::Done => Err(senseless()),
         }
     }

@@ -5,30 +5,28 @@ use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
 
-use crate::backend::{Inner, Removal, refused, said_by, senseless};
 use crate::cluster::{Call, MARK, Server};
 use crate::connection::{Exchange, Waiter};
 use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
+use crate::store::{Removal, Store, WEIGHT_BYTES, refused, said_by, senseless};
 
-/// The most keys in one request. A call of more takes several, at once and on the connections
-/// that have the least to do: memcached serves each connection by one thread.
-const KEYS: usize = 64;
+/// The most keys in one request. A call of more takes several, at once and on different
+/// connections: memcached serves each connection by one thread. For fewer keys the system calls
+/// of another request cost more than a second thread gains.
+const KEYS: usize = 128;
 
 /// The most payload in one request, but for a single larger value.
 const BYTES: usize = 1024 * 1024;
 
-/// So many bytes weigh as much as a small call.
-pub(crate) const WEIGHT_BYTES: usize = 4096;
-
 /// So many keys of a multi operation do.
-const WEIGHT_KEYS: usize = 8;
+const WEIGHT_KEYS: usize = 4;
 
 /// What became of each key. Those that are `None` are still to be asked for.
 type Outcomes = Vec<Option<Result<Reply>>>;
 
-pub(crate) async fn get(inner: &Inner, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
-    let mut outcomes = checked(inner, keys.iter().copied());
-    run(inner, &mut outcomes, |position| {
+pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+    let mut outcomes = checked(store, keys.iter().copied());
+    run(store, &mut outcomes, |position| {
         Command::Get(keys.get(position).copied().unwrap_or_default())
     })
     .await;
@@ -38,21 +36,21 @@ pub(crate) async fn get(inner: &Inner, keys: &[&str]) -> Vec<Result<Option<Cache
         .map(|(outcome, key)| {
             outcome
                 .unwrap_or_else(|| Err(senseless()))
-                .and_then(|reply| inner.found(reply, &mut now))
+                .and_then(|reply| store.found(reply, &mut now))
                 .map_err(|error| error.with_key(*key))
         })
         .collect()
 }
 
-pub(crate) async fn set(inner: &Inner, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
+pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
     let last = last_of_each(entries.iter().map(|(key, _)| *key));
     let entries: Vec<_> = last
         .into_iter()
         .filter_map(|position| entries.get(position))
-        .map(|(key, value)| (*key, value.payload().as_slice(), inner.prepare(value)))
+        .map(|(key, value)| (*key, value.payload().as_slice(), store.prepare(value)))
         .collect();
-    let mut outcomes = checked(inner, entries.iter().map(|(key, ..)| *key));
-    run(inner, &mut outcomes, |position| {
+    let mut outcomes = checked(store, entries.iter().map(|(key, ..)| *key));
+    run(store, &mut outcomes, |position| {
         match entries.get(position) {
             Some((key, payload, prepared)) => prepared.command(key, payload),
             None => Command::Get(""),
@@ -61,31 +59,31 @@ pub(crate) async fn set(inner: &Inner, entries: &[(&str, CachedValue<Vec<u8>>)])
     .await;
     for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
         if let (Some(Removal::TooLarge(len)), Some(Ok(_))) = (&prepared.removal, &outcome) {
-            *outcome = Some(Err(inner.too_large(*len)));
+            *outcome = Some(Err(store.too_large(*len)));
         }
     }
     let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
-    written(inner, outcomes, &keys).await
+    written(store, outcomes, &keys).await
 }
 
-pub(crate) async fn delete(inner: &Inner, keys: &[&str]) -> Result<()> {
-    let mut outcomes = checked(inner, keys.iter().copied());
-    run(inner, &mut outcomes, |position| {
+pub(crate) async fn delete(store: &Store, keys: &[&str]) -> Result<()> {
+    let mut outcomes = checked(store, keys.iter().copied());
+    run(store, &mut outcomes, |position| {
         Command::Delete(keys.get(position).copied().unwrap_or_default())
     })
     .await;
-    written(inner, outcomes, keys).await
+    written(store, outcomes, keys).await
 }
 
 /// Refuses what memcached cannot keep.
-fn checked<'k>(inner: &Inner, keys: impl Iterator<Item = &'k str>) -> Outcomes {
-    let dialect = inner.cluster.settings.dialect;
+fn checked<'k>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Outcomes {
+    let dialect = store.cluster.settings.dialect;
     keys.map(|key| check_key(key, dialect).err().map(Err))
         .collect()
 }
 
 /// The result of a write, from what became of each key.
-async fn written(inner: &Inner, outcomes: Outcomes, keys: &[&str]) -> Result<()> {
+async fn written(store: &Store, outcomes: Outcomes, keys: &[&str]) -> Result<()> {
     let (mut failed, mut leftovers, mut cause) = (Vec::new(), Vec::new(), None);
     for (outcome, key) in outcomes.into_iter().zip(keys) {
         let error = match outcome {
@@ -107,7 +105,7 @@ async fn written(inner: &Inner, outcomes: Outcomes, keys: &[&str]) -> Result<()>
     if !leftovers.is_empty() {
         // memcached has removed the old values; not every version is known to.
         let mut outcomes = leftovers.iter().map(|_| None).collect();
-        run(inner, &mut outcomes, |position| {
+        run(store, &mut outcomes, |position| {
             Command::Delete(leftovers.get(position).copied().unwrap_or_default())
         })
         .await;
@@ -141,9 +139,9 @@ struct Sent<'f> {
 }
 
 /// Sends each command of which the outcome is open, and notes what became of it.
-async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
-    let farm = inner.cluster.farm();
-    let mut call = Call::new(&inner.cluster, &farm);
+async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
+    let farm = store.cluster.farm();
+    let mut call = Call::new(&store.cluster, &farm);
     let mut open: Vec<usize> = outcomes
         .iter()
         .enumerate()
@@ -153,7 +151,7 @@ async fn run<'a>(inner: &Inner, outcomes: &mut Outcomes, command: impl Fn(usize)
     let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
     let first = open.first().map(|&first| command(first));
-    let is_marked = first.is_some_and(|first| inner.is_marked(&first));
+    let is_marked = first.is_some_and(|first| store.is_marked(&first));
     while !open.is_empty() {
         if let Err(error) = call.begin_round() {
             return fail(outcomes, &open, &error);

@@ -5,20 +5,17 @@ mod breaker;
 mod call;
 mod mark;
 mod pool;
-mod router;
 mod runtime;
 mod server;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Address, Settings};
+use crate::router::{Router, Routing, kept};
 use crate::stats::{MemcachePoolStats, ServerStats};
-use router::kept;
 
 pub(crate) use call::Call;
 pub(crate) use mark::MARK;
-pub use router::Routing;
-pub(crate) use router::{Choose, Router, ServerSpec};
 pub(crate) use server::Server;
 
 /// The servers of a backend. They can be exchanged while it is in use.

@@ -20,6 +20,9 @@ const EAGER_FOR_LARGE: usize = 6;
 /// Further ones when each has so much to do.
 const BUSY: usize = 256;
 
+/// While a connection has less to do than this, by weight, no other one is used.
+const FILLED: usize = 16;
+
 /// How much there is room for on a connection, by weight.
 const ROOM: usize = 1024;
 
@@ -152,11 +155,14 @@ impl Pools {
 }
 
 impl Pool {
-    /// An idle connection if there is one, else the one with the least to do.
+    /// The first connection that has little to do, so that few write much at once, else the one
+    /// with the least.
     pub(super) fn pick(&self, has_large: bool) -> Pick {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
+        // Whatever follows a large value waits for it.
+        let filled = if has_large { 1 } else { FILLED };
         let connections = self.read();
         for connection in connections.iter() {
             match connection.state() {
@@ -164,7 +170,7 @@ impl Pool {
                 State::Connecting => connecting = Some(connection),
                 State::Ready => {
                     let load = connection.load();
-                    if load == 0 {
+                    if load < filled {
                         return Pick::Use {
                             connection: Arc::clone(connection),
                             and_grow: false,

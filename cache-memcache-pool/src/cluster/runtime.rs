@@ -21,7 +21,7 @@ pub(super) fn current() -> Result<Handle> {
 /// for each runtime, and from within it.
 ///
 /// tokio tells by nothing but a panic. It is caught here, before there is a task that could be
-/// lost to it.
+/// lost to it. The panic hook still prints it, and with `panic = "abort"` it ends the process.
 pub(super) fn check(needs_io: bool) -> Result<()> {
     let touch = || {
         drop(tokio::time::sleep(Duration::ZERO));

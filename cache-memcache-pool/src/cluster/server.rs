@@ -673,8 +673,8 @@ impl Server {
     fn exhausted(&self) -> Error {
         let patience = self.settings.pool_connection_get_timeout;
         let reason = format!(
-            "each of the {} connections had its fill for {patience:?}; raise pool_maxsize or send \
-             less",
+            "all {} connections were full for {patience:?}; raise pool_maxsize or send fewer \
+             requests at once",
             self.settings.pool_maxsize
         );
         self.error(ErrorKind::PoolExhausted, &reason)

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use cache_core::Result;
 
 use super::bad_config;
-use crate::cluster::Routing;
+use crate::router::Routing;
 
 const DEFAULT_PORT: u16 = 11211;
 

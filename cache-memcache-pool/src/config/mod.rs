@@ -1,7 +1,6 @@
 //! [`MemcachePoolConfig`], the arguments of the backend as plain data.
 
 mod address;
-mod builder;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -14,11 +13,11 @@ use cache_core::{Error, ErrorKind, Result, seconds, text};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Family};
-pub use builder::MemcachePoolBuilder;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Hooks, Settings, Timeouts, Transport};
 
 use crate::NAME;
-use crate::cluster::Routing;
+use crate::protocol::StoredFormat;
+use crate::router::Routing;
 
 /// The arguments of the backend under the names of Python's `PooledMemcachedBackend`, to be
 /// read from a configuration file. Durations are numbers of seconds there, fractions allowed;
@@ -58,7 +57,7 @@ pub struct MemcachePoolConfig {
     /// A connection that was idle for so long is closed. Default: 60 s.
     #[serde(with = "seconds")]
     pub pool_unused_timeout: Duration,
-    /// How long a call waits, when every connection has its fill of calls, before it fails.
+    /// How long a call waits for room when all connections are full, before it fails.
     /// Default: 10 s.
     #[serde(with = "seconds")]
     pub pool_connection_get_timeout: Duration,
@@ -128,30 +127,6 @@ pub struct MemcachePoolConfig {
     /// `zlib`, as does reading what others compressed. Default: zero.
     #[serde(deserialize_with = "text::number")]
     pub min_compress_len: usize,
-}
-
-/// What is stored under a key.
-///
-/// ```
-/// use cache_memcache_pool::{MemcachePoolConfig, StoredFormat};
-///
-/// let mut config = MemcachePoolConfig::default();
-/// config.stored_format = StoredFormat::Raw; // "raw" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StoredFormat {
-    /// The bytes of [`cache_core::wire`]: metadata, `|`, the payload.
-    #[default]
-    Envelope,
-    /// The payload as it is, for a cache that is shared with programs that know nothing of
-    /// metadata. Client flags are not looked at when it is read.
-    ///
-    /// What there is no metadata for is not kept: a value that is read was cached at the time of
-    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until
-    /// memcached removes it, up to three seconds after its deadline.
-    Raw,
 }
 
 /// The client that programs in Python use, of those that dogpile.cache and oslo.cache can.
@@ -285,7 +260,7 @@ impl MemcachePoolConfig {
     /// Checks what the types allow and the backend does not, and reads the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
         if self.socket_timeout.is_zero() {
-            return Err(bad_config("socket_timeout is 0; it has to be more"));
+            return Err(bad_config("socket_timeout is 0; set it to more than 0"));
         }
         if self.server_max_value_length > MAX_ITEM {
             return Err(bad_config(format!(

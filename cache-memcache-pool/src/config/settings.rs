@@ -1,21 +1,40 @@
 //! What the parts of the backend need of its configuration, read once.
 
 use std::fmt;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cache_core::{Result, ServerEvent};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{MAX_ITEM, MemcachePoolConfig, Protocol, StoredFormat, bad_config, without_effect};
-use crate::cluster::Routing;
-use crate::connection::{Connector, Timeouts};
-use crate::protocol::{Decoder, Dialect};
+use super::{MAX_ITEM, MemcachePoolConfig, Protocol, bad_config, without_effect};
+use crate::protocol::{Decoder, Dialect, StoredFormat};
+use crate::router::Routing;
 
 /// Called when a server goes down or returns.
 pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
 
 /// See [`clock`](crate::MemcachePoolBuilder::clock).
 pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
+
+/// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// See [`connect_with`](crate::MemcachePoolBuilder::connect_with).
+pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>
+    + Send
+    + Sync;
+
+/// The time-outs of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) socket: Duration,
+    pub(crate) unused: Duration,
+}
 
 /// What only code can give, and no configuration file.
 #[derive(Clone, Default)]

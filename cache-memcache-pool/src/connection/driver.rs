@@ -11,10 +11,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::pipeline::{Pipeline, Timeouts, Verdict};
+use super::pipeline::{Pipeline, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
 use super::{Caller, Connection, Failure, Gauges, Unanswered};
+use crate::config::Timeouts;
 use crate::protocol::{Decoder, Response, Violation};
 
 /// Callers are told at the latest when so much has been read.

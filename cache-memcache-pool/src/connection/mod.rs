@@ -6,6 +6,8 @@ mod pipeline;
 #[cfg(test)]
 mod properties;
 mod queue;
+#[cfg(test)]
+mod recorded;
 mod stream;
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -18,8 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
-pub(crate) use pipeline::Timeouts;
-pub(crate) use stream::{ConnectError, Connector, Stream, Transport, cannot_connect, odd};
+pub(crate) use stream::{ConnectError, Stream, cannot_connect, odd};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::Queue;

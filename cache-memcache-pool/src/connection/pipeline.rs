@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::patience::Patience;
 use super::queue::{Pending, Queue};
+use crate::config::Timeouts;
 use crate::protocol::{Decoder, Reply, Response, Violation};
 
 /// Buffers that grew beyond this are given back when they are empty.
@@ -15,13 +16,6 @@ const KEPT: usize = 256 * 1024;
 
 /// How much is read at once.
 const READ: usize = 32 * 1024;
-
-/// The time-outs of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    pub(crate) socket: Duration,
-    pub(crate) unused: Duration,
-}
 
 /// What to make of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -362,8 +356,7 @@ impl<C> Pipeline<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StoredFormat;
-    use crate::protocol::{Dialect, Expected};
+    use crate::protocol::{Dialect, Expected, StoredFormat};
 
     fn decoder() -> Decoder {
         Decoder::new(1000, StoredFormat::Envelope)

@@ -6,17 +6,17 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::pipeline::{Pipeline, Timeouts};
+use super::pipeline::Pipeline;
 use super::queue::Pending;
-use crate::config::StoredFormat;
-use crate::protocol::{Decoder, Expected, Violation};
+use crate::config::Timeouts;
+use crate::protocol::{Decoder, Expected, StoredFormat, Violation};
 
 /// The largest value that is read.
-const LIMIT: usize = 100_000;
+pub(super) const LIMIT: usize = 100_000;
 
 /// A request, and what the server has to say to it.
 #[derive(Clone, Debug)]
-enum Answer {
+pub(super) enum Answer {
     Hit(usize),
     Pickled(usize),
     Miss,
@@ -45,7 +45,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
-fn value(len: usize) -> Vec<u8> {
+pub(super) fn value(len: usize) -> Vec<u8> {
     let mut value = br#"{"ct": 1700000000.5, "v": 2}|"#.to_vec();
     value.resize(value.len() + len, b'v');
     value
@@ -139,7 +139,7 @@ impl Answer {
 
 /// What is made of `bytes` when they come in pieces that end at `cuts`: the responses with their
 /// callers, and the violation if there is one.
-fn read(
+pub(super) fn read(
     answers: &[Answer],
     bytes: &[u8],
     mut cuts: Vec<usize>,
@@ -233,49 +233,5 @@ proptest! {
     ) {
         let whole = read(&answers, &bytes, Vec::new());
         prop_assert_eq!(read(&answers, &bytes, cuts), whole);
-    }
-}
-
-/// What memcached 1.6.18 said to each kind of request, byte by byte.
-#[test]
-fn what_a_real_server_said_is_read_at_every_split() {
-    let get = Answer::Values(vec![None, None]);
-    let one = Answer::Stored;
-    let quiet = Answer::Quiet {
-        commands: 2,
-        fails: false,
-    };
-    for (answer, said) in [
-        (&one, &b"HD O7\r\n"[..]),
-        (&one, b"EN\r\n"),
-        (&one, b"NF O7\r\n"),
-        (&one, b"NS O7\r\n"),
-        (&one, b"SERVER_ERROR object too large for cache\r\n"),
-        (&one, b"SERVER_ERROR out of memory storing object\r\n"),
-        (
-            &one,
-            b"VA 39 f0 O7\r\n{\"ct\": 1700000000.123456, \"v\": 2}|hello\r\n",
-        ),
-        (&get, b"END\r\n"),
-        (
-            &get,
-            b"VALUE k1 0 30\r\n{\"ct\": 1700000000.5, \"v\": 2}|x\r\nEND\r\n",
-        ),
-        (&quiet, b"MN\r\n"),
-        (&quiet, b"NF O7\r\nMN\r\n"),
-        (
-            &quiet,
-            b"SERVER_ERROR out of memory storing object\r\nMN\r\n",
-        ),
-        (&Answer::Lines(3), b"STORED\r\nDELETED\r\nNOT_FOUND\r\n"),
-    ] {
-        let answers = [answer.clone()];
-        let (responses, violation) = read(&answers, said, Vec::new());
-        assert_eq!((responses.len(), violation), (1, None), "{said:?}");
-        for cut in 0..said.len() {
-            assert_eq!(read(&answers, said, vec![cut]), (responses.clone(), None));
-        }
-        let bytewise = (0..said.len()).collect();
-        assert_eq!(read(&answers, said, bytewise), (responses, None));
     }
 }

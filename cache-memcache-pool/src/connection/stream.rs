@@ -11,18 +11,8 @@ use tokio::net::UnixStream;
 
 use super::Caller;
 use super::queue::Batch;
-use crate::config::{Address, Family, Settings};
+use crate::config::{Address, Family, Settings, Transport};
 use crate::protocol::Dialect;
-
-/// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
-
-/// See [`connect_with`](crate::MemcachePoolBuilder::connect_with).
-pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>
-    + Send
-    + Sync;
 
 pub(crate) enum Stream {
     Own(Box<dyn Transport>),
@@ -234,7 +224,8 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 /// The error for an answer that a memcached of today does not give.
 pub(crate) fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
-        "the server answered {answer:?}; is it memcached 1.6 or later? For older ones and for proxies there is protocol = \"classic\""
+        "the server answered {answer:?}; is it memcached 1.6 or later? For older servers and for \
+         proxies set protocol = \"classic\""
     ))
 }
 

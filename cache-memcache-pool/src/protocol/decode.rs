@@ -4,8 +4,7 @@ use cache_core::wire::Metadata;
 
 use super::line::{Item, read_line, split_line};
 use super::response::{Expected, Reply, Response, Violation};
-use super::value::{COMPRESSED, Stored};
-use crate::config::StoredFormat;
+use super::value::{COMPRESSED, Stored, StoredFormat};
 
 /// Metadata ends within these bytes, unless others have put much into it.
 const METADATA_WITHIN: usize = 512;

@@ -477,7 +477,7 @@ pub(super) fn read_response(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StoredFormat;
+    use crate::protocol::StoredFormat;
     use crate::protocol::{Decoder, Dialect, Response};
 
     fn encoded(request: &MetaRequest) -> String {

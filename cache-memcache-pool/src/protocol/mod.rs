@@ -15,4 +15,5 @@ pub use meta::{MetaRequest, MetaResponse, MetaStatus};
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;
+pub use value::StoredFormat;
 pub(crate) use zlib::compress;

@@ -2,9 +2,9 @@
 
 use cache_core::Result;
 
+use super::StoredFormat;
 use super::meta::{MetaResponse, MetaStatus};
 use super::value::Stored;
-use crate::config::StoredFormat;
 
 /// What the server says to one command.
 #[derive(Debug)]

@@ -2,10 +2,34 @@
 
 use cache_core::wire::{self, Metadata};
 use cache_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
 use super::zlib;
 use crate::NAME;
-use crate::config::StoredFormat;
+
+/// What is stored under a key.
+///
+/// ```
+/// use cache_memcache_pool::{MemcachePoolConfig, StoredFormat};
+///
+/// let mut config = MemcachePoolConfig::default();
+/// config.stored_format = StoredFormat::Raw; // "raw" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, the payload.
+    #[default]
+    Envelope,
+    /// The payload as it is, for a cache that is shared with programs that know nothing of
+    /// metadata. Client flags are not looked at when it is read.
+    ///
+    /// What there is no metadata for is not kept: a value that is read was cached at the time of
+    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until
+    /// memcached removes it, up to three seconds after its deadline.
+    Raw,
+}
 
 /// A stored value.
 #[derive(Debug)]

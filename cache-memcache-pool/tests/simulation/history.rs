@@ -157,6 +157,16 @@ impl Plan {
         (0..self.servers).map(|server| link(server, rng)).collect()
     }
 
+    /// Whether all that happens is that one of several servers falls silent. Then a call has time
+    /// to notice, and to go to another one.
+    fn is_one_server_silent(&self) -> bool {
+        let [fault] = self.faults.as_slice() else {
+            return false;
+        };
+        let is_silence = matches!(fault.kind, Kind::Pause | Kind::Partition);
+        is_silence && self.servers > 1 && self.pauses.is_empty()
+    }
+
     /// How much longer than without faults a call may take.
     fn allowance(&self) -> Duration {
         let paused: Duration = self.pauses.iter().map(|(_, length)| *length).sum();
@@ -479,6 +489,11 @@ impl Client {
                 self.world
                     .fail(format!("nothing is wrong, and {what} fails: {error}"));
             }
+        }
+        if self.world.plan.is_one_server_silent() && error.kind() == ErrorKind::Timeout {
+            self.world.fail(format!(
+                "{what} waits for a silent server to the end: {error}"
+            ));
         }
         if !error.is_transient() {
             self.world.fail(format!("{what} fails: {error}"));

@@ -12,10 +12,12 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::match_bool,
     reason = "tests fail by panicking, and read better as they are"
 )]
 
+mod churn;
 mod history;
 mod network;
 mod once;

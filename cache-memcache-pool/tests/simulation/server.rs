@@ -94,6 +94,11 @@ impl Server {
         state.store.insert(key.into(), value);
     }
 
+    /// Forgets all that it keeps.
+    pub(crate) fn clear(&self) {
+        self.state.lock().unwrap().store.clear();
+    }
+
     /// How many connections are open.
     pub(crate) fn open(&self) -> usize {
         let mut state = self.state.lock().unwrap();

@@ -68,7 +68,7 @@ impl Client for RoundTrip {
 
     async fn get(&self, key: &str) -> Result<Option<usize>> {
         let found = self.one(key, |out| wire::get(key, out)).await?;
-        Ok(found.map(|value| value.len()))
+        Ok(found.map(|value| value.payload().len()))
     }
 
     async fn set(&self, key: &str, value: &[u8]) -> Result<()> {

@@ -1,12 +1,16 @@
 //! The protocol, as far as the limits need it: requests into a buffer, answers out of one, and no
-//! faults.
+//! faults. Values travel as cache-memcache-pool stores them, with their metadata, and are taken
+//! apart and copied for the caller as it does: the same bytes and the same result.
 
 use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
+use cache_core::CachedValue;
+use cache_core::wire::{self, Metadata};
 
-/// What a get found: the payload as it is, without metadata.
-pub(super) type Found = Option<Vec<u8>>;
+/// What a get found.
+pub(super) type Found = Option<CachedValue<Vec<u8>>>;
 
 pub(super) fn get(key: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"mg ");
@@ -37,8 +41,12 @@ pub(super) fn set_many<'a>(keys: impl Iterator<Item = &'a str>, value: &[u8], ou
 }
 
 fn set_with(flag: &str, key: &str, value: &[u8], out: &mut Vec<u8>) {
+    let mut head = Vec::with_capacity(40);
+    Metadata::new(SystemTime::now(), None).write_json(&mut head);
+    head.push(b'|');
     // Writing into memory does not fail.
-    let _ = write!(out, "ms {key} {}{flag}\r\n", value.len());
+    let _ = write!(out, "ms {key} {}{flag}\r\n", head.len() + value.len());
+    out.extend_from_slice(&head);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
@@ -88,8 +96,10 @@ fn data(buffer: &[u8], from: usize, len: &[u8]) -> Result<Option<(Found, usize)>
     if buffer.len() < whole {
         return Ok(None);
     }
-    let value = buffer.get(from..from + len).map(<[u8]>::to_vec);
-    Ok(Some((value, whole)))
+    let stored = buffer.get(from..from + len).unwrap_or_default();
+    let (metadata, payload) = wire::decode(stored, "bench")?;
+    // It has no deadline, so the time does not matter.
+    Ok(Some((metadata.attach(payload.to_vec(), UNIX_EPOCH), whole)))
 }
 
 #[cfg(test)]
@@ -98,21 +108,30 @@ mod tests {
 
     #[test]
     fn answers_are_read_when_they_are_whole() {
-        let bytes = b"VA 3\r\nabc\r\nEN\r\n";
-        for cut in 0..11 {
-            assert_eq!(answer(&bytes[..cut]).unwrap(), None);
+        let mut request = Vec::new();
+        set("k", b"abc", &mut request);
+        let line = request.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        let mut bytes = format!("VA {}\r\n", request.len() - line - 2).into_bytes();
+        bytes.extend_from_slice(&request[line..]);
+        let whole = bytes.len();
+        bytes.extend_from_slice(b"EN\r\n");
+        for cut in 0..whole {
+            assert!(answer(&bytes[..cut]).unwrap().is_none());
         }
-        assert_eq!(answer(bytes).unwrap(), Some((Some(b"abc".to_vec()), 11)));
-        assert_eq!(answer(&bytes[11..]).unwrap(), Some((None, 4)));
+        let (found, len) = answer(&bytes).unwrap().unwrap();
+        assert_eq!((found.unwrap().payload(), len), (&b"abc".to_vec(), whole));
+        let (found, len) = answer(&bytes[whole..]).unwrap().unwrap();
+        assert!(found.is_none() && len == 4);
         assert!(answer(b"SERVER_ERROR out of memory\r\n").is_err());
     }
 
     #[test]
     fn many_values_end_with_a_line() {
-        let bytes = b"VALUE k 0 2\r\nhi\r\nEND\r\n";
-        assert_eq!(value(bytes).unwrap(), Some((Some(b"hi".to_vec()), 17)));
-        assert_eq!(value(&bytes[17..]).unwrap(), Some((None, 5)));
-        assert_eq!(value(&bytes[..16]).unwrap(), None);
+        let bytes = b"VALUE k 0 22\r\n{\"ct\": 1.5, \"v\": 2}|hi\r\nEND\r\n";
+        let (found, len) = value(bytes).unwrap().unwrap();
+        assert_eq!(found.unwrap().payload(), b"hi");
+        assert!(matches!(value(&bytes[len..]).unwrap(), Some((None, 5))));
+        assert!(value(&bytes[..len - 1]).unwrap().is_none());
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 use cache_core::{Result, ServerEvent};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::settings::{Hooks, Settings};
-use super::{Address, MemcachePoolConfig, Protocol, PythonClient, StoredFormat};
-use crate::MemcachePoolBackend;
-use crate::cluster::{Choose, Router, Routing, ServerSpec};
-use crate::connection::Transport;
+use crate::backend::MemcachePoolBackend;
+use crate::config::{
+    Address, Hooks, MemcachePoolConfig, Protocol, PythonClient, Settings, Transport,
+};
+use crate::protocol::StoredFormat;
+use crate::router::{Choose, Router, Routing, ServerSpec};
 
 /// Builds a [`MemcachePoolBackend`], each argument under its name in [`MemcachePoolConfig`],
 /// where they are described.
@@ -35,6 +36,32 @@ pub struct MemcachePoolBuilder {
     config: MemcachePoolConfig,
     choose: Option<Arc<Choose>>,
     hooks: Hooks,
+}
+
+impl MemcachePoolBackend {
+    /// The backend with this configuration. No server is contacted yet.
+    ///
+    /// An [`ErrorKind::Config`] names the field that makes no sense.
+    ///
+    /// ```
+    /// # use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
+    /// let cache = MemcachePoolBackend::from_config(MemcachePoolConfig::default())?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn from_config(config: MemcachePoolConfig) -> Result<Self> {
+        MemcachePoolBuilder::from(config).build()
+    }
+
+    /// To set arguments one by one.
+    ///
+    /// ```
+    /// # use cache_memcache_pool::MemcachePoolBackend;
+    /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
+    pub fn builder() -> MemcachePoolBuilder {
+        MemcachePoolBuilder::default()
+    }
 }
 
 impl From<MemcachePoolConfig> for MemcachePoolBuilder {

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn chooses_as_pymemcache() {
-        let vectors = include_str!("../../../tests/data/pymemcache-routing.tsv");
+        let vectors = include_str!("../../tests/data/pymemcache-routing.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = Pymemcache::new(servers);
             move |key, is_up| router.pick(key, is_up)

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn chooses_as_libmemcached() {
-        let vectors = include_str!("../../../tests/data/ketama-routing.tsv");
+        let vectors = include_str!("../../tests/data/ketama-routing.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = Ketama::new(servers);
             move |key, is_up| router.pick(key, is_up)

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn chooses_as_python_memcached_by_weight_and_with_a_server_listed_twice() {
-        let vectors = include_str!("../../../tests/data/python-memcached-weights.tsv");
+        let vectors = include_str!("../../tests/data/python-memcached-weights.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = PythonMemcached::new(servers);
             move |key, is_up| router.pick(key, is_up)
@@ -90,7 +90,7 @@ mod tests {
     /// What python-memcached 1.62 chose, for one to eight servers of which some are dead.
     #[test]
     fn chooses_as_python_memcached() {
-        const VECTORS: &str = include_str!("../../../tests/data/python-memcached-routing.json");
+        const VECTORS: &str = include_str!("../../tests/data/python-memcached-routing.json");
         // Read without a JSON crate: the file has no escapes, and no braces but its own.
         let (_, cases) = VECTORS.split_once("\"cases\"").unwrap();
         let mut n = 0;

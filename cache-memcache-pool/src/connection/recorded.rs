@@ -1,0 +1,206 @@
+//! What memcached 1.6.18 said to each kind of request, in `tests/data/responses`, is read at every
+//! split.
+//!
+//! ```text
+//! cargo test -p cache-memcache-pool --lib record -- --ignored    # records anew
+//! ```
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use test_servers::Memcached;
+
+use super::properties::{Answer, LIMIT, read, value};
+
+/// One request, and what its response comes to.
+struct Exchange {
+    name: &'static str,
+    request: Vec<u8>,
+    answer: Answer,
+    /// How the response is shown, in part.
+    means: &'static str,
+}
+
+fn set(flags: &str, key: &str, value: &[u8]) -> Vec<u8> {
+    let mut request = format!("ms {key} {} T0{flags}\r\n", value.len()).into_bytes();
+    request.extend_from_slice(value);
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+/// What is stored before: `k0`, `k2`, `large`, `huge`, `lines`, `pickled` and `a b`.
+fn stored() -> Vec<u8> {
+    let mut lines = value(0);
+    lines.extend_from_slice(b"END\r\nMN\r\nEN\r\n");
+    let values = [
+        set("", "k0", &value(100)),
+        set("", "k2", &value(0)),
+        set("", "large", &value(20_000)),
+        set("", "huge", &value(LIMIT)),
+        set("", "lines", &lines),
+        set(" F1", "pickled", b"\x80\x05K\x01."),
+        set(" b", "YSBi", &value(5)),
+    ];
+    values.concat()
+}
+
+fn exchanges() -> Vec<Exchange> {
+    let of = |name, request: &[u8], answer, means| Exchange {
+        name,
+        request: request.to_vec(),
+        answer,
+        means,
+    };
+    let one = || Answer::Stored;
+    let values = |n| Answer::Values(vec![None; n]);
+    let quiet = |commands| Answer::Quiet {
+        commands,
+        fails: false,
+    };
+    let large = value(1_100_000);
+    let sets = [
+        set(" q O7", "q0", &value(3)),
+        set(" q O8", "q1", &value(3)),
+        b"mn\r\n".to_vec(),
+    ];
+    let one_too_large = [
+        set(" q O7", "q0", &value(3)),
+        set(" q O8", "q1", &large),
+        b"mn\r\n".to_vec(),
+    ];
+    let mut classic = format!("set c0 0 0 {}\r\n", large.len()).into_bytes();
+    classic.extend_from_slice(&large);
+    classic.extend_from_slice(b"\r\n");
+    vec![
+        of("get", b"mg k0 v f O7\r\n", one(), "Found(Ok"),
+        of("get-empty", b"mg k2 v f O7\r\n", one(), "payload: []"),
+        of("get-missing", b"mg k1 v f O7\r\n", one(), "One(Missing)"),
+        of("get-large", b"mg large v f O7\r\n", one(), "Found(Ok"),
+        of("get-huge", b"mg huge v f O7\r\n", one(), "TooLarge(100029)"),
+        of("get-lines", b"mg lines v f O7\r\n", one(), "Found(Ok"),
+        of(
+            "get-pickled",
+            b"mg pickled v f O7\r\n",
+            one(),
+            "pickled by Python",
+        ),
+        of("get-base64", b"mg YSBi b v f O7\r\n", one(), "Found(Ok"),
+        of("get-many", b"get k0 k1 k2\r\n", values(3), "Missing"),
+        of(
+            "get-many-missing",
+            b"get k5 k6\r\n",
+            values(2),
+            "[Missing, Missing]",
+        ),
+        of(
+            "get-many-base64",
+            b"mg YSBi b v f O7\r\nmg YyBk b v f O8\r\n",
+            Answer::Many(vec![None; 2]),
+            "Missing])",
+        ),
+        of("set", &set(" O7", "s", &value(3)), one(), "One(Done)"),
+        of(
+            "set-too-large",
+            &set(" O7", "s", &large),
+            one(),
+            "too large",
+        ),
+        of("set-quiet", &sets.concat(), quiet(2), "[Done, Done]"),
+        of(
+            "set-quiet-too-large",
+            &one_too_large.concat(),
+            quiet(2),
+            "SomeFailed",
+        ),
+        of("delete", b"md q0 O7\r\n", one(), "One(Done)"),
+        of("delete-missing", b"md q9 O7\r\n", one(), "One(Done)"),
+        of(
+            "delete-quiet",
+            b"md q0 q O7\r\nmd k0 q O8\r\nmn\r\n",
+            quiet(2),
+            "[Done, Done]",
+        ),
+        of(
+            "classic-writes",
+            b"set c0 0 0 1\r\nx\r\ndelete c0\r\ndelete c0\r\n",
+            Answer::Lines(3),
+            "[Done, Done, Done]",
+        ),
+        of("classic-too-large", &classic, Answer::Lines(1), "too large"),
+    ]
+}
+
+fn file(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/responses");
+    folder.join(name)
+}
+
+/// Sends something, and what comes back until the server has nothing more to say.
+fn ask(server: &mut TcpStream, request: &[u8]) -> Vec<u8> {
+    /// Answered by two lines that end no other response.
+    const LAST: &[u8] = b"mg the-last-key v\r\nmn\r\n";
+    server.write_all(request).unwrap();
+    server.write_all(LAST).unwrap();
+    let (mut said, mut more) = (Vec::new(), [0; 4096]);
+    while !said.ends_with(b"EN\r\nMN\r\n") {
+        let n = server.read(&mut more).unwrap();
+        assert!(n > 0, "the server closed the connection");
+        said.extend_from_slice(&more[..n]);
+    }
+    said.truncate(said.len() - b"EN\r\nMN\r\n".len());
+    said
+}
+
+#[test]
+#[ignore = "writes tests/data/responses anew"]
+fn record() {
+    let server = Memcached::start().unwrap();
+    let mut server = TcpStream::connect(server.url()).unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    ask(&mut server, &stored());
+    std::fs::create_dir_all(file("")).unwrap();
+    for exchange in exchanges() {
+        let said = ask(&mut server, &exchange.request);
+        std::fs::write(file(exchange.name), said).unwrap();
+    }
+}
+
+/// Where to split: everywhere, but for the middle of long values.
+fn splits(len: usize) -> impl Iterator<Item = usize> {
+    const ENDS: usize = 600;
+    const STEP: usize = 61;
+    (0..len).filter(move |&at| at < ENDS || at + ENDS > len || at % STEP == 0)
+}
+
+#[test]
+fn what_a_real_server_said_is_read_at_every_split() {
+    for exchange in exchanges() {
+        let Exchange {
+            name,
+            answer,
+            means,
+            ..
+        } = exchange;
+        let said = std::fs::read(file(name)).unwrap();
+        let answers = [answer];
+        let whole = read(&answers, &said, Vec::new());
+        let (responses, violation) = &whole;
+        assert_eq!((responses.len(), violation), (1, &None), "{name}");
+        assert!(responses[0].contains(means), "{name}: {}", responses[0]);
+        for cut in splits(said.len()) {
+            assert_eq!(read(&answers, &said, vec![cut]), whole, "{name} at {cut}");
+        }
+        if said.len() < 2000 {
+            let bytewise = (0..said.len()).collect();
+            assert_eq!(
+                read(&answers, &said, bytewise),
+                whole,
+                "{name}, byte by byte"
+            );
+        }
+    }
+}
