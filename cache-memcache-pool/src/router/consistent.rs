@@ -10,7 +10,7 @@
 //!   that goes leaves keys, and no other key moves: the property of rendezvous hashing.
 //! - Names decide, not their order.
 //! - With one circle, a server close behind another would get few keys, and would inherit all keys
-//!   of its neighbour. With many, whoever is near differs from circle to circle: shares differ by
+//!   of its neighbour. With many, which servers are near differs from circle to circle: shares differ by
 //!   less than 3 % (standard deviation), and what a server had spreads over all others.
 //! - The time is that of [`RINGS`] look-ups, whatever the number of servers.
 //!
