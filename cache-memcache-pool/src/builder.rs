@@ -41,7 +41,7 @@ pub struct MemcachePoolBuilder {
 impl MemcachePoolBackend {
     /// The backend with this configuration. No server is contacted yet.
     ///
-    /// An [`ErrorKind::Config`] names the field that makes no sense.
+    /// An [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the invalid field.
     ///
     /// ```
     /// # use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
