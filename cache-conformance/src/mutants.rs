@@ -6,7 +6,7 @@
 //! ```
 //! use cache_conformance::mutants;
 //!
-//! let mutant = mutants::all().into_iter().find(|mutant| mutant.name == "sets nothing").unwrap();
+//! let mutant = mutants::all().into_iter().find(|mutant| mutant.name == "stores nothing").unwrap();
 //! let report = mutant.suite().only(mutant.rule).run();
 //! assert!(!report.is_ok());
 //! ```
