@@ -2,15 +2,14 @@
 //! split.
 //!
 //! ```text
-//! cargo test -p cache-memcache-pool --lib record -- --ignored    # records anew
+//! memcached -p 11311 -m 64 & # a server of its own: keys are written
+//! MEMCACHED=127.0.0.1:11311 cargo test -p cache-memcache-pool --lib record -- --ignored
 //! ```
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use test_servers::Memcached;
 
 use super::properties::{Answer, LIMIT, read, value};
 
@@ -156,8 +155,9 @@ fn ask(server: &mut TcpStream, request: &[u8]) -> Vec<u8> {
 #[test]
 #[ignore = "writes tests/data/responses anew"]
 fn record() {
-    let server = Memcached::start().unwrap();
-    let mut server = TcpStream::connect(server.url()).unwrap();
+    // The package has no process control of servers.
+    let address = std::env::var("MEMCACHED").expect("MEMCACHED=127.0.0.1:11311");
+    let mut server = TcpStream::connect(address).unwrap();
     server
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -174,6 +174,34 @@ fn splits(len: usize) -> impl Iterator<Item = usize> {
     const ENDS: usize = 600;
     const STEP: usize = 61;
     (0..len).filter(move |&at| at < ENDS || at + ENDS > len || at % STEP == 0)
+}
+
+/// Which no server says when asked to.
+#[test]
+fn a_server_without_memory_is_read_at_every_split() {
+    let quiet = Answer::Quiet {
+        commands: 2,
+        fails: false,
+    };
+    for (answer, said) in [
+        (Answer::Stored, &b"NS O7\r\n"[..]),
+        (
+            Answer::Stored,
+            b"SERVER_ERROR out of memory storing object\r\n",
+        ),
+        (
+            quiet,
+            b"SERVER_ERROR out of memory storing object\r\nMN\r\n",
+        ),
+    ] {
+        let answers = [answer];
+        let whole = read(&answers, said, Vec::new());
+        assert_eq!((whole.0.len(), &whole.1), (1, &None), "{said:?}");
+        for cut in 0..said.len() {
+            assert_eq!(read(&answers, said, vec![cut]), whole);
+        }
+        assert_eq!(read(&answers, said, (0..said.len()).collect()), whole);
+    }
 }
 
 #[test]
