@@ -59,8 +59,8 @@ impl MemcachePoolBackend {
     /// `socket_timeout`, and `pool_connection_get_timeout` if it has to wait for a connection.
     /// With failover a number can be counted on two servers, one after the other.
     ///
-    /// A command that can be done twice is sent again when its connection ends: `mg` without `N`
-    /// and `R`, `ms` without `M`, `C` and `I`, `me` and `mn`. Every other is sent again only as
+    /// A command that can be done twice is sent again when its connection ends: `mg` without `N`,
+    /// `R`, `h` and `l`, `ms` without `M`, `C` and `I`, `me` and `mn`. Every other is sent again only as
     /// long as nothing of it was written.
     ///
     /// # Errors

@@ -79,7 +79,8 @@ impl Verb {
     /// The flags with which the command can be applied twice and still do and return the same.
     fn repeatable_flags(self) -> Option<&'static str> {
         match self {
-            Self::Get => Some("cfhlstvET"),
+            // Not `h` and `l`: the first time counts as an access of its own.
+            Self::Get => Some("cfstvET"),
             Self::Set => Some("EFT"),
             Self::Debug | Self::Noop => Some(""),
             // The second time there may be nothing to delete.
@@ -553,6 +554,8 @@ mod tests {
         assert!(set().flag_with('T', 30).is_repeatable());
         assert!(MetaRequest::noop("k").is_repeatable());
         assert!(MetaRequest::debug("k").is_repeatable());
+        assert!(!get().flag('h').is_repeatable());
+        assert!(!get().flag('l').is_repeatable());
         // The first one wins the right to fill the gap, and the answer to the second says no.
         assert!(!get().flag_with('N', 30).is_repeatable());
         assert!(!get().flag_with('R', 30).is_repeatable());
