@@ -129,7 +129,8 @@ impl Tests {
         }
         let mut jobs: Vec<Job> = self.programs.borrow().iter().map(Job::of_program).collect();
         let mut command = self.cargo_test();
-        command.arg("--doc");
+        // One crate that fails should not hide the others.
+        command.args(["--doc", "--no-fail-fast"]);
         jobs.push(Job {
             name: DOC_TESTS.to_owned(),
             command,
