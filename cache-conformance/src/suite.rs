@@ -214,7 +214,7 @@ impl Suite {
         /// More than there are cores: most rules wait for a server most of the time.
         const AT_ONCE: usize = 8;
         /// Those that make servers fail wait, and are hard on what they wait for.
-        const FAILING: usize = 10;
+        const FAILING: usize = 16;
         let timed = |rule: &'static Rule| {
             let began = Instant::now();
             (self.judge(rule), began.elapsed())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cache_core::{CacheBackend, CachedValue, Error};
 
 use crate::Fault;
+use crate::cache::Found;
 use crate::context::{Cache, Context, Faults, Outcome, Value};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
@@ -14,7 +15,7 @@ use crate::show;
 
 use super::recovery::{all, within_recovery};
 use super::source::FAULTS;
-use super::tasks::{counted, drop_at_poll, longest_poll, together};
+use super::tasks::{at_once, counted, drop_at_poll, longest_poll, together};
 
 const DOWN: &[Requirement] = &[Requirement::Fault(Fault::Down)];
 const SILENT: &[Requirement] = &[Requirement::Fault(Fault::Silent)];
@@ -83,52 +84,68 @@ async fn failing(context: &Context, fault: Fault) -> Outcome<(Cache, Faults, Str
     Ok((cache, faults, key))
 }
 
-/// What reads say, none of which may succeed.
-async fn failed_reads(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
-    let mut errors = Vec::new();
-    match cache.try_get(key).await? {
-        Err(error) => errors.push(error),
-        Ok(found) => fail!(
-            "get {}: expected an error, got {}",
-            show::key(key),
-            show::found(found.as_ref())
-        ),
-    }
-    for answer in cache.try_get_multi(&[key, key]).await? {
-        match answer {
-            Err(error) => errors.push(error),
-            Ok(found) => fail!(
-                "get_multi, at {}: expected an error, got {}",
-                show::key(key),
-                show::found(found.as_ref())
-            ),
-        }
-    }
-    Ok(errors)
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Get,
+    GetMulti,
+    Set,
+    SetMulti,
+    Delete,
+    DeleteMulti,
 }
 
-/// What writes say, none of which may succeed.
-async fn failed_writes(cache: &Cache, key: &str) -> Outcome<Vec<Error>> {
-    let answers = [
-        ("set", cache.try_set(key, value("during")).await?),
-        ("delete", cache.try_delete(key).await?),
-        (
-            "set_multi",
-            cache.try_set_multi(vec![(key, value("during"))]).await?,
-        ),
-        ("delete_multi", cache.try_delete_multi(&[key]).await?),
-    ];
-    let mut errors = Vec::new();
-    for (operation, answer) in answers {
-        match answer {
-            Err(error) => errors.push(error),
-            Ok(()) => fail!(
-                "{operation} {}: expected an error, got success",
-                show::key(key)
-            ),
+const READS: [Operation; 2] = [Operation::Get, Operation::GetMulti];
+const WRITES: [Operation; 4] = [
+    Operation::Set,
+    Operation::SetMulti,
+    Operation::Delete,
+    Operation::DeleteMulti,
+];
+
+/// What it answers for each key, a success as text.
+async fn answers(operation: Operation, cache: &Cache, key: &str) -> Outcome<Vec<Answer>> {
+    let read = |found: Found| found.map(|found| show::found(found.as_ref()));
+    let write = |done: cache_core::Result<()>| vec![done.map(|()| "success".to_owned())];
+    let during = || value("during");
+    Ok(match operation {
+        Operation::Get => vec![read(cache.try_get(key).await?)],
+        Operation::GetMulti => {
+            let found = cache.try_get_multi(&[key, key]).await?;
+            found.into_iter().map(read).collect()
         }
-    }
-    Ok(errors)
+        Operation::Set => write(cache.try_set(key, during()).await?),
+        Operation::SetMulti => write(cache.try_set_multi(vec![(key, during())]).await?),
+        Operation::Delete => write(cache.try_delete(key).await?),
+        Operation::DeleteMulti => write(cache.try_delete_multi(&[key]).await?),
+    })
+}
+
+type Answer = cache_core::Result<String>;
+
+/// The errors of these operations, none of which may succeed. They run at once, as each may wait
+/// for its whole time-out.
+async fn failures(
+    cache: &Cache,
+    key: &str,
+    operations: impl IntoIterator<Item = Operation>,
+) -> Outcome<Vec<Error>> {
+    let calls = operations.into_iter().map(|operation| {
+        let (cache, key) = (cache.clone(), key.to_owned());
+        async move {
+            let mut errors = Vec::new();
+            for answer in answers(operation, &cache, &key).await? {
+                match answer {
+                    Err(error) => errors.push(error),
+                    Ok(shown) => fail!(
+                        "{operation:?} of {}: expected an error, got {shown}",
+                        show::key(&key)
+                    ),
+                }
+            }
+            Ok(errors)
+        }
+    });
+    Ok(at_once(calls).await?.into_iter().flatten().collect())
 }
 
 /// All operations work again, within the declared time: what is set is found. Each of them has
@@ -182,16 +199,14 @@ async fn is_unharmed(context: &Context, cache: &Cache, key: &str, or: &[&[u8]]) 
 async fn no_read_succeeds(context: &Context, fault: Fault) -> Outcome {
     let (cache, _faults, key) = failing(context, fault).await?;
     for _ in 0..2 {
-        failed_reads(&cache, &key).await?;
+        failures(&cache, &key, READS).await?;
     }
     Ok(())
 }
 
 async fn no_error_is_final(context: &Context, fault: Fault) -> Outcome {
     let (cache, _faults, key) = failing(context, fault).await?;
-    let mut errors = failed_reads(&cache, &key).await?;
-    errors.extend(failed_writes(&cache, &key).await?);
-    for error in &errors {
+    for error in failures(&cache, &key, READS.into_iter().chain(WRITES)).await? {
         ensure!(
             error.is_transient(),
             "{key:?}: expected a transient error, got {error}"
@@ -218,7 +233,7 @@ async fn reads_from_a_dead_server_are_errors(context: Context) -> Outcome {
 async fn writes_to_a_dead_server_are_errors(context: Context) -> Outcome {
     let (cache, _faults, key) = failing(&context, Fault::Down).await?;
     for _ in 0..2 {
-        failed_writes(&cache, &key).await?;
+        failures(&cache, &key, WRITES).await?;
     }
     Ok(())
 }
@@ -229,7 +244,7 @@ async fn a_dead_server_is_transient(context: Context) -> Outcome {
 
 async fn a_server_that_is_back_is_used(context: Context) -> Outcome {
     let (cache, faults, key) = failing(&context, Fault::Down).await?;
-    failed_reads(&cache, &key).await?;
+    failures(&cache, &key, READS).await?;
     faults.heal().await?;
     recovers(&context, &cache).await?;
     is_unharmed(&context, &cache, &key, &[]).await?;
@@ -245,7 +260,7 @@ async fn a_silent_server_ends_reads(context: Context) -> Outcome {
 
 async fn a_silent_server_ends_writes(context: Context) -> Outcome {
     let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
-    failed_writes(&cache, &key).await?;
+    failures(&cache, &key, WRITES).await?;
     Ok(())
 }
 
@@ -376,9 +391,9 @@ async fn calls_to_a_silent_server_may_be_dropped(context: Context) -> Outcome {
 async fn garbage_is_an_error(context: Context) -> Outcome {
     let (cache, _faults, key) = failing(&context, Fault::Garbage).await?;
     for _ in 0..2 {
-        failed_reads(&cache, &key).await?;
+        failures(&cache, &key, READS).await?;
     }
-    failed_writes(&cache, &key).await?;
+    failures(&cache, &key, WRITES).await?;
     Ok(())
 }
 
@@ -395,33 +410,38 @@ async fn broken_connections_are_replaced(context: Context) -> Outcome {
 }
 
 async fn errors_show_no_secret(context: Context) -> Outcome {
-    for fault in context.capabilities().faults {
-        let (cache, _faults, key) = failing(&context, *fault).await?;
-        let mut errors = vec![cache.try_get(&key).await?.err()];
-        errors.push(cache.try_set(&key, value("during")).await?.err());
-        errors.extend(
-            cache
-                .try_get_multi(&[&key])
-                .await?
-                .into_iter()
-                .map(Result::err),
-        );
-        for error in errors.iter().flatten() {
-            let mut shown = vec![error.to_string(), format!("{error:?}")];
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                shown.push(error.to_string());
-                shown.push(format!("{error:?}"));
-                cause = error.source();
+    let faults = context.capabilities().faults.iter().map(|fault| {
+        let context = context.clone();
+        async move {
+            let (cache, _faults, key) = failing(&context, *fault).await?;
+            let calls = READS.into_iter().chain(WRITES).map(|operation| {
+                let (cache, key) = (cache.clone(), key.clone());
+                async move { answers(operation, &cache, &key).await }
+            });
+            let answers = at_once(calls).await?.into_iter().flatten();
+            for error in answers.filter_map(Result::err) {
+                shows_no_secret(&context, &error)?;
             }
-            for secret in context.capabilities().secrets {
-                ensure!(
-                    !shown.iter().any(|shown| shown.contains(secret)),
-                    "the error of kind {:?} shows a secret",
-                    error.kind()
-                );
-            }
+            Ok(())
         }
+    });
+    together(faults).await
+}
+
+fn shows_no_secret(context: &Context, error: &Error) -> Outcome {
+    let mut shown = vec![error.to_string(), format!("{error:?}")];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        shown.push(error.to_string());
+        shown.push(format!("{error:?}"));
+        cause = error.source();
+    }
+    for secret in context.capabilities().secrets {
+        ensure!(
+            !shown.iter().any(|shown| shown.contains(secret)),
+            "the error of kind {:?} shows a secret",
+            error.kind()
+        );
     }
     Ok(())
 }

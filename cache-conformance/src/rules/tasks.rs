@@ -9,21 +9,29 @@ use std::time::{Duration, Instant};
 use crate::context::Outcome;
 use crate::failure::{Failure, fail};
 
-/// Runs each in a task of its own; ends with the first failure once all have ended.
+/// Runs each in a task of its own. Once all have ended: their outputs, or the first failure.
+pub(super) async fn at_once<T, F>(tasks: impl IntoIterator<Item = F>) -> Outcome<Vec<T>>
+where
+    F: Future<Output = Outcome<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+    let mut outputs = Vec::new();
+    for task in tasks {
+        outputs.push(match task.await {
+            Ok(ended) => ended,
+            Err(error) => Err(Failure::new(format!("a task of the rule died: {error}"))),
+        });
+    }
+    outputs.into_iter().collect()
+}
+
+/// [`at_once`], for tasks without an output.
 pub(super) async fn together<F>(tasks: impl IntoIterator<Item = F>) -> Outcome
 where
     F: Future<Output = Outcome> + Send + 'static,
 {
-    let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
-    let mut first = Ok(());
-    for task in tasks {
-        let ended = match task.await {
-            Ok(ended) => ended,
-            Err(error) => Err(Failure::new(format!("a task of the rule died: {error}"))),
-        };
-        first = first.and(ended);
-    }
-    first
+    at_once(tasks).await.map(drop)
 }
 
 /// Tasks that go on side by side until each has done what it has to do, so that none has ended

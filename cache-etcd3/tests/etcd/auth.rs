@@ -9,7 +9,7 @@ use cache_etcd3::Etcd3Builder;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use test_servers::Etcd;
 
-use crate::{alone, backend, payload, value};
+use crate::{backend, heavy, payload, value};
 
 const PASSWORD: &str = "correct horse";
 
@@ -48,7 +48,7 @@ fn assert_shows_no_password(error: &Error) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expired_is_renewed() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder().arg("--auth-token-ttl=1").start().unwrap();
     turn_on(&etcd).await;
     let backend = app(&etcd).build().unwrap();
@@ -79,7 +79,7 @@ async fn a_token_that_expired_is_renewed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
-    let _alone = alone();
+    let _place = heavy();
     let keys = std::env::temp_dir().join(format!("cache-etcd3-jwt-{}", std::process::id()));
     std::fs::create_dir_all(&keys).unwrap();
     let (private, public) = (keys.join("private.pem"), keys.join("public.pem"));
@@ -123,7 +123,7 @@ async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_permitted_is_said() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
     let backend = app(&etcd).prefix("other/").build().unwrap();
@@ -149,7 +149,7 @@ async fn what_is_not_permitted_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_not_permitted_keeps_no_other_out() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
     let backend = app(&etcd).prefix("").build().unwrap();
@@ -181,7 +181,7 @@ async fn one_that_is_not_permitted_keeps_no_other_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_and_none_are_refused() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
     let wrong = app(&etcd).password("wrong secret").build().unwrap();
@@ -203,7 +203,7 @@ async fn a_wrong_password_and_none_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authentication_may_be_turned_on_under_a_running_service() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = app(&etcd).build().unwrap();
     backend.set("k", value("1")).await.unwrap();

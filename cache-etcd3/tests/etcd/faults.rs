@@ -8,7 +8,7 @@ use cache_etcd3::{Consistency, Etcd3Backend};
 use test_servers::{Etcd, EtcdCluster};
 
 use crate::load::Load;
-use crate::{all, alone, backend, eventually, payload, value};
+use crate::{all, backend, eventually, heavy, payload, value};
 
 /// Enough for an election on a machine that is busy.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ fn a_follower(cluster: &EtcdCluster) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_is_killed() {
-    let _alone = alone();
+    let _place = heavy();
     let mut cluster = EtcdCluster::start().unwrap();
     let backend = on(&cluster);
     let load = Load::start(&backend);
@@ -58,7 +58,7 @@ async fn a_follower_is_stopped() {
 /// callers have gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_stopped_and_callers_give_up() {
-    let _alone = alone();
+    let _place = heavy();
     let cluster = EtcdCluster::start().unwrap();
     let backend = on(&cluster);
     let load = Load::start_impatient(&backend, Duration::from_secs(1));
@@ -77,7 +77,7 @@ async fn a_follower_is_stopped_and_callers_give_up() {
 
 /// Calls go on while that member is stopped, and it is used again when it goes on.
 async fn one_is_stopped(which: impl FnOnce(&EtcdCluster) -> usize) {
-    let _alone = alone();
+    let _place = heavy();
     let cluster = EtcdCluster::start().unwrap();
     let backend = on(&cluster);
     let load = Load::start(&backend);
@@ -96,7 +96,7 @@ async fn one_is_stopped(which: impl FnOnce(&EtcdCluster) -> usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_is_restarted() {
-    let _alone = alone();
+    let _place = heavy();
     let mut cluster = EtcdCluster::start().unwrap();
     let backend = on(&cluster);
     let load = Load::start(&backend);
@@ -128,7 +128,7 @@ async fn is_used_again(backend: &Etcd3Backend) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quorum_is_lost_and_regained() {
-    let _alone = alone();
+    let _place = heavy();
     let mut cluster = EtcdCluster::start().unwrap();
     let call_timeout = Duration::from_secs(3);
     let backend = backend(cluster.endpoints()).call_timeout(call_timeout);
@@ -192,7 +192,7 @@ async fn the_quorum_is_lost_and_regained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_node_is_stopped() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let call_timeout = Duration::from_secs(2);
     let backend = backend([etcd.endpoint()])
@@ -213,7 +213,7 @@ async fn a_single_node_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_was_given_up_undoes_nothing_that_came_after_it() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("k", value("first")).await.unwrap();
@@ -240,7 +240,7 @@ async fn a_set_that_was_given_up_undoes_nothing_that_came_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_that_fail_and_come_back_are_told_of() {
-    let _alone = alone();
+    let _place = heavy();
     let mut etcd = Etcd::start().unwrap();
     let events: Arc<Mutex<Vec<ServerEvent>>> = Arc::default();
     let told = Arc::clone(&events);
@@ -263,7 +263,7 @@ async fn endpoints_that_fail_and_come_back_are_told_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_node_is_restarted() {
-    let _alone = alone();
+    let _place = heavy();
     let mut etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let load = Load::start(&backend);
@@ -283,7 +283,7 @@ async fn a_single_node_is_restarted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_comes_back_with_its_data_gone() {
-    let _alone = alone();
+    let _place = heavy();
     let mut etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("single", value("1")).await.unwrap();

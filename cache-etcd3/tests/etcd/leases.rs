@@ -10,7 +10,7 @@ use etcd_client::{Client, LeaseTimeToLiveOptions};
 use test_servers::Etcd;
 use tokio::task::JoinSet;
 
-use crate::{alone, backend, eventually, payload, value};
+use crate::{backend, eventually, heavy, payload, value};
 
 /// How many keys a lease is meant to carry, and up to where it may be overshot: while the next
 /// one is granted, and by sets that were under way when it was.
@@ -70,7 +70,7 @@ async fn set_at_full_speed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_are_few_and_carry_few_keys() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let mut client = client(&etcd).await;
@@ -118,7 +118,7 @@ async fn etcd_keys(client: &mut Client) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn setting_the_same_keys_again_takes_no_more_leases() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let keys = 1200;
@@ -132,7 +132,7 @@ async fn setting_the_same_keys_again_takes_no_more_leases() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_keys_at_once_are_spread_over_leases() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let keys: Vec<String> = (0..5000).map(|i| format!("key {i}")).collect();
@@ -153,7 +153,7 @@ async fn many_keys_at_once_are_spread_over_leases() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_live_on_without_the_backend_and_go_when_their_time_comes() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let first = backend([etcd.endpoint()]).build().unwrap();
     let short = Duration::from_secs(2);
@@ -180,7 +180,7 @@ async fn values_live_on_without_the_backend_and_go_when_their_time_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_was_revoked_is_replaced() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("k", value("1")).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_lease_that_was_revoked_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_grants_more_than_is_asked_for_is_believed() {
-    let _alone = alone();
+    let _place = heavy();
     // The shortest lease is one and a half elections.
     let etcd = Etcd::builder()
         .arg("--election-timeout=5000")

@@ -9,7 +9,7 @@ use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
 
-use crate::{all, alone, backend, payload, value};
+use crate::{all, backend, heavy, payload, value};
 
 #[tokio::test]
 async fn the_first_call_says_what_cannot_be_reached() {
@@ -43,7 +43,7 @@ async fn the_first_call_says_what_cannot_be_reached() {
 
 #[test]
 fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     for round in 0..3 {
@@ -61,7 +61,7 @@ fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
 
 #[test]
 fn a_runtime_that_rests_holds_up_no_other() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let rests = tokio::runtime::Builder::new_current_thread()
@@ -81,7 +81,7 @@ fn a_runtime_that_rests_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_stands_before_each_key_as_it_is() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let prefixed = backend([etcd.endpoint()]).prefix("cache/").build().unwrap();
     let plain = backend([etcd.endpoint()]).build().unwrap();
@@ -100,7 +100,7 @@ async fn a_prefix_stands_before_each_key_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_come_at_once_share_requests() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let before = etcd.metric("etcd_mvcc_put_total").unwrap();
@@ -130,7 +130,7 @@ async fn writes_that_come_at_once_share_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_program_stored_is_an_error_that_names_the_keys() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("good", value("v")).await.unwrap();
@@ -162,7 +162,7 @@ async fn what_another_program_stored_is_an_error_that_names_the_keys() {
 #[cfg(feature = "json")]
 #[tokio::test(flavor = "multi_thread")]
 async fn values_in_pythons_form_are_arrays_of_json() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()])
         .stored_format(cache_etcd3::StoredFormat::PythonJson)

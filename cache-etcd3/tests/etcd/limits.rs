@@ -3,13 +3,13 @@
 use cache_core::{CacheBackend, ErrorKind};
 use test_servers::Etcd;
 
-use crate::{all, alone, backend, payload, value};
+use crate::{all, backend, heavy, payload, value};
 
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     // Over etcd's own limit, over what its gRPC takes, and far over.
@@ -28,7 +28,7 @@ async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_value_that_is_too_large_does_not_keep_the_others_out() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("large", value("old")).await.unwrap();
@@ -48,7 +48,7 @@ async fn one_value_that_is_too_large_does_not_keep_the_others_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_smaller_limits_gets_smaller_pieces() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder()
         .arg("--max-txn-ops=10")
         .arg("--max-request-bytes=65536")
@@ -72,7 +72,7 @@ async fn a_server_with_smaller_limits_gets_smaller_pieces() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_answers_are_read_whole() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let keys: Vec<String> = (0..100).map(|i| format!("key {i}")).collect();
@@ -92,7 +92,7 @@ async fn large_answers_are_read_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_says_what_to_do_and_still_serves() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder()
         .arg("--quota-backend-bytes=2000000")
         .start()

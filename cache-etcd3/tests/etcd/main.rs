@@ -15,18 +15,21 @@ mod messages;
 #[cfg(feature = "tls")]
 mod tls;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cache_core::{CachedValue, Result};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
 
-/// Servers and loads are heavy: one test at a time.
-struct Alone(#[expect(dead_code)] MutexGuard<'static, ()>);
+/// Held by a test that starts servers of its own or loads them. They are heavy: a few at a time.
+struct Heavy(#[expect(dead_code)] MutexGuard<'static, ()>);
 
-fn alone() -> Alone {
-    static TURN: Mutex<()> = Mutex::new(());
-    Alone(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+fn heavy() -> Heavy {
+    static PLACES: [Mutex<()>; 4] = [const { Mutex::new(()) }; 4];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let place = &PLACES[NEXT.fetch_add(1, Ordering::Relaxed) % PLACES.len()];
+    Heavy(place.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn backend(endpoints: impl IntoIterator<Item = String>) -> Etcd3Builder {

@@ -8,7 +8,7 @@ use cache_etcd3::Etcd3Backend;
 use test_servers::{Etcd, Memcached};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{alone, backend, value};
+use crate::{backend, heavy, value};
 
 async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
     let entries = vec![("k", value("1")), ("l", value("2"))];
@@ -38,7 +38,7 @@ async fn where_nobody_listens_the_error_asks_whether_etcd_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_is_doubted_long_before_the_call_would_end() {
-    let _alone = alone();
+    let _place = heavy();
     let memcached = Memcached::start().unwrap();
     let backend = backend([memcached.url()]).build().unwrap();
     let began = Instant::now();
@@ -68,7 +68,7 @@ async fn a_silent_server_is_doubted_and_the_time_named() {
 
 #[test]
 fn a_runtime_that_lacks_time_or_io_is_told_and_the_next_one_serves() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     let builders = [Builder::new_current_thread, Builder::new_multi_thread];

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use cache_core::{CacheBackend, ErrorKind};
 use test_servers::{Etcd, Memcached};
 
-use crate::{alone, backend, payload, value};
+use crate::{backend, heavy, payload, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_is_trusted_is_accepted() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let backend = backend([etcd.endpoint()])
         .tls_enabled(true)
@@ -27,7 +27,7 @@ async fn a_certificate_that_is_trusted_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_trusted_is_refused() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let another = Etcd::builder().tls().start().unwrap();
     let of = |etcd: &Etcd| backend([etcd.endpoint()]).tls_enabled(true);
@@ -47,7 +47,7 @@ async fn what_cannot_be_trusted_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_one_side_alone_speaks_tls_the_error_asks_for_it() {
-    let _alone = alone();
+    let _place = heavy();
     let with = Etcd::builder().tls().start().unwrap();
     let without = Etcd::start().unwrap();
     let no_etcd = Memcached::start().unwrap();
@@ -93,7 +93,7 @@ fn files_that_are_missing_are_named() {
 
 #[tokio::test]
 async fn a_key_of_another_certificate_is_a_bad_configuration() {
-    let _alone = alone();
+    let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let output = Command::new("openssl").arg("genrsa").output();
     let output = output.expect("openssl is installed");

@@ -236,37 +236,22 @@ memcached_tests! {
         outages: "there is one server",
         unreadable: "any bytes are a payload",
         concurrency::metadata_goes_with_its_payload: "the cached time is not stored",
-        expiry::a_shorter_ttl_replaces_the_deadline:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::an_expired_key_can_be_set_again:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::default_ttl_expires:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::expired_values_stay_expired:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::get_multi_misses_the_expired:
-            "the deadline is not stored; memcached removes the value seconds later",
+        expiry::a_shorter_ttl_replaces_the_deadline: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::an_expired_key_can_be_set_again: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::default_ttl_expires: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::expired_values_stay_expired: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::get_multi_misses_the_expired: may_fail("the deadline is not stored; memcached removes the value seconds later"),
         expiry::long_lives_last: "the time left is not stored",
-        expiry::many_expire_together:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::not_lost_before_the_deadline:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::own_ttl_expires:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::reading_does_not_prolong:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::set_multi_applies_the_default:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::set_multi_keeps_each_ttl:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::shorter_own_ttl_beats_the_default:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::the_clock_starts_at_set:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::the_last_of_repeated_keys_sets_the_deadline:
-            "the deadline is not stored; memcached removes the value seconds later",
-        expiry::tiny_ttls_expire:
-            "the deadline is not stored; memcached removes the value seconds later",
+        expiry::many_expire_together: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::not_lost_before_the_deadline: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::own_ttl_expires: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::reading_does_not_prolong: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::set_multi_applies_the_default: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::set_multi_keeps_each_ttl: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::shorter_own_ttl_beats_the_default: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::the_clock_starts_at_set: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::the_last_of_repeated_keys_sets_the_deadline: may_fail("the deadline is not stored; memcached removes the value seconds later"),
+        expiry::tiny_ttls_expire: may_fail("the deadline is not stored; memcached removes the value seconds later"),
         metadata::multi_operations_carry_it: "the cached time is not stored",
         metadata::old_and_future_times_are_kept: "the cached time is not stored",
         metadata::reading_does_not_touch_the_cached_time: "the cached time is not stored",
@@ -275,16 +260,13 @@ memcached_tests! {
         metadata::the_default_lifetime_left_is_told: "the time left is not stored",
         metadata::the_lifetime_left_is_told: "the time left is not stored",
         metadata::the_lifetime_left_shrinks: "the time left is not stored",
-        model::sequences_in_time_agree:
-            "the deadline is not stored; memcached removes the value seconds later",
+        model::sequences_in_time_agree: may_fail("the deadline is not stored; memcached removes the value seconds later"),
         model::sequences_with_drops_agree: "the time left is not stored",
         races::a_deadline_goes_with_its_payload: "the time left is not stored",
         races::a_dropped_set_leaves_no_mixture: "the time left is not stored",
-        races::a_read_at_the_deadline_changes_nothing:
-            "the deadline is not stored; memcached removes the value seconds later",
+        races::a_read_at_the_deadline_changes_nothing: may_fail("the deadline is not stored; memcached removes the value seconds later"),
         races::histories_with_deadlines_are_linearizable: may_fail("the deadline is not stored; memcached removes the value seconds later"),
-        sharing::deadlines_are_shared:
-            "the deadline is not stored; memcached removes the value seconds later",
+        sharing::deadlines_are_shared: may_fail("the deadline is not stored; memcached removes the value seconds later"),
         sharing::metadata_is_shared: "the cached time is not stored",
     }
 }

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// Where the servers keep their data; the directory for temporary files if it is not set.
+const FOLDER: &str = "TEST_SERVERS_FOLDER";
+
 /// How long a server may take to answer after it was started.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -38,7 +41,9 @@ impl Server {
     pub(crate) fn new(name: &str) -> io::Result<Self> {
         Ok(Self {
             process: None,
-            folder: tempfile::Builder::new().prefix(name).tempdir()?,
+            folder: tempfile::Builder::new()
+                .prefix(name)
+                .tempdir_in(std::env::var_os(FOLDER).map_or_else(std::env::temp_dir, Into::into))?,
         })
     }
 

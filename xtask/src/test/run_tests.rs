@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// What libtest reads.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
-const TESTS_PER_PROCESSOR: usize = 3;
+const TESTS_PER_PROCESSOR: usize = 6;
 
 /// The job that compiles and runs the examples in the documentation.
 const DOC_TESTS: &str = "examples in the documentation";
@@ -127,7 +127,14 @@ impl Tests {
         if self.programs.borrow().is_empty() {
             self.build(live)?;
         }
-        let mut jobs: Vec<Job> = self.programs.borrow().iter().map(Job::of_program).collect();
+        let mut jobs: Vec<Job> = {
+            let folder = in_memory();
+            let programs = self.programs.borrow();
+            programs
+                .iter()
+                .map(|program| Job::of_program(program, folder))
+                .collect()
+        };
         let mut command = self.cargo_test();
         // One crate that fails should not hide the others.
         command.args(["--doc", "--no-fail-fast"]);
@@ -193,7 +200,7 @@ struct Job {
 }
 
 impl Job {
-    fn of_program(program: &Program) -> Self {
+    fn of_program(program: &Program, folder: Option<&str>) -> Self {
         let mut command = process::command(&program.executable);
         // As cargo sets them.
         command
@@ -205,11 +212,25 @@ impl Job {
             let processors = thread::available_parallelism().map_or(1, NonZero::get);
             command.env(TEST_THREADS, (TESTS_PER_PROCESSOR * processors).to_string());
         }
+        if let Some(folder) = folder {
+            command.env("TEST_SERVERS_FOLDER", folder);
+        }
         Self {
             name: program.name.clone(),
             command,
         }
     }
+}
+
+/// A file system in memory with room for the data of the test servers. On a disk, etcd waits for
+/// each write to be flushed, and most of the time of its tests is that.
+fn in_memory() -> Option<&'static str> {
+    const FOLDER: &str = "/dev/shm";
+    const ROOM: u64 = 4 << 30;
+    let mut df = process::command("df");
+    let room = process::output_of(df.args(["--block-size=1", "--output=avail", FOLDER])).ok()?;
+    let room: u64 = room.lines().last()?.trim().parse().ok()?;
+    (room >= ROOM).then_some(FOLDER)
 }
 
 /// A program that has come to its end.
