@@ -1,4 +1,4 @@
-//! [`Etcd3Backend`], the six operations.
+//! [`Etcd3Backend`]: the six operations.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -24,16 +24,17 @@ use crate::stats::Etcd3Stats;
 use crate::write::{Put, Write};
 use crate::{multi, read_coalescer, write_coalescer};
 
-/// The longest key in bytes, prefix included. etcd itself counts keys towards the size of a
-/// request only, and would refuse longer ones together with whatever shares the request.
+/// The longest key in bytes, including the prefix. etcd limits only the size of the request, so a
+/// longer key would fail all keys that share its request.
 const MAX_KEY_LEN: usize = 64 * 1024;
 
-/// A cache in etcd 3: the port of `oslo.cache`'s `Etcd3gwCacheBackend`.
+/// A cache in etcd 3: the counterpart of oslo.cache's `Etcd3gwCacheBackend`.
 ///
-/// Cloning is cheap; clones share connections and leases. The [crate documentation](crate)
-/// says what it does in which case.
+/// Cloning is cheap; clones share connections, leases and statistics. The [crate
+/// documentation](crate) describes failover, cancellation and errors.
 ///
-/// Its methods are to be called within a Tokio runtime with I/O and time enabled.
+/// Call its methods within a Tokio runtime with I/O and time enabled; otherwise they fail with
+/// [`ErrorKind::Backend`].
 ///
 /// ```no_run
 /// use cache_core::{CacheBackend, CachedValue};
@@ -52,7 +53,7 @@ pub struct Etcd3Backend {
 }
 
 impl Etcd3Backend {
-    /// Arguments one by one.
+    /// Returns a builder with the default configuration.
     ///
     /// ```
     /// let cache = cache_etcd3::Etcd3Backend::builder().host("10.0.0.1").build()?;
@@ -62,7 +63,11 @@ impl Etcd3Backend {
         Etcd3Builder::default()
     }
 
-    /// [`Etcd3Builder::build`] of a configuration.
+    /// Builds a backend from a configuration, as [`Etcd3Builder::build`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] names the invalid field.
     ///
     /// ```
     /// use cache_etcd3::{Etcd3Backend, Etcd3Config};
@@ -74,7 +79,13 @@ impl Etcd3Backend {
         Etcd3Builder::from(config).build()
     }
 
-    /// What this backend and its clones have done so far, and how the endpoints are.
+    /// Returns the counters of this backend and its clones, and the state of the endpoints.
+    ///
+    /// ```
+    /// # let cache = cache_etcd3::Etcd3Backend::builder().build()?;
+    /// assert_eq!(cache.stats().endpoints.len(), 1);
+    /// # Ok::<(), cache_core::Error>(())
+    /// ```
     pub fn stats(&self) -> Etcd3Stats {
         let Shared {
             counters,
@@ -101,14 +112,14 @@ impl Etcd3Backend {
         self.runtimes.shared()
     }
 
-    /// Where a call is made, and when it ends. An error where nothing can be waited for.
+    /// The state of the current runtime, and the deadline of a call that begins now.
     async fn begin(&self) -> Result<(Arc<PerRuntime>, Instant)> {
         let here = self.runtimes.current().await?;
         let deadline = Instant::now() + self.shared().call_timeout;
         Ok((here, deadline))
     }
 
-    /// What the server calls `key`.
+    /// The key with its prefix.
     fn name(&self, key: &str) -> Name {
         let prefix = self.shared().settings.prefix.as_bytes();
         let name = [prefix, key.as_bytes()].concat();
@@ -124,21 +135,22 @@ impl Etcd3Backend {
         Write { name, hash, put }
     }
 
-    /// What has to be written for `value`; and why the call fails all the same, if it does: a
-    /// value that is too large leaves its key without one.
+    /// What to write for `value`, and the error that the call returns nevertheless: a value that
+    /// is too large deletes its key.
     fn write(&self, key: &str, value: &CachedValue<Vec<u8>>, now: SystemTime) -> Result<Planned> {
         self.check_key(key)?;
         let settings = &self.shared().settings;
         let lifetime = value.ttl().or_default(settings.ttl);
         if lifetime == Some(Duration::ZERO) {
-            // Expired at once: what the key had goes, too.
+            // Already expired: delete the old value.
             return Ok((self.removal(key), None));
         }
         let bytes = value.payload().len() + settings.prefix.len() + key.len();
         if bytes > settings.max_request_bytes {
             let message = format!(
-                "the value takes {bytes} bytes with its key, and a request at most {}; store \
-                 less, or raise both the server's --max-request-bytes and `max_request_bytes`",
+                "the value has {bytes} bytes with its key: the limit is {} \
+                 (`max_request_bytes`); store less, or raise it and the server's \
+                 --max-request-bytes",
                 settings.max_request_bytes
             );
             let error = Error::new(ErrorKind::ValueTooLarge, NAME, message).with_key(key);
@@ -160,7 +172,7 @@ impl Etcd3Backend {
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
-    /// Writes several keys, each of which occurs once, where nothing is wrong with them.
+    /// Writes the valid ones of several distinct keys.
     async fn write_all(&self, writes: Vec<(&str, Result<Planned>)>) -> Result<()> {
         let total = writes.len();
         let mut failed = Failed::default();
@@ -181,7 +193,7 @@ impl Etcd3Backend {
         if !valid.is_empty() {
             let (here, deadline) = self.begin().await?;
             for (at, failure) in multi::write(&here.local, valid, deadline).await {
-                // One that was too large is named already.
+                // A value that is too large has an error already.
                 if let Some((key, false)) = keys.get(at) {
                     failed.add(key, failure.into_error());
                 }
@@ -190,7 +202,7 @@ impl Etcd3Backend {
         failed.into_result(total)
     }
 
-    /// What `get` says of what is stored: nothing if it is expired.
+    /// Decodes a stored value; `None` if it has expired.
     fn found(
         &self,
         key: &str,
@@ -209,13 +221,13 @@ impl Etcd3Backend {
         let refuse =
             |message: String| Err(Error::new(ErrorKind::InvalidKey, NAME, message).with_key(key));
         if key.is_empty() {
-            return refuse("the key is empty; give at least one character".into());
+            return refuse("the key is empty; use at least one character".into());
         }
         let length = self.shared().settings.prefix.len() + key.len();
         if length > MAX_KEY_LEN {
             return refuse(format!(
-                "the key has {length} bytes with its prefix; give at most {MAX_KEY_LEN}, or wrap \
-                 the backend in MapKeys"
+                "the key has {length} bytes with its prefix: the limit is {MAX_KEY_LEN}; shorten \
+                 it, or hash keys with `sha1_keys()`"
             ));
         }
         Ok(())
@@ -228,7 +240,7 @@ impl Etcd3Backend {
     }
 }
 
-/// What is to be written; and why the call fails all the same, if it does.
+/// What to write, and the error that the call returns nevertheless.
 type Planned = (Write, Option<Error>);
 
 /// The keys of a call that failed, and why.
@@ -239,7 +251,7 @@ struct Failed<'a> {
 }
 
 impl<'a> Failed<'a> {
-    /// Of several causes it is a transient one that counts: it says whether to repeat the call.
+    /// A transient cause takes precedence, since it tells the caller to retry.
     fn add(&mut self, key: &'a str, error: Error) {
         self.keys.push(key);
         let is_transient = self.cause.as_ref().is_some_and(Error::is_transient);
@@ -257,10 +269,11 @@ impl<'a> Failed<'a> {
 }
 
 impl Etcd3Builder {
-    /// Checks the configuration and builds the backend. No server is asked for anything: the
-    /// first call connects.
+    /// Checks the configuration and builds the backend. It does not connect; the first call does.
     ///
-    /// The error is an [`ErrorKind::Config`] that names the field.
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] names the invalid field.
     ///
     /// ```
     /// use cache_core::ErrorKind;
@@ -320,8 +333,8 @@ impl CacheBackend for Etcd3Backend {
         self.write_one(key, self.removal(key)).await
     }
 
-    /// Each transaction sees one state of the keys in it; two transactions of one call may see
-    /// different ones.
+    /// Each transaction of up to 128 keys is a consistent snapshot; several transactions of one
+    /// call may see different states.
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
         let checked: Vec<Result<()>> = keys.iter().map(|key| self.check_key(key)).collect();
         let valid = || keys.iter().zip(&checked).filter(|(_, check)| check.is_ok());

@@ -1,70 +1,70 @@
-//! Which calls share a request, and when it is sent: [`Coalescer`], a plain type that is told the
-//! time.
+//! [`Coalescer`]: which calls share a request, and when it is sent. A plain type that takes the
+//! time as an argument.
 //!
-//! Few requests (rounds) are under way at a time. A call that finds room is a round of its own
-//! and is sent at once, so one task alone waits for nobody. What comes meanwhile waits, and
-//! forms the next round as soon as one is finished. A round that takes long is held up by a
-//! fault and does not count any more: nobody waits for it.
+//! A small number of requests (rounds) are in flight at a time. A call that arrives while there is
+//! room is sent immediately in its own round, so a single task never waits. Later calls queue and
+//! form the next round when one finishes. A round that takes too long is considered stalled, and
+//! no longer delays the others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many rounds are under way before others wait for them.
+/// How many rounds may be in flight before calls wait.
 const ROUNDS: usize = 2;
 
-/// All rounds, those that are held up included. What they hold is bounded by it.
+/// The limit including stalled rounds, which bounds memory.
 const MAX_ROUNDS: usize = 16;
 
-/// From here on a round is taken to be held up by a fault.
+/// A round older than this is considered stalled.
 pub(crate) const STALLED: Duration = Duration::from_millis(100);
 
-/// How large a round may be.
+/// The largest size of a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) operations: usize,
     pub(crate) bytes: usize,
 }
 
-/// A call among those that were made, in their order.
+/// Identifies a waiting call; tickets are in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoundId(u64);
 
-/// What becomes of a call that comes.
+/// What happens to a new call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It is a round of its own, to be sent now.
+    /// It is sent now, in its own round.
     Alone(RoundId),
-    /// It waits for a round, under this ticket.
+    /// It waits for a round under this ticket.
     Waits(Ticket),
 }
 
-/// What leaving means.
+/// The state of a call whose caller has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// It was answered before.
     Answered,
-    /// It was not sent, and will not be.
+    /// It was not sent and is withdrawn.
     Withdrawn,
     /// It is in a request that was sent.
     UnderWay,
-    /// The same, and it was the last who waited for that request.
+    /// The same, and no other caller waits for that request.
     LastOf(RoundId),
 }
 
-/// Calls that wait, and the rounds under way.
+/// Waiting calls, and the rounds in flight.
 #[derive(Debug)]
 pub(crate) struct Coalescer<T> {
-    /// Two rounds under way never have a key in common, as is right for writes.
+    /// Rounds in flight never share a key, as writes require.
     exclusive: bool,
     next: u64,
     waiting: BTreeMap<Ticket, Item<T>>,
     rounds: BTreeMap<RoundId, Round<T>>,
-    /// In which round each ticket is.
+    /// The round of each ticket.
     member_of: HashMap<Ticket, RoundId>,
 }
 
@@ -93,7 +93,7 @@ impl<T> Coalescer<T> {
         }
     }
 
-    /// A call comes. `call` is asked for only if it has to wait.
+    /// Adds a call. `call` is evaluated only if it has to wait.
     pub(crate) fn enter(
         &mut self,
         now: Instant,
@@ -110,7 +110,7 @@ impl<T> Coalescer<T> {
         Entry::Waits(ticket)
     }
 
-    /// Forms a round of what waits, if there is room for one. First come, first served.
+    /// Forms a round from the waiting calls, in order of arrival, if there is room.
     pub(crate) fn begin(&mut self, now: Instant, limits: Limits) -> Option<RoundId> {
         if self.waiting.is_empty() || !self.has_room(now) {
             return None;
@@ -159,7 +159,7 @@ impl<T> Coalescer<T> {
         Some(round)
     }
 
-    /// Those of a round who wait for its answer still, in the order in which they came.
+    /// The calls of a round that still wait for its response, in order of arrival.
     pub(crate) fn members(&self, round: RoundId) -> impl Iterator<Item = (Ticket, &T)> {
         let members = self.rounds.get(&round).map(|round| &round.members);
         members
@@ -168,19 +168,19 @@ impl<T> Coalescer<T> {
             .map(|(ticket, call)| (*ticket, call))
     }
 
-    /// Somebody of a round, if still there.
+    /// A call of a round, if it still waits.
     pub(crate) fn member(&self, ticket: Ticket) -> Option<&T> {
         let round = self.member_of.get(&ticket)?;
         self.rounds.get(round)?.members.get(&ticket)
     }
 
-    /// Takes a call out of its round, to be answered.
+    /// Removes a call from its round, to answer it.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<T> {
         let round = self.member_of.remove(&ticket)?;
         self.rounds.get_mut(&round)?.members.remove(&ticket)
     }
 
-    /// The caller has gone, and with it all that was kept for it.
+    /// Removes a call whose caller was dropped.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Left {
         if self.waiting.remove(&ticket).is_some() {
             return Left::Withdrawn;
@@ -199,7 +199,7 @@ impl<T> Coalescer<T> {
         }
     }
 
-    /// A round is over. Those who were not answered are returned.
+    /// Removes a finished round and returns the calls that were not answered.
     pub(crate) fn finish(&mut self, round: RoundId) -> Vec<T> {
         let Some(round) = self.rounds.remove(&round) else {
             return Vec::new();
@@ -210,14 +210,14 @@ impl<T> Coalescer<T> {
         round.members.into_values().collect()
     }
 
-    /// How many calls wait or are under way.
+    /// How many calls wait or are in flight.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         let under_way = self.rounds.values().map(|round| round.members.len());
         self.waiting.len() + under_way.sum::<usize>()
     }
 
-    /// When [`begin`](Self::begin) may have something to send though no round was finished.
+    /// When a round becomes stalled, so that [`begin`](Self::begin) may form another.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -284,7 +284,7 @@ mod tests {
     fn waits(entry: Entry) -> Ticket {
         match entry {
             Entry::Waits(ticket) => ticket,
-            Entry::Alone(_) => panic!("it was sent"),
+            Entry::Alone(_) => panic!("sent immediately"),
         }
     }
 
@@ -292,7 +292,7 @@ mod tests {
         coalescer.members(round).map(|(_, key)| *key).collect()
     }
 
-    /// With all rounds taken, by keys 1000 and 1001.
+    /// With the keys 1000 and 1001 in flight, which leaves no room.
     fn busy(now: Instant, exclusive: bool) -> (Coalescer<u64>, RoundId) {
         let mut coalescer = Coalescer::new(exclusive);
         let Entry::Alone(first) = enter(&mut coalescer, now, 1000) else {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_requests_are_under_way_goes_together_in_order() {
+    fn calls_that_arrive_while_requests_are_in_flight_are_batched_in_order() {
         let now = Instant::now();
         let (mut coalescer, first) = busy(now, false);
         for key in 1..=6 {
@@ -314,7 +314,7 @@ mod tests {
         let round = coalescer.begin(now, LIMITS).unwrap();
         assert_eq!(keys(&coalescer, round), [1, 2, 3, 4]);
         assert_eq!(coalescer.begin(now, LIMITS), None);
-        // Not past those that wait.
+        // It does not overtake those that wait.
         waits(enter(&mut coalescer, now, 7));
         assert_eq!(coalescer.finish(round).len(), 4);
         let round = coalescer.begin(now, LIMITS).unwrap();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_leaves_takes_with_it_what_was_not_sent() {
+    fn a_dropped_call_is_withdrawn_unless_it_was_sent() {
         let now = Instant::now();
         let (mut coalescer, first) = busy(now, true);
         let tickets: Vec<Ticket> = (1..=3)
@@ -356,7 +356,7 @@ mod tests {
         coalescer.finish(round);
 
         let last = waits(enter(&mut coalescer, now, 1001));
-        assert_eq!(coalescer.begin(now, LIMITS), None, "its key is under way");
+        assert_eq!(coalescer.begin(now, LIMITS), None, "its key is in flight");
         let later = now + STALLED;
         let round = coalescer.begin(later, LIMITS).unwrap();
         assert_eq!(coalescer.leave(last), Left::LastOf(round));
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_under_way_waits_only_where_that_matters() {
+    fn only_exclusive_rounds_wait_for_a_key_in_flight() {
         let now = Instant::now();
         let mut coalescer = Coalescer::new(true);
         let Entry::Alone(first) = enter(&mut coalescer, now, 1) else {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_are_held_up_hold_nobody_up_and_are_bounded() {
+    fn stalled_rounds_delay_no_others_and_are_bounded() {
         let start = Instant::now();
         let (mut coalescer, _) = busy(start, true);
         waits(enter(&mut coalescer, start, 1));
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_for_callers_that_have_gone() {
+    fn dropped_calls_leave_nothing_behind() {
         let now = Instant::now();
         let (mut coalescer, _) = busy(now, true);
         let tickets: Vec<Ticket> = (0..10_000)

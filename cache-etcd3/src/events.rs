@@ -1,4 +1,4 @@
-//! [`Events`]: who is told of endpoints that fail and come back.
+//! [`Events`]: reports endpoints that fail and recover.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use cache_core::ServerEvent;
 
 use crate::failure::Failure;
 
-/// What changed about an endpoint.
+/// A change in the state of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Down { reason: Failure, retry_in: Duration },
@@ -18,7 +18,7 @@ pub(crate) enum Change {
 
 type Listener = dyn Fn(&ServerEvent) + Send + Sync;
 
-/// The function that is told, if there is one.
+/// The listener, if any.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Option<Arc<Listener>>);
 
@@ -40,7 +40,7 @@ impl Events {
         self.send(&ServerEvent::warning(None, message));
     }
 
-    /// A listener that panics must not break the call that it is told from.
+    /// Calls the listener. Its panics are caught, so that they do not fail the current request.
     fn send(&self, event: &ServerEvent) {
         if let Some(listener) = &self.0 {
             let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));

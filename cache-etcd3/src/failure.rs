@@ -1,4 +1,4 @@
-//! What became of a request that failed, and what to do about it.
+//! Classification of failed requests: what to do next, and what to report.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,36 +7,36 @@ use cache_core::{Error, ErrorKind};
 
 use crate::NAME;
 
-/// A failed attempt: what to do next, and what to tell the caller if nothing helps.
+/// A failed attempt: what to do next, and what to report to the caller if nothing helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) next: Next,
-    /// What happened, in words.
+    /// What happened.
     pub(crate) message: String,
 }
 
-/// What a failed attempt calls for.
+/// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// etcd asks for the same request again: an election, overload.
+    /// Send it again to any endpoint: an election or overload.
     Repeat,
-    /// No answer came in time. Whether that is the endpoint's fault is another question.
+    /// No response in time. This alone does not blame the endpoint.
     Late,
-    /// Another endpoint: this one is of no use.
+    /// Send it to another endpoint.
     Elsewhere(Fault),
-    /// The same request after authenticating anew.
+    /// Authenticate, and send it again.
     Authenticate,
-    /// The same request with a lease that exists.
+    /// Send it again with a new lease.
     NewLease,
-    /// Something that endures, in place of a delete or of what expires soon.
+    /// Write a value that persists instead of a delete or a short-lived value.
     Mark,
-    /// The same request in smaller pieces, if it has pieces.
+    /// Split the request, if it has several parts.
     Split(Excess),
-    /// Nothing for what is to be stored: the database is full. The rest is done.
+    /// The database is full: puts fail; send the deletes.
     Full,
-    /// Nobody waits for it any more.
+    /// No caller waits for it any longer.
     Withdrawn,
-    /// Nothing: it will fail again.
+    /// Give up: it would fail again.
     Nothing(ErrorKind),
 }
 
@@ -45,23 +45,23 @@ pub(crate) enum Next {
 pub(crate) enum Fault {
     /// No connection to it can be made.
     Unreachable,
-    /// It broke the connection.
+    /// The connection ended.
     Broken,
-    /// It did not answer within a fair time.
+    /// No response within a reasonable time.
     Silent,
-    /// It is cut off from the majority.
+    /// It is partitioned from the majority.
     NoLeader,
-    /// It is a member that does not vote, and serves nobody.
+    /// It is a non-voting member, which serves no requests.
     Learner,
 }
 
-/// What there is too much of in a request.
+/// Which limit a request exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
     Operations,
     /// In the request.
     Bytes,
-    /// In the answer.
+    /// In the response.
     Answer,
 }
 
@@ -73,21 +73,20 @@ impl Failure {
         }
     }
 
-    /// Reads what the client says of a failure.
+    /// Classifies an error of the client.
     pub(crate) fn of(error: &etcd_client::Error) -> Self {
         match error {
             etcd_client::Error::GRpcStatus(status) => {
                 let code = i32::from(status.code());
                 match status.source() {
-                    // Only what happened on this side has a cause.
+                    // Only local errors have a source.
                     Some(source) => Self::of_connection(source),
                     None => Self::of_status(code, status.message()),
                 }
             }
             etcd_client::Error::TransportError(error) => Self::of_connection(error),
             etcd_client::Error::IoError(error) => Self::of_connection(error),
-            // A token that is no header value: what else there is concerns requests that are
-            // not made here.
+            // An invalid token; the other variants concern requests that this crate never sends.
             other => Self::new(Next::Nothing(ErrorKind::Backend), other.to_string()),
         }
     }
@@ -111,7 +110,7 @@ impl Failure {
         Self::new(next, message)
     }
 
-    /// gRPC's codes, and etcd's words where a code means several things.
+    /// By gRPC code, and by etcd's message where a code has several meanings.
     fn of_status(code: i32, message: &str) -> Self {
         /// gRPC's names for its codes.
         mod code {
@@ -127,23 +126,23 @@ impl Failure {
             pub(super) const UNAVAILABLE: i32 = 14;
             pub(super) const UNAUTHENTICATED: i32 = 16;
         }
-        const ABOUT_SIZE: &str = "; store less, or raise the server's --max-request-bytes";
+        const ABOUT_SIZE: &str = "; store less or raise the server's --max-request-bytes";
         let says = |words: &str| message.contains(words);
         let (next, advice) = match code {
             _ if says("rpc not supported for learner") => (
                 Next::Elsewhere(Fault::Learner),
-                "; list the voting members only, or promote it: `etcdctl member promote`",
+                "; list only voting members, or promote it with `etcdctl member promote`",
             ),
             code::UNAVAILABLE if says("no leader") => (
                 Next::Elsewhere(Fault::NoLeader),
-                "; a majority of the cluster's members has to be up",
+                "; a majority of the cluster's members must be up",
             ),
             code::UNAVAILABLE if says("stopped") || says("stopping") => {
                 (Next::Elsewhere(Fault::Broken), "")
             }
             code::RESOURCE_EXHAUSTED if says("database space exceeded") => (
                 Next::Full,
-                "; compact, defragment, `etcdctl alarm disarm`, and consider \
+                "; compact and defragment, then run `etcdctl alarm disarm`; consider \
                  --auto-compaction-retention and --quota-backend-bytes",
             ),
             code::RESOURCE_EXHAUSTED if says("larger than max") => {
@@ -163,32 +162,32 @@ impl Failure {
             ),
             code::INVALID_ARGUMENT if says("user name is empty") => (
                 Next::Authenticate,
-                "; the server asks for a user: configure `username` and `password`",
+                "; the server requires authentication: configure `username` and `password`",
             ),
-            // The second is how 3.5 says it where it finds out late, without a code.
+            // The second is etcd 3.5's message when it detects this late, without a code.
             _ if says("auth store is old") || says("revision in header is old") => {
                 (Next::Authenticate, "")
             }
             code::UNAUTHENTICATED => (Next::Authenticate, ""),
             code::PERMISSION_DENIED => (
                 Next::Nothing(ErrorKind::PermissionDenied),
-                "; `etcdctl role grant-permission` grants it",
+                "; grant it with `etcdctl role grant-permission`",
             ),
             code::NOT_FOUND if says("lease not found") => (Next::NewLease, ""),
-            // The connection ended under the request.
+            // The connection ended during the request.
             code::CANCELLED => (Next::Elsewhere(Fault::Broken), ""),
-            // What drives the connection has gone with the runtime that it was made in.
+            // The connection's task ended with the runtime that it ran in.
             code::UNKNOWN if says("Service was not ready") => (Next::Elsewhere(Fault::Broken), ""),
             code::UNIMPLEMENTED => (
                 Next::Nothing(ErrorKind::Protocol),
-                "; this server does not speak the API of etcd 3",
+                "; the server does not implement the API of etcd 3",
             ),
             _ => (Next::Nothing(ErrorKind::Backend), ""),
         };
         Self::new(next, format!("{message}{advice}"))
     }
 
-    /// What the caller is told when nothing helped.
+    /// The error to return once retries are exhausted.
     pub(crate) fn into_error(self) -> Error {
         let kind = match self.next {
             Next::Repeat | Next::Late | Next::Elsewhere(Fault::Silent) => ErrorKind::Timeout,
@@ -202,26 +201,26 @@ impl Failure {
     }
 }
 
-/// What to do about a connection that failed. rustls tells what it met with in words only.
+/// Advice for a failed connection. rustls reports some causes only in its messages.
 fn advice(error: &(dyn StdError + 'static), message: &str) -> &'static str {
     let says = |words: &str| message.contains(words);
     let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
     if is_about_files(message) {
-        "; check `tls_cafile`, `tls_certfile`, and that `tls_keyfile` belongs to it"
+        "; check `tls_cafile` and `tls_certfile`, and that `tls_keyfile` is the certificate's key"
     } else if io == Some(io::ErrorKind::ConnectionRefused) {
         "; is etcd running there?"
     } else if says("received corrupt message") {
-        "; does it speak TLS? `tls_enabled` is set"
+        "; does it use TLS? `tls_enabled` is set"
     } else if says("certificate not valid for name") {
-        "; reach it by a name that its certificate has"
+        "; use a name that its certificate contains"
     } else if says("invalid peer certificate") {
-        "; `tls_cafile` has to hold the authority that signed it"
+        "; `tls_cafile` must contain the authority that signed it"
     } else {
         ""
     }
 }
 
-/// Whether this is said of certificates and keys that nothing can be done with.
+/// Whether the message is about an unusable certificate or key.
 fn is_about_files(message: &str) -> bool {
     let words = [
         "parsing TLS",
@@ -231,8 +230,8 @@ fn is_about_files(message: &str) -> bool {
     words.iter().any(|words| message.contains(words))
 }
 
-/// Whether no connection came about: refused, no such name or route, a certificate that is not
-/// trusted. The other failures end a connection that there was.
+/// Whether the connection was never established: refused, unknown host, no route, untrusted
+/// certificate. Other errors end an established connection.
 fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
     use io::ErrorKind as Io;
 

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-// One get, downward: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
-// send it together with others, as `coalescer` decides; `read_txn` makes the request; `endpoints`
-// sends it until it is answered, to whom `roster` and `breaker` choose, over the client of an
-// `endpoint`. A set goes the same way by `write_coalescer` and `write_txn`, on a lease of `leases`;
-// `multi` goes straight to the transactions. What decides is a plain type that is told the time.
+// The path of a get: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
+// batch it with other gets, as `coalescer` decides; `read_txn` builds the request; `endpoints`
+// sends and retries it; `roster` and `breaker` select an `endpoint`, which holds the client. A set
+// takes the same path through `write_coalescer` and `write_txn`, with a lease from `leases`;
+// `multi` calls the transactions directly. Decisions are made by plain types that take the time.
 mod backend;
 mod coalescer;
 mod config;
@@ -38,5 +38,5 @@ pub use config::{
 };
 pub use stats::{EndpointStats, Etcd3Stats};
 
-/// What errors call this backend.
+/// The name of this backend in errors.
 const NAME: &str = env!("CARGO_PKG_NAME");

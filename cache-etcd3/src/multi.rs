@@ -36,7 +36,12 @@ impl<A, R> Part<A, R> {
     fn into_outcome(self) -> Result<R, Failure> {
         let outcome = self.outcome.into_inner();
         let outcome = outcome.unwrap_or_else(PoisonError::into_inner);
-        outcome.unwrap_or_else(|| Err(Failure::new(Next::Repeat, "the request was abandoned")))
+        outcome.unwrap_or_else(|| {
+            Err(Failure::new(
+                Next::Repeat,
+                "the request was dropped before its response; retry it",
+            ))
+        })
     }
 }
 

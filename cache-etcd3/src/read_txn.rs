@@ -161,7 +161,10 @@ async fn read_many<P: ReadPart>(
     let expected = asked.iter().filter(|asked| **asked).count();
     let answers = answer.0.responses;
     if answers.len() != expected {
-        let message = format!("etcd answered {} of {expected} operations", answers.len());
+        let message = format!(
+            "etcd returned {} results for {expected} operations",
+            answers.len()
+        );
         return Err(Failure::new(Next::Nothing(ErrorKind::Protocol), message));
     }
     let mut answers = answers.into_iter().map(value_of);
@@ -179,7 +182,7 @@ fn value_of(answer: PbResponseOp) -> Result<Option<Vec<u8>>, Failure> {
         }
         _ => Err(Failure::new(
             Next::Nothing(ErrorKind::Protocol),
-            "etcd answered a read with something else",
+            "etcd returned a result of another kind for a read",
         )),
     }
 }

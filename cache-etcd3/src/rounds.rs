@@ -112,7 +112,10 @@ impl<K: Kind> Rounds<K> {
 }
 
 fn abandoned() -> Failure {
-    Failure::new(Next::Repeat, "the request was abandoned")
+    Failure::new(
+        Next::Repeat,
+        "the request was dropped before its response; retry it",
+    )
 }
 
 /// A call that waits. Dropped, it leaves nothing behind.
@@ -135,11 +138,7 @@ impl<K: Kind> Waiting<'_, K> {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_)) => return Err(abandoned()),
                 Err(_) if Instant::now() >= deadline => {
-                    self.rounds.local.endpoints.count_timeout();
-                    return Err(Failure::new(
-                        Next::Late,
-                        "no answer in time; requests that were sent before are not answered either",
-                    ));
+                    return Err(self.rounds.local.endpoints.expired("no response"));
                 }
                 Err(_) => {}
             }

@@ -60,8 +60,8 @@ impl Runtimes {
     /// there: in a runtime that has I/O and time.
     pub(crate) async fn current(self: &Arc<Self>) -> Result<Arc<PerRuntime>> {
         let runtime = Handle::try_current().map_err(|error| {
-            let message = "a call was made outside of a tokio runtime; make it in one, for \
-                           example below #[tokio::main] or in Runtime::block_on";
+            let message = "the call was made outside a Tokio runtime; make it inside one, for \
+                           example under #[tokio::main] or in Runtime::block_on";
             refuse(message).with_source(error)
         })?;
         if let Some(here) = lock(&self.of).get(&runtime.id()) {
@@ -137,7 +137,7 @@ async fn check(runtime: &Handle) -> Result<()> {
     });
     match tried.await {
         Err(error) if error.is_panic() => {
-            let message = "the tokio runtime lacks I/O or time; build it with \
+            let message = "the Tokio runtime has no I/O or timer driver; build it with \
                            Builder::enable_all()";
             Err(refuse(message).with_source(error))
         }

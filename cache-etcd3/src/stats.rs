@@ -1,4 +1,4 @@
-//! [`Etcd3Stats`], what the backend has done so far.
+//! [`Etcd3Stats`]: counters of the backend and the state of its endpoints.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::config::optional_seconds;
 
-/// What a backend and its clones have done so far, and how its endpoints are. Written by serde,
-/// durations are seconds.
+/// Counters of a backend and its clones since it was built, and the state of its endpoints, from
+/// [`Etcd3Backend::stats`](crate::Etcd3Backend::stats). Durations are serialized as seconds.
 ///
 /// ```
 /// let cache = cache_etcd3::Etcd3Backend::builder().build()?;
@@ -24,32 +24,31 @@ pub struct Etcd3Stats {
     pub hits: u64,
     /// Keys that were read and not found, or found expired.
     pub misses: u64,
-    /// Leases that were granted and should still be alive at the servers.
+    /// Leases that were granted and have not expired yet.
     pub leases: u64,
-    /// Leases that were granted.
+    /// Leases that were granted in total.
     pub grants: u64,
-    /// Leases that turned out to be gone before their time, and were replaced.
+    /// Leases that the server lost before they expired, and that were replaced.
     pub lost_leases: u64,
-    /// Transactions that were sent for several keys: those of a multi operation, or of calls that
-    /// came at once.
+    /// Transactions sent for several keys: of a multi operation, or of concurrent calls.
     pub transactions: u64,
-    /// Requests that were sent once more because they had failed.
+    /// Requests that were sent again after a failure.
     pub retries: u64,
-    /// Those of them that went to another endpoint.
+    /// Retries that went to another endpoint.
     pub failovers: u64,
-    /// Calls that ran out of time.
+    /// Calls and grants that exceeded `call_timeout`.
     pub timeouts: u64,
     /// The endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointStats>,
 }
 
-/// How an endpoint is.
+/// The state of one endpoint.
 ///
 /// ```
 /// # let cache = cache_etcd3::Etcd3Backend::builder().build()?;
 /// for endpoint in cache.stats().endpoints {
-///     if let Some(left) = endpoint.dead_for {
-///         eprintln!("{} is left alone for {left:?}: {:?}", endpoint.address, endpoint.failure);
+///     if let Some(left) = endpoint.down_for {
+///         println!("{} is down for {left:?}: {:?}", endpoint.address, endpoint.failure);
 ///     }
 /// }
 /// # Ok::<(), cache_core::Error>(())
@@ -59,13 +58,14 @@ pub struct Etcd3Stats {
 pub struct EndpointStats {
     /// Its address.
     pub address: String,
-    /// How many clients were made for it; each after the first in a runtime means a
-    /// connection that broke, or a token that had expired.
+    /// How many clients were created for it. Each one after the first in a runtime replaces a
+    /// broken connection or an expired token.
     pub connects: u64,
-    /// How long it is left alone still, after it failed; `None`: it is in use.
+    /// The time until the next probe if it is out of use, zero if the next call probes it; `None`
+    /// if it is in use. Serialized as seconds.
     #[serde(serialize_with = "optional_seconds::serialize")]
-    pub dead_for: Option<Duration>,
-    /// Why, in words.
+    pub down_for: Option<Duration>,
+    /// Why it is out of use.
     pub failure: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub struct EndpointStats {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to the count and returns what it was.
+    /// Adds to the count and returns the previous value.
     pub(crate) fn add(&self, count: usize) -> u64 {
         self.0.fetch_add(count as u64, Ordering::Relaxed)
     }

@@ -32,7 +32,7 @@ fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     if !ready.write.endures() && has_marks && is_in_doubt() {
         part.answer(Err(Failure::new(
             Next::Mark,
-            "a set of this key may arrive late",
+            "an earlier set of this key may still be applied",
         )));
         return None;
     }

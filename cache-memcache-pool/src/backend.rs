@@ -133,16 +133,16 @@ impl MemcachePoolBackend {
     /// ```
     pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
         let refused =
-            |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name}: {reason}"));
+            |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name:?}: {reason}"));
         let found = tokio::net::lookup_host(name).await;
         let found = found.map_err(|error| {
-            refused(format!("cannot be looked up: {error}; write host:port")).with_source(error)
+            refused(format!("cannot look it up: {error}; use host:port")).with_source(error)
         })?;
         let mut servers: Vec<String> = found.map(|address| address.to_string()).collect();
         servers.sort_unstable();
         servers.dedup();
         if servers.is_empty() {
-            return Err(refused("has no address".into()));
+            return Err(refused("the name has no address".into()));
         }
         let farm = self.inner.store.cluster.farm();
         let is_same = farm.servers().map(|server| &server.name).eq(&servers);
@@ -196,7 +196,7 @@ impl MemcachePoolBackend {
         let farm = self.inner.store.cluster.farm();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             let told = farm.servers().map(|server| {
-                let message = "it was called outside of a tokio runtime";
+                let message = "the call was made outside a Tokio runtime; make it inside one";
                 (
                     server.name.clone(),
                     Err(server.error(ErrorKind::Backend, message)),

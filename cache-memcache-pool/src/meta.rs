@@ -103,7 +103,7 @@ impl MemcachePoolBackend {
     async fn send_meta(&self, request: &MetaRequest) -> Result<MetaResponse> {
         let cluster = &self.inner.store.cluster;
         if cluster.settings.dialect == Dialect::Classic {
-            let message = "protocol is \"classic\", which has no meta commands; configure \"meta\"";
+            let message = "`protocol` \"classic\" has no meta commands; set it to \"meta\"";
             return Err(Error::new(ErrorKind::Config, NAME, message));
         }
         check_key(request.key(), Dialect::Meta)?;

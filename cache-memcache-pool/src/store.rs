@@ -104,8 +104,8 @@ impl Store {
 
     pub(crate) fn too_large_to_read(&self, len: usize) -> Error {
         let message = format!(
-            "the value there has {len} bytes as stored, and server_max_value_length is \
-             {}; raise it to read this value",
+            "the stored value has {len} bytes: the limit is {} (`server_max_value_length`); raise \
+             it to read this value",
             self.cluster.settings.max_value
         );
         Error::new(ErrorKind::ValueTooLarge, NAME, message)
@@ -116,8 +116,9 @@ impl Store {
             ErrorKind::ValueTooLarge,
             NAME,
             format!(
-                "{len} bytes as stored, and server_max_value_length is {}; store less, or \
-                 raise it and memcached's -I; what was stored before was removed",
+                "the value has {len} bytes with its metadata: the limit is {} \
+                 (`server_max_value_length`); store less, or raise it and memcached's -I. The old \
+                 value was removed",
                 self.cluster.settings.max_value
             ),
         )
@@ -270,7 +271,7 @@ pub(crate) fn senseless() -> Error {
     Error::new(
         ErrorKind::Protocol,
         NAME,
-        "the server answered something else than was asked",
+        "the response does not match the request",
     )
 }
 

@@ -1,5 +1,5 @@
-//! The pages of this repository link to what exists: to files and headings here, and on docs.rs
-//! to items of the public API as it was accepted in `xtask/api`.
+//! The pages of this repository link to what exists: to files and headings here, by relative and
+//! by absolute links, and on docs.rs to items of the public API as accepted in `xtask/api`.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
@@ -7,6 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const DOCS: &str = "https://docs.rs/";
+
+/// Links to files of this repository that docs.rs and crates.io resolve, too.
+const FILES: [&str; 2] = [
+    "https://github.com/cache-rs/cache/blob/main/",
+    "https://raw.githubusercontent.com/cache-rs/cache/main/",
+];
+
+/// Pages of this repository that are not files, such as its issues.
+const PAGES: [&str; 3] = ["issues", "discussions", "security"];
 
 #[test]
 fn links_lead_somewhere() {
@@ -92,13 +101,29 @@ fn check(page: &Path, link: &str) -> Result<(), String> {
     if let Some(docs) = link.strip_prefix(DOCS) {
         return check_docs(docs);
     }
-    if link.starts_with("https://") {
-        return Ok(()); // Somebody else's.
+    if let Some(file) = FILES.iter().find_map(|prefix| link.strip_prefix(prefix)) {
+        return check_file(page, &root().join("README.md"), file);
     }
+    if link.contains("/cache-rs/cache/") {
+        let is_page = PAGES
+            .iter()
+            .any(|page| link.contains(&format!("/cache/{page}")));
+        return is_page
+            .then_some(())
+            .ok_or_else(|| format!("link to a file as {}", FILES.join("… or ")));
+    }
+    if link.starts_with("https://") {
+        return Ok(()); // Another site.
+    }
+    check_file(page, page, link)
+}
+
+/// A file and perhaps a heading in it, relative to the page `base`.
+fn check_file(page: &Path, base: &Path, link: &str) -> Result<(), String> {
     let (file, heading) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {
         "" => page.to_owned(),
-        file => page.with_file_name(file),
+        file => base.with_file_name(file),
     };
     let text = fs::read_to_string(&file).map_err(|_| "there is no such file".to_owned())?;
     let has_heading = || {
@@ -214,6 +239,10 @@ fn what_leads_nowhere_is_found() {
         "https://docs.rs/cache-core/latest/cache_core/struct.Erro.html",
         "https://docs.rs/cache-core/latest/cache_core/struct.Error.html#method.kin",
         "https://docs.rs/cache-core/latest/cache_core/nothing/index.html",
+        "https://github.com/cache-rs/cache/blob/main/no-such-file.md",
+        "https://github.com/cache-rs/cache/blob/main/README.md#no-such-heading",
+        "https://github.com/cache-rs/cache/blob/master/README.md",
+        "https://raw.githubusercontent.com/cache-rs/cache/main/no-such-crate/speed.svg",
     ] {
         assert!(check(&page, link).is_err(), "{link}");
     }

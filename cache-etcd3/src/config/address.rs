@@ -1,10 +1,10 @@
-//! Where the servers are.
+//! Parsing and checking of endpoint addresses.
 
 use cache_core::Result;
 
 use super::{DEFAULT_HOST, DEFAULT_PORT, Etcd3Config, refuse};
 
-/// The endpoints, each with its scheme and its port.
+/// The endpoints, each with scheme and port.
 pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
     if config.endpoints.is_empty() {
         return Ok(vec![host_url(config)?]);
@@ -13,9 +13,8 @@ pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
     for endpoint in &config.endpoints {
         let url = url(endpoint, config.tls_enabled)?;
         if let Some(same) = urls.iter().find(|known| member(known) == member(&url)) {
-            let message = format!(
-                "`endpoints` has {url} twice, the first time as {same}; list each member once"
-            );
+            let message =
+                format!("`endpoints` lists {url} twice (first as {same}); list each member once");
             return Err(refuse(message));
         }
         urls.push(url);
@@ -23,8 +22,8 @@ pub(crate) fn urls(config: &Etcd3Config) -> Result<Vec<String>> {
     Ok(urls)
 }
 
-/// Which member a URL is for, as far as that can be told without asking anybody: this machine has
-/// several names, and a name may end in a dot.
+/// A URL in normal form, to detect duplicates without a DNS lookup: this machine has several
+/// names, and a name may end in a dot.
 fn member(url: &str) -> String {
     const THIS_MACHINE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
     let (scheme, authority) = url.split_once("://").unwrap_or(("", url));
@@ -38,14 +37,14 @@ fn member(url: &str) -> String {
     format!("{scheme}://{host}:{port}")
 }
 
-/// What is odd about the addresses, and does no harm.
+/// Harmless oddities, reported as warnings.
 pub(crate) fn warnings(config: &Etcd3Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let is_default = config.host == DEFAULT_HOST && config.port == DEFAULT_PORT;
     if !config.endpoints.is_empty() && !is_default {
         warnings.push(format!(
-            "`host` or `port` is set beside `endpoints` and not used; list {}:{} there, or leave \
-             it out",
+            "`host` and `port` have no effect: `endpoints` is set; add {}:{} to it, or leave them \
+             unset",
             without_user(&config.host),
             config.port
         ));
@@ -58,8 +57,8 @@ pub(crate) fn warnings(config: &Etcd3Config) -> Vec<String> {
     for (field, file) in files {
         if file.is_some() && !config.tls_enabled {
             warnings.push(format!(
-                "`{field}` is set and has no effect: `tls_enabled` is not, so connections are not \
-                 encrypted"
+                "`{field}` has no effect: `tls_enabled` is false, so connections are not \
+                 encrypted; set it, or leave `{field}` unset"
             ));
         }
     }
@@ -74,7 +73,7 @@ const fn scheme(tls: bool) -> &'static str {
 fn host_url(config: &Etcd3Config) -> Result<String> {
     let Etcd3Config { host, port, .. } = config;
     if *port == 0 {
-        return Err(refuse("`port` is 0; give a number from 1 to 65535"));
+        return Err(refuse("`port` is 0; use a number from 1 to 65535"));
     }
     let scheme = scheme(config.tls_enabled);
     if is_ipv6(host) {
@@ -84,59 +83,63 @@ fn host_url(config: &Etcd3Config) -> Result<String> {
         return Ok(format!("{scheme}{}:{port}", host.to_ascii_lowercase()));
     }
     let why = if host.is_empty() {
-        "this is empty"
+        "it is empty"
     } else {
-        "this is neither a host name nor an address"
+        "it is neither a host name nor an address"
     };
     Err(refuse(format!(
-        "`host` is {:?}: {why}; write the name or the address alone, as in \"10.0.0.1\": `port` \
-         takes the port, `tls_enabled` selects https, `username` and `password` are a user's",
+        "`host` is {:?}: {why}; use a name or an address alone, as in \"10.0.0.1\", and set \
+         `port`, `tls_enabled`, `username` and `password` for the rest",
         without_user(host)
     )))
 }
 
-/// An endpoint with its scheme and its port.
+/// An endpoint with scheme and port.
 fn url(endpoint: &str, tls: bool) -> Result<String> {
     let refuse = |why: &str| {
         refuse(format!(
-            "`endpoints` has {:?}: {why}; write host:port, as in \"10.0.0.1:2379\"",
+            "`endpoints` contains {:?}: {why}; use host:port, as in \"10.0.0.1:2379\"",
             without_user(endpoint)
         ))
     };
     if endpoint.contains(',') {
-        return Err(refuse("each member is an entry of its own"));
+        return Err(refuse("members must be separate entries"));
     }
     let authority = match endpoint.split_once("://") {
         None => endpoint,
         Some(("http", authority)) if !tls => authority,
         Some(("https", authority)) if tls => authority,
-        Some(("http", _)) => return Err(refuse("`tls_enabled` is set, and this is without TLS")),
-        Some(("https", _)) => return Err(refuse("this asks for TLS; set `tls_enabled`")),
-        Some(_) => return Err(refuse("the scheme is neither http nor https")),
+        Some(("http", _)) => return Err(refuse("the scheme is http, but `tls_enabled` is set")),
+        Some(("https", _)) => {
+            return Err(refuse("the scheme is https, but `tls_enabled` is not set"));
+        }
+        Some(_) => return Err(refuse("unexpected URL scheme")),
     };
     if authority.contains('@') {
-        return Err(refuse("`username` and `password` are the place for a user"));
+        return Err(refuse("credentials belong in `username` and `password`"));
     }
     if is_ipv6(authority) {
-        return Err(refuse("an IPv6 address needs brackets, as in [::1]:2379"));
+        return Err(refuse(
+            "IPv6 addresses must be in brackets, as in [::1]:2379",
+        ));
     }
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains('/') {
         return Err(refuse("a path is not allowed"));
     }
     let (host, port) = match authority.rsplit_once(':') {
-        // The colon belongs to an IPv6 address.
+        // The colon is part of an IPv6 address.
         Some((_, rest)) if rest.ends_with(']') => (authority, None),
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
     if !is_name(host) && !is_bracketed(host) {
-        return Err(refuse("this is neither a host name nor an address"));
+        return Err(refuse("it contains neither a host name nor an address"));
     }
     let port: u16 = match port.map(str::parse) {
         None => DEFAULT_PORT,
         Some(Ok(port)) if port > 0 => port,
-        Some(_) => return Err(refuse("the port is not a number from 1 to 65535")),
+        Some(_) => return Err(refuse("the port must be a number from 1 to 65535")),
     };
     Ok(format!(
         "{}{}:{port}",
@@ -163,7 +166,7 @@ fn is_bracketed(host: &str) -> bool {
     address.is_some_and(is_ipv6)
 }
 
-/// What may be shown of an address: with a user it has a password as well.
+/// An address for messages: without the credentials before an `@`.
 fn without_user(address: &str) -> String {
     match address.rsplit_once('@') {
         None => address.to_owned(),
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_by_name() {
+    fn invalid_endpoints_are_refused_by_name() {
         for (text, why) in [
             ("", "neither a host name"),
             (":2379", "neither a host name"),
@@ -209,14 +212,14 @@ mod tests {
             ("a:0", "port"),
             ("a:65536", "port"),
             ("a:http", "port"),
-            ("::1", "needs brackets"),
+            ("::1", "in brackets"),
             ("[::1", "neither a host name"),
-            ("user:secret@a:1", "the place for a user"),
+            ("user:secret@a:1", "`username` and `password`"),
             ("a/b:1", "a path is not allowed"),
             ("a:1/b", "a path is not allowed"),
-            ("a:1,b:1", "an entry of its own"),
+            ("a:1,b:1", "separate entries"),
             ("unix:/tmp/x", "a path is not allowed"),
-            ("ftp://a", "neither http nor https"),
+            ("ftp://a", "unexpected URL scheme"),
             ("https://a", "tls_enabled"),
         ] {
             let error = endpoint(text).unwrap_err();
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_name_or_an_address_alone() {
+    fn a_host_is_a_name_or_an_address_without_port_or_scheme() {
         let of = |host: &str| Etcd3Config {
             host: host.to_owned(),
             ..Etcd3Config::default()
@@ -250,10 +253,10 @@ mod tests {
         }
         for (host, why) in [
             ("", "is empty"),
-            ("http://a", "\"http://a\": this is neither a host name"),
-            ("a:2379", "\"a:2379\": this is neither a host name"),
-            ("a b", "\"a b\": this is neither a host name"),
-            ("user:secret@a", "\"…@a\": this is neither a host name"),
+            ("http://a", "\"http://a\": it is neither a host name"),
+            ("a:2379", "\"a:2379\": it is neither a host name"),
+            ("a b", "\"a b\": it is neither a host name"),
+            ("user:secret@a", "\"…@a\": it is neither a host name"),
         ] {
             let message = refusal(&of(host));
             assert!(message.starts_with("`host`"), "{message}");
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_listed_once() {
+    fn a_member_listed_twice_is_refused() {
         for twice in [
             ["a:1", "a:1"],
             ["a", "http://A:2379/"],
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_beside_endpoints_is_warned_of() {
+    fn a_host_beside_endpoints_is_a_warning() {
         let beside = Etcd3Config {
             host: "user:secret@a".to_owned(),
             endpoints: vec!["b:1".to_owned()],

@@ -1,4 +1,4 @@
-//! [`Etcd3Config`], the arguments of the backend as plain data, and [`Etcd3Builder`].
+//! [`Etcd3Config`], the configuration as plain data, and [`Etcd3Builder`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ mod stored_format;
 pub(crate) use settings::{Credentials, Settings};
 pub(crate) use stored_format::Format;
 
-/// The error for a field that makes no sense.
+/// The error for an invalid field.
 fn refuse(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, NAME, message)
 }
 
-/// The `max_request_bytes` of a configuration that names none: etcd's own.
+/// The default of [`Etcd3Config::max_request_bytes`], which is etcd's own default: 1.5 MiB.
 ///
 /// ```
 /// let config = cache_etcd3::Etcd3Config::default();
@@ -30,7 +30,7 @@ fn refuse(message: impl Into<String>) -> Error {
 /// ```
 pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
-/// The server of a configuration that names none.
+/// The default of [`Etcd3Config::host`].
 ///
 /// ```
 /// let config = cache_etcd3::Etcd3Config::default();
@@ -38,7 +38,7 @@ pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
 /// ```
 pub const DEFAULT_HOST: &str = "localhost";
 
-/// The port of a configuration that names none.
+/// The default of [`Etcd3Config::port`].
 ///
 /// ```
 /// let config = cache_etcd3::Etcd3Config::default();
@@ -46,7 +46,7 @@ pub const DEFAULT_HOST: &str = "localhost";
 /// ```
 pub const DEFAULT_PORT: u16 = 2379;
 
-/// The `timeout` of a configuration that names none.
+/// The default of [`Etcd3Config::timeout`]: 30 seconds.
 ///
 /// ```
 /// let config = cache_etcd3::Etcd3Config::default();
@@ -54,9 +54,10 @@ pub const DEFAULT_PORT: u16 = 2379;
 /// ```
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The arguments of the backend, those of Python's `Etcd3gwCacheBackend` under their names, to
-/// be read from a configuration file. Durations are numbers of seconds there, fractions
-/// allowed; a field that is not known is an error.
+/// The configuration of the backend, which serde reads from a configuration file.
+///
+/// Arguments of Python's `Etcd3gwCacheBackend` keep their names. In a file durations are numbers
+/// of seconds, fractions allowed; an unknown field is an error.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,63 +74,60 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Etcd3Config {
-    /// The server: a name or an address. Default: [`DEFAULT_HOST`].
+    /// The server: a host name or an address. Default: [`DEFAULT_HOST`].
     pub host: String,
-    /// Its port. Default: [`DEFAULT_PORT`].
+    /// The server's port. Default: [`DEFAULT_PORT`].
     #[serde(deserialize_with = "text::number")]
     pub port: u16,
-    /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
-    /// 2379 where none is given. If there are any, `host` and `port` are not used.
-    /// In a file also one string, with commas between several. Default: none.
+    /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the default port
+    /// is 2379. If it is not empty, `host` and `port` have no effect. A file may also give it as
+    /// one comma-separated string. Default: empty.
     #[serde(deserialize_with = "text::list")]
     pub endpoints: Vec<String>,
-    /// As in the original both the lifetime of a value without one of its own and the bound of
-    /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
-    /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
+    /// As in oslo.cache, the default of both `ttl` and `call_timeout`. Zero: values do not expire,
+    /// and calls time out after [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
     #[serde(with = "seconds")]
     pub timeout: Duration,
-    /// The lifetime of a value without one of its own; zero: until it is deleted.
-    /// Default: `timeout`.
+    /// The lifetime of values that do not set one; zero: they do not expire. Default: `timeout`.
     #[serde(with = "optional_seconds")]
     pub ttl: Option<Duration>,
-    /// When a call ends without an answer, everything included: connecting, other members,
-    /// repetitions. More than zero. Default: `timeout`.
+    /// The longest time that a call takes, including connecting, failover and retries. Must be
+    /// positive. Default: `timeout`.
     #[serde(with = "optional_seconds")]
     pub call_timeout: Option<Duration>,
-    /// Goes before each key, as it is, without a separator. Default: none.
+    /// Prepended to each key, without a separator. Default: empty.
     pub prefix: String,
     /// The name of an etcd user. Default: none.
     pub username: Option<String>,
-    /// The user's password. Read from a file, and never written to one. Default: none.
+    /// The user's password. Deserialized, but never serialized. Default: none.
     #[serde(skip_serializing)]
     pub password: Option<String>,
-    /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    /// Whether connections use TLS. Requires the feature `tls`. Default: false.
     #[serde(deserialize_with = "text::switch")]
     pub tls_enabled: bool,
-    /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: those that the system trusts.
+    /// A PEM file with the certificate authorities (or the certificates themselves) to trust.
+    /// Default: the system's.
     pub tls_cafile: Option<PathBuf>,
-    /// A file in PEM format with the certificate to present to servers that ask for one.
-    /// Default: none.
+    /// A PEM file with the client certificate to present. Default: none.
     pub tls_certfile: Option<PathBuf>,
-    /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
+    /// A PEM file with the private key of `tls_certfile`. Default: `tls_certfile`, which may
+    /// contain both.
     pub tls_keyfile: Option<PathBuf>,
-    /// What a read promises. Default: linearizable.
+    /// The consistency of reads. Default: linearizable.
     pub consistency: Consistency,
     /// What is stored under a key. Default: the envelope.
     pub stored_format: StoredFormat,
-    /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
-    /// that is too large for it is refused before it is sent. Default:
-    /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    /// The largest request that the servers accept, in bytes: their `--max-request-bytes`. Larger
+    /// values are refused before they are sent. Default: [`DEFAULT_MAX_REQUEST_BYTES`].
     #[serde(deserialize_with = "text::number")]
     pub max_request_bytes: usize,
-    /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
-    /// the request in its hands. The user needs permission to read for it. Default: true.
+    /// Whether etcd refuses a write that arrives after a newer one, for example from a member that
+    /// hung with the request. Requires permission to read. Default: true.
     #[serde(deserialize_with = "text::switch")]
     pub refuse_late_writes: bool,
 }
 
-/// What a read promises.
+/// The consistency of reads.
 ///
 /// ```
 /// use cache_etcd3::{Consistency, Etcd3Config};
@@ -141,12 +139,11 @@ pub struct Etcd3Config {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Consistency {
-    /// A read sees every write that was acknowledged before. It asks the leader, and fails
-    /// while there is none.
+    /// A read sees every write that was acknowledged before it began. It requires a leader.
     #[default]
     Linearizable,
-    /// A read is answered by the member that is asked, from what it knows. It is faster and
-    /// works without a leader, and may see an old value, or one that was deleted.
+    /// A read is served by one member from its local state. It is faster and works without a
+    /// leader, but may return a stale or deleted value.
     Serializable,
 }
 
@@ -166,15 +163,14 @@ pub enum StoredFormat {
     #[default]
     Envelope,
     /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
-    /// with Python. Payloads have to be JSON. Needs the feature `json`.
+    /// with Python. Payloads must be JSON. Requires the feature `json`.
     PythonJson,
-    /// The payload as it is, for a cache that is shared with programs that know nothing of
-    /// metadata.
+    /// The payload without metadata, for a cache that is shared with other programs.
     ///
-    /// What there is no metadata for is not kept: a value that is read was cached at the time of
-    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until etcd
-    /// removes it, some time after its deadline. A delete does not hold off sets that arrive
-    /// after it, since it leaves no mark that others would take for a value.
+    /// `cached_at` is then the time of the read, the TTL is
+    /// [`Ttl::Never`](cache_core::Ttl::Never), and a value is served until etcd removes it, some
+    /// time after its deadline. A set that arrives late may undo a delete, since a deleted key
+    /// cannot be marked.
     Raw,
 }
 
@@ -226,7 +222,8 @@ impl fmt::Debug for Etcd3Config {
     }
 }
 
-/// The arguments of the backend one by one, under the names of [`Etcd3Config`]'s fields.
+/// Builds an [`Etcd3Backend`](crate::Etcd3Backend). Each method sets the field of [`Etcd3Config`]
+/// with the same name.
 ///
 /// ```
 /// use std::time::Duration;
@@ -240,12 +237,13 @@ impl fmt::Debug for Etcd3Config {
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
+#[must_use = "nothing is built until `build` is called"]
 pub struct Etcd3Builder {
     pub(crate) config: Etcd3Config,
     pub(crate) events: Events,
 }
 
-/// What a configuration file says, and code may add to it.
+/// Starts from a configuration, to which code may add a listener.
 ///
 /// ```
 /// use cache_etcd3::{Etcd3Builder, Etcd3Config};
@@ -270,7 +268,6 @@ macro_rules! setters {
         impl Etcd3Builder {
             $(
                 #[doc = concat!("Sets [`Etcd3Config::", stringify!($name), "`].")]
-                #[must_use]
                 pub fn $name(mut self, $($argument)*) -> Self {
                     self.config.$name = $value;
                     self
@@ -301,15 +298,14 @@ setters! {
 
 impl Etcd3Builder {
     /// Sets [`Etcd3Config::endpoints`].
-    #[must_use]
     pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
         self.config.endpoints = endpoints.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Calls `listener` when an endpoint is left alone because it failed, and when it is in use
-    /// again. It is called from within the call that found it out: it should be quick, and may
-    /// not call the cache and wait for it. If it panics, that is caught. Default: none.
+    /// Calls `listener` when an endpoint goes out of use or returns, and for warnings, for logs
+    /// and metrics. It runs in the task that noticed: it must return quickly and must not wait
+    /// for the cache. Its panics are caught. Default: none.
     ///
     /// ```
     /// use cache_core::ServerEvent;
@@ -323,7 +319,6 @@ impl Etcd3Builder {
     ///     .build()?;
     /// # Ok::<(), cache_core::Error>(())
     /// ```
-    #[must_use]
     pub fn on_server_event(
         mut self,
         listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
@@ -333,7 +328,7 @@ impl Etcd3Builder {
     }
 }
 
-/// [`seconds`] for what may be left out.
+/// [`seconds`] for optional fields.
 pub(crate) mod optional_seconds {
     use std::time::Duration;
 
@@ -367,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    /// A number or a text, as a configuration file has them.
+    /// A number or a string of a configuration file.
     #[derive(Clone, Copy)]
     enum Given {
         Number(f64),
@@ -431,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_leaves_out_is_the_default() {
+    fn missing_fields_have_their_defaults() {
         let config = read([]).unwrap();
         assert_eq!(config, Etcd3Config::default());
         assert_eq!((config.host.as_str(), config.port), ("localhost", 2379));
@@ -439,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_seconds_and_choices_are_named() {
+    fn durations_are_seconds_and_choices_are_names() {
         let config = read([
             ("timeout", Given::Number(5.0)),
             ("ttl", Given::Number(0.25)),
@@ -457,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_taken_where_numbers_and_lists_are_meant() {
+    fn numbers_and_lists_may_be_text() {
         let config = read([
             ("timeout", Given::Text("600")),
             ("port", Given::Text("2379")),
@@ -474,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_fields_are_refused() {
         for (field, given, why) in [
             ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
             ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
@@ -492,7 +487,7 @@ mod tests {
 
     #[cfg(feature = "json")]
     #[test]
-    fn the_password_is_read_and_not_written() {
+    fn the_password_is_deserialized_but_not_serialized() {
         let config: Etcd3Config =
             serde_json::from_str(r#"{"username": "user", "password": "secret"}"#).unwrap();
         assert_eq!(config.password.as_deref(), Some("secret"));

@@ -1,4 +1,4 @@
-//! The configuration, checked.
+//! [`Settings`]: the checked configuration.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use etcd_client::ConnectOptions;
 use super::stored_format::Format;
 use super::{Consistency, DEFAULT_TIMEOUT, Etcd3Config, StoredFormat, address, refuse};
 
-/// Longer than anybody waits, and well within what the clock can count.
+/// An upper bound that the clock can represent.
 const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the backend runs with.
@@ -24,11 +24,11 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     pub(crate) connect: ConnectOptions,
     pub(crate) credentials: Option<Credentials>,
-    /// What is odd, and does no harm.
+    /// Harmless oddities of the configuration.
     pub(crate) warnings: Vec<String>,
 }
 
-/// An etcd user. It has no `Debug` form: the password must not be seen.
+/// An etcd user. Does not implement `Debug`, which could show the password.
 #[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) username: String,
@@ -42,10 +42,10 @@ impl Settings {
         let serializable = config.consistency == Consistency::Serializable;
         let call_timeout = match (config.call_timeout, config.timeout) {
             (Some(Duration::ZERO), _) => {
-                return Err(refuse("`call_timeout` is 0; give more than 0 seconds"));
+                return Err(refuse("`call_timeout` is 0; it must be positive"));
             }
             (Some(call_timeout), _) => call_timeout.min(LONGEST_CALL),
-            // No expiry is what a `timeout` of zero is for; calls end all the same.
+            // A `timeout` of zero disables expiry, not the timeout of calls.
             (None, Duration::ZERO) => DEFAULT_TIMEOUT,
             (None, timeout) => timeout.min(LONGEST_CALL),
         };
@@ -68,12 +68,16 @@ impl Settings {
 fn credentials(username: Option<String>, password: Option<String>) -> Result<Option<Credentials>> {
     match (username, password) {
         (None, None) => Ok(None),
-        (Some(username), _) if username.is_empty() => {
-            Err(refuse("`username` is empty; name a user, or leave it out"))
-        }
+        (Some(username), _) if username.is_empty() => Err(refuse(
+            "`username` is empty; name a user, or leave it unset",
+        )),
         (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
-        (Some(_), None) => Err(refuse("`username` is set and `password` is not; give both")),
-        (None, Some(_)) => Err(refuse("`password` is set and `username` is not; give both")),
+        (Some(_), None) => Err(refuse(
+            "`username` is set but `password` is not; set both or neither",
+        )),
+        (None, Some(_)) => Err(refuse(
+            "`password` is set but `username` is not; set both or neither",
+        )),
     }
 }
 
@@ -86,13 +90,13 @@ fn format(stored: StoredFormat) -> Result<Format> {
         StoredFormat::PythonJson => Ok(Format::PythonJson),
         #[cfg(not(feature = "json"))]
         StoredFormat::PythonJson => Err(refuse(
-            "`stored_format` is python-json; turn on the feature `json` of cache-etcd3",
+            "`stored_format` \"python-json\" requires the feature `json` of cache-etcd3; enable it",
         )),
     }
 }
 
-/// How the clients connect. Pings run only while a request is open: etcd closes connections
-/// whose idle pings come faster than it likes, which is every five seconds.
+/// How the clients connect. Pings are sent only while a request is in flight: etcd closes idle
+/// connections that send pings more often than every five seconds.
 fn connect_options(serializable: bool, tls: Option<Tls>) -> ConnectOptions {
     const PING_AFTER: Duration = Duration::from_secs(6);
     const PONG_WITHIN: Duration = Duration::from_secs(3);
@@ -101,7 +105,7 @@ fn connect_options(serializable: bool, tls: Option<Tls>) -> ConnectOptions {
         .with_keep_alive(PING_AFTER, PONG_WITHIN)
         .with_keep_alive_while_idle(false)
         .with_tcp_keepalive(TCP_KEEP_ALIVE)
-        // Tells at once that the quorum is lost, but would refuse serializable reads then.
+        // Reports a lost quorum immediately, but would then refuse serializable reads.
         .with_require_leader(!serializable);
     #[cfg(feature = "tls")]
     if let Some(tls) = tls {
@@ -121,7 +125,7 @@ type Tls = etcd_client::TlsOptions;
 fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
     if config.tls_enabled {
         return Err(refuse(
-            "`tls_enabled` is set; turn on the feature `tls` of cache-etcd3",
+            "`tls_enabled` requires the feature `tls` of cache-etcd3; enable it",
         ));
     }
     Ok(None)
@@ -153,37 +157,37 @@ fn tls(config: &Etcd3Config) -> Result<Option<Tls>> {
         }
         (None, Some(_)) => {
             return Err(refuse(
-                "`tls_keyfile` is set and `tls_certfile` is not; give the certificate as well",
+                "`tls_keyfile` is set but `tls_certfile` is not; set both or neither",
             ));
         }
     }
     Ok(Some(tls))
 }
 
-/// How the lines end that begin what a file in PEM format holds. There are several kinds of keys.
+/// The ends of PEM headers. There are several kinds of keys.
 #[cfg(feature = "tls")]
 const CERTIFICATE: &str = "CERTIFICATE-----";
 #[cfg(feature = "tls")]
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 
-/// The content of a file that holds one `item` at least. Nobody would say so later: an empty list
-/// of authorities trusts nobody.
+/// The content of a file that contains at least one `item`. An empty list of authorities would
+/// otherwise fail only later, and without naming the file.
 #[cfg(feature = "tls")]
 fn read(field: &str, path: &std::path::Path, item: &str) -> Result<Vec<u8>> {
     let path_shown = path.display();
     let content = std::fs::read(path).map_err(|error| {
-        refuse(format!("cannot read `{field}`, {path_shown}: {error}")).with_source(error)
+        refuse(format!("cannot read `{field}` {path_shown}: {error}")).with_source(error)
     })?;
     if holds(&String::from_utf8_lossy(&content), item) {
         return Ok(content);
     }
     let item = item.trim_end_matches('-').to_lowercase();
     Err(refuse(format!(
-        "`{field}`, {path_shown}, holds no {item} in PEM format, or a damaged one"
+        "`{field}` {path_shown} contains no {item} in PEM format, or a damaged one"
     )))
 }
 
-/// Whether a file in PEM format has a whole `item` first of all such.
+/// Whether the first `item` in a PEM file is complete.
 #[cfg(feature = "tls")]
 fn holds(text: &str, item: &str) -> bool {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
@@ -203,7 +207,7 @@ mod tests {
     use super::*;
 
     fn refusal(config: Etcd3Config) -> String {
-        let error = Settings::new(config).err().expect("it makes no sense");
+        let error = Settings::new(config).err().expect("it is invalid");
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         error.message().to_owned()
     }
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn timeout_stands_for_what_is_not_set() {
+    fn timeout_is_the_default_of_ttl_and_call_timeout() {
         let settings = |config| Settings::new(config).unwrap();
         let seconds = Duration::from_secs;
         let of = |timeout, ttl, call_timeout| {

@@ -11,7 +11,7 @@ use cache_core::wire::{self, Metadata};
 
 use crate::NAME;
 
-/// The forms of [`StoredFormat`](crate::StoredFormat), as far as they are compiled in.
+/// The [`StoredFormat`](crate::StoredFormat)s that are compiled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
     Envelope,
@@ -45,7 +45,7 @@ impl Format {
         Ok(stored)
     }
 
-    /// Takes what is stored apart, at `now`.
+    /// Splits a stored value into metadata and payload. `now` is the time of the read.
     pub(crate) fn decode(
         self,
         mut stored: Vec<u8>,
@@ -61,7 +61,7 @@ impl Format {
             }
             #[cfg(feature = "json")]
             Self::PythonJson => decode_python_json(&stored),
-            // It may have been written at any time before.
+            // The time of the write is unknown.
             Self::Raw => Ok((Metadata::new(now, None), stored)),
         }
     }
@@ -75,7 +75,8 @@ fn check_json(payload: &[u8]) -> Result<()> {
             ErrorKind::Encode,
             NAME,
             format!(
-                "the payload is not JSON, which the format of Python's backend demands: {error}"
+                "the payload is not JSON: {error}; `stored_format` \"python-json\" stores nothing \
+                 else"
             ),
         )
         .with_source(error)),
@@ -92,8 +93,8 @@ fn decode_python_json(stored: &[u8]) -> Result<(Metadata, Vec<u8>)> {
                 ErrorKind::Decode,
                 NAME,
                 format!(
-                    "the stored value is not an array [payload, metadata], as oslo.cache and the \
-                     `stored_format` python-json write it: {error}"
+                    "the stored value is not a JSON array [payload, metadata]: {error}; it was \
+                     written in another format than `stored_format` \"python-json\""
                 ),
             )
             .with_source(error)
@@ -110,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// Made with oslo.cache.
+    /// Generated with oslo.cache.
     const VECTORS: &str = include_str!("../../tests/data/oslo-etcd3gw.json");
 
     #[derive(serde::Deserialize)]
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_stores_is_read_and_written_byte_for_byte() {
+    fn values_from_python_round_trip_byte_for_byte() {
         let vectors: Vectors = serde_json::from_str(VECTORS).unwrap();
         assert!(vectors.cases.len() >= 16);
         for case in vectors.cases {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused() {
+    fn malformed_values_are_refused() {
         let vectors: Vectors = serde_json::from_str(VECTORS).unwrap();
         assert!(vectors.malformed.len() >= 9);
         for Malformed { stored, why } in vectors.malformed {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_travels_in_the_metadata() {
+    fn the_deadline_is_part_of_the_metadata() {
         let metadata = Metadata::new(
             UNIX_EPOCH + Duration::from_secs(7),
             Some(UNIX_EPOCH + Duration::from_millis(8500)),
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_no_json_is_refused() {
+    fn a_payload_that_is_not_json_is_refused() {
         let metadata = Metadata::new(UNIX_EPOCH, None);
         for payload in [
             &b""[..],
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_metadata_is_refused() {
+    fn invalid_metadata_is_refused() {
         for metadata in [
             "{}",
             "[]",
@@ -231,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn encoded_values_are_decoded(
             payload in r#"-?[1-9][0-9]{0,30}|"[a-z|\[\], é😀]*"|\[("[{}|]*")?\]|\{"ct": 1\}|null"#,
             cached_at in 0..4_000_000_000_000_000_u64,
             deadline in proptest::option::of(0..4_000_000_000_000_000_u64),
@@ -241,9 +242,9 @@ mod tests {
             let stored = Format::PythonJson.encode(&metadata, payload.as_bytes()).unwrap();
             let (read, rest) = decode(stored.clone()).unwrap();
             prop_assert_eq!(&rest, payload.as_bytes());
-            // Written again, the last digit included.
+            // Encoding again yields the same bytes.
             prop_assert_eq!(&Format::PythonJson.encode(&read, &rest).unwrap(), &stored);
-            // No part of it is a value.
+            // A truncated value is refused.
             for len in 0..stored.len() {
                 prop_assert!(decode(stored[..len].to_vec()).is_err());
             }

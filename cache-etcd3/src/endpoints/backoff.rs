@@ -1,15 +1,15 @@
-//! [`Backoff`], the pauses between attempts.
+//! [`Backoff`]: the pauses between attempts.
 //!
-//! cache-memcache-pool has one of its own: twenty lines that the crates share would make the
-//! contract depend on how backends repeat requests.
+//! cache-memcache-pool has its own: sharing twenty lines would tie the contract to the retry
+//! policy of backends.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Pauses that double, each cut by up to a half, so that those who failed together do not come
-/// back together.
+/// Pauses that double, each shortened by up to a half, so that requests that failed together are
+/// not retried together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -20,7 +20,7 @@ impl Backoff {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             next: FIRST,
-            // Xorshift stays at zero for ever.
+            // Xorshift would stay at zero.
             random: seed | 1,
         }
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_differ() {
+    fn pauses_grow_and_are_randomized() {
         let mut longest = FIRST;
         let mut pauses = Vec::new();
         let mut backoff = Backoff::new(7);

@@ -1,7 +1,8 @@
-//! [`Breaker`]: whether one endpoint is fit for use. A plain type that is told the time.
+//! [`Breaker`]: the circuit breaker of one endpoint. A plain type that takes the time as an
+//! argument.
 //!
-//! It is closed while the endpoint is in use, and opened by evidence against it. While it is
-//! open, probes ask the endpoint now and then; any answer closes it.
+//! It is closed while the endpoint is in use, and opened by evidence of failure. While it is open,
+//! the endpoint is probed from time to time; any response closes it.
 
 use std::time::Duration;
 
@@ -9,35 +10,36 @@ use tokio::time::Instant;
 
 use crate::failure::Fault;
 
-/// How long an endpoint that broke or was silent is left alone, while there are others.
+/// The time between probes of an endpoint that closed connections or was silent, while others are
+/// available.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The same for one that no connection can be made to: it costs next to nothing to ask.
+/// The same for an endpoint that refuses connections: such a probe is cheap.
 const RETRY_UNREACHABLE: Duration = Duration::from_millis(250);
 
-/// The same for one without a leader: elections take about as long.
+/// The same for an endpoint without a leader: elections take about as long.
 const RETRY_NO_LEADER: Duration = Duration::from_secs(1);
 
-/// The same for a learner: somebody has to promote it.
+/// The same for a learner, which an operator has to promote.
 const RETRY_LEARNER: Duration = Duration::from_secs(15);
 
-/// The time after which any endpoint is asked again when there is no better one.
+/// The time between probes while no endpoint is available.
 pub(crate) const RETRY_SOON: Duration = Duration::from_millis(250);
 
-/// The same for one that no connection could be made to. Members that are restarted one after the
-/// other may each be back by the time that the last of them goes.
+/// The same for an endpoint that refuses connections. In a rolling restart the first members may
+/// be back by the time the last one stops.
 const RETRY_UNREACHABLE_SOON: Duration = Duration::from_millis(10);
 
-/// Only what an endpoint did not do within a time that is fair is evidence against it.
+/// The time that an endpoint is given to respond: less is not evidence against it.
 pub(crate) const FAIR: Duration = Duration::from_millis(500);
 
-/// So long callers have to have waited in vain, each for less than what is fair.
+/// The total time that callers waited in vain, each for less than [`FAIR`], that is evidence.
 const FAIR_IN_SUM: Duration = Duration::from_secs(2);
 
-/// Evidence that is older, and that nobody has followed up, is no reason to refuse a call.
+/// Older evidence has to be confirmed by a probe before a call is refused.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// For how long a call waits for the probe of an endpoint that was found to be down just now.
+/// How long a call waits for the probe of an endpoint that has just gone down.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
@@ -45,9 +47,9 @@ pub(crate) struct Breaker {
     open: Option<Open>,
     probe: Option<Probe>,
     last_answer: Option<Instant>,
-    /// For how long callers have waited since the last answer who gave up before long.
+    /// The total time that callers waited in vain since the last response.
     in_vain: Duration,
-    /// Up to when that is counted.
+    /// The time up to which `in_vain` is counted.
     counted: Option<Instant>,
 }
 
@@ -56,27 +58,27 @@ pub(crate) struct Breaker {
 pub(crate) struct Open {
     /// When the first of the requests that failed was sent.
     pub(crate) since: Instant,
-    /// When the last of the evidence came.
+    /// When the latest evidence was seen.
     pub(crate) last: Instant,
     pub(crate) retry_at: Instant,
     pub(crate) fault: Fault,
-    /// What happened, in words.
+    /// What happened.
     pub(crate) message: String,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     began: Instant,
-    /// The evidence was old when it began, so it decides whether calls are refused.
+    /// The evidence was old when the probe began, so its outcome decides whether calls fail.
     decides: bool,
 }
 
-/// What an endpoint's connection has shown so far.
+/// Whether a connection has worked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// It has not carried an answer yet.
+    /// It has not carried a response yet.
     Fresh,
-    /// It has, so a fault may be the connection's alone.
+    /// It has, so a fault may affect only this connection.
     Proven,
 }
 
@@ -85,7 +87,7 @@ impl Breaker {
         self.open.as_ref()
     }
 
-    /// The endpoint answered. If it was left alone: for how long.
+    /// Records a response. Returns how long the endpoint was out of use, if it was.
     pub(crate) fn answered(&mut self, now: Instant) -> Option<Duration> {
         self.last_answer = Some(now);
         self.in_vain = Duration::ZERO;
@@ -95,8 +97,8 @@ impl Breaker {
         Some(now.saturating_duration_since(open.since))
     }
 
-    /// A request that was sent at `sent` met with a fault. Whether the endpoint is left alone
-    /// from now on.
+    /// Records the failure of a request sent at `sent`. Returns whether the endpoint goes out of
+    /// use.
     pub(crate) fn failed(
         &mut self,
         now: Instant,
@@ -107,10 +109,10 @@ impl Breaker {
     ) -> bool {
         let is_proven = connection == Connection::Proven;
         let retry_in = match fault {
-            // A connection ends now and then. A new one will tell.
+            // Connections end occasionally; a new one shows whether the endpoint is well.
             Fault::Broken if is_proven && self.open.is_none() => return false,
             Fault::Silent if self.has_answered_since(sent) => return false,
-            // A firewall may have forgotten the connection: a new one is tried at once.
+            // A firewall may have dropped the connection: probe over a new one immediately.
             Fault::Silent if is_proven && self.open.is_none() => Duration::ZERO,
             Fault::Broken | Fault::Silent => RETRY,
             Fault::Unreachable => RETRY_UNREACHABLE,
@@ -129,7 +131,8 @@ impl Breaker {
         is_new
     }
 
-    /// A caller went away without an answer. Whether the endpoint is left alone from now on.
+    /// Records a caller that left without a response. Returns whether the endpoint goes out of
+    /// use.
     pub(crate) fn given_up(&mut self, now: Instant, sent: Instant, connection: Connection) -> bool {
         if self.open.is_some() || self.has_answered_since(sent) {
             return false;
@@ -141,7 +144,7 @@ impl Breaker {
         if waited < FAIR && self.in_vain < FAIR_IN_SUM {
             return false;
         }
-        let message = format!("no answer within {:.1?}", waited.max(self.in_vain));
+        let message = format!("no response within {:.1?}", waited.max(self.in_vain));
         self.failed(now, sent, connection, Fault::Silent, &message)
     }
 
@@ -149,8 +152,8 @@ impl Breaker {
         self.last_answer.is_some_and(|answer| answer >= sent)
     }
 
-    /// Begins a probe if one is due; `needed`: no other endpoint is fit for use. A probe that
-    /// takes longer than `lost_after` is none any more.
+    /// Begins a probe if it is time for one. `needed`: no other endpoint is available. A probe
+    /// that takes longer than `lost_after` is considered lost.
     pub(crate) fn begin_probe(&mut self, now: Instant, needed: bool, lost_after: Duration) -> bool {
         let Some(open) = &self.open else {
             return false;
@@ -176,13 +179,13 @@ impl Breaker {
         true
     }
 
-    /// The probe has ended, whatever came of it.
+    /// The probe has ended, with whatever outcome.
     pub(crate) fn end_probe(&mut self) {
         self.probe = None;
     }
 
-    /// Until when a call that has no other endpoint waits for the probe, at least: the evidence
-    /// is old, or the probe has begun just now.
+    /// How long a call without another endpoint waits for the probe, if at all: the evidence is
+    /// old, or the probe has just begun.
     pub(crate) fn worth_waiting(&self, now: Instant) -> Option<Instant> {
         let probe = self.probe?;
         if probe.decides {
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn any_answer_closes_it() {
+    fn any_response_closes_it() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         let fresh = Connection::Fresh;
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_no_fault_while_others_are_answered() {
+    fn silence_is_not_a_fault_while_other_requests_are_answered() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         breaker.answered(start + SECOND);
@@ -233,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_give_up_leave_evidence_if_they_waited_for_long() {
+    fn callers_that_give_up_are_evidence_if_they_waited_long_enough() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         assert!(!breaker.given_up(start + FAIR / 2, start, Connection::Proven));
         assert!(breaker.given_up(start + 2 * FAIR, start + FAIR, Connection::Proven));
 
-        // Many for little each, at the same time: that is as long as one.
+        // Many short waits at the same time count as one.
         let mut breaker = Breaker::default();
         for _ in 0..1000 {
             assert!(!breaker.given_up(start + FAIR / 2, start, Connection::Proven));
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_an_old_connection_is_followed_up_at_once() {
+    fn a_fault_of_a_proven_connection_is_probed_at_once() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         let broken = |breaker: &mut Breaker, connection| {
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_lost_is_made_again() {
+    fn a_lost_probe_is_repeated() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         silent(&mut breaker, start, start, Connection::Fresh);
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_waited_for_if_the_evidence_is_old() {
+    fn calls_wait_for_a_probe_if_the_evidence_is_old() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         silent(&mut breaker, start, start, Connection::Fresh);

@@ -1,4 +1,4 @@
-//! [`Endpoint`]: the client for one endpoint, made when it is needed.
+//! [`Endpoint`]: the client for one endpoint, created on demand.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ pub(crate) struct Connected {
     pub(crate) kv: KvClient,
     pub(crate) lease: LeaseClient,
     made: Instant,
-    /// How many answers came over it.
+    /// How many responses it has received.
     answers: AtomicU64,
 }
 
@@ -35,7 +35,7 @@ impl Connected {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Whether it was made just now: it may be that this alone takes long.
+    /// Whether it was created recently and has not responded: connecting may just take long.
     pub(crate) fn is_young(&self) -> bool {
         const YOUNG: Duration = Duration::from_secs(2);
         self.answers() == 0 && self.made.elapsed() < YOUNG
@@ -50,7 +50,7 @@ impl Connected {
     }
 }
 
-/// One endpoint as one runtime uses it: a client lives and dies with the runtime it was made in.
+/// One endpoint in one runtime: a client does not outlive the runtime it was created in.
 pub(crate) struct Endpoint {
     inner: Arc<Inner>,
 }
@@ -60,11 +60,11 @@ struct Inner {
     options: ConnectOptions,
     credentials: Option<Credentials>,
     client: Mutex<Option<Arc<Connected>>>,
-    /// One call at a time connects.
+    /// Held by the call that connects.
     connecting: tokio::sync::Mutex<()>,
     last_failure: Mutex<Option<Failure>>,
     failures: AtomicU64,
-    /// How many clients were made for it in all runtimes.
+    /// How many clients were created for it in all runtimes.
     connects: Arc<Counter>,
 }
 
@@ -89,25 +89,25 @@ impl Endpoint {
         }
     }
 
-    /// The client, connecting if there is none. Calls that wait for one that connects share
-    /// its failure: a wrong password is asked about once, not once a call.
+    /// Returns the client, connecting if there is none. Calls that wait for another one that
+    /// connects share its failure, so that a wrong password is sent once and not once per call.
     pub(crate) async fn client(&self, runtime: &Handle) -> Result<Arc<Connected>, Failure> {
         if let Some(client) = self.inner.connected() {
             return Ok(client);
         }
-        // In a task, so that it goes on even if its caller is not driven.
+        // In a task, so that it continues even if its caller is not polled.
         let inner = Arc::clone(&self.inner);
         let connect = Task::spawn(runtime, async move { inner.connect_in_turn().await });
         match connect.await {
             Some(connected) => connected,
             None => Err(Failure::new(
                 Next::Elsewhere(Fault::Broken),
-                "the runtime shut down under the call",
+                "the runtime shut down during the call",
             )),
         }
     }
 
-    /// Lets go of a client that does not work any more, unless another call did before.
+    /// Drops a client that no longer works, unless another call has replaced it.
     pub(crate) fn disconnect(&self, used: &Connected) {
         let mut client = lock(&self.inner.client);
         if client.as_ref().map(|client| client.generation) == Some(used.generation) {
@@ -154,7 +154,7 @@ impl Inner {
         }
     }
 
-    /// Makes a client. Without credentials this talks to nobody; with them it fetches a token.
+    /// Creates a client. Without credentials this sends nothing; with them it requests a token.
     async fn connect(&self) -> Result<Client, etcd_client::Error> {
         let plain = || Some(self.options.clone());
         let Some(Credentials { username, password }) = &self.credentials else {
@@ -162,8 +162,8 @@ impl Inner {
         };
         let options = self.options.clone().with_user(username, password);
         match Client::connect([&self.url], Some(options)).await {
-            // As etcd's own clients do, so that authentication can be turned on under a
-            // running service.
+            // As etcd's own clients do, so that authentication can be enabled while a service
+            // runs.
             Err(etcd_client::Error::GRpcStatus(status))
                 if status.message().contains("authentication is not enabled") =>
             {

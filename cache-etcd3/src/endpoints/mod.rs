@@ -1,5 +1,4 @@
-//! [`Endpoints`], which sends a request until it is answered: the shell around what
-//! [`Roster`] decides.
+//! [`Endpoints`]: sends a request and retries it, as [`Roster`] decides.
 
 pub(crate) mod backoff;
 mod breaker;
@@ -27,13 +26,13 @@ use backoff::Backoff;
 use endpoint::Endpoint;
 use roster::{Choice, Roster};
 
-/// How often a call authenticates anew. A token may expire under it, and the users may change.
+/// How often a call authenticates again. A token may expire during the call, and users may change.
 const MAX_AUTHENTICATIONS: u32 = 3;
 
-/// What is known of the endpoints, whichever runtime found it out.
+/// The state of the endpoints, shared by all runtimes.
 pub(crate) struct Health {
     roster: Mutex<Roster>,
-    /// Something was heard of an endpoint that was left alone.
+    /// Notified when an endpoint is back or a probe has ended.
     heard: Notify,
     events: Events,
     connects: Vec<Arc<Counter>>,
@@ -61,14 +60,14 @@ impl Health {
                 EndpointStats {
                     address: roster.url(at).to_owned(),
                     connects: connects.get(),
-                    dead_for: open.map(|open| open.retry_at.saturating_duration_since(now)),
+                    down_for: open.map(|open| open.retry_at.saturating_duration_since(now)),
                     failure: open.map(|open| open.message.clone()),
                 }
             })
             .collect()
     }
 
-    /// Carries an event to the roster, and what changes to those who want to know.
+    /// Applies an event to the roster, and reports a change to the listener.
     fn tell<T>(&self, at: usize, event: impl FnOnce(&mut Roster) -> (T, Option<Change>)) -> T {
         let (outcome, change, url) = {
             let mut roster = lock(&self.roster);
@@ -93,15 +92,15 @@ impl Health {
     }
 }
 
-/// The endpoints as one runtime uses them.
+/// The endpoints in one runtime.
 pub(crate) struct Endpoints {
     health: Arc<Health>,
     clients: Vec<Endpoint>,
     counters: Arc<Counters>,
     runtime: Handle,
-    /// Probes, and whatever else runs for all calls.
+    /// Probes and other tasks that belong to no single call.
     background: Mutex<JoinSet<()>>,
-    /// What probes read.
+    /// The key that probes read.
     probe_key: Vec<u8>,
     serializable: bool,
     call_timeout: Duration,
@@ -139,28 +138,35 @@ impl Endpoints {
         self.call_timeout
     }
 
-    /// Has a task run for all calls, until it ends or [`end_background`](Self::end_background).
+    /// Spawns a background task, which ends at the latest at
+    /// [`end_background`](Self::end_background).
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut background = lock(&self.background);
         while background.try_join_next().is_some() {}
         background.spawn_on(work, &self.runtime);
     }
 
-    /// The backend has gone: nothing is to run on for it.
+    /// Ends all background tasks: the backend was dropped.
     pub(crate) fn end_background(&self) {
         lock(&self.background).abort_all();
     }
 
-    /// A call ran out of time.
-    pub(crate) fn count_timeout(&self) {
+    /// The failure of a call whose deadline passed before it was sent or answered.
+    pub(crate) fn expired(&self, what: &str) -> Failure {
         self.counters.timeouts.add(1);
+        let urls = lock(&self.health.roster).urls();
+        let timeout = self.call_timeout;
+        Failure::new(
+            Next::Late,
+            format!("{what} within {timeout:.1?} (`call_timeout`) by {urls}"),
+        )
     }
 
-    /// Sends a request until it is answered, fails for good, or `deadline` has come. It has to
-    /// be one that may be applied twice. `request` is asked for it before each attempt, and has
-    /// none when nobody waits for it any more.
+    /// Sends a request until it succeeds, fails permanently, or `deadline` passes. The request
+    /// must be idempotent. `request` builds it before each attempt, and returns `None` if no
+    /// caller waits for it any longer.
     ///
-    /// The failure names the endpoints that were asked.
+    /// The failure names the endpoint of the last attempt.
     pub(crate) async fn call<T, F>(
         self: &Arc<Self>,
         deadline: Instant,
@@ -203,7 +209,7 @@ impl Endpoints {
                 }
                 Next::Repeat | Next::Late | Next::Elsewhere(_) => {}
             }
-            // The same endpoint, and one that asks for patience, is asked again after a pause.
+            // Retries on the same endpoint, and those that the server asks for, wait first.
             let now = Instant::now();
             let waits = failure.next == Next::Repeat || asked == Some(at);
             let seed = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
@@ -224,7 +230,7 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint to ask, waiting for one that is fit for use if that may help.
+    /// The endpoint to use, waiting for one to become available if that may help.
     async fn choose(
         self: &Arc<Self>,
         deadline: Instant,
@@ -246,10 +252,10 @@ impl Endpoints {
                 Choice::Refuse(failure) => return Err(failure),
                 Choice::Wait(until) => until,
             };
-            // A probe that has begun just now may decide that this call is refused.
+            // A probe that has just begun may decide that this call fails.
             let _ = timeout_at(until.min(deadline), heard).await;
             if Instant::now() >= deadline {
-                let all_down = Failure::new(Next::Late, "no endpoint was fit for use");
+                let all_down = Failure::new(Next::Late, "no endpoint was available");
                 return Err(self.out_of_time(last.unwrap_or(&all_down)));
             }
         }
@@ -290,7 +296,8 @@ impl Endpoints {
         open.used = Some(Arc::clone(&client));
         let Some(request) = request(Arc::clone(&client)) else {
             open.is_open = false;
-            return Err(Failure::new(Next::Withdrawn, "nobody waits for it"));
+            let message = "the request was withdrawn: its callers are gone";
+            return Err(Failure::new(Next::Withdrawn, message));
         };
         match timeout_at(limit, request).await {
             Ok(Ok(answer)) => {
@@ -302,7 +309,7 @@ impl Endpoints {
         }
     }
 
-    /// Asks an endpoint that is left alone whether it is back.
+    /// Probes an endpoint that is out of use.
     async fn probe(self: Arc<Self>, at: usize) {
         let _probing = Probing {
             health: &self.health,
@@ -318,11 +325,11 @@ impl Endpoints {
             }
             Some(async move { kv.get(key, Some(options)).await.map(drop) })
         };
-        // What comes of it is evidence, for or against.
+        // The attempt records its outcome.
         let _ = self.attempt(at, u32::MAX, limit, &mut { request }).await;
     }
 
-    /// Says which endpoint failed.
+    /// Adds the endpoint to a failure.
     fn at(&self, at: usize, failure: &Failure) -> Failure {
         let roster = lock(&self.health.roster);
         Failure::new(
@@ -332,16 +339,16 @@ impl Endpoints {
     }
 
     fn out_of_time(&self, last: &Failure) -> Failure {
-        self.count_timeout();
+        self.counters.timeouts.add(1);
         let message = format!(
-            "no success within {:.1?} (`call_timeout`); the last attempt: {}",
+            "no success within {:.1?} (`call_timeout`): {}",
             self.call_timeout, last.message
         );
         Failure::new(last.next, message)
     }
 }
 
-/// A probe that is under way.
+/// A probe in flight.
 struct Probing<'a> {
     health: &'a Health,
     at: usize,
@@ -354,14 +361,14 @@ impl Drop for Probing<'_> {
     }
 }
 
-/// An attempt under way. Dropped without an outcome, it tells that its caller gave up.
+/// An attempt in flight. Dropped without an outcome, it records that its caller gave up.
 struct Attempt<'a> {
     endpoints: &'a Endpoints,
     endpoint: &'a Endpoint,
     at: usize,
     sent: Instant,
     used: Option<Arc<Connected>>,
-    /// How many answers had come over its connection.
+    /// How many responses its connection had received before.
     answers: u64,
     is_open: bool,
 }
@@ -391,7 +398,7 @@ impl Attempt<'_> {
         };
         let connection = self.connection();
         if fault == Fault::Broken {
-            // The client is made anew: what it hangs on may be gone.
+            // The client has to be replaced: its task may be gone.
             self.disconnect();
         }
         let (at, sent) = (self.at, self.sent);
@@ -418,8 +425,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Lets go of a connection that has carried nothing for the time that is fair: the endpoint may
-    /// be well, and what is between it and this side have forgotten the connection.
+    /// Drops a connection that has received nothing for [`breaker::FAIR`]: the endpoint may be
+    /// well, but a firewall may have dropped the connection.
     fn disconnect_if_dead(&self) {
         let is_fair = self.sent.elapsed() >= breaker::FAIR;
         let is_down = || lock(&self.endpoints.health.roster).open(self.at).is_some();

@@ -1,5 +1,5 @@
-//! [`Roster`]: which endpoint a request goes to, who is probed, and when a call is refused. A
-//! plain type that is told the time.
+//! [`Roster`]: which endpoint a request goes to, which ones are probed, and when a call fails
+//! because none is available. A plain type that takes the time as an argument.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::breaker::{Breaker, Connection, Open};
 use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
-/// One endpoint may take a quarter of the call's time at first, within these limits.
+/// The first attempt may take a quarter of the call's timeout, within these limits.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
 
-/// A probe whose outcome is not told so long after its time is lost.
+/// A probe that has not reported its outcome this long after its timeout is considered lost.
 const LOST: Duration = Duration::from_secs(1);
 
-/// The endpoints, used in turn; those that fail are left alone for a while.
+/// The endpoints, used in turn; failed ones are out of use until a probe succeeds.
 #[derive(Debug)]
 pub(crate) struct Roster {
     members: Vec<Member>,
     turn: usize,
-    /// An endpoint that failed for so long needs no patience any more.
+    /// Calls fail immediately once all endpoints have failed for this long.
     call_timeout: Duration,
-    /// How long one endpoint may take before another is asked.
+    /// How long the first attempt may take.
     attempt: Duration,
 }
 
@@ -31,18 +31,18 @@ pub(crate) struct Roster {
 struct Member {
     url: String,
     breaker: Breaker,
-    /// It is etcd, and speaks TLS or does not, as configured.
+    /// It has responded before, so it is etcd and its TLS setting is right.
     has_answered: bool,
 }
 
-/// What a call is to do next.
+/// What a call does next.
 #[derive(Clone, Debug)]
 pub(crate) enum Choice {
-    /// Ask that endpoint.
+    /// Send the request to this endpoint.
     Use(usize),
-    /// Choose again when something is heard of the endpoints, at the latest then.
+    /// Choose again when the state of an endpoint changes, at the latest at this time.
     Wait(Instant),
-    /// Tell the caller.
+    /// Fail the call.
     Refuse(Failure),
 }
 
@@ -65,24 +65,30 @@ impl Roster {
         self.members.get(at).map_or("", |member| &member.url)
     }
 
-    /// What is known of an endpoint that is left alone.
+    /// The addresses of all endpoints, for messages.
+    pub(crate) fn urls(&self) -> String {
+        let urls: Vec<&str> = self.members.iter().map(|it| it.url.as_str()).collect();
+        urls.join(", ")
+    }
+
+    /// The state of an endpoint that is out of use.
     pub(crate) fn open(&self, at: usize) -> Option<&Open> {
         self.members.get(at)?.breaker.open()
     }
 
-    /// How long the next attempt of a call may take that has made so many: each longer than the one
-    /// before, since it may be that all endpoints are slow.
+    /// How long the next attempt of a call may take after `attempts`: each may take longer than
+    /// the one before, since all endpoints may be slow.
     pub(crate) fn limit(&self, attempts: u32) -> Duration {
         self.attempt * 2_u32.saturating_pow(attempts.min(16))
     }
 
-    /// How long a probe may take. Nobody waits for it unless there is no other endpoint.
+    /// How long a probe may take. Calls wait for it only if no other endpoint is available.
     #[expect(clippy::unused_self)]
     pub(crate) fn probe_limit(&self) -> Duration {
         LONGEST_ATTEMPT
     }
 
-    /// The endpoints to probe now. The caller has to tell what came of it.
+    /// The endpoints to probe now. The caller must report the outcome of each probe.
     pub(crate) fn begin_probes(&mut self, now: Instant) -> Vec<usize> {
         let needed = self
             .members
@@ -98,9 +104,9 @@ impl Roster {
             .collect()
     }
 
-    /// The next endpoint in turn that is fit for use; another than `asked` if there is one.
+    /// The next endpoint in turn that is in use; another than `asked` if possible.
     ///
-    /// When none is, a call waits while it may be a short fault, and is refused when it lasts.
+    /// If there is none, the call waits while the fault may be short, and fails once it lasts.
     pub(crate) fn choose(&mut self, now: Instant, asked: Option<usize>) -> Choice {
         let count = self.members.len().max(1);
         self.turn = (self.turn + 1) % count;
@@ -124,7 +130,7 @@ impl Roster {
         }
     }
 
-    /// The endpoint answered, if only to refuse.
+    /// Records a response of an endpoint, which may be an error.
     pub(crate) fn answered(&mut self, now: Instant, at: usize) -> Option<Change> {
         let member = self.members.get_mut(at)?;
         member.has_answered = true;
@@ -132,8 +138,8 @@ impl Roster {
         Some(Change::Up { after })
     }
 
-    /// A request that was sent to the endpoint at `sent` met with a fault. With it comes what the
-    /// caller is told.
+    /// Records the failure of a request that was sent at `sent`. Returns the failure to report to
+    /// the caller.
     pub(crate) fn failed(
         &mut self,
         now: Instant,
@@ -154,7 +160,7 @@ impl Roster {
         (failure, member.change(now, is_new))
     }
 
-    /// No answer came within the time that the attempt had. With it comes what the caller is told.
+    /// Records an attempt without a response in time. Returns the failure to report to the caller.
     pub(crate) fn late(
         &mut self,
         now: Instant,
@@ -163,7 +169,7 @@ impl Roster {
         connection: Connection,
     ) -> (Failure, Option<Change>) {
         let waited = now.saturating_duration_since(sent);
-        let message = format!("no answer within {waited:.1?}");
+        let message = format!("no response within {waited:.1?}");
         let message = match self.members.get(at) {
             Some(member) => member.doubt(message),
             None => message,
@@ -172,7 +178,7 @@ impl Roster {
         (failure, self.given_up(now, at, sent, connection))
     }
 
-    /// A caller went away without an answer.
+    /// Records a caller that left without a response.
     pub(crate) fn given_up(
         &mut self,
         now: Instant,
@@ -185,14 +191,14 @@ impl Roster {
         member.change(now, is_new)
     }
 
-    /// A probe has ended, whatever came of it.
+    /// A probe has ended, with whatever outcome.
     pub(crate) fn end_probe(&mut self, at: usize) {
         if let Some(member) = self.members.get_mut(at) {
             member.breaker.end_probe();
         }
     }
 
-    /// None of the endpoints has answered for the time of a call, or none can be expected to.
+    /// Whether no endpoint has responded for `call_timeout`, or all refuse connections.
     fn is_hopeless(&self, now: Instant) -> bool {
         let open = || {
             self.members
@@ -205,7 +211,7 @@ impl Roster {
         is_long || open().all(|open| matches!(open.fault, Fault::Unreachable | Fault::Learner))
     }
 
-    /// Names each endpoint, what is wrong with it, and when it is asked again.
+    /// Names each endpoint and its fault.
     fn all_down(&self, now: Instant) -> Failure {
         let mut words = Vec::new();
         let mut fault = Fault::Unreachable;
@@ -219,15 +225,14 @@ impl Roster {
         let words = words.join("; ");
         Failure::new(
             Next::Elsewhere(fault),
-            format!("no etcd endpoint can be used: {words}; they are asked again by themselves"),
+            format!("no etcd endpoint is available: {words}; later calls probe them again"),
         )
     }
 }
 
 impl Member {
-    /// A fault in the light of what is known of the endpoint. One that has never answered may be
-    /// something else than etcd, or TLS be missing; when it breaks connections there is no use
-    /// in more of them.
+    /// Reassesses the fault of an endpoint that has never responded: it may not be etcd, or the
+    /// TLS setting may be wrong. If it closes connections, new ones do not help.
     fn judge(&self, fault: Fault, message: String) -> (Fault, String) {
         let is_connected = matches!(fault, Fault::Broken | Fault::Silent);
         if !is_connected || self.has_answered {
@@ -249,7 +254,7 @@ impl Member {
         } else {
             "is not set"
         };
-        format!("{message}; is it etcd, and does it want TLS? `tls_enabled` {is_set}")
+        format!("{message}; is it etcd, and does it use TLS? `tls_enabled` {is_set}")
     }
 
     fn change(&mut self, now: Instant, is_new: bool) -> Option<Change> {
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_restarted_one_after_the_other_are_asked_again_before_a_call_is_refused() {
+    fn after_a_rolling_restart_members_are_probed_before_a_call_fails() {
         const MS: Duration = Duration::from_millis(1);
         let urls = (0..3).map(|at| format!("http://m{at}")).collect();
         let mut roster = Roster::new(urls, Duration::from_secs(5));
@@ -281,7 +286,7 @@ mod tests {
         refused(&mut roster, now, 1);
         now += 20 * MS;
         refused(&mut roster, now, 2);
-        // The first two may be back meanwhile.
+        // The first two may be back.
         assert_eq!(roster.begin_probes(now), [0, 1]);
         assert!(matches!(roster.choose(now, Some(2)), Choice::Wait(_)));
         roster.answered(now + MS, 1);
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_refuses_is_told_at_once() {
+    fn a_call_fails_at_once_if_all_endpoints_refuse_connections() {
         let mut roster = Roster::new(vec!["http://m0".into()], Duration::from_secs(5));
         let now = Instant::now();
         refused(&mut roster, now, 0);

@@ -192,7 +192,7 @@ impl Book {
         // A server may grant more than was asked for, and keys may then board for no longer.
         let bucket = ttl.saturating_sub(class.seconds()).min(class.bucket());
         if bucket == 0 {
-            let message = format!("etcd granted a lease of {ttl} s in place of {seconds} s");
+            let message = format!("etcd granted a lease of {ttl} s instead of {seconds} s");
             let failure = Failure::new(Next::Nothing(ErrorKind::Protocol), message);
             state.failed = Some((id, failure));
             return;

@@ -76,8 +76,7 @@ impl Leases {
             let until = deadline.min(Book::patience(now));
             let _ = timeout_at(until, granted).await;
             if Instant::now() >= deadline {
-                endpoints.count_timeout();
-                return Err(Failure::new(Next::Late, "no lease was granted in time"));
+                return Err(endpoints.expired("no lease was granted"));
             }
         }
     }
@@ -166,7 +165,7 @@ struct Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
-            let failure = Failure::new(Next::Repeat, "the runtime shut down under the call");
+            let failure = Failure::new(Next::Repeat, "the runtime shut down during the call");
             lock(&self.leases.book).not_granted(grant, failure);
             self.leases.granted.notify_waiters();
         }

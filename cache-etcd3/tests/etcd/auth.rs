@@ -144,7 +144,7 @@ async fn what_is_not_permitted_is_said() {
         assert_shows_no_password(&error);
     }
     // Not the server's fault: it is in use.
-    assert_eq!(backend.stats().endpoints[0].dead_for, None);
+    assert_eq!(backend.stats().endpoints[0].down_for, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

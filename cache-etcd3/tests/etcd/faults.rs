@@ -120,7 +120,7 @@ async fn is_used_again(backend: &Etcd3Backend) {
         async || {
             let _ = backend.get("any").await;
             let endpoints = backend.stats().endpoints;
-            endpoints.iter().all(|endpoint| endpoint.dead_for.is_none())
+            endpoints.iter().all(|endpoint| endpoint.down_for.is_none())
         },
     )
     .await;

@@ -75,7 +75,7 @@ fn a_runtime_that_rests_holds_up_no_other() {
         let found = backend.get("k").await.unwrap();
         assert_eq!(payload(found), Some(b"2".to_vec()));
     });
-    assert_eq!(backend.stats().endpoints[0].dead_for, None);
+    assert_eq!(backend.stats().endpoints[0].down_for, None);
     drop(rests);
 }
 
@@ -198,5 +198,5 @@ fn outside_of_a_runtime_a_call_is_an_error() {
     let Poll::Ready(Err(error)) = call.poll(&mut context) else {
         panic!("there is no runtime to wait in");
     };
-    assert!(error.message().contains("tokio runtime"), "{error}");
+    assert!(error.message().contains("Tokio runtime"), "{error}");
 }

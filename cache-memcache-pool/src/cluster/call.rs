@@ -246,10 +246,10 @@ impl<'a> Call<'a> {
     fn given_up(&self) -> Error {
         let reason = match &self.last {
             Some(Failure::Lost(reason)) => reason,
-            _ => "no reason is known",
+            _ => "unknown reason",
         };
         let lost = self.attempts.lost();
-        let message = format!("connections were lost {lost} times: {reason}");
+        let message = format!("the connection was lost {lost} times: {reason}");
         Error::new(ErrorKind::Unavailable, NAME, message)
     }
 
@@ -263,11 +263,11 @@ impl<'a> Call<'a> {
         let down: Vec<String> = troubles
             .map(|(reason, left)| {
                 let left = left.as_secs_f64();
-                format!("{} (tried again in {left:.1} s)", reason.message())
+                format!("{} (next attempt in {left:.1} s)", reason.message())
             })
             .collect();
         let message = match down.as_slice() {
-            [] => "the routing names no server for this key".to_owned(),
+            [] => "the routing chose no server for this key".to_owned(),
             down => format!("no server for this key is up: {}", down.join("; ")),
         };
         // What this call has sent may have been applied.
@@ -283,7 +283,8 @@ impl<'a> Call<'a> {
 /// The error of a request that may not be done twice, and was sent.
 fn unknown(error: &Error) -> Error {
     let message = format!(
-        "{}; the server may have done it, so it was not sent again: read the key to find out",
+        "{}; the server may have executed the command, so it was not retried: read the key to \
+         find out",
         error.message()
     );
     let kind = match error.kind() {

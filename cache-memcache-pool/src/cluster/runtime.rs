@@ -11,8 +11,8 @@ use crate::NAME;
 /// The runtime of the caller.
 pub(super) fn current() -> Result<Handle> {
     Handle::try_current().map_err(|error| {
-        let message = "a call was made outside of a tokio runtime; make it in one, for example \
-                       below #[tokio::main] or in Runtime::block_on";
+        let message = "the call was made outside a Tokio runtime; make it inside one, for \
+                       example under #[tokio::main] or in Runtime::block_on";
         Error::new(ErrorKind::Backend, NAME, message).with_source(error)
     })
 }
@@ -30,7 +30,8 @@ pub(super) fn check(needs_io: bool) -> Result<()> {
         }
     };
     catch_unwind(AssertUnwindSafe(touch)).map_err(|_| {
-        let message = "the tokio runtime lacks I/O or time; build it with Builder::enable_all()";
+        let message = "the Tokio runtime has no I/O or timer driver; build it with \
+                       Builder::enable_all()";
         Error::new(ErrorKind::Backend, NAME, message)
     })
 }

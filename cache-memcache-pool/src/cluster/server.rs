@@ -233,7 +233,8 @@ impl Server {
             return Failure::Final(self.closed());
         }
         let reason = self.health().reason.clone();
-        let reason = reason.unwrap_or_else(|| self.error(ErrorKind::Unavailable, "it is down"));
+        let reason =
+            reason.unwrap_or_else(|| self.error(ErrorKind::Unavailable, "the server is down"));
         if status == Status::Denied {
             return Failure::Final(reason);
         }
@@ -365,7 +366,7 @@ impl Server {
         let doubt = if has_answered { "" } else { DOUBT };
         let (fault, reason) = match ended.why {
             End::Closed(failure) => return (None, failure),
-            End::Unused => return (None, Failure::Lost("the connection was not in use".into())),
+            End::Unused => return (None, Failure::Lost("the idle connection was closed".into())),
             // A server may close connections that nobody uses, but not at once.
             End::Lost(reason) if !ended.was_in_use && connection.begun().elapsed() >= SETTLED => {
                 return (None, Failure::Lost(reason.into()));
@@ -374,7 +375,7 @@ impl Server {
                 let reason = if has_answered {
                     reason
                 } else {
-                    format!("{reason} before it answered{DOUBT}")
+                    format!("{reason} before the first response{DOUBT}")
                 };
                 (Fault::Broken, self.error(ErrorKind::Unavailable, &reason))
             }
@@ -393,7 +394,8 @@ impl Server {
             }
             End::Violated(Violation::Unauthenticated) => {
                 self.counters.denied.fetch_add(1, Ordering::Relaxed);
-                let reason = "it asks for a username and a password; configure both";
+                let reason =
+                    "the server requires authentication; configure `username` and `password`";
                 let reason = self.error(ErrorKind::PermissionDenied, reason);
                 (Fault::Denied, reason)
             }
@@ -642,7 +644,7 @@ impl Server {
             ConnectError::Io(error) => self.error(ErrorKind::Unavailable, &cannot_connect(error)),
             ConnectError::Silent => self.no_answer(DOUBT),
             ConnectError::Denied(reason) => {
-                let reason = format!("{reason}; check username and password");
+                let reason = format!("{reason}; check `username` and `password`");
                 self.error(ErrorKind::PermissionDenied, &reason)
             }
         }
@@ -650,7 +652,7 @@ impl Server {
 
     pub(crate) fn no_answer(&self, doubt: &str) -> Error {
         let patience = self.settings.timeouts.socket;
-        let reason = format!("no answer within {patience:?} (socket_timeout){doubt}");
+        let reason = format!("no response within {patience:?} (`socket_timeout`){doubt}");
         self.error(ErrorKind::Timeout, &reason)
     }
 
@@ -658,7 +660,7 @@ impl Server {
     pub(super) fn too_slow(&self) -> Error {
         let patience = self.settings.timeouts.socket.saturating_mul(2);
         let reason =
-            format!("it answers, but not within {patience:?} (twice socket_timeout) for this call");
+            format!("the server responds, but not within {patience:?} (twice `socket_timeout`)");
         self.error(ErrorKind::Timeout, &reason)
     }
 
@@ -673,8 +675,8 @@ impl Server {
     fn exhausted(&self) -> Error {
         let patience = self.settings.pool_connection_get_timeout;
         let reason = format!(
-            "all {} connections were full for {patience:?}; raise pool_maxsize or send fewer \
-             requests at once",
+            "all {} connections were at capacity for {patience:?} \
+             (`pool_connection_get_timeout`); raise `pool_maxsize` or send fewer requests at once",
             self.settings.pool_maxsize
         );
         self.error(ErrorKind::PoolExhausted, &reason)
@@ -687,7 +689,7 @@ impl Server {
 
 /// What to ask oneself about a server that has never answered.
 const DOUBT: &str = if cfg!(feature = "tls") {
-    "; is it memcached, and does it want TLS as tls_enabled says?"
+    "; is it memcached, and does it use TLS as `tls_enabled` says?"
 } else {
-    "; is it memcached, and does it want TLS?"
+    "; is it memcached? TLS requires the feature `tls`"
 };

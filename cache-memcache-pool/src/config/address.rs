@@ -46,7 +46,7 @@ impl Address {
     /// Reads a list of servers, in the form that `routing` can do something with.
     pub(crate) fn parse_all(urls: &[String], routing: Routing) -> Result<Vec<Self>> {
         if urls.is_empty() {
-            return Err(bad_config("url is empty; list at least one server"));
+            return Err(bad_config("`url` is empty; list at least one server"));
         }
         let mut addresses: Vec<Self> = Vec::with_capacity(urls.len());
         let mut seen = HashMap::with_capacity(urls.len());
@@ -57,11 +57,11 @@ impl Address {
                 let other = if other == url {
                     String::new()
                 } else {
-                    format!(", which is {other} too")
+                    format!(" (also as {other})")
                 };
                 return Err(bad_config(format!(
-                    "url lists {address} twice{other}; list each server once, or give \
-                     it a weight"
+                    "`url` lists {address} twice{other}; list each server once, or give it a \
+                     weight"
                 )));
             }
             addresses.push(address);
@@ -83,7 +83,7 @@ impl Address {
     fn parse(url: &str) -> Result<Self, &'static str> {
         if let Some(path) = url.strip_prefix("unix:") {
             return match path {
-                "" => Err("the path of the socket is missing"),
+                "" => Err("the socket path is missing"),
                 path => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
@@ -101,7 +101,7 @@ impl Address {
             let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
             // After inet6: python-memcached takes names in brackets.
             if !is_ipv6(host) && (family != Family::V6 || host.is_empty() || host.contains(':')) {
-                return Err("the brackets do not hold an IPv6 address");
+                return Err("the brackets do not contain an IPv6 address");
             }
             match rest {
                 "" => (host, None),
@@ -111,7 +111,7 @@ impl Address {
                 ),
             }
         } else if is_ipv6(address) {
-            return Err("write an IPv6 address in brackets, as in [::1]:11211");
+            return Err("IPv6 addresses must be in brackets, as in [::1]:11211");
         } else {
             match address.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -125,13 +125,13 @@ impl Address {
             None => DEFAULT_PORT,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
-                _ => return Err("the port has to be a number from 1 to 65535"),
+                _ => return Err("the port must be a number from 1 to 65535"),
             },
         };
         let host = host.to_ascii_lowercase();
         if host.parse().is_ok_and(|address| !family.has(address)) {
             return Err(
-                "inet: is followed by an IPv4 address or a name, inet6: by an IPv6 address or a name",
+                "inet: must precede an IPv4 address or a name, inet6: an IPv6 address or a name",
             );
         }
         Ok(Self::Tcp { host, port, family })
@@ -145,7 +145,7 @@ fn refused(url: &str, problem: &str) -> cache_core::Error {
         Some((_, address)) => format!("…@{address}"),
     };
     bad_config(format!(
-        "url {shown:?}: {problem}; write host:port, [IPv6]:port or unix:/path"
+        "`url` contains {shown:?}: {problem}; use host:port, [IPv6]:port or unix:/path"
     ))
 }
 
@@ -153,17 +153,17 @@ fn refused(url: &str, problem: &str) -> cache_core::Error {
 fn foreign(url: &str) -> Option<&'static str> {
     let is_blank = |c: char| c.is_whitespace() || c.is_control();
     if url.contains("://") {
-        Some("a scheme is not wanted")
+        Some("unexpected URL scheme")
     } else if url.contains('@') {
-        Some("a user is not wanted; username and password are fields of their own")
+        Some("credentials belong in `username` and `password`")
     } else if url.contains(',') {
-        Some("a comma is not wanted; each server is an entry of the list")
+        Some("servers must be separate entries")
     } else if url.contains(is_blank) {
-        Some("spaces are not wanted")
+        Some("spaces are not allowed")
     } else if url.starts_with('/') {
-        Some("the path of a socket follows unix:")
+        Some("a socket path must follow unix:")
     } else if url.contains('/') {
-        Some("a path is not wanted")
+        Some("a path is not allowed")
     } else {
         None
     }
@@ -228,18 +228,18 @@ mod tests {
             ("[a]:7", "IPv6 address"),
             ("inet6:[a:7]", "IPv6 address"),
             ("inet6:[]:7", "IPv6 address"),
-            ("inet6:10.0.0.1:7", "inet6: by an IPv6 address"),
-            ("inet:[::1]:7", "inet: is followed by an IPv4 address"),
-            ("unix:", "path of the socket"),
+            ("inet6:10.0.0.1:7", "inet6: an IPv6 address"),
+            ("inet:[::1]:7", "inet: must precede an IPv4 address"),
+            ("unix:", "socket path"),
             ("http://a", "scheme"),
             ("memcached://a:7", "scheme"),
-            ("a:7/path", "a path is not wanted"),
-            ("/run/memcached.sock", "follows unix:"),
+            ("a:7/path", "a path is not allowed"),
+            ("/run/memcached.sock", "follow unix:"),
             ("a b:7", "spaces"),
             ("a:7 ", "spaces"),
             (" a", "spaces"),
-            ("a:1,b:2", "each server is an entry"),
-            ("me:secret@a:7", "username and password"),
+            ("a:1,b:2", "separate entries"),
+            ("me:secret@a:7", "`username` and `password`"),
         ] {
             let problem = Address::parse(url).unwrap_err();
             assert!(problem.contains(why), "{url:?}: {problem}");

@@ -260,11 +260,11 @@ impl MemcachePoolConfig {
     /// Checks what the types allow and the backend does not, and reads the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
         if self.socket_timeout.is_zero() {
-            return Err(bad_config("socket_timeout is 0; set it to more than 0"));
+            return Err(bad_config("`socket_timeout` is 0; it must be positive"));
         }
         if self.server_max_value_length > MAX_ITEM {
             return Err(bad_config(format!(
-                "server_max_value_length is {}; memcached takes 1 GiB at most",
+                "`server_max_value_length` is {}; memcached accepts at most 1 GiB",
                 self.server_max_value_length
             )));
         }
@@ -273,17 +273,19 @@ impl MemcachePoolConfig {
             (Some(username), Some(_)) => {
                 // The password follows the first space.
                 if username.is_empty() || username.contains(' ') {
-                    return Err(bad_config("username has to be a word without spaces"));
+                    return Err(bad_config(
+                        "`username` is empty or contains a space; use a name without spaces",
+                    ));
                 }
             }
             (Some(_), None) => {
                 return Err(bad_config(
-                    "username is set, and password is not; give both",
+                    "`username` is set but `password` is not; set both or neither",
                 ));
             }
             (None, Some(_)) => {
                 return Err(bad_config(
-                    "password is set, and username is not; give both",
+                    "`password` is set but `username` is not; set both or neither",
                 ));
             }
         }
@@ -291,29 +293,32 @@ impl MemcachePoolConfig {
         if !self.weights.is_empty() {
             if !self.routing.has_weights() {
                 return Err(bad_config(
-                    "weights are set, and pymemcache's routing has none; take another routing",
+                    "`weights` is set, but `routing` \"pymemcache\" has no weights; use another \
+                     routing",
                 ));
             }
             if self.weights.len() != addresses.len() {
                 return Err(bad_config(format!(
-                    "weights has {} entries, and url {}; give one for each server, or none",
+                    "`weights` has {} entries, but `url` has {}; set one for each server, or none",
                     self.weights.len(),
                     addresses.len()
                 )));
             }
             if self.weights.iter().all(|&weight| weight == 0) {
-                return Err(bad_config("weights are all 0; one server has to get keys"));
+                return Err(bad_config(
+                    "`weights` are all 0; at least one must be positive",
+                ));
             }
             if let Some(weight) = self.weights.iter().find(|&&weight| weight > MAX_WEIGHT) {
                 return Err(bad_config(format!(
-                    "weights has {weight}; a weight is {MAX_WEIGHT} at most"
+                    "`weights` contains {weight}; a weight is at most {MAX_WEIGHT}"
                 )));
             }
         }
         if self.pool_expire_on_reconnect && self.stored_format == StoredFormat::Raw {
             return Err(bad_config(
-                "pool_expire_on_reconnect is set, and stored_format is \"raw\", which does not say \
-                 when a value was stored",
+                "`pool_expire_on_reconnect` is set, but `stored_format` \"raw\" does not record \
+                 when a value was stored; use \"envelope\"",
             ));
         }
         Ok(addresses)
@@ -328,11 +333,17 @@ pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
         ("tls_keyfile", &config.tls_keyfile),
     ];
     let set = fields.iter().filter(|(_, file)| file.is_some());
-    let mut set: Vec<&str> = set.map(|(name, _)| *name).collect();
-    set.extend(config.tls_server_name.as_ref().map(|_| "tls_server_name"));
+    let mut set: Vec<String> = set.map(|(name, _)| format!("`{name}`")).collect();
+    set.extend(
+        config
+            .tls_server_name
+            .as_ref()
+            .map(|_| "`tls_server_name`".into()),
+    );
     (!config.tls_enabled && !set.is_empty()).then(|| {
         format!(
-            "{} without effect: tls_enabled is false, so connections are not encrypted",
+            "no effect of {}: `tls_enabled` is false, so connections are not encrypted; set it, \
+             or leave them unset",
             set.join(", ")
         )
     })
@@ -441,12 +452,12 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
-        assert!(refusal(|c| c.url.clear()).contains("url is empty"));
+        assert!(refusal(|c| c.url.clear()).contains("`url` is empty"));
         assert!(refusal(|c| c.url = vec!["a:1".into(), "a:1".into()]).contains("a:1 twice"));
         assert!(refusal(|c| c.url = vec!["a".into(), "A:11211".into()]).contains("twice"));
         assert!(refusal(|c| c.url = vec!["a:b".into()]).contains("\"a:b\""));
         let message = refusal(|c| c.url = vec!["http://a".into()]);
-        assert!(message.contains("\"http://a\": a scheme is not wanted; write host:port"));
+        assert!(message.contains("\"http://a\": unexpected URL scheme; use host:port"));
         let message = refusal(|c| c.url = vec!["me:secret@a".into()]);
         assert!(!message.contains("secret"), "{message}");
         assert!(refusal(|c| c.weights = vec![1, 2]).contains("2 entries"));
@@ -456,11 +467,11 @@ mod tests {
             c.weights = vec![2];
             c.routing = Routing::Pymemcache;
         };
-        assert!(refusal(pymemcache).contains("weights are set"));
+        assert!(refusal(pymemcache).contains("`weights` is set"));
         assert!(refusal(|c| c.socket_timeout = Duration::ZERO).contains("socket_timeout"));
         assert!(refusal(|c| c.server_max_value_length = usize::MAX).contains("1 GiB"));
-        assert!(refusal(|c| c.username = Some("u".into())).contains("password is not"));
-        assert!(refusal(|c| c.password = Some("p".into())).contains("username is not"));
+        assert!(refusal(|c| c.username = Some("u".into())).contains("`password` is not"));
+        assert!(refusal(|c| c.password = Some("p".into())).contains("`username` is not"));
         let spaced = |c: &mut MemcachePoolConfig| {
             c.username = Some("a b".into());
             c.password = Some("p".into());

@@ -85,17 +85,18 @@ impl Settings {
     pub(crate) fn new(config: &MemcachePoolConfig, hooks: &Hooks) -> Result<Self> {
         if config.tls_enabled && cfg!(not(feature = "tls")) {
             return Err(bad_config(
-                "tls_enabled is true, and the crate was built without its feature `tls`",
+                "`tls_enabled` requires the feature `tls` of cache-memcache-pool; enable it",
             ));
         }
         if config.min_compress_len > 0 && cfg!(not(feature = "zlib")) {
             return Err(bad_config(
-                "min_compress_len is set, and the crate was built without its feature `zlib`",
+                "`min_compress_len` requires the feature `zlib` of cache-memcache-pool; enable it",
             ));
         }
         if config.min_compress_len > 0 && config.stored_format == StoredFormat::Raw {
             return Err(bad_config(
-                "min_compress_len is set, and stored_format is \"raw\", which changes no payload",
+                "`min_compress_len` is set, but `stored_format` \"raw\" does not change payloads; \
+                 use \"envelope\"",
             ));
         }
         if let (Some(on_event), Some(message)) = (&hooks.on_event, without_effect(config)) {

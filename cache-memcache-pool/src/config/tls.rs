@@ -50,22 +50,23 @@ impl Tls {
                 let chain = certificates("tls_certfile", certificate)?;
                 let key = match key {
                     Some(key) => private_key("tls_keyfile", key)?,
-                    None => private_key("tls_keyfile is missing, and tls_certfile", certificate)?,
+                    None => private_key("tls_certfile", certificate)?,
                 };
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    bad_config(format!("tls_certfile and its key: {error}")).with_source(error)
+                    let message = format!("cannot use `tls_certfile` with its key: {error}");
+                    bad_config(message).with_source(error)
                 })?
             }
             (None, Some(_)) => {
                 return Err(bad_config(
-                    "tls_keyfile is set, and tls_certfile is not; give the certificate as well",
+                    "`tls_keyfile` is set but `tls_certfile` is not; set both or neither",
                 ));
             }
         };
         let server_name = config.tls_server_name.clone().map(ServerName::try_from);
-        let server_name = server_name
-            .transpose()
-            .map_err(|error| bad_config(format!("tls_server_name: {error}")).with_source(error))?;
+        let server_name = server_name.transpose().map_err(|error| {
+            bad_config(format!("invalid `tls_server_name`: {error}")).with_source(error)
+        })?;
         Ok(Some(Self {
             connector: TlsConnector::from(Arc::new(client)),
             server_name,
@@ -83,7 +84,7 @@ impl Tls {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
         };
         self.connector.connect(name, stream).await.map_err(|error| {
-            let message = format!("the TLS handshake failed: {error}{}", advice(&error));
+            let message = format!("TLS handshake failed: {error}{}", advice(&error));
             io::Error::new(error.kind(), message)
         })
     }
@@ -95,12 +96,12 @@ fn advice(error: &io::Error) -> &'static str {
     match cause {
         Some(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "; url or tls_server_name has to name it as its certificate does",
+        )) => "; `url` or `tls_server_name` must be a name that its certificate contains",
         Some(Error::InvalidCertificate(_)) => {
-            "; tls_cafile has to hold the authority that signed it; without it the system's count"
+            "; `tls_cafile` must contain the authority that signed it (default: the system's)"
         }
         // No TLS came back, or nothing.
-        Some(Error::InvalidMessage(_)) | None => "; does it speak TLS? tls_enabled is true",
+        Some(Error::InvalidMessage(_)) | None => "; does it use TLS? `tls_enabled` is set",
         Some(_) => "",
     }
 }
@@ -111,7 +112,7 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
         .map_err(|error| unreadable(field, file, error))?;
     if certificates.is_empty() {
         let message = format!(
-            "{field} {} holds no certificate in PEM format",
+            "`{field}` {} contains no certificate in PEM format",
             file.display()
         );
         return Err(bad_config(message));
@@ -122,7 +123,7 @@ fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>
 fn private_key(field: &str, file: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
         pem::Error::NoItemsFound => bad_config(format!(
-            "{field} {} holds no private key in PEM format",
+            "`{field}` {} contains no private key in PEM format",
             file.display()
         )),
         error => unreadable(field, file, error),
@@ -130,7 +131,7 @@ fn private_key(field: &str, file: &Path) -> Result<PrivateKeyDer<'static>> {
 }
 
 fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error {
-    let message = format!("{field} {} cannot be read: {error}", file.display());
+    let message = format!("cannot read `{field}` {}: {error}", file.display());
     bad_config(message).with_source(error)
 }
 
@@ -143,8 +144,8 @@ fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
         if authorities.is_empty() {
             let why = system.errors.first().map(|error| format!(" ({error})"));
             return Err(bad_config(format!(
-                "tls_cafile is missing, and the system has no authorities that it trusts{}; name \
-                 the file with the authority that signed the servers' certificates",
+                "`tls_cafile` is not set, and the system trusts no authorities{}; set it to a \
+                 file with the authority that signed the servers' certificates",
                 why.unwrap_or_default()
             )));
         }
@@ -152,7 +153,7 @@ fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
     };
     authorities.add_parsable_certificates(certificates("tls_cafile", file)?);
     if authorities.is_empty() {
-        let message = format!("tls_cafile {} holds no authority", file.display());
+        let message = format!("`tls_cafile` {} contains no authority", file.display());
         return Err(bad_config(message));
     }
     Ok(authorities)

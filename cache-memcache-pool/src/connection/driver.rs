@@ -305,7 +305,9 @@ impl Driver {
             .on_timeout(self.timer_at, now, &mut shared.queue, &mut expired);
         if verdict == Some(Verdict::Unused) {
             // Nothing gets in between.
-            shared.closed.get_or_insert(Failure::Lost("unused".into()));
+            shared
+                .closed
+                .get_or_insert(Failure::Lost("the idle connection was closed".into()));
         }
         drop(shared);
         for caller in expired {

@@ -201,7 +201,7 @@ impl<C> Pipeline<C> {
                     break Ok(());
                 }
                 break Err(Violation::Other(
-                    "the server sent something that nobody asked for".into(),
+                    "unsolicited response from the server".into(),
                 ));
             };
             match self.decoder.decode(&mut rest, &mut head.expected) {

@@ -169,7 +169,7 @@ impl Stream {
         let answer = self.ask(greeting).await?;
         if answer.starts_with("CLIENT_ERROR unauthenticated") {
             return Err(ConnectError::Denied(
-                "the server asks for a username and a password".into(),
+                "the server requires authentication".into(),
             ));
         }
         if answer.starts_with(expected) {
@@ -197,7 +197,7 @@ impl Stream {
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the server's answer is not a line of memcached's protocol",
+            "the response is not a line of the memcached protocol",
         ))
     }
 }
@@ -224,8 +224,8 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 /// The error for an answer that a memcached of today does not give.
 pub(crate) fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
-        "the server answered {answer:?}; is it memcached 1.6 or later? For older servers and for \
-         proxies set protocol = \"classic\""
+        "unexpected response {answer:?}; is it memcached 1.6 or later? For older servers and \
+         proxies set `protocol` to \"classic\""
     ))
 }
 

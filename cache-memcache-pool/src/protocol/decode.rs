@@ -137,7 +137,7 @@ impl Decoder {
     fn value(&self, flags: u32, len: usize) -> Result<State, Violation> {
         if len > MAX_ITEM {
             return Err(Violation::Other(format!(
-                "the server announced a value of {len} bytes, more than memcached can keep"
+                "the server announced a value of {len} bytes, more than memcached can store"
             )));
         }
         if len > self.limit {
@@ -236,7 +236,7 @@ fn check_end(end: &[u8]) -> Result<(), Violation> {
         return Ok(());
     }
     Err(Violation::Other(
-        "a value is not as long as the server said".into(),
+        "a value does not have the announced length".into(),
     ))
 }
 

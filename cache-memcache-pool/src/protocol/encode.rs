@@ -38,8 +38,8 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
         |why: Cow<'static, str>| Err(Error::new(ErrorKind::InvalidKey, NAME, why).with_key(key));
     if dialect == Dialect::Classic && !is_plain(key) {
         return refused(
-            "it has spaces or control characters, which the classic protocol cannot carry. \
-             sha1_keys() makes any key fit"
+            "the key contains spaces or control characters: the classic protocol cannot carry \
+             them; hash keys with `sha1_keys()`"
                 .into(),
         );
     }
@@ -48,16 +48,19 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
         return Ok(());
     }
     match wire_len(key) {
-        0 => refused("the key is empty; a key has at least one character".into()),
+        0 => refused("the key is empty; use at least one character".into()),
         1..=MAX_KEY_LENGTH => Ok(()),
         n if is_plain(key) => refused(
-            format!("{n} bytes; memcached takes {MAX_KEY_LENGTH}. sha1_keys() makes any key fit")
-                .into(),
+            format!(
+                "the key has {n} bytes: the limit is {MAX_KEY_LENGTH}; shorten it, or hash keys \
+                 with `sha1_keys()`"
+            )
+            .into(),
         ),
         n => refused(
             format!(
-                "{n} bytes in base64, which spaces and control characters need; memcached takes \
-                 {MAX_KEY_LENGTH}. sha1_keys() makes any key fit"
+                "the key has {n} bytes in base64, which spaces and control characters require: \
+                 the limit is {MAX_KEY_LENGTH}; shorten it, or hash keys with `sha1_keys()`"
             )
             .into(),
         ),

@@ -105,7 +105,9 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
             Some((b'O', number)) => {
                 is_tagged = true;
                 if !is_tag(number) {
-                    return Err(Violation::Other("the server answered another call".into()));
+                    return Err(Violation::Other(
+                        "the response belongs to another request".into(),
+                    ));
                 }
             }
             _ => {}
@@ -122,7 +124,7 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
         // What was to be deleted is not there.
         (ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Done)),
         (ReturnCode::Ns | ReturnCode::Ex, None) => {
-            Ok(Item::Reply(Reply::Failed("it was not stored".into())))
+            Ok(Item::Reply(Reply::Failed("not stored".into())))
         }
         _ => Err(Violation::line(line)),
     }
@@ -155,7 +157,7 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
 fn read_written(line: &[u8]) -> Result<Item<'_>, Violation> {
     match line {
         b"STORED" | b"DELETED" | b"NOT_FOUND" => Ok(Item::Reply(Reply::Done)),
-        b"NOT_STORED" => Ok(Item::Reply(Reply::Failed("it was not stored".into()))),
+        b"NOT_STORED" => Ok(Item::Reply(Reply::Failed("not stored".into()))),
         _ if line.starts_with(b"SERVER_ERROR") => Ok(Item::Reply(server_error(line))),
         _ => Err(Violation::line(line)),
     }

@@ -217,13 +217,13 @@ impl MetaRequest {
         };
         if self.flags.len() > MAX_FLAGS {
             return refused(format!(
-                "{verb} has {} flags: memcached takes {MAX_FLAGS}; leave some out",
+                "{verb} has {} flags: the limit is {MAX_FLAGS}; remove some",
                 self.flags.len()
             ));
         }
         for (letter, token) in &self.flags {
             if let Some(why) = reserved(*letter) {
-                return refused(format!("{verb} has the flag {letter}: {why}; leave it out"));
+                return refused(format!("{verb} has the flag {letter}: {why}; remove it"));
             }
             let is_word = |c: char| c.is_ascii_graphic();
             let is_sound = letter.is_ascii_alphabetic()
@@ -232,11 +232,13 @@ impl MetaRequest {
             if !is_sound {
                 return refused(format!(
                     "{verb} has the flag {letter:?} with the token {token:?}: a flag is a letter, \
-                     and a token up to {MAX_TOKEN} printable ASCII characters without spaces"
+                     and a token is at most {MAX_TOKEN} printable ASCII characters without spaces"
                 ));
             }
             if self.verb == Verb::Noop || self.verb == Verb::Debug {
-                return refused(format!("{verb} has the flag {letter}: it takes none"));
+                return refused(format!(
+                    "{verb} has the flag {letter}: it takes no flags; remove it"
+                ));
             }
         }
         Ok(())
@@ -284,11 +286,11 @@ impl MetaRequest {
 /// Why a flag belongs to the pool.
 fn reserved(letter: char) -> Option<&'static str> {
     match letter {
-        'q' => Some("a quiet command has no response, and the next one would be taken for it"),
-        'O' => Some("the pool numbers its commands with it"),
-        'k' => Some("the key is that of the request"),
-        'b' => Some("the pool adds it to keys with spaces or control characters"),
-        'S' => Some("the length is that of the value"),
+        'q' => Some("a quiet command has no response, and the next response would be taken for it"),
+        'O' => Some("the backend numbers its commands with it"),
+        'k' => Some("the request already names the key"),
+        'b' => Some("the backend adds it to keys with spaces or control characters"),
+        'S' => Some("the length is taken from the value"),
         _ => None,
     }
 }
@@ -461,7 +463,9 @@ pub(super) fn read_response(
             continue;
         }
         if tag.is_none_or(|tag| token.parse() != Ok(tag)) {
-            return Err(Violation::Other("the server answered another call".into()));
+            return Err(Violation::Other(
+                "the response belongs to another request".into(),
+            ));
         }
         is_tagged = true;
     }
@@ -526,7 +530,7 @@ mod tests {
         for (request, words) in [
             (get().flag('q'), "quiet"),
             (get().flag_with('O', 7), "numbers its commands"),
-            (get().flag('k'), "key is that of the request"),
+            (get().flag('k'), "already names the key"),
             (get().flag('b'), "spaces or control characters"),
             (MetaRequest::set("k", "v").flag_with('S', 5), "length"),
             (get().flag(' '), "a flag is a letter"),
@@ -535,8 +539,8 @@ mod tests {
             (get().flag_with('T', "1\r\nflush_all"), "without spaces"),
             (get().flag_with('T', "1 q"), "without spaces"),
             (get().flag_with('T', "1".repeat(33)), "32 printable"),
-            (MetaRequest::noop("k").flag('v'), "takes none"),
-            (MetaRequest::debug("k").flag('v'), "takes none"),
+            (MetaRequest::noop("k").flag('v'), "takes no flags"),
+            (MetaRequest::debug("k").flag('v'), "takes no flags"),
             ((0..13).fold(get(), |all, _| all.flag('v')), "13 flags"),
         ] {
             let error = request.check_flags().unwrap_err();

@@ -43,13 +43,13 @@ impl Violation {
         }
         if line == b"ERROR" {
             return Self::Other(
-                "the server does not know the command; memcached 1.6 or later is needed, or \
-                 protocol = \"classic\""
+                "the server does not know the command; use memcached 1.6 or later, or set \
+                 `protocol` to \"classic\""
                     .into(),
             );
         }
         Self::Other(format!(
-            "the server answered {shown:?}, which is not memcached's protocol"
+            "invalid response {shown:?}: not the memcached protocol"
         ))
     }
 }
@@ -126,9 +126,7 @@ impl Expected {
             let rest = request.get(*cursor + 1..).unwrap_or_default();
             let end = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
             if end == 0 {
-                return Err(Violation::Other(
-                    "the server sent a value that nobody asked for".into(),
-                ));
+                return Err(Violation::Other("unsolicited value from the server".into()));
             }
             *cursor += 1 + end;
             if rest.get(..end) == Some(key) {

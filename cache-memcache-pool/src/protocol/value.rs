@@ -103,16 +103,16 @@ fn check_flags(flags: u32) -> Result<()> {
         0 | 16 => return Ok(()),
         8 | 24 if cfg!(feature = "zlib") => return Ok(()),
         8 | 24 => {
-            "compressed, which takes the feature `zlib` of cache-memcache-pool; or take \
-             min_compress_len out of the arguments of the dogpile.cache region"
+            "compressed, which requires the feature `zlib` of cache-memcache-pool; enable it, or \
+             remove min_compress_len from the arguments of the dogpile.cache region"
         }
         flags if flags & 1 != 0 => {
             "pickled by Python, which Rust cannot read; give the dogpile.cache region a serializer \
              that returns bytes, such as lambda value: json.dumps(value).encode(), and a \
              deserializer, such as json.loads"
         }
-        2 | 4 | 18 => "a number that Python stored outside of any cache region",
-        _ => "in an encoding of its writer's own",
+        2 | 4 | 18 => "a number that Python stored outside a cache region",
+        _ => "in an unknown encoding",
     };
     let message = format!("the stored value has the client flags {flags}: it is {is}");
     Err(Error::new(ErrorKind::Decode, NAME, message))

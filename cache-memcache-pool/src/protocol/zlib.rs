@@ -17,13 +17,13 @@ pub(super) fn decompress(compressed: &[u8], limit: usize) -> Result<Vec<u8>> {
         .take(most)
         .read_to_end(&mut bytes)
         .map_err(|error| {
-            let message = format!("the stored value is compressed, and cut or damaged: {error}");
+            let message = format!("cannot decompress the stored value: {error}");
             Error::new(ErrorKind::Decode, NAME, message).with_source(error)
         })?;
     if bytes.len() > limit {
         let message = format!(
-            "the stored value is compressed and has more than {limit} bytes, which is \
-             server_max_value_length; raise it to read this value"
+            "the stored value has more than {limit} bytes (`server_max_value_length`) once \
+             decompressed; raise it to read this value"
         );
         return Err(Error::new(ErrorKind::ValueTooLarge, NAME, message));
     }

@@ -138,7 +138,7 @@ async fn when_all_are_down_the_error_says_who_and_when() {
         assert!(error.message().contains(&server.url()), "{error}");
     }
     assert!(error.message().contains("refused"), "{error}");
-    assert!(error.message().contains("tried again in 0"), "{error}");
+    assert!(error.message().contains("next attempt in 0"), "{error}");
     let error = cache
         .set_multi(vec![("a", value("1")), ("b", value("2"))])
         .await;

@@ -54,7 +54,7 @@ async fn where_nobody_listens_the_error_asks_whether_memcached_runs() {
             assert!(error.message().contains(url), "{error}");
             let asks = "is memcached running there?";
             assert!(error.message().contains(asks), "{error}");
-            assert!(error.message().contains("tried again in"), "{error}");
+            assert!(error.message().contains("next attempt in"), "{error}");
         }
     }
 }
@@ -83,7 +83,7 @@ async fn another_server_is_doubted_and_not_told_the_password() {
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(error.message().contains(&address), "{error}");
         assert!(error.message().contains("400 Bad Request"), "{error}");
-        let doubts = "not memcached's protocol";
+        let doubts = "not the memcached protocol";
         assert!(error.message().contains(doubts), "{error}");
     }
     let cache = builder([&address]).username("me").password("correct-horse");

@@ -16,7 +16,7 @@ async fn a_wrong_or_missing_password_is_refused_and_nobody_is_dead() {
     let missing = builder([server.url()]).build().unwrap();
     for (cache, says) in [
         (&wrong, "username and password"),
-        (&missing, "configure both"),
+        (&missing, "configure `username`"),
     ] {
         for _ in 0..2 {
             let error = cache.get("k").await.unwrap_err();
@@ -126,7 +126,7 @@ mod tls {
             .unwrap();
         let error = secured.get("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        let asks = "does it speak TLS? tls_enabled is true";
+        let asks = "does it use TLS? `tls_enabled` is set";
         assert!(error.message().contains(asks), "{error}");
     }
 
@@ -155,7 +155,7 @@ mod tls {
         assert!(error.message().contains("No such file"), "{error}");
         let error = cache.tls_verify(false).tls_keyfile("k").build();
         let error = error.unwrap_err();
-        assert!(error.message().contains("tls_certfile is not"), "{error}");
+        assert!(error.message().contains("`tls_certfile` is not"), "{error}");
     }
 
     #[test]
@@ -164,7 +164,10 @@ mod tls {
         let cache = builder(["a"]).tls_enabled(true).tls_verify(false);
         let alone = cache.clone().tls_certfile(server.certificate()).build();
         let error = alone.unwrap_err();
-        assert!(error.message().contains("holds no private key"), "{error}");
+        assert!(
+            error.message().contains("contains no private key"),
+            "{error}"
+        );
 
         let name = format!("cache-memcache-pool-{}-both.pem", std::process::id());
         let both = std::env::temp_dir().join(name);

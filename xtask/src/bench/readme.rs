@@ -10,6 +10,11 @@ use super::words::{broken, conditions, short, summary, times};
 const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
 const END: &str = "<!-- end of speed -->";
 
+/// Where the files of this repository are. READMEs are shown on docs.rs and crates.io too, which
+/// do not resolve relative links.
+const RAW: &str = "https://raw.githubusercontent.com/cache-rs/cache/main";
+const BLOB: &str = "https://github.com/cache-rs/cache/blob/main";
+
 /// Characters in a line of text.
 const WIDTH: usize = 98;
 
@@ -27,7 +32,8 @@ pub(crate) fn with_part(readme: &str, part: &str) -> Result<String> {
 
 /// The chart, its headlines as a table, and where it was measured.
 pub(crate) fn of_crate(report: &Report) -> String {
-    let ours = format!("`{}`", report.ours());
+    let folder = report.ours();
+    let ours = format!("`{folder}`");
     let header = [
         "",
         &ours,
@@ -43,11 +49,11 @@ pub(crate) fn of_crate(report: &Report) -> String {
         }
     }
     let caption = format!(
-        "{} All lines: [`speed.json`](speed.json).",
+        "{} All lines: [`speed.json`]({BLOB}/{folder}/speed.json).",
         conditions(report)
     );
     format!(
-        "![{}](speed.svg)\n\n{}\n{}\n",
+        "![{}]({RAW}/{folder}/speed.svg)\n\n{}\n{}\n",
         as_documentation(&summary(report)),
         table(&rows),
         broken(&as_documentation(&caption), WIDTH).join("\n")
@@ -159,13 +165,14 @@ mod tests {
         assert_eq!(
             of_crate(&example()),
             "![cache-dict beside its peers. `get_multi` `<hot>`: 2.00× the best peer · 0.50× the \
-             bare client](speed.svg)\n\
+             bare client](https://raw.githubusercontent.com/cache-rs/cache/main/cache-dict/speed.svg)\n\
              \n\
              | | `cache-dict` | best peer | times the best peer | times the bare client |\n\
              |---|---|---|---|---|\n\
              | `get_multi` `<hot>` | 2,000 op/s | 1,000 (`moka`) | 2.00× | 0.50× |\n\
              \n\
-             Medians of 3 interleaved rounds. A & B. moka 0.12.1. All lines: [`speed.json`](speed.json).\n"
+             Medians of 3 interleaved rounds. A & B. moka 0.12.1. All lines:\n\
+             [`speed.json`](https://github.com/cache-rs/cache/blob/main/cache-dict/speed.json).\n"
         );
     }
 
