@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, ServerEvent, seconds, text};
+use cache_core::{Error, ErrorKind, ServerEvent, seconds};
 use serde::{Deserialize, Serialize};
 
 use crate::NAME;
 use crate::events::Events;
 
 mod address;
+mod field;
 mod settings;
 mod stored_format;
 
@@ -74,58 +75,75 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[non_exhaustive]
 pub struct Etcd3Config {
     /// The server: a name or an address. Default: [`DEFAULT_HOST`].
+    #[serde(deserialize_with = "field::host")]
     pub host: String,
     /// Its port. Default: [`DEFAULT_PORT`].
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::port")]
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the port is
     /// 2379 where none is given. If there are any, `host` and `port` are not used.
     /// In a file also one string, with commas between several. Default: none.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "field::endpoints")]
     pub endpoints: Vec<String>,
     /// As in the original both the lifetime of a value without one of its own and the bound of
     /// a call; `ttl` and `call_timeout` set one alone. Zero: values live until they are
     /// deleted, and calls are bounded by [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::timeout"
+    )]
     pub timeout: Duration,
     /// The lifetime of a value without one of its own; zero: until it is deleted.
     /// Default: `timeout`.
-    #[serde(with = "optional_seconds")]
+    #[serde(
+        serialize_with = "optional_seconds::serialize",
+        deserialize_with = "field::ttl"
+    )]
     pub ttl: Option<Duration>,
     /// When a call ends without an answer, everything included: connecting, other members,
     /// repetitions. More than zero. Default: `timeout`.
-    #[serde(with = "optional_seconds")]
+    #[serde(
+        serialize_with = "optional_seconds::serialize",
+        deserialize_with = "field::call_timeout"
+    )]
     pub call_timeout: Option<Duration>,
     /// Goes before each key, as it is, without a separator. Default: none.
+    #[serde(deserialize_with = "field::prefix")]
     pub prefix: String,
     /// The name of an etcd user. Default: none.
+    #[serde(deserialize_with = "field::username")]
     pub username: Option<String>,
     /// The user's password. Read from a file, and never written to one. Default: none.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing, deserialize_with = "field::password")]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::tls_enabled")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
     /// trusted. Default: those that the system trusts.
+    #[serde(deserialize_with = "field::tls_cafile")]
     pub tls_cafile: Option<PathBuf>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
+    #[serde(deserialize_with = "field::tls_certfile")]
     pub tls_certfile: Option<PathBuf>,
     /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
+    #[serde(deserialize_with = "field::tls_keyfile")]
     pub tls_keyfile: Option<PathBuf>,
     /// What a read promises. Default: linearizable.
+    #[serde(deserialize_with = "field::consistency")]
     pub consistency: Consistency,
     /// What is stored under a key. Default: the envelope.
+    #[serde(deserialize_with = "field::stored_format")]
     pub stored_format: StoredFormat,
     /// The largest request that the servers take, in bytes: their `--max-request-bytes`. A value
     /// that is too large for it is refused before it is sent. Default:
     /// [`DEFAULT_MAX_REQUEST_BYTES`].
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::max_request_bytes")]
     pub max_request_bytes: usize,
     /// Has etcd refuse a write that arrives after a newer one, as it may when a member hangs with
     /// the request in its hands. The user needs permission to read for it. Default: true.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::refuse_late_writes")]
     pub refuse_late_writes: bool,
 }
 
@@ -477,16 +495,48 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (field, given, why) in [
             ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
-            ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
+            (
+                "ttl",
+                Given::Number(-1.0),
+                "`ttl`: -1 is not a valid duration",
+            ),
             (
                 "call_timeout",
                 Given::Number(f64::NAN),
-                "NaN is not a valid duration",
+                "`call_timeout`: NaN is not a valid duration",
             ),
-            ("consistency", Given::Text("none"), "unknown variant"),
+            (
+                "timeout",
+                Given::Text("abc"),
+                "`timeout`: invalid value: string \"abc\"",
+            ),
+            (
+                "port",
+                Given::Number(1.5),
+                "`port`: invalid type: floating point `1.5`",
+            ),
+            (
+                "consistency",
+                Given::Text("none"),
+                "`consistency`: unknown variant `none`",
+            ),
         ] {
             let error = read([(field, given)]).unwrap_err().to_string();
             assert!(error.contains(why), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_error_names_its_field() {
+        let unknown = read([("?", Given::Number(1.0))]).unwrap_err().to_string();
+        // Every other part is the name of a field.
+        let fields: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() > 15, "{unknown}");
+        for field in fields {
+            // A list of nothing fits nowhere.
+            let given = MapDeserializer::<_, Error>::new([(field, vec![()])].into_iter());
+            let error = Etcd3Config::deserialize(given).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{field}`: ")), "{error}");
         }
     }
 
