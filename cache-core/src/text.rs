@@ -1,5 +1,6 @@
 //! Numbers, switches and lists in configuration files that may have been written as text, as
 //! they are in environment variables and in oslo.cache's `backend_argument = pool_maxsize:20`.
+//! [`field`] lets their errors name the field.
 //!
 //! For `#[serde(deserialize_with = "cache_core::text::number")]` and the like:
 //!
@@ -29,7 +30,77 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+
+/// Puts the name of a field before the error of what reads it, which serde leaves out.
+///
+/// ```
+/// use cache_core::text;
+/// use serde::Deserializer;
+///
+/// fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+///     text::field("weights", text::numbers(deserializer))
+/// }
+///
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     #[serde(deserialize_with = "weights")]
+///     weights: Vec<u32>,
+/// }
+///
+/// let config: Config = serde_json::from_str(r#"{"weights": [1, 2]}"#).unwrap();
+/// assert_eq!(config.weights, [1, 2]);
+/// let error = serde_json::from_str::<Config>(r#"{"weights": [-1]}"#).err().unwrap();
+/// let expected = "`weights`: invalid value: integer `-1`, expected a whole number";
+/// assert!(error.to_string().starts_with(expected), "{error}");
+/// ```
+pub fn field<T, E: Error>(name: &str, read: Result<T, E>) -> Result<T, E> {
+    read.map_err(|error| E::custom(format_args!("`{name}`: {error}")))
+}
+
+/// Reads a choice among words, such as an enum without fields. What is not text is an error that
+/// shows it.
+///
+/// ```
+/// # use cache_core::text;
+/// #[derive(Debug, PartialEq, serde::Deserialize)]
+/// #[serde(rename_all = "kebab-case")]
+/// enum Protocol {
+///     Meta,
+///     Classic,
+/// }
+///
+/// let read = |json| text::word::<_, Protocol>(&mut serde_json::Deserializer::from_str(json));
+/// assert_eq!(read(r#""classic""#).unwrap(), Protocol::Classic);
+/// assert!(read("5").unwrap_err().to_string().contains("integer `5`, expected a string"));
+/// let error = read(r#""binary""#).unwrap_err().to_string();
+/// assert!(error.contains("`binary`, expected `meta` or `classic`"), "{error}");
+/// ```
+pub fn word<'de, D, W>(deserializer: D) -> Result<W, D::Error>
+where
+    D: Deserializer<'de>,
+    W: DeserializeOwned,
+{
+    let word = String::deserialize(deserializer)?;
+    W::deserialize(StrDeserializer::new(word.trim()))
+}
+
+/// Reads a password, or nothing. No error shows what was given instead.
+///
+/// ```
+/// # use cache_core::text;
+/// let read = |json| text::secret(&mut serde_json::Deserializer::from_str(json));
+/// assert_eq!(read(r#""hunter2""#).unwrap().as_deref(), Some("hunter2"));
+/// assert_eq!(read("null").unwrap(), None);
+/// let error = read("424242").unwrap_err().to_string();
+/// assert!(error.contains("write it in quotes") && !error.contains("4242"), "{error}");
+/// ```
+pub fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer)
+        .map_err(|_| Error::custom("the value is not text; write it in quotes"))
+}
 
 /// Reads a whole number that `N` can hold: an unsigned integer.
 pub fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
@@ -165,7 +236,7 @@ impl<'de, N: FromStr + TryFrom<u64>> Visitor<'de> for Numbers<N> {
 /// An element of a list.
 struct One<N>(N);
 
-impl<'de, N: FromStr + TryFrom<u64>> serde::Deserialize<'de> for One<N> {
+impl<'de, N: FromStr + TryFrom<u64>> Deserialize<'de> for One<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         number(deserializer).map(Self)
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use cache_core::{seconds, text};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The configuration of a [`DictBackend`](crate::DictBackend) in a file, with the argument names
 /// and defaults of oslo.cache.
 ///
-/// Unknown fields and durations that are negative or not finite are errors that name the field
-/// or the number.
+/// Unknown fields and senseless values are errors that name the field, and the value too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,9 +30,20 @@ use serde::{Deserialize, Serialize};
 pub struct DictConfig {
     /// The lifetime of values without a TTL of their own, in seconds. 0, the default: values do
     /// not expire.
-    #[serde(with = "cache_core::seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "expiration_time"
+    )]
     pub expiration_time: Duration,
     /// The maximum number of entries. 0, the default: no bound.
-    #[serde(deserialize_with = "cache_core::text::number")]
+    #[serde(deserialize_with = "max_entries")]
     pub max_entries: usize,
+}
+
+fn expiration_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    text::field("expiration_time", seconds::deserialize(deserializer))
+}
+
+fn max_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    text::field("max_entries", text::number(deserializer))
 }

@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, ServerEvent, seconds, text};
+use cache_core::{Error, ErrorKind, ServerEvent, seconds};
 use serde::{Deserialize, Serialize};
 
 use crate::NAME;
 use crate::events::Events;
 
 mod address;
+mod field;
 mod settings;
 mod stored_format;
 
@@ -75,55 +76,72 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[non_exhaustive]
 pub struct Etcd3Config {
     /// The server: a host name or an address. Default: [`DEFAULT_HOST`].
+    #[serde(deserialize_with = "field::host")]
     pub host: String,
     /// The server's port. Default: [`DEFAULT_PORT`].
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::port")]
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the default port
     /// is 2379. If it is not empty, `host` and `port` have no effect. A file may also give it as
     /// one comma-separated string. Default: empty.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "field::endpoints")]
     pub endpoints: Vec<String>,
     /// As in oslo.cache, the default of both `ttl` and `call_timeout`. Zero: values do not expire,
     /// and calls time out after [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::timeout"
+    )]
     pub timeout: Duration,
     /// The lifetime of values that do not set one; zero: they do not expire. Default: `timeout`.
-    #[serde(with = "optional_seconds")]
+    #[serde(
+        serialize_with = "optional_seconds::serialize",
+        deserialize_with = "field::ttl"
+    )]
     pub ttl: Option<Duration>,
     /// The longest time that a call takes, including connecting, failover and retries. Must be
     /// positive. Default: `timeout`.
-    #[serde(with = "optional_seconds")]
+    #[serde(
+        serialize_with = "optional_seconds::serialize",
+        deserialize_with = "field::call_timeout"
+    )]
     pub call_timeout: Option<Duration>,
     /// Prepended to each key, without a separator. Default: empty.
+    #[serde(deserialize_with = "field::prefix")]
     pub prefix: String,
     /// The name of an etcd user. Default: none.
+    #[serde(deserialize_with = "field::username")]
     pub username: Option<String>,
     /// The user's password. Deserialized, but never serialized. Default: none.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing, deserialize_with = "field::password")]
     pub password: Option<String>,
     /// Whether connections use TLS. Requires the feature `tls`. Default: false.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::tls_enabled")]
     pub tls_enabled: bool,
     /// A PEM file with the certificate authorities (or the certificates themselves) to trust.
     /// Default: the system's.
+    #[serde(deserialize_with = "field::tls_cafile")]
     pub tls_cafile: Option<PathBuf>,
     /// A PEM file with the client certificate to present. Default: none.
+    #[serde(deserialize_with = "field::tls_certfile")]
     pub tls_certfile: Option<PathBuf>,
     /// A PEM file with the private key of `tls_certfile`. Default: `tls_certfile`, which may
     /// contain both.
+    #[serde(deserialize_with = "field::tls_keyfile")]
     pub tls_keyfile: Option<PathBuf>,
     /// The consistency of reads. Default: linearizable.
+    #[serde(deserialize_with = "field::consistency")]
     pub consistency: Consistency,
     /// What is stored under a key. Default: the envelope.
+    #[serde(deserialize_with = "field::stored_format")]
     pub stored_format: StoredFormat,
     /// The largest request that the servers accept, in bytes: their `--max-request-bytes`. Larger
     /// values are refused before they are sent. Default: [`DEFAULT_MAX_REQUEST_BYTES`].
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::max_request_bytes")]
     pub max_request_bytes: usize,
     /// Whether etcd refuses a write that arrives after a newer one, for example from a member that
     /// hung with the request. Requires permission to read. Default: true.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::refuse_late_writes")]
     pub refuse_late_writes: bool,
 }
 
@@ -472,16 +490,48 @@ mod tests {
     fn invalid_fields_are_refused() {
         for (field, given, why) in [
             ("timeuot", Given::Number(5.0), "unknown field `timeuot`"),
-            ("ttl", Given::Number(-1.0), "-1 is not a valid duration"),
+            (
+                "ttl",
+                Given::Number(-1.0),
+                "`ttl`: -1 is not a valid duration",
+            ),
             (
                 "call_timeout",
                 Given::Number(f64::NAN),
-                "NaN is not a valid duration",
+                "`call_timeout`: NaN is not a valid duration",
             ),
-            ("consistency", Given::Text("none"), "unknown variant"),
+            (
+                "timeout",
+                Given::Text("abc"),
+                "`timeout`: invalid value: string \"abc\"",
+            ),
+            (
+                "port",
+                Given::Number(1.5),
+                "`port`: invalid type: floating point `1.5`",
+            ),
+            (
+                "consistency",
+                Given::Text("none"),
+                "`consistency`: unknown variant `none`",
+            ),
         ] {
             let error = read([(field, given)]).unwrap_err().to_string();
             assert!(error.contains(why), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_error_names_its_field() {
+        let unknown = read([("?", Given::Number(1.0))]).unwrap_err().to_string();
+        // Every other part is the name of a field.
+        let fields: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() > 15, "{unknown}");
+        for field in fields {
+            // A list of nothing fits nowhere.
+            let given = MapDeserializer::<_, Error>::new([(field, vec![()])].into_iter());
+            let error = Etcd3Config::deserialize(given).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{field}`: ")), "{error}");
         }
     }
 

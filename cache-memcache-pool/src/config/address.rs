@@ -128,6 +128,12 @@ impl Address {
                 _ => return Err("the port must be a number from 1 to 65535"),
             },
         };
+        if host.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("the host is missing before the port");
+        }
+        if host.contains(['[', ']']) {
+            return Err("the brackets have to enclose the host");
+        }
         let host = host.to_ascii_lowercase();
         if host.parse().is_ok_and(|address| !family.has(address)) {
             return Err(
@@ -145,7 +151,8 @@ fn refused(url: &str, problem: &str) -> cache_core::Error {
         Some((_, address)) => format!("…@{address}"),
     };
     bad_config(format!(
-        "`url` contains {shown:?}: {problem}; use host:port, [IPv6]:port or unix:/path"
+        "`url` contains {shown:?}: {problem}; use host:port, [IPv6]:port, inet:host:port, \
+         inet6:[host]:port or unix:/path"
     ))
 }
 
@@ -229,6 +236,17 @@ mod tests {
             ("inet6:[a:7]", "IPv6 address"),
             ("inet6:[]:7", "IPv6 address"),
             ("inet6:10.0.0.1:7", "inet6: an IPv6 address"),
+            ("11211", "host is missing before the port"),
+            ("inet:11211", "host is missing before the port"),
+            ("inet6:11211", "host is missing before the port"),
+            ("inet6:", "host is missing"),
+            ("inet6::7", "host is missing"),
+            ("inet6:[a", "']' is missing"),
+            ("inet6:a]:7", "enclose the host"),
+            ("inet6:[a]:7:8", "port"),
+            ("inet6:[a]:0", "port"),
+            ("inet6:[a]:65536", "port"),
+            ("inet:[a]:7", "IPv6 address"),
             ("inet:[::1]:7", "inet: must precede an IPv4 address"),
             ("unix:", "socket path"),
             ("http://a", "scheme"),

@@ -1,6 +1,7 @@
 //! [`MemcachePoolConfig`], the arguments of the backend as plain data.
 
 mod address;
+mod field;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -9,7 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, seconds, text};
+use cache_core::{Error, ErrorKind, Result, seconds};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Family};
@@ -44,88 +45,112 @@ pub struct MemcachePoolConfig {
     /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
     /// given. `inet:` and `inet6:` before it choose among the addresses of a name. In a file also
     /// one string, with commas between several servers. Default: `localhost:11211`.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "field::url")]
     pub url: Vec<String>,
     /// How many keys each server of `url` gets, relative to the others; 0: none. Empty: all get
     /// as many. Default: empty.
-    #[serde(deserialize_with = "text::numbers")]
+    #[serde(deserialize_with = "field::weights")]
     pub weights: Vec<u32>,
     /// The most connections to one server, zero for no limit; each tokio runtime that uses the
     /// backend has its own. Default: 10.
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::pool_maxsize")]
     pub pool_maxsize: usize,
     /// A connection that was idle for so long is closed. Default: 60 s.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::pool_unused_timeout"
+    )]
     pub pool_unused_timeout: Duration,
     /// How long a call waits for room when all connections are full, before it fails.
     /// Default: 10 s.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::pool_connection_get_timeout"
+    )]
     pub pool_connection_get_timeout: Duration,
     /// How long a server that is down is left alone at most before it is tried again. It is
     /// tried after 0.1 s at first, then after twice as long each time. Default: 300 s.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::dead_retry"
+    )]
     pub dead_retry: Duration,
     /// How long a server may take to accept a connection, and how long it may be silent while
     /// it is to answer. A call takes twice as long at most, in all. Default: 3 s.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::socket_timeout"
+    )]
     pub socket_timeout: Duration,
     /// Empties a server that was down and returned, before anybody reads from it. Without, it
     /// serves what it had before it was lost, old values included. Default: false.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::pool_flush_on_reconnect")]
     pub pool_flush_on_reconnect: bool,
     /// Takes for expired what a server that was down and returned had before, so that nothing
     /// comes back that was replaced or deleted elsewhere meanwhile; nothing is emptied. The
     /// server is marked for all processes that have this set, whose clocks have to agree; each
     /// read asks for the mark too. Default: false.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::pool_expire_on_reconnect")]
     pub pool_expire_on_reconnect: bool,
     /// The largest stored value in bytes, metadata included. Larger ones are refused before
     /// they are sent. Zero: whatever memcached takes, which is 1 GiB at most. Default: 1 MiB,
     /// which is memcached's own.
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::server_max_value_length")]
     pub server_max_value_length: usize,
     /// The lifetime of a value without one of its own; zero: until memcached evicts it.
     /// Default: zero.
-    #[serde(with = "seconds")]
+    #[serde(
+        serialize_with = "seconds::serialize",
+        deserialize_with = "field::memcached_expire_time"
+    )]
     pub memcached_expire_time: Duration,
     /// The name for memcached's ASCII authentication. Default: none.
+    #[serde(deserialize_with = "field::username")]
     pub username: Option<String>,
     /// The password to go with it. Read from a file, and never written to one. Default: none.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing, deserialize_with = "field::password")]
     pub password: Option<String>,
     /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::tls_enabled")]
     pub tls_enabled: bool,
     /// A file in PEM format with the authorities (or the certificates themselves) that are
     /// trusted. Default: none, which means the system's.
+    #[serde(deserialize_with = "field::tls_cafile")]
     pub tls_cafile: Option<PathBuf>,
     /// The name that the servers' certificates have to be for. Default: none, which means the
     /// host of each server's address.
+    #[serde(deserialize_with = "field::tls_server_name")]
     pub tls_server_name: Option<String>,
     /// A file in PEM format with the certificate to present to servers that ask for one.
     /// Default: none.
+    #[serde(deserialize_with = "field::tls_certfile")]
     pub tls_certfile: Option<PathBuf>,
     /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
+    #[serde(deserialize_with = "field::tls_keyfile")]
     pub tls_keyfile: Option<PathBuf>,
     /// Whether the server's certificate is checked. Without, anybody on the way can read and
     /// change everything. Default: true.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::tls_verify")]
     pub tls_verify: bool,
     /// Which server keeps which key. Default: consistent.
+    #[serde(deserialize_with = "field::routing")]
     pub routing: Routing,
     /// Whether the keys of a server that is down go to the others. Default: true.
-    #[serde(deserialize_with = "text::switch")]
+    #[serde(deserialize_with = "field::failover")]
     pub failover: bool,
     /// What is spoken to the servers. Default: meta.
+    #[serde(deserialize_with = "field::protocol")]
     pub protocol: Protocol,
     /// What is stored under a key. Default: the envelope.
+    #[serde(deserialize_with = "field::stored_format")]
     pub stored_format: StoredFormat,
     /// The client of programs in Python that share the cache. Default: python-memcached.
+    #[serde(deserialize_with = "field::python_client")]
     pub python_client: PythonClient,
     /// Values of so many bytes, metadata included, are compressed with zlib, if that makes them
     /// shorter; zero: none are. `server_max_value_length` counts before that. Needs the feature
     /// `zlib`, as does reading what others compressed. Default: zero.
-    #[serde(deserialize_with = "text::number")]
+    #[serde(deserialize_with = "field::min_compress_len")]
     pub min_compress_len: usize,
 }
 
@@ -413,10 +438,16 @@ mod tests {
         assert_eq!(config.pool_maxsize, 0);
         assert_eq!(config.socket_timeout, Duration::from_millis(500));
         assert!(!config.failover);
+    }
+
+    #[test]
+    fn senseless_text_is_refused_by_the_name_of_its_field() {
         for (name, senseless) in [
             ("pool_maxsize", "-1"),
+            ("pool_maxsize", "1.5"),
             ("weights", "-1"),
             ("min_compress_len", "-5"),
+            ("socket_timeout", "abc"),
             ("tls_enabled", "maybe"),
             ("python_client", "pylibmc"),
             ("routing", "modula"),
@@ -424,7 +455,24 @@ mod tests {
         ] {
             let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
             let error = MemcachePoolConfig::deserialize(field).unwrap_err();
-            assert!(error.to_string().contains(senseless), "{error}");
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("`{name}`: ")), "{error}");
+            assert!(error.contains(senseless), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_error_names_its_field() {
+        let unknown = number("?", 1.0).unwrap_err().to_string();
+        // Every other part is the name of a field.
+        let fields: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() > 20, "{unknown}");
+        for field in fields {
+            // A list of nothing fits nowhere.
+            let given = MapDeserializer::<_, ValueError>::new([(field, vec![()])].into_iter());
+            let error = MemcachePoolConfig::deserialize(given).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("`{field}`: ")), "{error}");
         }
     }
 
