@@ -1,7 +1,5 @@
 //! What the types of the contract promise: proven mostly by compiling.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by panicking.
-
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Display};

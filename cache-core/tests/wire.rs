@@ -1,7 +1,5 @@
 //! The stored bytes, against those that dogpile.cache wrote, and against bytes that nobody wrote.
 
-#![allow(clippy::expect_used, reason = "tests fail by panicking")]
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::{self, Metadata};

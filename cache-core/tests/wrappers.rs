@@ -1,12 +1,5 @@
 //! What each wrapper adds to the backend below it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests fail by panicking"
-)]
-
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error as StdError;

@@ -1,4 +1,14 @@
 #![doc = include_str!("../README.md")]
+// What a caller or a server controls must not be able to panic the process. Tests may panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 // One get, downward: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
 // send it together with others, as `coalescer` decides; `read_txn` makes the request; `endpoints`
