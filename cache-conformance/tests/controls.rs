@@ -1,5 +1,4 @@
 //! Backends that are odd and right: the suite refuses none of them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by panicking.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

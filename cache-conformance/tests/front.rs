@@ -1,7 +1,5 @@
 //! The macro front, on a backend that leaves to the trait what it can, and on every wrapper.
 
-#![allow(clippy::indexing_slicing)] // A test fails by panicking.
-
 mod support;
 
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};

@@ -1,5 +1,4 @@
 //! The proxy, against a real server that answers in capitals.
-#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,5 @@
 //! What the suite makes of waivers, of what does not apply, and of backends that break.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Tests panic.
-
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

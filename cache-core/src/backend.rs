@@ -7,8 +7,9 @@ use crate::{CachedValue, Error, Result};
 /// A cache backend: six operations over string keys, any of them callable from many tasks at
 /// once.
 ///
-/// Three methods make a backend; the operations on several keys have defaults that are correct,
-/// if slow. `cache-conformance` tests each rule below against an implementation.
+/// Three methods are required. The operations on several keys have default implementations, which
+/// are correct but work key by key. `cache-conformance` tests an implementation against each rule
+/// below.
 ///
 /// # The contract
 ///
@@ -17,12 +18,13 @@ use crate::{CachedValue, Error, Result};
 /// - An error is never turned into a miss, and a miss is never an error. A caller that prefers
 ///   misses wraps the backend in [`MissOnError`](crate::MissOnError).
 /// - An error names the keys it concerns and no others. It shows neither payloads nor
-///   credentials, and stays one short line whatever the keys are.
+///   credentials, and its `Display` form is one short line whatever the keys are.
 ///
 /// **Several keys.**
 /// - [`get_multi`](Self::get_multi) returns one result for each key: as many results as keys,
-///   in their order, and a key that is asked for twice is answered twice. A key that fails is an
-///   error in its own position and leaves the others alone. Each key is asked for once.
+///   in their order, and a repeated key has a result in each of its positions. A key that is
+///   invalid, or whose value cannot be read, is an error in its own position and does not affect
+///   the others. A server that fails may fail every key that it has to answer.
 /// - A write to several keys that fails for some of them is an
 ///   [`ErrorKind::Partial`](crate::ErrorKind::Partial) error that names every key that failed
 ///   and no other; the others were written. If all of them failed it is the failure itself.
@@ -38,12 +40,12 @@ use crate::{CachedValue, Error, Result};
 /// - A value's own [TTL](CachedValue::with_ttl) comes first, then the backend's default;
 ///   without either the value does not expire. [`Ttl::or_default`](crate::Ttl::or_default) is
 ///   this rule.
-/// - Zero as the backend's default means no expiry (as in oslo.cache). Zero as a value's own
-///   TTL means expired at once: a `get` that follows misses, also if the key had a value.
+/// - Zero as the backend's default means no expiry (as in oslo.cache). A value whose own TTL is
+///   zero has already expired when it is set: the next `get` misses, even if the key had a value.
 /// - A TTL too large to represent means no expiry, never an early one.
 /// - A value is never served at or after its deadline, by any operation, however coarse the
 ///   clock of the store. It is not lost before the deadline, less the granularity that the
-///   backend declares; eviction under a stated bound on size is not a loss in this sense.
+///   backend documents; eviction under a documented bound on size is not a loss in this sense.
 /// - Reading never extends a lifetime.
 ///
 /// **Metadata.**
@@ -52,14 +54,15 @@ use crate::{CachedValue, Error, Result};
 ///   [`Ttl::Never`](crate::Ttl::Never).
 ///
 /// **Keys.**
-/// - A key is kept faithfully: case, spaces, CR LF, NUL, and the forms of Unicode; or it is
-///   refused with [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) and the reason. It is
-///   never truncated, trimmed, folded, or allowed to inject anything into a protocol.
+/// - A key is kept exactly, including case, spaces, CR LF, NUL and the form of its Unicode
+///   characters, or it is refused with
+///   [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) and the reason. It is never
+///   truncated, trimmed or folded, and cannot inject anything into a protocol.
 /// - The empty key is a key like any other where the store can keep it, and is refused where
 ///   it cannot.
 ///
 /// **Values.**
-/// - Payloads are returned as they were set, the empty one too.
+/// - Payloads are returned as they were set, including the empty one.
 /// - A payload that is too large is an
 ///   [`ErrorKind::ValueTooLarge`](crate::ErrorKind::ValueTooLarge) error; what the key held
 ///   before is gone, since keeping it would serve what the caller meant to replace. The
@@ -67,11 +70,10 @@ use crate::{CachedValue, Error, Result};
 ///
 /// **Time and cancellation.**
 /// - Every call returns within the configured timeout, with a result or an error.
-/// - A future may be dropped at any await. Backend and connections remain correct for the next
-///   caller, and no slot is leaked.
+/// - Every operation is cancel safe: its future may be dropped at any await. The backend and its
+///   connections remain correct for the next caller, and no slot is leaked.
 /// - Dropping a future withdraws what has not left the process: it is not sent later, and the
-///   memory it held is released at once. A write that was already on its way may still be
-///   applied.
+///   memory it held is released. A write that has already been sent may still be applied.
 ///
 /// # Implementing it
 ///
@@ -106,31 +108,53 @@ use crate::{CachedValue, Error, Result};
 /// let cache = Forever::default();
 /// cache.set_multi(vec![("a", CachedValue::new("1".into()))]).await?;
 ///
-/// // A result for each key; `collect` makes one of them all.
+/// // A result for each key; `collect` turns them into one.
 /// let found = cache.get_multi(&["a", "b", "a"]).await;
 /// let found: Vec<Option<_>> = found.into_iter().collect::<Result<_>>()?;
 /// assert_eq!(found.iter().flatten().count(), 2);
 /// # Ok::<(), cache_core::Error>(()) }).unwrap();
 /// ```
 pub trait CacheBackend: Send + Sync {
-    /// The type of the payloads. In-process backends keep any type; those that send it over a wire keep
-    /// `Vec<u8>`, and [`Typed`](crate::Typed) turns them into backends of other types.
+    /// The type of the payloads. In-process backends store any type. Backends that send payloads
+    /// over a network store `Vec<u8>`; [`Typed`](crate::Typed) turns them into backends of other
+    /// types.
     type Value: Send + 'static;
 
     /// Whether [`get`](Self::get) and [`delete`](Self::delete) complete at their first poll, as
     /// in a map in memory.
     ///
-    /// [`DynBackend`](crate::DynBackend) then calls them without an allocation. A backend that
-    /// says so and waits all the same still works: the call is withdrawn and begun again.
+    /// [`DynBackend`](crate::DynBackend) then calls them without an allocation. The constant is a
+    /// hint: if such a future is pending after all, the handle drops it and starts the call again,
+    /// which an [`Observer`](crate::Observer) below the handle sees as a cancelled call.
     const IMMEDIATE: bool = false;
 
-    /// Returns the value cached under `key`, or `None`.
+    /// Returns the value cached under `key`, or `None` if there is none or it has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the store cannot keep the key,
+    /// [`Decode`](crate::ErrorKind::Decode) if the stored value is in another format, and a
+    /// [transient](crate::ErrorKind::is_transient) kind if the server fails.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: a dropped call changes nothing.
     fn get(
         &self,
         key: &str,
     ) -> impl Future<Output = Result<Option<CachedValue<Self::Value>>>> + Send;
 
     /// Caches `value` under `key`, replacing any value there.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) or
+    /// [`ValueTooLarge`](crate::ErrorKind::ValueTooLarge) if the store does not accept the key or
+    /// the value, and a [transient](crate::ErrorKind::is_transient) kind if the server fails.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: after a dropped call the key has its old value or the new one.
     fn set(
         &self,
         key: &str,
@@ -138,18 +162,39 @@ pub trait CacheBackend: Send + Sync {
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes the value cached under `key`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) if the store cannot keep the key, and a
+    /// [transient](crate::ErrorKind::is_transient) kind if the server fails. An absent key is not
+    /// an error.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: after a dropped call the key has its old value or none.
     fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns the values cached under `keys`: one result for each key, in their order.
     ///
-    /// By default one [`get`](Self::get) after another. A transient failure is the result of
-    /// its key and of all that follow, so that a dead server costs one timeout and not one for
-    /// each key; a backend that can do better overrides this method.
+    /// The default implementation calls [`get`](Self::get) for one key after another. After a
+    /// transient failure it gives the remaining keys the same error without asking for them, so
+    /// that a dead server costs one timeout instead of one per key. Backends that support batches
+    /// override this method.
+    ///
+    /// # Errors
+    ///
+    /// Each key has its own result, with the errors of [`get`](Self::get).
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: a dropped call changes nothing.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use cache_core::{CacheBackend, Result};
     /// # async fn example<B: CacheBackend>(cache: &B) -> Result<()> {
-    /// // The first failure ends it:
+    /// // Any failure fails all of it:
     /// let all: Vec<Option<_>> = cache.get_multi(&["a", "b"]).await.into_iter().collect::<Result<_>>()?;
     ///
     /// // A failure is a miss:
@@ -178,10 +223,21 @@ pub trait CacheBackend: Send + Sync {
         }
     }
 
-    /// Caches each value under its key.
+    /// Caches each value under its key. If a key is repeated, only its last value counts.
     ///
-    /// By default one [`set`](Self::set) after another. A transient failure ends the call and
-    /// counts for the keys that follow; after any other the rest is still set.
+    /// The default implementation calls [`set`](Self::set) for one key after another. A transient
+    /// failure ends the call, and the remaining keys count as failed; after any other failure the
+    /// remaining keys are still set.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`set`](Self::set) if all keys failed, and
+    /// [`Partial`](crate::ErrorKind::Partial) if some did. [`Error::keys`] names the keys that
+    /// failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: after a dropped call each key has its old value or its new one.
     fn set_multi(
         &self,
         entries: Vec<(&str, CachedValue<Self::Value>)>,
@@ -201,8 +257,18 @@ pub trait CacheBackend: Send + Sync {
 
     /// Removes the values cached under `keys`.
     ///
-    /// By default one [`delete`](Self::delete) after another, by the rule of
-    /// [`set_multi`](Self::set_multi).
+    /// The default implementation calls [`delete`](Self::delete) for one key after another, and
+    /// treats failures as [`set_multi`](Self::set_multi) does.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`delete`](Self::delete) if all keys failed, and
+    /// [`Partial`](crate::ErrorKind::Partial) if some did. [`Error::keys`] names the keys that
+    /// failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancel safe: after a dropped call each key has its old value or none.
     fn delete_multi(&self, keys: &[&str]) -> impl Future<Output = Result<()>> + Send {
         async move {
             let mut outcome = WriteOutcome::default();
@@ -227,7 +293,7 @@ pub(crate) fn last_values<V>(mut entries: Vec<(&str, V)>) -> Vec<(&str, V)> {
     entries
 }
 
-/// The outcome of a write to several keys, one after another.
+/// The outcome of a write to several keys.
 #[derive(Default)]
 pub(crate) struct WriteOutcome {
     total: usize,
@@ -256,11 +322,16 @@ impl WriteOutcome {
         }
     }
 
-    /// Adds the result of one call that wrote `total` keys.
-    pub(crate) fn done_multi(&mut self, total: usize, result: Result<()>) {
-        self.total += total;
+    /// Adds the result of one call that wrote `keys`.
+    pub(crate) fn done_multi(&mut self, keys: &[&str], result: Result<()>) {
+        self.total += keys.len();
         if let Err(error) = result {
-            self.failed.extend(error.keys().iter().cloned());
+            if error.keys().is_empty() {
+                // An error that names no key concerns the whole call.
+                self.failed.extend(keys.iter().map(|key| (*key).to_owned()));
+            } else {
+                self.failed.extend(error.keys().iter().cloned());
+            }
             let cause = match std::error::Error::source(&error) {
                 Some(source) if error.kind() == crate::ErrorKind::Partial => {
                     source.downcast_ref().unwrap_or(&error).clone()

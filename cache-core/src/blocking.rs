@@ -10,15 +10,20 @@ use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
 const NAME: &str = "Blocking";
 
-/// The six operations for programs that are not async: each call blocks its thread until the
+/// The six operations for programs that are not async. Each call blocks its thread until the
 /// operation has ended.
 ///
-/// The backend runs on a small Tokio runtime of its own, with one worker thread; clones share
-/// it. A call from within another runtime works, too, but costs a thread and blocks a worker of
-/// that runtime: there, use the backend itself.
+/// The backend runs on its own Tokio runtime with one worker thread, which clones share. A call
+/// from within another runtime also works, but it starts a thread and blocks a worker of that
+/// runtime: use the backend itself there. The runtime ends when the last clone is dropped or
+/// [unwrapped](Self::into_inner), and with it the tasks and connections of the backend.
 ///
-/// Threads do not survive a `fork`, so in a child process every call is an
-/// [`ErrorKind::Backend`]: make a new backend there.
+/// Threads do not survive a `fork`, so in the child process every call returns
+/// [`ErrorKind::Backend`]: create a new backend there.
+///
+/// # Panics
+///
+/// A panic of the backend is passed on to the caller.
 ///
 /// ```
 /// use cache_core::{Blocking, CachedValue};
@@ -47,8 +52,10 @@ pub struct Blocking<B> {
 impl<B: CacheBackend> Blocking<B> {
     /// Starts a runtime for `backend`.
     ///
-    /// [`ErrorKind::Backend`] if the system refuses the thread or what the runtime needs for
-    /// its I/O.
+    /// # Errors
+    ///
+    /// [`ErrorKind::Backend`] if the system refuses the thread or the I/O resources of the
+    /// runtime, for example because the process has too many open files.
     pub fn new(backend: B) -> Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("cache-blocking");
@@ -107,7 +114,7 @@ crate::wrapper::access!(Blocking<B>);
 #[derive(Debug)]
 struct OwnRuntime {
     runtime: Option<Runtime>,
-    /// The process that has its threads.
+    /// The process in which its threads run.
     process: u32,
 }
 
@@ -119,8 +126,8 @@ impl OwnRuntime {
         let failed = |message: &str| Error::new(ErrorKind::Backend, NAME, message);
         if self.process != process::id() {
             return Err(failed(
-                "this process was forked from the one that made the cache, whose threads it does \
-                 not have; make a new backend after the fork",
+                "this process was forked after the cache was created, and threads do not survive \
+                 a fork; create a new backend after the fork",
             ));
         }
         let runtime = self.runtime.as_ref();
@@ -128,7 +135,7 @@ impl OwnRuntime {
         if Handle::try_current().is_err() {
             return Ok(runtime.block_on(operation));
         }
-        // Tokio panics when a thread of one runtime waits for another.
+        // Tokio panics when a thread of one runtime blocks on another.
         thread::scope(|scope| {
             let waiting = thread::Builder::new()
                 .name("cache-blocking-call".into())
@@ -146,7 +153,7 @@ impl OwnRuntime {
 
 impl Drop for OwnRuntime {
     fn drop(&mut self) {
-        // Dropping a runtime waits for its threads, and panics within another runtime.
+        // Dropping a runtime waits for its threads, which panics within another runtime.
         let Some(runtime) = self.runtime.take() else {
             return;
         };

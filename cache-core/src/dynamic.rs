@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::{CacheBackend, CachedValue, Result};
 use erased::Erased;
 
-/// A shared handle to any backend of values `V`, for programs that choose it from their
-/// configuration. Cloning it is cheap, and every clone reaches the same backend.
+/// A shared handle to any backend with values of type `V`, for programs that choose the backend at
+/// run time. Cloning it is cheap; all clones refer to the same backend.
 ///
-/// A call costs one allocation more than a call on the backend itself; `get` and `delete` cost
-/// none if the backend is [`IMMEDIATE`](CacheBackend::IMMEDIATE).
+/// A call costs one allocation more than a call on the backend itself; `get` and `delete` of an
+/// [`IMMEDIATE`](CacheBackend::IMMEDIATE) backend cost none.
 ///
-/// What the handle hides, such as the statistics of a backend, remains within reach of a clone
-/// of the backend that the program keeps: backends are cheap handles themselves.
+/// The handle hides methods that are specific to a backend, such as its statistics. To use them,
+/// keep a clone of the backend, which is itself a cheap handle.
 ///
 /// ```
 /// use cache_core::{CacheBackend, CachedValue, DynBackend};
@@ -48,7 +48,7 @@ use erased::Erased;
 pub struct DynBackend<V>(Arc<dyn Erased<V>>);
 
 impl<V: Send + 'static> DynBackend<V> {
-    /// Erases the type of `backend`.
+    /// Creates a handle to `backend`.
     pub fn new(backend: impl CacheBackend<Value = V> + 'static) -> Self {
         Self(Arc::new(backend))
     }
@@ -97,15 +97,15 @@ impl<V: Send + 'static> CacheBackend for DynBackend<V> {
     }
 }
 
-/// The twin of the trait that can be a `dyn`. In a module of its own, since in a scope with
-/// both traits every method call would be ambiguous.
+/// The object-safe twin of the trait. It has its own module because method calls are ambiguous
+/// where both traits are in scope.
 mod erased {
     use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
 
     use crate::{CacheBackend, CachedValue, Result};
 
-    /// An operation that was begun.
+    /// An operation that has been started.
     pub(super) enum Started<'a, T> {
         Ready(T),
         Waiting(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
@@ -120,10 +120,10 @@ mod erased {
         }
     }
 
-    /// Begins the operation of a backend `B`: on the stack if `B` is done at the first poll.
+    /// Starts an operation of a backend `B`. If `B` is immediate, the first poll is on the stack.
     ///
-    /// A future that was polled must not move, so one that waits after all is dropped, which
-    /// withdraws it, and made anew. A `set` cannot be made anew, since it gives away its value.
+    /// A future that was polled must not move, so one that is pending after all is dropped and
+    /// created again. This is not possible for `set`, which consumes its value.
     fn start<'a, B: CacheBackend, F>(operation: impl Fn() -> F) -> Started<'a, F::Output>
     where
         F: Future + Send + 'a,

@@ -1,4 +1,4 @@
-//! [`Error`] and [`ErrorKind`], the one error type of all backends.
+//! [`Error`] and [`ErrorKind`], the error type of all backends.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// The result of a cache operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, as far as a caller can act on it.
+/// The reason of an [`Error`], in a form that programs can match on. Each variant says what
+/// happened and what to do.
 ///
 /// ```
 /// use cache_core::ErrorKind;
@@ -24,36 +25,38 @@ pub enum ErrorKind {
     /// [`MapKeys`](crate::MapKeys).
     InvalidKey,
     /// The value is larger than the store accepts, or than the backend is configured to read.
-    /// After a write, the key has no value. Store less, or raise the limit on both the server
-    /// and the backend.
+    /// After a write, the key has no value. Store less, or raise the limit on the server and in
+    /// the backend.
     ValueTooLarge,
-    /// No response arrived within the configured time. A write may have been applied, or may
-    /// still be. Continue without the cache, or retry; if it persists, the server that the
+    /// No response arrived within the configured time. A write may have been applied, or may be
+    /// applied later. Continue without the cache, or retry; if it persists, the server that the
     /// message names is down or overloaded, or the timeout is too short.
     Timeout,
-    /// No server could be reached. Nothing was applied as far as the backend knows; it tries
-    /// the servers again by itself. Continue without the cache; if it persists, check the
-    /// address, the network and the server that the message names.
+    /// No server could be reached, or the connection to it broke. A write that was in flight on a
+    /// connection that broke may have been applied. The backend reconnects by itself. Continue
+    /// without the cache; if it persists, check the address, the network and the server that the
+    /// message names.
     Unavailable,
-    /// All connections were at capacity for as long as a caller may wait for one. Send less,
-    /// raise the size of the pool, or find out why the server responds slowly.
+    /// All connections were at capacity for as long as a caller may wait. Nothing was sent. Send
+    /// less, raise the size of the pool, or find out why the server responds slowly.
     PoolExhausted,
-    /// The server refused the credentials, requires some and was given none, or they do not
-    /// permit the operation. Correct them or grant the permission; retrying does not help.
+    /// The server refused the credentials, requires credentials and received none, or does not
+    /// permit the operation. Correct the credentials or grant the permission; retrying does not
+    /// help.
     PermissionDenied,
-    /// The server sent something that its protocol does not allow. The connection was closed;
-    /// the next call uses another one. If it persists, something else listens at this address,
-    /// or a server of another version.
+    /// The server sent something that its protocol does not allow. The connection was closed, and
+    /// the next call uses another one. A write may have been applied. If it persists, another
+    /// program, or another version of the server, listens at this address.
     Protocol,
-    /// The stored value is not in the format that the backend reads: another program wrote it,
-    /// or the same one with other settings. Set the key again or delete it; if the writer is to
-    /// share the cache, the message says what to change there.
+    /// The stored value is not in the format that the backend reads: another program wrote it, or
+    /// the same program with other settings. Set the key again or delete it. For values from
+    /// Python, the message says what to change there.
     Decode,
-    /// The value could not be turned into bytes; the message says why. Nothing was sent for it,
+    /// The value could not be converted to bytes; the message says why. Nothing was sent for it,
     /// and the key keeps its old value. Correct the value or the format; retrying does not help.
     Encode,
     /// The configuration is invalid, and no backend was built. Correct the field that the message
-    /// names; it says what the field accepts.
+    /// names.
     Config,
     /// A write to several keys failed for some of them. [`Error::keys`] names every key that
     /// failed; the others were written. [`source`](StdError::source) is one of the failures,
@@ -65,7 +68,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Every kind, in the order of declaration: `kind as usize` is its index.
+    /// All kinds in the order of declaration, so that `kind as usize` is the index.
     pub(crate) const ALL: [Self; Self::Backend as usize + 1] = [
         Self::InvalidKey,
         Self::ValueTooLarge,
@@ -81,21 +84,14 @@ impl ErrorKind {
         Self::Backend,
     ];
 
-    /// Whether the same call may succeed later without any change: true for `Timeout`,
-    /// `Unavailable`, `PoolExhausted` and `Protocol`.
+    /// Returns the [`Display`](fmt::Display) form, for labels of metrics, which does not change
+    /// between versions.
     ///
-    /// For a `Partial` error, call [`Error::is_transient`], which knows the cause.
-    pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::Timeout | Self::Unavailable | Self::PoolExhausted | Self::Protocol
-        )
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// ```
+    /// assert_eq!(cache_core::ErrorKind::Timeout.as_str(), "timed out");
+    /// ```
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::InvalidKey => "invalid key",
             Self::ValueTooLarge => "value too large",
             Self::Timeout => "timed out",
@@ -108,15 +104,36 @@ impl fmt::Display for ErrorKind {
             Self::Config => "invalid configuration",
             Self::Partial => "partially applied",
             Self::Backend => "backend failure",
-        })
+        }
+    }
+
+    /// Returns whether the same call may succeed later without any change: `true` for `Timeout`,
+    /// `Unavailable`, `PoolExhausted` and `Protocol`.
+    ///
+    /// It is `false` for `Partial`; [`Error::is_transient`] also considers the cause.
+    pub fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout | Self::Unavailable | Self::PoolExhausted | Self::Protocol
+        )
     }
 }
 
-/// The error of every cache operation: a kind to match on, the backend's name, a message, the
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The error of every cache operation: a kind to match on, the name of the backend, a message, the
 /// keys concerned, and the cause.
 ///
-/// It is one pointer wide, so that a successful result is not larger for it. A clone shares the
-/// message and the cause, so that one failure of a server can be reported for each of its keys.
+/// The `Display` form is one line that includes the text of the cause, so a log needs nothing
+/// else; [`source`](StdError::source) is for programs that look for a particular cause.
+///
+/// An error has the size of a pointer, so that it does not enlarge successful results. A clone
+/// shares the message and the cause, so that one failure of a server can be reported for each of
+/// its keys.
 ///
 /// ```
 /// use cache_core::{Error, ErrorKind};
@@ -175,8 +192,9 @@ impl StdError for Error {
 }
 
 impl Error {
-    /// An error of `kind` from the backend named `backend` (its crate, for example). `message`
-    /// says what happened and, where that helps, what to do; `Display` shows it after the kind.
+    /// Creates an error of the backend named `backend`, usually its crate. `message` says what
+    /// happened and, where that helps, what to do; it should be one line, without payloads or
+    /// credentials.
     pub fn new(kind: ErrorKind, backend: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -187,9 +205,9 @@ impl Error {
         }))
     }
 
-    /// The error of a write to `total` keys that failed for `failed`, because of `cause`.
+    /// Creates the error of a write to `total` keys that failed for the keys `failed`.
     ///
-    /// If all of them failed it is `cause` itself, naming the keys; otherwise an
+    /// If all keys failed, it is `cause` with these keys; otherwise it is
     /// [`ErrorKind::Partial`] with `cause` as its source.
     ///
     /// ```
@@ -221,49 +239,49 @@ impl Error {
             .with_source(cause)
     }
 
-    /// Names the one key concerned.
+    /// Sets the key concerned, replacing any keys set before.
     #[must_use]
     pub fn with_key(self, key: impl Into<String>) -> Self {
         self.with_keys([key])
     }
 
-    /// Names the keys concerned, replacing those named before.
+    /// Sets the keys concerned, replacing any keys set before.
     #[must_use]
     pub fn with_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.0.keys = keys.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Keeps `source` as the cause, for [`StdError::source`].
+    /// Sets the cause, which [`StdError::source`] returns.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// What went wrong, as far as a caller can act on it.
+    /// Returns the reason in a form that programs can match on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The name of the backend that failed.
+    /// Returns the name of the backend, or of the wrapper, that failed.
     pub fn backend(&self) -> &'static str {
         self.0.backend
     }
 
-    /// What happened: the [`Display`](fmt::Display) form without backend, kind and keys.
+    /// Returns the message: the [`Display`](fmt::Display) form without backend, kind and keys.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The keys concerned, as the caller of the operation wrote them; empty if the failure does
-    /// not concern a key. After a write to several keys: each key that failed.
+    /// Returns the keys concerned, as the caller of the operation wrote them; after a write to
+    /// several keys, each key that failed. It is empty if the error does not concern a key.
     pub fn keys(&self) -> &[String] {
         &self.0.keys
     }
 
-    /// Whether the same call may succeed later without any change. A `Partial` error is as
-    /// transient as its cause.
+    /// Returns whether the same call may succeed later without any change. A `Partial` error is
+    /// transient if its cause is.
     pub fn is_transient(&self) -> bool {
         match (self.kind(), self.source()) {
             (ErrorKind::Partial, Some(source)) => {
@@ -274,7 +292,7 @@ impl Error {
     }
 }
 
-/// The tail of a message: the first keys, quoted and shortened, and how many more there are.
+/// The end of a message: the first keys, quoted and shortened, and the number of the others.
 struct Keys<'a>(&'a [String]);
 
 impl fmt::Display for Keys<'_> {
@@ -339,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn result_is_not_widened_by_the_error() {
+    fn an_error_has_the_size_of_a_pointer() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
     }
 }

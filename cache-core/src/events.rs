@@ -1,11 +1,11 @@
-//! [`ServerEvent`], what a backend with servers reports besides the results of calls.
+//! [`ServerEvent`], which backends with servers report besides the results of calls.
 
 use std::time::Duration;
 
 use crate::Error;
 
-/// What happened to a server: the argument of the `on_server_event` callback of backends that
-/// have servers.
+/// A change of a server's state, or a warning: the argument of the `on_server_event` callback of
+/// backends with servers.
 ///
 /// ```
 /// use cache_core::ServerEvent;
@@ -22,14 +22,14 @@ use crate::Error;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// The server is left alone until it answers a probe.
+    /// The server failed, and is not used until it answers a probe.
     #[non_exhaustive]
     Down {
         /// Its address, as in the configuration.
         server: String,
-        /// What it did.
+        /// How it failed.
         reason: Error,
-        /// When it is probed for the first time, counted from now.
+        /// The time until the first probe.
         retry_in: Duration,
     },
     /// The server is in use again.
@@ -40,19 +40,19 @@ pub enum ServerEvent {
         /// How long it was down.
         after: Duration,
     },
-    /// Something in the configuration or in a server's behaviour deserves attention; calls
-    /// continue.
+    /// Something in the configuration or in the behavior of a server deserves attention. Calls
+    /// are not affected.
     #[non_exhaustive]
     Warning {
-        /// The server concerned, if it is one.
+        /// The address of the server, if the warning concerns a single one.
         server: Option<String>,
-        /// What it is about.
+        /// What deserves attention, and what to do.
         message: String,
     },
 }
 
 impl ServerEvent {
-    /// For backends: `server` is left alone for `retry_in` at least, because of `reason`.
+    /// Creates [`Down`](Self::Down), for authors of backends.
     ///
     /// ```
     /// use std::time::Duration;
@@ -70,7 +70,7 @@ impl ServerEvent {
         }
     }
 
-    /// For backends: `server` is in use again, `after` this long.
+    /// Creates [`Up`](Self::Up), for authors of backends.
     ///
     /// ```
     /// use std::time::Duration;
@@ -86,7 +86,7 @@ impl ServerEvent {
         }
     }
 
-    /// For backends: `message` deserves attention.
+    /// Creates [`Warning`](Self::Warning), for authors of backends.
     ///
     /// ```
     /// use cache_core::ServerEvent;

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use crate::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Observed, Observer, Typed};
 
-/// The wrappers as methods of every backend, innermost first.
+/// The wrappers as methods of every backend. The wrapper that is called last is the outermost.
+///
+/// All backends implement the trait; no other type can.
 ///
 /// ```
 /// # #[cfg(all(feature = "json", feature = "sha1"))] {
@@ -22,7 +24,7 @@ use crate::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Observed, Ob
 /// # }
 /// ```
 pub trait CacheBackendExt: CacheBackend + Sized {
-    /// Passes each key through `map` before this backend sees it: [`MapKeys::new`].
+    /// Applies `map` to each key: [`MapKeys::new`].
     fn map_keys(
         self,
         map: impl for<'k> Fn(&'k str) -> Cow<'k, str> + Send + Sync + 'static,
@@ -30,19 +32,19 @@ pub trait CacheBackendExt: CacheBackend + Sized {
         MapKeys::new(self, map)
     }
 
-    /// Puts `namespace` and a colon before each key: [`MapKeys::namespace`].
+    /// Prefixes each key with `namespace` and a colon: [`MapKeys::namespace`].
     fn namespace(self, namespace: &str) -> MapKeys<Self> {
         MapKeys::namespace(self, namespace)
     }
 
-    /// Replaces each key by its SHA-1, as every oslo.cache region does: [`MapKeys::sha1`].
+    /// Replaces each key with its SHA-1, as every oslo.cache region does: [`MapKeys::sha1`].
     #[cfg(feature = "sha1")]
     #[cfg_attr(docsrs, doc(cfg(feature = "sha1")))]
     fn sha1_keys(self) -> MapKeys<Self> {
         MapKeys::sha1(self)
     }
 
-    /// Keeps values of type `T` in this backend of bytes: [`Typed`].
+    /// Stores values of type `T` in this backend of bytes: [`Typed`].
     fn typed<T>(self, format: impl Format<T> + 'static) -> Typed<T, Self>
     where
         Self: CacheBackend<Value = Vec<u8>>,
@@ -50,7 +52,7 @@ pub trait CacheBackendExt: CacheBackend + Sized {
         Typed::new(self, format)
     }
 
-    /// Turns errors that a service can do without into misses: [`MissOnError`].
+    /// Turns errors into misses where a service can continue without the cache: [`MissOnError`].
     fn miss_on_error(self) -> MissOnError<Self> {
         MissOnError::new(self)
     }
@@ -60,7 +62,7 @@ pub trait CacheBackendExt: CacheBackend + Sized {
         Observed::new(self, observer)
     }
 
-    /// Erases the type: [`DynBackend`].
+    /// Erases the type of the backend: [`DynBackend`].
     fn into_dyn(self) -> DynBackend<Self::Value>
     where
         Self: 'static,
@@ -68,7 +70,11 @@ pub trait CacheBackendExt: CacheBackend + Sized {
         DynBackend::new(self)
     }
 
-    /// The six operations for a program that is not async: [`Blocking`](crate::Blocking).
+    /// Returns blocking versions of the six operations: [`Blocking`](crate::Blocking).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Blocking::new`](crate::Blocking::new).
     #[cfg(feature = "blocking")]
     #[cfg_attr(docsrs, doc(cfg(feature = "blocking")))]
     fn blocking(self) -> crate::Result<crate::Blocking<Self>> {

@@ -1,8 +1,11 @@
-//! [`Format`], how values become bytes.
+//! [`Format`], the conversion of values to bytes and back.
 
 use std::error::Error;
 
-/// How values of type `T` become bytes, and values again.
+/// Converts values of type `T` to bytes and back.
+///
+/// [`Typed`](crate::Typed) quotes the errors, so their text must be one short line without any
+/// part of the value.
 ///
 /// ```
 /// use std::error::Error;
@@ -20,25 +23,37 @@ use std::error::Error;
 /// }
 /// ```
 pub trait Format<T>: Send + Sync {
-    /// The bytes of `value`.
+    /// Returns the bytes that represent `value`.
+    ///
+    /// # Errors
+    ///
+    /// If the format cannot represent the value; [`Typed`](crate::Typed) returns
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode).
     fn encode(&self, value: &T) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
 
-    /// The value that `bytes` were made from. They may come from another program or an older
-    /// version of this one.
+    /// Returns the value that `bytes` represent. They may come from another program, or from
+    /// another version of this one.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes do not represent a `T`; [`Typed`](crate::Typed) returns
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode).
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn Error + Send + Sync>>;
 }
 
-/// JSON, through serde: what `json.dumps` and `json.loads` of a Python service write and read.
+/// JSON by serde, as a Python service writes and reads it with `json.dumps` and `json.loads`.
 ///
-/// Where the two languages differ, decoding is an error and never another value. Python writes
-/// and reads all of these:
-/// - an integer beyond 64 bits, which serde would read as a float into types that take both.
-///   Encoding one is an error, too;
-/// - `NaN`, `Infinity` and `-Infinity`, which JSON does not have. In the other direction serde
-///   writes `null` for such a float, which `f64` refuses when it is read and `Option<f64>` does
-///   not;
+/// Python writes and reads a few things that Rust does not. Decoding them is an error, never a
+/// different value:
+/// - an integer beyond 64 bits, which serde would read as a float into types that accept both.
+///   Encoding one is also an error;
+/// - `NaN`, `Infinity` and `-Infinity`, which are not JSON. In the other direction, serde writes
+///   `null` for such a float, which can be read as `Option<f64>` but not as `f64`;
 /// - text with half of a surrogate pair, such as `"\ud800"`;
-/// - more than 127 arrays and objects within each other.
+/// - arrays and objects nested more than 127 deep.
+///
+/// An error says where decoding failed and what was expected, but does not show the value. The
+/// message of an error from a type's own `Deserialize` implementation is quoted unchanged.
 ///
 /// ```
 /// use cache_core::{Format, Json};
@@ -62,16 +77,35 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Format<T> for Json {
 
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn Error + Send + Sync>> {
         check_integers(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        serde_json::from_slice(bytes).map_err(|error| without_value(&error.to_string()).into())
+    }
+}
+
+/// The message of a serde error without the value that it quotes, which may be secret, and large.
+#[cfg(feature = "json")]
+fn without_value(message: &str) -> String {
+    const QUOTING: [&str; 4] = [
+        "invalid type",
+        "invalid value",
+        "unknown variant",
+        "unknown field",
+    ];
+    let what = QUOTING.into_iter().find(|what| message.starts_with(what));
+    // The value may contain these words, too; what was expected comes last.
+    match (what, message.rfind(", expected ")) {
+        (Some(what), Some(expected)) => {
+            format!("{what}{}", message.get(expected..).unwrap_or_default())
+        }
+        _ => message.to_owned(),
     }
 }
 
 /// Refuses JSON with an integer beyond 64 bits.
 #[cfg(feature = "json")]
 fn check_integers(json: &[u8]) -> Result<(), String> {
-    /// No integer of fewer digits is beyond 64 bits.
+    /// Every integer of up to this many digits fits in 64 bits.
     const SAFE: usize = 18;
-    // Nearly all values end here: where every 19th byte is none, no 19 digits are in a row.
+    // Nearly all values end here: if no 19th byte is a digit, there are no 19 digits in a row.
     if !json
         .iter()
         .skip(SAFE)
@@ -90,8 +124,9 @@ fn check_integers(json: &[u8]) -> Result<(), String> {
                 let number = rest.get(..len).unwrap_or_default();
                 if number.len() > SAFE && is_beyond_64_bits(number) {
                     return Err(format!(
-                        "the integer {} is beyond 64 bits; write it as a float or as text",
-                        String::from_utf8_lossy(number.get(..40).unwrap_or(number))
+                        "an integer of {} characters does not fit in 64 bits; store it as a \
+                         float or as text",
+                        number.len()
                     ));
                 }
                 len
@@ -140,6 +175,35 @@ mod tests {
     }
 
     #[test]
+    fn errors_do_not_show_the_value() {
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Color {
+            Red,
+        }
+
+        let secret = "hunter2, expected by nobody";
+        let text = format!("\"{secret}\"");
+        let list = format!("[1, \"{secret}\"]");
+        let errors = [
+            Format::<u64>::decode(&Json, text.as_bytes()).unwrap_err(),
+            Format::<Vec<u64>>::decode(&Json, list.as_bytes()).unwrap_err(),
+            Format::<Color>::decode(&Json, text.as_bytes()).unwrap_err(),
+            Format::<std::net::IpAddr>::decode(&Json, b"7").unwrap_err(),
+        ];
+        for (error, expected) in errors.iter().zip(["u64", "u64", "red", "IP address"]) {
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains("hunter2"), "{shown}");
+                assert!(shown.contains(expected), "{shown}");
+            }
+        }
+        assert!(matches!(
+            Format::<Color>::decode(&Json, b"\"red\""),
+            Ok(Color::Red)
+        ));
+    }
+
+    #[test]
     fn integers_of_64_bits_are_exact_and_larger_ones_refused() {
         for exact in [i64::MIN.to_string(), u64::MAX.to_string()] {
             let json = format!("{{\"a\": [1, {exact}]}}");
@@ -154,7 +218,8 @@ mod tests {
             for indent in 0..40 {
                 let json = format!("{}[{refused}]", " ".repeat(indent));
                 let error = decoded(&json).unwrap_err();
-                assert!(error.contains(refused), "{error}");
+                assert!(error.contains("does not fit in 64 bits"), "{error}");
+                assert!(!error.contains(refused), "{error}");
             }
         }
         assert!(Format::<u128>::encode(&Json, &(1 << 64)).is_err());
@@ -162,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_that_are_no_integer_are_left_alone() {
+    fn digits_outside_of_integers_are_accepted() {
         let digits = "123456789012345678901234567890";
         for json in [
             format!("\"{digits}\""),
@@ -176,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_python_writes_is_an_error() {
+    fn json_that_only_python_writes_is_an_error() {
         let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
         let tokens = ["NaN", "Infinity", "-Infinity", r#""\ud800""#, deep.as_str()];
         for json in tokens {

@@ -1,10 +1,10 @@
-//! References, smart pointers and `Option` of a backend are backends.
+//! Implementations of the trait for references, smart pointers and `Option`.
 
 use std::sync::Arc;
 
 use crate::{CacheBackend, CachedValue, Result};
 
-/// Forwards every method, so that what the backend overrides is not lost behind the pointer.
+/// Forwards every method, including those with a default implementation.
 macro_rules! forward {
     ($pointer:ty) => {
         #[deny(clippy::missing_trait_methods)]
@@ -57,8 +57,8 @@ forward!(&B);
 forward!(Box<B>);
 forward!(Arc<B>);
 
-/// A cache that may be switched off: `None` always misses and stores nothing (oslo.cache's
-/// `enabled = false`).
+/// A cache that can be switched off: `None` always misses and stores nothing, as with
+/// `enabled = false` in oslo.cache.
 ///
 /// ```
 /// use cache_core::{CacheBackend, CachedValue};

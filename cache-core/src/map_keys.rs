@@ -1,4 +1,4 @@
-//! [`MapKeys`], a key mangler.
+//! [`MapKeys`], which renames keys.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,10 +9,11 @@ use crate::{CacheBackend, CachedValue, Error, Result};
 
 type Map = dyn for<'k> Fn(&'k str) -> Cow<'k, str> + Send + Sync;
 
-/// Stores each key under another name in the backend below: the counterpart of dogpile.cache's
+/// Stores each key under another name in the wrapped backend: the counterpart of dogpile.cache's
 /// `key_mangler`.
 ///
-/// Errors name the keys as the caller wrote them.
+/// Errors name the keys as the caller wrote them. If several keys of a call have the same name in
+/// the backend, an error about that name lists all of them.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -36,8 +37,8 @@ pub struct MapKeys<B> {
 }
 
 impl<B> MapKeys<B> {
-    /// Passes each key through `map` before `backend` sees it. Keys that `map` gives the same
-    /// name share one value.
+    /// Applies `map` to each key before `backend` sees it. Keys that `map` gives the same name
+    /// share one value.
     pub fn new(
         backend: B,
         map: impl for<'k> Fn(&'k str) -> Cow<'k, str> + Send + Sync + 'static,
@@ -48,11 +49,12 @@ impl<B> MapKeys<B> {
         }
     }
 
-    /// Puts `namespace` and a colon before each key, so that several users of one backend do
+    /// Prefixes each key with `namespace` and a colon, so that several users of one backend do
     /// not share keys.
     ///
-    /// Two namespaces never share a key, whatever their names: a colon or percent sign in the
-    /// namespace is written `%3A` or `%25`, so the first colon always ends it.
+    /// Two namespaces of one backend never share a key, whatever their names: a colon or percent
+    /// sign in the namespace is written `%3A` or `%25`, so the first colon always ends it. A user
+    /// without a namespace can still name such keys.
     ///
     /// ```
     /// # use cache_core::MapKeys;
@@ -71,8 +73,8 @@ impl<B> MapKeys<B> {
         })
     }
 
-    /// Replaces each key by the 40 hexadecimal digits of the SHA-1 of its UTF-8 bytes: the
-    /// mangler of every oslo.cache region, in dogpile.cache `dogpile.cache.util.sha1_mangle_key`.
+    /// Replaces each key with the 40 hexadecimal digits of the SHA-1 of its UTF-8 bytes, as every
+    /// oslo.cache region does (`dogpile.cache.util.sha1_mangle_key`).
     ///
     /// ```
     /// # use cache_core::MapKeys;
@@ -96,7 +98,7 @@ impl<B> MapKeys<B> {
         })
     }
 
-    /// The name of `key` in the backend below.
+    /// Returns the name of `key` in the wrapped backend.
     pub fn map_key<'k>(&self, key: &'k str) -> Cow<'k, str> {
         (self.map)(key)
     }

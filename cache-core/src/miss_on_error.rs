@@ -1,4 +1,4 @@
-//! [`MissOnError`], for services that would rather compute a value again than fail.
+//! [`MissOnError`], for services that can continue without the cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,19 +7,20 @@ use serde::{Serialize, Serializer};
 
 use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-/// Turns errors that a service can do without into misses, and counts them: what dogpile.cache
-/// does silently.
+/// Turns errors into misses where a service can continue without the cache, and counts them.
+/// dogpile.cache does the same, but silently.
 ///
 /// | operation | errors that are swallowed |
 /// |---|---|
 /// | reads | [transient](Error::is_transient) ones, and stored values that cannot be read: [`Decode`](ErrorKind::Decode), [`ValueTooLarge`](ErrorKind::ValueTooLarge) |
 /// | writes | transient ones |
 ///
-/// Others, such as an invalid key, remain errors. A `set` or `delete` that was swallowed leaves
-/// the old value in place: where that is harmful, call the backend itself.
+/// Other errors, such as an invalid key, are returned. If the error of a `set` or `delete` is
+/// swallowed, the key may still have its old value; if that is unacceptable, call the backend
+/// itself.
 ///
-/// Clones share their counts, and so does the handle that [`swallowed`](Self::swallowed)
-/// returns.
+/// Clones share their counts with each other and with the handle that
+/// [`swallowed`](Self::swallowed) returns.
 ///
 /// ```
 /// use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Error, ErrorKind, Result};
@@ -51,7 +52,7 @@ pub struct MissOnError<B> {
 }
 
 impl<B> MissOnError<B> {
-    /// Swallows errors of `backend`.
+    /// Wraps `backend`, with all counts at zero.
     pub fn new(backend: B) -> Self {
         Self {
             backend,
@@ -59,8 +60,8 @@ impl<B> MissOnError<B> {
         }
     }
 
-    /// The counts of this wrapper and its clones: a handle that remains valid where the wrapper
-    /// disappears behind another type.
+    /// Returns a handle to the counts of this wrapper and its clones, which remains usable when
+    /// the wrapper is hidden behind another type.
     pub fn swallowed(&self) -> SwallowedErrors {
         self.swallowed.clone()
     }
@@ -88,7 +89,7 @@ impl<B> MissOnError<B> {
 
 crate::wrapper::access!(MissOnError<B>);
 
-/// How many errors a [`MissOnError`] turned into misses.
+/// The number of errors that a [`MissOnError`] has swallowed.
 ///
 /// ```
 /// use cache_core::{ErrorKind, MissOnError};
@@ -104,15 +105,15 @@ crate::wrapper::access!(MissOnError<B>);
 pub struct SwallowedErrors(Arc<[AtomicU64; ErrorKind::ALL.len()]>);
 
 impl SwallowedErrors {
-    /// The number of swallowed errors of this kind since the wrapper was made. In a `get_multi`
-    /// each key counts; a write that failed for some of its keys counts once, as
+    /// Returns the number of swallowed errors of this kind since the wrapper was created. In a
+    /// `get_multi` each key counts; a write that failed for some of its keys counts once, as
     /// [`Partial`](ErrorKind::Partial).
     pub fn count(&self, kind: ErrorKind) -> u64 {
         let count = self.0.get(kind as usize);
         count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// The number of swallowed errors of all kinds.
+    /// Returns the number of swallowed errors of all kinds.
     pub fn total(&self) -> u64 {
         let counts = self.0.iter();
         counts.map(|count| count.load(Ordering::Relaxed)).sum()

@@ -1,5 +1,6 @@
 //! [`Observed`], which reports each call to an observer.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::{CacheBackend, CachedValue, Error, Result};
 /// ```
 /// assert_eq!(cache_core::Operation::GetMulti.as_str(), "get_multi");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Operation {
     /// [`get`](CacheBackend::get)
@@ -29,7 +30,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The name of the method.
+    /// Returns the name of the method.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -42,17 +43,23 @@ impl Operation {
     }
 }
 
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// A call that has ended, as an [`Observer`] sees it.
 ///
 /// ```
 /// use cache_core::Call;
 ///
 /// /// The label of a metric.
-/// fn outcome(call: &Call<'_>) -> String {
+/// fn outcome(call: &Call<'_>) -> &'static str {
 ///     match call.error {
-///         Some(error) => error.kind().to_string(),
-///         None if call.cancelled => "cancelled".to_owned(),
-///         None => "ok".to_owned(),
+///         Some(error) => error.kind().as_str(),
+///         None if call.cancelled => "cancelled",
+///         None => "ok",
 ///     }
 /// }
 /// ```
@@ -63,23 +70,25 @@ pub struct Call<'a> {
     pub operation: Operation,
     /// Its keys, in the caller's order.
     pub keys: &'a [&'a str],
-    /// How many keys of a read had a value.
+    /// The number of keys of a read that had a value.
     pub hits: usize,
-    /// How many keys of a read had none.
+    /// The number of keys of a read that had none. Keys that failed are neither hits nor misses.
     pub misses: usize,
-    /// The error: of a `get_multi`, the first. Its [`kind`](Error::kind) makes a label.
+    /// The error, if any; for a `get_multi`, the first one. Its [`kind`](Error::kind) can be used
+    /// as a label.
     pub error: Option<&'a Error>,
-    /// How long the call took, from the first poll on; `None` if the observer asked for
-    /// [no duration](Observer::wants_duration).
+    /// The time from the first poll to the end of the call; `None` if the observer did not
+    /// [want it](Observer::wants_duration).
     pub duration: Option<Duration>,
-    /// The caller dropped the future before it had ended.
+    /// Whether the caller dropped the future before the call had ended. A future that is dropped
+    /// before its first poll is not reported.
     pub cancelled: bool,
 }
 
-/// What [`Observed`] reports to. A closure that takes a [`Call`] is an observer.
+/// Receives the reports of [`Observed`]. A closure that takes a [`Call`] is an observer.
 ///
-/// It runs in the caller's task and should return quickly. A panic in it is caught, and the
-/// call returns what it would have returned without.
+/// It runs in the caller's task and should return quickly. A panic in it is caught and does not
+/// affect the call. If the backend itself panics, the call is not reported.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +112,7 @@ pub struct Call<'a> {
 /// }
 /// ```
 pub trait Observer: Send + Sync {
-    /// A call has ended.
+    /// Called when a call has ended.
     ///
     /// ```
     /// # use cache_core::{Call, Observer};
@@ -112,15 +121,15 @@ pub trait Observer: Send + Sync {
     /// impl Observer for Log {
     ///     fn observe(&self, call: &Call<'_>) {
     ///         if let Some(error) = call.error {
-    ///             eprintln!("{} failed: {error}", call.operation.as_str());
+    ///             eprintln!("{} failed: {error}", call.operation);
     ///         }
     ///     }
     /// }
     /// ```
     fn observe(&self, call: &Call<'_>);
 
-    /// Whether the call that begins is to be timed. Reading the clock twice takes some 50 ns,
-    /// longer than a hit in memory; an observer may time one call in a hundred, or none.
+    /// Returns whether to time the call that begins. Reading the clock twice takes about 50 ns,
+    /// longer than a hit in memory, so an observer may time one call in a hundred, or none.
     ///
     /// By default every call is timed.
     ///
@@ -149,8 +158,8 @@ impl<F: Fn(&Call<'_>) + Send + Sync> Observer for F {
     }
 }
 
-/// Reports every call on the backend to an [`Observer`]: for metrics, traces and logs (the
-/// counterpart of oslo.cache's `debug_cache_backend`).
+/// Reports every call of the backend to an [`Observer`], for metrics, traces and logs: the
+/// counterpart of oslo.cache's `debug_cache_backend`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -182,7 +191,7 @@ pub struct Observed<B> {
 }
 
 impl<B> Observed<B> {
-    /// Reports the calls on `backend` to `observer`.
+    /// Reports the calls of `backend` to `observer`.
     pub fn new(backend: B, observer: impl Observer + 'static) -> Self {
         Self {
             backend,
@@ -204,8 +213,8 @@ impl<B> Observed<B> {
 
 crate::wrapper::access!(Observed<B>);
 
-impl<B: std::fmt::Debug> std::fmt::Debug for Observed<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<B: fmt::Debug> fmt::Debug for Observed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observed")
             .field("backend", &self.backend)
             .finish_non_exhaustive()
@@ -217,7 +226,7 @@ fn guarded<T>(observer: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(observer)).ok()
 }
 
-/// A call under way. Dropping it reports that the caller has gone.
+/// A call in progress. Dropping it reports that the call was cancelled.
 struct Pending<'a> {
     observer: &'a dyn Observer,
     begin: Option<Instant>,
@@ -248,7 +257,7 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        // A backend that panics is not cancelled, and has its own report.
+        // A call that panics was not cancelled.
         if !self.ended && !std::thread::panicking() {
             self.report(0, 0, None, true);
         }

@@ -1,9 +1,10 @@
-//! Durations in configuration files: seconds, with fractions, as oslo.cache takes them.
+//! Durations in configuration files: a number of seconds, possibly with a fraction, as in
+//! oslo.cache.
 //!
-//! Text that is a number is taken too, since that is how environment variables and arguments of
-//! the form `timeout:600` arrive.
+//! The number may also be text, as in environment variables and in arguments of the form
+//! `timeout:600`.
 //!
-//! For `#[serde(with = "cache_core::seconds")]`:
+//! Use it with `#[serde(with = "cache_core::seconds")]`:
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,8 +34,12 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::ser::Serializer;
 
-/// Reads a number of seconds. Negative numbers, NaN, infinities and numbers that a `Duration`
-/// cannot hold are refused with the number in the message.
+/// Reads a number of seconds.
+///
+/// # Errors
+///
+/// Negative numbers, NaN, infinities and numbers that a `Duration` cannot hold are errors that
+/// name the number.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(Seconds)
 }
@@ -49,6 +54,10 @@ impl Visitor<'_> for Seconds {
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {
+        // `serialize` writes `Duration::MAX` as the nearest float, which is a little larger.
+        if seconds.to_bits() == Duration::MAX.as_secs_f64().to_bits() {
+            return Ok(Duration::MAX);
+        }
         Duration::try_from_secs_f64(seconds).map_err(|_| refusal(seconds))
     }
 
@@ -77,7 +86,28 @@ fn refusal<E: Error>(seconds: impl fmt::Display) -> E {
     ))
 }
 
-/// Writes the number of seconds.
+/// Writes the number of seconds as a float.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, F64Deserializer};
+
+    use super::*;
+
+    #[test]
+    fn written_durations_can_be_read() {
+        for written in [
+            Duration::ZERO,
+            Duration::from_millis(1500),
+            Duration::from_secs(1 << 52),
+            Duration::MAX,
+        ] {
+            let float: F64Deserializer<Error> = written.as_secs_f64().into_deserializer();
+            assert_eq!(deserialize(float), Ok(written));
+        }
+    }
 }

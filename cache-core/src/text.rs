@@ -1,8 +1,8 @@
-//! Numbers, switches and lists in configuration files that may have been written as text, as
-//! they are in environment variables and in oslo.cache's `backend_argument = pool_maxsize:20`.
-//! [`field`] lets their errors name the field.
+//! Numbers, switches and lists in configuration files that may be written as text, as in
+//! environment variables and in oslo.cache's `backend_argument = pool_maxsize:20`. [`field`] adds
+//! the name of the field to an error.
 //!
-//! For `#[serde(deserialize_with = "cache_core::text::number")]` and the like:
+//! Use the functions with `#[serde(deserialize_with = "cache_core::text::number")]`:
 //!
 //! ```
 //! #[derive(serde::Deserialize)]
@@ -102,7 +102,11 @@ pub fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Strin
         .map_err(|_| Error::custom("the value is not text; write it in quotes"))
 }
 
-/// Reads a whole number that `N` can hold: an unsigned integer.
+/// Reads an unsigned integer, or text that contains one.
+///
+/// # Errors
+///
+/// A number that `N` cannot hold and other text are errors that name the number or the text.
 pub fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
 where
     D: Deserializer<'de>,
@@ -138,8 +142,12 @@ impl<N: FromStr + TryFrom<u64>> Visitor<'_> for Number<N> {
     }
 }
 
-/// Reads a switch: `true` or `false`, or one of the words that oslo.config takes for them, in
-/// any case: `on`, `yes`, `1`, and `off`, `no`, `0`.
+/// Reads a switch: `true` or `false`, or the text `true`, `on`, `yes`, `1`, `false`, `off`, `no`
+/// or `0` in upper or lower case, as in oslo.config.
+///
+/// # Errors
+///
+/// Other text is an error that names it.
 pub fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     deserializer.deserialize_any(Switch)
 }
@@ -166,8 +174,12 @@ impl Visitor<'_> for Switch {
     }
 }
 
-/// Reads a list, which may be one string with commas between its elements. Empty elements are
-/// left out.
+/// Reads a list, or text with commas between the elements. Empty elements of the text are left
+/// out.
+///
+/// # Errors
+///
+/// Anything else, such as a number, is an error that names it.
 pub fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     deserializer.deserialize_any(List)
 }
@@ -196,7 +208,11 @@ impl<'de> Visitor<'de> for List {
     }
 }
 
-/// Reads a list of [numbers](number), which may be one string as for [`list`], or one number.
+/// Reads a list of [numbers](number), text with commas between them, or a single number.
+///
+/// # Errors
+///
+/// As for [`number`].
 pub fn numbers<'de, D, N>(deserializer: D) -> Result<Vec<N>, D::Error>
 where
     D: Deserializer<'de>,
@@ -267,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_take_the_words_of_oslo_config() {
+    fn switches_accept_the_words_of_oslo_config() {
         let read = |text: &str| switch::<StrDeserializer<'_, Error>>(text.into_deserializer());
         for word in ["true", "True", "on", "YES", "1"] {
             assert_eq!(read(word), Ok(true), "{word}");

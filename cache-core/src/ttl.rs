@@ -5,9 +5,9 @@ use std::time::Duration;
 /// How long a value lives: what [`CachedValue::with_ttl`](crate::CachedValue::with_ttl) sets and
 /// [`CachedValue::ttl`](crate::CachedValue::ttl) returns.
 ///
-/// A value that a backend returned has either [`For`](Self::For) the time it had left when it
-/// was read, or [`Never`](Self::Never). A value that is copied to another cache therefore
-/// expires there no later than here.
+/// A value that a backend returned has [`For`](Self::For) the time that it had left when it was
+/// read, or [`Never`](Self::Never). A copy in another cache lives for that time from the moment it
+/// is set, so it outlives the original only by the time between the read and the set.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,21 +20,21 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ttl {
-    /// What the backend gives to values without a TTL of their own.
+    /// The backend's default TTL applies.
     #[default]
     Default,
     /// The value does not expire, whatever the backend's default.
     Never,
-    /// The value expires this long after it was set. Zero: at once. Longer than can be
-    /// represented, such as [`Duration::MAX`]: never.
+    /// The value expires this long after it was set. With zero it has expired at once; with a
+    /// duration that is too long to represent, such as [`Duration::MAX`], it never expires.
     For(Duration),
 }
 
 impl Ttl {
-    /// The lifetime that a backend with this default gives to a value; `None` means that the
-    /// value never expires, and zero that it is expired at once.
+    /// Returns the lifetime that a backend with this default gives to a value. `None` means that
+    /// the value never expires, and zero that it has expired at once.
     ///
-    /// A value's own TTL comes first, then the backend's default. A *default* of zero means
+    /// A value's own TTL takes precedence over the backend's default. A *default* of zero means
     /// that values do not expire, as in oslo.cache.
     ///
     /// ```
@@ -56,7 +56,8 @@ impl Ttl {
         }
     }
 
-    /// The duration of [`For`](Self::For): of a value that was read, the time it had left.
+    /// Returns the duration of [`For`](Self::For): for a value that was read, the time it had
+    /// left.
     ///
     /// ```
     /// use std::time::Duration;

@@ -13,10 +13,10 @@ const NAME: &str = "Typed";
 
 /// A backend of values `T` over one of bytes. Metadata passes through untouched.
 ///
-/// A stored value that cannot be decoded is an [`ErrorKind::Decode`] error; wrap it in
-/// [`MissOnError`](crate::MissOnError) to have it computed again, as dogpile.cache does. A value
-/// that cannot be encoded is an [`ErrorKind::Encode`] error and is not sent. A [`Format`] that
-/// panics is an error of the same kinds.
+/// A stored value that cannot be decoded is an [`ErrorKind::Decode`] error; with
+/// [`MissOnError`](crate::MissOnError) it is a miss, so that the value is computed again, as in
+/// dogpile.cache. A value that cannot be encoded is an [`ErrorKind::Encode`] error and is not
+/// sent. If a [`Format`] panics, the panic is caught and becomes an error of the same kinds.
 ///
 /// ```
 /// # #[cfg(feature = "json")] {
@@ -78,7 +78,7 @@ impl<T, B> Typed<T, B> {
         match run(|| self.format.encode(value.payload())) {
             Ok(bytes) => Ok(value.map(|_| bytes)),
             Err(cause) => {
-                let message = format!("cannot encode a {}: {cause}", type_name::<T>());
+                let message = format!("a value of type {}: {cause}", type_name::<T>());
                 let error = Error::new(ErrorKind::Encode, NAME, message);
                 Err(error.with_key(key).with_source(cause))
             }
@@ -90,8 +90,8 @@ impl<T, B> Typed<T, B> {
             Ok(value) => Ok(found.map(|_| value)),
             Err(cause) => {
                 let message = format!(
-                    "the stored value is not a {} in this format, so another program or version \
-                     wrote it: {cause}",
+                    "the stored value is not a {} in this format: {cause}; another program or \
+                     version wrote it: set the key again, or delete it",
                     type_name::<T>()
                 );
                 let error = Error::new(ErrorKind::Decode, NAME, message);
@@ -101,8 +101,7 @@ impl<T, B> Typed<T, B> {
     }
 }
 
-/// Runs a format. One that panics, over bytes that anybody may have stored, fails this value
-/// and not the task.
+/// Runs a format. Anybody may have stored the bytes, so a panic fails this value and not the task.
 fn run<T>(
     format: impl FnOnce() -> Result<T, Box<dyn StdError + Send + Sync>>,
 ) -> Result<T, Box<dyn StdError + Send + Sync>> {
@@ -150,8 +149,8 @@ where
                 Err(error) => outcome.done(key, Err(error)),
             }
         }
-        let total = encoded.len();
-        outcome.done_multi(total, self.backend.set_multi(encoded).await);
+        let keys: Vec<&str> = encoded.iter().map(|(key, _)| *key).collect();
+        outcome.done_multi(&keys, self.backend.set_multi(encoded).await);
         outcome.into_result()
     }
 

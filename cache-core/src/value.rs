@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Ttl;
 
-/// A payload and what a cache knows of it: when it was cached, and how long it lives.
+/// A payload with its metadata: when it was cached, and how long it lives.
 ///
 /// It is the counterpart of dogpile.cache's `CachedValue`, whose metadata is the cached time.
 ///
@@ -20,16 +20,16 @@ use crate::Ttl;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CachedValue<V> {
     payload: V,
-    /// Nanoseconds since the epoch: half the size of a `SystemTime`, and finer than the float
-    /// seconds that travel on the wire.
+    /// Nanoseconds since the Unix epoch: half the size of a `SystemTime`, and more precise than
+    /// the float seconds that are stored on servers.
     cached_at: u64,
     ttl: Ttl,
-    /// Further metadata of other programs; see [`extra`](Self::extra).
+    /// Metadata of other programs; see [`extra`](Self::extra).
     extra: Option<Box<str>>,
 }
 
 impl<V> CachedValue<V> {
-    /// `payload`, cached now, with [`Ttl::Default`]: the backend's default applies.
+    /// Creates a value that is cached now, with [`Ttl::Default`]: the backend's default applies.
     pub fn new(payload: V) -> Self {
         Self::new_at(payload, SystemTime::now())
     }
@@ -40,10 +40,11 @@ impl<V> CachedValue<V> {
         Self::from_nanos(payload, nanos(cached_at))
     }
 
-    /// `payload`, cached `cached_at` nanoseconds after the Unix epoch, with [`Ttl::Default`].
+    /// Creates a value that was cached `cached_at` nanoseconds after the Unix epoch, with
+    /// [`Ttl::Default`].
     ///
-    /// For in-memory backends, which store this number: converting it to a [`SystemTime`] and
-    /// back takes as long as the rest of a lookup.
+    /// It is meant for in-memory backends, which store this number: converting it to a
+    /// [`SystemTime`] and back takes as long as the rest of a lookup.
     ///
     /// ```
     /// # use cache_core::{CachedValue, Ttl};
@@ -61,8 +62,8 @@ impl<V> CachedValue<V> {
         }
     }
 
-    /// Gives the value a TTL of its own, in place of the backend's default. It counts from the
-    /// moment the value is set. Takes a [`Duration`] or a [`Ttl`].
+    /// Sets the TTL, a [`Duration`] or a [`Ttl`], which replaces the backend's default. It counts
+    /// from the moment the value is set in a backend.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -76,9 +77,9 @@ impl<V> CachedValue<V> {
         self
     }
 
-    /// Replaces the cached time, for values that were computed earlier and for backends that
-    /// return what they stored. Nanosecond precision; a time before 1970 or after 2554 is
-    /// clamped to that range.
+    /// Sets the cached time, for values that were computed earlier and for backends that return
+    /// stored values. The precision is a nanosecond; a time before 1970 or after 2554 is clamped
+    /// to that range.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -92,12 +93,12 @@ impl<V> CachedValue<V> {
         self
     }
 
-    /// The payload.
+    /// Returns the payload.
     pub fn payload(&self) -> &V {
         &self.payload
     }
 
-    /// The payload, without its metadata.
+    /// Returns the payload and discards the metadata.
     ///
     /// ```
     /// # use cache_core::CachedValue;
@@ -107,29 +108,29 @@ impl<V> CachedValue<V> {
         self.payload
     }
 
-    /// When the payload was cached, by the wall clock of the process that cached it.
+    /// Returns when the payload was cached, by the wall clock of the process that cached it.
     pub fn cached_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.cached_at)
     }
 
-    /// [`cached_at`](Self::cached_at) in nanoseconds since 1970; see
+    /// Returns [`cached_at`](Self::cached_at) in nanoseconds since the Unix epoch; see
     /// [`from_nanos`](Self::from_nanos).
     pub fn cached_at_nanos(&self) -> u64 {
         self.cached_at
     }
 
-    /// How long ago the payload was cached; zero if its cached time is in the future.
+    /// Returns how long ago the payload was cached; zero if its cached time is in the future.
     pub fn age(&self) -> Duration {
         Duration::from_nanos(nanos(SystemTime::now()).saturating_sub(self.cached_at))
     }
 
-    /// How long the value lives. Of a value that a backend returned: [`Ttl::For`] the time it
-    /// had left when it was read, or [`Ttl::Never`].
+    /// Returns the TTL. For a value that a backend returned, it is [`Ttl::For`] the time that the
+    /// value had left when it was read, or [`Ttl::Never`].
     pub fn ttl(&self) -> Ttl {
         self.ttl
     }
 
-    /// Changes the payload and keeps the metadata.
+    /// Applies `f` to the payload and keeps the metadata.
     ///
     /// ```
     /// # use cache_core::CachedValue;
@@ -152,9 +153,12 @@ impl<V> CachedValue<V> {
         self
     }
 
-    /// Metadata that another program stored with the value beyond what this crate knows: fields
-    /// of a JSON object, without its braces. Backends that send values over a wire keep it
-    /// when the value is set again; in-process ones drop it.
+    /// Returns the metadata that another program stored with the value and that this crate does
+    /// not interpret: fields of a JSON object, without its braces.
+    ///
+    /// Backends that store [`wire`](crate::wire) keep it when the value is set again; in-process
+    /// backends drop it. A field that contains a `|` is dropped when the value is read, and all
+    /// are if they are not valid UTF-8.
     ///
     /// ```
     /// # use cache_core::wire;
@@ -168,7 +172,7 @@ impl<V> CachedValue<V> {
     }
 }
 
-/// Nanoseconds since the epoch, held within what 64 bits can say.
+/// Nanoseconds since the Unix epoch, clamped to 64 bits.
 fn nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn cached_at_keeps_nanoseconds_and_is_held_at_the_limits() {
+    fn cached_at_keeps_nanoseconds_and_is_clamped() {
         let at = |time| CachedValue::new(()).with_cached_at(time).cached_at();
         let fine = UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789);
         assert_eq!(at(fine), fine);

@@ -1,15 +1,15 @@
-//! The bytes that wire backends store: dogpile.cache's serialized form, so that Rust and Python
-//! can share one cache.
+//! The bytes that backends with a server store: dogpile.cache's serialized form, so that Rust and
+//! Python can share one cache.
 //!
 //! ```text
 //! {"ct": 1700000000.123456, "v": 2, "exp": 1700000060.123456}|payload
 //! ```
 //!
 //! The metadata is a JSON object that ends at the first `|`; the payload is any bytes.
-//! `ct` is the cached time and `exp` the deadline, both in seconds since the epoch as Python
-//! prints floats; `v` is dogpile.cache's version of the format, which readers ignore. `exp` is
-//! written only for values that expire. Python ignores it; there a value expires when the
-//! server removes it.
+//! `ct` is the cached time and `exp` the deadline, both in seconds since the Unix epoch, printed
+//! as Python prints floats; `v` is dogpile.cache's version of the format, which readers ignore.
+//! `exp` is written only for values that expire. Python ignores it: for Python, a value expires
+//! when the server removes it.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -48,20 +48,21 @@ use crate::{CachedValue, Error, ErrorKind, Result, Ttl};
 /// assert_eq!(Metadata::read_json(&json, "my-backend")?, metadata);
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Metadata {
     /// When the payload was cached.
     pub cached_at: SystemTime,
     /// When the payload expires; `None`: never.
     pub deadline: Option<SystemTime>,
-    /// Further fields, which another program wrote: they survive a read and a rewrite of the
-    /// value. The text between the braces of the JSON object, without those known here.
+    /// Fields that another program wrote, as the text between the braces of the JSON object: they
+    /// are kept when the value is read and written again.
     extra: Option<Box<str>>,
 }
 
 impl Metadata {
-    /// Metadata of a payload that was cached at this time and expires at `deadline`, or never.
+    /// Creates the metadata of a payload that was cached at `cached_at` and expires at `deadline`,
+    /// or never.
     pub fn new(cached_at: SystemTime, deadline: Option<SystemTime>) -> Self {
         Self {
             cached_at,
@@ -70,8 +71,8 @@ impl Metadata {
         }
     }
 
-    /// The metadata of `value` when it is set at `now` in a backend with this default TTL, by
-    /// the rule of [`Ttl::or_default`].
+    /// Returns the metadata of `value` when it is set at `now` in a backend with this default
+    /// TTL. [`Ttl::or_default`] decides which TTL applies.
     pub fn of<V>(value: &CachedValue<V>, default_ttl: Duration, now: SystemTime) -> Self {
         Self {
             cached_at: value.cached_at(),
@@ -84,8 +85,8 @@ impl Metadata {
         }
     }
 
-    /// The value as `get` returns it at `now`, with the time it has left as its TTL; `None` if
-    /// it has expired.
+    /// Returns the value as `get` returns it at `now`, with the time it has left as its TTL, or
+    /// `None` if it has expired.
     pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
         let value = CachedValue::new_at(payload, self.cached_at).with_extra(self.extra.clone());
         match self.deadline {
@@ -97,7 +98,7 @@ impl Metadata {
         }
     }
 
-    /// Appends the JSON object.
+    /// Appends the JSON object to `out`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ct\": ");
         write_python_float(seconds(self.cached_at), out);
@@ -113,14 +114,21 @@ impl Metadata {
         out.push(b'}');
     }
 
-    /// Reads the JSON object: fields in any order, integers for floats, no `v`, and fields that
-    /// are not known are all right. `backend` is named in the error.
+    /// Reads the JSON object. Fields may be in any order, floats may be integers, `v` may be
+    /// missing, and unknown fields are kept. `backend` is the name that the error has.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if `json` is not an object with a valid cached time.
     pub fn read_json(json: &[u8], backend: &'static str) -> Result<Self> {
         read_metadata(json).map_err(|reason| {
             Error::new(
                 ErrorKind::Decode,
                 backend,
-                format!("the metadata of the stored value is unusable: {reason}"),
+                format!(
+                    "the metadata of the stored value is invalid: {reason}; set the key again, or \
+                     delete it"
+                ),
             )
         })
     }
@@ -136,8 +144,12 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Takes the stored form apart. `backend` is named in the error, a [`ErrorKind::Decode`] that
-/// says what is wrong and, for pickled values, what to do in Python.
+/// Splits the stored form into metadata and payload. `backend` is the name that the error has.
+///
+/// # Errors
+///
+/// [`ErrorKind::Decode`], which says what is wrong and, for a value from Python, what to change
+/// there.
 pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
     if let Some(reason) = foreign(stored) {
@@ -145,8 +157,8 @@ pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, 
     }
     let Some(end) = stored.iter().position(|&byte| byte == b'|') else {
         return Err(undecodable(
-            "the stored value has no metadata before a '|'; it was not written by a backend of \
-             this family or by a dogpile.cache region with a serializer",
+            "the stored value has no metadata before a '|': neither one of these backends nor a \
+             dogpile.cache region with a serializer wrote it; set the key again, or delete it",
         ));
     };
     let (json, payload) = stored.split_at(end);
@@ -154,8 +166,8 @@ pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, 
     Ok((metadata, payload.get(1..).unwrap_or_default()))
 }
 
-/// What Python stores where it does not store the envelope, and how to make it. None of these
-/// beginnings is one of a JSON object.
+/// Recognizes other formats that Python stores, by their first bytes, and says what to change. No
+/// JSON object begins with them.
 fn foreign(stored: &[u8]) -> Option<&'static str> {
     let starts_with = |beginnings: &[&[u8]]| {
         let mut beginnings = beginnings.iter();
@@ -164,11 +176,11 @@ fn foreign(stored: &[u8]) -> Option<&'static str> {
     // pymemcache pickles by protocol 5, python-memcached by protocol 0.
     if starts_with(&[b"\x80", b"ccopy_reg"]) {
         Some(
-            "the stored value was pickled by Python, which Rust cannot read; give the \
+            "the stored value was pickled by Python, and Rust cannot read pickles; give the \
              dogpile.cache region a serializer that returns bytes, such as \
              lambda value: json.dumps(value).encode(), and a deserializer, such as json.loads",
         )
-    // zlib, at any of its levels.
+    // zlib, at any compression level.
     } else if starts_with(&[b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"]) {
         Some(
             "the stored value was compressed by Python; remove min_compress_len from the \
@@ -191,15 +203,18 @@ fn seconds(time: SystemTime) -> f64 {
     since.as_secs_f64()
 }
 
-/// Appends `seconds` as Python's `repr` prints it. The two languages differ only below 1e-4
-/// here, where Python writes an exponent of two digits.
+/// Appends `seconds` as Python's `repr` prints it. The two languages differ only in exponents,
+/// which Python writes with a sign and two digits.
 fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
-    let written = if seconds == 0.0 || seconds >= 1e-4 {
+    let written = if (1e-4..1e16).contains(&seconds) || seconds == 0.0 {
         write!(out, "{seconds:?}")
     } else {
         let shortest = format!("{seconds:e}");
-        match shortest.split_once("e-") {
-            Some((digits, exponent)) => write!(out, "{digits}e-{exponent:0>2}"),
+        match shortest.split_once('e') {
+            Some((digits, exponent)) => match exponent.strip_prefix('-') {
+                Some(exponent) => write!(out, "{digits}e-{exponent:0>2}"),
+                None => write!(out, "{digits}e+{exponent:0>2}"),
+            },
             None => write!(out, "{shortest}"),
         }
     };
@@ -241,7 +256,8 @@ fn read_metadata(json: &[u8]) -> Result<Metadata, String> {
     })
 }
 
-/// Keeps a field of another program. A `|` would end the metadata where it is written next.
+/// Keeps a field of another program, unless it contains a `|`, which would end the metadata when
+/// it is written again.
 fn keep(name: &[u8], value: &[u8], extra: &mut Vec<u8>) {
     if name.contains(&b'|') || value.contains(&b'|') {
         return;
@@ -269,14 +285,14 @@ fn read_deadline(value: &[u8]) -> Result<Option<SystemTime>, String> {
     if seconds <= 0.0 {
         return Ok(Some(UNIX_EPOCH));
     }
-    // One that lies beyond the clock's range never comes.
+    // A deadline beyond the clock's range never comes.
     let since = Duration::try_from_secs_f64(seconds).ok();
     Ok(since.and_then(|since| UNIX_EPOCH.checked_add(since)))
 }
 
 /// A finite JSON number.
 fn number(token: &[u8]) -> Option<f64> {
-    // Rust's parser takes more than JSON has: `inf`, `nan`, a leading `+`.
+    // Rust's parser accepts more than JSON allows: `inf`, `nan`, a leading `+`.
     if !matches!(token.first(), Some(b'0'..=b'9' | b'-')) {
         return None;
     }
@@ -291,8 +307,7 @@ fn excerpt(token: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(shown))
 }
 
-/// Walks over one JSON object. Values of fields that nobody asks for are stepped over, not
-/// checked.
+/// Scans one JSON object. The values of unknown fields are skipped, not validated.
 struct Scanner<'a> {
     rest: &'a [u8],
 }
@@ -333,7 +348,7 @@ impl<'a> Scanner<'a> {
         taken
     }
 
-    /// The text between two quotes, with its escapes: no name that matters has any.
+    /// The text between two quotes, with its escapes, which no known name has.
     fn string(&mut self) -> Result<&'a [u8], String> {
         self.expect(b'"', "a field has no name")?;
         let mut escaped = false;
@@ -347,7 +362,7 @@ impl<'a> Scanner<'a> {
         Ok(string)
     }
 
-    /// One value of any kind.
+    /// A value of any type.
     fn value(&mut self) -> Result<&'a [u8], String> {
         self.peek();
         let start = self.rest;
@@ -404,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_writers_may_do_is_tolerated() {
+    fn variations_of_other_writers_are_accepted() {
         for json in [
             r#"{"ct": 7.5, "v": 2}"#,
             r#"{"v":2,"ct":7.5}"#,
@@ -423,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_senseless_cached_time_is_refused() {
+    fn an_invalid_cached_time_is_refused() {
         for ct in [
             "-1",
             "NaN",
@@ -449,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_refused_with_a_reason() {
+    fn other_formats_are_refused_with_a_reason() {
         assert!(reason(b"\x80\x04\x95|").contains("json.dumps"));
         assert!(reason(b"").contains("no metadata"));
         assert!(reason(b"hello").contains("no metadata"));
@@ -508,6 +523,23 @@ mod tests {
         // They cannot end the metadata early.
         let read = Metadata::read_json(br#"{"ct": 7.5, "a": "|", "b": 1}"#, "b").unwrap();
         assert_eq!(read.extra.as_deref(), Some("\"b\": 1"));
+    }
+
+    #[test]
+    fn floats_are_printed_as_python_prints_them() {
+        for (seconds, python) in [
+            (0.0, "0.0"),
+            (0.000_01, "1e-05"),
+            (0.000_1, "0.0001"),
+            (1.5, "1.5"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e16, "1e+16"),
+            (1.25e17, "1.25e+17"),
+        ] {
+            let mut written = Vec::new();
+            write_python_float(seconds, &mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), python);
+        }
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! What every wrapper offers: the backend within.
+//! Access to the backend within a wrapper.
 
 /// `get_ref` and `into_inner` of a wrapper with a field `backend`.
 macro_rules! access {
     ($wrapper:ident<$($parameter:ident),+>) => {
         impl<$($parameter),+> $wrapper<$($parameter),+> {
-            /// The backend within, for what is its own, such as statistics.
+            /// Returns the wrapped backend, for methods of its own, such as statistics.
             pub fn get_ref(&self) -> &B {
                 &self.backend
             }
 
-            /// The backend within, without the wrapper.
+            /// Returns the wrapped backend and discards the wrapper.
             pub fn into_inner(self) -> B {
                 self.backend
             }

@@ -1,18 +1,17 @@
-//! What the types of the contract promise: proven mostly by compiling.
-
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test fails by panicking.
+//! The promises of the types, most of which are checked by compiling.
 
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex};
 
+use cache_core::wire::Metadata;
 use cache_core::{
     CacheBackend, CacheBackendExt, CachedValue, Call, DynBackend, Error, ErrorKind, MapKeys,
-    MissOnError, Observed, Result, ServerEvent, SwallowedErrors, Ttl, Typed,
+    MissOnError, Observed, Operation, Result, ServerEvent, SwallowedErrors, Ttl, Typed,
 };
 
-/// Just the three methods that the trait requires. Keys that begin with `down` or `large` fail.
+/// Implements only the three required methods. Keys that begin with `down` or `large` fail.
 #[derive(Clone, Default)]
 struct Three(Arc<Mutex<HashMap<String, CachedValue<String>>>>);
 
@@ -50,8 +49,8 @@ fn value(payload: &str) -> CachedValue<String> {
     CachedValue::new(payload.to_owned())
 }
 
-/// A service that is generic over its backend, in a task of its own: every future has to be
-/// `Send` for any backend, without a bound that says so.
+/// Generic code in its own task: every future has to be `Send` for any backend, without a bound
+/// that says so.
 async fn in_a_task<B>(backend: B) -> Result<Vec<Option<String>>>
 where
     B: CacheBackend<Value = String> + Clone + 'static,
@@ -100,7 +99,7 @@ async fn generic_code_is_spawned_with_any_backend() {
     assert_eq!(in_a_task(None::<Three>).await.unwrap(), nothing);
 }
 
-/// The handle hides the type, and is a backend like any other: also to another handle.
+/// The handle hides the type and is itself a backend, so that another handle can wrap it.
 #[tokio::test]
 async fn backends_of_different_types_fit_in_one_list() {
     let one = Three::default();
@@ -119,27 +118,32 @@ async fn backends_of_different_types_fit_in_one_list() {
 }
 
 #[test]
-fn auto_traits_are_promised() {
-    fn is_shared<T: Send + Sync + 'static>() {}
-    fn is_plain<T: Clone + Eq + std::hash::Hash + Debug>() {}
-    fn is_error<T: std::error::Error + Debug + Display + Send + Sync + 'static>() {}
+fn public_types_implement_the_common_traits() {
+    fn is_shared<T: Clone + Debug + Send + Sync>() {}
+    fn is_plain<T: Clone + Eq + std::hash::Hash + Debug + Send + Sync + Unpin + 'static>() {}
+    fn is_error<T: std::error::Error + Debug + Display + Clone + Send + Sync + 'static>() {}
     is_shared::<DynBackend<String>>();
-    is_shared::<MapKeys<Three>>();
-    is_shared::<MissOnError<Three>>();
-    is_shared::<Observed<Three>>();
-    is_shared::<Typed<String, Three>>();
+    is_shared::<MapKeys<DynBackend<String>>>();
+    is_shared::<MissOnError<DynBackend<String>>>();
+    is_shared::<Observed<DynBackend<String>>>();
+    is_shared::<Typed<String, DynBackend<Vec<u8>>>>();
+    #[cfg(feature = "blocking")]
+    is_shared::<cache_core::Blocking<DynBackend<String>>>();
+    #[cfg(feature = "json")]
+    is_shared::<cache_core::Json>();
     is_shared::<SwallowedErrors>();
     is_shared::<ServerEvent>();
-    is_shared::<CachedValue<String>>();
+    is_shared::<Call<'_>>();
     is_plain::<CachedValue<u8>>();
     is_plain::<ErrorKind>();
+    is_plain::<Metadata>();
+    is_plain::<Operation>();
     is_plain::<Ttl>();
     is_error::<Error>();
-    assert_eq!(size_of::<Error>(), size_of::<usize>());
 }
 
 #[tokio::test]
-async fn three_methods_give_right_multi_operations() {
+async fn the_default_multi_operations_are_correct() {
     let backend = Three::default();
     let entries = vec![("a", value("1")), ("b", value("2")), ("a", value("3"))];
     backend.set_multi(entries).await.unwrap();
@@ -158,12 +162,12 @@ async fn three_methods_give_right_multi_operations() {
 }
 
 #[tokio::test]
-async fn get_multi_answers_each_key() {
+async fn get_multi_returns_a_result_for_each_key() {
     let backend = Three::default();
     for key in ["a", "b"] {
         backend.set(key, value(key)).await.unwrap();
     }
-    // Final: the rest is still asked for.
+    // A permanent error: the remaining keys are still asked for.
     let found = backend.get_multi(&["a", "large 1", "x", "b"]).await;
     assert!(found[0].as_ref().unwrap().is_some());
     let error = found[1].as_ref().unwrap_err();
@@ -172,7 +176,7 @@ async fn get_multi_answers_each_key() {
     assert!(found[2].as_ref().unwrap().is_none());
     assert!(found[3].as_ref().unwrap().is_some());
 
-    // Transient: the rest is not asked for, and fails too.
+    // A transient error: the remaining keys are not asked for, and fail too.
     let found = backend.get_multi(&["a", "down 1", "b"]).await;
     assert!(found[0].as_ref().unwrap().is_some());
     for (found, key) in found[1..].iter().zip(["down 1", "b"]) {
@@ -223,7 +227,7 @@ async fn only_the_last_value_of_a_repeated_key_counts() {
     assert!(narrow.get("a").await.unwrap().is_none());
 }
 
-/// A handle neither needs a future to be ready that says so, nor runs it twice if it is.
+/// A handle accepts an immediate backend that waits, and calls one that does not wait only once.
 #[tokio::test]
 async fn immediate_is_a_hint() {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -268,9 +272,9 @@ async fn immediate_is_a_hint() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_done_in_part_names_every_key_that_failed() {
+async fn a_partial_write_names_every_key_that_failed() {
     let backend = Three::default();
-    // Final: the rest is still set.
+    // A permanent error: the remaining keys are still set.
     let keys = ["a", "large 1", "b", "large 2"];
     let entries = keys.map(|key| (key, value(key))).to_vec();
     let partial = backend.set_multi(entries).await.unwrap_err();
@@ -281,7 +285,7 @@ async fn a_write_that_is_done_in_part_names_every_key_that_failed() {
     assert_eq!(cause.kind(), ErrorKind::ValueTooLarge);
     assert_eq!(backend.0.lock().unwrap().len(), 2);
 
-    // Transient: the rest is not tried, and is named too.
+    // A transient error: the remaining keys are not tried, and count as failed.
     let partial = backend
         .delete_multi(&["a", "down 1", "b"])
         .await
@@ -291,7 +295,7 @@ async fn a_write_that_is_done_in_part_names_every_key_that_failed() {
     assert!(partial.is_transient());
     assert_eq!(backend.0.lock().unwrap().len(), 1);
 
-    // All of them: the failure itself.
+    // If all keys fail, it is the error itself.
     let keys = ["down 1", "b"];
     let entries = keys.map(|key| (key, value(key))).to_vec();
     let all = backend.set_multi(entries).await.unwrap_err();

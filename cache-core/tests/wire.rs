@@ -1,6 +1,4 @@
-//! The stored bytes, against those that dogpile.cache wrote, and against bytes that nobody wrote.
-
-#![allow(clippy::expect_used, reason = "tests fail by panicking")]
+//! The stored bytes: those of dogpile.cache, and arbitrary ones.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +11,7 @@ struct Vectors {
     cases: Vec<Case>,
 }
 
-/// What dogpile.cache stored for a payload.
+/// The bytes that dogpile.cache stored for a payload.
 #[derive(serde::Deserialize)]
 struct Case {
     payload_hex: String,
@@ -59,7 +57,7 @@ struct NotSerialized {
     cases: Vec<Foreign>,
 }
 
-/// What Python stored where it did not store the envelope.
+/// Bytes that Python stored in another format.
 #[derive(serde::Deserialize)]
 struct Foreign {
     written_by: String,
@@ -68,7 +66,7 @@ struct Foreign {
 }
 
 #[test]
-fn what_python_stores_otherwise_is_refused_by_its_name() {
+fn other_formats_of_python_are_named_in_the_error() {
     let vectors: NotSerialized =
         serde_json::from_str(include_str!("data/python-not-serialized.json")).expect("vectors");
     assert_eq!(vectors.cases.len(), 9);
@@ -86,7 +84,7 @@ fn what_python_stores_otherwise_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_cached_time_far_ahead_is_kept_while_it_can_be_represented() {
+fn a_cached_time_in_the_far_future_is_kept_if_it_can_be_represented() {
     let stored = br#"{"ct": 18446744073.0, "v": 2}|x"#;
     let (metadata, payload) = wire::decode(stored, "test").expect("an envelope");
     let value = metadata
@@ -102,7 +100,7 @@ fn a_cached_time_far_ahead_is_kept_while_it_can_be_represented() {
 }
 
 #[test]
-fn a_deadline_is_one_more_field_behind_those_that_python_knows() {
+fn the_deadline_follows_the_fields_that_python_knows() {
     let value = CachedValue::new(b"x".to_vec())
         .with_cached_at(at(1_700_000_000.25))
         .with_ttl(Duration::from_secs(60));
@@ -125,11 +123,11 @@ proptest! {
         let stored = encoded(&Metadata::new(cached_at, deadline), &payload);
         let (read, read_payload) = wire::decode(&stored, "test").expect("an envelope");
         prop_assert_eq!(read_payload, payload.as_slice());
-        // A float of seconds cannot tell nanoseconds apart in this century, but microseconds.
+        // In this century, a float of seconds has a resolution below a microsecond.
         let apart = |a: SystemTime, b: SystemTime| a.duration_since(b).or_else(|_| b.duration_since(a));
         prop_assert!(apart(read.cached_at, cached_at).expect("either way") < Duration::from_micros(2));
         prop_assert_eq!(read.deadline.is_some(), deadline.is_some());
-        // What was read is written again to the last digit.
+        // Writing what was read gives the same bytes.
         prop_assert_eq!(encoded(&read, read_payload), stored);
     }
 
@@ -165,10 +163,9 @@ proptest! {
         let _ = wire::decode(&flipped, "test");
     }
 
-    /// Whatever JSON another program writes as metadata, a reader that takes all of JSON and
-    /// this one agree on the cached time.
+    /// The scanner finds the cached time among any other JSON.
     #[test]
-    fn unknown_fields_are_stepped_over(
+    fn unknown_fields_are_skipped(
         before in json(),
         after in json(),
         cached_at in 0.0_f64..4e9,

@@ -1,11 +1,4 @@
-//! What each wrapper adds to the backend below it.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests fail by panicking"
-)]
+//! What each wrapper adds to the wrapped backend.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -19,7 +12,7 @@ use cache_core::{
     Operation, Result, Ttl,
 };
 
-/// Keeps bytes in a map, and fails for the keys it is told to.
+/// Keeps bytes in a map, and fails for given keys.
 #[derive(Clone, Default)]
 struct Memory(Arc<Store>);
 
@@ -27,7 +20,7 @@ struct Memory(Arc<Store>);
 struct Store {
     values: Mutex<BTreeMap<String, CachedValue<Vec<u8>>>>,
     failing: Mutex<BTreeMap<String, ErrorKind>>,
-    /// Keys that were asked for.
+    /// The number of calls of `get`.
     gets: AtomicUsize,
 }
 
@@ -85,7 +78,7 @@ fn value(payload: &str) -> CachedValue<Vec<u8>> {
     CachedValue::new(payload.as_bytes().to_vec())
 }
 
-/// Numbers below 100, but for 13. It panics at `!`, as a decoder may at what it did not expect.
+/// Numbers below 100 except 13. It panics at `!`, as decoders may on unexpected bytes.
 struct Decimal;
 
 impl Format<u64> for Decimal {
@@ -225,7 +218,7 @@ async fn typed_passes_metadata_through() {
 }
 
 #[tokio::test]
-async fn what_typed_cannot_decode_is_an_error_in_its_position() {
+async fn a_value_that_typed_cannot_decode_is_an_error_in_its_position() {
     let memory = Memory::with(&[("seven", "7"), ("word", "seven"), ("panic", "!")])
         .failing("pickled", ErrorKind::Decode);
     let keys = [
@@ -245,7 +238,7 @@ async fn what_typed_cannot_decode_is_an_error_in_its_position() {
             Ok(Some(7))
         ]
     );
-    // Each key is asked for once, whatever the others answer.
+    // Each key is asked for, whatever the results of the others.
     assert_eq!(memory.0.gets.load(Ordering::Relaxed), keys.len());
 
     for key in ["word", "pickled", "panic"] {
@@ -276,6 +269,40 @@ async fn what_typed_cannot_decode_is_an_error_in_its_position() {
     assert_eq!(swallowed.count(ErrorKind::Decode), 4);
 }
 
+/// An error that names no key concerns all keys that were sent.
+#[tokio::test]
+async fn typed_names_all_keys_if_the_backend_names_none() {
+    struct Nameless;
+
+    impl CacheBackend for Nameless {
+        type Value = Vec<u8>;
+
+        async fn get(&self, _: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+            Ok(None)
+        }
+
+        async fn set(&self, _: &str, _: CachedValue<Vec<u8>>) -> Result<()> {
+            Ok(())
+        }
+
+        async fn delete(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        async fn set_multi(&self, _: Vec<(&str, CachedValue<Vec<u8>>)>) -> Result<()> {
+            Err(Error::new(ErrorKind::Timeout, "nameless", "no response"))
+        }
+    }
+
+    let cache = Nameless.typed(Decimal);
+    let entries = vec![("a", CachedValue::new(1)), ("b", CachedValue::new(2))];
+    let error = cache.set_multi(entries).await.unwrap_err();
+    assert_eq!((error.kind(), error.keys().len()), (ErrorKind::Timeout, 2));
+    let entries = vec![("a", CachedValue::new(1)), ("b", CachedValue::new(13))];
+    let error = cache.set_multi(entries).await.unwrap_err();
+    assert_eq!((error.kind(), error.keys().len()), (ErrorKind::Timeout, 2));
+}
+
 #[tokio::test]
 async fn typed_passes_other_errors_through() {
     let cache = Memory::default()
@@ -299,7 +326,7 @@ async fn a_value_that_cannot_be_encoded_fails_alone() {
     assert!(error.message().contains("u64: unlucky"), "{error}");
     assert!(cache.get("a").await.unwrap().is_some());
 
-    // Some failed here, some below: all of them are named.
+    // Some fail here and some in the wrapped backend: all of them are named.
     let entries = vec![("a", number(1)), ("b", number(13)), ("large", number(2))];
     let error = cache.set_multi(entries).await.unwrap_err();
     assert_eq!((error.kind(), error.keys().len()), (ErrorKind::Partial, 2));
@@ -326,7 +353,7 @@ async fn a_value_that_cannot_be_encoded_fails_alone() {
     assert!(error.message().contains("panicked"), "{error}");
 }
 
-/// What `Observed` reported, in words.
+/// The reports of `Observed`, as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -354,7 +381,7 @@ impl Observer for Log {
 }
 
 #[tokio::test]
-async fn an_observer_is_told_of_every_call() {
+async fn an_observer_sees_every_call() {
     let log = Log::default();
     let memory = Memory::with(&[("a", "1")]).failing("down", ErrorKind::Unavailable);
     let cache = memory.observed(log.clone());
@@ -385,7 +412,7 @@ async fn an_observer_is_told_of_every_call() {
     );
 }
 
-/// Never answers.
+/// Never responds.
 struct Silent;
 
 impl CacheBackend for Silent {
@@ -405,7 +432,7 @@ impl CacheBackend for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_is_told_when_the_caller_gives_up() {
+async fn an_observer_sees_cancelled_calls() {
     let log = Log::default();
     let cache = Silent.observed(log.clone());
     let given_up = tokio::time::timeout(Duration::from_secs(1), cache.get("a")).await;
@@ -414,7 +441,7 @@ async fn an_observer_is_told_when_the_caller_gives_up() {
 }
 
 #[tokio::test]
-async fn an_observer_that_panics_or_uses_the_cache_does_no_harm() {
+async fn an_observer_may_panic_and_may_use_the_cache() {
     let memory = Memory::with(&[("a", "1")]);
     let inner = memory.clone();
     let cache = memory.observed(move |call: &Call<'_>| {
@@ -434,7 +461,7 @@ async fn an_observer_that_panics_or_uses_the_cache_does_no_harm() {
 }
 
 #[tokio::test]
-async fn wrappers_show_and_return_what_they_wrap() {
+async fn wrappers_give_access_to_the_wrapped_backend() {
     let cache = Memory::default()
         .namespace("users")
         .typed::<u64>(Decimal)
@@ -454,7 +481,7 @@ async fn wrappers_show_and_return_what_they_wrap() {
 mod blocking {
     use super::*;
 
-    /// Needs a runtime, as a backend that sends does.
+    /// Needs a runtime, as backends with servers do.
     struct Sleepy(Memory);
 
     impl CacheBackend for Sleepy {

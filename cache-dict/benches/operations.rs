@@ -1,10 +1,6 @@
 //! What single operations cost: `cargo bench --package cache-dict`.
 
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a benchmark fails by panicking"
-)]
+#![allow(missing_docs)]
 
 use std::hint::black_box;
 use std::time::Duration;

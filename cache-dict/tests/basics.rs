@@ -1,7 +1,5 @@
 //! What a single caller sees, on a clock that the test moves.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CachedValue, Ttl};

@@ -1,7 +1,5 @@
 //! `max_entries`: what is kept, and what has to go.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::time::Duration;
 
 use cache_core::CachedValue;

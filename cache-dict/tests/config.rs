@@ -1,7 +1,5 @@
 //! Configuration from files, good and bad.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::time::Duration;
 
 use cache_dict::DictConfig;

@@ -1,7 +1,5 @@
 //! How what has expired is removed, on a clock that the test moves.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,5 @@
 //! Payloads whose `clone` and `drop` do what they should not.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

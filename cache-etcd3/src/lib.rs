@@ -1,4 +1,14 @@
 #![doc = include_str!("../README.md")]
+// What a caller or a server controls must not be able to panic the process. Tests may panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 // The path of a get: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
 // batch it with other gets, as `coalescer` decides; `read_txn` builds the request; `endpoints`

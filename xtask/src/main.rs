@@ -1,4 +1,13 @@
 //! The jobs of this repository's developers. `cargo xtask` alone lists them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 mod api;
 mod bench;

@@ -1,8 +1,6 @@
 //! The pages of this repository link to what exists: to files and headings here, by relative and
 //! by absolute links, and on docs.rs to items of the public API as accepted in `xtask/api`.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,8 +4,6 @@
 //! The steps are not listed here. An undisturbed run counts them: every request that the registry
 //! gets, and every command that git gets.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,8 +1,6 @@
 //! The release of this very workspace, rehearsed against a registry on loopback; and then a
 //! stranger who finds the crates there.
 
-#![allow(clippy::unwrap_used)] // A test fails by panicking.
-
 mod support;
 
 use std::fs;

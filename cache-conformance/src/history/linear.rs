@@ -106,7 +106,7 @@ impl Set {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, clippy::unnecessary_wraps)] // A test fails by panicking.
+#[allow(clippy::unnecessary_wraps)]
 mod tests {
     use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! The backend against real etcd servers that fail, refuse, fill up and lose their data.
 
 // Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
 mod auth;
 mod conformance;

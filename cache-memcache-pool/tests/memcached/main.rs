@@ -1,14 +1,7 @@
 //! The backend against real memcached servers: what only they can show. Nothing here depends on
 //! how fast the machine is; what does is in the simulation.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    reason = "tests fail by panicking"
-)]
+#![allow(clippy::cast_possible_truncation)]
 
 mod cancellation;
 mod common;

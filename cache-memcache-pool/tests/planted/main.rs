@@ -6,13 +6,6 @@
 //! PLANTED=lost-wake-up cargo test -p cache-memcache-pool --test planted -- --ignored --nocapture
 //! ```
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests fail by panicking"
-)]
-
 mod bugs;
 
 use std::fs;

@@ -7,14 +7,9 @@
 //! ```
 
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
-    clippy::match_bool,
-    reason = "tests fail by panicking, and read better as they are"
+    clippy::match_bool
 )]
 
 mod churn;

@@ -2,10 +2,9 @@
 //!
 //! Real servers, the real Python packages, and every pair of writer and reader. A table says what
 //! the one reads of what the other wrote.
-
-#![allow(
-    clippy::indexing_slicing,
-    reason = "a serde_json::Value is null where it has no such field"
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
 mod checks;

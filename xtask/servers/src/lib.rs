@@ -3,6 +3,15 @@
 //!
 //! A binary that is not installed is an error that says what to install. [`Memcached`] and
 //! [`Etcd`] share [`Server`]: they are paused, killed and ended the same way.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 mod etcd;
 mod memcached;

@@ -8,6 +8,15 @@
 //!   kept. The histories of keys go to the conformance suite's linearizability checker.
 //! - `dict.rs`, `memcache.rs` and `etcd.rs` start the servers and know their faults.
 //! - `run.rs` puts them together for one backend: faults, leaks and the report.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 mod dict;
 mod etcd;

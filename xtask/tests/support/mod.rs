@@ -1,6 +1,5 @@
 //! What the release tests share: a registry on loopback, and workspaces to throw away.
 #![allow(dead_code, unreachable_pub)] // Each test program uses a part.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
 pub mod playground;
 pub mod registry;
