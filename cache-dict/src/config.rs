@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The configuration of a [`DictBackend`](crate::DictBackend) in a file, with the argument names
-/// and defaults of oslo.cache.
+/// The configuration of a [`DictBackend`](crate::DictBackend), for example from a file. The names
+/// and the defaults are those of oslo.cache.
 ///
-/// Unknown fields and durations that are negative or not finite are errors that name the field
-/// or the number.
+/// When it is deserialized, an unknown field, or a duration that is negative, not finite or too
+/// large, is an error that names the field or the number.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,11 +28,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DictConfig {
-    /// The lifetime of values without a TTL of their own, in seconds. 0, the default: values do
-    /// not expire.
+    /// The lifetime of values without a TTL of their own, in seconds. The default, 0, means that
+    /// they do not expire.
     #[serde(with = "cache_core::seconds")]
     pub expiration_time: Duration,
-    /// The maximum number of entries. 0, the default: no bound.
+    /// The maximum number of entries. The default, 0, means no bound.
     #[serde(deserialize_with = "cache_core::text::number")]
     pub max_entries: usize,
 }
