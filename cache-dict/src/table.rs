@@ -315,7 +315,8 @@ mod tests {
     proptest! {
         #![proptest_config(cases(64))]
 
-        /// Compared with a map, with hashes that collide completely, in their home, or in their tag.
+        /// Compared with a map, with hashes that collide completely, in their home, or in their
+        /// tag.
         #[test]
         fn behaves_like_a_map(
             mask in prop_oneof![Just(0), Just(0xf), Just(u64::from(u32::MAX)), Just(!0xffff_ffff), Just(u64::MAX)],

@@ -139,8 +139,8 @@ cache_conformance::tests! {
     waive {
         outages: "there is one server",
         promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
-        promises::given_up_writes_leave_no_value_behind: "cannot tell how many values it holds",
-        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::cancelled_writes_release_their_values: "cannot tell how many values it holds",
+        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",
     }
@@ -149,8 +149,8 @@ cache_conformance::tests! {
     three_nodes: ThreeNodes,
     waive {
         promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
-        promises::given_up_writes_leave_no_value_behind: "cannot tell how many values it holds",
-        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::cancelled_writes_release_their_values: "cannot tell how many values it holds",
+        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",
     }
@@ -171,12 +171,12 @@ cache_conformance::tests! {
             "the deadline is not stored; etcd removes the value later",
         expiry::get_multi_misses_the_expired:
             "the deadline is not stored; etcd removes the value later",
-        expiry::long_lives_last: "the time left is not stored",
+        expiry::long_lifetimes_end_on_time: "the time left is not stored",
         expiry::many_expire_together: "the deadline is not stored; etcd removes the value later",
         expiry::not_lost_before_the_deadline:
             "the deadline is not stored; etcd removes the value later",
         expiry::own_ttl_expires: "the deadline is not stored; etcd removes the value later",
-        expiry::reading_does_not_prolong:
+        expiry::reading_does_not_extend:
             "the deadline is not stored; etcd removes the value later",
         expiry::set_multi_applies_the_default:
             "the deadline is not stored; etcd removes the value later",
@@ -188,14 +188,14 @@ cache_conformance::tests! {
         expiry::the_last_of_repeated_keys_sets_the_deadline:
             "the deadline is not stored; etcd removes the value later",
         expiry::tiny_ttls_expire: "the deadline is not stored; etcd removes the value later",
-        metadata::multi_operations_carry_it: "the cached time is not stored",
+        metadata::multi_operations_keep_the_cached_time: "the cached time is not stored",
         metadata::old_and_future_times_are_kept: "the cached time is not stored",
         metadata::reading_does_not_touch_the_cached_time: "the cached time is not stored",
         metadata::set_replaces_the_cached_time: "the cached time is not stored",
         metadata::the_cached_time_comes_back: "the cached time is not stored",
-        metadata::the_default_lifetime_left_is_told: "the time left is not stored",
-        metadata::the_lifetime_left_is_told: "the time left is not stored",
-        metadata::the_lifetime_left_shrinks: "the time left is not stored",
+        metadata::the_time_left_of_the_default_is_returned: "the time left is not stored",
+        metadata::the_time_left_is_returned: "the time left is not stored",
+        metadata::the_time_left_decreases: "the time left is not stored",
         model::sequences_in_time_agree: "the deadline is not stored; etcd removes the value later",
         model::sequences_with_drops_agree: "the time left is not stored",
         races::a_deadline_goes_with_its_payload: "the time left is not stored",
@@ -208,8 +208,8 @@ cache_conformance::tests! {
         promises::reads_are_batched: "tested with the envelope",
         promises::a_dropped_backend_closes_its_connections: "tested with the envelope",
         promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
-        promises::given_up_writes_leave_no_value_behind: "cannot tell how many values it holds",
-        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::cancelled_writes_release_their_values: "cannot tell how many values it holds",
+        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
         promises::a_full_cache_is_right: "etcd has no bound, and refuses writes when it is full",
         promises::immediate_calls_end_at_once: "waits for a server",
     }
