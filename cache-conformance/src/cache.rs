@@ -1,4 +1,4 @@
-//! [`Cache`], the backend as a rule sees it.
+//! [`Cache`], the backend as rules use it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 pub(crate) type Value = CachedValue<Vec<u8>>;
 pub(crate) type Found = cache_core::Result<Option<Value>>;
 
-/// The keys that a rule has written, to be removed when it has ended.
+/// The keys that a rule has written, to be removed when it ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written(Arc<Mutex<HashSet<String>>>);
 
@@ -31,8 +31,8 @@ impl Written {
     }
 }
 
-/// A backend whose operations are written down, bounded in time, and fail the rule when they
-/// fail. Those named `try_…` leave it to the rule what an error means.
+/// A backend whose operations are recorded and limited in time, and whose errors fail the rule. The
+/// methods named `try_…` return errors to the rule.
 #[derive(Clone)]
 pub(crate) struct Cache {
     pub(super) opened: Arc<Opened>,
@@ -43,7 +43,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The backend itself, for wrappers. Its calls are neither bounded nor written down.
+    /// The backend itself, for wrappers. Its calls are neither limited nor recorded.
     pub(crate) fn raw(&self) -> &DynBackend<Vec<u8>> {
         &self.opened.backend
     }
@@ -53,7 +53,7 @@ impl Cache {
         match self.opened.values_held() {
             Some(held) => Ok(held),
             None => fail!(
-                "the harness declares that no values are left, but does not override `values_held`"
+                "the harness declares `no_values_left`, but does not override `Harness::values_held`"
             ),
         }
     }
@@ -63,7 +63,7 @@ impl Cache {
         self.opened.pending_at_first_poll(key)
     }
 
-    /// The same backend, with keys in a namespace. What is written is not removed at the end.
+    /// The same backend, with keys in a namespace. They are not removed at the end.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
         Self {
             opened: Arc::new(self.opened.in_namespace(namespace)),
@@ -72,12 +72,12 @@ impl Cache {
         }
     }
 
-    /// This key is removed when the rule has ended, also when it was written past this type.
+    /// Removes this key when the rule ends, even if it is written without this type.
     pub(crate) fn will_write(&self, key: &str) {
         self.written.note(key);
     }
 
-    /// Runs a call, writes it down, and fails the rule when it does not end.
+    /// Runs a call, records it, and fails the rule if it does not end.
     pub(crate) async fn call<T>(
         &self,
         what: String,
@@ -89,15 +89,15 @@ impl Cache {
         let answer = tokio::time::timeout(self.limit, call).await;
         running.end(&match &answer {
             Ok(answer) => format!(" -> {}", show(answer)),
-            Err(_) => " -> no answer".to_owned(),
+            Err(_) => " -> no result".to_owned(),
         });
         match answer {
-            // Not woken for its answer, but by the timer.
+            // The task was woken by the timer and not by the response.
             Ok(answer) if began.elapsed() < self.limit => Ok(answer),
             _ => {
                 let limit = self.limit;
                 Err(Failure::hung(format!(
-                    "{what} did not end within {limit:?}, the call_limit"
+                    "{what} did not end within the call_limit of {limit:?}"
                 )))
             }
         }
@@ -209,7 +209,7 @@ impl Cache {
         done.map_err(|error| failed(&format!("delete_multi {}", show::keys(keys)), &error))
     }
 
-    /// `get` must find this payload.
+    /// `get` must return this payload.
     pub(crate) async fn hit(&self, key: &str, payload: impl AsRef<[u8]>) -> Outcome<Value> {
         let payload = payload.as_ref();
         match self.get(key).await? {
@@ -222,7 +222,7 @@ impl Cache {
         }
     }
 
-    /// `get` must find nothing.
+    /// `get` must miss.
     pub(crate) async fn miss(&self, key: &str) -> Outcome {
         match self.get(key).await? {
             None => Ok(()),
@@ -234,7 +234,7 @@ impl Cache {
         }
     }
 
-    /// `get_multi` must answer exactly this.
+    /// `get_multi` must return exactly these payloads.
     pub(crate) async fn answers(&self, keys: &[&str], expected: &[Option<&[u8]>]) -> Outcome {
         let found = self.get_multi(keys).await?;
         for (position, (key, (found, expected))) in

@@ -1,4 +1,4 @@
-//! [`Capabilities`], what a backend promises beyond the contract.
+//! [`Capabilities`], what a backend supports, and what it promises beyond the contract.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::Fault;
 
-/// What a backend can do, as values: they scale what the rules try, and never weaken a rule.
+/// What a backend supports and promises. Capabilities scale the tests, but never weaken a rule.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,62 +21,63 @@ use crate::Fault;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-#[allow(clippy::struct_excessive_bools)] // Promises are made or not, each on its own.
+#[allow(clippy::struct_excessive_bools)] // Each promise is independent of the others.
 pub struct Capabilities {
-    /// Whether values expire, and how early at most they may be lost. By default not early at all.
+    /// Whether values expire, and how early they may be lost. By default they expire, and are never
+    /// lost early.
     pub expiry: Expiry,
-    /// By which clock they expire. By default the real one.
+    /// The clock by which values expire. By default the real one.
     pub clock: Clock,
-    /// The longest key that is kept, in bytes of ASCII; a longer one is refused. `None`, the
-    /// default: no limit worth testing. The suite's own keys need some 60.
+    /// The longest key that is kept, in bytes of ASCII; longer keys are refused. The default,
+    /// `None`, means no limit that can be tested. The keys of the suite need about 60 bytes.
     pub max_key: Option<usize>,
-    /// A length of payload in bytes that is sure to be kept, while twice the length is sure to
-    /// be refused. `None`, the default: no limit worth testing. The suite's own payloads need some
-    /// 1,000.
+    /// A length of payload in bytes that is always kept, while a payload of twice the length is
+    /// always refused. The default, `None`, means no limit that can be tested. The payloads of the
+    /// suite need about 1,000 bytes.
     pub max_value: Option<usize>,
-    /// How many entries are sure to be kept, where more may push out others, at any time.
-    /// `None`, the default: values are lost by expiry and deletion only.
+    /// The number of entries that are always kept; more entries may evict others at any time. The
+    /// default, `None`, means that values are lost only by expiry and deletion.
     pub capacity: Option<usize>,
-    /// Whether operations on one key take effect in one order that all callers agree on, each
-    /// between its call and its answer. By default they do.
+    /// Whether the operations on one key are linearizable: they take effect in one order for all
+    /// callers, each between its start and its end. By default they are.
     pub linearizable: bool,
-    /// What can be made to fail by [`Harness::open_faulty`](crate::Harness::open_faulty). By
-    /// default nothing.
+    /// The faults that [`Harness::open_faulty`](crate::Harness::open_faulty) can inject. By default
+    /// none.
     pub faults: &'static [Fault],
-    /// How many servers [`FaultControl::inject_into`](crate::FaultControl::inject_into) can make
-    /// fail one by one. By default 1: a single server, or several that fail together.
+    /// The number of servers into which
+    /// [`FaultControl::inject_into`](crate::FaultControl::inject_into) can inject faults one by
+    /// one. By default 1: a single server, or several that fail together.
     ///
-    /// A backend that passes over a dead server and asks another, which has not got the value,
-    /// turns an outage into misses; it is opened without such a failover there.
+    /// If a backend fails over to another server, which does not have the value, an outage becomes
+    /// a miss; open it without failover there.
     pub servers: usize,
-    /// What no error may show: the passwords and tokens that
-    /// [`Harness::open_faulty`](crate::Harness::open_faulty) opens the backend with. By default
-    /// nothing.
+    /// Passwords and tokens that no error may show: those with which
+    /// [`Harness::open_faulty`](crate::Harness::open_faulty) opens the backend. By default none.
     #[serde(skip)]
     pub secrets: &'static [&'static str],
-    /// Whether [`Harness::make_unreadable`](crate::Harness::make_unreadable) can store what the
-    /// backend cannot decode. By default not.
+    /// Whether [`Harness::make_unreadable`](crate::Harness::make_unreadable) can store a value that
+    /// the backend cannot decode. By default it cannot.
     pub unreadable_values: bool,
-    /// A promise beyond the contract: `get_multi` does not ask for one key after the other. By
-    /// default not promised. Round trips are counted by
+    /// A promise beyond the contract: `get_multi` does not ask for one key after another. By
+    /// default it is not made. Round trips are counted by
     /// [`FaultControl::round_trips`](crate::FaultControl::round_trips).
     pub batched_reads: bool,
-    /// A promise beyond the contract: no call holds its thread for milliseconds. By default not
-    /// promised.
+    /// A promise beyond the contract: no call holds its thread for milliseconds. By default it is
+    /// not made.
     pub brief_polls: bool,
-    /// A promise beyond the contract: a call that has ended leaves no task behind. By default
-    /// not promised.
+    /// A promise beyond the contract: a call that has ended leaves no task running. By default it
+    /// is not made.
     pub no_tasks_left: bool,
-    /// A promise beyond the contract: a value whose write was given up is not kept until the
-    /// server answers, or indefinitely. By default not promised. Values are counted by
+    /// A promise beyond the contract: the value of a cancelled write is released, even if the
+    /// server does not respond. By default it is not made. Values are counted by
     /// [`Harness::values_held`](crate::Harness::values_held).
     pub no_values_left: bool,
-    /// A promise beyond the contract: `get_multi` asks for a key once, however often it is named.
-    /// By default not promised. Answers are measured by
+    /// A promise beyond the contract: `get_multi` asks for a key once, however often it is
+    /// repeated. By default it is not made. Responses are measured by
     /// [`FaultControl::bytes_answered`](crate::FaultControl::bytes_answered).
     pub distinct_reads: bool,
     /// A promise beyond the contract: a backend that is dropped closes its connections. By default
-    /// not promised. They are counted by
+    /// it is not made. Connections are counted by
     /// [`FaultControl::connections`](crate::FaultControl::connections).
     pub no_connections_left: bool,
     /// A promise beyond the contract, by a [manual clock](Clock::Manual): lifetimes are measured
@@ -251,7 +252,7 @@ impl Capabilities {
         self
     }
 
-    /// How early a value may be lost; zero where values do not expire.
+    /// How early a value may be lost; zero if values do not expire.
     pub(crate) fn granularity(&self) -> Duration {
         match self.expiry {
             Expiry::None => Duration::ZERO,
@@ -259,7 +260,7 @@ impl Capabilities {
         }
     }
 
-    /// The length of a payload that is large, yet sure to be kept.
+    /// The length of a large payload that is always kept.
     pub(crate) fn large_value(&self) -> usize {
         const LARGE: usize = 512 * 1024;
         self.max_value.map_or(LARGE, |max| max.min(LARGE))
@@ -279,13 +280,13 @@ impl Capabilities {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Expiry {
-    /// They do not: TTLs are ignored.
+    /// Values do not expire: TTLs are ignored.
     None,
-    /// They may be lost so much before their deadline, and are never served after it.
+    /// Values may be lost this long before their deadline, and are never served at or after it.
     Granularity(Duration),
 }
 
-/// The clock that values expire by.
+/// The clock by which values expire.
 ///
 /// ```
 /// use cache_conformance::{Capabilities, Clock};
@@ -296,9 +297,9 @@ pub enum Expiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Clock {
-    /// The machine's: the suite sleeps.
+    /// The clock of the machine: the suite sleeps.
     Real,
-    /// The one that [`Options::clock`](crate::Options::clock) hands out: the suite advances it,
-    /// and sleeps nowhere.
+    /// The clock in [`Options::clock`](crate::Options::clock): the suite advances it and does not
+    /// sleep.
     Manual,
 }

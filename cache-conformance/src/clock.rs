@@ -1,10 +1,10 @@
-//! [`ManualClock`], time that moves when it is told to.
+//! [`ManualClock`], a clock that the suite advances.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock that moves only when the suite advances it. Clones tell the same time.
+/// A clock that moves only when the suite advances it. Clones share the time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,12 +21,12 @@ pub struct ManualClock {
     system_start: SystemTime,
     /// Nanoseconds since the start.
     elapsed: Arc<AtomicU64>,
-    /// By how many nanoseconds the wall clock was set to another time.
+    /// The sum of the steps of the wall clock, in nanoseconds.
     stepped: Arc<AtomicI64>,
 }
 
 impl ManualClock {
-    /// Starts at the present.
+    /// Creates a clock that shows the current time.
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -36,13 +36,13 @@ impl ManualClock {
         }
     }
 
-    /// The time, for deadlines.
+    /// Returns the time of the monotonic clock, for deadlines.
     pub fn now(&self) -> Instant {
         self.start + self.elapsed()
     }
 
-    /// The time, for backends that write it down as a date. It goes along with
-    /// [`now`](Self::now), but for [steps](Self::step_wall_clock).
+    /// Returns the time of the wall clock, for backends that store dates. It advances with
+    /// [`now`](Self::now), and also has [steps](Self::step_wall_clock).
     pub fn system_now(&self) -> SystemTime {
         let stepped = self.stepped.load(Ordering::SeqCst);
         let by = Duration::from_nanos(stepped.unsigned_abs());
@@ -50,8 +50,8 @@ impl ManualClock {
         if stepped < 0 { now - by } else { now + by }
     }
 
-    /// Sets the wall clock ahead, or back where `seconds` are negative, as an administrator or
-    /// a time server does. [`now`](Self::now) does not notice.
+    /// Steps the wall clock forward, or back if `seconds` is negative, as an administrator or a
+    /// time server may do. It does not affect [`now`](Self::now).
     ///
     /// ```
     /// use std::time::Duration;
@@ -68,12 +68,12 @@ impl ManualClock {
         self.stepped.fetch_add(nanos, Ordering::SeqCst);
     }
 
-    /// How far the clock was advanced since it was made.
+    /// Returns how far the clock has been advanced since it was created.
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.elapsed.load(Ordering::SeqCst))
     }
 
-    /// Moves the clock.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         self.elapsed.fetch_add(nanos, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! [`Context`], what a rule is given.
+//! [`Context`], the argument of a rule.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::{Capabilities, Clock, ManualClock};
 pub(crate) use crate::cache::{Cache, Outcome, Value};
 pub(crate) use crate::faults::Faults;
 
-/// One run of one rule: a backend to open, keys that nobody else uses, a clock, a seed.
+/// One run of one rule: a backend to open, keys that no other rule uses, a clock, a seed.
 #[derive(Clone)]
 pub(crate) struct Context {
     subject: Arc<dyn Subject>,
@@ -26,7 +26,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// `pace` is what a call to this backend takes.
+    /// `pace` is the duration of a call of this backend.
     pub(crate) fn new(subject: Arc<dyn Subject>, rng: Rng, trace: Trace, pace: Duration) -> Self {
         Self {
             capabilities: subject.capabilities(),
@@ -48,7 +48,7 @@ impl Context {
         &self.rng
     }
 
-    /// The same with a clock of its own, so that time passes for nobody else.
+    /// The same with its own clock, so that time passes for no other context.
     pub(crate) fn with_own_clock(&self) -> Self {
         Self {
             clock: ManualClock::new(),
@@ -56,28 +56,28 @@ impl Context {
         }
     }
 
-    /// How often to do something of some calls in a row: `most`, or less where calls are slow,
-    /// but `least`.
+    /// How often to repeat a sequence of calls: `most`, or less if calls are slow, but at least
+    /// `least`.
     pub(crate) fn scaled(&self, most: usize, least: usize) -> usize {
         const BUDGET: Duration = Duration::from_secs(4);
         let calls = BUDGET.as_micros() / self.pace.as_micros().max(1);
         usize::try_from(calls).unwrap_or(most).clamp(least, most)
     }
 
-    /// `count`, or fewer where the backend declares to keep no more.
+    /// `count`, or fewer if the backend declares a lower capacity.
     pub(crate) fn within_capacity(&self, count: usize) -> usize {
         self.capabilities
             .capacity
             .map_or(count, |most| most.min(count))
     }
 
-    /// A key of this rule alone. Backends may be choosy: outside the rules about keys, names are
-    /// visible ASCII.
+    /// A key that no other rule uses. Outside the rules about keys, names are visible ASCII,
+    /// because backends may refuse others.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.namespace)
     }
 
-    /// `count` different keys of this rule alone.
+    /// `count` different keys that no other rule uses.
     pub(crate) fn keys(&self, count: usize) -> Vec<String> {
         (0..count).map(|i| self.key(&format!("k{i}"))).collect()
     }
@@ -100,7 +100,7 @@ impl Context {
         Ok(self.cache(self.opened(opening).await?, options))
     }
 
-    /// A backend whose servers can be made to fail.
+    /// Opens a backend into whose servers faults can be injected.
     pub(crate) async fn open_faulty(&self) -> Outcome<(Cache, Faults)> {
         let options = self.options(Duration::ZERO);
         let opening = self.subject.open_faulty(options.clone());
@@ -109,20 +109,20 @@ impl Context {
         Ok((self.cache(opened, options), faults))
     }
 
-    /// A second instance on the store of `cache`.
+    /// Opens a second instance on the store of `cache`.
     pub(crate) async fn again(&self, cache: &Cache) -> Outcome<Cache> {
         let opening = cache.opened.again(cache.options.clone());
         Ok(self.cache(self.opened(opening).await?, cache.options.clone()))
     }
 
-    /// Puts something under the key that the backend cannot read.
+    /// Stores a value under the key that the backend cannot decode.
     pub(crate) async fn make_unreadable(&self, cache: &Cache, key: &str) -> Outcome {
         cache.will_write(key);
         let making = cache.opened.make_unreadable(key);
         let what = format!("make_unreadable {key:?}");
         match cache.call(what, making, |_| "done".to_owned()).await? {
             Ok(()) => Ok(()),
-            Err(error) => fail!("the harness failed to make {key:?} unreadable: {error}"),
+            Err(error) => fail!("the harness could not make {key:?} unreadable: {error}"),
         }
     }
 
@@ -134,7 +134,7 @@ impl Context {
                 "the backend could not be opened: {error}"
             ))),
             Err(_) => Err(Failure::unopened(format!(
-                "the backend was not opened within {limit:?}, the call_limit"
+                "the backend was not opened within the call_limit of {limit:?}"
             ))),
         }
     }
@@ -149,7 +149,7 @@ impl Context {
         }
     }
 
-    /// Removes what was written. That it fails is not the rule's matter: servers may be dead.
+    /// Removes what the rule has written. Errors are ignored, because servers may be dead.
     pub(crate) async fn clean_up(&self) {
         const AT_ONCE: usize = 1_000;
         let keys = self.written.take();
@@ -164,7 +164,7 @@ impl Context {
         }
     }
 
-    /// The time, by the clock that values expire by.
+    /// The time of the clock by which values expire.
     pub(crate) fn now(&self) -> Instant {
         match self.capabilities.clock {
             Clock::Real => Instant::now(),
@@ -172,12 +172,12 @@ impl Context {
         }
     }
 
-    /// The clock of a backend that goes by the suite's.
+    /// The clock of a backend on a manual clock.
     pub(crate) fn clock(&self) -> &ManualClock {
         &self.clock
     }
 
-    /// Lets time pass, by the clock that values expire by.
+    /// Lets time pass on the clock by which values expire.
     pub(crate) async fn wait(&self, time: Duration) {
         match self.capabilities.clock {
             Clock::Real => tokio::time::sleep(time).await,
@@ -186,7 +186,7 @@ impl Context {
         self.trace.note(&format!("waited {time:?}"));
     }
 
-    /// Lets time pass until that moment.
+    /// Lets time pass until this moment.
     pub(crate) async fn wait_until(&self, moment: Instant) {
         self.wait(moment.saturating_duration_since(self.now()))
             .await;

@@ -1,11 +1,11 @@
-//! [`Failure`], what a rule found wrong, and [`Trace`], what it did until then.
+//! [`Failure`], why a rule failed, and [`Trace`], its operations until then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a rule expected and what it got, in words.
+/// What a rule expected and what it got, as text.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     what: String,
@@ -14,9 +14,9 @@ pub(crate) struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum FailureKind {
-    /// The backend does something else than the rule says.
+    /// The backend breaks the rule.
     Broken,
-    /// A call did not end: other rules may hang in the same way.
+    /// A call did not end. Calls of other rules may hang in the same way.
     Hung,
     /// The backend could not be opened.
     Unopened,
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, told with more around it.
+    /// The same failure with another text.
     pub(crate) fn map(self, tell: impl FnOnce(&str) -> String) -> Self {
         Self {
             what: tell(&self.what),
@@ -76,8 +76,8 @@ macro_rules! ensure {
 }
 pub(crate) use {ensure, fail};
 
-/// The last operations of a rule, with the times at which they began and how long they took, and
-/// those that have not ended.
+/// The last operations of a rule with their start times and durations, and those that have not
+/// ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     start: Instant,
@@ -90,7 +90,7 @@ struct Log {
     dropped: usize,
     running: BTreeMap<u64, (Instant, String)>,
     next: u64,
-    /// When something last began or ended.
+    /// The time at which something last began or ended.
     moved: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Log {
     }
 }
 
-/// A call that is being made. Dropping it takes it off the trace.
+/// A call in progress. Dropping it removes it from the trace.
 pub(crate) struct Running<'t> {
     trace: &'t Trace,
     number: u64,
@@ -145,7 +145,7 @@ impl Trace {
         }
     }
 
-    /// Something other than a call has happened.
+    /// Records an event that is not a call.
     pub(crate) fn note(&self, what: &str) {
         let now = Instant::now();
         let mut log = self.log();
@@ -157,8 +157,8 @@ impl Trace {
         moment.saturating_duration_since(self.start).as_secs_f64() * 1e3
     }
 
-    /// The call that has been running for longest, once that is longer than `limit`; or that
-    /// nothing at all has happened for four times as long.
+    /// Returns a message if a call has been running for longer than `limit`, or if nothing at all
+    /// has happened for four times as long.
     pub(crate) fn stuck(&self, limit: Duration) -> Option<String> {
         let log = self.log();
         let oldest = log.running.values().min_by_key(|(began, _)| *began);
@@ -177,7 +177,7 @@ impl Trace {
 }
 
 impl Running<'_> {
-    /// The call has ended in this way.
+    /// Records how the call has ended.
     pub(crate) fn end(self, how: &str) {
         let began = self.trace.millis(self.began);
         let took = self.began.elapsed().as_secs_f64() * 1e3;

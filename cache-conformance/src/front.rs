@@ -1,21 +1,21 @@
-//! [`tests!`](crate::tests), one `#[test]` a rule.
+//! [`tests!`](crate::tests), one `#[test]` per rule.
 
-/// Declares a module of tests, one for each rule.
+/// Declares a module with one `#[test]` per rule.
 ///
 /// ```text
 /// cache_conformance::tests!(my_backend: MyHarness);
 /// ```
 ///
-/// gives `my_backend::basic::set_replaces` and so on. `MyHarness` is an expression of a type that
-/// implements [`Harness`](crate::Harness). Rules that do not apply, or that the backend breaks
-/// for a reason, are waived by group or by name; libtest shows them as `ignored, <reason>`. A
-/// waiver may hold under a `cfg` only, and of several that fit a rule the first counts:
+/// declares `my_backend::basic::set_replaces` and so on. `MyHarness` is an expression whose type
+/// implements [`Harness`](crate::Harness). A rule that does not apply, or that the backend breaks
+/// for a good reason, is waived by its group or its name; libtest shows it as `ignored, <reason>`.
+/// A waiver may depend on a `cfg`. If several waivers match a rule, the first one counts:
 ///
 /// ```text
 /// cache_conformance::tests! {
 ///     my_backend: MyHarness,
 ///     waive {
-///         faults: "lives in this process and has no server",
+///         faults: "it runs in this process and has no server",
 ///         keys::case_is_kept: "the store folds case",
 ///         #[cfg(windows)]
 ///         keys::any_script_is_kept: "the console of the server knows Latin-1 only",
@@ -24,13 +24,13 @@
 /// }
 /// ```
 ///
-/// A waived rule is run all the same, by the test `my_backend::waivers_are_needed`: once it
-/// passes, that test fails until the waiver is removed. What `may_fail` is not held against
-/// either outcome.
+/// The test `my_backend::waivers_are_needed` still runs each waived rule, three times. If the rule
+/// passes each time, the test fails until the waiver is removed. A rule with `may_fail` may pass or
+/// fail.
 ///
-/// A new version of this crate may bring new rules. To take them when you are ready, name the
-/// [rule set](crate::RULE_SETS) that you test by; newer rules then show as `ignored, new since`
-/// the one that had them first:
+/// A new version of this crate may add rules. To adopt them when you are ready, name the [rule
+/// set](crate::RULE_SETS) to test against; newer rules are then shown as `ignored, new since` the
+/// rule set that added them:
 ///
 /// ```text
 /// cache_conformance::tests!(my_backend: MyHarness; up_to = "0.1");
@@ -66,7 +66,7 @@ macro_rules! tests {
     };
 }
 
-/// Hands every rule to `$test`, group by group.
+/// Calls `$test` for every rule, group by group.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __for_each_group {
@@ -129,7 +129,7 @@ macro_rules! __for_each_group {
     };
 }
 
-/// The waivers as calls of [`Suite`](crate::Suite), a statement each.
+/// The waivers as calls of [`Suite`](crate::Suite), one statement each.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __waivers {
@@ -160,12 +160,12 @@ macro_rules! __waivers {
     };
 }
 
-/// Defines the macro `$test`, which turns one rule into one `#[test]`. Each waiver is an arm of
-/// it, tried first, that knows the group and perhaps the rule by name. `$d` is a dollar sign.
+/// Defines the macro `$test`, which turns one rule into one `#[test]`. Each waiver is one of its
+/// first arms, which match the group and possibly the name of the rule. `$d` is a dollar sign.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __declare_test {
-    // The rule sets that are newer than the one that is tested by.
+    // The rule sets that are newer than the one to test against.
     (@up_to [] $($front:tt)*) => {
         $crate::__declare_test!(@newer [] $($front)*);
     };
@@ -173,10 +173,10 @@ macro_rules! __declare_test {
         $crate::__declare_test!(@newer [] $($front)*);
     };
     (@up_to [$other:tt] $($front:tt)*) => {
-        compile_error!("up_to: unknown rule set; RULE_SETS lists them");
+        compile_error!("up_to: unknown rule set; use one of cache_conformance::RULE_SETS");
     };
 
-    // The waivers, one after the other, each in one form.
+    // The waivers, one after another, in a common form.
     (@newer [$($newer:tt)*] $test:ident ($d:tt) $($waivers:tt)*) => {
         $crate::__declare_test!(@take [$test ($d) $($newer)*] [] $($waivers)*);
     };
@@ -221,7 +221,7 @@ macro_rules! __declare_test {
                     $crate::__ignored_test! { [$($cfg)*] $reason $d($d rest)* }
                 };
             )*
-            // No waiver by a former name: the next name.
+            // No waiver has this former name: try the next name.
             ($d since:tt [$d($d former:tt)*] [$d($d name:tt)*] $d($d rest:tt)*) => {
                 $test! { $d since [$d($d name)*] $d($d rest)* }
             };
@@ -235,8 +235,8 @@ macro_rules! __declare_test {
     };
 }
 
-/// A `#[test]` that libtest shows as ignored. What precedes the semicolon are names of the rule
-/// that were not read.
+/// A `#[test]` that libtest shows as ignored. The names of the rule before the semicolon are
+/// unused.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __ignored_test {

@@ -1,4 +1,4 @@
-//! [`Harness`], how the suite gets hold of a backend.
+//! [`Harness`], which opens a backend for the suite.
 
 use std::error::Error;
 use std::pin::{Pin, pin};
@@ -10,12 +10,12 @@ use cache_core::{CacheBackend, CachedValue, DynBackend, MapKeys};
 
 use crate::{Capabilities, FaultControl, Faulty, ManualClock};
 
-/// Why a backend could not be opened. Any error turns into it by `?`.
+/// Why a backend could not be opened. `?` converts any error to it.
 pub type OpenError = Box<dyn Error + Send + Sync>;
 
-/// What the suite needs to know of a backend: how to open it, and what it promises.
+/// How to open a backend, and what it promises.
 ///
-/// The suite stores `Vec<u8>`. A backend that keeps any type is tested with that one.
+/// The suite stores `Vec<u8>`. To test a generic backend, instantiate it with that type.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -55,24 +55,30 @@ pub trait Harness: Send + Sync + 'static {
     /// The backend under test.
     type Backend: CacheBackend<Value = Vec<u8>> + 'static;
 
-    /// What the backend promises. By default [`Capabilities::default`].
+    /// Returns what the backend supports and promises. The default is [`Capabilities::default`].
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
 
     /// Opens the backend with these options.
     ///
-    /// Each rule opens its own, in a tokio runtime of its own, and works on keys that no other
-    /// rule uses: stores may be shared and need not be empty. A server that tests start lives in
-    /// a `static OnceLock`, so that all of them share it for as long as the process runs.
+    /// Each rule opens its own instance in its own Tokio runtime and works on keys that no other
+    /// rule uses, so stores may be shared and need not be empty. Keep a server that the tests start
+    /// in a `static OnceLock`, so that all tests share it.
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot be opened. `basic::the_backend_can_be_reached` shows the error, and
+    /// the other rules are not run.
     fn open(
         &self,
         options: &Options,
     ) -> impl Future<Output = Result<Self::Backend, OpenError>> + Send;
 
-    /// A second instance, on the store that `backend` uses. By default [`open`](Self::open),
-    /// which is right where the store is a server; a backend that *is* the store returns
-    /// another handle to it, usually a clone.
+    /// Opens a second instance on the store that `backend` uses.
+    ///
+    /// The default implementation calls [`open`](Self::open), which is correct if the store is a
+    /// server. If the backend *is* the store, return another handle to it, usually a clone.
     fn again(
         &self,
         backend: &Self::Backend,
@@ -82,11 +88,11 @@ pub trait Harness: Send + Sync + 'static {
         self.open(options)
     }
 
-    /// Opens the backend on servers that fail when they are told to, and that no other rule
-    /// uses; [`Capabilities::faults`] says how they can. By default an error, which is right for
-    /// backends without servers.
+    /// Opens the backend on servers into which faults can be injected and that no other rule uses;
+    /// [`Capabilities::faults`] lists the faults. The default implementation returns an error,
+    /// which is correct for backends without servers.
     ///
-    /// The servers may be those that [`open`](Self::open) uses, behind a proxy of their own.
+    /// The servers may be those that [`open`](Self::open) uses, behind their own proxy.
     ///
     /// A [`Proxy`](crate::Proxy) in front of the shared server is enough:
     ///
@@ -122,12 +128,17 @@ pub trait Harness: Send + Sync + 'static {
         options: &Options,
     ) -> impl Future<Output = Result<Faulty<Self::Backend>, OpenError>> + Send {
         let _ = options;
-        async { Err("the harness declares faults, but does not override `open_faulty`".into()) }
+        async {
+            Err(
+                "the harness declares `faults`, but does not override `Harness::open_faulty`"
+                    .into(),
+            )
+        }
     }
 
-    /// Stores something under `key`, as the backend names it in its store, that the backend
-    /// cannot decode: another program's value, say. Only used where
-    /// [`Capabilities::unreadable_values`] says that there are such values. By default an error.
+    /// Stores a value that the backend cannot decode, such as one of another program, where the
+    /// backend stores `key`. It is only called if [`Capabilities::unreadable_values`] is declared.
+    /// The default implementation returns an error.
     fn make_unreadable(
         &self,
         backend: &Self::Backend,
@@ -136,22 +147,23 @@ pub trait Harness: Send + Sync + 'static {
         let _ = (backend, key);
         async {
             Err(
-                "the harness declares unreadable values, but does not override \
-                 `make_unreadable`"
+                "the harness declares `unreadable_values`, but does not override \
+                 `Harness::make_unreadable`"
                     .into(),
             )
         }
     }
 
-    /// How many values the backend holds for calls that have not ended, where it can tell. By
-    /// default `None`; needed for the rule about [`Capabilities::no_values_left`].
+    /// Returns how many values the backend holds for calls that have not ended, if it can be
+    /// counted. The default is `None`. It is needed for the rule about
+    /// [`Capabilities::no_values_left`].
     fn values_held(&self, backend: &Self::Backend) -> Option<usize> {
         let _ = backend;
         None
     }
 }
 
-/// How the suite wants the backend opened.
+/// How to open the backend.
 ///
 /// ```
 /// use cache_conformance::Options;
@@ -165,7 +177,7 @@ pub trait Harness: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The lifetime of values without one of their own. Zero: they do not expire.
+    /// Returns the lifetime of values without their own TTL. Zero: they do not expire.
     pub default_ttl: Duration,
     /// The clock of a backend that declares [`Clock::Manual`](crate::Clock::Manual); others
     /// leave it alone.
@@ -219,7 +231,7 @@ impl Opened {
     }
 }
 
-/// What is asked of a backend whose type is known.
+/// The calls that need the type of the backend.
 trait Typed: Send + Sync {
     fn again(self: Arc<Self>, options: Options) -> BoxFuture<'static, Result<Opened, OpenError>>;
     fn make_unreadable(self: Arc<Self>, key: String) -> BoxFuture<'static, Result<(), OpenError>>;
@@ -276,7 +288,7 @@ fn is_pending(call: impl Future) -> bool {
         .is_pending()
 }
 
-/// A harness, its type hidden, so that rules are plain functions.
+/// A harness whose type is erased, so that rules are plain functions.
 pub(crate) trait Subject: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn is_immediate(&self) -> bool;

@@ -1,4 +1,4 @@
-//! Histories: what concurrent callers did to one key, when, and what they saw.
+//! Histories: the operations of concurrent callers on one key, with their times and results.
 
 mod linear;
 mod recorder;
@@ -11,41 +11,41 @@ pub use linear::is_linearizable;
 pub(crate) use recorder::{Recorder, seen};
 pub use shrink::Shrunk;
 
-/// What an operation did to the key, or saw of it. Values are numbers, each written once.
+/// What an operation did to the key, or read from it. Values are numbers, each written once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// With the life of the value, if it has a deadline.
+    /// Wrote this value; the span is present if it expires.
     Set(u64, Option<Span>),
-    /// Removes the value.
+    /// Removed the value.
     Delete,
-    /// Saw this value, or a miss.
+    /// Read this value, or a miss.
     Read(Option<u64>),
 }
 
-/// When a value expires: it is there before `sure`, and gone from `over` on.
+/// When a value expires: it is present before `sure`, and absent from `over` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The value is there before.
+    /// The value is present before this time.
     pub sure: Duration,
-    /// The value is gone from then on.
+    /// The value is absent from this time on.
     pub over: Duration,
 }
 
-/// One operation: who did what, and between which moments it took effect.
+/// One operation: its task, its action, and the moments between which it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Who did it.
+    /// The task that called it.
     pub task: usize,
-    /// What it did or saw.
+    /// What it did or read.
     pub action: Action,
-    /// A moment by a counter or clock that all operations share.
+    /// The start, by a counter or clock that all operations share.
     pub called: u64,
-    /// As `called`. What was given up is never answered, and may take effect at any time or not
-    /// at all.
+    /// The end, by the same counter. A cancelled operation has none, and may take effect at any
+    /// time or not at all.
     pub answered: Option<u64>,
-    /// The call, by the clock that values expire by.
+    /// The start, by the clock by which values expire.
     pub began: Duration,
-    /// The answer, by the clock that values expire by.
+    /// The end, by the clock by which values expire.
     pub ended: Duration,
 }
 
@@ -68,16 +68,16 @@ impl fmt::Display for Operation {
             Action::Set(value, None) => write!(f, "set {value}")?,
             Action::Set(value, Some(span)) => write!(
                 f,
-                "set {value}, to live until {:.3} ms and no longer than {:.3} ms",
+                "set {value}, which lives until {:.3} ms and at most until {:.3} ms",
                 millis(span.sure),
                 millis(span.over)
             )?,
             Action::Delete => write!(f, "delete")?,
-            Action::Read(Some(value)) => write!(f, "get saw {value}")?,
-            Action::Read(None) => write!(f, "get saw a miss")?,
+            Action::Read(Some(value)) => write!(f, "get returned {value}")?,
+            Action::Read(None) => write!(f, "get returned a miss")?,
         }
         if self.answered.is_none() {
-            write!(f, ", given up")?;
+            write!(f, ", cancelled")?;
         }
         Ok(())
     }

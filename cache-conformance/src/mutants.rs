@@ -1,7 +1,7 @@
-//! Backends that are wrong, each in one way: the proof that the rules find what they are for.
+//! Faulty backends with one bug each, which prove that the rules detect these bugs.
 //!
-//! For those who write rules, here or elsewhere: a rule is worth something once it finds its
-//! mutants, and lets [`Backend::right`] pass.
+//! They are for authors of rules: a rule must detect its mutants, and pass with
+//! [`Backend::right`].
 //!
 //! ```
 //! use cache_conformance::mutants;
@@ -26,7 +26,7 @@ pub use catalogue::all;
 pub use matrix::Kills;
 pub use store::{Entry, Store, Value};
 
-/// A wrong backend, and the rule that has to find it.
+/// A faulty backend, and the rule that must detect it.
 ///
 /// ```
 /// for mutant in cache_conformance::mutants::all() {
@@ -36,11 +36,11 @@ pub use store::{Entry, Store, Value};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Mutant {
-    /// The rule that owns it, as in `basic::set_replaces`.
+    /// The rule that must detect it, as in `basic::set_replaces`.
     pub rule: &'static str,
-    /// What is wrong with it.
+    /// The bug.
     pub name: &'static str,
-    /// Which project had this bug, and where that is told.
+    /// The report of this bug in another project, if there is one.
     pub history: Option<&'static str>,
     backend: Arc<Backend>,
     immediate: bool,
@@ -80,7 +80,7 @@ impl Mutant {
         }
     }
 
-    /// The rules, about to be run against it.
+    /// Returns a suite for this backend.
     pub fn suite(&self) -> Suite {
         let suite = if self.immediate {
             let patience = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Mutant {
     }
 }
 
-/// A backend that is right in all that a rule tests.
+/// Returns a suite for a backend that keeps every rule.
 pub fn right() -> Suite {
     let patience = Duration::from_secs(20);
     Suite::new(BackendHarness::<true>::with_patience(

@@ -1,10 +1,10 @@
-//! [`Report`], what became of each rule.
+//! [`Report`], the result of each rule.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What became of each rule of a run. Prints as a table, and serialises.
+/// The results of a run. It prints as a table, and implements `Serialize`.
 ///
 /// ```
 /// # use cache_conformance::{Report, Verdict};
@@ -16,17 +16,17 @@ use serde::Serialize;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What was tested.
+    /// The name of the suite.
     pub name: String,
     /// The seed of the run.
     pub seed: u64,
-    /// One entry a rule.
+    /// One entry per rule.
     pub rules: Vec<RuleReport>,
     /// How long the run took, in seconds.
     pub seconds: f64,
 }
 
-/// What became of one rule.
+/// The result of one rule.
 ///
 /// ```
 /// use cache_conformance::Report;
@@ -42,9 +42,9 @@ pub struct Report {
 pub struct RuleReport {
     /// Group and name, as in `multi::duplicates_are_answered_in_place`.
     pub id: String,
-    /// What the rule says.
+    /// The statement of the rule.
     pub statement: &'static str,
-    /// What became of it.
+    /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took, in seconds.
@@ -57,7 +57,7 @@ pub struct RuleReport {
 /// use cache_conformance::Verdict;
 ///
 /// assert!(Verdict::Failed("expected 1, got 2".into()).is_failure());
-/// // Nobody would notice that the waiver is not needed any more.
+/// // The waiver is no longer needed.
 /// assert!(Verdict::StaleWaiver("a bug of version 3".into()).is_failure());
 /// assert!(!Verdict::Waived("a bug of version 3".into()).is_failure());
 /// ```
@@ -67,33 +67,33 @@ pub struct RuleReport {
 pub enum Verdict {
     /// The backend keeps the rule.
     Passed,
-    /// It does not: what was expected, what was got, what was done until then.
+    /// The backend breaks the rule: what was expected and found, and the operations until then.
     Failed(String),
-    /// The rule does not apply to what the backend declares, and why.
+    /// The rule does not apply to the backend, for this reason.
     NotApplicable(String),
-    /// The rule came with this [rule set](crate::RULE_SETS), which is newer than the one that is
-    /// tested by.
+    /// The rule was added in this [rule set](crate::RULE_SETS), which is newer than the one to test
+    /// against.
     Newer(String),
-    /// It was waived for this reason, and would have failed, or may fail.
+    /// The rule was waived for this reason, and does not always pass.
     Waived(String),
-    /// It was waived for this reason, and is kept all the same.
+    /// The rule was waived for this reason, but the backend keeps it.
     StaleWaiver(String),
 }
 
 impl Verdict {
-    /// Whether a run with this verdict has failed.
+    /// Returns whether the verdict fails a run.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::StaleWaiver(_))
     }
 }
 
 impl Report {
-    /// Whether no rule failed, no waiver is stale, and at least one rule was run and kept.
+    /// Returns whether no rule failed, no waiver is stale, and at least one rule passed.
     pub fn is_ok(&self) -> bool {
         self.passed() > 0 && !self.rules.iter().any(|rule| rule.verdict.is_failure())
     }
 
-    /// How many rules the backend keeps.
+    /// Returns the number of rules that passed.
     pub fn passed(&self) -> usize {
         let passed = |rule: &&RuleReport| rule.verdict == Verdict::Passed;
         self.rules.iter().filter(passed).count()
@@ -144,7 +144,7 @@ impl fmt::Display for Report {
             self.seed
         )?;
         if self.passed() == 0 {
-            write!(f, "\nno rule was run and kept, which proves nothing")?;
+            write!(f, "\nno rule passed, so the run proves nothing")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats.
+//! Random numbers that are determined by a seed.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ pub(crate) fn seed() -> u64 {
         .unwrap_or_else(entropy)
 }
 
-/// A number that no seed repeats, for names that must not be used twice.
+/// A number that does not depend on the seed, for names that must not be reused.
 pub(crate) fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -24,7 +24,7 @@ pub(crate) fn entropy() -> u64 {
 pub(crate) struct Rng(Arc<Mutex<u64>>);
 
 impl Rng {
-    /// A sequence of its own for each rule, whatever order the rules run in.
+    /// Each rule has its own sequence, whatever order the rules run in.
     pub(crate) fn new(seed: u64, rule: &str) -> Self {
         let state = rule.bytes().fold(seed, |state, byte| {
             (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! [`Rule`], one sentence of the contract and how to check it.
+//! [`Rule`], one sentence of the contract and its check.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use crate::context::{Context, Outcome};
 use crate::harness::{BoxFuture, Subject};
 use crate::{Clock, Expiry, Fault};
 
-/// The versions of the set of rules, oldest first. Rules come with a new one only, and are never
-/// made stricter within one; [`tests!`](crate::tests) and
-/// [`Suite::up_to`](crate::Suite::up_to) test by any of them.
+/// The versions of the set of rules, oldest first. Rules are added only in a new rule set, and no
+/// rule becomes stricter. [`tests!`](crate::tests) and [`Suite::up_to`](crate::Suite::up_to) can
+/// test against any of them.
 ///
 /// ```
 /// use cache_conformance::RULE_SETS;
@@ -20,7 +20,7 @@ use crate::{Clock, Expiry, Fault};
 /// ```
 pub const RULE_SETS: &[&str] = &["0.1"];
 
-/// A rule that a backend keeps or breaks.
+/// One rule of the contract.
 ///
 /// ```
 /// let rule = cache_conformance::rules().iter().find(|rule| rule.id() == "basic::set_replaces").unwrap();
@@ -33,23 +33,23 @@ pub struct Rule {
     pub group: &'static str,
     /// The name, unique in its group.
     pub name: &'static str,
-    /// The [rule set](crate::RULE_SETS) that had it first.
+    /// The [rule set](crate::RULE_SETS) that added the rule.
     pub since: &'static str,
-    /// What it was called before, group and name.
+    /// Former names, each with its group.
     pub formerly: &'static [&'static str],
     /// What a backend must declare for the rule to apply.
     pub requires: &'static [Requirement],
-    /// What the rule says.
+    /// The statement of the rule.
     pub statement: &'static str,
-    /// Where it comes from.
+    /// The source of the rule: a section of the contract, or another project.
     pub source: &'static str,
-    /// Whether it spends its time waiting: such rules run all at once.
+    /// Whether the rule spends its time waiting. Such rules all run concurrently.
     pub(crate) waits: bool,
     pub(crate) check: fn(Context) -> BoxFuture<'static, Outcome>,
 }
 
 impl Rule {
-    /// Group and name, as in `multi::duplicates_are_answered_in_place`.
+    /// Returns group and name, as in `multi::duplicates_are_answered_in_place`.
     pub fn id(&self) -> String {
         format!("{}::{}", self.group, self.name)
     }
@@ -60,7 +60,7 @@ impl Rule {
         requires.find(|requirement| !requirement.is_met(subject))
     }
 
-    /// Whether `pattern` names this rule, by any name that it has had, or its group.
+    /// Whether `pattern` is the group, the name or a former name of this rule.
     pub(crate) fn matches(&self, pattern: &str) -> bool {
         match pattern.split_once("::") {
             None => pattern == self.group,
@@ -70,7 +70,7 @@ impl Rule {
         }
     }
 
-    /// For rules that need nothing else than what they are listed with.
+    /// For rules without further properties.
     pub(crate) const fn as_listed(self) -> Self {
         self
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// What a rule needs a backend to declare.
+/// A capability that a backend must declare for a rule to apply.
 ///
 /// ```
 /// use cache_conformance::Requirement;
@@ -126,11 +126,11 @@ pub enum Requirement {
     Capacity,
     /// [`Capabilities::linearizable`](crate::Capabilities::linearizable).
     Linearizable,
-    /// This one in [`Capabilities::faults`](crate::Capabilities::faults).
+    /// This fault in [`Capabilities::faults`](crate::Capabilities::faults).
     Fault(Fault),
     /// [`Capabilities::servers`](crate::Capabilities::servers) greater than 1.
     SeveralServers,
-    /// Something in [`Capabilities::secrets`](crate::Capabilities::secrets).
+    /// At least one of [`Capabilities::secrets`](crate::Capabilities::secrets).
     Secrets,
     /// [`Capabilities::unreadable_values`](crate::Capabilities::unreadable_values).
     UnreadableValues,
@@ -184,39 +184,45 @@ impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fault(fault) => {
-                return write!(f, "the harness cannot bring about the fault \"{fault}\"");
+                return write!(f, "the harness cannot inject the fault \"{fault}\"");
             }
-            Self::SeveralServers => "the harness has no servers that fail one by one",
+            Self::SeveralServers => {
+                "the harness does not have several servers that can fail one by one"
+            }
             Self::Secrets => "the backend declares no secrets",
             Self::Ttl => "the backend declares that values do not expire",
-            Self::MaxKey => "the backend declares no longest key",
-            Self::MaxValue => "the backend declares no largest value",
+            Self::MaxKey => "the backend declares no maximum key length",
+            Self::MaxValue => "the backend declares no maximum value length",
             Self::Capacity => "the backend declares no bound on its size",
             Self::Linearizable => "the backend does not claim to be linearizable",
             Self::UnreadableValues => "the backend declares no unreadable values",
             Self::BatchedReads => "the backend does not promise batched reads",
             Self::BriefPolls => "the backend does not promise brief polls",
-            Self::NoTasksLeft => "the backend does not promise to leave no task behind",
-            Self::NoValuesLeft => "the backend does not promise to leave no value behind",
+            Self::NoTasksLeft => "the backend does not promise that calls leave no task running",
+            Self::NoValuesLeft => {
+                "the backend does not promise to release the values of cancelled writes"
+            }
             Self::DistinctReads => "the backend does not promise to ask for each key once",
-            Self::NoConnectionsLeft => "the backend does not promise to leave no connection behind",
+            Self::NoConnectionsLeft => {
+                "the backend does not promise to close its connections when it is dropped"
+            }
             Self::SteadyLifetimes => {
-                "the backend does not promise steady lifetimes by a manual clock"
+                "the backend does not promise steady lifetimes on a manual clock"
             }
             Self::Immediate => "the backend is not immediate",
         })
     }
 }
 
-/// Lists the rules of a group, each with the function of its name, once for all: as the constant
-/// `RULES`, and as a macro that hands their names to [`tests!`](crate::tests).
+/// Lists the rules of a group, whose checks are the functions with the same names, as the constant
+/// `RULES` and as a macro that gives their names to [`tests!`](crate::tests).
 ///
-/// The head says the group, the name of the macro, the source and a function of [`Rule`] for all
-/// of them. A rule is `name: "statement"`, with further functions behind it. One that came after
-/// the first rule set is `name since "0.2"`, one that was renamed `name formerly
+/// The head has the group, the name of the macro, and the source and a method of [`Rule`] that all
+/// rules have. A rule is `name: "statement"`, followed by further methods. A rule that was added
+/// after the first rule set is `name since "0.2"`, and one that was renamed is `name formerly
 /// [group::old_name]`.
 ///
-/// `$d` is a dollar sign, which the macro in the macro needs.
+/// `$d` is a dollar sign, which the inner macro needs.
 macro_rules! rules {
     (
         ($d:tt) $group:ident, $names:ident, $source:expr, $each:expr;
@@ -257,7 +263,7 @@ macro_rules! rules {
     };
 }
 
-/// The rule set of a rule that names none.
+/// The rule set of a rule without `since`.
 macro_rules! since {
     () => {
         "0.1"

@@ -1,4 +1,4 @@
-//! [`Server`], a server process that ends with the tests.
+//! [`Server`], a server process that is killed when the tests end.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::rng;
 
-/// A server that the tests start for themselves, on a free loopback port.
+/// A server process for tests, on a free loopback port.
 ///
-/// It is killed when this is dropped, and also when the process of the tests ends without
-/// dropping it, as with a server in a `static` that all tests share.
+/// It is killed when this handle is dropped, and also when the test process ends without dropping
+/// it, as with a server in a `static` that all tests share.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -38,16 +38,16 @@ pub struct Server {
     watchdog: Child,
 }
 
-/// Waits for the end of its standard input, which comes when the tests end in whatever way.
+/// Waits for the end of its standard input, which is closed when the tests end in any way.
 const WATCHDOG: &str = r#"cat > /dev/null; kill -9 "$0""#;
 
 impl Server {
-    /// Starts what `command` gives for a port, and waits until that port takes connections.
+    /// Starts the `command` for a port, and waits until the port accepts connections.
     ///
     /// # Errors
     ///
-    /// An error if the program is not installed, ends at once or opens no port within a minute.
-    /// Its output is discarded; start it by hand to read it.
+    /// If the program is not installed, exits at once, or does not open the port within a minute.
+    /// The output of the program is discarded; start it by hand to read it.
     pub fn start(command: impl Fn(u16) -> Command) -> io::Result<Self> {
         const READY_WITHIN: Duration = Duration::from_secs(60);
         let port = free_port()?;
@@ -68,7 +68,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for the tests; it has to outlive them.
+            // Ctrl-C must not end it, because it has to outlive the tests.
             .process_group(0)
             .spawn();
         let watchdog = match watchdog {
@@ -88,12 +88,12 @@ impl Server {
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
                 return Err(io::Error::other(format!(
-                    "`{program}` ended at once: {status}"
+                    "`{program}` exited at once: {status}; start it by hand to see why"
                 )));
             }
             if started.elapsed() > READY_WITHIN {
                 return Err(io::Error::other(format!(
-                    "`{program}` takes no connections at {address}"
+                    "`{program}` does not accept connections at {address} after a minute; start it by hand to see why"
                 )));
             }
             thread::sleep(Duration::from_millis(10));
@@ -101,7 +101,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -109,7 +109,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The watchdog first: the process's id may soon be another's.
+        // The watchdog first, because the id of the process may be reused.
         self.watchdog.kill().ok();
         self.watchdog.wait().ok();
         self.child.kill().ok();
@@ -117,8 +117,8 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on, below the range of outgoing connections: a client that keeps
-/// trying to reach a dead server in that range ends up connected to itself.
+/// A free port below the range of outgoing connections: in that range, a client that keeps trying
+/// to reach a dead server may connect to itself.
 fn free_port() -> io::Result<u16> {
     for _ in 0..1000 {
         let port = 10_000 + u16::try_from(rng::entropy() % 20_000).unwrap_or(0);
@@ -126,5 +126,7 @@ fn free_port() -> io::Result<u16> {
             return Ok(port);
         }
     }
-    Err(io::Error::other("no free port between 10000 and 30000"))
+    Err(io::Error::other(
+        "no free port found between 10000 and 30000",
+    ))
 }

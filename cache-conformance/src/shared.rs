@@ -1,4 +1,5 @@
-//! What is run once where every test is a process of its own, as `cargo nextest` does it.
+//! Sharing the verdicts of one run among processes, because `cargo nextest` runs every test in its
+//! own process.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,12 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::Verdict;
 
-/// How often the process that runs the rules shows that it is alive, and how long it may fail
-/// to, on a machine that is busy.
+/// How often the process that runs the rules shows that it is alive, and how long it may be silent
+/// on a busy machine.
 const BEAT: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(30);
 
-/// Whether every test is a process of its own.
+/// Whether every test has its own process.
 pub(crate) fn is_process_per_test() -> bool {
     std::env::var_os("NEXTEST_RUN_ID").is_some()
         && std::env::var_os("NEXTEST_EXECUTION_MODE").is_some_and(|mode| mode == "process-per-test")
@@ -24,8 +25,8 @@ pub(crate) fn is_process_per_test() -> bool {
         && std::env::var_os("CACHE_CONFORMANCE_ALONE").is_none()
 }
 
-/// What `run` gives, in one process of this run of the tests for all of them. `None` where that
-/// is unavailable: the process has died, or the file cannot be created.
+/// The result of `run`, which only one process of this test run executes. `None` if that process
+/// has died, or the file cannot be created.
 pub(crate) fn once_per_run(
     suite: &str,
     run: impl FnOnce() -> HashMap<String, Verdict>,
@@ -50,7 +51,7 @@ pub(crate) fn once_per_run(
 fn file_of(suite: &str) -> Option<PathBuf> {
     let mut hasher = DefaultHasher::new();
     std::env::var_os("NEXTEST_RUN_ID").hash(&mut hasher);
-    // A test that is tried again is not to read what it failed by.
+    // A test that is retried must not read its earlier failure.
     std::env::var_os("NEXTEST_ATTEMPT").hash(&mut hasher);
     std::env::current_exe().ok().hash(&mut hasher);
     suite.hash(&mut hasher);
@@ -60,7 +61,7 @@ fn file_of(suite: &str) -> Option<PathBuf> {
     Some(folder.join(format!("{:016x}.verdicts", hasher.finish())))
 }
 
-/// What earlier runs have left.
+/// Removes the files of earlier runs.
 fn remove_old(folder: &Path) {
     const OLD: Duration = Duration::from_secs(86_400);
     let Ok(entries) = fs::read_dir(folder) else {
@@ -91,7 +92,7 @@ fn while_beating<T>(running: &File, run: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Readers see all of it or nothing.
+/// Readers see the whole file or none.
 fn publish(file: &Path, verdicts: &HashMap<String, Verdict>) -> io::Result<()> {
     let draft = file.with_extension("draft");
     let mut writer = File::create(&draft)?;
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_is_read_back() {
+    fn published_verdicts_are_read_back() {
         let verdicts: HashMap<String, Verdict> = [
             ("a::kept", Verdict::Passed),
             ("a::broken", Verdict::Failed("two\nlines, é\n".into())),

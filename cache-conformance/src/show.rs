@@ -1,4 +1,4 @@
-//! How keys, values and times are shown, and what two of them differ in.
+//! The text forms of keys, values and times, and of their differences.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,7 +82,7 @@ pub(crate) fn answers(answers: &[cache_core::Result<Option<Value>>]) -> String {
     format!("[{}; …; {} in all]", shown.join("; "), answers.len())
 }
 
-/// What was expected and what was found, and of two payloads where they begin to differ.
+/// What was expected and found, and where two payloads begin to differ.
 pub(crate) fn expected_payload(expected: Option<&[u8]>, got: Option<&Value>) -> String {
     let shown = expected.map_or_else(|| "a miss".to_owned(), payload);
     let mut text = format!("expected {shown}, got {}", found(got));
@@ -92,7 +92,7 @@ pub(crate) fn expected_payload(expected: Option<&[u8]>, got: Option<&Value>) -> 
     text
 }
 
-/// Where two payloads begin to differ, when that cannot be seen at a glance.
+/// Where two payloads begin to differ, unless they are short.
 fn difference(expected: &[u8], got: &[u8]) -> String {
     const AT_A_GLANCE: usize = 16;
     const AROUND: usize = 12;
@@ -110,7 +110,7 @@ fn difference(expected: &[u8], got: &[u8]) -> String {
         }
     };
     format!(
-        "; {} bytes were expected and {} are there, the first difference is at byte {same}: \
+        "; expected {} bytes, got {}; the first difference is at byte {same}: \
          {} expected, {} found",
         expected.len(),
         got.len(),
@@ -147,7 +147,7 @@ pub(crate) fn time(time: SystemTime) -> String {
 
 /// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from 0000-03-01, so that the day that some years have ends a year.
+    // Counted from 0000-03-01, so that the leap day is the last day of a year.
     let days = days + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;
@@ -173,7 +173,7 @@ pub(crate) fn expected_time(expected: SystemTime, got: SystemTime) -> String {
     format!("expected {}, got {}: {apart}", time(expected), time(got))
 }
 
-/// A time left that lies outside of what was expected, and by how much.
+/// A time left that is outside of the expected range, and by how much.
 pub(crate) fn expected_left(least: Duration, most: Duration, got: Ttl) -> String {
     let apart = match got {
         Ttl::For(left) if left > most => format!(": {:?} too much", left.abs_diff(most)),
@@ -212,10 +212,7 @@ mod tests {
         assert_eq!(got.get(1024), Some(&b'x'));
         got.truncate(1024);
         let shown = difference(&expected, &got);
-        assert!(
-            shown.contains("2000 bytes were expected and 1024"),
-            "{shown}"
-        );
+        assert!(shown.contains("expected 2000 bytes, got 1024"), "{shown}");
         assert!(shown.contains("at byte 1024"), "{shown}");
         assert!(shown.contains("the end found"), "{shown}");
         assert_eq!(difference(b"short", b"other"), "");

@@ -15,12 +15,12 @@ use crate::rng::{self, Rng, SEED_VARIABLE};
 use crate::rule::Rule;
 use crate::{Harness, RULE_SETS, rules, shared};
 
-/// The rule that tells when the backend cannot be used at all; the others are not run then.
+/// The rule that reports that the backend cannot be used at all. The others are not run then.
 const FIRST: &str = "basic::the_backend_can_be_reached";
 
-/// The rules, about to be run against one backend.
+/// Runs the rules against one backend.
 ///
-/// [`tests!`](crate::tests) makes one `#[test]` a rule; this is for programs that want a
+/// [`tests!`](crate::tests) declares one `#[test]` per rule; this type is for programs that need a
 /// [`Report`].
 ///
 /// ```no_run
@@ -28,7 +28,7 @@ const FIRST: &str = "basic::the_backend_can_be_reached";
 /// # fn check(my_harness: impl Harness) {
 /// let report = Suite::new(my_harness)
 ///     .name("my-backend")
-///     .waive("faults", "lives in this process and has no server")
+///     .waive("faults", "it runs in this process and has no server")
 ///     .run();
 /// println!("{report}");
 /// assert!(report.is_ok());
@@ -41,15 +41,15 @@ pub struct Suite {
     only: Vec<String>,
     up_to: Option<String>,
     seed: u64,
-    /// Whether the backend can be used, and how long a call takes.
+    /// The duration of a call, or why the backend cannot be used.
     first: OnceLock<Result<Duration, String>>,
-    /// Whether the reader knows why it cannot be used.
+    /// Whether a rule has already reported why it cannot be used.
     told: AtomicBool,
     /// The rules in which a call hung.
     hung: Mutex<Vec<String>>,
     /// How often each rule was begun.
     attempts: Mutex<HashMap<String, u64>>,
-    /// What became of rules that were run together, once the first of them was asked for.
+    /// The verdicts of rules that are run together when the first of them is asked for.
     together: OnceLock<HashMap<String, Verdict>>,
 }
 
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// Every rule, against the backend of `harness`.
+    /// Creates a suite of all rules for the backend of `harness`.
     pub fn new(harness: impl Harness) -> Self {
         Self {
             name: "backend".to_owned(),
@@ -88,16 +88,16 @@ impl Suite {
         }
     }
 
-    /// What the report calls the backend.
+    /// Sets the name of the backend in the report. The default is `backend`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Excuses a rule (`"multi::order_is_kept"`) or a group (`"faults"`). It is run all the
-    /// same, and if it passes then the waiver fails. Of several waivers that fit, the first
-    /// counts.
+    /// Waives a rule (`"multi::order_is_kept"`) or a group (`"faults"`). It is still run, and if it
+    /// passes three times, the waiver is stale and fails the run. If several waivers match a rule,
+    /// the first one counts.
     #[must_use]
     pub fn waive(mut self, rule: impl Into<String>, reason: impl Into<String>) -> Self {
         self.waivers.push(Waiver {
@@ -108,7 +108,7 @@ impl Suite {
         self
     }
 
-    /// Excuses a rule or a group that fails now and then: either outcome will do.
+    /// Waives a rule or a group that fails only sometimes: it may pass or fail.
     #[must_use]
     pub fn may_fail(mut self, rule: impl Into<String>, reason: impl Into<String>) -> Self {
         self.waivers.push(Waiver {
@@ -119,33 +119,33 @@ impl Suite {
         self
     }
 
-    /// Runs this rule or group only; may be called for several.
+    /// Runs only this rule or group. Call it again to add others.
     #[must_use]
     pub fn only(mut self, rule: impl Into<String>) -> Self {
         self.only.push(rule.into());
         self
     }
 
-    /// Leaves out the rules that are newer than this one of the [rule sets](RULE_SETS). Each of
-    /// them is reported as [`Verdict::Newer`].
+    /// Leaves out rules that are newer than this [rule set](RULE_SETS). They are reported as
+    /// [`Verdict::Newer`].
     #[must_use]
     pub fn up_to(mut self, rule_set: impl Into<String>) -> Self {
         self.up_to = Some(rule_set.into());
         self
     }
 
-    /// Repeats the run with this seed. By default the one in the environment variable
-    /// `CACHE_CONFORMANCE_SEED`, else a new one.
+    /// Sets the seed, to repeat a run. The default is the environment variable
+    /// `CACHE_CONFORMANCE_SEED`, or a new seed if it is not set.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Runs the rules: those that wait all at once, of the others some at a time.
+    /// Runs the rules. Those that mostly wait all run concurrently, the others a few at a time.
     ///
-    /// Blocks, and brings its own tokio runtimes: from async code, call it through
-    /// `spawn_blocking`.
+    /// It blocks the thread and uses its own Tokio runtimes; from async code, call it in
+    /// `spawn_blocking`. An unknown rule, group or rule set is reported as a failed rule.
     pub fn run(&self) -> Report {
         let began = Instant::now();
         let chosen: Vec<&'static Rule> = rules::all()
@@ -183,13 +183,13 @@ impl Suite {
         }
     }
 
-    /// Waivers, selections and rule sets that name nothing.
+    /// Waivers, selections and rule sets that do not exist.
     fn mistakes(&self) -> Vec<(String, String)> {
         let waived = self.waivers.iter().map(|waiver| &waiver.of);
         let names = waived.chain(&self.only);
         let unknown = names.filter(|name| !rules::all().iter().any(|rule| rule.matches(name)));
         let unknown = unknown.map(|name| {
-            let mistake = format!("{name}: no rule or group has this name");
+            let mistake = format!("{name}: unknown rule or group; RULES.md lists them");
             (name.clone(), mistake)
         });
         let no_set = self
@@ -203,7 +203,7 @@ impl Suite {
         unknown.chain(no_set).collect()
     }
 
-    /// Whether the rule came after the rule set that is tested by.
+    /// Whether the rule is newer than the rule set to test against.
     fn is_newer(&self, rule: &Rule) -> bool {
         let place = |set: &str| RULE_SETS.iter().position(|known| *known == set);
         let up_to = self.up_to.as_deref().and_then(place);
@@ -213,7 +213,7 @@ impl Suite {
     fn run_all(&self, chosen: &[&'static Rule]) -> Vec<(Verdict, Duration)> {
         /// More than there are cores: most rules wait for a server most of the time.
         const AT_ONCE: usize = 8;
-        /// Those that make servers fail wait, and are hard on what they wait for.
+        /// Rules that inject faults mostly wait, but they load the machine.
         const FAILING: usize = 16;
         let timed = |rule: &'static Rule| {
             let began = Instant::now();
@@ -253,7 +253,7 @@ impl Suite {
         ended.into_iter().map(|(_, verdict)| verdict).collect()
     }
 
-    /// What becomes of `rule`, its waiver taken into account.
+    /// The verdict of `rule`, with its waiver.
     fn judge(&self, rule: &'static Rule) -> Verdict {
         if self.is_newer(rule) {
             return Verdict::Newer(rule.since.to_owned());
@@ -281,15 +281,15 @@ impl Suite {
         self.waivers.iter().find(|waiver| rule.matches(&waiver.of))
     }
 
-    /// Whether a waived rule passes so often that it was not by luck.
+    /// Whether a waived rule passes several times, so that it is not by chance.
     fn passes_each_time(&self, rule: &'static Rule) -> bool {
         const TIMES: usize = 3;
         (0..TIMES).all(|_| self.attempt(rule).is_ok())
     }
 
-    /// Runs a rule, unless it is known already that it cannot be kept.
+    /// Runs a rule, unless it is already known to fail.
     fn attempt(&self, rule: &'static Rule) -> Result<(), String> {
-        /// After so many rules the others are believed to hang as well.
+        /// After this many rules with hanging calls, the others are expected to hang as well.
         const HANGS: usize = 2;
         let id = rule.id();
         let pace = match self.first() {
@@ -297,7 +297,7 @@ impl Suite {
             Err(failure) if id == FIRST || !self.told.swap(true, Ordering::SeqCst) => {
                 return Err(failure.clone());
             }
-            Err(_) => return Err(format!("{id} was not run, since {FIRST} failed")),
+            Err(_) => return Err(format!("{id} was not run, because {FIRST} failed")),
         };
         let hung = |suite: &Self| {
             let hung = lock(&suite.hung);
@@ -308,7 +308,9 @@ impl Suite {
             (alike.len() == HANGS).then(|| alike.join(" and "))
         };
         if let Some(others) = hung(self) {
-            return Err(format!("{id} was not run, since calls hang: see {others}"));
+            return Err(format!(
+                "{id} was not run, because calls hang: see {others}"
+            ));
         }
         let (outcome, trace) = self.run_once(rule, pace, rule.check);
         outcome.map_err(|failure| {
@@ -322,7 +324,7 @@ impl Suite {
         })
     }
 
-    /// Whether the backend can be used at all, and how long a call takes. Tried once.
+    /// The duration of a call, or why the backend cannot be used. It is tried once.
     fn first(&self) -> &Result<Duration, String> {
         self.first.get_or_init(|| {
             let Some(rule) = rules::all().iter().find(|rule| rule.id() == FIRST) else {
@@ -333,25 +335,25 @@ impl Suite {
             });
             match outcome {
                 Ok(pace) => Ok(pace),
-                // What is wrong in another way, each rule finds for itself.
+                // Each rule finds other failures by itself.
                 Err(failure) if failure.kind == FailureKind::Broken => Ok(Duration::ZERO),
                 Err(failure) => Err(self.explain(rule, &failure, &trace)),
             }
         })
     }
 
-    /// Runs a check in a thread of its own, so that a backend that blocks it stops nobody else.
+    /// Runs a check in its own thread, so that a backend that blocks it does not stop other rules.
     fn run_once<T: Send + 'static>(
         &self,
         rule: &Rule,
         pace: Duration,
         check: impl FnOnce(Context) -> crate::harness::BoxFuture<'static, Outcome<T>> + Send + 'static,
     ) -> (Outcome<T>, Trace) {
-        /// How much later than its limit a call may end, on a machine that is busy, and how
-        /// often that is looked at.
+        /// How much later than its limit a call may end on a busy machine, and how often this is
+        /// checked.
         const GRACE: Duration = Duration::from_secs(1);
         const LOOK: Duration = Duration::from_millis(200);
-        /// However busy the machine, no rule takes as long.
+        /// No rule takes this long, however busy the machine is.
         const PATIENCE: Duration = Duration::from_secs(1800);
         let began = Instant::now();
         let trace = Trace::new();
@@ -369,14 +371,14 @@ impl Suite {
             .name(rule.id())
             .spawn(move || drop(sender.send(in_own_runtime(check, &context))));
         if let Err(error) = spawned {
-            let failure = Failure::new(format!("no thread for the rule: {error}"));
+            let failure = Failure::new(format!("cannot start a thread for the rule: {error}"));
             return (Err(failure), trace);
         }
         let outcome = loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(outcome) => break outcome,
                 Err(RecvTimeoutError::Disconnected) => {
-                    break Err(Failure::new("the thread of the rule died"));
+                    break Err(Failure::new("the thread of the rule ended unexpectedly"));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -404,16 +406,16 @@ impl Suite {
 
     /// The body of a `#[test]`: panics unless the backend keeps the rule.
     #[doc(hidden)]
-    #[allow(clippy::panic)] // It is what a test does to fail.
+    #[allow(clippy::panic)] // A test fails by panicking.
     pub fn assert_rule(&self, group: &str, name: &str) {
         let all = rules::all().iter();
         let Some(rule) = all.into_iter().find(|r| r.group == group && r.name == name) else {
-            panic!("no rule is called {group}::{name}");
+            panic!("unknown rule {group}::{name}");
         };
         match self.verdict_of_test(rule) {
             Verdict::Failed(failure) => panic!("{failure}"),
             Verdict::NotApplicable(why) => panic!(
-                "{group}::{name} does not apply: {why}. Say so where the tests are declared, so \
+                "{group}::{name} does not apply: {why}; waive it where the tests are declared, so \
                  that it is shown as ignored: waive {{ {group}: \"{why}\" }} or \
                  {group}::{name}: \"{why}\""
             ),
@@ -422,7 +424,7 @@ impl Suite {
     }
 
     fn verdict_of_test(&self, rule: &'static Rule) -> Verdict {
-        // Asked for by name: a waived rule shows how it fails.
+        // A waived rule that is run by its name shows how it fails.
         let alone = || match rule.unmet(self.subject.as_ref()) {
             Some(unmet) => Verdict::NotApplicable(unmet.to_string()),
             None => self
@@ -433,7 +435,8 @@ impl Suite {
             return alone();
         }
         let together = if shared::is_process_per_test() {
-            // Every test is a process: one of them runs all rules, and the others read.
+            // Every test is a process: one of them runs all rules, and the others read the
+            // verdicts.
             self.together.get_or_init(|| {
                 let all = || self.run_together(|_| true);
                 shared::once_per_run(&self.name, all).unwrap_or_default()
@@ -450,7 +453,7 @@ impl Suite {
         }
     }
 
-    /// These rules, but for waived ones, all at once.
+    /// Runs these rules together, except waived ones.
     fn run_together(&self, which: impl Fn(&Rule) -> bool) -> HashMap<String, Verdict> {
         let chosen: Vec<&'static Rule> = rules::all()
             .iter()
@@ -461,9 +464,9 @@ impl Suite {
         chosen.iter().map(|rule| rule.id()).zip(verdicts).collect()
     }
 
-    /// The body of a `#[test]`: panics if a waiver names no rule, or excuses one that passes.
+    /// The body of a `#[test]`: panics if a waiver names no rule, or one that passes.
     #[doc(hidden)]
-    #[allow(clippy::panic)] // It is what a test does to fail.
+    #[allow(clippy::panic)] // A test fails by panicking.
     pub fn assert_waivers_are_needed(&self) {
         let mistakes: Vec<String> = self.mistakes().into_iter().map(|(_, why)| why).collect();
         assert!(mistakes.is_empty(), "{}", mistakes.join("; "));
@@ -504,7 +507,7 @@ fn in_own_runtime<T: Send + 'static>(
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("no tokio runtime: {error}")))?;
+        .map_err(|error| Failure::new(format!("cannot start a Tokio runtime: {error}")))?;
     let outcome = runtime.block_on(async {
         let outcome = match tokio::spawn(check(context.clone())).await {
             Ok(outcome) => outcome,

@@ -1,4 +1,4 @@
-//! Backends that are odd and right: the suite refuses none of them.
+//! Unusual but correct backends, which must pass.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 
 const MAX_VALUE: usize = 4096;
 
-/// `set` of a backend that does it right.
+/// `set` of a correct backend.
 fn set(store: &Store, key: &str, value: Value) -> Result<()> {
     if value.payload().len() > MAX_VALUE {
         store.remove(key);
@@ -26,7 +26,7 @@ fn set(store: &Store, key: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-/// `set_multi` of a backend that does it right.
+/// `set_multi` of a correct backend.
 fn set_multi(store: &Store, entries: Vec<(String, Value)>) -> Result<()> {
     let mut last: HashMap<String, Value> = HashMap::new();
     last.extend(entries);
@@ -42,7 +42,7 @@ fn set_multi(store: &Store, entries: Vec<(String, Value)>) -> Result<()> {
     cause.map_or(Ok(()), |cause| Err(Error::partial(cause, failed, total)))
 }
 
-/// What happens to a call on its way to a server.
+/// The faults that a call to a server meets.
 async fn reaches(store: &Store) -> Result<()> {
     match store.fault() {
         None => Ok(()),
@@ -51,7 +51,7 @@ async fn reaches(store: &Store) -> Result<()> {
             Err(Error::new(
                 ErrorKind::Timeout,
                 "control",
-                "no answer within 60 ms",
+                "no response within 60 ms",
             ))
         }
         Some(_) => Err(Error::new(
@@ -62,7 +62,7 @@ async fn reaches(store: &Store) -> Result<()> {
     }
 }
 
-/// Runs the whole suite; every rule that applies is kept.
+/// Runs the whole suite. Every rule that applies must pass.
 fn is_right(backend: Backend, declaring: fn(Capabilities) -> Capabilities) -> usize {
     let harness = BackendHarness::patient(backend).declaring(declaring);
     let report = Suite::new(harness).run();
@@ -74,7 +74,7 @@ fn is_right(backend: Backend, declaring: fn(Capabilities) -> Capabilities) -> us
 
 /// None of these backends is immediate.
 const BY_HAND: usize = 1;
-/// And steady lifetimes can be seen by a manual clock alone.
+/// Steady lifetimes are tested only on a manual clock.
 const BY_THE_REAL_CLOCK: usize = 2;
 
 fn late(delay: Duration) -> Backend {
@@ -105,7 +105,7 @@ fn a_server_very_far_away_by_the_real_clock() {
     );
 }
 
-/// Loses what lives by whole seconds, up to one second early.
+/// Loses values on whole seconds, up to one second early.
 fn by_the_second() -> Backend {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     LazyLock::force(&START);
@@ -193,7 +193,7 @@ fn a_store_full_of_foreign_data() {
     let crowded = Backend::right().on_open(|store| store.sharing(&CROWDED));
     let real = |it: Capabilities| it.with_clock(Clock::Real);
     assert_eq!(is_right(crowded, real), BY_THE_REAL_CLOCK);
-    // All of it is still there, and nothing else: each rule has removed what it wrote.
+    // The foreign data is still there, and nothing else: each rule has removed its own keys.
     let left = CROWDED.entries();
     let own: Vec<&String> = left
         .keys()
@@ -241,7 +241,7 @@ fn a_pause_at_every_step() {
 
 #[test]
 fn values_in_another_form_below() {
-    // Compressed, encrypted, whatever: it is turned back when it is read.
+    // Values are compressed or encrypted, for example, and converted back when they are read.
     let turned = |value: Value| {
         value.map(|payload| {
             payload
@@ -266,7 +266,7 @@ fn values_in_another_form_below() {
 
 #[test]
 fn one_call_at_a_time() {
-    // A single connection behind a lock: slow with many callers, but right.
+    // A single connection behind a lock: slow with many callers, but correct.
     static LINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let single = Backend::right().async_get(async |store: Store, key: String| {
         let _turn = LINE.lock().await;

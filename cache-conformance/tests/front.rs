@@ -1,4 +1,5 @@
-//! The macro front, on a backend that leaves to the trait what it can, and on every wrapper.
+//! The macro, with a backend that uses the default implementations of the trait, and with every
+//! wrapper.
 
 mod support;
 

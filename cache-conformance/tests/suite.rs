@@ -92,7 +92,7 @@ fn a_failure_tells_what_is_needed() {
     };
     for part in [
         "mine breaks the rule basic::a_set_value_is_found",
-        "`get` finds the payload that was set.",
+        "`get` returns the payload that was set.",
         "CacheBackend: Writes",
         "expected \"value\", got a miss",
         "set \"",

@@ -1,4 +1,4 @@
-//! What single operations cost: `cargo bench --package cache-dict`.
+//! The time of single operations: `cargo bench --package cache-dict`.
 
 #![allow(missing_docs)]
 
@@ -19,7 +19,7 @@ fn filled(ttl: Duration, keys: &[String]) -> DictBackend<u64> {
     cache
 }
 
-/// Few keys, so that it is the work that is measured, and not the memory.
+/// Few keys, so that the benchmark measures the work and not memory latency.
 fn operations(criterion: &mut Criterion) {
     let keys: Vec<String> = (0..1_024).map(|n| format!("user:{n:08x}")).collect();
     let value = || CachedValue::new(7);
@@ -46,7 +46,7 @@ fn operations(criterion: &mut Criterion) {
     }
 }
 
-/// The same hit by way of the trait, and of the handle that hides the type.
+/// The same hit through the trait and through a [`DynBackend`].
 fn ways(criterion: &mut Criterion) {
     let keys: Vec<String> = (0..1_024).map(|n| format!("user:{n:08x}")).collect();
     let cache = filled(Duration::ZERO, &keys);

@@ -1,5 +1,5 @@
-//! Computes something slow about each file given and caches the answers; the second time they
-//! are there at once. Without arguments it takes files of this crate.
+//! Computes a slow checksum of each given file and caches the results, so that the second round is
+//! fast. Without arguments it uses files of this crate.
 //!
 //! ```text
 //! cargo run --release --package cache-dict --example slow_files -- Cargo.toml README.md
@@ -13,7 +13,7 @@ use std::{env, fs};
 use cache_core::{CacheBackend, CachedValue};
 use cache_dict::DictBackend;
 
-/// How long an answer is good for: a file that changes is read again after this time.
+/// A file that has changed is read again after this time.
 const TTL: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(paths: &[String]) -> Result<(), Box<dyn Error>> {
-    // This line picks the backend; nothing below knows which it is.
+    // Only this line depends on the backend.
     let cache = DictBackend::builder().expiration_time(TTL).build()?;
 
     let first = round("first", &cache, paths).await?;
@@ -47,7 +47,7 @@ async fn run(paths: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks for all checksums, prints them, and says how long it took to get them.
+/// Gets all checksums, and prints them with the time it took.
 async fn round<B>(name: &str, cache: &B, paths: &[String]) -> Result<Duration, Box<dyn Error>>
 where
     B: CacheBackend<Value = u64>,
@@ -75,7 +75,7 @@ struct Answer {
     hit: bool,
 }
 
-/// The checksum of each file: the cached one if there is one, else computed now, and cached.
+/// Returns the checksum of each file, from the cache if possible. Others are computed and cached.
 async fn checksums<B>(cache: &B, paths: &[String]) -> Result<Vec<Answer>, Box<dyn Error>>
 where
     B: CacheBackend<Value = u64>,
@@ -100,7 +100,7 @@ where
             value
         } else {
             let path = path.clone();
-            // Slow work has no place on the threads that run the tasks.
+            // Slow work must not block the threads that run tasks.
             let checksum = tokio::task::spawn_blocking(move || checksum(&path)).await??;
             let value = CachedValue::new(checksum);
             computed.push((*key, value.clone()));
@@ -112,7 +112,7 @@ where
     Ok(answers)
 }
 
-/// Something slow: the FNV-1a hash of a file, taken over and over, some 100 MB in all.
+/// Something slow: the FNV-1a hash of a file, repeated until about 100 MB have been hashed.
 fn checksum(path: &str) -> Result<u64, String> {
     let content = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let rounds = 1 + 100_000_000 / content.len().max(100);

@@ -17,12 +17,17 @@ use crate::stats::DictStats;
 ///
 /// A clone is a cheap handle to the same entries. The methods that end in `_sync` are those of
 /// [`CacheBackend`] for callers that are not async. Every future completes at its first poll, so
-/// there is nothing to cancel: an operation waits only for the lock of one shard at a time, held
-/// for microseconds. No operation fails, and every key is valid, including the empty one.
+/// there is nothing to cancel. No operation fails, and every key is valid, including the empty
+/// one.
 ///
-/// `V::clone` runs under such a lock, so it must not use the same cache; wrap payloads that are
-/// expensive to clone in an [`Arc`]. Replaced, expired and deleted payloads are dropped after the
-/// lock is released. If `clone` or `drop` panics, the operation panics and the cache remains
+/// An operation holds the lock of one shard at a time, usually for well below a microsecond; a
+/// shard that grows is locked for longer ([What it costs](crate#what-it-costs)). `V::clone` runs
+/// under such a lock, so it must not use the same cache; wrap payloads that are expensive to clone
+/// in an [`Arc`]. Replaced, expired and deleted payloads are dropped after the lock is released.
+///
+/// # Panics
+///
+/// If `clone` or `drop` of a payload panics, the operation panics and the cache remains
 /// consistent.
 ///
 /// ```
@@ -47,10 +52,9 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         Self(Arc::new(ShardedMap::new(config, time)))
     }
 
-    /// Returns the value cached under `key`; `None` if there is none or it has expired.
+    /// Returns the value cached under `key`, or `None` if there is none or it has expired.
     ///
-    /// The same as [`CacheBackend::get`], without the `Result`: an operation in process cannot
-    /// fail.
+    /// It is [`CacheBackend::get`] without the `Result`: an operation in process cannot fail.
     ///
     /// ```
     /// # use cache_core::CachedValue;
@@ -66,7 +70,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
         self.0.get(key)
     }
 
-    /// Caches `value` under `key`, replacing the value that was there.
+    /// Caches `value` under `key`, replacing any value there.
     pub fn set_sync(&self, key: &str, value: CachedValue<V>) {
         self.0.set(key, value);
     }
@@ -132,8 +136,8 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 
     /// Removes all expired entries, as oslo.cache does on every set.
     ///
-    /// Calling it is optional: each write removes a bounded number of expired entries, and a read
-    /// removes an expired entry that it finds. It frees memory while nothing is written.
+    /// Calling it is optional, because each write removes a bounded number of expired entries. It
+    /// frees memory while nothing is written, and before [`len`](Self::len) is reported.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -161,7 +165,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 
 #[cfg(test)]
 impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
-    /// A backend in which keys collide: only these bits of their hashes are used.
+    /// A backend in which keys collide, because only these bits of their hashes are used.
     pub(crate) fn with_weak_hash(config: DictConfig, time: Time, mask: u64) -> Self {
         let hasher = KeyHasher::new().masked(mask);
         Self(Arc::new(ShardedMap::with_hasher(config, time, hasher)))

@@ -1,11 +1,11 @@
-//! [`Bound`], how many entries there may be.
+//! [`Bound`], the maximum number of entries.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many entries all shards may hold together, and how many more they may take on.
+/// The maximum number of entries of all shards together, and how many more they may add.
 ///
-/// Room is taken before an entry is added and given back after it was removed, so the bound is
-/// never exceeded. Where there is none, nothing is counted.
+/// Room is taken before an entry is added and given back after it is removed, so the bound is
+/// never exceeded. Without a bound, nothing is counted.
 pub(crate) struct Bound {
     /// Zero: no bound.
     max: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Zero: none.
+    /// Zero: no bound.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
@@ -25,7 +25,7 @@ impl Bound {
         self.max > 0
     }
 
-    /// Whether there is room for one more, which is taken.
+    /// Takes room for one entry. Returns `false` if there is none.
     #[inline]
     pub(crate) fn take_one(&self) -> bool {
         let less = |room: usize| room.checked_sub(1);

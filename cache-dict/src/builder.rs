@@ -12,7 +12,11 @@ use crate::clock::{Clock, Time};
 use crate::config::DictConfig;
 
 impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
-    /// Builds a backend with this configuration. It never fails; see [`DictBuilder::build`].
+    /// Builds a backend with this configuration.
+    ///
+    /// # Errors
+    ///
+    /// None; see [`DictBuilder::build`].
     ///
     /// ```
     /// # use cache_dict::{DictBackend, DictConfig};
@@ -29,7 +33,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 }
 
-/// Builds a [`DictBackend`]; from [`DictBackend::builder`], or from a [`DictConfig`] that was
+/// A builder of a [`DictBackend`], from [`DictBackend::builder`] or from a [`DictConfig`] that was
 /// read from a file.
 ///
 /// ```
@@ -85,29 +89,30 @@ impl<V> Clone for DictBuilder<V> {
 }
 
 impl<V> DictBuilder<V> {
-    /// Sets the lifetime of values without a TTL of their own. Zero, the default: values do not
-    /// expire.
+    /// Sets the lifetime of values without a TTL of their own. The default, zero, means that they
+    /// do not expire.
     pub fn expiration_time(mut self, expiration_time: Duration) -> Self {
         self.config.expiration_time = expiration_time;
         self
     }
 
-    /// Sets the maximum number of entries. 0, the default: no bound. [Bounded
+    /// Sets the maximum number of entries. The default, 0, means no bound. [Bounded
     /// size](crate#bounded-size) says which entries are evicted.
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.config.max_entries = max_entries;
         self
     }
 
-    /// Sets the clock by which values expire, in place of the system's monotonic clock; in
-    /// tests, a [`ManualClock`](crate::ManualClock).
+    /// Sets the clock by which values expire, which replaces the system's monotonic clock, for
+    /// example with a [`ManualClock`](crate::ManualClock) in tests.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
     /// Sets whether reads use the coarse clock of the system; the default is `true`. It has no
-    /// effect where the system has none. See [The coarse clock](crate#the-coarse-clock).
+    /// effect on systems without one, or with a [`clock`](Self::clock). See [The coarse
+    /// clock](crate#the-coarse-clock).
     ///
     /// ```
     /// # use cache_dict::DictBackend;
@@ -125,8 +130,10 @@ impl<V> DictBuilder<V> {
 impl<V: Clone + Send + Sync + 'static> DictBuilder<V> {
     /// Builds the backend.
     ///
-    /// Every setting is valid, so this never fails. It returns a `Result` as the builders of
-    /// the other backends do, so that one can replace another.
+    /// # Errors
+    ///
+    /// None, because every setting is valid. The method returns a `Result` so that this builder
+    /// and those of the other backends can replace each other.
     pub fn build(self) -> Result<DictBackend<V>> {
         let system = || Time::system(self.coarse);
         let time = self.clock.map_or_else(system, Time::of);

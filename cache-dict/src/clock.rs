@@ -1,4 +1,4 @@
-//! [`Clock`], from which a backend reads the time, and [`ManualClock`].
+//! [`Clock`], the source of a backend's time, and [`ManualClock`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::system_clock::SystemClock;
 
-/// A source of time in place of the system's monotonic clock: a closure, or a [`ManualClock`].
+/// A source of time that replaces the system's monotonic clock: a closure, or a [`ManualClock`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -21,12 +21,12 @@ use crate::system_clock::SystemClock;
 /// # Ok::<(), cache_core::Error>(())
 /// ```
 pub trait Clock: Send + Sync {
-    /// Returns the time since a fixed moment.
+    /// Returns the time since a fixed moment, with nanosecond precision, up to 584 years.
     ///
-    /// The backend calls it without holding a lock, so it may use the backend itself.
+    /// The backend calls it without holding a lock, so the clock may use the backend itself.
     ///
-    /// If the clock steps back, the backend's time does not advance until the clock passes its
-    /// latest time again: an expired value remains expired.
+    /// If the clock steps back, the backend's time stops until the clock reaches its latest time
+    /// again, so an expired value remains expired.
     fn now(&self) -> Duration;
 }
 
@@ -69,12 +69,12 @@ impl Clock for ManualClock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Creates a clock at zero.
+    /// Creates a clock that is at zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Advances the clock.
+    /// Advances the clock. It stops just below 584 years.
     pub fn advance(&self, by: Duration) {
         let by = nanos(by);
         let moved = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
@@ -114,7 +114,7 @@ const SLACK: u64 = 100_000_000;
 /// The usual lag at most: one tick of the slowest timer.
 const TICK: u64 = 10_000_000;
 
-/// Nanoseconds since some moment. Never decreases.
+/// A clock in nanoseconds since some moment, which never decreases.
 pub(crate) enum Time {
     System(SystemClock),
     Of {
@@ -159,7 +159,7 @@ impl Time {
         }
     }
 
-    /// For a call that may have to know the time while it holds a lock.
+    /// For a call that may need the time while it holds a lock.
     #[inline]
     pub(crate) fn reading(&self) -> Reading<'_> {
         match self {
@@ -178,7 +178,7 @@ impl Time {
     }
 }
 
-/// The time of one call, read when it is first needed, and once.
+/// The time of one call, read once, when it is first needed.
 pub(crate) struct Reading<'t> {
     system: Option<&'t SystemClock>,
     coarse: Option<u64>,
@@ -208,8 +208,8 @@ fn left(deadline: u64, now: u64) -> Option<u64> {
     deadline.checked_sub(now).filter(|left| *left > 0)
 }
 
-/// The time left until a deadline far enough away for a coarse clock. Not too long while the
-/// clock lags no more than usual.
+/// The time left until a deadline that is far enough away for a coarse clock. It is not too long
+/// unless the clock lags more than usual.
 #[inline]
 fn left_by_coarse(deadline: u64, coarse: u64) -> Option<u64> {
     let left = deadline.checked_sub(coarse)?;
@@ -258,7 +258,8 @@ mod tests {
         assert_eq!(deadline(1, Duration::from_nanos(2)), 3);
     }
 
-    /// Whether a coarse clock that is `late` lets a value be read `left` before its deadline.
+    /// The time left of a value that is read `left` before its deadline, by a coarse clock that
+    /// lags by `late`.
     fn served_by_coarse(left: i64, late: u64) -> Option<u64> {
         let now = 3_600_000_000_000_u64;
         left_by_coarse(now.saturating_add_signed(left), now - late)
@@ -271,7 +272,7 @@ mod tests {
                 assert_eq!(served_by_coarse(left, late), None, "{left} {late}");
             }
         }
-        // And it does not ask the exact one about what has long to live.
+        // It is used for deadlines that are far away.
         assert!(served_by_coarse(150_000_000, 0).is_some());
     }
 
@@ -279,8 +280,8 @@ mod tests {
     fn the_time_left_by_a_coarse_clock_is_not_too_long() {
         for late in [0, 4_000_000, TICK] {
             let left = 3_000_000_000_u64;
-            let told = served_by_coarse(left.cast_signed(), late).unwrap();
-            assert!((left - TICK..=left).contains(&told), "{told}");
+            let returned = served_by_coarse(left.cast_signed(), late).unwrap();
+            assert!((left - TICK..=left).contains(&returned), "{returned}");
         }
     }
 
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_of_the_users_is_read_once_a_call_and_before_it() {
+    fn a_custom_clock_is_read_once_at_the_start_of_a_call() {
         let manual = ManualClock::new();
         let clock = Time::of(Arc::new(manual.clone()));
         let mut reading = clock.reading();

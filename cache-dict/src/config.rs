@@ -5,10 +5,11 @@ use std::time::Duration;
 use cache_core::{seconds, text};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The configuration of a [`DictBackend`](crate::DictBackend) in a file, with the argument names
-/// and defaults of oslo.cache.
+/// The configuration of a [`DictBackend`](crate::DictBackend), for example from a file. The names
+/// and the defaults are those of oslo.cache.
 ///
-/// Unknown fields and senseless values are errors that name the field, and the value too.
+/// When it is deserialized, an unknown field and an invalid value are errors that name the field
+/// and the value.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,14 +29,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DictConfig {
-    /// The lifetime of values without a TTL of their own, in seconds. 0, the default: values do
-    /// not expire.
+    /// The lifetime of values without a TTL of their own, in seconds. The default, 0, means that
+    /// they do not expire.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "expiration_time"
     )]
     pub expiration_time: Duration,
-    /// The maximum number of entries. 0, the default: no bound.
+    /// The maximum number of entries. The default, 0, means no bound.
     #[serde(deserialize_with = "max_entries")]
     pub max_entries: usize,
 }

@@ -4,16 +4,16 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::key::KeyRef;
 
-/// Odd constants without structure: digits of pi.
+/// Constants without structure: digits of pi.
 const PI: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
 
-/// Hashes keys by folded multiplication: several times as fast as the `SipHash` of std on keys of
-/// usual length, which a hit would otherwise spend most of its time on. The seeds are random
-/// in each backend, so that nobody outside can prepare keys that collide.
+/// Hashes keys by folded multiplication. For keys of usual length it is several times as fast as
+/// the `SipHash` of std, which would take most of the time of a hit. Each backend has random seeds,
+/// so that attackers cannot prepare keys that collide.
 #[derive(Clone)]
 pub(crate) struct KeyHasher {
     seeds: [u64; 3],
-    /// Which bits survive, to make collisions in tests.
+    /// The bits that are used, to make collisions in tests.
     #[cfg(test)]
     mask: u64,
 }
@@ -51,8 +51,8 @@ impl KeyHasher {
         }
         let (a, b) = ends(rest);
         state = fold(a ^ state, b ^ seed_b);
-        // The length goes in by multiplication: bytes that `ends` reads twice, or fills with
-        // zeros, make keys of different lengths look alike up to here.
+        // The length is mixed in by multiplication: `ends` reads some bytes twice and fills others
+        // with zeros, so keys of different lengths may have the same state here.
         let length = (key.len() as u64).wrapping_mul(PI[0]) ^ PI[1];
         let hash = fold(state ^ length, seed_c | 1);
         #[cfg(test)]
@@ -61,12 +61,12 @@ impl KeyHasher {
     }
 }
 
-/// The hash of a key, of which different bits lead to the shard and to the slot within it.
+/// The hash of a key. Different bits select the shard and the slot within it.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
-    /// Which of so many shards, a power of two, the entry is in.
+    /// The number of the entry's shard. `shards` is a power of two.
     #[inline]
     pub(crate) fn shard(self, shards: usize) -> usize {
         (self.0 >> 32) as usize & (shards - 1)
@@ -77,13 +77,13 @@ impl KeyHash {
         Self(bits)
     }
 
-    /// A byte that depends neither on the shard nor on where in it the entry is; not zero.
+    /// A byte that is independent of the shard and of the place within it. It is not zero.
     #[inline]
     pub(crate) fn tag(self) -> u8 {
         ((self.0 >> 56) as u8).max(1)
     }
 
-    /// For finding the entry in its shard.
+    /// The bits that select the place within the shard.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     pub(crate) fn low(self) -> u32 {
@@ -104,8 +104,8 @@ fn halves(chunk: &[u8; 16]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// All of up to fifteen bytes, in two numbers: the first and the last eight (or four) of them,
-/// which overlap.
+/// Up to fifteen bytes as two numbers: the first and the last eight (or four) bytes, which
+/// overlap.
 fn ends(bytes: &[u8]) -> (u64, u64) {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         (u64::from_le_bytes(*first), u64::from_le_bytes(*last))

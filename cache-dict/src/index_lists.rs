@@ -1,12 +1,12 @@
 //! [`IndexLists`], doubly linked lists of slots.
 
-/// Several lists of slots. A slot is in one list at most, and everything takes constant time.
+/// Several lists of slots. A slot is in at most one list, and every operation takes constant time.
 ///
-/// The heads are kept here. The links between the members are where the caller has them, in a
-/// [`LinkStore`]: in the slots themselves, or beside them.
+/// The heads are kept here. The caller keeps the links between the members in a [`LinkStore`]: in
+/// the slots themselves, or beside them.
 pub(crate) struct IndexLists {
-    /// By list: a ring through the list's members begins and ends here, so that none of them
-    /// is a special case.
+    /// By list. A ring through the members of the list begins and ends at its head, so that no
+    /// member is a special case.
     heads: Vec<Links>,
 }
 
@@ -28,13 +28,13 @@ type Node = u32;
 const HEAD: Node = 1 << 31;
 
 impl Links {
-    /// Those of a slot that is in no list.
+    /// The links of a slot that is in no list.
     pub(crate) const NONE: Self = Self {
         previous: Node::MAX,
         next: Node::MAX,
     };
 
-    /// Those of an empty list's head.
+    /// The links of the head of an empty list.
     fn of_head(list: u32) -> Self {
         Self {
             previous: list | HEAD,
@@ -43,14 +43,14 @@ impl Links {
     }
 }
 
-/// By old number of a slot, the new one.
+/// The new number of each slot, by its old number.
 pub(crate) struct Moved(pub(crate) Vec<u32>);
 
 impl Moved {
-    /// The new number of a slot that was free: nothing refers to it.
+    /// The new number of a slot that was free, to which nothing refers.
     pub(crate) const FREE: u32 = u32::MAX;
 
-    /// Makes links lead to the new numbers.
+    /// Replaces old numbers in the links with new ones.
     #[inline]
     pub(crate) fn renumber(&self, links: &mut Links) {
         for node in [&mut links.previous, &mut links.next] {
@@ -62,7 +62,7 @@ impl Moved {
         }
     }
 
-    /// The same for links that are kept by slot, of which there are to be so many.
+    /// Does the same for links that are kept by slot, and makes room for `slots` of them.
     pub(crate) fn renumber_all(&self, links: &mut Vec<Links>, slots: usize) {
         let old = std::mem::replace(links, vec![Links::NONE; slots]);
         for (mut old, to) in old.into_iter().zip(&self.0) {
@@ -77,7 +77,7 @@ impl Moved {
 impl LinkStore for Vec<Links> {
     #[expect(
         clippy::indexing_slicing,
-        reason = "those who keep such a vector have one for each slot"
+        reason = "such a vector has an element for each slot"
     )]
     fn links(&mut self, slot: u32) -> &mut Links {
         &mut self[slot as usize]
@@ -85,16 +85,16 @@ impl LinkStore for Vec<Links> {
 }
 
 impl IndexLists {
-    /// Empty lists, numbered from zero.
+    /// Creates empty lists, numbered from zero.
     pub(crate) fn new(lists: u32) -> Self {
         let mut new = Self { heads: Vec::new() };
         new.add(lists);
         new
     }
 
-    /// Adds empty lists; returns the number of the first.
+    /// Adds empty lists. Returns the number of the first.
     pub(crate) fn add(&mut self, lists: u32) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "nobody adds so many")]
+        #[expect(clippy::cast_possible_truncation, reason = "there are few lists")]
         let first = self.heads.len() as u32;
         self.heads
             .extend((first..first + lists).map(Links::of_head));
@@ -106,7 +106,7 @@ impl IndexLists {
         (first & HEAD == 0).then_some(first)
     }
 
-    /// Appends a slot, which leaves the list that it was in.
+    /// Appends a slot to a list, and removes it from the list that it was in.
     pub(crate) fn push_back(&mut self, store: &mut impl LinkStore, list: u32, slot: u32) {
         self.unlink(store, slot);
         let head = list | HEAD;
@@ -119,7 +119,7 @@ impl IndexLists {
         self.links(store, head).previous = slot;
     }
 
-    /// Takes a slot out of the list that it is in, if any.
+    /// Removes a slot from the list that it is in, if any.
     pub(crate) fn unlink(&mut self, store: &mut impl LinkStore, slot: u32) {
         let links = std::mem::replace(self.links(store, slot), Links::NONE);
         if links != Links::NONE {
@@ -136,7 +136,7 @@ impl IndexLists {
         }
     }
 
-    /// Moves all of one list to the end of another.
+    /// Moves all members of one list to the end of another.
     pub(crate) fn append(&mut self, store: &mut impl LinkStore, to: u32, from: u32) {
         let emptied = Links::of_head(from);
         let Links {
@@ -156,7 +156,7 @@ impl IndexLists {
 
     #[expect(
         clippy::indexing_slicing,
-        reason = "a head is named by those alone who know its list"
+        reason = "the numbers of lists come from `new` and `add`"
     )]
     fn links<'a>(&'a mut self, store: &'a mut impl LinkStore, node: Node) -> &'a mut Links {
         if node & HEAD == 0 {

@@ -3,13 +3,13 @@
 /// How many bytes are stored in place.
 const INLINE: usize = 30;
 
-/// A key in 32 bytes. Short ones are stored in place: a lookup that follows a pointer to each
-/// key waits once more for memory.
+/// A key in 32 bytes. Short keys are stored in place, because following a pointer costs another
+/// access to memory.
 ///
-/// So are the digests that oslo.cache and others make of keys: 32 hexadecimal digits (MD5), 40
-/// (SHA-1), 48 or 56 are packed two to a byte.
+/// Digests, as oslo.cache and others make them from keys, are stored in place too: 32 (MD5), 40
+/// (SHA-1), 48 or 56 lower-case hexadecimal digits are packed two to a byte.
 pub(crate) enum Key {
-    /// A text, or a digest where `len` says that there are more digits than [`INLINE`].
+    /// A text, or a digest if `len` is greater than [`INLINE`].
     Inline {
         len: u8,
         bytes: [u8; INLINE],
@@ -17,7 +17,7 @@ pub(crate) enum Key {
     Heap(Box<[u8]>),
 }
 
-/// A key in the form in which it is stored, so that comparing it takes no conversion.
+/// A key in its stored form, so that comparing it needs no conversion.
 pub(crate) enum KeyRef<'k> {
     Text(&'k [u8]),
     Digest { digits: u8, packed: [u8; INLINE] },
@@ -56,7 +56,7 @@ impl<'k> KeyRef<'k> {
         }
     }
 
-    /// Of the text.
+    /// The length of the text.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -116,7 +116,7 @@ fn inline(len: u8, bytes: &[u8; INLINE]) -> &[u8] {
     bytes.get(..used).unwrap_or_default()
 }
 
-/// Eight bytes at a time, which for so few is faster than calling `memcmp`.
+/// Compares eight bytes at a time, which is faster than `memcmp` for short keys.
 #[inline]
 fn equal(a: &[u8], b: &[u8]) -> bool {
     let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
@@ -129,8 +129,8 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
         }
 }
 
-/// Eight hexadecimal digits, the first in the lowest byte, as four bytes; nothing if some are
-/// none, or in upper case.
+/// Packs eight hexadecimal digits, the first in the lowest byte, into four bytes. Returns `None`
+/// if a byte is not a lower-case hexadecimal digit.
 fn packed_digits(digits: u64) -> Option<u32> {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     // Letters have this bit, decimal digits do not.

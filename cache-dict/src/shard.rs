@@ -10,8 +10,8 @@ use crate::key::{Key, KeyRef};
 use crate::table::Table;
 use crate::timing_wheel::TimingWheel;
 
-/// A table of entries. The timing wheel finds those that have expired, and, where there is a
-/// bound, a list has all in the order of writing.
+/// A table of entries. The timing wheel finds those that have expired. In a bounded cache, a list
+/// has all entries in the order of their last write.
 ///
 /// No code of the payload's type runs here: replaced and removed payloads go into [`Garbage`],
 /// which is dropped after the lock is released.
@@ -25,13 +25,13 @@ pub(crate) struct Shard<V> {
     counts: Counts,
 }
 
-/// An entry of 56 bytes where the payload has eight: with its links, a cache line.
+/// With a payload of eight bytes an entry has 56 bytes: with its links, a cache line.
 struct Entry<V> {
     stored: Stored<V>,
     key: Key,
 }
 
-/// A payload and what is known of it.
+/// A payload with its metadata.
 pub(crate) struct Stored<V> {
     pub(crate) payload: V,
     /// Nanoseconds since 1970.
@@ -89,7 +89,7 @@ impl<V> Shard<V> {
         Some(&self.table.entry(slot).stored)
     }
 
-    /// Stores a value that is not expired. Returns it if the cache is at its bound and this shard
+    /// Stores a value that has not expired. Returns it if the cache is at its bound and this shard
     /// has no entry to evict.
     pub(crate) fn set(
         &mut self,
@@ -169,7 +169,7 @@ impl<V> Shard<V> {
     }
 
     /// Removes expired entries, examining at most `budget` entries. Returns the rest of the
-    /// budget: zero if there may be more to remove.
+    /// budget; zero means that there may be more to remove.
     pub(crate) fn reap(
         &mut self,
         now: u64,
@@ -264,7 +264,7 @@ impl<V> Shard<V> {
 
 #[cfg(test)]
 impl<V> Shard<V> {
-    /// For how many entries there is memory.
+    /// The number of entries for which there is memory.
     pub(crate) fn capacity(&self) -> usize {
         self.table.slots()
     }

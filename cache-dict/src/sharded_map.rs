@@ -1,4 +1,4 @@
-//! [`ShardedMap`], all that a backend holds, shard by shard.
+//! [`ShardedMap`], the entries of a backend, divided among shards.
 
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +17,11 @@ use crate::shard::{Counts, Garbage, Shard, Stored};
 use crate::stats::DictStats;
 use crate::sweep::{REAP_PER_HOLD, Sweep};
 
-/// How many shards there are, each under a lock of its own.
+/// The number of shards, each with its own lock.
 const SHARDS: usize = 128;
 
-/// A bounded cache has fewer shards, so that each has room for this many entries: eviction picks
-/// the oldest entry of one shard.
+/// A bounded cache may have fewer shards, so that each has room for this many entries, because
+/// eviction picks the oldest entry of one shard.
 const FEWEST_PER_SHARD: usize = 128;
 
 /// How many due entries a write examines in its shard. It adds at most one, so the shard catches
@@ -31,11 +31,11 @@ const REAP_PER_WRITE: usize = 32;
 /// How many keys of a call share one reading of the clock: about 20 µs.
 const KEYS_PER_READING: usize = 256;
 
-/// The entries, divided among shards by the hash of their keys, and what it takes to read and
-/// write them: one hash and one clock for all.
+/// The entries, divided among shards by the hash of their keys, with one hash function and one
+/// clock for all.
 ///
-/// The only user code that runs under a lock is `Clone` of a payload: the clock is read before,
-/// and payloads are dropped after.
+/// The only user code that runs under a lock is `Clone` of a payload: a custom clock is read
+/// before, and payloads are dropped after.
 pub(crate) struct ShardedMap<V> {
     shards: Box<[CachePadded<RwLock<Shard<V>>>]>,
     hasher: KeyHasher,
@@ -96,7 +96,8 @@ impl<V> ShardedMap<V> {
     }
 
     pub(crate) fn clear(&self) {
-        // Take all entries before dropping any: if a `drop` panics, the cache is empty all the same.
+        // All entries are taken before any is dropped, so that the cache is empty if a `drop`
+        // panics.
         let taken: Vec<Shard<V>> = self
             .shards
             .iter()
@@ -135,7 +136,7 @@ impl<V> ShardedMap<V> {
     #[inline]
     #[expect(
         clippy::indexing_slicing,
-        reason = "the number is below that of the shards"
+        reason = "the result of `KeyHash::shard` is less than the number of shards"
     )]
     fn shard(&self, hash: KeyHash) -> &RwLock<Shard<V>> {
         &self.shards[hash.shard(self.shards.len())]
@@ -192,7 +193,7 @@ impl<V: Clone> ShardedMap<V> {
         self.sweep_in_turn(now);
     }
 
-    /// Sets each value, in the order of the entries where keys are equal.
+    /// Sets each value, in the order of the entries.
     pub(crate) fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) {
         let expires = |(_, value): &(&str, CachedValue<V>)| self.lifetime(value).is_some();
         let now = self.time_of_write(entries.iter().any(expires));
@@ -221,7 +222,7 @@ impl<V: Clone> ShardedMap<V> {
     /// The time of a write, read before a lock is taken; `None` if no entry ever expires.
     fn time_of_write(&self, expires: bool) -> Option<u64> {
         if expires {
-            // Stored once, so that the cache line stays shared by all processors.
+            // Stored only once, so that the cache line remains shared by all processors.
             if !self.expires.load(Ordering::Relaxed) {
                 self.expires.store(true, Ordering::Relaxed);
             }
@@ -289,7 +290,7 @@ impl<V: Clone> ShardedMap<V> {
     fn remove_expired(&self, lock: &RwLock<Shard<V>>, key: &KeyRef<'_>, hash: KeyHash) {
         let now = self.time.now();
         let mut garbage = Garbage::new();
-        // If a writer holds the lock, it removes expired entries itself.
+        // If another thread holds the lock, the entry is left to a later operation.
         if let Some(mut shard) = try_write(lock) {
             shard.delete_expired(key, hash, now, &self.bound, &mut garbage);
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// The counters of a [`DictBackend`](crate::DictBackend).
 ///
-/// Hits and misses are not counted, since that would slow down each `get`; to count them, use
+/// Hits and misses are not counted, because that would slow down each `get`; to count them, use
 /// [`Observed`](cache_core::Observed).
 ///
 /// ```
@@ -20,10 +20,11 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DictStats {
-    /// Entries held, including expired ones that are not yet removed.
+    /// The number of entries, including expired ones that have not been removed yet.
     pub entries: usize,
-    /// Entries removed because they had expired.
+    /// The number of entries that were removed because they had expired. Expired entries that
+    /// were replaced, deleted or cleared are not counted.
     pub expired: u64,
-    /// Entries removed because the cache was at `max_entries`.
+    /// The number of entries that were removed because the cache was at `max_entries`.
     pub evicted: u64,
 }

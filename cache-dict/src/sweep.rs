@@ -11,8 +11,8 @@ use crate::clock;
 use crate::lock::try_write;
 use crate::shard::{Garbage, Shard};
 
-/// How many entries a sweep examines in all shards, and under one lock. A single set performs it,
-/// so it must be short.
+/// How many entries a sweep examines in all shards, and under one lock. It is part of a single
+/// write, so it must be short.
 const REAP_PER_SWEEP: usize = 256;
 pub(crate) const REAP_PER_HOLD: usize = 64;
 
@@ -22,13 +22,13 @@ const NEXT_SWEEP_IF_LEFT: Duration = Duration::from_micros(100);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A write removes due entries of its own shard only. So that shards without writes do not keep
-/// expired entries, one write in each interval sweeps all shards.
+/// A write removes due entries of its own shard only. One write in each interval sweeps all
+/// shards, so that shards without writes do not keep expired entries.
 pub(crate) struct Sweep {
     interval: Duration,
     /// The time of the next sweep.
     next: CachePadded<AtomicU64>,
-    /// The shard with which it begins.
+    /// The shard where the next sweep begins.
     first: AtomicUsize,
 }
 
@@ -58,7 +58,7 @@ impl Sweep {
         if now < due {
             return;
         }
-        // The thread that moves the time sweeps; the others return.
+        // The thread that advances `next` sweeps; the others return.
         let next = clock::deadline(now, self.interval);
         let moved = self.next.compare_exchange(due, next, relaxed, relaxed);
         if moved.is_ok() && !self.reap(now, shards, bound) {

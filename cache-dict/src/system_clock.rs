@@ -28,7 +28,7 @@ mod platform {
             nanos(ClockId::Monotonic).saturating_sub(self.start)
         }
 
-        /// The same at the last timer tick, if enabled.
+        /// [`now`](Self::now) at the last timer tick, if the coarse clock is enabled.
         #[inline]
         pub(crate) fn coarse(&self) -> Option<u64> {
             let coarse = || nanos(ClockId::MonotonicCoarse).saturating_sub(self.start);
@@ -66,9 +66,9 @@ mod platform {
             u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
         }
 
-        /// This platform has none.
+        /// `None`: this platform has no coarse clock.
         #[inline]
-        #[expect(clippy::unused_self, reason = "the signature is that of Linux")]
+        #[expect(clippy::unused_self, reason = "it has the same signature on Linux")]
         pub(crate) fn coarse(&self) -> Option<u64> {
             None
         }

@@ -3,11 +3,11 @@
 use crate::hash::KeyHash;
 use crate::index_lists::{LinkStore, Links, Moved};
 
-/// An open-addressing hash table after the manner of Facebook's F14. The slots are in buckets of
-/// seven, and each bucket has eight bytes of tags: a tag for each slot, made of the hash, and
-/// the number of entries that found the bucket full and went on to the next.
+/// An open-addressing hash table, similar to Facebook's F14. The slots are in buckets of seven, and
+/// each bucket has eight bytes of tags: a tag for each slot, taken from the hash, and the number of
+/// entries that found the bucket full and overflowed to the next.
 ///
-/// A search reads the tags, which are few enough to stay in the processor's cache, and then,
+/// A search reads the tags, which are small enough to stay in the processor's cache, and then,
 /// almost always, only the slot sought. Removed entries leave no tombstones. An entry keeps its
 /// slot until the table is [resized](Self::resize), so that lists can refer to it.
 pub(crate) struct Table<T> {
@@ -16,19 +16,19 @@ pub(crate) struct Table<T> {
     len: usize,
 }
 
-/// The tags of a bucket in the lower seven bytes, and in the highest the number of entries that
-/// went on. A free slot has the tag zero.
+/// The tags of a bucket in the lower seven bytes, and the number of entries that overflowed in the
+/// highest. A free slot has the tag zero.
 #[derive(Clone, Copy)]
 struct Tags(u64);
 
-/// Slots in a bucket.
+/// The number of slots in a bucket.
 const PER_BUCKET: usize = 7;
-/// The table grows when so many slots of a bucket are taken on average.
+/// The table grows when this many slots of a bucket are taken on average.
 const FULL: usize = 6;
 /// Slots are numbered in 31 bits.
 const MOST_BUCKETS: usize = (1 << 31) / PER_BUCKET;
 
-/// Aligned, so that a slot of 64 bytes, as it is for a payload of eight, is one cache line.
+/// Aligned, so that a slot of 64 bytes, the size with a payload of eight, is one cache line.
 #[repr(align(64))]
 struct Bucket<T>([Slot<T>; PER_BUCKET]);
 
@@ -50,7 +50,7 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     pub(crate) fn slots(&self) -> usize {
         self.buckets.len() * PER_BUCKET
     }
@@ -66,11 +66,11 @@ impl<T> Table<T> {
         held(self.slot_mut(slot).entry.as_mut())
     }
 
-    /// The slot with this hash whose entry is the one sought.
+    /// Returns the slot of the entry with this hash for which `is_sought` returns `true`.
     #[inline]
     pub(crate) fn find(&self, hash: KeyHash, is_sought: impl Fn(&T) -> bool) -> Option<u32> {
         let mut number = self.home(hash);
-        // No more often than there are buckets: the count of those that went on may be too high.
+        // At most once for each bucket: the number of entries that overflowed may be too high.
         for _ in 0..self.tags.len() {
             let tags = *self.tags.get(number)?;
             let bucket = self.buckets.get(number)?;
@@ -91,9 +91,9 @@ impl<T> Table<T> {
         None
     }
 
-    /// How many buckets the table should have, if another number than it has: before an entry is
-    /// added, or after some were removed. They are not held to powers of two, which would leave
-    /// half of them empty just after one is passed.
+    /// Returns the number of buckets that the table should have, if it should be resized before
+    /// `adding` entries are added or after entries were removed. It is not limited to powers of
+    /// two, which would leave half of the buckets empty just after growth.
     pub(crate) fn better_size(&self, adding: usize) -> Option<usize> {
         let buckets = self.buckets.len();
         let wanted = self.len + adding;
@@ -106,9 +106,9 @@ impl<T> Table<T> {
         }
     }
 
-    /// Moves all entries into so many buckets, which have room for them. Tells for each old slot
-    /// the new one, so that lists can follow; the links in the slots have followed already, the
-    /// numbers of lists apart.
+    /// Moves all entries into this many buckets, which must have room for them. Returns the new
+    /// number of each old slot, so that the heads of lists can be renumbered; the links in the
+    /// slots already are.
     pub(crate) fn resize(&mut self, buckets: usize, hash: impl Fn(&T) -> KeyHash) -> Moved {
         let mut larger = Self::new();
         larger.tags = vec![Tags(0); buckets];
@@ -132,7 +132,7 @@ impl<T> Table<T> {
         moved
     }
 
-    /// Adds an entry that is not there yet, for which there has to be room.
+    /// Adds an entry that is not in the table. There must be room for it.
     pub(crate) fn insert(&mut self, hash: KeyHash, entry: T) -> u32 {
         let mut number = self.home(hash);
         loop {
@@ -149,7 +149,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes the entry, which has this hash, out of its slot.
+    /// Removes an entry, which has this hash, from its slot.
     pub(crate) fn remove(&mut self, slot: u32, hash: KeyHash) -> T {
         let removed = held(self.slot_mut(slot).entry.take());
         self.len -= 1;
@@ -163,7 +163,8 @@ impl<T> Table<T> {
         removed
     }
 
-    /// The bucket where the search for a hash begins: the share of all that the hash is of 2³².
+    /// The bucket where the search for a hash begins: the hash, scaled from 2³² to the number of
+    /// buckets.
     #[inline]
     fn home(&self, hash: KeyHash) -> usize {
         ((u64::from(hash.low()) * self.tags.len() as u64) >> 32) as usize
@@ -176,7 +177,7 @@ impl<T> Table<T> {
 
     #[expect(
         clippy::indexing_slicing,
-        reason = "`home` and `after` give numbers of buckets"
+        reason = "`home` and `after` return numbers of buckets"
     )]
     fn tags_mut(&mut self, number: usize) -> &mut Tags {
         &mut self.tags[number]
@@ -219,32 +220,35 @@ impl<T> Bucket<T> {
 #[inline]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "there are not so many buckets"
+    reason = "`MOST_BUCKETS` limits the number of buckets"
 )]
 fn slot_number(bucket: usize, place: usize) -> u32 {
     (bucket * PER_BUCKET + place) as u32
 }
 
-/// The entry of a slot that a tag or a list names. Such a slot is never free: an entry is taken
-/// out of all of them when it is taken out of its slot.
+/// The entry of a slot that a tag or a list refers to. Such a slot is never free, because an entry
+/// is removed from the tags and the lists together with its slot.
 #[inline]
-#[expect(clippy::expect_used, reason = "no caller can bring about a free slot")]
+#[expect(
+    clippy::expect_used,
+    reason = "callers cannot cause a reference to a free slot"
+)]
 fn held<R>(entry: Option<R>) -> R {
-    entry.expect("a slot that is named holds an entry")
+    entry.expect("a slot that a tag or a list refers to has an entry")
 }
 
 const LOWEST_BITS: u64 = u64::from_le_bytes([1; 8]);
 const HIGHEST_BITS: u64 = LOWEST_BITS << 7;
-/// Those of the tags, without the count.
+/// Without the byte of the count.
 const HIGHEST_BITS_OF_TAGS: u64 = HIGHEST_BITS >> 8;
 const COUNT: u32 = 56;
 
 impl Tags {
-    /// The places with this tag, and now and then one with another: a look there tells.
+    /// The places with this tag, and rarely one with another tag, so the caller compares keys.
     #[inline]
     fn places(self, tag: u8) -> impl Iterator<Item = usize> {
-        // A byte is zero where the tags are equal. Subtracting one from each byte then sets its
-        // highest bit; the borrow may set that of the byte above too.
+        // A byte is zero where the tags are equal. Subtracting one from it sets its highest bit;
+        // the borrow may also set that of the byte above.
         let different = self.0 ^ (LOWEST_BITS * u64::from(tag));
         let mut equal = different.wrapping_sub(LOWEST_BITS) & !different & HIGHEST_BITS_OF_TAGS;
         std::iter::from_fn(move || {
@@ -275,7 +279,7 @@ impl Tags {
         (self.0 >> COUNT) as u8
     }
 
-    /// A count that has reached its limit stays there: it is not known any more.
+    /// A count that has reached its limit is no longer exact, and stays there.
     fn one_more_went_on(&mut self) {
         if self.went_on() < u8::MAX {
             self.0 += 1 << COUNT;
@@ -311,7 +315,8 @@ mod tests {
     proptest! {
         #![proptest_config(cases(64))]
 
-        /// Against a map, with hashes that collide altogether, in their home, or in their tag.
+        /// Compared with a map, with hashes that collide completely, in their home, or in their
+        /// tag.
         #[test]
         fn behaves_like_a_map(
             mask in prop_oneof![Just(0), Just(0xf), Just(u64::from(u32::MAX)), Just(!0xffff_ffff), Just(u64::MAX)],
@@ -347,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_leaves_nothing_behind() {
+    fn removed_entries_leave_no_tombstones() {
         let hash = |key| hash(key, u64::MAX);
         let mut table = Table::new();
         let full = 40;
@@ -367,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_by_a_third_and_shrinks_when_emptied() {
+    fn the_table_grows_by_a_third_and_shrinks_when_emptied() {
         let mut table = Table::new();
         for key in 0..10_000 {
             resize(&mut table, u64::MAX, 1);

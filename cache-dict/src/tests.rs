@@ -1,4 +1,4 @@
-//! What cannot be seen from outside: collisions of hashes, and how much memory is kept.
+//! Tests of what the public API does not show: hash collisions, and the memory in use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use proptest::prelude::*;
 use crate::clock::Time;
 use crate::{DictBackend, DictConfig, ManualClock};
 
-/// So many cases of a property test, or what `PROPTEST_CASES` says: a few in each run of the
-/// tests, many when there is time.
+/// The number of cases of a property test, unless `PROPTEST_CASES` is set.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").is_ok();
     let default = ProptestConfig::default();
@@ -65,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The backend as simple as can be.
+/// The simplest implementation of the backend.
 struct Model {
     entries: HashMap<u8, (u32, Option<u64>)>,
     now: u64,
@@ -85,7 +84,7 @@ impl Model {
     fn set(&mut self, key: u8, value: u32, ttl: Option<u64>) {
         let ttl = ttl.or(Some(self.ttl).filter(|ttl| *ttl > 0));
         let deadline = ttl.and_then(|ttl| self.now.checked_add(ttl));
-        // A deadline out of range is none.
+        // With a deadline out of range, the value does not expire.
         let deadline = deadline.filter(|deadline| *deadline < u64::MAX);
         self.entries.insert(key, (value, deadline));
     }
@@ -99,7 +98,7 @@ impl Model {
 }
 
 fn name(key: u8) -> String {
-    // Some are longer than fits in place.
+    // Some are too long to be stored in place.
     format!("{}{key}", "k".repeat(usize::from(key % 4) * 12))
 }
 
@@ -223,7 +222,7 @@ fn seen(found: Option<CachedValue<u32>>) -> Option<(u32, Option<u64>)> {
 }
 
 #[test]
-fn memory_is_given_back_after_a_flood() {
+fn memory_is_returned_after_a_flood() {
     let second = Duration::from_secs(1);
     let (cache, clock) = with_weak_hash(u64::MAX, second);
     cache.set_sync("stays", CachedValue::new(0).with_ttl(Duration::MAX));
@@ -233,7 +232,7 @@ fn memory_is_given_back_after_a_flood() {
     let (before, _) = cache.map().capacity();
     assert!((200_000..400_000).contains(&before), "{before} slots");
     clock.advance(2 * second);
-    // Nobody purges: the writes that follow do it, a few hundred a time.
+    // Without `purge`, the following writes remove a few hundred entries at a time.
     for n in 0..1_000 {
         cache.set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX));
         clock.advance(Duration::from_millis(2));

@@ -2,31 +2,31 @@
 //!
 //! # How a shard and its wheel work together
 //!
-//! The wheel knows slots and ticks, the shard knows entries and their deadlines. Time is cut
-//! into ticks, and a slot is in the list of the tick that its deadline lies in. When a tick has
+//! The wheel knows slots and ticks, the shard knows entries and their deadlines. Time is divided
+//! into ticks, and a slot is in the list of the tick that contains its deadline. When a tick has
 //! passed, its list becomes due as a whole, so that the work for each entry is constant, however
 //! many there are.
 //!
 //! 1. [`schedule`](TimingWheel::schedule) puts a slot into the list of its deadline.
-//! 2. An entry that is overwritten with a later deadline stays where it is, unless
-//!    [`has_coarser`](TimingWheel::has_coarser) says that it may be in a tick too long for its
-//!    new lifetime. Most overwriting therefore touches nothing here.
-//! 3. [`next_due`](TimingWheel::next_due) hands out one slot after the other whose tick has
-//!    passed, and takes it out of its list. The shard looks at the entry's deadline: it removes
-//!    the entry, or leaves it out of the wheel when it does not expire any more, or
-//!    [`defer`](TimingWheel::defer)s it when its deadline has moved.
-//! 4. [`unlink`](TimingWheel::unlink) takes out a slot whose entry is removed otherwise.
+//! 2. An entry that is overwritten with a later deadline keeps its place, unless
+//!    [`has_coarser`](TimingWheel::has_coarser) says that its tick may be too long for its new
+//!    lifetime. Most overwrites therefore change nothing here.
+//! 3. [`next_due`](TimingWheel::next_due) returns the slots whose tick has passed, one by one, and
+//!    removes them from their list. The shard checks the deadline of the entry: it removes the
+//!    entry, or leaves it out of the wheel if it no longer expires, or
+//!    [`defer`](TimingWheel::defer)s it if its deadline has moved.
+//! 4. [`unlink`](TimingWheel::unlink) removes a slot whose entry is removed for another reason.
 //!
-//! A shard that stops in the middle of 3, since it has done enough for one write, goes on there
-//! at its next write: what it has not been handed yet is still due.
+//! A shard may stop in the middle of step 3, when it has done enough for one write, and continue
+//! at its next write: the remaining slots are still due.
 //!
 //! # How late an entry is found
 //!
-//! The ticks of short lifetimes are short. A level has ticks of one length, and a slot goes into
-//! the level whose ticks are 1/64 to 1/32 of the time that the entry has to live. It is never in
-//! a coarser level than that of its lifetime: overwriting sees to it by rule 2, and deferring
-//! takes the same level again, or a coarser one only if the time left asks for it. So an entry
-//! is due one 32nd of its lifetime after its deadline at the latest, or 65 µs where that is more.
+//! Short lifetimes have short ticks. A level has ticks of one length, and a slot goes into the
+//! level whose ticks are 1/64 to 1/32 of the time that the entry has to live. It is never in a
+//! coarser level than that of its lifetime: step 2 ensures this when an entry is overwritten, and
+//! deferring uses the same level again, or a coarser one if the time left requires it. An entry is
+//! therefore due at most 1/32 of its lifetime after its deadline, or 65 µs if that is longer.
 
 use crate::index_lists::{IndexLists, LinkStore, Moved};
 
@@ -38,26 +38,26 @@ pub(crate) struct TimingWheel {
     soonest: u64,
 }
 
-/// The ticks of one length.
+/// Ticks of one length.
 struct Level {
     /// A tick is 2^shift nanoseconds long.
     shift: u32,
-    /// The number of the list of the first place. Those of the others follow, and then that of
-    /// the slots whose ticks have passed.
+    /// The number of the list of the first place. The lists of the other places follow, and then
+    /// the list of the slots whose ticks have passed.
     first_list: u32,
     /// All earlier ticks have passed.
     next: u64,
-    /// Which places may have slots.
+    /// The places that may have slots, as a bit set.
     occupied: u64,
 }
 
-/// A slot that is due, and where it was.
+/// A slot that is due, and the level where it was.
 pub(crate) struct Due {
     pub(crate) slot: u32,
     shift: u32,
 }
 
-/// How many ticks of a level can be told apart: as many as [`Level::occupied`] has bits.
+/// The number of ticks of a level that can be distinguished: the bits of [`Level::occupied`].
 const PLACES: u32 = u64::BITS;
 
 /// The shortest tick, 65 µs.
@@ -72,7 +72,7 @@ impl TimingWheel {
         }
     }
 
-    /// Puts a slot into the list of its deadline, out of the one that it was in.
+    /// Moves a slot into the list of its deadline.
     pub(crate) fn schedule(
         &mut self,
         store: &mut impl LinkStore,
@@ -94,7 +94,7 @@ impl TimingWheel {
         })
     }
 
-    /// The next slot whose tick has passed. It is in no list any more.
+    /// Returns the next slot whose tick has passed, and removes it from its list.
     #[inline]
     pub(crate) fn next_due(&mut self, store: &mut impl LinkStore, now: u64) -> Option<Due> {
         if now < self.soonest {
@@ -119,13 +119,13 @@ impl TimingWheel {
 
     /// Puts a slot back that was due before its entry's deadline.
     pub(crate) fn defer(&mut self, store: &mut impl LinkStore, due: &Due, deadline: u64, now: u64) {
-        // Not into a finer level: deferred again and again, entries would bring about a level
+        // Not into a finer level: entries that are deferred again and again would create a level
         // for each power of two below their lifetime.
         let shift = fitting(deadline, now).max(due.shift);
         self.place(store, due.slot, shift, deadline, now);
     }
 
-    /// Takes a slot out.
+    /// Removes a slot from its list.
     pub(crate) fn unlink(&mut self, store: &mut impl LinkStore, slot: u32) {
         self.lists.unlink(store, slot);
     }
@@ -135,7 +135,7 @@ impl TimingWheel {
         self.lists.renumber(moved);
     }
 
-    /// Makes ticks that have begun due as well, so that every expired entry is.
+    /// Makes the current ticks due as well, so that every expired entry is due.
     pub(crate) fn hurry(&mut self, store: &mut impl LinkStore, now: u64) {
         for level in &mut self.levels {
             let current = now >> level.shift;
@@ -182,7 +182,7 @@ impl TimingWheel {
 }
 
 impl Level {
-    /// Makes due what is in ticks before `tick`.
+    /// Makes the slots in ticks before `tick` due.
     fn advance(&mut self, lists: &mut IndexLists, store: &mut impl LinkStore, tick: u64) {
         while let Some(first) = self.first_occupied()
             && first < tick
@@ -193,14 +193,14 @@ impl Level {
         self.next = self.next.max(tick);
     }
 
-    /// The first tick that may have slots. One that is more than 63 ticks ahead is taken for the
-    /// one 64 ticks before; what is in it is then deferred.
+    /// The first tick that may have slots. A tick more than 63 ticks ahead has the place of an
+    /// earlier one; its slots become due with that tick and are then deferred.
     fn first_occupied(&self) -> Option<u64> {
         let from_next = self.occupied.rotate_right(Self::place(self.next));
         (from_next != 0).then(|| self.next + u64::from(from_next.trailing_zeros()))
     }
 
-    /// When the first tick that may have slots has passed.
+    /// The end of the first tick that may have slots.
     fn first_end(&self) -> Option<u64> {
         self.first_occupied().map(|tick| self.end(tick))
     }
@@ -209,8 +209,11 @@ impl Level {
         (tick + 1).saturating_mul(1 << self.shift)
     }
 
-    /// Which of the places a tick has.
-    #[expect(clippy::cast_possible_truncation, reason = "the rest is below PLACES")]
+    /// The place of a tick.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the result is below PLACES"
+    )]
     fn place(tick: u64) -> u32 {
         (tick % u64::from(PLACES)) as u32
     }
@@ -224,8 +227,8 @@ impl Level {
     }
 }
 
-/// The length of tick, as a power of two, that fits an entry that has this long to live: 32 to
-/// 64 of them.
+/// The length of a tick, as a power of two of nanoseconds, for an entry that expires at
+/// `deadline`: 1/64 to 1/32 of the time left.
 fn fitting(deadline: u64, now: u64) -> u32 {
     let left = deadline.saturating_sub(now);
     left.checked_ilog2()
@@ -251,7 +254,7 @@ mod tests {
         lifetime: u64,
     }
 
-    /// What a shard does to its wheel.
+    /// Uses the wheel as a shard does.
     struct Shard {
         wheel: TimingWheel,
         links: Vec<Links>,
@@ -286,7 +289,7 @@ mod tests {
         #![proptest_config(cases(100))]
 
         #[test]
-        fn what_expires_is_due_one_32nd_of_its_lifetime_later_at_the_latest(
+        fn an_entry_is_due_at_most_one_32nd_of_its_lifetime_after_its_deadline(
             steps in proptest::collection::vec((0..SLOTS, 0..45_u32, 0.5..1_f64, 0.0..2_f64), 1..60),
         ) {
             let mut shard = Shard {

@@ -1,9 +1,9 @@
-//! What a single caller sees, on a clock that the test moves.
+//! What a single caller sees, on a manual clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CachedValue, Ttl};
-use cache_dict::{DictBackend, DictConfig, ManualClock};
+use cache_dict::{Clock, DictBackend, DictBuilder, DictConfig, DictStats, ManualClock};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,7 @@ fn a_value_is_served_until_its_deadline_and_no_longer() {
 }
 
 #[test]
-fn reading_does_not_prolong_a_life_and_writing_does() {
+fn writing_extends_the_lifetime_and_reading_does_not() {
     let (cache, clock) = with_ttl(SECOND);
     cache.set_sync("read", value("v"));
     cache.set_sync("written", value("v"));
@@ -50,7 +50,7 @@ fn reading_does_not_prolong_a_life_and_writing_does() {
 }
 
 #[test]
-fn an_own_ttl_comes_before_the_default() {
+fn an_own_ttl_takes_precedence_over_the_default() {
     let (cache, clock) = with_ttl(10 * SECOND);
     cache.set_sync("shorter", value("v").with_ttl(SECOND));
     cache.set_sync("longer", value("v").with_ttl(60 * SECOND));
@@ -129,7 +129,7 @@ fn steps_of_the_wall_clock_do_not_matter() {
         .expiration_time(3600 * SECOND)
         .build()
         .unwrap();
-    // What a caller with a wrong clock would write.
+    // As a caller with a wrong clock would write it.
     for cached_at in [UNIX_EPOCH, SystemTime::now() + 100_000 * SECOND] {
         cache.set_sync("k", CachedValue::new(1).with_cached_at(cached_at));
         let found = cache.get_sync("k").unwrap();
@@ -149,7 +149,7 @@ fn metadata_is_replaced_with_the_value() {
 }
 
 #[test]
-fn the_empty_key_is_a_key_as_any_other() {
+fn the_empty_key_is_a_key_like_any_other() {
     let (cache, _) = with_ttl(SECOND);
     assert_eq!(payload(&cache, ""), None);
     cache.set_sync("", value("v"));
@@ -164,13 +164,13 @@ fn the_empty_key_is_a_key_as_any_other() {
 }
 
 #[test]
-fn keys_of_any_length_and_content_are_told_apart() {
+fn keys_of_any_length_and_content_are_distinguished() {
     let (cache, _) = with_ttl(SECOND);
     let long = "k".repeat(1 << 20);
     let longer = "k".repeat((1 << 20) + 1);
     let mut keys: Vec<String> = (0..100).map(|len| "a".repeat(len)).collect();
     keys.extend([long, longer]);
-    // Digests are stored in a form of their own, and what looks like one is not.
+    // Digests are stored in a packed form; keys that only resemble one are not.
     let digest = "0123456789abcdef0123456789abcdef01234567";
     keys.extend([digest.to_owned(), digest.to_uppercase()]);
     keys.extend((0..40).map(|at| [&digest[..at], "g", &digest[at + 1..]].concat()));
@@ -195,7 +195,7 @@ fn keys_of_any_length_and_content_are_told_apart() {
 #[test]
 fn the_last_of_equal_keys_wins_in_set_multi() {
     let (cache, _) = with_ttl(SECOND);
-    // More than are dealt with at once, so that equal keys meet within and across portions.
+    // Repeated keys that are close together and far apart.
     let keys: Vec<String> = (0..5_000).map(|n| format!("k{}", n % 700)).collect();
     let entries = keys.iter().enumerate();
     let entries = entries.map(|(n, key)| (key.as_str(), value(&n.to_string())));
@@ -217,7 +217,7 @@ fn the_last_of_equal_keys_wins_in_set_multi() {
 }
 
 #[test]
-fn clear_empties_and_the_cache_goes_on() {
+fn a_cleared_cache_can_be_used_again() {
     let (cache, clock) = with_ttl(SECOND);
     for n in 0..1_000 {
         cache.set_sync(&format!("{n}"), value("v"));
@@ -249,4 +249,16 @@ fn clones_reach_the_same_entries() {
     let cache = DictBackend::from_config(DictConfig::default()).unwrap();
     cache.clone().set_sync("k", CachedValue::new(1));
     assert!(cache.get_sync("k").is_some());
+}
+
+#[test]
+fn public_types_implement_the_common_traits() {
+    fn is_shared<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
+    is_shared::<DictBackend<String>>();
+    is_shared::<DictBuilder<String>>();
+    is_shared::<DictConfig>();
+    is_shared::<DictStats>();
+    is_shared::<ManualClock>();
+    fn is_an_object(_: &dyn Clock) {}
+    is_an_object(&ManualClock::new());
 }

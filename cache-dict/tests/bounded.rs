@@ -1,4 +1,4 @@
-//! `max_entries`: what is kept, and what has to go.
+//! `max_entries`: which entries are kept, and which are evicted.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn keys(cache: &DictBackend<usize>, keys: std::ops::Range<usize>) -> Vec<usize> 
 }
 
 #[test]
-fn a_small_cache_evicts_what_was_written_least_recently() {
+fn a_small_cache_evicts_the_entry_with_the_oldest_write() {
     let cache = bounded(3);
     let set = |n: usize| {
         let key = format!("{n}");
@@ -26,7 +26,7 @@ fn a_small_cache_evicts_what_was_written_least_recently() {
     };
     (0..3).for_each(set);
     set(0);
-    // Reading changes nothing.
+    // A read does not count.
     cache.get_sync("1");
     set(3);
     assert_eq!(keys(&cache, 0..4), [0, 2, 3]);
@@ -52,7 +52,7 @@ fn the_bound_holds_at_any_size() {
             cache.set_sync(&format!("{n}"), CachedValue::new(n));
             assert!(cache.len() <= max_entries);
         }
-        // All that there is room for, and of that what was written last.
+        // It is full, and has the newest entries.
         let held = cache.len();
         assert_eq!(held, max_entries);
         let newest = keys(&cache, 3 * max_entries - max_entries / 2..3 * max_entries);
@@ -70,7 +70,7 @@ fn nothing_is_evicted_before_the_bound_is_reached() {
             cache.set_sync(&key, CachedValue::new(n));
         }
         assert_eq!((cache.len(), cache.stats().evicted), (max_entries, 0));
-        // Overwriting an entry takes no room.
+        // Overwriting an entry needs no room.
         cache.set_sync("0", CachedValue::new(0));
         assert_eq!(cache.stats().evicted, 0);
         cache.set_sync("new", CachedValue::new(0));
@@ -89,7 +89,7 @@ fn nothing_is_evicted_before_the_bound_is_reached() {
 }
 
 #[test]
-fn what_has_expired_goes_before_anything_is_evicted() {
+fn expired_entries_of_a_shard_are_removed_before_others_are_evicted() {
     let clock = ManualClock::new();
     let builder = DictBackend::builder().max_entries(100).clock(clock.clone());
     let cache: DictBackend<usize> = builder.build().unwrap();

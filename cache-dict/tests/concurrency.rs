@@ -1,4 +1,4 @@
-//! Many callers at once.
+//! Concurrent callers.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use cache_core::{CacheBackend, CachedValue, DynBackend};
 use cache_dict::DictBackend;
 
-/// What is stored names its key, so that a mix-up is seen.
+/// A payload that names its key, so that a mix-up is detected.
 type Named = Arc<(String, u64)>;
 
 fn named(key: &str, n: u64) -> CachedValue<Named> {
@@ -75,7 +75,7 @@ fn readers_see_each_key_grow_and_nothing_else() {
                     }
                 });
             }
-            // A writer that fails must not leave the readers waiting.
+            // If a writer fails, the readers must still end.
             let ended: Vec<_> = writers
                 .into_iter()
                 .map(thread::ScopedJoinHandle::join)
@@ -87,7 +87,7 @@ fn readers_see_each_key_grow_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tasks_share_it_behind_a_handle() {
+async fn tasks_share_a_cache_behind_a_handle() {
     let backend = DictBackend::builder().build().unwrap();
     let cache = DynBackend::new(backend.clone());
     let tasks: Vec<_> = (0..16_u64)
@@ -109,18 +109,18 @@ async fn tasks_share_it_behind_a_handle() {
     assert_eq!(backend.len(), 16 * 500);
 }
 
-/// A future that is ready when it is first polled, without a runtime.
+/// The output of a future that is ready at its first poll, without a runtime.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     let ready = match pin!(future).poll(&mut context) {
         Poll::Ready(answer) => Some(answer),
         Poll::Pending => None,
     };
-    ready.expect("it waits")
+    ready.expect("the future is pending")
 }
 
 #[test]
-fn every_operation_is_finished_at_its_first_poll() {
+fn every_operation_ends_at_its_first_poll() {
     const { assert!(DictBackend::<u32>::IMMEDIATE) };
     let cache = DictBackend::builder()
         .expiration_time(Duration::from_secs(3600))

@@ -1,4 +1,4 @@
-//! Configuration from files, good and bad.
+//! Configuration from files, valid and invalid.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ where
 }
 
 #[test]
-fn the_defaults_are_those_of_the_original() {
+fn the_defaults_are_those_of_oslo_cache() {
     let config = read::<u64>(&[]).unwrap();
     assert_eq!(config, DictConfig::default());
     assert_eq!(config.expiration_time, Duration::ZERO);
@@ -40,7 +40,7 @@ fn seconds_may_be_whole_or_have_fractions() {
 }
 
 #[test]
-fn a_senseless_expiration_time_is_refused_with_the_number() {
+fn an_invalid_expiration_time_is_refused_with_the_number() {
     for (seconds, shown) in [
         (-1.0, "-1 is not a valid duration"),
         (-0.001, "-0.001 is not a valid duration"),
@@ -55,7 +55,7 @@ fn a_senseless_expiration_time_is_refused_with_the_number() {
 }
 
 #[test]
-fn text_is_taken_where_a_number_is_meant() {
+fn numbers_may_be_text() {
     let config = read(&[("expiration_time", "1.5"), ("max_entries", "7")]).unwrap();
     assert_eq!(config.expiration_time, Duration::from_millis(1500));
     assert_eq!(config.max_entries, 7);

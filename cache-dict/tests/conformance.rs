@@ -1,4 +1,4 @@
-//! The whole suite of the contract, in each of the ways in which the backend is used.
+//! The conformance suite, for each way to use the backend.
 
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
 use cache_core::DynBackend;
@@ -21,7 +21,7 @@ fn on_manual_clock(options: &Options) -> DictBuilder<Vec<u8>> {
     builder(options).clock(move || clock.elapsed())
 }
 
-/// On the clock of the system; with the feature `coarse-clock`, by way of the coarse one.
+/// On the clock of the system; with the feature `coarse-clock`, on the coarse one.
 struct RealClock;
 
 impl Harness for RealClock {
@@ -40,7 +40,7 @@ impl Harness for RealClock {
     }
 }
 
-/// With the feature, and without making use of it.
+/// With the feature `coarse-clock`, but on the exact clock.
 #[cfg(feature = "coarse-clock")]
 struct ExactClock;
 
@@ -79,10 +79,10 @@ impl Harness for ManualClock {
     }
 }
 
-/// How many entries the bounded one keeps.
+/// The maximum number of entries of [`Bounded`].
 const BOUND: usize = 8_000;
 
-/// With a bound.
+/// With a maximum number of entries.
 struct Bounded;
 
 impl Harness for Bounded {
@@ -105,7 +105,7 @@ impl Harness for Bounded {
     }
 }
 
-/// Behind the handle that hides its type.
+/// Behind a [`DynBackend`].
 struct Erased;
 
 impl Harness for Erased {
@@ -135,10 +135,10 @@ cache_conformance::tests! {
         outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
         promises::get_multi_asks_for_a_key_once: "it has no servers",
-        promises::given_up_writes_leave_no_value_behind: "no write waits",
+        promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
-        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
@@ -152,10 +152,10 @@ cache_conformance::tests! {
         outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
         promises::get_multi_asks_for_a_key_once: "it has no servers",
-        promises::given_up_writes_leave_no_value_behind: "no write waits",
+        promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
-        promises::the_wall_clock_ends_no_life: "goes by the machine's clock",
+        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
@@ -168,7 +168,7 @@ cache_conformance::tests! {
         outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
         promises::get_multi_asks_for_a_key_once: "it has no servers",
-        promises::given_up_writes_leave_no_value_behind: "no write waits",
+        promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
         promises::a_full_cache_is_right: "is opened without a bound",
@@ -183,7 +183,7 @@ cache_conformance::tests! {
         outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
         promises::get_multi_asks_for_a_key_once: "it has no servers",
-        promises::given_up_writes_leave_no_value_behind: "no write waits",
+        promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
         limits: "keys and values of any length are kept",
@@ -197,7 +197,7 @@ cache_conformance::tests! {
         outages: "it has no servers that could fail",
         unreadable: "values are kept as they are",
         promises::get_multi_asks_for_a_key_once: "it has no servers",
-        promises::given_up_writes_leave_no_value_behind: "no write waits",
+        promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
         promises::a_full_cache_is_right: "is opened without a bound",

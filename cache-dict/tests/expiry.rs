@@ -1,4 +1,4 @@
-//! How what has expired is removed, on a clock that the test moves.
+//! The removal of expired entries, on a manual clock.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn with_ttl(ttl: Duration) -> (DictBackend<u32>, ManualClock) {
     (builder.clock(clock.clone()).build().unwrap(), clock)
 }
 
-/// Sets one key for a while, which is what lets other entries be removed.
+/// Sets one key again and again, which removes other entries that have expired.
 fn keep_setting(cache: &DictBackend<u32>, clock: &ManualClock, times: u32) {
     for n in 0..times {
         cache.set_sync("busy", CachedValue::new(n));
@@ -24,7 +24,7 @@ fn keep_setting(cache: &DictBackend<u32>, clock: &ManualClock, times: u32) {
 }
 
 #[test]
-fn sets_remove_what_has_expired() {
+fn sets_remove_expired_entries() {
     let (cache, clock) = with_ttl(SECOND);
     for n in 0..10_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));
@@ -37,7 +37,7 @@ fn sets_remove_what_has_expired() {
 }
 
 #[test]
-fn few_entries_are_dead_and_not_removed_under_steady_writing() {
+fn steady_writing_keeps_few_expired_entries() {
     let (cache, clock) = with_ttl(10 * SECOND);
     for n in 0..40_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));
@@ -51,7 +51,7 @@ fn few_entries_are_dead_and_not_removed_under_steady_writing() {
 }
 
 #[test]
-fn overwriting_delays_removal_and_prevents_it_not() {
+fn overwriting_delays_removal() {
     let (cache, clock) = with_ttl(SECOND);
     for round in 0..20 {
         for n in 0..1_000 {
@@ -66,7 +66,7 @@ fn overwriting_delays_removal_and_prevents_it_not() {
 }
 
 #[test]
-fn a_shortened_life_ends_early_in_memory_too() {
+fn an_entry_whose_lifetime_is_shortened_is_removed_early() {
     let (cache, clock) = with_ttl(3600 * SECOND);
     for n in 0..1_000 {
         let key = format!("{n}");
@@ -74,13 +74,13 @@ fn a_shortened_life_ends_early_in_memory_too() {
         cache.set_sync(&key, CachedValue::new(n).with_ttl(SECOND));
     }
     clock.advance(2 * SECOND);
-    // The default is long, so all shards are looked through once a second.
+    // The default is long, so all shards are swept once a second.
     keep_setting(&cache, &clock, 1_000);
     assert_eq!(cache.len(), 1);
 }
 
 #[test]
-fn a_life_made_endless_and_finite_again_is_followed() {
+fn a_value_may_stop_expiring_and_expire_again() {
     let (cache, clock) = with_ttl(SECOND);
     let set = |ttl| {
         let value = CachedValue::new(1).with_ttl(ttl);
@@ -98,7 +98,7 @@ fn a_life_made_endless_and_finite_again_is_followed() {
 }
 
 #[test]
-fn lives_of_all_lengths_end_in_time() {
+fn lifetimes_of_all_lengths_end_on_time() {
     let (cache, clock) = with_ttl(Duration::ZERO);
     let lengths: Vec<Duration> = (0..60).map(|n| Duration::from_nanos(1 << n)).collect();
     for (n, ttl) in lengths.iter().enumerate() {
@@ -119,9 +119,9 @@ fn lives_of_all_lengths_end_in_time() {
 }
 
 #[test]
-fn purge_removes_exactly_what_has_expired() {
+fn purge_removes_exactly_the_expired_entries() {
     let (cache, clock) = with_ttl(SECOND);
-    // 64 is as many as are removed under one lock.
+    // At most 64 are removed under one lock.
     for n in 0..64 * 100 {
         cache.set_sync(&format!("old {n}"), CachedValue::new(n));
     }
@@ -140,7 +140,7 @@ fn purge_removes_exactly_what_has_expired() {
 }
 
 #[test]
-fn own_ttls_expire_beside_values_without() {
+fn values_with_a_ttl_expire_among_values_without() {
     let (cache, clock) = with_ttl(Duration::ZERO);
     for n in 0..40 {
         let value = CachedValue::new(n).with_ttl(SECOND);
@@ -155,7 +155,7 @@ fn own_ttls_expire_beside_values_without() {
 }
 
 #[test]
-fn deletes_remove_what_has_expired_too() {
+fn deletes_remove_expired_entries() {
     let (cache, clock) = with_ttl(SECOND);
     for n in 0..10_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));
@@ -166,7 +166,7 @@ fn deletes_remove_what_has_expired_too() {
         cache.delete_multi_sync(&["none", "neither"]);
         clock.advance(MILLISECOND);
         if n == 0 {
-            // A call does not do it all.
+            // A single call removes only some of them.
             assert!(cache.len() > 9_000, "{} are left", cache.len());
         }
     }
@@ -174,7 +174,7 @@ fn deletes_remove_what_has_expired_too() {
 }
 
 #[test]
-fn a_read_frees_what_it_finds_expired() {
+fn a_read_removes_an_expired_entry() {
     let (cache, clock) = with_ttl(SECOND);
     let keys: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -191,11 +191,11 @@ fn a_read_frees_what_it_finds_expired() {
     assert_eq!((cache.len(), cache.stats().expired), (0, 100));
 }
 
-/// The README's promise, for a life that is cut short in all ways.
+/// The promise of the README, for lifetimes that are shortened at various times.
 #[test]
-fn memory_is_held_for_one_32nd_of_the_lifetime_longer_at_most() {
+fn an_entry_is_removable_one_32nd_of_its_lifetime_after_its_deadline() {
     for before_the_old_deadline in [SECOND / 2, SECOND, 2 * SECOND, 1_800 * SECOND] {
-        // One shard, so that any write looks after the entry.
+        // One shard, so that any write examines the entry.
         let clock = ManualClock::new();
         let builder = DictBackend::builder().max_entries(100);
         let cache = builder.clock(clock.clone()).build().unwrap();
@@ -257,7 +257,7 @@ fn a_clock_may_use_the_cache() {
     assert_eq!(cache.len(), 1);
 }
 
-/// On the clock of the system, exact or coarse.
+/// A backend on the clock of the system, exact or coarse.
 fn on_system_clock(coarse: bool) -> DictBackend<u32> {
     let builder = DictBackend::builder();
     #[cfg(feature = "coarse-clock")]
@@ -267,10 +267,10 @@ fn on_system_clock(coarse: bool) -> DictBackend<u32> {
 }
 
 #[test]
-fn the_clock_of_the_system_serves_nothing_at_or_after_its_deadline() {
+fn by_the_system_clock_no_value_is_returned_at_or_after_its_deadline() {
     for coarse in [false, true] {
         let cache = on_system_clock(coarse);
-        // Some are read by the coarse clock for most of their lives, some never.
+        // For some, most reads use the coarse clock; for others, none does.
         let ttls = [1, 5, 40, 99, 101, 130, 250].map(Duration::from_millis);
         let keys = ttls.map(|ttl| format!("{ttl:?}"));
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Payloads whose `clone` and `drop` do what they should not.
+//! Payloads whose `clone` and `drop` panic, or use the cache.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use cache_core::CachedValue;
 use cache_dict::{DictBackend, ManualClock};
 
-/// Panics when told to, once.
+/// Panics once when armed.
 #[derive(Default)]
 struct Bomb {
     in_clone: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ fn bomb() -> (CachedValue<Bomb>, Arc<AtomicBool>, Arc<AtomicBool>) {
     (CachedValue::new(bomb), in_clone, in_drop)
 }
 
-/// One shard, so that every key meets the lock under which the panic happened.
+/// A backend with one shard, so that every key uses the lock that was held during the panic.
 fn one_shard() -> (DictBackend<Bomb>, ManualClock) {
     let clock = ManualClock::new();
     let builder = DictBackend::builder().max_entries(100);
@@ -49,7 +49,7 @@ fn one_shard() -> (DictBackend<Bomb>, ManualClock) {
     (builder.clock(clock.clone()).build().unwrap(), clock)
 }
 
-/// That everything works, for entries old and new.
+/// Checks that the backend works, for old and new entries.
 fn works(cache: &DictBackend<Bomb>, held: &[&str]) {
     assert_eq!(cache.len(), held.len());
     for key in held {
@@ -62,7 +62,7 @@ fn works(cache: &DictBackend<Bomb>, held: &[&str]) {
 }
 
 #[test]
-fn a_panic_in_clone_leaves_the_cache_as_it_was() {
+fn a_panic_in_clone_changes_nothing() {
     let (cache, _) = one_shard();
     let (value, in_clone, _) = bomb();
     cache.set_sync("k", value);
@@ -75,7 +75,7 @@ fn a_panic_in_clone_leaves_the_cache_as_it_was() {
 }
 
 #[test]
-fn a_panic_in_drop_leaves_what_was_to_be_done_done() {
+fn an_operation_is_complete_when_a_drop_panics() {
     let (cache, clock) = one_shard();
     let arm = |key: &str| {
         let (value, _, in_drop) = bomb();
@@ -122,11 +122,11 @@ fn a_panic_in_drop_leaves_what_was_to_be_done_done() {
     }
     panics(|| cache.set_sync("new", bomb().0));
     assert_eq!(cache.len(), 100);
-    // The others are still armed, and one panic while another unwinds would end the process.
+    // The others are still armed, and a second panic during unwinding would abort the process.
     std::mem::forget(cache);
 }
 
-/// Uses the cache when it is dropped, which would deadlock if a lock were held.
+/// Uses the cache when it is dropped, which deadlocks if a lock is held.
 #[derive(Clone)]
 struct Nosy {
     cache: DictBackend<Nosy>,
@@ -199,7 +199,7 @@ fn payloads_are_dropped_when_no_lock_is_held() {
             cache.set_sync(key, value);
         }
         clock.advance(Duration::from_secs(2));
-        // One that the read removes, one that the delete of the first one's drop does.
+        // The read removes one, and the `delete_sync` in its drop removes the other.
         read(&cache);
         expect(2);
     }

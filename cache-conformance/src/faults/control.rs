@@ -23,7 +23,7 @@ impl Faults {
     }
 
     pub(crate) async fn inject(&self, fault: Fault) -> Outcome {
-        self.change(format!("the servers are {fault}"), move |control| {
+        self.change(format!("inject {fault} into all servers"), move |control| {
             control.inject(fault)
         })
         .await
@@ -31,30 +31,31 @@ impl Faults {
 
     /// Makes one of the servers fail, by number.
     pub(crate) async fn inject_into(&self, server: usize, fault: Fault) -> Outcome {
-        self.change(format!("server {server} is {fault}"), move |control| {
-            control.inject_into(server, fault)
-        })
+        self.change(
+            format!("inject {fault} into server {server}"),
+            move |control| control.inject_into(server, fault),
+        )
         .await
     }
 
     pub(crate) async fn heal(&self) -> Outcome {
-        self.change("the servers are well".to_owned(), FaultControl::heal)
+        self.change("heal the servers".to_owned(), FaultControl::heal)
             .await
     }
 
-    /// How often the servers have been asked something, and answered.
+    /// The number of round trips to the servers.
     pub(crate) async fn round_trips(&self) -> Outcome<u64> {
         let count = |control: &mut dyn FaultControl| control.round_trips();
         self.count("round_trips", count).await
     }
 
-    /// How many bytes the servers have answered.
+    /// The number of bytes in the responses of the servers.
     pub(crate) async fn bytes_answered(&self) -> Outcome<u64> {
         let count = |control: &mut dyn FaultControl| control.bytes_answered();
         self.count("bytes_answered", count).await
     }
 
-    /// How many connections to the servers are open.
+    /// The number of open connections to the servers.
     pub(crate) async fn connections(&self) -> Outcome<u64> {
         let count = |control: &mut dyn FaultControl| control.connections();
         self.count("connections", count).await

@@ -1,4 +1,4 @@
-//! Faults of servers, and who brings them about.
+//! Faults of servers, and how they are injected.
 
 mod control;
 mod proxy;
@@ -12,7 +12,7 @@ use crate::OpenError;
 pub(crate) use control::Faults;
 pub use proxy::Proxy;
 
-/// What can be wrong with a server.
+/// A way in which a server fails.
 ///
 /// ```
 /// use cache_conformance::{Capabilities, Fault};
@@ -26,17 +26,17 @@ pub use proxy::Proxy;
 pub enum Fault {
     /// Connections are refused, and those that were open are closed.
     Down,
-    /// Connections are accepted and stay open, and no answer comes: a server that was stopped,
-    /// or a network that loses everything. What was sent may be answered once it is over.
+    /// Connections are accepted and stay open, but no response arrives, as with a stopped server or
+    /// a network that drops packets. Requests may be answered after the fault.
     Silent,
-    /// Every answer is random bytes.
+    /// Every response consists of random bytes.
     Garbage,
-    /// Connections are closed in the middle of the first answer.
+    /// Connections are closed in the middle of the first response.
     Cut,
 }
 
 impl Fault {
-    /// All of them, which [`Proxy`] can bring about.
+    /// All faults that [`Proxy`] can inject.
     ///
     /// ```
     /// use cache_conformance::{Capabilities, Fault};
@@ -58,10 +58,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Brings faults about in the servers of one backend. The methods may block.
+/// Injects faults into the servers of one backend. The methods may block.
 ///
-/// [`Proxy`] does it for whatever speaks TCP; a harness that kills and stops real processes
-/// implements it itself.
+/// [`Proxy`] implements it for any TCP server. A harness that kills and stops processes implements
+/// it itself.
 ///
 /// ```
 /// use cache_conformance::{Fault, FaultControl, OpenError};
@@ -73,7 +73,7 @@ impl fmt::Display for Fault {
 ///     fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
 ///         match fault {
 ///             Fault::Down => Ok(self.0.kill()?),
-///             other => Err(format!("cannot bring about {other}").into()),
+///             other => Err(format!("cannot inject {other}").into()),
 ///         }
 ///     }
 ///     fn heal(&mut self) -> Result<(), OpenError> {
@@ -83,15 +83,27 @@ impl fmt::Display for Fault {
 /// }
 /// ```
 pub trait FaultControl: Send + 'static {
-    /// Brings the fault about, and returns once it is in effect.
+    /// Injects the fault, which ends any previous one, and returns once it is in effect.
+    ///
+    /// # Errors
+    ///
+    /// If the fault cannot be injected; the rule fails with the error.
     fn inject(&mut self, fault: Fault) -> Result<(), OpenError>;
 
-    /// Ends all faults, and returns once the servers answer again.
+    /// Ends all faults, and returns once the servers respond again.
+    ///
+    /// # Errors
+    ///
+    /// If a fault cannot be ended; the rule fails with the error.
     fn heal(&mut self) -> Result<(), OpenError>;
 
-    /// Brings the fault about in one of several servers, by number, and leaves the others as
-    /// they are. By default an error; needed where
-    /// [`Capabilities::servers`](crate::Capabilities::servers) is more than 1.
+    /// Injects the fault into one of several servers, numbered from 0, and does not change the
+    /// others. It is needed if [`Capabilities::servers`](crate::Capabilities::servers) is more
+    /// than 1.
+    ///
+    /// # Errors
+    ///
+    /// The default implementation returns an error.
     fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
         let _ = fault;
         Err(format!(
@@ -101,30 +113,30 @@ pub trait FaultControl: Send + 'static {
         .into())
     }
 
-    /// How often the servers were asked something and have answered since they were started,
-    /// where that can be counted; what goes out in one piece is asked once. By default `None`;
-    /// needed for the rule about
+    /// Returns the number of round trips since the servers were started, if it can be counted;
+    /// requests that are sent together are one round trip. The default is `None`. It is needed for
+    /// the rule about
     /// [`Capabilities::batched_reads`](crate::Capabilities::batched_reads).
     fn round_trips(&mut self) -> Option<u64> {
         None
     }
 
-    /// How many bytes the servers have answered, where that can be counted. By default `None`;
-    /// needed for the rule about
+    /// Returns the number of bytes in all responses, if it can be counted. The default is `None`.
+    /// It is needed for the rule about
     /// [`Capabilities::distinct_reads`](crate::Capabilities::distinct_reads).
     fn bytes_answered(&mut self) -> Option<u64> {
         None
     }
 
-    /// How many connections to the servers are open, where that can be counted. By default
-    /// `None`; needed for the rule about
+    /// Returns the number of open connections to the servers, if it can be counted. The default is
+    /// `None`. It is needed for the rule about
     /// [`Capabilities::no_connections_left`](crate::Capabilities::no_connections_left).
     fn connections(&mut self) -> Option<u64> {
         None
     }
 }
 
-/// One in front of each server; they fail together or [one by one](FaultControl::inject_into).
+/// One proxy for each server. They fail together or [one by one](FaultControl::inject_into).
 impl FaultControl for Vec<Proxy> {
     fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
         self.iter_mut().try_for_each(|proxy| proxy.inject(fault))
@@ -154,7 +166,7 @@ impl FaultControl for Vec<Proxy> {
     }
 }
 
-/// A backend whose servers can be made to fail, from
+/// A backend with control of the faults of its servers, from
 /// [`Harness::open_faulty`](crate::Harness::open_faulty).
 ///
 /// ```
@@ -163,7 +175,7 @@ impl FaultControl for Vec<Proxy> {
 /// # struct MyBackend;
 /// # impl MyBackend { fn connect(_: SocketAddr) -> Self { Self } }
 ///
-/// /// The backend behind a proxy that loses, garbles and cuts what goes through it.
+/// /// The backend behind a proxy that can fail.
 /// fn faulty(server: SocketAddr) -> Result<Faulty<MyBackend>, OpenError> {
 ///     let proxy = Proxy::start(server)?;
 ///     Ok(Faulty::new(MyBackend::connect(proxy.address()), proxy))
@@ -175,7 +187,7 @@ pub struct Faulty<B> {
 }
 
 impl<B> Faulty<B> {
-    /// A backend, and the faults of its servers. See
+    /// Combines a backend with the control of its servers. See
     /// [`Harness::open_faulty`](crate::Harness::open_faulty).
     pub fn new(backend: B, control: impl FaultControl) -> Self {
         Self {

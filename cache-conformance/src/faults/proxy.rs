@@ -1,4 +1,4 @@
-//! [`Proxy`], a network that fails on demand.
+//! [`Proxy`], a TCP proxy that fails on command.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,8 +13,8 @@ use crate::rng::Rng;
 
 /// A proxy between a backend and its server, on a loopback port, that fails on command.
 ///
-/// Point the backend at [`address`](Self::address) instead of the server. Everything ends when
-/// the proxy is dropped. It uses threads, and works in any runtime.
+/// Point the backend at [`address`](Self::address) instead of the server. All connections are
+/// closed when the proxy is dropped. It uses threads, and works with any runtime.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -43,10 +43,10 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
-    /// How often a client has sent something after it was answered.
+    /// How often a client has sent something after a response.
     round_trips: AtomicU64,
     bytes_answered: AtomicU64,
-    /// Those that the client has not closed.
+    /// Connections that the client has not closed.
     connections: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
@@ -55,14 +55,18 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     fault: Option<Fault>,
-    /// Both ends of each connection, to close them from outside.
+    /// Both ends of each connection, so that they can be closed.
     open: Vec<(TcpStream, TcpStream)>,
-    /// Counts the listeners; each ends when it is no longer the last one.
+    /// The number of listeners so far; each ends when there is a newer one.
     listener: u64,
 }
 
 impl Proxy {
-    /// Listens on a free loopback port, and passes everything on to `upstream`.
+    /// Listens on a free loopback port and forwards everything to `upstream`.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the port or the thread.
     pub fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let proxy = Self {
@@ -84,12 +88,12 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Where the backend has to connect.
+    /// Returns the address to which the backend must connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Listens again on the port that was given up. Another socket may sit on it for a moment.
+    /// Listens again on the port that was closed. Another socket may use it for a moment.
     fn listen_again(&self) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(10);
         let began = Instant::now();
@@ -122,7 +126,7 @@ impl FaultControl for Proxy {
         let fault = self.shared.state().fault.take();
         match fault {
             Some(Fault::Down) => self.listen_again()?,
-            // What was garbled or cut is of no use to anybody.
+            // These connections can no longer be used.
             Some(Fault::Garbage | Fault::Cut) => self.shared.close_all(),
             Some(Fault::Silent) | None => {}
         }
@@ -156,7 +160,7 @@ impl Drop for Proxy {
         self.shared.stop_listening();
         self.shared.close_all();
         self.shared.changed.notify_all();
-        // Wakes the thread that accepts.
+        // Wakes the accepting thread.
         drop(TcpStream::connect(self.address));
     }
 }
@@ -164,7 +168,7 @@ impl Drop for Proxy {
 fn wait_until_refused(address: SocketAddr) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let began = Instant::now();
-    // The first connection also wakes the thread that accepts, which then lets go of the port.
+    // The first connection also wakes the accepting thread, which then closes the port.
     while TcpStream::connect(address).is_ok() {
         if began.elapsed() > PATIENCE {
             return Err(io::Error::other("the proxy still accepts connections"));
@@ -192,7 +196,7 @@ impl Shared {
                     return;
                 }
                 let Ok(client) = client else { continue };
-                // A server that is gone looks to the client as one that hangs up.
+                // If the server is gone, the client sees a closed connection.
                 if let Ok(server) = TcpStream::connect(shared.upstream) {
                     drop(shared.pass(&client, &server));
                 }
@@ -215,7 +219,7 @@ impl Shared {
         }
     }
 
-    /// Passes on what either end sends.
+    /// Forwards the bytes of both ends.
     fn pass(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
@@ -243,7 +247,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Passes on what `from` sends until either end closes; `answers` are what faults change.
+    /// Forwards the bytes of `from` until either end closes. Faults change only `answers`.
     fn pump(
         &self,
         mut from: &TcpStream,
@@ -251,9 +255,9 @@ impl Shared {
         answers: bool,
         answered: &AtomicBool,
     ) -> io::Result<()> {
-        /// How much of an answer arrives before the connection is cut.
+        /// The number of bytes of a response that arrive before the connection is cut.
         const FIRST: usize = 3;
-        // The same in each run, so that what a backend makes of it can be repeated.
+        // The same bytes in each run, so that a failure can be repeated.
         let rng = Rng::new(0, "proxy");
         let mut buffer = [0; 16 * 1024];
         loop {

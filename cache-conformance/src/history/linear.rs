@@ -1,15 +1,15 @@
-//! Whether a history could have happened one by one.
+//! A check of linearizability.
 //!
-//! The algorithm is Wing and Gong's search with Lowe's memory of what was tried: take an
-//! operation that began before every other open one ended, apply it, go on; go back when stuck.
-//! A value with a deadline may also expire by itself, once, between the moments that it allows.
+//! The algorithm is the search of Wing and Gong with the cache of Lowe: pick an operation that
+//! began before every other remaining one ended, apply it, and continue; backtrack when there is
+//! none. A value with a deadline may also expire once, between the moments that it allows.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Action, Operation, Span};
 
-/// Whether some order of the operations explains every read, when each takes effect at one
-/// moment between its call and its answer. The key starts absent.
+/// Returns whether some order of the operations explains every read, if each takes effect at one
+/// moment between its start and its end. The key starts absent.
 pub fn is_linearizable(history: &[Operation]) -> bool {
     let spans = history
         .iter()
@@ -30,13 +30,13 @@ struct Search<'h> {
     history: &'h [Operation],
     spans: HashMap<u64, Span>,
     done: Set,
-    /// Sets of operations with the value they left, from which no order was found.
+    /// Sets of operations with the resulting value, from which no order was found.
     tried: HashSet<(Set, Option<u64>)>,
 }
 
 impl Search<'_> {
-    /// Whether the operations that are not done have an order, when the key holds `value`.
-    /// As deep as the history is long, which is kept to some hundreds.
+    /// Whether the remaining operations have an order if the key holds `value`. The recursion is as
+    /// deep as the history is long, which is a few hundred operations.
     fn explains_rest(&mut self, value: Option<u64>) -> bool {
         let history = self.history;
         let open = history.iter().enumerate();
@@ -49,7 +49,7 @@ impl Search<'_> {
             return false;
         }
         for (place, operation) in history.iter().enumerate() {
-            // What was called after another had its answer comes after it.
+            // An operation that began after another had ended comes after it.
             if self.done.contains(place) || operation.called > first_answer {
                 continue;
             }

@@ -8,7 +8,7 @@ use super::{Action, Operation, Shrunk, Span, is_linearizable};
 use crate::context::{Context, Outcome};
 use crate::failure::{Failure, fail};
 
-/// Records operations on one key. Clones write into the same history.
+/// Records operations on one key. Clones share the history.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     start: Instant,
@@ -29,8 +29,8 @@ impl Recorder {
         moment.saturating_duration_since(self.start)
     }
 
-    /// Runs an operation. It gives `None` where it was given up; then `intended` may happen, at
-    /// any time. `span` gives the life of a value that was set between two moments.
+    /// Runs an operation, which returns `None` if it was cancelled; then `intended` may take effect
+    /// at any time. `span` returns the lifetime of a value that was set between two moments.
     pub(crate) async fn record(
         &self,
         context: &Context,
@@ -45,7 +45,7 @@ impl Recorder {
         let ended = context.now();
         let answered = self.counter.fetch_add(1, Ordering::SeqCst);
         let Some(action_done) = action.or(intended) else {
-            // A read that was given up says nothing.
+            // A cancelled read has no result.
             return Ok(());
         };
         let span = span(began, ended).map(|(sure, over)| Span {
@@ -68,7 +68,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Fails unless the operations could have happened one by one.
+    /// Fails unless the history is linearizable.
     pub(crate) fn judge(&self) -> Outcome {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if is_linearizable(&history) {
@@ -76,13 +76,15 @@ impl Recorder {
         }
         let shrunk = Shrunk::of(&history);
         let pair = match shrunk.pair() {
-            Some((one, other)) => format!("these two disagree:\n    {one}\n    {other}\n  "),
+            Some((one, other)) => {
+                format!("these two contradict each other:\n    {one}\n    {other}\n  ")
+            }
             None => String::new(),
         };
         let shown: Vec<String> = shrunk.operations.iter().map(Operation::to_string).collect();
         Err(Failure::new(format!(
-            "no order of {} operations on one key explains what was read; {pair}in a history \
-             that is shrunk to {} (called and answered by a common counter):\n    {}",
+            "no order of {} operations on one key explains the results of its reads; {pair}shrunk \
+             to {} operations (with start and end by a common counter):\n    {}",
             history.len(),
             shown.len(),
             shown.join("\n    ")
@@ -90,7 +92,7 @@ impl Recorder {
     }
 }
 
-/// What a read saw: the number that was written.
+/// The result of a read: the number that was written.
 pub(crate) fn seen(payload: Option<&[u8]>) -> Outcome<Action> {
     let Some(payload) = payload else {
         return Ok(Action::Read(None));

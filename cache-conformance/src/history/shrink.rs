@@ -1,12 +1,11 @@
-//! [`Shrunk`], the part of a history that shows what is wrong with it.
+//! [`Shrunk`], the part of a history that shows why it is not linearizable.
 
 use super::{Action, Operation, is_linearizable};
 
-/// A history that is not linearizable, without what is not needed to see it.
+/// A history that is not linearizable, without operations that are not needed to see it.
 ///
-/// Only such things are left out as cannot have been what made it wrong: a history that is
-/// linearizable stays so when it ends earlier, when a read is not looked at, or when a value
-/// that nobody read was not written.
+/// Only operations whose removal keeps a linearizable history linearizable are removed: its end, a
+/// read, or the write of a value that nobody read.
 #[derive(Debug)]
 pub struct Shrunk {
     /// Sorted by `called`.
@@ -28,8 +27,8 @@ impl Shrunk {
         }
     }
 
-    /// The two operations that cannot both have been: the last read, and what would have to be
-    /// away for it to be right.
+    /// The two operations that contradict each other: the last read, and the one without which it
+    /// would be correct.
     pub(crate) fn pair(&self) -> Option<(Operation, Operation)> {
         let read = |operation: &&Operation| matches!(operation.action, Action::Read(_));
         let reads = self.operations.iter().filter(read);
@@ -47,7 +46,7 @@ impl Shrunk {
             .filter(|operation| **operation != last);
         let needed = others.filter(|other| is_linearizable(&without(other)));
         let needed = needed.max_by_key(|operation| operation.answered);
-        // A read that fits with nothing disagrees with the last write before it.
+        // If there is none, the read contradicts the last write before it.
         let write = self.operations.iter().filter(|operation| {
             !matches!(operation.action, Action::Read(_)) && operation.called < last.called
         });
@@ -87,7 +86,7 @@ fn thin_out(operations: &mut Vec<Operation>) {
         let smaller = match operation.action {
             Action::Read(_) => others,
             Action::Set(value, None) if !sees(Some(value)) => others,
-            // What expires unread is as good as a deletion.
+            // A value that expires unread is equivalent to a deletion.
             Action::Set(value, Some(_)) if !sees(Some(value)) => {
                 let mut changed = operations.clone();
                 if let Some(changed) = changed.get_mut(place) {
@@ -112,7 +111,7 @@ mod tests {
     use Action::{Read, Set};
 
     #[test]
-    fn what_is_not_needed_is_left_out() {
+    fn unneeded_operations_are_removed() {
         let mut operations = Vec::new();
         let mut at = 0;
         let mut push = |action| {

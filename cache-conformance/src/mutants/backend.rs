@@ -1,4 +1,4 @@
-//! [`Backend`], which keeps the contract, but for the operations that are replaced.
+//! [`Backend`], which keeps the contract, except for operations that are replaced.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub(super) fn error(kind: ErrorKind, message: impl Into<String>) -> Error {
     Error::new(kind, "mutant", message)
 }
 
-/// The check of a backend that does it right.
+/// The check of a correct backend.
 pub(super) fn check_key(key: &str) -> Result<()> {
     match key.len() {
         1..=MAX_KEY => Ok(()),
@@ -43,7 +43,7 @@ pub(super) fn too_large(key: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// `set` of a backend that does it right.
+/// `set` of a correct backend.
 pub(super) fn set(store: &Store, key: &str, value: Value) -> Result<()> {
     if let Err(error) = too_large(key, &value) {
         store.remove(key);
@@ -53,7 +53,7 @@ pub(super) fn set(store: &Store, key: &str, value: Value) -> Result<()> {
     Ok(())
 }
 
-/// `set_multi` of a backend that does it right.
+/// `set_multi` of a correct backend.
 pub(super) fn set_multi(store: &Store, entries: Vec<(String, Value)>) -> Result<()> {
     each(last_of_each(entries), |key, value| set(store, key, value))
 }
@@ -91,20 +91,20 @@ fn failed(keys: &[String], error: &Error) -> Vec<Found> {
         .collect()
 }
 
-/// What happens to a call on its way to a server.
+/// The faults that a call to a server meets.
 pub(super) async fn pass(store: Store) -> Result<()> {
     match store.fault() {
         None => Ok(()),
         Some(Fault::Down) => Err(error(ErrorKind::Unavailable, "connection refused")),
         Some(Fault::Silent) => {
             tokio::time::sleep(Duration::from_millis(60)).await;
-            Err(error(ErrorKind::Timeout, "no answer within 60 ms"))
+            Err(error(ErrorKind::Timeout, "no response within 60 ms"))
         }
-        Some(_) => Err(error(ErrorKind::Protocol, "the answer makes no sense")),
+        Some(_) => Err(error(ErrorKind::Protocol, "the response is invalid")),
     }
 }
 
-/// How a wrong backend works: each operation is that of a right one until it is replaced.
+/// A faulty backend: each operation is correct until it is replaced.
 ///
 /// ```
 /// use cache_conformance::mutants::{Backend, BackendHarness};
@@ -138,17 +138,17 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// What became of a write of several keys.
+/// The outcome of a write of several keys.
 pub(super) struct Merged {
     pub(super) total: usize,
     /// The keys that did not reach their server or were invalid, and why.
     pub(super) failed: Vec<(String, Error)>,
-    /// What became of the others.
+    /// The outcome of the others.
     pub(super) done: Result<()>,
 }
 
 impl Merged {
-    /// As a backend that is right tells it.
+    /// As a correct backend reports it.
     pub(super) fn right(self) -> Result<()> {
         let mut failed = self.failed;
         if let Err(error) = self.done {
@@ -166,7 +166,7 @@ impl Merged {
     }
 }
 
-/// What a partial failure was caused by.
+/// The cause of a partial failure.
 fn cause_of(error: Error) -> Error {
     let source = std::error::Error::source(&error);
     match source.and_then(|source| source.downcast_ref::<Error>()) {
@@ -220,7 +220,7 @@ impl Backend {
         self.async_get(move |store, key| ready(get(&store, &key)))
     }
 
-    /// The same mistake in `get` and `get_multi`.
+    /// Replaces `get` and `get_multi` with the same bug.
     #[must_use]
     pub fn read(
         mut self,
@@ -242,7 +242,7 @@ impl Backend {
         self.async_set(move |store, key, value| ready(set(&store, &key, value)))
     }
 
-    /// The same mistake in `set` and `set_multi`.
+    /// Replaces `set` and `set_multi` with the same bug.
     #[must_use]
     pub fn write(
         mut self,
@@ -263,7 +263,7 @@ impl Backend {
         self.async_delete(move |store, key| ready(delete(&store, &key)))
     }
 
-    /// Answers several keys; an error is that of each key.
+    /// Replaces `get_multi`; an error is that of each key.
     #[must_use]
     pub fn get_multi(
         self,
@@ -278,7 +278,7 @@ impl Backend {
         })
     }
 
-    /// Answers several keys, each with its own outcome.
+    /// Replaces `get_multi`; each key has its own result.
     #[must_use]
     pub fn answers(
         mut self,
@@ -309,7 +309,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_get<F>(mut self, get: impl Fn(Store, String) -> F + Send + Sync + 'static) -> Self
     where
@@ -319,7 +319,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_set<F>(
         mut self,
@@ -332,7 +332,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_delete<F>(
         mut self,
@@ -345,7 +345,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_get_multi<F>(
         mut self,
@@ -367,7 +367,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_set_multi<F>(
         mut self,
@@ -380,7 +380,7 @@ impl Backend {
         self
     }
 
-    /// Replaces the operation by one that waits.
+    /// Replaces the operation with an async one.
     #[must_use]
     pub fn async_delete_multi<F>(
         mut self,
@@ -393,7 +393,7 @@ impl Backend {
         self
     }
 
-    /// What is done with keys before anything else; it is told the operation.
+    /// Replaces the check of keys, which knows the operation.
     #[must_use]
     pub fn check(
         mut self,
@@ -403,7 +403,7 @@ impl Backend {
         self
     }
 
-    /// What happens on the way to the server; it is told the operation.
+    /// Replaces the handling of faults, which knows the operation.
     #[must_use]
     pub fn pass<F>(
         mut self,
@@ -416,47 +416,47 @@ impl Backend {
         self
     }
 
-    /// What every key is turned into.
+    /// Replaces every key with another one.
     #[must_use]
     pub fn keys(mut self, key: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.key = Box::new(key);
         self
     }
 
-    /// What is done with the store of each backend that is opened.
+    /// Replaces the store of each backend that is opened.
     #[must_use]
     pub fn on_open(mut self, on_open: fn(Store) -> Store) -> Self {
         self.on_open = on_open;
         self
     }
 
-    /// How a second instance comes to its store.
+    /// Replaces the store of a second instance.
     #[must_use]
     pub fn again(mut self, again: fn(&Store) -> Store) -> Self {
         self.again = again;
         self
     }
 
-    /// What is done when an instance is dropped.
+    /// Sets what happens when an instance is dropped.
     #[must_use]
     pub fn on_drop(mut self, on_drop: fn(&Store)) -> Self {
         self.on_drop = on_drop;
         self
     }
 
-    /// What is told of a write of several keys.
+    /// Replaces the result of a write of several keys.
     pub(super) fn merge(mut self, merge: fn(Merged) -> Result<()>) -> Self {
         self.merge = merge;
         self
     }
 
-    /// Asks the servers for one key after the other.
+    /// Makes `get_multi` ask for one key after another.
     pub(super) fn key_by_key(mut self) -> Self {
         self.key_by_key = true;
         self
     }
 
-    /// Fetches the value of a repeated key as often as it is named.
+    /// Makes `get_multi` fetch the value of a repeated key several times.
     pub(super) fn each_time(mut self) -> Self {
         self.each_time = true;
         self
@@ -477,7 +477,7 @@ impl<const IMMEDIATE: bool> Drop for Instance<IMMEDIATE> {
 }
 
 impl<const IMMEDIATE: bool> Instance<IMMEDIATE> {
-    /// The call goes to the server of the key.
+    /// Sends the call to the server of the key.
     async fn reach(&self, operation: &'static str, key: &str) -> Result<Store> {
         let store = self.store.for_key(key);
         store.pass_once();
@@ -486,7 +486,7 @@ impl<const IMMEDIATE: bool> Instance<IMMEDIATE> {
         Ok(store)
     }
 
-    /// Which of the keys reach their servers, asking each server once.
+    /// The keys that reach their servers, with one request to each server.
     async fn reach_all(&self, operation: &'static str, keys: &[&str]) -> Vec<Result<()>> {
         let mut servers: [Option<Result<()>>; SERVERS] = [const { None }; SERVERS];
         let mut outcomes = Vec::with_capacity(keys.len());
@@ -594,8 +594,7 @@ impl<const IMMEDIATE: bool> CacheBackend for Instance<IMMEDIATE> {
     }
 }
 
-/// Runs the suite against a [`Backend`], by a manual clock. It declares and promises all that
-/// can be.
+/// Runs the suite against a [`Backend`] on a manual clock, with all capabilities and promises.
 #[derive(Debug)]
 pub struct BackendHarness<const IMMEDIATE: bool = false> {
     backend: Arc<Backend>,
@@ -604,12 +603,12 @@ pub struct BackendHarness<const IMMEDIATE: bool = false> {
 }
 
 impl BackendHarness {
-    /// Gives up a call after a second: for backends that are wrong.
+    /// Creates a harness with a call limit of a second, for faulty backends.
     pub fn new(backend: impl Into<Arc<Backend>>) -> Self {
         Self::with_patience(backend, Duration::from_secs(1))
     }
 
-    /// Waits for calls much longer: for backends that are right, however slow the machine.
+    /// Creates a harness with a longer call limit, for correct backends on slow machines.
     pub fn patient(backend: impl Into<Arc<Backend>>) -> Self {
         Self::with_patience(backend, Duration::from_secs(20))
     }
@@ -624,7 +623,7 @@ impl<const IMMEDIATE: bool> BackendHarness<IMMEDIATE> {
         }
     }
 
-    /// Changes what is declared.
+    /// Changes the declared capabilities.
     #[must_use]
     pub fn declaring(self, capabilities: fn(Capabilities) -> Capabilities) -> Self {
         Self {

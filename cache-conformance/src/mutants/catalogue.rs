@@ -1,5 +1,5 @@
-//! Backends that are wrong, each in one way, with the rule that has to find it.
-#![allow(clippy::too_many_lines, clippy::unnecessary_wraps)] // A list is long; operations may fail.
+//! Faulty backends with one bug each, and the rules that must detect them.
+#![allow(clippy::too_many_lines, clippy::unnecessary_wraps)] // Long lists; operations may fail.
 
 mod expiry;
 mod history;
@@ -22,7 +22,7 @@ fn value(payload: impl Into<Vec<u8>>) -> Value {
     Value::new(payload.into())
 }
 
-/// All of them. Each rule has at least one.
+/// Returns all mutants. Each rule has at least one.
 pub fn all() -> Vec<Mutant> {
     let mut all = Vec::new();
     all.extend(operations::basic());

@@ -1,4 +1,4 @@
-//! Who finds whom, and how reliably.
+//! Which rules detect which mutants, and how reliably.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::thread;
 use super::{Mutant, all};
 use crate::{Verdict, rules};
 
-/// How often a mutant was found by the rule that owns it. Prints as a line.
+/// How often the rule of a mutant detected it. It prints as one line.
 ///
 /// ```
 /// use cache_conformance::mutants::{Kills, all};
@@ -26,16 +26,16 @@ pub struct Kills {
     pub name: &'static str,
     /// How often the rule was run, each time with another seed.
     pub times: u64,
-    /// How often it found the mutant.
+    /// How often it detected the mutant.
     pub found: u64,
-    /// What the rule said the last time that it found it.
+    /// The message of the last failure.
     pub message: String,
 }
 
 impl Kills {
-    /// Runs the rule of each mutant so many times, some at once.
+    /// Runs the rule of each mutant this many times, a few at a time.
     pub fn of(mutants: &[Mutant], times: u64) -> Vec<Self> {
-        /// Most of them wait most of the time.
+        /// Most rules wait most of the time.
         const AT_ONCE: usize = 6;
         let queue = Mutex::new(mutants.iter().enumerate());
         let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -75,13 +75,13 @@ impl Kills {
         kills
     }
 
-    /// Whether the rule found the mutant each time, and said what it found.
+    /// Returns whether the rule detected the mutant each time, with a complete message.
     pub fn is_sure(&self) -> bool {
         let explained = self.message.contains(self.rule) && self.message.contains("found:");
         self.found == self.times && explained
     }
 
-    /// The rules that no mutant belongs to, which are proven by nothing.
+    /// Returns the rules without a mutant, which are not proven to detect anything.
     pub fn rules_without() -> Vec<String> {
         let owners: BTreeSet<&str> = all().iter().map(|mutant| mutant.rule).collect();
         let ids = rules().iter().map(crate::Rule::id);

@@ -1,4 +1,4 @@
-//! [`Store`], the map in which the backends of this module keep their values.
+//! [`Store`], the map of the backends in this module.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ pub type Value = CachedValue<Vec<u8>>;
 /// A value with its deadline.
 pub type Entry = (Value, Option<Instant>);
 
-/// How many servers it simulates. Each holds a part of the keys.
+/// The number of simulated servers. Each holds a part of the keys.
 pub(super) const SERVERS: usize = 3;
 
-/// Keeps the contract, but for what the backends around it do to it. Clones share it.
+/// A store that keeps the contract unless a backend interferes. Clones share it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,11 +32,11 @@ pub(super) const SERVERS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Store {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
-    /// What cannot be decoded.
+    /// Keys whose values cannot be decoded.
     unreadable: Arc<Mutex<HashSet<String>>>,
-    /// What one instance keeps to itself.
+    /// The private entries of one instance.
     local: Arc<Mutex<HashMap<String, Option<Value>>>>,
-    /// Room for mistakes.
+    /// State of bugs.
     marks: Arc<Mutex<HashSet<String>>>,
     list: Arc<Mutex<Vec<(Instant, String)>>>,
     count: Arc<Mutex<usize>>,
@@ -59,8 +59,8 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// An empty one. Values without their own TTL live for `default_ttl`; zero: no expiry.
-    /// Without a clock it goes by the machine's.
+    /// Creates an empty store. Values without their own TTL live for `default_ttl`; zero means no
+    /// expiry. Without a manual clock, it uses the clock of the machine.
     pub fn new(default_ttl: Duration, clock: Option<ManualClock>) -> Self {
         let began = clock.as_ref().map_or_else(
             || (Instant::now(), SystemTime::now()),
@@ -86,7 +86,7 @@ impl Store {
         }
     }
 
-    /// Another instance on the same entries.
+    /// Returns another instance on the same entries.
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// The same with the entries of another.
+    /// Returns the same instance with the entries of another.
     #[must_use]
     pub fn sharing(self, other: &Self) -> Self {
         Self {
@@ -113,24 +113,24 @@ impl Store {
         }
     }
 
-    /// Whether this is the instance that was opened first.
+    /// Returns whether this is the instance that was opened first.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// The lifetime of values without one of their own.
+    /// Returns the lifetime of values without their own TTL.
     pub fn default_ttl(&self) -> Duration {
         self.default_ttl
     }
 
-    /// The time that values expire by.
+    /// Returns the time of the clock by which values expire.
     pub fn now(&self) -> Instant {
         self.clock
             .as_ref()
             .map_or_else(Instant::now, ManualClock::now)
     }
 
-    /// The time by the wall clock, as if it had never been set.
+    /// Returns the time of the wall clock, without its steps.
     pub(super) fn now_by_the_wall_clock(&self) -> Instant {
         let (start, date) = self.began;
         let now = match &self.clock {
@@ -143,7 +143,7 @@ impl Store {
         }
     }
 
-    /// Everything that is kept, expired or not.
+    /// Returns all entries, expired or not.
     pub fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         lock(&self.entries)
     }
@@ -160,7 +160,7 @@ impl Store {
         lock(&self.count)
     }
 
-    /// What a backend that is right answers: the value, a miss, or that it cannot be read.
+    /// Reads as a correct backend does: the value, a miss, or an error if it cannot be decoded.
     pub fn fetch(&self, key: &str) -> Result<Option<Value>> {
         if lock(&self.unreadable).contains(key) {
             let message = "the value has no metadata; another program wrote it";
@@ -174,7 +174,7 @@ impl Store {
         lock(&self.unreadable).insert(key.to_owned());
     }
 
-    /// The value that is kept and not expired, with the time it has left.
+    /// Returns the value with the time it has left, unless it has expired.
     pub fn read(&self, key: &str) -> Option<Value> {
         let entry = self.entry(key)?;
         self.unless_expired(entry)
@@ -196,31 +196,31 @@ impl Store {
         self.entries().get(key).cloned()
     }
 
-    /// When a value that is written now expires.
+    /// Returns the deadline of a value that is written now.
     pub fn deadline(&self, value: &Value) -> Option<Instant> {
         let lifetime = value.ttl().or_default(self.default_ttl);
         lifetime.and_then(|ttl| self.now().checked_add(ttl))
     }
 
-    /// Keeps the value until its deadline.
+    /// Stores the value with its deadline.
     pub fn write(&self, key: &str, value: Value) {
         let deadline = self.deadline(&value);
         self.write_until(key, value, deadline);
     }
 
-    /// Keeps the value until this deadline.
+    /// Stores the value with this deadline.
     pub fn write_until(&self, key: &str, value: Value, deadline: Option<Instant>) {
         lock(&self.unreadable).remove(key);
         self.entries().insert(key.to_owned(), (value, deadline));
     }
 
-    /// Removes the entry. Whether there was one.
+    /// Removes the entry. Returns whether there was one.
     pub fn remove(&self, key: &str) -> bool {
         lock(&self.unreadable).remove(key);
         self.entries().remove(key).is_some()
     }
 
-    /// `remove` for those who do not ask.
+    /// Removes the entry.
     pub(super) fn discard(&self, key: &str) {
         self.remove(key);
     }
@@ -241,14 +241,14 @@ impl Store {
         lock(&self.marks).remove(mark)
     }
 
-    /// The next number, from one.
+    /// Returns the next number, starting from one.
     pub(super) fn next(&self) -> usize {
         let mut count = self.count();
         *count += 1;
         *count
     }
 
-    /// What is wrong with the server that the call goes to.
+    /// Returns the fault of the server that the call goes to.
     pub fn fault(&self) -> Option<Fault> {
         lock(&self.faults).get(self.server).copied().flatten()
     }
@@ -312,7 +312,7 @@ impl Store {
     }
 }
 
-/// Which server keeps the key.
+/// The server of the key.
 pub(super) fn server_of(key: &str) -> usize {
     let sum = key.bytes().fold(7_usize, |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(usize::from(byte))

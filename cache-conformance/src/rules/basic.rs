@@ -1,4 +1,4 @@
-//! What makes it a cache at all.
+//! The basic operations.
 
 use std::time::{Duration, Instant};
 
@@ -16,17 +16,17 @@ rules! {
         "The backend opens, and a first `set`, `get` and `delete` end without a transient error.",
         source(BOUNDS);
     an_absent_key_is_a_miss: "`get` of a key that was never set is `Ok(None)`.", source(MISSES);
-    a_set_value_is_found: "`get` finds the payload that was set.";
+    a_set_value_is_found: "`get` returns the payload that was set.";
     reading_does_not_consume: "A value is still there after it was read.";
     set_replaces: "A second `set` replaces the payload of the first.";
     delete_removes: "After `delete` the key is a miss.";
     deleting_an_absent_key_succeeds:
         "`delete` of an absent key succeeds, however often it is repeated.";
     a_deleted_key_can_be_set_again: "`set` after `delete` works as for a new key.";
-    set_touches_its_key_only: "`set` leaves all other keys alone.";
+    set_touches_its_key_only: "`set` does not affect other keys.";
     delete_touches_its_key_only:
-        "`delete` leaves all other keys alone, even those that start with the deleted key.";
-    many_keys_are_kept: "All of a few hundred values are found again.";
+        "`delete` does not affect other keys, even those that start with the deleted key.";
+    many_keys_are_kept: "A few hundred values are all found.";
 }
 
 async fn the_backend_can_be_reached(context: Context) -> Outcome {
@@ -165,7 +165,7 @@ async fn many_keys_are_kept(context: Context) -> Outcome {
     let cache = context.open().await?;
     let keys = context.keys(context.within_capacity(300));
     let cache = &cache;
-    // Some at a time, since a server may be far away.
+    // In groups, because a server may be far away.
     for keys in keys.chunks(30) {
         let puts = keys.iter().map(|key| cache.put(key, format!("of {key}")));
         interleaved(puts).await?;

@@ -1,4 +1,4 @@
-//! Every call ends, on any task, with any number of others.
+//! Every call ends, in any task, with any number of concurrent calls.
 
 use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -14,12 +14,12 @@ rules! {
     ($) bounds, __rules_of_bounds, BOUNDS, Rule::as_listed;
 
     calls_may_move_between_tasks:
-        "A call that was polled in one task may be finished in another: the last waker is woken.";
+        "A call that was first polled in one task can end in another: the last waker is woken.";
     many_calls_at_once_all_end: "Hundreds of concurrent calls all succeed.";
     calls_of_one_task_do_not_wait_for_each_other:
-        "Calls that one task polls in turn all end: none holds what another needs while it waits.";
+        "Calls that one task polls in turn all end: none holds a resource that another needs while it waits.";
     one_thread_is_enough: "The backend works in a runtime of a single thread.";
-    the_thousandth_call_is_as_the_first:
+    many_calls_in_sequence_succeed:
         "More than a thousand calls on one instance all succeed.";
     waiting_is_not_polling: "A pending call wakes its task only when it can make progress.";
 }
@@ -45,7 +45,7 @@ async fn calls_may_move_between_tasks(context: Context) -> Outcome {
             let (cache, key) = (cache.clone(), key.clone());
             async move { round_trip(&cache, &key).await }
         });
-        // Polled once for a task that does not care.
+        // Polled once with a waker that does nothing.
         let polled = call
             .as_mut()
             .poll(&mut TaskContext::from_waker(Waker::noop()));
@@ -90,7 +90,7 @@ async fn one_thread_is_enough(context: Context) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("no tokio runtime: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start a Tokio runtime: {error}")))?;
         runtime.block_on(async {
             let cache = context.open().await?;
             round_trip(&cache, &context.key("k")).await?;
@@ -101,7 +101,7 @@ async fn one_thread_is_enough(context: Context) -> Outcome {
     .await
 }
 
-async fn the_thousandth_call_is_as_the_first(context: Context) -> Outcome {
+async fn many_calls_in_sequence_succeed(context: Context) -> Outcome {
     const CALLS: usize = 1_300;
     const AT_ONCE: usize = 20;
     let cache = &context.open().await?;
@@ -130,7 +130,7 @@ async fn waiting_is_not_polling(context: Context) -> Outcome {
         let polls = polls.load(Ordering::Relaxed);
         ensure!(
             polls <= POLLS,
-            "eight calls were polled {polls} times; they wake their task without a reason"
+            "eight calls were polled {polls} times: they wake their task without a reason"
         );
     }
     Ok(())

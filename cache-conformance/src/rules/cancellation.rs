@@ -14,15 +14,15 @@ rules! {
     ($) cancellation, __rules_of_cancellation, CANCELLATION, Rule::as_listed;
 
     get_may_be_dropped:
-        "`get` dropped before or at any poll leaves the backend right for the next caller.";
+        "`get` dropped before or at any poll leaves the backend correct for the next caller.";
     set_may_be_dropped:
         "`set` dropped before or at any poll leaves the old value or the new one, and the backend \
-         right.";
+         correct.";
     delete_may_be_dropped:
         "`delete` dropped before or at any poll leaves the value or a miss, and the backend \
-         right.";
+         correct.";
     get_multi_may_be_dropped:
-        "`get_multi` dropped before or at any poll leaves the backend right for the next caller.";
+        "`get_multi` dropped before or at any poll leaves the backend correct for the next caller.";
     set_multi_may_be_dropped:
         "`set_multi` dropped before or at any poll leaves each key's old value or its new one.";
     delete_multi_may_be_dropped:
@@ -30,7 +30,7 @@ rules! {
     a_thousand_drops_leak_nothing:
         "After a thousand dropped calls, a hundred concurrent calls all succeed.";
     drops_do_not_disturb_other_callers:
-        "While some calls are dropped, others on the same handle get their own answers.";
+        "While some calls are dropped, others on the same handle get their own results.";
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -64,7 +64,7 @@ impl Call {
         }
     }
 
-    /// Begins the call, and drops it at a poll. Whether it ended before.
+    /// Starts the call and drops it at a poll. Returns whether it ended before.
     async fn dropped_at(self, cache: &Cache, keys: &[&str], polls: usize) -> Outcome<bool> {
         let backend = cache.raw();
         let new = || CachedValue::new(b"new".to_vec());
@@ -109,7 +109,7 @@ impl Call {
         }
     }
 
-    /// What a key that held "old" may hold afterwards.
+    /// The possible states of a key that held "old".
     fn may_leave(self) -> &'static [Option<&'static [u8]>] {
         match self {
             Self::Get | Self::GetMulti => &[Some(b"old")],
@@ -127,11 +127,11 @@ impl Call {
     }
 }
 
-/// Drops the call unpolled, at its first poll, its second, and so on until it ends before.
+/// Drops the call before its first poll, at its first, its second, and so on, until it ends before.
 async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
-    /// A call that wakes its task without end is another rule's matter.
+    /// Another rule is about calls that wake their task in a loop.
     const MOST_POLLS: usize = 60;
-    /// How often each poll is tried, since an answer comes early or late.
+    /// How often each poll is tried, because responses arrive early or late.
     const TIMES: usize = 3;
     let cache = context.open().await?;
     let neighbour = context.key("neighbour");
@@ -167,7 +167,7 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
     Ok(())
 }
 
-/// The next callers get their own answers.
+/// The next callers get their own results.
 async fn is_right(context: &Context, cache: &Cache, neighbour: &str) -> Outcome {
     let (key, absent) = (context.key("next"), context.key("absent"));
     cache.hit(neighbour, "untouched").await?;

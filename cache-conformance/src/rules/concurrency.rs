@@ -1,4 +1,4 @@
-//! Many callers at once.
+//! Concurrent callers.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,25 +17,25 @@ use super::tasks::{Race, Racer, together};
 rules! {
     ($) concurrency, __rules_of_concurrency, CONCURRENCY, Rule::as_listed;
 
-    answers_belong_to_their_questions:
-        "Each of many concurrent callers gets the answers to its own calls, single and multi.";
+    callers_get_their_own_results:
+        "Each of many concurrent callers gets the results of its own calls, single and multi.";
     no_value_is_torn:
         "A large payload that is read while it is replaced is the old or the new one, not a mixture.";
     metadata_goes_with_its_payload:
         "A value that is read while it is replaced has the cached time of its own payload.";
     no_key_is_lost: "All values that many callers set at once under different keys are found.";
     a_replaced_value_is_never_missing:
-        "A key that is set over and over is never a miss in between.";
+        "A key that is repeatedly overwritten is never a miss.";
     readers_agree_once_writers_stop:
         "Once all writers of a key have ended, every read returns the last value of one of them.";
     set_and_delete_do_not_collide:
-        "Callers that set and delete the same keys at once get no error, and no other key's \
+        "Concurrent callers that set and delete the same keys get no error, and no other key's \
          value.";
     histories_are_linearizable:
         "The results that concurrent callers saw for a key are consistent with some sequential order that respects the order of non-overlapping calls.", requires(&[Requirement::Linearizable]);
 }
 
-async fn answers_belong_to_their_questions(context: Context) -> Outcome {
+async fn callers_get_their_own_results(context: Context) -> Outcome {
     const TASKS: usize = 24;
     const ROUNDS: usize = 8;
     let cache = context.open().await?;
@@ -54,9 +54,9 @@ async fn answers_belong_to_their_questions(context: Context) -> Outcome {
     together(tasks).await
 }
 
-/// What one task does to keys that are its own: it must see nothing but what it did.
+/// One task works on its own keys, and must see only its own changes.
 async fn own_keys_only(cache: &Cache, task: usize, round: usize, keys: &[String]) -> Outcome {
-    // Of different lengths, so that an answer that is read from a wrong place shows.
+    // Of different lengths, so that a result that is read from a wrong position is detected.
     let payload = |key: &str| format!("{task} {round} {key} {}", "x".repeat(task * 7)).into_bytes();
     let [a, b, c, absent] = keys else {
         return Ok(());
@@ -129,7 +129,7 @@ where
 async fn no_value_is_torn(context: Context) -> Outcome {
     let cache = context.open().await?;
     let longest = context.capabilities().large_value().min(100_000);
-    // The same byte over and over, in a length of its own.
+    // One repeated byte; each value has its own length.
     let len_of = move |byte: u8| longest - usize::from(byte).min(longest / 2);
     let value = move |number: u64| {
         let byte = u8::try_from(number % 251).unwrap_or_default();
@@ -137,7 +137,7 @@ async fn no_value_is_torn(context: Context) -> Outcome {
     };
     let check = move |cache: Cache, key: String| async move {
         let Some(found) = cache.get(&key).await? else {
-            fail!("get {key:?}: expected a value, since it is only replaced; got a miss");
+            fail!("get {key:?}: expected a value, because it is only replaced, got a miss");
         };
         let payload = found.payload();
         let byte = payload.first().copied().unwrap_or_default();
@@ -163,7 +163,7 @@ async fn metadata_goes_with_its_payload(context: Context) -> Outcome {
     let check = move |cache: Cache, key: String| async move {
         for found in cache.get_multi(&[&key, &key]).await? {
             let Some(found) = found else {
-                fail!("get {key:?}: expected a value, since it is only replaced; got a miss");
+                fail!("get {key:?}: expected a value, because it is only replaced, got a miss");
             };
             let number = String::from_utf8_lossy(found.payload()).parse();
             let expected = number.map(cached_at).ok();
@@ -217,7 +217,7 @@ async fn a_replaced_value_is_never_missing(context: Context) -> Outcome {
         let multi = cache.get_multi(&[&key]).await?;
         ensure!(
             single.is_some() && multi.iter().all(Option::is_some),
-            "get {key:?}: expected a value, since it is only replaced; got a miss"
+            "get {key:?}: expected a value, because it is only replaced, got a miss"
         );
         Ok(())
     };

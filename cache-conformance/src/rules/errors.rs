@@ -1,4 +1,4 @@
-//! What an error tells, and what it keeps to itself.
+//! What an error says, and what it must not show.
 
 use cache_core::{CachedValue, Error, ErrorKind};
 
@@ -14,16 +14,16 @@ rules! {
     ($) errors, __rules_of_errors, ERRORS, Rule::as_listed;
 
     the_refused_key_is_named:
-        "An error about a key that was refused names it, and in a multi call no valid one.";
+        "An error about an invalid key names this key, and in a multi operation no valid one.";
     the_backend_and_the_reason_are_named:
-        "An error names the backend, and says in words what is wrong.";
-    a_refused_key_is_not_transient: "A refused key is `InvalidKey`, or `Partial` among valid ones, and is not transient.";
+        "An error names the backend, and has a message that says what is wrong.";
+    a_refused_key_is_not_transient: "The error of an invalid key is `InvalidKey`, or `Partial` in a write that also has valid keys, and is not transient.";
     payloads_are_not_shown:
-        "Neither `Display` nor `Debug` of an error shows the payload that was to be set.";
+        "Neither `Display` nor `Debug` of an error shows the payload of the call.";
     keys_do_not_break_lines:
         "The `Display` form of an error is one line without control characters, whatever the key.";
     long_keys_are_shortened:
-        "The `Display` form of an error stays short when the key is long or the keys are many.";
+        "The `Display` form of an error is short even if keys are long, or there are many.";
 }
 
 const PAYLOAD: &str = "this payload is private";
@@ -32,14 +32,14 @@ fn value() -> CachedValue<Vec<u8>> {
     CachedValue::new(PAYLOAD.as_bytes().to_vec())
 }
 
-/// What an operation said of a key that it refused.
+/// The error of an operation that refused a key.
 struct Refusal {
     operation: &'static str,
     key: String,
     error: Error,
 }
 
-/// What each operation says of the odd keys, where it refuses them: all of them do, or none.
+/// The errors of each operation for unusual keys. Either all operations refuse a key, or none.
 async fn refusals(context: &Context) -> Outcome<Vec<Refusal>> {
     let cache = context.open().await?;
     let valid = context.key("valid");
@@ -85,7 +85,7 @@ async fn the_refused_key_is_named(context: Context) -> Outcome {
     {
         ensure!(
             error.keys() == [key.as_str()],
-            "{operation} {}: expected an error that names this key alone, got one that names {}",
+            "{operation} {}: expected an error that names only this key, got one that names {}",
             show::key(&key),
             show::keys(error.keys())
         );
@@ -122,7 +122,7 @@ async fn a_refused_key_is_not_transient(context: Context) -> Outcome {
         error,
     } in refusals(&context).await?
     {
-        // Among valid ones it is one of several that could have failed.
+        // Among valid keys, it is a partial failure.
         let partial = ["set_multi", "delete_multi"].contains(&operation);
         let expected = if partial {
             ErrorKind::Partial
@@ -190,8 +190,7 @@ async fn long_keys_are_shortened(context: Context) -> Outcome {
         let len = error.to_string().len();
         ensure!(
             len <= LONGEST,
-            "{operation} {}: expected an error of {LONGEST} bytes at most, which are enough for \
-             anybody's log, got {len}",
+            "{operation} {}: expected an error of at most {LONGEST} bytes, got {len}",
             show::key(&key)
         );
     }

@@ -1,4 +1,4 @@
-//! Servers fail; the backend says so, in time, and recovers.
+//! Servers that fail: calls end with an error in time, and the backend recovers.
 
 use std::error::Error as StdError;
 use std::sync::atomic::Ordering;
@@ -28,30 +28,30 @@ rules! {
     reads_from_a_dead_server_are_errors:
         "While no server can be reached, `get` and `get_multi` are errors, not misses.", requires(DOWN);
     writes_to_a_dead_server_are_errors:
-        "While no server can be reached, every write and deletion is an error.", requires(DOWN);
+        "While no server can be reached, every write is an error.", requires(DOWN);
     a_dead_server_is_transient:
         "Errors while no server can be reached are transient.", requires(DOWN);
-    a_server_that_is_back_is_used:
-        "Once the server can be reached again, all operations work, within the declared time.",
+    a_recovered_server_is_used:
+        "Once the server can be reached again, all operations work within the declared recovery time.",
         requires(DOWN);
     a_silent_server_ends_reads:
-        "While the server does not answer, reads end with an error in time, not with a miss.",
+        "While the server does not respond, reads end with an error, not a miss, within the call limit.",
         requires(SILENT);
     a_silent_server_ends_writes:
-        "While the server does not answer, writes and deletions end with an error in time.",
+        "While the server does not respond, writes end with an error within the call limit.",
         requires(SILENT);
     a_silent_server_is_transient:
         "Errors while the server does not respond are transient.",
         requires(SILENT);
     a_silent_server_blocks_no_thread:
         "A call that waits for a server does not block its thread.", requires(SILENT);
-    a_silent_server_costs_no_work:
-        "A call that waits for a server does not wake its task in a loop.", requires(SILENT);
+    a_silent_server_causes_no_busy_loop:
+        "A call that waits for a server is not polled in a loop.", requires(SILENT);
     many_calls_to_a_silent_server_all_end:
-        "While the server does not respond, all of many concurrent calls end, and none leaks.",
+        "While the server does not respond, many concurrent calls all end, and none leaks a slot.",
         requires(SILENT);
-    late_answers_reach_nobody_else:
-        "A response that arrives after its caller was dropped goes to no other caller.", requires(SILENT);
+    late_responses_reach_no_other_caller:
+        "A response that arrives after its call was dropped is not given to another caller.", requires(SILENT);
     calls_to_a_silent_server_may_be_dropped:
         "Calls that are dropped while they wait for a server leak nothing.", requires(SILENT);
     garbage_is_an_error:
@@ -59,11 +59,11 @@ rules! {
     garbage_does_not_last:
         "Once the server responds correctly again, all operations work and no value is corrupted.",
         requires(GARBAGE);
-    half_an_answer_is_an_error:
-        "While connections break in the middle of answers, every read is an error, not a hit or a miss.",
+    a_truncated_response_is_an_error:
+        "While connections break in the middle of responses, every read is an error, not a hit or a miss.",
         requires(CUT);
     broken_connections_are_replaced:
-        "Once connections hold, all operations work, and no value is cut short.", requires(CUT);
+        "Once connections no longer break, all operations work, and no value is truncated.", requires(CUT);
     errors_show_no_secret:
         "No error under any fault shows a secret, in `Display`, in `Debug` or in its sources.",
         requires(&[Requirement::Secrets]);
@@ -73,11 +73,11 @@ fn value(payload: &str) -> Value {
     CachedValue::new(payload.as_bytes().to_vec())
 }
 
-/// A backend that has the value "before" under the key, and whose servers then fail.
+/// A backend with the value "before" under the key, whose servers then fail.
 async fn failing(context: &Context, fault: Fault) -> Outcome<(Cache, Faults, String)> {
     let (cache, faults) = context.open_faulty().await?;
     let key = context.key("k");
-    // Other rules are hard on their servers, which may be the same machine.
+    // Other rules may be overloading the machine at the same time.
     within_recovery!(context, cache.try_set(&key, value("before")).await?);
     within_recovery!(context, cache.try_get(&key).await?);
     faults.inject(fault).await?;
@@ -102,7 +102,7 @@ const WRITES: [Operation; 4] = [
     Operation::DeleteMulti,
 ];
 
-/// What it answers for each key, a success as text.
+/// The results for each key; a success is shown as text.
 async fn answers(operation: Operation, cache: &Cache, key: &str) -> Outcome<Vec<Answer>> {
     let read = |found: Found| found.map(|found| show::found(found.as_ref()));
     let write = |done: cache_core::Result<()>| vec![done.map(|()| "success".to_owned())];
@@ -122,8 +122,8 @@ async fn answers(operation: Operation, cache: &Cache, key: &str) -> Outcome<Vec<
 
 type Answer = cache_core::Result<String>;
 
-/// The errors of these operations, none of which may succeed. They run at once, as each may wait
-/// for its whole time-out.
+/// The errors of these operations, none of which may succeed. They run at once, because
+/// each may wait for a whole timeout.
 async fn failures(
     cache: &Cache,
     key: &str,
@@ -148,8 +148,8 @@ async fn failures(
     Ok(at_once(calls).await?.into_iter().flatten().collect())
 }
 
-/// All operations work again, within the declared time: what is set is found. Each of them has
-/// that time, for a backend may reach the servers one by one.
+/// All operations work again within the recovery time: a value that is set is found. Each
+/// operation has that time, because a backend may reach the servers one by one.
 async fn recovers(context: &Context, cache: &Cache) -> Outcome {
     let [key, other] = ["after", "other"].map(|name| context.key(name));
     within_recovery!(context, cache.try_set(&key, value("after")).await?);
@@ -157,7 +157,7 @@ async fn recovers(context: &Context, cache: &Cache) -> Outcome {
     let entries = || vec![(other.as_str(), value("other"))];
     within_recovery!(context, cache.try_set_multi(entries()).await?);
     within_recovery!(context, all(cache.try_get_multi(&[&other, &key]).await?));
-    // A backend that leaves a server alone for a while has other keys on it.
+    // A server that the backend does not use for a while has other keys.
     let keys: Vec<String> = (0..32)
         .map(|i| context.key(&format!("after-{i}")))
         .collect();
@@ -182,7 +182,7 @@ async fn recovers(context: &Context, cache: &Cache) -> Outcome {
     together(calls).await
 }
 
-/// The value from before the fault is as it was, or gone.
+/// The value from before the fault is unchanged, or gone.
 async fn is_unharmed(context: &Context, cache: &Cache, key: &str, or: &[&[u8]]) -> Outcome {
     let found = within_recovery!(context, cache.try_get(key).await?);
     let payload = found.as_ref().map(|found| found.payload().as_slice());
@@ -194,7 +194,7 @@ async fn is_unharmed(context: &Context, cache: &Cache, key: &str, or: &[&[u8]]) 
     Ok(())
 }
 
-/// No read succeeds under the fault: neither the first, which meets good connections, nor the
+/// No read succeeds during the fault: neither the first, which finds open connections, nor the
 /// next.
 async fn no_read_succeeds(context: &Context, fault: Fault) -> Outcome {
     let (cache, _faults, key) = failing(context, fault).await?;
@@ -215,7 +215,7 @@ async fn no_error_is_final(context: &Context, fault: Fault) -> Outcome {
     Ok(())
 }
 
-/// What answers were worth under the fault does not matter any more once it is gone.
+/// The results during the fault do not matter once it has ended.
 async fn nothing_stays_broken(context: &Context, fault: Fault) -> Outcome {
     let (cache, faults, key) = failing(context, fault).await?;
     for _ in 0..3 {
@@ -242,13 +242,13 @@ async fn a_dead_server_is_transient(context: Context) -> Outcome {
     no_error_is_final(&context, Fault::Down).await
 }
 
-async fn a_server_that_is_back_is_used(context: Context) -> Outcome {
+async fn a_recovered_server_is_used(context: Context) -> Outcome {
     let (cache, faults, key) = failing(&context, Fault::Down).await?;
     failures(&cache, &key, READS).await?;
     faults.heal().await?;
     recovers(&context, &cache).await?;
     is_unharmed(&context, &cache, &key, &[]).await?;
-    // Once more, with nobody asking meanwhile: the connections die unnoticed.
+    // Once more without calls during the fault, so that nobody notices that connections died.
     faults.inject(Fault::Down).await?;
     faults.heal().await?;
     recovers(&context, &cache).await
@@ -269,9 +269,9 @@ async fn a_silent_server_is_transient(context: Context) -> Outcome {
 }
 
 async fn a_silent_server_blocks_no_thread(context: Context) -> Outcome {
-    /// A machine that is busy may stop a thread in the middle of a poll, but not each time.
+    /// A busy machine may suspend a thread in the middle of a poll, but not each time.
     const ATTEMPTS: usize = 4;
-    /// What ends sooner has not waited.
+    /// A call that ends sooner has not waited.
     const WAIT: Duration = Duration::from_millis(20);
     let (cache, faults, key) = failing(&context, Fault::Silent).await?;
     let mut least = None;
@@ -289,7 +289,7 @@ async fn a_silent_server_blocks_no_thread(context: Context) -> Outcome {
     fail!("get blocked its thread for {longest:?} of the {total:?} that it took")
 }
 
-async fn a_silent_server_costs_no_work(context: Context) -> Outcome {
+async fn a_silent_server_causes_no_busy_loop(context: Context) -> Outcome {
     const POLLS: usize = 1_000;
     let (cache, _faults, key) = failing(&context, Fault::Silent).await?;
     let (call, polls) = counted(async { cache.try_get(&key).await });
@@ -297,7 +297,7 @@ async fn a_silent_server_costs_no_work(context: Context) -> Outcome {
     let polls = polls.load(Ordering::Relaxed);
     ensure!(
         polls <= POLLS,
-        "get was polled {polls} times while it waited; it wakes its task without a reason"
+        "get was polled {polls} times while it waited: it wakes its task without a reason"
     );
     Ok(())
 }
@@ -321,7 +321,7 @@ async fn many_calls_to_a_silent_server_all_end(context: Context) -> Outcome {
     recovers(&context, &cache).await
 }
 
-async fn late_answers_reach_nobody_else(context: Context) -> Outcome {
+async fn late_responses_reach_no_other_caller(context: Context) -> Outcome {
     let (cache, faults) = context.open_faulty().await?;
     let keys = context.keys(12);
     for key in &keys {
@@ -329,7 +329,7 @@ async fn late_answers_reach_nobody_else(context: Context) -> Outcome {
     }
     for _ in 0..2 {
         faults.inject(Fault::Silent).await?;
-        // Nobody waits for these answers any more when they come.
+        // The callers are gone when these responses arrive.
         let gone = keys.iter().cloned().map(|key| {
             let cache = cache.clone();
             async move {
@@ -371,7 +371,7 @@ async fn calls_to_a_silent_server_may_be_dropped(context: Context) -> Outcome {
                     .call(format!("set {key:?}"), call, |_| "dropped".to_owned())
                     .await?;
             } else {
-                // Left for a moment, so that it waits for what it waits for.
+                // Kept for a moment, so that the call is waiting when it is dropped.
                 let call = Box::pin(cache.raw().get(&key));
                 let call = tokio::time::timeout(Duration::from_millis(10), call);
                 cache
@@ -401,7 +401,7 @@ async fn garbage_does_not_last(context: Context) -> Outcome {
     nothing_stays_broken(&context, Fault::Garbage).await
 }
 
-async fn half_an_answer_is_an_error(context: Context) -> Outcome {
+async fn a_truncated_response_is_an_error(context: Context) -> Outcome {
     no_read_succeeds(&context, Fault::Cut).await
 }
 

@@ -1,4 +1,4 @@
-//! A key is kept to the letter, or refused.
+//! A key is kept exactly, or refused.
 
 use std::collections::HashMap;
 
@@ -16,35 +16,35 @@ rules! {
 
     the_empty_key_is_kept_or_refused:
         "The empty key is a key like any other, or every operation refuses it with `InvalidKey`.";
-    case_is_kept: "Keys that differ in case only are different keys.";
+    case_is_kept: "Keys that differ only in case are different keys.";
     surrounding_space_is_kept:
-        "Keys that differ in leading or trailing white space only are different keys, or refused.";
+        "Keys that differ only in leading or trailing white space are different keys, or refused.";
     inner_space_is_kept:
-        "Keys that differ in inner white space only are different keys, or refused.";
+        "Keys that differ only in inner white space are different keys, or refused.";
     line_breaks_inject_nothing:
         "A key that contains CR LF and a command is kept or refused, and affects no other key.";
     control_characters_are_kept:
-        "Keys that differ in control characters only, NUL included, are different keys, or \
+        "Keys that differ only in control characters, including NUL, are different keys, or \
          refused.";
-    forms_of_unicode_are_kept:
-        "Keys that Unicode calls equivalent are different keys, or refused.";
+    unicode_forms_are_kept:
+        "Keys that are equivalent in Unicode are different keys, or refused.";
     any_script_is_kept:
-        "Keys in any script, emoji and unassigned characters included, are kept or refused.";
+        "Keys in any script, including emoji and unassigned characters, are kept or refused.";
     separators_are_kept:
         "Slashes, colons, dots, percent signs and wildcards in keys have no special meaning.";
-    words_of_protocols_are_kept: "Keys that look like commands, options or numbers are keys.";
+    protocol_words_are_kept: "Keys that look like commands, options or numbers are keys.";
     numbers_are_text: "Different spellings of the same number are different keys.";
-    ends_are_kept:
-        "Keys that differ in slashes, dots and colons at either end only are different keys.";
-    collisions_are_told_apart:
+    leading_and_trailing_separators_are_kept:
+        "Keys that differ only in slashes, dots and colons at either end are different keys.";
+    colliding_keys_are_distinguished:
         "Keys that collide under CRC-32, FNV-1a, Java's and Bernstein's hash are different keys.";
     long_keys_are_not_truncated:
-        "Long keys that differ in their last character only are different keys, or refused.";
+        "Long keys that differ only in their last character are different keys, or refused.";
     all_operations_agree:
         "A key that one operation refuses is refused by all of them, and by `check_key`.";
 }
 
-/// Whether the backend refuses `key`, as `set` tells.
+/// Whether `set` refuses `key`.
 pub(super) async fn refuses(cache: &Cache, key: &str) -> Outcome<bool> {
     match cache
         .try_set(key, CachedValue::new(b"probe".to_vec()))
@@ -59,8 +59,8 @@ pub(super) async fn refuses(cache: &Cache, key: &str) -> Outcome<bool> {
     }
 }
 
-/// Keys that some backend or other refuses. The empty one is among them only if it is refused:
-/// where it is kept, it is the same key for all users of the store.
+/// Keys that some backends refuse. The empty key is included only if it is refused: otherwise it is
+/// the same key for all users of the store.
 pub(super) async fn odd_keys(cache: &Cache, context: &Context) -> Outcome<Vec<String>> {
     let names = [
         "a b",
@@ -81,19 +81,18 @@ pub(super) async fn odd_keys(cache: &Cache, context: &Context) -> Outcome<Vec<St
     match cache.try_get("").await? {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::InvalidKey => keys.push(String::new()),
-        Err(error) => fail!("get \"\": expected an answer or InvalidKey, got {error}"),
+        Err(error) => fail!("get \"\": expected a result or InvalidKey, got {error}"),
     }
     Ok(keys)
 }
 
-/// `start`, and then `unit` over and over, up to at least `len` bytes.
+/// `start`, and then `unit` repeated, up to at least `len` bytes.
 fn of_length(start: &str, unit: &str, len: usize) -> String {
     let missing = len.saturating_sub(start.len());
     format!("{start}{}", unit.repeat(missing.div_ceil(unit.len())))
 }
 
-/// Those of `keys` that are not refused are all different keys, by single and by multi
-/// operations.
+/// All `keys` that are not refused are different keys, in single and multi operations.
 async fn are_distinct(cache: &Cache, keys: &[String]) -> Outcome {
     let mut kept: Vec<&str> = Vec::new();
     for key in keys {
@@ -127,7 +126,7 @@ async fn are_distinct(cache: &Cache, keys: &[String]) -> Outcome {
         .collect();
     let mut expected: Vec<Option<&[u8]>> = payloads.iter().map(|p| Some(p.as_slice())).collect();
     cache.answers(&kept, &expected).await?;
-    // Each deletion removes its own key and no look-alike.
+    // Each deletion removes its own key and no similar one.
     for (position, key) in kept.iter().enumerate() {
         cache.delete(key).await?;
         if let Some(expected) = expected.get_mut(position) {
@@ -192,8 +191,8 @@ async fn the_empty_key_is_kept_or_refused(context: Context) -> Outcome {
     for (operation, refusal) in refusals {
         match refusal {
             Some(error) if error.kind() == ErrorKind::InvalidKey => {}
-            Some(error) => fail!("{operation} \"\": expected InvalidKey, as in set, got {error}"),
-            None => fail!("{operation} \"\": expected InvalidKey, as in set, got success"),
+            Some(error) => fail!("{operation} \"\": expected InvalidKey, as for set, got {error}"),
+            None => fail!("{operation} \"\": expected InvalidKey, as for set, got success"),
         }
     }
     cache.hit(&neighbour, "neighbour").await?;
@@ -273,7 +272,7 @@ async fn control_characters_are_kept(context: Context) -> Outcome {
     .await
 }
 
-async fn forms_of_unicode_are_kept(context: Context) -> Outcome {
+async fn unicode_forms_are_kept(context: Context) -> Outcome {
     // é composed and decomposed, the angstrom sign and the letter, fi as a ligature and as two
     // letters, the same in full width, zero-width joiners and marks of direction.
     named_keys_are_distinct(
@@ -334,17 +333,17 @@ async fn separators_are_kept(context: Context) -> Outcome {
     .await
 }
 
-async fn words_of_protocols_are_kept(context: Context) -> Outcome {
+async fn protocol_words_are_kept(context: Context) -> Outcome {
     let cache = context.open().await?;
-    // Bare words first, since a namespace before them would hide what they look like. They are
-    // not written, as other programs may use them.
+    // Bare words first, because a prefix would hide them. They are not written, because other
+    // programs may use them.
     for word in [
         "get", "noreply", "quit", "version", "null", "None", "*", "--help", "-1",
     ] {
         if let Err(error) = cache.try_get(word).await? {
             ensure!(
                 error.kind() == ErrorKind::InvalidKey,
-                "get {word:?}: expected an answer or InvalidKey, got {error}"
+                "get {word:?}: expected a result or InvalidKey, got {error}"
             );
         }
     }
@@ -362,7 +361,7 @@ async fn numbers_are_text(context: Context) -> Outcome {
     named_keys_are_distinct(&context, &names).await
 }
 
-async fn ends_are_kept(context: Context) -> Outcome {
+async fn leading_and_trailing_separators_are_kept(context: Context) -> Outcome {
     let cache = context.open().await?;
     let name = context.key("k");
     let ends = [
@@ -373,10 +372,10 @@ async fn ends_are_kept(context: Context) -> Outcome {
     are_distinct(&cache, &keys).await
 }
 
-async fn collisions_are_told_apart(context: Context) -> Outcome {
+async fn colliding_keys_are_distinguished(context: Context) -> Outcome {
     let cache = context.open().await?;
     let mut keys = Vec::new();
-    // Whatever precedes them: both sums depend on what differs alone.
+    // Whatever the prefix: both sums depend only on the difference.
     for name in ["plumless", "buckeroo"] {
         keys.push(context.key(name));
     }
@@ -387,7 +386,7 @@ async fn collisions_are_told_apart(context: Context) -> Outcome {
     are_distinct(&cache, &keys).await
 }
 
-/// Two keys of equal length, of one 32-bit FNV-1a hash.
+/// Two keys of equal length with the same 32-bit FNV-1a hash.
 fn colliding_by_fnv(start: &str) -> [String; 2] {
     let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     let common = start.bytes().fold(0x811c_9dc5, step);
@@ -399,7 +398,7 @@ fn colliding_by_fnv(start: &str) -> [String; 2] {
         if let Some(other) = seen.insert(hash, number) {
             return [format!("{start}{other:08x}"), format!("{start}{name}")];
         }
-        // One after the other would be spread too evenly to meet.
+        // Consecutive numbers would be spread too evenly to collide.
         number = number.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
     }
 }
@@ -461,11 +460,11 @@ async fn all_operations_agree(context: Context) -> Outcome {
                 None if !refused => {}
                 Some(error) if refused && error.kind() == ErrorKind::InvalidKey => {}
                 None => fail!(
-                    "{operation} {}: expected InvalidKey, as in set, got success",
+                    "{operation} {}: expected InvalidKey, as for set, got success",
                     show::key(&key)
                 ),
                 Some(error) => fail!(
-                    "{operation} {}: expected {}, as in set, got {error}",
+                    "{operation} {}: expected {}, as for set, got {error}",
                     show::key(&key),
                     if refused { "InvalidKey" } else { "success" }
                 ),

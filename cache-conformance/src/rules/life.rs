@@ -9,27 +9,27 @@ use crate::show;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// A lifetime short enough to wait for, and long enough for the granularity to leave some.
+/// A lifetime that is short enough for tests and longer than the granularity.
 pub(super) fn short(context: &Context) -> Duration {
     (context.capabilities().granularity() * 2).max(Duration::from_millis(300))
 }
 
-/// Between which moments a value was set, and what follows from it.
+/// The moments between which a value was set, and the resulting limits.
 #[derive(Clone, Copy)]
 pub(super) struct Life {
     pub(super) ttl: Duration,
     pub(super) before: Instant,
     pub(super) after: Instant,
-    /// Before this the value has to be served.
+    /// Before this moment the value must be served.
     pub(super) sure: Instant,
-    /// From this on it must not be.
+    /// From this moment on it must not be served.
     pub(super) over: Instant,
 }
 
 impl Life {
     pub(super) fn new(context: &Context, ttl: Duration, before: Instant, after: Instant) -> Self {
-        // Exact with a manual clock. Otherwise the backend may use dates, and the clock of
-        // dates is being trimmed while the other is not.
+        // Exact with a manual clock. Otherwise the backend may use the wall clock, which may be
+        // adjusted while the monotonic clock is not.
         let margin = match context.capabilities().clock {
             Clock::Manual => Duration::ZERO,
             Clock::Real => Duration::from_millis(25),
@@ -44,7 +44,7 @@ impl Life {
         }
     }
 
-    /// Sets through `set`, and notes when.
+    /// Calls `set` and notes the time.
     pub(super) async fn starts(
         context: &Context,
         ttl: Duration,
@@ -56,8 +56,8 @@ impl Life {
         Ok(Self::new(context, ttl, before, after))
     }
 
-    /// `found` by a read that took place between these two moments is as it has to be. Near
-    /// the deadline either answer will do, so that a slow machine makes nothing wrong.
+    /// Checks the result of a read between these two moments. Near the deadline either result is
+    /// accepted, so that a slow machine causes no failure.
     pub(super) fn judge(
         &self,
         key: &str,
@@ -83,7 +83,7 @@ impl Life {
         Ok(())
     }
 
-    /// Reads once, by `get` and by `get_multi`, and judges.
+    /// Reads once with `get` and with `get_multi`, and checks the results.
     pub(super) async fn check(&self, context: &Context, cache: &Cache, key: &str) -> Outcome {
         let began = context.now();
         let single = cache.get(key).await?;

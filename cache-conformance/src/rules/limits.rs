@@ -1,4 +1,4 @@
-//! What is longer or larger than the backend declares is refused, and nothing breaks by it.
+//! Keys and values above the declared size are refused, and nothing else is affected.
 
 use cache_core::{CachedValue, ErrorKind};
 
@@ -22,11 +22,11 @@ rules! {
     too_large_removes_the_old_value:
         "After a payload was refused as too large, the value that the key had before is gone.",
         requires(&[Requirement::MaxValue]);
-    too_large_leaves_the_connection_good:
-        "After a payload was refused as too large, the next calls get their own answers.",
+    too_large_leaves_the_connection_usable:
+        "After a payload was refused as too large, the next calls get their own results.",
         requires(&[Requirement::MaxValue]);
     too_large_fails_its_key_only:
-        "In `set_multi` a payload that is too large is a `Partial` naming its key; the rest is \
+        "In `set_multi`, a payload that is too large is a `Partial` error with its key; the rest is \
          set.", requires(&[Requirement::MaxValue]);
     a_repeated_key_is_as_large_as_its_last_value:
         "In `set_multi`, only the last value of a repeated key decides whether it is too large.",
@@ -44,19 +44,19 @@ async fn the_longest_key_is_kept(context: Context) -> Outcome {
     let longest = long.get(..max).unwrap_or_default();
     ensure!(
         !refuses(&cache, longest).await?,
-        "a key of {max} bytes is refused, though the backend declares that length"
+        "a key of {max} bytes was refused, but the backend declares this length"
     );
     cache.hit(longest, "probe").await?;
     let too_long = long.get(..=max).unwrap_or_default();
     ensure!(
         refuses(&cache, too_long).await?,
-        "a key of {} bytes is accepted, though the backend declares {max} as the longest",
+        "a key of {} bytes was accepted, but the backend declares {max} as the maximum",
         max + 1
     );
     Ok(())
 }
 
-/// A value that is sure to be refused.
+/// A value that must be refused.
 fn too_large(context: &Context) -> CachedValue<Vec<u8>> {
     let max = context.capabilities().max_value.unwrap_or_default();
     CachedValue::new(context.rng().bytes(2 * max + 1))
@@ -100,7 +100,7 @@ async fn too_large_removes_the_old_value(context: Context) -> Outcome {
     cache.answers(&[&two, &one], &[None, Some(b"new")]).await
 }
 
-async fn too_large_leaves_the_connection_good(context: Context) -> Outcome {
+async fn too_large_leaves_the_connection_usable(context: Context) -> Outcome {
     let cache = context.open().await?;
     let keys = context.keys(8);
     let large = context.key("large");

@@ -1,4 +1,4 @@
-//! When a value was cached, and how long it has left.
+//! The cached time of a value, and the time it has left.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,18 +22,18 @@ rules! {
     set_replaces_the_cached_time:
         "`set` also replaces the cached time, even with an older one or for an equal payload.";
     reading_does_not_touch_the_cached_time:
-        "The cached time is the same at each read, however late.";
-    multi_operations_carry_it:
+        "The cached time is the same at each read.";
+    multi_operations_keep_the_cached_time:
         "`set_multi` keeps and `get_multi` returns each value's own cached time.";
-    no_lifetime_is_never: "`ttl()` of a value that never expires is `Never` when it is read.";
-    the_lifetime_left_is_told:
-        "`ttl()` of a value that was read is the time it has left, after `set` and `set_multi`, by `get` and `get_multi`.",
+    no_expiry_is_never: "`ttl()` of a value that never expires is `Never` when it is read.";
+    the_time_left_is_returned:
+        "After `set` and `set_multi`, `get` and `get_multi` return the time that the value has left as its `ttl()`.",
         requires(&[Requirement::Ttl]);
-    the_default_lifetime_left_is_told:
-        "`ttl()` also returns the time left of values that use the backend's default TTL.",
+    the_time_left_of_the_default_is_returned:
+        "`ttl()` is also the time left for values that use the backend's default TTL.",
         requires(&[Requirement::Ttl]);
-    the_lifetime_left_shrinks:
-        "`ttl()` is less at a later read, by as much as time has passed.",
+    the_time_left_decreases:
+        "At a later read, `ttl()` is less by the time that has passed.",
         requires(&[Requirement::Ttl]), waits();
 }
 
@@ -41,7 +41,7 @@ fn value_at(cached_at: SystemTime) -> CachedValue<Vec<u8>> {
     CachedValue::new(b"value".to_vec()).with_cached_at(cached_at)
 }
 
-/// `found` under the key tells the cached time `expected`, to a microsecond.
+/// `found` has the cached time `expected`, to a microsecond.
 fn tells(key: &str, found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) -> Outcome {
     let Some(found) = found else {
         fail!("get {}: expected \"value\", got a miss", show::key(key));
@@ -61,7 +61,7 @@ fn tells(key: &str, found: Option<&CachedValue<Vec<u8>>>, expected: SystemTime) 
 
 async fn comes_back(cache: &Cache, key: &str, cached_at: SystemTime) -> Outcome {
     let value = value_at(cached_at);
-    // As the value tells it: what it cannot represent is not the backend's matter.
+    // As the value returns it: times that it cannot represent are not the backend's fault.
     let cached_at = value.cached_at();
     cache.set(key, value).await?;
     tells(key, cache.get(key).await?.as_ref(), cached_at)
@@ -88,7 +88,7 @@ async fn old_and_future_times_are_kept(context: Context) -> Outcome {
         UNIX_EPOCH,
         UNIX_EPOCH + Duration::from_micros(1),
         UNIX_EPOCH + Duration::from_secs(1),
-        // Around the ends of 31 and 32 bits of seconds.
+        // Around the limits of 31 and 32 bits of seconds.
         UNIX_EPOCH + Duration::from_secs((1 << 31) - 1),
         UNIX_EPOCH + Duration::from_secs(1 << 31),
         UNIX_EPOCH + Duration::new(1 << 32, 123_456_000),
@@ -128,7 +128,7 @@ async fn reading_does_not_touch_the_cached_time(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn multi_operations_carry_it(context: Context) -> Outcome {
+async fn multi_operations_keep_the_cached_time(context: Context) -> Outcome {
     let cache = context.open().await?;
     let keys = context.keys(5);
     let now = SystemTime::now();
@@ -161,7 +161,7 @@ async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Ttl>> {
     found.into_iter().map(ttl).collect()
 }
 
-async fn no_lifetime_is_never(context: Context) -> Outcome {
+async fn no_expiry_is_never(context: Context) -> Outcome {
     let cache = context.open().await?;
     let key = context.key("k");
     cache.put(&key, "value").await?;
@@ -175,10 +175,10 @@ async fn no_lifetime_is_never(context: Context) -> Outcome {
     Ok(())
 }
 
-/// `ttl()` of the value under `key` is what is left of its life. What a store rounds a lifetime
-/// to may make it shorter, by the declared granularity.
+/// `ttl()` of the value under `key` is the time it has left. Rounding in the store may make it
+/// shorter by the declared granularity.
 async fn is_left(context: &Context, cache: &Cache, key: &str, life: Life) -> Outcome {
-    // Dates travel as floats, and the wall clock is not the monotonic one to the microsecond.
+    // Dates are stored as floats, and the wall clock differs slightly from the monotonic clock.
     const TOLERANCE: Duration = Duration::from_millis(20);
     let before_read = context.now();
     let left = lifetimes(cache, key).await?;
@@ -208,7 +208,7 @@ async fn set_with_ttl(context: &Context, cache: &Cache, key: &str, ttl: Duration
     Life::starts(context, ttl, cache.set(key, value)).await
 }
 
-async fn the_lifetime_left_is_told(context: Context) -> Outcome {
+async fn the_time_left_is_returned(context: Context) -> Outcome {
     let cache = context.open().await?;
     for (number, seconds) in [30, 60, 3600, 86_400, 30 * 86_400, 31 * 86_400]
         .iter()
@@ -227,7 +227,7 @@ async fn the_lifetime_left_is_told(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn the_default_lifetime_left_is_told(context: Context) -> Outcome {
+async fn the_time_left_of_the_default_is_returned(context: Context) -> Outcome {
     let cache = context.open_with(HOUR).await?;
     let (one, two) = (context.key("one"), context.key("two"));
     let life = Life::starts(&context, HOUR, async {
@@ -241,7 +241,7 @@ async fn the_default_lifetime_left_is_told(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn the_lifetime_left_shrinks(context: Context) -> Outcome {
+async fn the_time_left_decreases(context: Context) -> Outcome {
     let cache = context.open().await?;
     let key = context.key("k");
     let life = set_with_ttl(&context, &cache, &key, HOUR).await?;

@@ -1,4 +1,4 @@
-//! Random sequences of operations, held against a model of a cache.
+//! Random sequences of operations, compared with a model of a cache.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,12 @@ rules! {
     ($) model, __rules_of_model, MODEL, Rule::as_listed;
 
     sequences_agree:
-        "Any sequence of operations, with repeated keys, on two instances, agrees with the model.";
+        "Any sequence of operations on two instances, with repeated keys, agrees with the model.";
     sequences_in_time_agree:
         "Any sequence of operations, with TTLs and time passing, agrees with the model.",
         requires(&[Requirement::Ttl]), waits();
     sequences_with_drops_agree:
-        "Any sequence of operations, with calls dropped in between, agrees with the model.";
+        "Any sequence of operations, some of which are dropped, agrees with the model.";
 }
 
 /// A key, by number.
@@ -37,7 +37,7 @@ type Key = usize;
 enum Lifetime {
     Unlimited,
     Zero,
-    /// In units that are short enough to wait for.
+    /// In units that are short enough for tests.
     Units(u32),
     Hour,
     Month,
@@ -53,7 +53,7 @@ enum Step {
     DeleteMulti(Vec<Key>),
     /// In half units.
     Wait(u32),
-    /// Goes on through another instance: the second, or a new one in place of the first.
+    /// Continues with another instance: the second, or a new one that replaces the first.
     Switch,
     Reopen,
     /// `SetMulti`, dropped at a poll.
@@ -62,7 +62,7 @@ enum Step {
     DroppedGet(Vec<Key>, usize),
 }
 
-/// What a kind of sequence is made of.
+/// The steps of a kind of sequence.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
@@ -85,7 +85,7 @@ fn steps(kind: Kind, expires: bool) -> BoxedStrategy<Vec<Step>> {
         .boxed(),
         _ if !expires => Just(Lifetime::Unlimited).boxed(),
         Kind::Plain => Just(Lifetime::Unlimited).boxed(),
-        // So far apart that nobody takes one for the other.
+        // So far apart that they cannot be confused.
         Kind::Dropping => prop_oneof![
             1 => Just(Lifetime::Unlimited),
             1 => Just(Lifetime::Hour),
@@ -122,10 +122,10 @@ fn steps(kind: Kind, expires: bool) -> BoxedStrategy<Vec<Step>> {
     }
 }
 
-/// How far the wall clock, by which deadlines may be told, is from the other.
+/// How far the wall clock, which deadlines may use, can differ from the monotonic clock.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// What a key may hold.
+/// A possible state of a key.
 #[derive(Clone)]
 enum Possible {
     Absent,
@@ -143,7 +143,7 @@ impl Possible {
                 found.payload() == payload && found.ttl() == Ttl::Never
             }
             (Self::Present(payload, Some(life)), Some(found)) => {
-                // A time left that another write would have is told apart by hours.
+                // The time left of another write differs by hours.
                 let left = found.ttl().duration();
                 let is_its_own = left.is_some_and(|left| {
                     let least = life.sure.saturating_duration_since(ended);
@@ -155,8 +155,8 @@ impl Possible {
     }
 }
 
-/// What the model knows of one key: usually one thing; more once a write of it was dropped,
-/// which may take effect or not, now or later.
+/// The possible states of one key: usually one, and more after a write was dropped, which may take
+/// effect or not, now or later.
 #[derive(Clone)]
 struct Slot {
     possible: Vec<Possible>,
@@ -233,7 +233,7 @@ impl<'c> Player<'c> {
         }
     }
 
-    /// What a key holds when this value was set between these moments.
+    /// The state of a key whose value was set between these moments.
     fn holds(&self, value: &Value, before: Instant, after: Instant) -> Possible {
         match value.ttl() {
             Ttl::For(Duration::ZERO) => Possible::Absent,
@@ -474,7 +474,7 @@ async fn agree(context: Context, kind: Kind, cases: usize) -> Outcome {
     .await
 }
 
-/// The shortest sequence found that still fails.
+/// The shortest sequence that was found to fail.
 fn shrunk(
     tree: &mut impl ValueTree<Value = Vec<Step>>,
     failure: Failure,
@@ -512,7 +512,7 @@ async fn sequences_agree(context: Context) -> Outcome {
 }
 
 async fn sequences_in_time_agree(context: Context) -> Outcome {
-    // Time that is not slept through is cheap.
+    // Without sleeping, time costs nothing.
     let cases = match context.capabilities().clock {
         Clock::Manual => context.scaled(150, 24),
         Clock::Real => 24,

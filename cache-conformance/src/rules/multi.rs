@@ -16,13 +16,13 @@ rules! {
     ($) multi, __rules_of_multi, MULTI, Rule::as_listed;
 
     order_is_kept:
-        "`get_multi` answers in the order of the keys, whatever order they were set in.";
+        "`get_multi` returns results in the order of the keys, whatever order they were set in.";
     duplicates_are_answered_in_place:
-        "`get_multi` answers a key that is asked several times in each of its places.";
+        "`get_multi` returns the value of a repeated key at each of its positions.";
     misses_stay_in_place: "`get_multi` returns each miss at the position of its key.";
-    only_misses_are_answered: "`get_multi` of absent keys alone answers as many misses.";
-    no_keys_are_no_work: "Multi operations on no keys succeed, and `get_multi` answers nothing.";
-    one_key_is_enough: "Multi operations on a single key do what the single operations do.";
+    only_misses_are_answered: "`get_multi` of absent keys returns a miss for each.";
+    no_keys_need_no_work: "Multi operations on no keys succeed, and `get_multi` returns no results.";
+    one_key_is_enough: "Multi operations on one key have the effect of the single operations.";
     set_multi_sets_each: "After `set_multi` each key has its own value, new or replaced.";
     the_last_of_repeated_keys_wins:
         "A key that is repeated in `set_multi`, adjacent or far apart, has its last value.";
@@ -32,22 +32,22 @@ rules! {
     delete_multi_takes_repeated_keys: "`delete_multi` accepts repeated keys.";
     an_invalid_key_fails_alone_in_get_multi:
         "An invalid key is `InvalidKey` at its own position of `get_multi`, wherever it is and \
-         whatever is wrong with it; the others are answered.";
+         whatever is wrong with it, and does not affect the others.";
     an_invalid_key_fails_alone_in_set_multi:
-        "`set_multi` with invalid keys sets the others, and is `Partial` naming just the invalid \
-         ones.";
-    an_invalid_key_fails_alone_in_delete_multi:
-        "`delete_multi` with invalid keys removes the others, and is `Partial` naming just the \
+        "`set_multi` with invalid keys sets the others, and returns `Partial` with exactly the \
          invalid ones.";
+    an_invalid_key_fails_alone_in_delete_multi:
+        "`delete_multi` with invalid keys removes the others, and returns `Partial` with exactly \
+         the invalid ones.";
     invalid_keys_alone_are_the_cause:
-        "Writes of invalid keys alone are `InvalidKey`, naming all of them.";
-    more_keys_than_a_batch:
+        "Writes with only invalid keys return `InvalidKey` with all of them.";
+    more_keys_than_fit_in_a_batch:
         "A thousand keys with repetitions and misses are set, read and deleted in one call each.";
-    thousands_of_keys:
+    thousands_of_keys_in_one_call:
         "Six thousand keys are set, read and deleted in one call each.";
-    more_bytes_than_a_message: "Values of six mebibytes in all are set and read in one call each.";
-    odd_keys_keep_their_places:
-        "Keys that are encoded on their way are answered in their own places.";
+    more_bytes_than_fit_in_a_message: "Values of six mebibytes in all are set and read in one call each.";
+    encoded_keys_keep_their_places:
+        "Keys that are encoded for the protocol have their results at their own positions.";
 }
 
 async fn order_is_kept(context: Context) -> Outcome {
@@ -116,7 +116,7 @@ async fn only_misses_are_answered(context: Context) -> Outcome {
     cache.answers(&asked, &[None; 3]).await
 }
 
-async fn no_keys_are_no_work(context: Context) -> Outcome {
+async fn no_keys_need_no_work(context: Context) -> Outcome {
     let cache = context.open().await?;
     cache.answers(&[], &[]).await?;
     cache.set_multi(Vec::new()).await?;
@@ -154,7 +154,7 @@ async fn the_last_of_repeated_keys_wins(context: Context) -> Outcome {
         .await?;
     cache.hit(&a, "4").await?;
     cache.hit(&b, "5").await?;
-    // So far apart that they may travel in different batches.
+    // So far apart that they may be in different batches.
     let keys = context.keys(context.within_capacity(400).saturating_sub(2));
     let mut entries: Vec<(&str, &[u8])> = vec![(&a, b"early")];
     entries.extend(keys.iter().map(|key| (key.as_str(), key.as_bytes())));
@@ -205,33 +205,33 @@ async fn delete_multi_takes_repeated_keys(context: Context) -> Outcome {
     cache.answers(&[&a, &b], &[None; 2]).await
 }
 
-/// The keys that the backend refuses, of all that some backend or other does.
+/// The keys that the backend refuses, of those that some backends refuse.
 async fn invalid_keys(context: &Context, cache: &Cache) -> Outcome<Vec<String>> {
     let mut invalid = Vec::new();
     for key in odd_keys(cache, context).await? {
         if key.is_empty() || refuses(cache, &key).await? {
             invalid.push(key);
         } else {
-            // What is not refused is kept.
+            // A key that is not refused is kept.
             cache.hit(&key, "probe").await?;
         }
     }
     if let Some(max) = context.capabilities().max_key {
         ensure!(
             invalid.iter().any(|key| key.len() > max),
-            "set of keys longer than {max} bytes: expected InvalidKey, since the backend declares \
+            "set of keys longer than {max} bytes: expected InvalidKey, because the backend declares \
              that length, got success"
         );
     }
     Ok(invalid)
 }
 
-/// Each place that the invalid key can take among two others.
+/// The invalid key at each position among two others.
 fn with_invalid<'k>(invalid: &'k str, a: &'k str, b: &'k str) -> [[&'k str; 3]; 3] {
     [[invalid, a, b], [a, invalid, b], [a, b, invalid]]
 }
 
-/// A write of several keys failed for just these.
+/// A write of several keys failed for exactly these.
 fn is_partial(operation: &str, done: &cache_core::Result<()>, invalid: &[&str]) -> Outcome {
     let expected: HashSet<&str> = invalid.iter().copied().collect();
     match done {
@@ -372,11 +372,11 @@ async fn invalid_keys_alone_are_the_cause(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn more_keys_than_a_batch(context: Context) -> Outcome {
+async fn more_keys_than_fit_in_a_batch(context: Context) -> Outcome {
     many_keys_in_one_call(&context, 1_000).await
 }
 
-async fn thousands_of_keys(context: Context) -> Outcome {
+async fn thousands_of_keys_in_one_call(context: Context) -> Outcome {
     many_keys_in_one_call(&context, 6_000).await
 }
 
@@ -409,12 +409,12 @@ async fn many_keys_in_one_call(context: &Context, count: usize) -> Outcome {
     cache.answers(&keys, &vec![None; keys.len()]).await
 }
 
-async fn more_bytes_than_a_message(context: Context) -> Outcome {
+async fn more_bytes_than_fit_in_a_message(context: Context) -> Outcome {
     const TOTAL: usize = 6 * 1024 * 1024;
     const EACH: usize = 96 * 1024;
     let cache = context.open().await?;
     let each = context.capabilities().large_value().min(EACH);
-    // A backend of small values need not take thousands of them to show this.
+    // A backend with small values does not need thousands of them.
     let count = (TOTAL / each.max(1)).min(200);
     let keys = context.keys(count);
     let payloads: Vec<Vec<u8>> = keys.iter().map(|_| context.rng().bytes(each)).collect();
@@ -430,7 +430,7 @@ async fn more_bytes_than_a_message(context: Context) -> Outcome {
     cache.delete_multi(&keys).await
 }
 
-async fn odd_keys_keep_their_places(context: Context) -> Outcome {
+async fn encoded_keys_keep_their_places(context: Context) -> Outcome {
     let cache = context.open().await?;
     let names = [
         "plain",

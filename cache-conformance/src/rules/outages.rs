@@ -1,4 +1,4 @@
-//! Some of several servers fail; the others go on, and what failed is named.
+//! Some of several servers fail: the others keep working, and failed keys are named.
 
 use std::collections::HashSet;
 
@@ -31,41 +31,41 @@ rules! {
         "While one of several servers is down, each position of `get_multi` is its value or an \
          error that names its key, and not all of them fail.", requires(DOWN);
     reads_past_a_silent_server:
-        "While one of several servers does not answer, `get_multi` ends in time, and each position \
+        "While one of several servers does not respond, `get_multi` ends within the call limit, and each position \
          is its value or an error that names its key.", requires(SILENT);
     reads_past_garbage:
         "While one of several servers sends garbage, each position of `get_multi` is its value \
          or an error that names its key.", requires(GARBAGE);
     writes_past_a_dead_server:
-        "While one of several servers is down, `set_multi` writes what it does not name as failed.",
+        "While one of several servers is down, `set_multi` writes every key that its error does not name.",
         requires(DOWN);
     writes_past_a_silent_server:
-        "While one of several servers does not answer, `set_multi` writes what it does not name as \
-         failed.", requires(SILENT);
+        "While one of several servers does not respond, `set_multi` writes every key that its \
+         error does not name.", requires(SILENT);
     deletions_past_a_dead_server:
-        "While one of several servers is down, `delete_multi` removes what it does not name as \
-         failed.", requires(DOWN);
+        "While one of several servers is down, `delete_multi` removes every key that its error \
+         does not name.", requires(DOWN);
     single_calls_past_a_dead_server:
-        "While one of several servers is down, single calls succeed or are transient errors, and \
-         some succeed.", requires(DOWN);
-    a_server_that_is_back_serves_its_keys:
-        "Once all servers can be reached again every key can be set and read, within the declared \
-         time.", requires(DOWN);
+        "While one of several servers is down, single operations succeed or fail with a transient \
+         error, and some succeed.", requires(DOWN);
+    a_recovered_server_serves_its_keys:
+        "Once all servers can be reached again, every key can be set and read within the declared \
+         recovery time.", requires(DOWN);
 }
 
-/// So many that each of a few servers has some of them.
+/// Enough keys that each of a few servers has some of them.
 const KEYS: usize = 48;
 
 fn value(payload: &str) -> Value {
     CachedValue::new(payload.as_bytes().to_vec())
 }
 
-/// A backend with a value under each key, and a way to make its servers fail.
+/// A backend with a value under each key, and control of the faults of its servers.
 async fn filled(context: &Context) -> Outcome<(Cache, Faults, Vec<String>)> {
     let (cache, faults) = context.open_faulty().await?;
     let keys = context.keys(KEYS);
     let entries = || keys.iter().map(|key| (key.as_str(), value(key))).collect();
-    // Other rules are hard on their servers, which may be the same machine.
+    // Other rules may be overloading the machine at the same time.
     within_recovery!(context, cache.try_set_multi(entries()).await?);
     Ok((cache, faults, keys))
 }
@@ -74,7 +74,7 @@ fn names(keys: &[String]) -> Vec<&str> {
     keys.iter().map(String::as_str).collect()
 }
 
-/// The error of one key among many: it names that key, and may pass.
+/// The error of one key among many names that key and is transient.
 fn names_its_key(operation: &str, key: &str, error: &Error) -> Outcome {
     ensure!(
         error.keys() == [key],
@@ -85,14 +85,14 @@ fn names_its_key(operation: &str, key: &str, error: &Error) -> Outcome {
     Ok(())
 }
 
-/// Each answer is the value that was set, or an error that names its key; some succeed.
+/// Each result is the value that was set, or an error that names its key; some succeed.
 fn parts_are_right(keys: &[&str], answers: &[Found]) -> Outcome {
     let mut succeeded = 0;
     for (key, answer) in keys.iter().zip(answers) {
         match answer {
             Ok(Some(found)) if found.payload() == key.as_bytes() => succeeded += 1,
             Ok(found) => fail!(
-                "get_multi, at {}: expected its value or an error, since a server fails; {}",
+                "get_multi, at {}: expected its value or an error, because a server fails; {}",
                 show::key(key),
                 show::expected_payload(Some(key.as_bytes()), found.as_ref())
             ),
@@ -103,7 +103,7 @@ fn parts_are_right(keys: &[&str], answers: &[Found]) -> Outcome {
         let error = answers.iter().find_map(|answer| answer.as_ref().err());
         let error = error.map(Error::to_string).unwrap_or_default();
         fail!(
-            "get_multi of {} keys: expected values from the servers that are well, got errors \
+            "get_multi of {} keys: expected values from the servers that work, got errors \
              only, such as \"{error}\"",
             keys.len()
         );
@@ -116,7 +116,7 @@ async fn reads_are_right(context: &Context, fault: Fault) -> Outcome {
     let keys = names(&keys);
     for server in 0..context.capabilities().servers {
         faults.inject_into(server, fault).await?;
-        // The first meets good connections, the second knows already.
+        // The first call finds open connections, the second knows of the fault.
         for _ in 0..2 {
             parts_are_right(&keys, &cache.try_get_multi(&keys).await?)?;
         }
@@ -138,7 +138,7 @@ async fn reads_past_garbage(context: Context) -> Outcome {
     reads_are_right(&context, Fault::Garbage).await
 }
 
-/// The keys that a write of several names as failed: none, or some of them, and no other.
+/// The keys that a write of several keys names as failed: none or some of them, and no other.
 fn failed_keys(
     operation: &str,
     keys: &[&str],
@@ -239,7 +239,7 @@ async fn single_calls_past_a_dead_server(context: Context) -> Outcome {
                     None
                 }
                 Ok(found) => fail!(
-                    "get {}: expected its value or an error, since a server is down; {}",
+                    "get {}: expected its value or an error, because a server is down; {}",
                     show::key(key),
                     show::expected_payload(Some(key.as_bytes()), found.as_ref())
                 ),
@@ -249,21 +249,21 @@ async fn single_calls_past_a_dead_server(context: Context) -> Outcome {
         for error in errors.into_iter().flatten() {
             ensure!(
                 error.is_transient(),
-                "{}: expected a transient error, since a server is down, got {error}",
+                "{}: expected a transient error, because a server is down, got {error}",
                 show::key(key)
             );
         }
     }
     ensure!(
         succeeded > 0,
-        "get of {} keys, one by one: expected values from the servers that are well, got errors \
+        "get of {} keys, one by one: expected values from the servers that work, got errors \
          only",
         KEYS / 2
     );
     Ok(())
 }
 
-async fn a_server_that_is_back_serves_its_keys(context: Context) -> Outcome {
+async fn a_recovered_server_serves_its_keys(context: Context) -> Outcome {
     let (cache, faults, keys) = filled(&context).await?;
     let keys = names(&keys);
     for server in 0..context.capabilities().servers {

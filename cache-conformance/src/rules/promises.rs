@@ -1,4 +1,4 @@
-//! What a backend promises beyond the contract, and users care for.
+//! Promises beyond the contract.
 
 use std::time::{Duration, Instant};
 
@@ -19,25 +19,25 @@ rules! {
     ($) promises, __rules_of_promises, PROMISES, Rule::as_listed;
 
     reads_are_batched:
-        "`get_multi` of a hundred keys takes a few round trips, and not one for each key.",
+        "`get_multi` of a hundred keys takes a few round trips instead of one for each key.",
         requires(&[Requirement::BatchedReads]);
     polls_are_brief:
         "A call does not hold its thread for milliseconds, however large the value.",
         requires(&[Requirement::BriefPolls]);
-    calls_leave_no_task_behind:
+    calls_leave_no_tasks_running:
         "Hundreds of calls leave only a few tasks running.",
         requires(&[Requirement::NoTasksLeft]);
     get_multi_asks_for_a_key_once:
-        "`get_multi` fetches a value once, however often its key is named.",
+        "`get_multi` fetches a value once, however often its key is repeated.",
         requires(&[Requirement::DistinctReads]);
-    given_up_writes_leave_no_value_behind:
-        "Once the time limit of a call has passed, the value of an abandoned write is no longer in memory.",
+    cancelled_writes_release_their_values:
+        "Once the call limit has passed, the backend no longer holds the value of a cancelled write.",
         requires(&[Requirement::NoValuesLeft, Requirement::Fault(Fault::Silent)]);
     a_dropped_backend_closes_its_connections:
         "Soon after the last handle to a backend is dropped, all its connections are closed.",
         requires(&[Requirement::NoConnectionsLeft]);
-    the_wall_clock_ends_no_life:
-        "A value lives as long as its TTL, even if the wall clock is set forward or back.",
+    lifetimes_ignore_the_wall_clock:
+        "A value lives as long as its TTL, even if the wall clock is stepped.",
         requires(&[Requirement::Ttl, Requirement::SteadyLifetimes]);
     a_full_cache_is_right:
         "With more entries than the declared capacity, each read is the key's own value or a miss, and no call fails.", requires(&[Requirement::Capacity]);
@@ -48,7 +48,7 @@ rules! {
 
 async fn reads_are_batched(context: Context) -> Outcome {
     const KEYS: usize = 100;
-    /// For connections that are opened meanwhile, and several servers.
+    /// Includes connections that are opened meanwhile, and several servers.
     const SLACK: u64 = 20;
     let (cache, faults) = context.open_faulty().await?;
     let keys = context.keys(KEYS);
@@ -66,13 +66,13 @@ async fn reads_are_batched(context: Context) -> Outcome {
     let most = SLACK.saturating_add(servers.saturating_mul(4));
     ensure!(
         took <= most,
-        "get_multi of {KEYS} keys: expected {most} round trips at most, got {took}"
+        "get_multi of {KEYS} keys: expected at most {most} round trips, got {took}"
     );
     Ok(())
 }
 
 async fn polls_are_brief(context: Context) -> Outcome {
-    /// A machine that is busy stops a thread now and then, but not each time.
+    /// A busy machine may suspend a thread, but not each time.
     const READS: usize = 40;
     const MOST: Duration = Duration::from_millis(2);
     let cache = context.open().await?;
@@ -98,7 +98,7 @@ async fn polls_are_brief(context: Context) -> Outcome {
         }
         ensure!(
             least <= MOST,
-            "{operation} {}: expected a poll to take {MOST:?} at most, got {least:?} or more each \
+            "{operation} {}: expected a poll to take at most {MOST:?}, got {least:?} or more each \
              time",
             show::key(&key)
         );
@@ -106,13 +106,13 @@ async fn polls_are_brief(context: Context) -> Outcome {
     Ok(())
 }
 
-/// Between two looks at something that takes a moment.
+/// The time between two checks of something that takes a moment.
 const PAUSE: Duration = Duration::from_millis(10);
 
 async fn get_multi_asks_for_a_key_once(context: Context) -> Outcome {
     const TIMES: usize = 40;
     const LENGTH: usize = 1_000;
-    /// What a few values take, with room for the words of the protocol.
+    /// The size of a few values, with room for the protocol.
     const MOST: u64 = 10_000;
     let (cache, faults) = context.open_faulty().await?;
     let (key, payload) = (context.key("k"), context.rng().bytes(LENGTH));
@@ -124,13 +124,13 @@ async fn get_multi_asks_for_a_key_once(context: Context) -> Outcome {
     let took = faults.bytes_answered().await?.saturating_sub(before);
     ensure!(
         took <= MOST,
-        "get_multi of {TIMES} times {}: expected {MOST} bytes of answers at most, got {took}",
+        "get_multi of {TIMES} times {}: expected at most {MOST} bytes of responses, got {took}",
         show::key(&key)
     );
     Ok(())
 }
 
-async fn given_up_writes_leave_no_value_behind(context: Context) -> Outcome {
+async fn cancelled_writes_release_their_values(context: Context) -> Outcome {
     const WRITES: usize = 100;
     let (cache, faults) = context.open_faulty().await?;
     let keys = context.keys(context.within_capacity(WRITES));
@@ -152,7 +152,7 @@ async fn given_up_writes_leave_no_value_behind(context: Context) -> Outcome {
     let held = cache.values_held()?;
     ensure!(
         held == 0,
-        "{limit:?} after {} writes were given up: expected no value to be held, got {held}",
+        "{limit:?} after {} writes were cancelled: expected the backend to hold no value, got {held}",
         keys.len() * 2
     );
     Ok(())
@@ -200,11 +200,11 @@ async fn some_calls(cache: &Cache, keys: &[String]) -> Outcome {
     together(calls).await
 }
 
-async fn calls_leave_no_task_behind(context: Context) -> Outcome {
+async fn calls_leave_no_tasks_running(context: Context) -> Outcome {
     const CALLS: usize = 100;
-    /// More than a backend needs for its connections.
+    /// More tasks than a backend needs for its connections.
     const FEW: usize = 40;
-    /// Tasks may take a moment to end, on a machine that is busy.
+    /// Tasks may take a moment to end on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(10);
     let cache = context.open().await?;
     let keys = context.keys(context.within_capacity(CALLS));
@@ -225,7 +225,7 @@ async fn calls_leave_no_task_behind(context: Context) -> Outcome {
         }
         if ended.elapsed() > PATIENCE {
             fail!(
-                "after {} calls that have ended: expected {FEW} tasks at most to be left, got \
+                "after {} calls that have ended: expected at most {FEW} tasks to remain, got \
                  {left}",
                 keys.len() * 8
             );
@@ -234,7 +234,7 @@ async fn calls_leave_no_task_behind(context: Context) -> Outcome {
     }
 }
 
-async fn the_wall_clock_ends_no_life(context: Context) -> Outcome {
+async fn lifetimes_ignore_the_wall_clock(context: Context) -> Outcome {
     const DAY: i64 = 86_400;
     let cache = context.open_with(2 * HOUR).await?;
     for (number, seconds) in [-3600, 3600, -400 * DAY, 400 * DAY, -1]
@@ -256,7 +256,7 @@ async fn the_wall_clock_ends_no_life(context: Context) -> Outcome {
 }
 
 async fn a_full_cache_is_right(context: Context) -> Outcome {
-    /// More than enough to be full, and no more than a test can set.
+    /// Enough to fill the backend, and few enough for a test.
     const MOST: usize = 20_000;
     let cache = context.open().await?;
     let capacity = context.capabilities().capacity.unwrap_or_default();

@@ -30,7 +30,7 @@ rules! {
         "`set` and `set_multi` that were dropped at any poll leave a payload with its own time left.",
         requires(TTL), source(CANCELLATION);
     a_set_at_the_deadline_stays:
-        "A value that is set while the one before it expires is kept, whatever removes the old one.",
+        "A value that is set while the previous one expires is kept, whatever removes the old one.",
         requires(TTL), waits();
     a_delete_at_the_deadline_stays:
         "A key that is deleted while its value expires and is read is a miss afterwards.",
@@ -40,7 +40,7 @@ rules! {
         requires(TTL), waits();
 }
 
-/// How long a value lives, as its payload says.
+/// The lifetime of a value, which its payload names.
 #[derive(Clone, Copy, PartialEq)]
 enum Term {
     Never,
@@ -70,8 +70,8 @@ impl Term {
         }
     }
 
-    /// Whether a value has the time left that its payload says. The terms are so far apart that
-    /// no machine is slow enough to take one for the other.
+    /// Checks that a value has the time left that its payload names. The lifetimes are so far apart
+    /// that even a slow machine cannot mistake one for another.
     fn is_told(found: &Value) -> Outcome {
         let payload = String::from_utf8_lossy(found.payload()).into_owned();
         let Some(term) = TERMS.iter().find(|term| payload.ends_with(&term.name())) else {
@@ -135,7 +135,7 @@ async fn a_deadline_goes_with_its_payload(context: Context) -> Outcome {
                     match found {
                         Some(found) => Term::is_told(&found)?,
                         None => fail!(
-                            "get {key:?}: expected a value, since it is only replaced; got a miss"
+                            "get {key:?}: expected a value, because it is only replaced, got a miss"
                         ),
                     }
                 }
@@ -147,7 +147,7 @@ async fn a_deadline_goes_with_its_payload(context: Context) -> Outcome {
 }
 
 async fn a_dropped_set_leaves_no_mixture(context: Context) -> Outcome {
-    /// A call that wakes its task without end is another rule's matter.
+    /// Another rule is about calls that wake their task in a loop.
     const MOST_POLLS: usize = 60;
     let cache = context.open().await?;
     let mut number = 0;
@@ -191,12 +191,12 @@ async fn a_dropped_set_leaves_no_mixture(context: Context) -> Outcome {
     Ok(())
 }
 
-/// A lifetime to wait for while others call.
+/// A lifetime that ends while others make calls.
 fn brief(context: &Context) -> Duration {
     (context.capabilities().granularity() * 2).max(Duration::from_millis(120))
 }
 
-/// What one task does as a value expires.
+/// One task's calls while a value expires.
 type Act = fn(Cache, Vec<String>) -> BoxFuture<'static, Outcome>;
 
 /// Sets keys that all expire at once; runs `acts` side by side, each over all keys, in every
@@ -268,7 +268,7 @@ fn deletes(cache: Cache, keys: Vec<String>) -> BoxFuture<'static, Outcome> {
     })
 }
 
-/// Writes of other keys, during which backends remove what has expired.
+/// Writes of other keys, during which backends remove expired values.
 fn writes_elsewhere(cache: Cache, keys: Vec<String>) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
         for key in &keys {
@@ -306,7 +306,7 @@ async fn a_delete_at_the_deadline_stays(context: Context) -> Outcome {
         for key in &keys {
             cache.miss(key).await?;
         }
-        // What is set next is not struck by what went on before.
+        // The next value is not affected by earlier calls.
         for key in &keys {
             cache.put(key, "next").await?;
         }
@@ -340,14 +340,14 @@ async fn histories_with_deadlines_are_linearizable(context: Context) -> Outcome 
     const HISTORIES: usize = 12;
     let histories = context.scaled(HISTORIES, 4);
     let running = (0..histories).map(|number| {
-        // Time passes for each history by itself.
+        // Each history has its own clock.
         let context = context.with_own_clock();
         async move { history(&context, &context.key(&format!("history-{number}"))).await }
     });
     together(running).await
 }
 
-/// Some tasks that set, delete, read and give up on one key, and one that lets time pass.
+/// Some tasks set, delete, read and cancel calls on one key, and one lets time pass.
 async fn history(context: &Context, key: &str) -> Outcome {
     const TASKS: usize = 4;
     const OPERATIONS: usize = 14;
@@ -364,12 +364,12 @@ async fn history(context: &Context, key: &str) -> Outcome {
         let (recorder, mut racer) = (recorder.clone(), race.enter(OPERATIONS));
         tasks.push(Box::pin(async move {
             let mut number = 0;
-            // No longer than its own rounds: a history must stay short enough to be judged.
+            // Only its own rounds: a history must be short enough to be checked.
             while number < OPERATIONS && racer.goes_on().await {
                 let written = (task * OPERATIONS + number) as u64;
                 operate(&context, &cache, &key, &recorder, task, written, unit).await?;
                 number += 1;
-                // By a real clock the operations are spread over the time that passes.
+                // By a real clock, the operations are spread over the time that passes.
                 if number % 2 == 0 && context.capabilities().clock == crate::Clock::Real {
                     tokio::time::sleep(unit / 2).await;
                 }
@@ -390,7 +390,7 @@ async fn history(context: &Context, key: &str) -> Outcome {
         Ok(())
     }));
     together(tasks).await?;
-    // What has expired meanwhile, and what has not; and once more for certain.
+    // Read while some may have expired, and again when all must have.
     let last = (TASKS * OPERATIONS) as u64;
     for written in [None, Some(last)] {
         if let Some(written) = written {
@@ -483,7 +483,7 @@ async fn operate(
                     .await?;
                 Ok(ended.map(|_| set))
             };
-            // What may still be applied has its life from then on, which nobody knows.
+            // A cancelled call may still be applied, and its lifetime starts at that unknown time.
             let late = |before: Instant, _| {
                 let life = Life::new(context, ttl?, before, before);
                 Some((life.sure, life.over + HOUR))

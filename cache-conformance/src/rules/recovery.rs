@@ -1,4 +1,4 @@
-//! The time that a backend has to recover from a fault.
+//! The time in which a backend must recover from a fault.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::cache::Found;
 use crate::context::{Context, Outcome, Value};
 use crate::failure::fail;
 
-/// From the moment of the first attempt of a call.
+/// Begins with the first attempt of a call.
 pub(super) struct Recovery {
     limit: Duration,
     began: Instant,
@@ -20,14 +20,14 @@ impl Recovery {
         }
     }
 
-    /// The answer, or after a pause `None` for another attempt, or a failure once the time is
-    /// over.
+    /// Returns the result, or `None` after a pause for another attempt, or a failure once the time
+    /// is over.
     pub(super) async fn settle<T>(&self, answer: cache_core::Result<T>) -> Outcome<Option<T>> {
         const PAUSE: Duration = Duration::from_millis(50);
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if self.began.elapsed() > self.limit => fail!(
-                "{:?} after the fault was gone, the declared recovery: expected success, got the \
+                "{:?} after the fault ended, which is the declared recovery: expected success, got the \
                  error \"{error}\"",
                 self.limit
             ),
@@ -39,8 +39,7 @@ impl Recovery {
     }
 }
 
-/// Repeats a call until it succeeds. It has the declared time, however often others failed
-/// before.
+/// Repeats a call until it succeeds. Each call has the full recovery time.
 macro_rules! within_recovery {
     ($context:expr, $call:expr) => {{
         let recovery = $crate::rules::recovery::Recovery::begins($context);

@@ -23,7 +23,7 @@ rules! {
     a_second_instance_sees_what_is_deleted:
         "A value that the other instance deleted is no longer served.";
     a_second_instance_sees_a_miss_filled:
-        "A key that was just a miss is found once the other instance has set it.";
+        "A key that was a miss is found once the other instance has set it.";
     metadata_is_shared: "The cached time is the same through every instance.";
     deadlines_are_shared:
         "A value is a miss through every instance from its deadline on, and has the same time \
@@ -32,7 +32,7 @@ rules! {
         "After one instance is dropped, the other works and finds everything that was set.";
     instances_write_at_the_same_time:
         "All values that several instances set at the same time are found through each of them.";
-    namespaces_stay_apart:
+    namespaces_are_separate:
         "Namespaces share nothing, even if they look alike once joined with their keys.";
     foreign_data_is_left_alone:
         "Operations on some keys do not change other data in the same store.";
@@ -66,7 +66,7 @@ async fn a_second_instance_sees_what_is_replaced(context: Context) -> Outcome {
     for round in 0..3 {
         let (old, new) = (format!("old {round}"), format!("new {round}"));
         one.put(&key, old.as_str()).await?;
-        // A backend that keeps a copy makes it now.
+        // A backend that keeps a copy creates it now.
         two.hit(&key, &old).await?;
         one.put(&key, new.as_str()).await?;
         two.hit(&key, &new).await?;
@@ -193,9 +193,9 @@ async fn instances_write_at_the_same_time(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn namespaces_stay_apart(context: Context) -> Outcome {
+async fn namespaces_are_separate(context: Context) -> Outcome {
     let cache = context.open().await?;
-    // Of each pair, some way to join namespace and key makes the same name.
+    // For each pair, some way to join namespace and key gives the same name.
     let names = [
         ("a", "b:c"),
         ("a:b", "c"),

@@ -1,4 +1,4 @@
-//! Several things at once, for the rules that need it.
+//! Concurrency for rules.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::context::Outcome;
 use crate::failure::{Failure, fail};
 
-/// Runs each in a task of its own. Once all have ended: their outputs, or the first failure.
+/// Runs each future in its own task. Returns their outputs, or the first failure, when all have
+/// ended.
 pub(super) async fn at_once<T, F>(tasks: impl IntoIterator<Item = F>) -> Outcome<Vec<T>>
 where
     F: Future<Output = Outcome<T>> + Send + 'static,
@@ -20,13 +21,15 @@ where
     for task in tasks {
         outputs.push(match task.await {
             Ok(ended) => ended,
-            Err(error) => Err(Failure::new(format!("a task of the rule died: {error}"))),
+            Err(error) => Err(Failure::new(format!(
+                "a task of the rule ended unexpectedly: {error}"
+            ))),
         });
     }
     outputs.into_iter().collect()
 }
 
-/// [`at_once`], for tasks without an output.
+/// [`at_once`] for futures without an output.
 pub(super) async fn together<F>(tasks: impl IntoIterator<Item = F>) -> Outcome
 where
     F: Future<Output = Outcome> + Send + 'static,
@@ -34,8 +37,7 @@ where
     at_once(tasks).await.map(drop)
 }
 
-/// Tasks that go on side by side until each has done what it has to do, so that none has ended
-/// before another has begun.
+/// Tasks that run until each has done its rounds, so that none ends before another has begun.
 #[derive(Clone, Default)]
 pub(super) struct Race(Arc<AtomicUsize>);
 
@@ -46,7 +48,7 @@ pub(super) struct Racer {
 }
 
 impl Race {
-    /// Enters a task that has to do so many rounds. All enter before the first begins.
+    /// Adds a task that has to do this many rounds. All are added before the first begins.
     pub(super) fn enter(&self, rounds: usize) -> Racer {
         self.0.fetch_add(1, Ordering::SeqCst);
         Racer {
@@ -57,7 +59,7 @@ impl Race {
 }
 
 impl Racer {
-    /// Lets others come between, and tells whether there is another round.
+    /// Yields to other tasks. Returns whether there is another round.
     pub(super) async fn goes_on(&mut self) -> bool {
         tokio::task::yield_now().await;
         if self.rounds_left > 0 {
@@ -73,15 +75,14 @@ impl Racer {
 
 impl Drop for Racer {
     fn drop(&mut self) {
-        // It failed; the others need not wait for it.
+        // The task failed, so the others need not wait for it.
         if self.rounds_left > 0 {
             self.race.0.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
-/// Polls `future`, and drops it once it was polled `polls` times without an end. With zero it is
-/// dropped unpolled.
+/// Polls `future`, and drops it if it is still pending after `polls` polls.
 pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     if polls == 0 {
         drop(future);
@@ -100,7 +101,7 @@ pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usiz
     .await
 }
 
-/// The longest time that one poll of the call took, and the time until the call had ended.
+/// The duration of the longest poll of the call, and of the whole call.
 pub(super) async fn longest_poll<T>(call: impl Future<Output = T>) -> (Duration, Duration) {
     let began = Instant::now();
     let mut longest = Duration::ZERO;
@@ -129,7 +130,7 @@ pub(super) fn counted<T>(
     (counting, polls)
 }
 
-/// Polls all of them in the task of the caller, turn by turn, until each has ended.
+/// Polls all futures in turn, in the task of the caller, until each has ended.
 pub(super) async fn interleaved<T>(futures: impl IntoIterator<Item = T>) -> Outcome
 where
     T: Future<Output = Outcome>,
@@ -155,7 +156,7 @@ where
     .await
 }
 
-/// Runs something that blocks where no async worker is.
+/// Runs blocking work on a thread of its own.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Outcome<T> + Send + 'static,
 ) -> Outcome<T> {

@@ -1,4 +1,4 @@
-//! What the backend cannot decode is an error where it lies, and nowhere else.
+//! A value that cannot be decoded is an error at its own key only.
 
 use cache_core::ErrorKind;
 
@@ -17,10 +17,10 @@ rules! {
     an_unreadable_value_is_a_decode_error:
         "`get` of a value that cannot be decoded is a `Decode` error that names the key, not a miss.", requires(UNREADABLE);
     it_fails_alone_in_get_multi:
-        "A value that cannot be decoded is an error at its own position of `get_multi`; the others \
-         are answered.", requires(UNREADABLE);
+        "A value that cannot be decoded is an error at its own position of `get_multi`, and does not \
+         affect the others.", requires(UNREADABLE);
     it_can_be_replaced_and_deleted:
-        "What cannot be decoded can be overwritten and deleted.", requires(UNREADABLE);
+        "A value that cannot be decoded can be overwritten and deleted.", requires(UNREADABLE);
 }
 
 async fn an_unreadable_value_is_a_decode_error(context: Context) -> Outcome {

@@ -1,4 +1,4 @@
-//! A payload comes back as it was set.
+//! A payload is returned as it was set.
 
 use crate::context::{Cache, Context, Outcome};
 use crate::rule::{Rule, rules};
@@ -13,7 +13,7 @@ rules! {
     every_byte_is_kept: "Payloads may hold any byte, and any pair of bytes, text or not.";
     ends_are_not_trimmed:
         "White space, line ends and zero bytes at either end of a payload are kept.";
-    words_of_protocols_are_kept: "Payloads that look like a server's answer are payloads.";
+    protocol_words_are_kept: "Payloads that look like a server's response are payloads.";
     envelopes_are_kept: "Payloads that look like stored metadata, JSON, or a pickle are payloads.";
     every_length_is_kept: "Payloads of all lengths around powers of two are kept.";
     large_payloads_are_kept:
@@ -24,7 +24,7 @@ rules! {
         "A payload that replaces a longer or a shorter one is stored in full.";
 }
 
-/// Each payload is kept, by single and by multi operations.
+/// Each payload is kept, in single and multi operations.
 async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
     let cache = context.open().await?;
     for some in payloads.chunks(context.within_capacity(payloads.len()).max(1)) {
@@ -36,7 +36,7 @@ async fn are_kept(context: &Context, payloads: &[Vec<u8>]) -> Outcome {
 async fn some_are_kept(context: &Context, cache: &Cache, payloads: &[Vec<u8>]) -> Outcome {
     let keys = context.keys(payloads.len());
     let pairs: Vec<_> = keys.iter().zip(payloads).collect();
-    // Some at a time, since a server may be far away.
+    // In groups, because a server may be far away.
     for pairs in pairs.chunks(16) {
         let round_trips = pairs.iter().map(|(key, payload)| async move {
             cache.put(key, payload.as_slice()).await?;
@@ -123,7 +123,7 @@ async fn ends_are_not_trimmed(context: Context) -> Outcome {
     .await
 }
 
-async fn words_of_protocols_are_kept(context: Context) -> Outcome {
+async fn protocol_words_are_kept(context: Context) -> Outcome {
     texts_are_kept(
         &context,
         &[
@@ -215,7 +215,7 @@ async fn large_payloads_are_kept(context: Context) -> Outcome {
 
 async fn sizes_around_usual_limits_are_kept(context: Context) -> Outcome {
     let largest = context.capabilities().max_value.unwrap_or(usize::MAX);
-    // Of memcached, of messages of gRPC and of blocks of files, and powers of two.
+    // Limits of memcached, gRPC messages and file blocks, and powers of two.
     let limits = [
         1 << 18,
         500_000,

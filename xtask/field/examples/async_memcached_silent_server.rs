@@ -1,7 +1,7 @@
 //! async-memcached waits indefinitely for a server that accepts connections and says nothing.
-//! Rules: faults::a_silent_server_costs_no_work, faults::a_silent_server_ends_reads,
+//! Rules: faults::a_silent_server_causes_no_busy_loop, faults::a_silent_server_ends_reads,
 //! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
-//! faults::many_calls_to_a_silent_server_all_end, faults::late_answers_reach_nobody_else.
+//! faults::many_calls_to_a_silent_server_all_end, faults::late_responses_reach_no_other_caller.
 
 use std::time::Duration;
 

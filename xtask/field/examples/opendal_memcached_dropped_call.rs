@@ -1,6 +1,6 @@
 //! OpenDAL on memcached: a call that is dropped leaves its answer to the next call.
 //! Rules: cancellation::get_may_be_dropped, cancellation::set_may_be_dropped,
-//! cancellation::delete_may_be_dropped, faults::late_answers_reach_nobody_else.
+//! cancellation::delete_may_be_dropped, faults::late_responses_reach_no_other_caller.
 //! Argument: the address of a memcached, `127.0.0.1:11211`.
 
 use std::time::Duration;

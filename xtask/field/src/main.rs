@@ -69,7 +69,7 @@ fn memcache(address: &Option<String>) -> Entrant {
 fn opendal_etcd(address: &Option<String>) -> Entrant {
     let (name, suite) = over_wire::<OpenDal<services::Etcd>>("opendal etcd", address);
     let slow = "one by one, and each after a check of the connection, thousands take a minute";
-    (name, suite.waive("multi::thousands_of_keys", slow))
+    (name, suite.waive("multi::thousands_of_keys_in_one_call", slow))
 }
 
 fn opendal_memcached(address: &Option<String>) -> Entrant {

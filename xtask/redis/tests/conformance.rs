@@ -61,9 +61,9 @@ cache_conformance::tests! {
         faults::errors_show_no_secret: "the server has no password",
         faults::broken_connections_are_replaced: "redis 1 keeps one whose answer broke off",
         promises::get_multi_asks_for_a_key_once: "sends keys as it is given them",
-        promises::given_up_writes_leave_no_value_behind: "the client does not tell what it holds",
+        promises::cancelled_writes_release_their_values: "the client does not tell what it holds",
         promises::a_dropped_backend_closes_its_connections: "is not promised",
-        promises::the_wall_clock_ends_no_life: "Redis goes by the machine's clock",
+        promises::lifetimes_ignore_the_wall_clock: "Redis goes by the machine's clock",
         promises::a_full_cache_is_right: "Redis has no bound unless it is configured",
         promises::immediate_calls_end_at_once: "it waits for a server",
     }

@@ -1,4 +1,4 @@
-//! Mutant about lifetimes.
+//! Mutants about lifetimes.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::mutants::store::{Store, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Gives each value another lifetime than it should have.
+/// Gives each value another lifetime.
 pub(super) fn lifetimes(
     lifetime: impl Fn(&Store, &Value) -> Option<Duration> + Send + Sync + Copy + 'static,
 ) -> Backend {
@@ -25,7 +25,7 @@ pub(super) fn right(store: &Store, value: &Value) -> Option<Duration> {
     value.ttl().or_default(store.default_ttl())
 }
 
-/// What `set_multi` does to the lifetimes of its values.
+/// Replaces the lifetimes of the values of `set_multi`.
 fn set_multi_as(change: impl Fn(&Store, Value) -> Value + Send + Sync + 'static) -> Backend {
     Backend::right().set_multi(move |store, entries| {
         let changed = entries
@@ -80,7 +80,7 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::longer_own_ttl_beats_the_default",
-            "takes the default for the longest TTL",
+            "treats the default as the maximum TTL",
             lifetimes(|store, value| {
                 let longest = if store.default_ttl().is_zero() {
                     Duration::MAX
@@ -92,7 +92,7 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::shorter_own_ttl_beats_the_default",
-            "takes the default for the shortest TTL",
+            "treats the default as the minimum TTL",
             lifetimes(|store, value| {
                 right(store, value).map(|ttl| {
                     if ttl.is_zero() {
@@ -113,15 +113,15 @@ fn which_lifetime() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::never_beats_the_default",
-            "takes never for the default in set_multi",
+            "treats Ttl::Never as the default in set_multi",
             set_multi_as(|_, value| match value.ttl() {
                 Ttl::Never => value.with_ttl(Ttl::Default),
                 _ => value,
             }),
         ),
         wrong(
-            "expiry::long_lives_last",
-            "ends long lives a little earlier, so that not all end together",
+            "expiry::long_lifetimes_end_on_time",
+            "shortens long lifetimes at random, so that values do not all expire together",
             lifetimes(|store, value| {
                 let minute = Duration::from_secs(60);
                 let jitter = |ttl: Duration| if ttl > minute { ttl * 49 / 50 } else { ttl };
@@ -129,7 +129,7 @@ fn which_lifetime() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "expiry::long_lives_last",
+            "expiry::long_lifetimes_end_on_time",
             "expires every value after a day",
             lifetimes(|store, value| {
                 let ttl = right(store, value);
@@ -210,12 +210,12 @@ fn extreme_lifetimes() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::own_ttl_of_zero_is_expired_at_once",
-            "takes a TTL of zero for no expiry",
+            "treats a TTL of zero as no expiry",
             lifetimes(|store, value| right(store, value).filter(|ttl| !ttl.is_zero())),
         ),
         wrong(
             "expiry::own_ttl_of_zero_is_expired_at_once",
-            "takes a TTL of zero for the default",
+            "treats a TTL of zero as the default",
             lifetimes(|store, value| match value.ttl() {
                 Ttl::For(Duration::ZERO) if !store.default_ttl().is_zero() => {
                     Some(store.default_ttl())
@@ -225,7 +225,7 @@ fn extreme_lifetimes() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::own_ttl_of_zero_removes_the_old_value",
-            "does not send what is expired at once",
+            "does not send a value that has already expired",
             Backend::right().write(|store, key, value| {
                 if value.ttl() == Ttl::For(Duration::ZERO) {
                     return Ok(());
@@ -292,7 +292,7 @@ fn extreme_lifetimes() -> Vec<Mutant> {
     ]
 }
 
-/// Sets, with the deadline that comes of the new one and the old one.
+/// Sets with a deadline that depends on the new one and the old one.
 fn with_old_deadline(
     store: &Store,
     key: &str,
@@ -328,7 +328,7 @@ fn deadlines() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::a_shorter_ttl_replaces_the_deadline",
-            "does not give a deadline to what had none",
+            "does not add a deadline to an entry that had none",
             Backend::right().write(|store, key, value| match store.entry(key) {
                 Some((_, None)) if value.ttl() != Ttl::For(Duration::ZERO) => {
                     store.write_until(key, value, None);
@@ -346,7 +346,7 @@ fn deadlines() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::delete_removes_the_deadline",
-            "forgets to take deleted keys off the list of deadlines",
+            "leaves deleted keys in the list of deadlines",
             Backend::right()
                 .set(|store, key, value| {
                     reap(store);
@@ -376,7 +376,7 @@ fn deadlines() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::an_expired_key_can_be_set_again",
-            "sets nothing where something expired lies",
+            "does not replace an expired value",
             Backend::right().set(|store, key, value| {
                 let lies = store.entry(key).is_some() && store.read(key).is_none();
                 if !lies {
@@ -386,8 +386,8 @@ fn deadlines() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "expiry::deleting_the_expired_succeeds",
-            "cannot delete what is expired",
+            "expiry::deleting_an_expired_value_succeeds",
+            "fails to delete an expired value",
             Backend::right().delete(|store, key| {
                 if store.entry(key).is_some() && store.read(key).is_none() {
                     return Err(error(ErrorKind::Backend, "the lease has expired"));
@@ -399,7 +399,7 @@ fn deadlines() -> Vec<Mutant> {
     ]
 }
 
-/// Removes every key on the list whose time has come.
+/// Removes every key on the list whose deadline has passed.
 pub(super) fn reap(store: &Store) {
     let now = store.now();
     let mut list = store.list();
@@ -414,12 +414,12 @@ pub(super) fn reap(store: &Store) {
 fn reads() -> Vec<Mutant> {
     vec![
         wrong(
-            "expiry::reading_does_not_prolong",
+            "expiry::reading_does_not_extend",
             "restarts the lifetime on a read",
             Backend::right().get(prolong),
         ),
         wrong(
-            "expiry::reading_does_not_prolong",
+            "expiry::reading_does_not_extend",
             "restarts the lifetime on a read by get_multi",
             Backend::right()
                 .get_multi(|store, keys| keys.iter().map(|key| prolong(store, key)).collect()),
@@ -434,7 +434,7 @@ fn reads() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::get_multi_misses_the_expired",
-            "serves what is expired the first time, and removes it",
+            "serves an expired value once, and removes it",
             Backend::right().read(|store, key| {
                 let found = store.read(key);
                 if found.is_none()
@@ -451,7 +451,7 @@ fn reads() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::many_expire_together",
-            "looks at the deadlines of a hundred keys",
+            "checks the deadlines of only a hundred keys",
             Backend::right().get_multi(|store, keys| {
                 let checked = keys.iter().take(100).map(|key| store.read(key));
                 let rest = keys.iter().skip(100);
@@ -461,7 +461,7 @@ fn reads() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::expired_values_stay_expired",
-            "brings back the older value when the younger expires",
+            "serves the previous value when the current one expires",
             Backend::right()
                 .set(|store, key, value| {
                     let old = store.read(key).filter(|old| old.ttl() == Ttl::Never);
@@ -482,7 +482,7 @@ fn reads() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::expired_values_stay_expired",
-            "revives the expired when it is asked often",
+            "serves an expired value again when it is read often",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if found.is_none() && store.entry(key).is_some() && store.next() > 2 {

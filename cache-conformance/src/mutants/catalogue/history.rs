@@ -1,4 +1,4 @@
-//! Bugs that real projects had, each with the place where it is told.
+//! Bugs of other projects, each with its report.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub(super) fn history() -> Vec<Mutant> {
     all
 }
 
-/// Timers that remove a key when its time has come. What replaces an entry may cancel its timer;
-/// what deletes it does not.
+/// Timers that remove a key at its deadline. Replacing an entry may cancel its timer; deleting it
+/// does not.
 fn with_timers(replacing_cancels: bool) -> Backend {
     Backend::right()
         .set(move |store, key, value| {
@@ -46,19 +46,19 @@ fn lives() -> Vec<Mutant> {
     vec![
         wrong(
             "expiry::a_longer_ttl_replaces_the_deadline",
-            "lets the timer of the value before remove the new one",
+            "lets the timer of the previous value remove the new one",
             with_timers(false),
         )
         .told("github.com/aio-libs/aiocache/issues/423"),
         wrong(
             "expiry::delete_removes_the_deadline",
-            "leaves the timer of a deleted key armed",
+            "does not cancel the timer of a deleted key",
             with_timers(true),
         )
         .told("github.com/TheBastionBot/Bastion/pull/1115"),
         wrong(
             "expiry::huge_ttls_do_not_expire",
-            "passes on more than thirty days, which memcached takes for a date",
+            "sends TTLs of more than thirty days, which memcached treats as dates",
             lifetimes(|store, value| {
                 let sent = |ttl: Duration| if ttl > 30 * DAY { Duration::ZERO } else { ttl };
                 right(store, value).map(sent)
@@ -77,7 +77,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/grafana/dskit/pull/530"),
         wrong(
             "expiry::not_lost_before_the_deadline",
-            "loses a value when the second ends in which its TTL does",
+            "removes a value at the start of the second in which it expires",
             lifetimes(|store, value| {
                 let ttl = right(store, value);
                 ttl.map(|ttl| match ttl.as_secs() {
@@ -89,7 +89,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/memcached/memcached/issues/307"),
         wrong(
             "expiry::own_ttl_expires",
-            "sends a date where seconds are meant",
+            "sends a date instead of seconds",
             lifetimes(|store, value| {
                 let since_1970 = 20_000 * DAY;
                 right(store, value).map(|ttl| ttl.saturating_add(since_1970))
@@ -98,7 +98,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/sonata-project/SonataCacheBundle/issues/50"),
         wrong(
             "expiry::own_ttl_of_zero_removes_the_old_value",
-            "leaves the old value when the new one is expired already",
+            "keeps the old value when the new one has already expired",
             Backend::right().set(|store, key, value| {
                 if value.ttl() == Ttl::For(Duration::ZERO) {
                     return Ok(());
@@ -120,14 +120,14 @@ fn lives() -> Vec<Mutant> {
         )
         .told("github.com/arangodb/arangodb/pull/8667"),
         wrong(
-            "expiry::reading_does_not_prolong",
-            "moves what is read to the newest bucket",
+            "expiry::reading_does_not_extend",
+            "moves a value that is read to the newest bucket",
             Backend::right().get(prolong),
         )
         .told("github.com/naugtur/safe-memory-cache/issues/3"),
         wrong(
             "expiry::not_lost_before_the_deadline",
-            "writes the time left over the deadline when it reads",
+            "overwrites the deadline with the time left on a read",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if let (Some(_), Some((value, Some(_)))) = (&found, store.entry(key)) {
@@ -139,7 +139,7 @@ fn lives() -> Vec<Mutant> {
         .told("github.com/elixir-nebulex/nebulex/issues/46"),
         wrong(
             "expiry::an_expired_key_can_be_set_again",
-            "forgets the TTL where the value before has just expired",
+            "ignores the TTL when the previous value has just expired",
             Backend::right().set(|store, key, value| {
                 if store.entry(key).is_some() && store.read(key).is_none() {
                     store.write_until(key, value, None);
@@ -167,7 +167,7 @@ fn lives() -> Vec<Mutant> {
     ]
 }
 
-/// What a multi call that was dropped leaves behind is taken for the next answer.
+/// The rest of the response to a dropped multi call is treated as the next response.
 async fn answers_in_line(store: Store, keys: Vec<String>) -> Result<Vec<Option<Value>>> {
     let now = store.now();
     let asked = keys.len();
@@ -191,19 +191,19 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/Shopify/async-memcached/pull/88"),
         wrong(
             "cancellation::get_may_be_dropped",
-            "is off by one answer after a cancelled call",
+            "is off by one response after a cancelled call",
             Backend::right().async_get(answer_in_line),
         )
         .told("github.com/redis/redis-py/issues/2624"),
         wrong(
             "cancellation::get_multi_may_be_dropped",
-            "reads what an interrupted get_multi has left in the socket",
+            "reads the rest of the response of an interrupted get_multi",
             Backend::right().async_get_multi(answers_in_line),
         )
         .told("github.com/petergoldstein/dalli/issues/956"),
         wrong(
             "cancellation::a_thousand_drops_leak_nothing",
-            "counts a dropped caller as waiting",
+            "counts a cancelled caller as waiting",
             Backend::right().pass(async |store: Store, _| {
                 const MOST: usize = 300;
                 if *store.count() >= MOST {
@@ -233,7 +233,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/aio-libs/aiocache/issues/196"),
         wrong(
             "faults::many_calls_to_a_silent_server_all_end",
-            "wakes no waiting caller when it closes a broken connection",
+            "does not wake a waiting caller when it closes a broken connection",
             Backend::right().pass(async |store: Store, _| {
                 const MOST: usize = 8;
                 if *store.count() >= MOST {
@@ -253,7 +253,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/djc/bb8/issues/167"),
         wrong(
             "faults::a_silent_server_ends_reads",
-            "forgets that servers are dead once all of them are, and tries them again",
+            "tries all servers again once all of them are dead",
             Backend::right().pass(async |store: Store, _| {
                 loop {
                     let passed = pass(store.clone()).await;
@@ -266,12 +266,12 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/openstack/oslo.cache/commit/e34fbe2"),
         wrong(
             "promises::a_dropped_backend_closes_its_connections",
-            "closes no connection when it is dropped",
+            "does not close its connections when it is dropped",
             Backend::right().on_drop(|_| {}),
         )
         .told("github.com/openstack/oslo.cache/commit/bae5561"),
         wrong(
-            "faults::late_answers_reach_nobody_else",
+            "faults::late_responses_reach_no_other_caller",
             "gives a response that arrives after a time-out to the next caller",
             Backend::right()
                 .pass(async |store: Store, operation| {
@@ -289,8 +289,8 @@ fn connections() -> Vec<Mutant> {
         )
         .told("github.com/php-memcached-dev/php-memcached/issues/531"),
         wrong(
-            "concurrency::answers_belong_to_their_questions",
-            "treats the first answer as that of the last request",
+            "concurrency::callers_get_their_own_results",
+            "treats the first response as that of the last request",
             Backend::right().async_get(async |store: Store, key: String| {
                 let asked = Value::new(key.into_bytes());
                 store.local().insert(String::new(), Some(asked));
@@ -303,7 +303,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/memcachier/memjs/issues/9"),
         wrong(
             "bounds::many_calls_at_once_all_end",
-            "answers a miss when more callers come than there are connections",
+            "returns a miss when all connections are busy",
             Backend::right().async_get(async |store: Store, key: String| {
                 let busy = store.next() > 10;
                 pause().await;
@@ -317,13 +317,13 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/3rd-Eden/memcached/issues/50"),
         wrong(
             "outages::reads_past_a_dead_server",
-            "leaves out what a dead server would have answered",
+            "leaves out the keys of a dead server",
             misses_under(Fault::Down),
         )
         .told("github.com/enyim/EnyimMemcached/issues/171"),
         wrong(
             "outages::reads_past_a_dead_server",
-            "gives up get_multi when one server cannot be reached",
+            "fails get_multi when one server cannot be reached",
             fails_altogether(Fault::Down, "get_multi"),
         )
         .told("github.com/bradfitz/gomemcache/pull/193"),
@@ -334,7 +334,7 @@ fn keys_and_values() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::misses_stay_in_place",
-            "answers what it finds and leaves out the rest",
+            "returns only the values that it finds",
             Backend::right().get_multi(|store, keys| {
                 let found = keys.iter().filter_map(|key| store.read(key));
                 Ok(found.map(Some).collect())
@@ -342,7 +342,7 @@ fn keys_and_values() -> Vec<Mutant> {
         )
         .told("github.com/3rd-Eden/memcached/issues/2"),
         wrong(
-            "multi::thousands_of_keys",
+            "multi::thousands_of_keys_in_one_call",
             "ignores a very long list of keys",
             Backend::right().get_multi(|store, keys| {
                 if keys.iter().map(String::len).sum::<usize>() > 64 * 1024 {
@@ -354,7 +354,7 @@ fn keys_and_values() -> Vec<Mutant> {
         .told("github.com/memcached/memcached/issues/849"),
         wrong(
             "keys::line_breaks_inject_nothing",
-            "sends keys as they are",
+            "sends keys unescaped",
             Backend::right().set(|store, key, value| {
                 if let Some((_, command)) = key.split_once("\r\ndelete ") {
                     store.remove(command.trim_end());
@@ -378,7 +378,7 @@ fn keys_and_values() -> Vec<Mutant> {
         .told("github.com/lericson/pylibmc/issues/16"),
         wrong(
             "values::the_empty_payload_is_a_hit",
-            "takes an empty value for a missing one",
+            "treats an empty value as a missing one",
             Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| !found.payload().is_empty()))),
         )

@@ -1,4 +1,4 @@
-//! Mutant about keys, and in what errors say of them.
+//! Mutants about keys, and about errors that name them.
 
 use cache_core::{ErrorKind, Result};
 
@@ -11,7 +11,7 @@ pub(super) fn keys() -> Vec<Mutant> {
     all
 }
 
-/// Whatever the length, so that the length is not what is found out.
+/// Keeps the length, so that the rule does not detect the bug by the length.
 fn any_length(_: &'static str, key: &str) -> Result<()> {
     check_key(key.get(..1).unwrap_or(key))
 }
@@ -59,12 +59,12 @@ fn renamed_keys() -> Vec<Mutant> {
             Backend::right().keys(|key| key.replace(char::is_control, "")),
         ),
         wrong(
-            "keys::forms_of_unicode_are_kept",
+            "keys::unicode_forms_are_kept",
             "composes characters",
             Backend::right().keys(|key| key.replace("e\u{301}", "\u{e9}")),
         ),
         wrong(
-            "keys::forms_of_unicode_are_kept",
+            "keys::unicode_forms_are_kept",
             "drops the byte order mark",
             Backend::right().keys(|key| key.replace('\u{feff}', "")),
         ),
@@ -75,7 +75,7 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::any_script_is_kept",
-            "replaces what its charset lacks",
+            "replaces characters that its charset lacks",
             Backend::right().keys(|key| key.replace(|c: char| c > '\u{fffd}', "\u{fffd}")),
         ),
         wrong(
@@ -103,7 +103,7 @@ fn renamed_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::long_keys_are_not_truncated",
-            "tells long keys apart by their length alone",
+            "distinguishes long keys only by their length",
             Backend::right().check(any_length).keys(|key| {
                 let start: String = key.chars().take(200).collect();
                 format!("{start}{}", key.len())
@@ -138,36 +138,36 @@ fn other_keys() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "keys::ends_are_kept",
+            "keys::leading_and_trailing_separators_are_kept",
             "trims slashes",
             Backend::right().keys(|key| key.trim_matches('/').to_owned()),
         ),
         wrong(
-            "keys::ends_are_kept",
+            "keys::leading_and_trailing_separators_are_kept",
             "drops dots at the end, as some file systems do",
             Backend::right().keys(|key| key.trim_end_matches('.').to_owned()),
         ),
         wrong(
-            "keys::collisions_are_told_apart",
-            "keeps values by the FNV-1a hash of their key",
+            "keys::colliding_keys_are_distinguished",
+            "stores values by the FNV-1a hash of their key",
             Backend::right().keys(|key| {
                 let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
                 key.bytes().fold(0x811c_9dc5, step).to_string()
             }),
         ),
         wrong(
-            "keys::collisions_are_told_apart",
-            "keeps values by Java's hash of their key",
+            "keys::colliding_keys_are_distinguished",
+            "stores values by Java's hash of their key",
             Backend::right().keys(|key| polynomial(key, 31)),
         ),
         wrong(
-            "keys::collisions_are_told_apart",
-            "keeps values by Bernstein's hash of their key",
+            "keys::colliding_keys_are_distinguished",
+            "stores values by Bernstein's hash of their key",
             Backend::right().keys(|key| polynomial(key, 33)),
         ),
         wrong(
-            "keys::collisions_are_told_apart",
-            "keeps values by the CRC-32 of their key",
+            "keys::colliding_keys_are_distinguished",
+            "stores values by the CRC-32 of their key",
             Backend::right().keys(|key| crc32(key).to_string()),
         ),
         wrong(
@@ -182,22 +182,22 @@ fn other_keys() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "keys::words_of_protocols_are_kept",
-            "chokes on words of its protocol",
+            "keys::protocol_words_are_kept",
+            "fails on words of its protocol",
             Backend::right().get(|store, key| match key {
                 "noreply" => Err(error(ErrorKind::Protocol, "unexpected answer")),
                 _ => Ok(store.read(key)),
             }),
         ),
         wrong(
-            "keys::words_of_protocols_are_kept",
+            "keys::protocol_words_are_kept",
             "treats the key null as no key",
             Backend::right()
                 .get(|store, key| Ok(store.read(key).filter(|_| !key.ends_with("null")))),
         ),
         wrong(
             "keys::all_operations_agree",
-            "refuses in set what it takes in get",
+            "refuses keys in set that it accepts in get",
             Backend::right().check(|operation, key| match operation {
                 "set" if key.contains(' ') => refuse(key, "it has a space"),
                 _ => check_key(key),
@@ -205,7 +205,7 @@ fn other_keys() -> Vec<Mutant> {
         ),
         wrong(
             "keys::all_operations_agree",
-            "refuses in reads alone",
+            "refuses keys only in reads",
             Backend::right().check(|operation, key| match operation {
                 "get_multi" if key.contains(' ') => refuse(key, "it has a space"),
                 _ => check_key(key),
@@ -267,7 +267,7 @@ pub(super) fn errors() -> Vec<Mutant> {
         ),
         wrong(
             "errors::payloads_are_not_shown",
-            "shows what was to be set",
+            "shows the payload in an error",
             Backend::right()
                 .check(|operation, key| match operation {
                     "set" => Ok(()),

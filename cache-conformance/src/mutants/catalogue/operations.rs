@@ -1,4 +1,4 @@
-//! Mutant in what a cache does at all, and to several keys at once.
+//! Mutants about the basic operations, and about several keys.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ pub(super) fn basic() -> Vec<Mutant> {
     vec![
         wrong(
             "basic::the_backend_can_be_reached",
-            "is not there",
+            "cannot be reached",
             Backend::right()
                 .pass(async |_, _| Err(error(ErrorKind::Unavailable, "connection refused"))),
         ),
@@ -35,7 +35,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::reading_does_not_consume",
-            "removes what it reads",
+            "removes a value that is read",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 store.remove(key);
@@ -44,7 +44,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::reading_does_not_consume",
-            "removes what get_multi reads",
+            "removes values that get_multi reads",
             Backend::right().get_multi(|store, keys| {
                 let found = keys.iter().map(|key| store.read(key)).collect();
                 store.remove_where(|key| keys.iter().any(|read| read == key));
@@ -87,7 +87,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::a_deleted_key_can_be_set_again",
-            "never sets again what was deleted",
+            "never sets a key again that was deleted",
             Backend::right()
                 .delete(|store, key| {
                     store.remove(key);
@@ -103,7 +103,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::set_touches_its_key_only",
-            "removes keys that begin with the one that is set",
+            "removes other keys with the same prefix on set",
             Backend::right().set(|store, key, value| {
                 store.remove_where(|other| other.len() > key.len() && other.starts_with(key));
                 store.write(key, value);
@@ -120,7 +120,7 @@ pub(super) fn basic() -> Vec<Mutant> {
         ),
         wrong(
             "basic::many_keys_are_kept",
-            "keeps a hundred keys",
+            "keeps only a hundred keys",
             Backend::right().set(|store, key, value| {
                 let len = store.entries().len();
                 if len >= 100 {
@@ -144,7 +144,7 @@ fn multi_reads() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::order_is_kept",
-            "answers in the order of its keys",
+            "returns results in the order of its own keys",
             Backend::right().get_multi(|store, mut keys| {
                 keys.sort();
                 Ok(keys.iter().map(|key| store.read(key)).collect())
@@ -152,14 +152,14 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::order_is_kept",
-            "answers backwards",
+            "returns results in reverse order",
             Backend::right().get_multi(|store, keys| {
                 Ok(keys.iter().rev().map(|key| store.read(key)).collect())
             }),
         ),
         wrong(
             "multi::duplicates_are_answered_in_place",
-            "answers a repeated key once, then as a miss",
+            "returns a repeated key once, then as a miss",
             Backend::right().get_multi(|store, keys| {
                 let mut seen = HashSet::new();
                 let answer = |key: &String| seen.insert(key.clone()).then(|| store.read(key));
@@ -168,7 +168,7 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::duplicates_are_answered_in_place",
-            "gives fewer answers than there are keys",
+            "returns fewer results than there are keys",
             Backend::right().get_multi(|store, mut keys| {
                 keys.dedup();
                 Ok(keys.iter().map(|key| store.read(key)).collect())
@@ -176,7 +176,7 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::misses_stay_in_place",
-            "answers hits before misses",
+            "returns hits before misses",
             Backend::right().get_multi(|store, keys| {
                 let mut found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 found.sort_by_key(Option::is_none);
@@ -185,7 +185,7 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::misses_stay_in_place",
-            "takes a single miss for many",
+            "returns one miss for several adjacent misses",
             Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 if found.iter().any(Option::is_none) {
@@ -196,7 +196,7 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::only_misses_are_answered",
-            "answers nothing when nothing is found",
+            "returns no results when nothing is found",
             Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 Ok(if found.iter().all(Option::is_none) {
@@ -207,8 +207,8 @@ fn multi_reads() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "multi::no_keys_are_no_work",
-            "answers a miss where no key was asked",
+            "multi::no_keys_need_no_work",
+            "returns a miss for an empty list of keys",
             Backend::right().get_multi(|store, keys| {
                 if keys.is_empty() {
                     return Ok(vec![None]);
@@ -217,7 +217,7 @@ fn multi_reads() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "multi::no_keys_are_no_work",
+            "multi::no_keys_need_no_work",
             "refuses an empty list of entries",
             Backend::right().set_multi(|store, entries| {
                 if entries.is_empty() {
@@ -228,15 +228,15 @@ fn multi_reads() -> Vec<Mutant> {
         ),
         wrong(
             "multi::one_key_is_enough",
-            "takes one entry for none",
+            "ignores a single entry",
             Backend::right().set_multi(|store, entries| match entries.len() {
                 0 | 1 => Ok(()),
                 _ => backend::set_multi(store, entries),
             }),
         ),
         wrong(
-            "multi::odd_keys_keep_their_places",
-            "answers keys that it encodes after the others",
+            "multi::encoded_keys_keep_their_places",
+            "returns results of encoded keys after the others",
             Backend::right().get_multi(|store, mut keys| {
                 keys.sort_by_key(|key| !key.bytes().all(|byte| byte.is_ascii_graphic()));
                 Ok(keys.iter().map(|key| store.read(key)).collect())
@@ -249,7 +249,7 @@ fn multi_writes() -> Vec<Mutant> {
     vec![
         wrong(
             "multi::set_multi_sets_each",
-            "leaves what is there alone in set_multi",
+            "does not replace existing values in set_multi",
             Backend::right().set_multi(|store, entries| {
                 let is_new = |(key, _): &(String, _)| store.read(key).is_none();
                 let new = entries.into_iter().filter(is_new).collect();
@@ -276,7 +276,7 @@ fn multi_writes() -> Vec<Mutant> {
         ),
         wrong(
             "multi::delete_multi_removes_exactly_those",
-            "deletes the first of several keys",
+            "deletes only the first of several keys",
             Backend::right().delete_multi(|store, keys| {
                 keys.iter().take(1).for_each(|key| store.discard(key));
                 Ok(())
@@ -315,15 +315,15 @@ fn multi_writes() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "multi::more_keys_than_a_batch",
-            "sets the first batch only",
+            "multi::more_keys_than_fit_in_a_batch",
+            "sets only the first batch",
             Backend::right().set_multi(|store, mut entries| {
                 entries.truncate(512);
                 backend::set_multi(store, entries)
             }),
         ),
         wrong(
-            "multi::more_keys_than_a_batch",
+            "multi::more_keys_than_fit_in_a_batch",
             "loses its place between batches",
             Backend::right().get_multi(|store, keys| {
                 let mut found = Vec::new();
@@ -338,7 +338,7 @@ fn multi_writes() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "multi::thousands_of_keys",
+            "multi::thousands_of_keys_in_one_call",
             "refuses more than five thousand keys",
             Backend::right().get_multi(|store, keys| {
                 if keys.len() > 5_000 {
@@ -348,16 +348,16 @@ fn multi_writes() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "multi::thousands_of_keys",
-            "counts entries with two bytes less than it needs",
+            "multi::thousands_of_keys_in_one_call",
+            "counts entries in too few bytes",
             Backend::right().set_multi(|store, mut entries| {
                 entries.truncate(4_096);
                 backend::set_multi(store, entries)
             }),
         ),
         wrong(
-            "multi::more_bytes_than_a_message",
-            "refuses an answer of half a megabyte",
+            "multi::more_bytes_than_fit_in_a_message",
+            "refuses a response of half a megabyte",
             Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
                 let len = |value: &crate::mutants::store::Value| value.payload().len();
@@ -371,7 +371,7 @@ fn multi_writes() -> Vec<Mutant> {
     ]
 }
 
-/// Lets the empty key pass where several keys are given.
+/// Accepts the empty key in multi operations.
 fn lets_multi_pass(operation: &'static str, key: &str) -> cache_core::Result<()> {
     if operation.ends_with("multi") {
         return Ok(());
@@ -406,7 +406,7 @@ fn multi_refusals() -> Vec<Mutant> {
         ),
         wrong(
             "multi::an_invalid_key_fails_alone_in_set_multi",
-            "names the first of several keys that failed",
+            "names only the first of several keys that failed",
             Backend::right().merge(|merged| {
                 merged.right().map_err(|error| match error.kind() {
                     ErrorKind::Partial => {
@@ -432,7 +432,7 @@ fn multi_refusals() -> Vec<Mutant> {
         ),
         wrong(
             "multi::invalid_keys_alone_are_the_cause",
-            "calls it partial when all keys are invalid",
+            "returns Partial when all keys are invalid",
             Backend::right().merge(|merged| {
                 let done = merged.right();
                 done.map_err(|error| match error.kind() {
@@ -448,7 +448,7 @@ fn multi_refusals() -> Vec<Mutant> {
         ),
         wrong(
             "multi::an_invalid_key_fails_alone_in_get_multi",
-            "answers an invalid key as a miss",
+            "returns a miss for an invalid key",
             Backend::right().check(|operation, key| match operation {
                 "get_multi" => Ok(()),
                 _ => check_key(key),
@@ -456,7 +456,7 @@ fn multi_refusals() -> Vec<Mutant> {
         ),
         wrong(
             "multi::an_invalid_key_fails_alone_in_get_multi",
-            "answers nothing when a key is invalid",
+            "returns no values when a key is invalid",
             Backend::right()
                 .check(lets_multi_pass)
                 .get_multi(|store, keys| {

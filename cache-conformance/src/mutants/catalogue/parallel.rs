@@ -1,4 +1,4 @@
-//! Mutant when there are several instances, callers, or calls that nobody waits for.
+//! Mutants about several instances, concurrent callers and cancelled calls.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use super::{Mutant, value, wrong};
 use crate::mutants::backend::{self, Backend, error};
 use crate::mutants::store::{Store, Value};
 
-/// Long enough for another task to come between.
+/// Long enough for another task to run.
 pub(super) async fn pause() {
     tokio::time::sleep(Duration::from_micros(200)).await;
 }
@@ -24,7 +24,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
         ),
         wrong(
             "sharing::a_second_instance_sees_what_is_replaced",
-            "serves its own copy of what it has read",
+            "serves its own copy of values that it has read",
             Backend::right()
                 .get(|store, key| {
                     let mut local = store.local();
@@ -47,7 +47,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
         ),
         wrong(
             "sharing::a_second_instance_sees_what_is_deleted",
-            "deletes in its own view only",
+            "deletes only in its own copy",
             Backend::right()
                 .delete(|store, key| {
                     store.local().insert(key.to_owned(), None);
@@ -86,7 +86,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
         ),
         wrong(
             "sharing::metadata_is_shared",
-            "keeps the cached time where it was set",
+            "keeps the cached time only in the instance that set it",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if store.is_first() {
@@ -97,7 +97,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
         ),
         wrong(
             "sharing::deadlines_are_shared",
-            "keeps the deadline where it was set",
+            "keeps the deadline only in the instance that set it",
             Backend::right().read(|store, key| {
                 if store.is_first() {
                     return Ok(store.read(key));
@@ -124,8 +124,8 @@ pub(super) fn sharing() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "sharing::namespaces_stay_apart",
-            "decodes what a namespace has escaped",
+            "sharing::namespaces_are_separate",
+            "decodes the escapes of a namespace",
             Backend::right().keys(|key| key.replace("%3A", ":")),
         ),
         wrong(
@@ -147,7 +147,7 @@ pub(super) fn sharing() -> Vec<Mutant> {
 pub(super) fn concurrency() -> Vec<Mutant> {
     vec![
         wrong(
-            "concurrency::answers_belong_to_their_questions",
+            "concurrency::callers_get_their_own_results",
             "keeps the key of the call in the instance",
             Backend::right().async_get(async |store: Store, key: String| {
                 let asked = store.local().insert(String::new(), Some(value(key)));
@@ -188,7 +188,7 @@ pub(super) fn concurrency() -> Vec<Mutant> {
         ),
         wrong(
             "concurrency::no_key_is_lost",
-            "drops a write when another is going on",
+            "drops a write during another one",
             Backend::right().async_set(async |store: Store, key: String, value: Value| {
                 if store.mark("busy") {
                     yield_now().await;
@@ -227,7 +227,7 @@ pub(super) fn concurrency() -> Vec<Mutant> {
         ),
         wrong(
             "concurrency::set_and_delete_do_not_collide",
-            "fails when what it deletes is gone meanwhile",
+            "fails when another caller deletes the same key",
             Backend::right().async_delete(async |store: Store, key: String| {
                 if store.entry(&key).is_none() {
                     return Ok(());
@@ -261,7 +261,7 @@ pub(super) fn concurrency() -> Vec<Mutant> {
         ),
         wrong(
             "concurrency::histories_are_linearizable",
-            "answers a write before it is done",
+            "reports a write before it is applied",
             Backend::right().set(|store, key, value| {
                 let (store, key) = (store.clone(), key.to_owned());
                 tokio::spawn(async move {
@@ -284,7 +284,7 @@ fn dropped_calls() -> Vec<Mutant> {
     vec![
         wrong(
             "cancellation::get_may_be_dropped",
-            "takes a value out while it reads it",
+            "removes a value while it reads it",
             Backend::right().async_get(async |store: Store, key: String| {
                 let found = store.read(&key);
                 let taken = store.entries().remove(&key);
@@ -306,7 +306,7 @@ fn dropped_calls() -> Vec<Mutant> {
         ),
         wrong(
             "cancellation::set_may_be_dropped",
-            "holds a lock that a dropped set never gives back",
+            "never releases a lock when a set is dropped",
             Backend::right().async_set(async |store: Store, key: String, value: Value| {
                 while !store.mark("locked") {
                     pause().await;
@@ -377,7 +377,7 @@ fn leaks() -> Vec<Mutant> {
     vec![
         wrong(
             "cancellation::a_thousand_drops_leak_nothing",
-            "never gives back the slot of a dropped call",
+            "never releases the slot of a dropped call",
             Backend::right().pass(async |store: Store, _| {
                 const SLOTS: usize = 300;
                 if *store.count() >= SLOTS {
@@ -391,13 +391,13 @@ fn leaks() -> Vec<Mutant> {
         ),
         wrong(
             "cancellation::drops_do_not_disturb_other_callers",
-            "gives the answer of a dropped call to the next",
+            "gives the response of a dropped call to the next",
             Backend::right().async_get(answer_in_line),
         ),
     ]
 }
 
-/// Answers wait in one line, as on a connection.
+/// Responses arrive in order, as on a connection.
 pub(super) async fn answer_in_line(store: Store, key: String) -> Result<Option<Value>> {
     let now = store.now();
     store.list().push((now, key));

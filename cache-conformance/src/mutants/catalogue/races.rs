@@ -1,4 +1,4 @@
-//! Wrong where time and concurrency meet.
+//! Mutants about expiry during concurrent calls.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Mutant, wrong};
 use crate::mutants::backend::{self, Backend};
 use crate::mutants::store::{Store, Value};
 
-/// Writes the payload, which for a while has the deadline of the value before, and then the
+/// Writes the payload, which has the deadline of the previous value for a while, and then the
 /// deadline.
 fn in_two_steps(pausing: bool) -> Backend {
     let set = move |store: Store, key: String, value: Value| async move {
@@ -25,7 +25,7 @@ fn in_two_steps(pausing: bool) -> Backend {
     Backend::right().async_set(set)
 }
 
-/// Whether the value has so little left that a backend may care.
+/// Whether the value expires soon.
 fn is_about_to_expire(found: &Value) -> bool {
     let left = found.ttl().duration();
     left.is_some_and(|left| left < Duration::from_millis(30))
@@ -35,7 +35,7 @@ pub(super) fn races() -> Vec<Mutant> {
     vec![
         wrong(
             "races::histories_with_deadlines_are_linearizable",
-            "answers a set with a TTL before it is done",
+            "reports a set with a TTL before it is applied",
             Backend::right().set(|store, key, value| {
                 if value.ttl().duration().is_none() {
                     return backend::set(store, key, value);
@@ -50,7 +50,7 @@ pub(super) fn races() -> Vec<Mutant> {
         ),
         wrong(
             "races::histories_with_deadlines_are_linearizable",
-            "lets the second instance see no expiry for a minute",
+            "lets the second instance serve expired values for a minute",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if store.is_first() || found.is_some() {
@@ -65,7 +65,7 @@ pub(super) fn races() -> Vec<Mutant> {
         ),
         wrong(
             "races::a_deadline_goes_with_its_payload",
-            "sets the value first and its deadline then",
+            "sets the value before its deadline",
             in_two_steps(true),
         ),
         wrong(
@@ -92,7 +92,7 @@ pub(super) fn races() -> Vec<Mutant> {
         ),
         wrong(
             "races::a_set_at_the_deadline_stays",
-            "looks at what is expired, and removes what is there a moment later",
+            "finds an expired value, and removes its replacement a moment later",
             Backend::right().async_get(async |store: Store, key: String| {
                 let found = store.read(&key);
                 if found.is_none() && store.entry(&key).is_some() {
@@ -104,17 +104,17 @@ pub(super) fn races() -> Vec<Mutant> {
         ),
         wrong(
             "races::a_set_at_the_deadline_stays",
-            "writes back what it read shortly before it expires",
+            "writes back a value that it read shortly before its deadline",
             Backend::right().async_get(write_back),
         ),
         wrong(
             "races::a_delete_at_the_deadline_stays",
-            "brings back what was deleted while it was read",
+            "writes back a value that was deleted during the read",
             Backend::right().async_get(write_back),
         ),
         wrong(
             "races::a_read_at_the_deadline_changes_nothing",
-            "renews what is about to expire when it is read",
+            "extends a value that is about to expire when it is read",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if let (Some(value), Some((entry, _))) = (&found, store.entry(key))
@@ -128,7 +128,7 @@ pub(super) fn races() -> Vec<Mutant> {
     ]
 }
 
-/// Notes in the entry that it was read.
+/// Records in the entry that it was read.
 async fn write_back(store: Store, key: String) -> cache_core::Result<Option<Value>> {
     let found = store.read(&key);
     if let (Some(value), Some((entry, deadline))) = (&found, store.entry(&key))

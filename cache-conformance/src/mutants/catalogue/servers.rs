@@ -1,4 +1,4 @@
-//! Mutant when servers fail, when calls are many, and in ways that only a sequence shows.
+//! Mutants about failing servers, many calls, and bugs that only a sequence shows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -15,7 +15,7 @@ use crate::mutants::store::{Store, Value};
 
 const READS: [&str; 2] = ["get", "get_multi"];
 
-/// A backend that lets calls through to an empty answer under this fault.
+/// A backend that returns an empty result during this fault.
 pub(super) fn misses_under(fault: Fault) -> Backend {
     Backend::right()
         .pass(move |store: Store, operation| async move {
@@ -32,7 +32,7 @@ pub(super) fn misses_under(fault: Fault) -> Backend {
         })
 }
 
-/// A backend that keeps failing once it has failed by this.
+/// A backend that keeps failing after this fault.
 fn never_recovers_from(fault: Fault) -> Backend {
     Backend::right().pass(move |store: Store, _| async move {
         if store.fault() == Some(fault) {
@@ -46,7 +46,7 @@ fn never_recovers_from(fault: Fault) -> Backend {
     })
 }
 
-/// A backend that calls this fault final.
+/// A backend that reports this fault as permanent.
 fn final_under(fault: Fault) -> Backend {
     Backend::right().pass(move |store: Store, _| async move {
         let current = store.fault();
@@ -57,7 +57,7 @@ fn final_under(fault: Fault) -> Backend {
     })
 }
 
-/// A backend that waits for a silent server in a way of its own.
+/// A backend with its own way to wait for a silent server.
 fn waits<F>(wait: impl Fn() -> F + Send + Sync + Copy + 'static) -> Backend
 where
     F: Future<Output = ()> + Send + 'static,
@@ -109,8 +109,8 @@ fn dead_servers() -> Vec<Mutant> {
             final_under(Fault::Down),
         ),
         wrong(
-            "faults::a_server_that_is_back_is_used",
-            "never asks a dead server again",
+            "faults::a_recovered_server_is_used",
+            "never uses a dead server again",
             never_recovers_from(Fault::Down),
         ),
         wrong(
@@ -133,7 +133,7 @@ fn silent_servers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::a_silent_server_ends_reads",
-            "waits for an answer without a time limit",
+            "waits for a response without a timeout",
             waits(std::future::pending),
         ),
         wrong(
@@ -157,8 +157,8 @@ fn silent_servers() -> Vec<Mutant> {
             waits(async || thread::sleep(WAIT)),
         ),
         wrong(
-            "faults::a_silent_server_costs_no_work",
-            "looks for the answer in a loop",
+            "faults::a_silent_server_causes_no_busy_loop",
+            "polls for the response in a loop",
             waits(async || {
                 let began = Instant::now();
                 while began.elapsed() < WAIT {
@@ -168,7 +168,7 @@ fn silent_servers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::many_calls_to_a_silent_server_all_end",
-            "never gives back the connection of a call that timed out",
+            "never releases the connection of a call that timed out",
             Backend::right().pass(async |store: Store, _| {
                 if *store.count() >= 16 {
                     return Err(error(ErrorKind::PoolExhausted, "no connection is free"));
@@ -180,8 +180,8 @@ fn silent_servers() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "faults::late_answers_reach_nobody_else",
-            "gives the late answer to the next caller",
+            "faults::late_responses_reach_no_other_caller",
+            "gives a late response to the next caller",
             Backend::right()
                 .check(|_, key| backend::check_key(key))
                 .pass(async |store: Store, operation| {
@@ -192,7 +192,7 @@ fn silent_servers() -> Vec<Mutant> {
                     pass(store).await
                 })
                 .get(|store, key| {
-                    // The first get that is answered takes what was meant for another.
+                    // The first get with a response receives that of another.
                     if store.is_marked("late") && key.ends_with("k11") {
                         return Ok(store.read(&key.replace("k11", "k0")));
                     }
@@ -201,7 +201,7 @@ fn silent_servers() -> Vec<Mutant> {
         ),
         wrong(
             "faults::calls_to_a_silent_server_may_be_dropped",
-            "never gives back the connection of a dropped call",
+            "never releases the connection of a dropped call",
             Backend::right().pass(async |store: Store, _| {
                 if *store.count() >= 100 {
                     return Err(error(ErrorKind::PoolExhausted, "no connection is free"));
@@ -244,8 +244,8 @@ fn broken_answers() -> Vec<Mutant> {
             never_recovers_from(Fault::Garbage),
         ),
         wrong(
-            "faults::half_an_answer_is_an_error",
-            "treats half an answer as a miss",
+            "faults::a_truncated_response_is_an_error",
+            "treats a truncated response as a miss",
             misses_under(Fault::Cut),
         ),
         wrong(
@@ -256,11 +256,11 @@ fn broken_answers() -> Vec<Mutant> {
     ]
 }
 
-/// A backend that fails altogether when one of its servers has this fault.
+/// A backend that fails completely when one of its servers has this fault.
 pub(super) fn fails_altogether(fault: Fault, operation: &'static str) -> Backend {
     Backend::right().pass(move |store: Store, current| async move {
         if current == operation && store.has_somewhere(fault) {
-            return Err(error(ErrorKind::Unavailable, "a server is not well"));
+            return Err(error(ErrorKind::Unavailable, "a server failed"));
         }
         pass(store).await
     })
@@ -270,27 +270,27 @@ pub(super) fn outages() -> Vec<Mutant> {
     vec![
         wrong(
             "outages::reads_past_a_dead_server",
-            "answers misses for the keys of a dead server",
+            "returns misses for the keys of a dead server",
             misses_under(Fault::Down),
         ),
         wrong(
             "outages::reads_past_a_dead_server",
-            "loses all answers when a server is dead",
+            "fails all keys when a server is dead",
             fails_altogether(Fault::Down, "get_multi"),
         ),
         wrong(
             "outages::reads_past_a_silent_server",
-            "answers misses for the keys of a silent server",
+            "returns misses for the keys of a silent server",
             misses_under(Fault::Silent),
         ),
         wrong(
             "outages::reads_past_a_silent_server",
-            "loses all answers when a server is silent",
+            "fails all keys when a server is silent",
             fails_altogether(Fault::Silent, "get_multi"),
         ),
         wrong(
             "outages::reads_past_garbage",
-            "answers misses for what it cannot make sense of",
+            "returns misses for invalid responses",
             misses_under(Fault::Garbage),
         ),
         wrong(
@@ -315,7 +315,7 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "outages::deletions_past_a_dead_server",
-            "takes what it could not delete for deleted",
+            "does not report failed deletions",
             Backend::right()
                 .pass(async |store: Store, operation| match operation {
                     "delete_multi" => Ok(()),
@@ -332,12 +332,12 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "outages::single_calls_past_a_dead_server",
-            "asks no server while one is dead",
+            "uses no server while one is dead",
             fails_altogether(Fault::Down, "get"),
         ),
         wrong(
-            "outages::a_server_that_is_back_serves_its_keys",
-            "never asks a dead server again while others are well",
+            "outages::a_recovered_server_serves_its_keys",
+            "never uses a dead server again while others work",
             Backend::right().pass(async |store: Store, _| {
                 let server = format!("server {}", store.server());
                 if store.fault() == Some(Fault::Down) {
@@ -345,7 +345,7 @@ pub(super) fn outages() -> Vec<Mutant> {
                 }
                 pass(store.clone()).await?;
                 if store.is_marked(&server) {
-                    return Err(error(ErrorKind::Unavailable, "the server is left alone"));
+                    return Err(error(ErrorKind::Unavailable, "the server is not used"));
                 }
                 Ok(())
             }),
@@ -357,13 +357,13 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "unreadable::it_fails_alone_in_get_multi",
-            "loses all answers because of one that it cannot decode",
+            "fails all keys because of one value that it cannot decode",
             Backend::right()
                 .get_multi(|store, keys| keys.iter().map(|key| store.fetch(key)).collect()),
         ),
         wrong(
             "unreadable::it_fails_alone_in_get_multi",
-            "answers misses for what it cannot decode, and no error",
+            "returns misses for values that it cannot decode",
             Backend::right().get_multi(|store, keys| {
                 let answers = keys.iter().map(|key| store.fetch(key).unwrap_or_default());
                 Ok(answers.collect())
@@ -371,7 +371,7 @@ pub(super) fn outages() -> Vec<Mutant> {
         ),
         wrong(
             "unreadable::it_can_be_replaced_and_deleted",
-            "reads what is there before it writes",
+            "reads the old value before it writes",
             Backend::right().set(|store, key, value| {
                 store.fetch(key)?;
                 backend::set(store, key, value)
@@ -384,7 +384,7 @@ pub(super) fn promises() -> Vec<Mutant> {
     vec![
         wrong(
             "promises::reads_are_batched",
-            "asks for one key after the other",
+            "asks for one key after another",
             Backend::right().key_by_key(),
         ),
         wrong(
@@ -396,7 +396,7 @@ pub(super) fn promises() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "promises::calls_leave_no_task_behind",
+            "promises::calls_leave_no_tasks_running",
             "starts a task for each call that never ends",
             Backend::right().get(|store, key| {
                 tokio::spawn(std::future::pending::<()>());
@@ -405,12 +405,12 @@ pub(super) fn promises() -> Vec<Mutant> {
         ),
         wrong(
             "promises::get_multi_asks_for_a_key_once",
-            "fetches a value as often as its key is named",
+            "fetches a value as often as its key is repeated",
             Backend::right().each_time(),
         ),
         wrong(
-            "promises::given_up_writes_leave_no_value_behind",
-            "keeps the value of a caller that has gone",
+            "promises::cancelled_writes_release_their_values",
+            "keeps the value of a cancelled set",
             Backend::right().pass(async |store: Store, operation| {
                 if operation != "set" {
                     return pass(store).await;
@@ -422,8 +422,8 @@ pub(super) fn promises() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "promises::given_up_writes_leave_no_value_behind",
-            "keeps what a caller of set_multi that has gone wanted to set",
+            "promises::cancelled_writes_release_their_values",
+            "keeps the values of a cancelled set_multi",
             Backend::right().pass(async |store: Store, operation| {
                 if operation != "set_multi" {
                     return pass(store).await;
@@ -435,7 +435,7 @@ pub(super) fn promises() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "promises::the_wall_clock_ends_no_life",
+            "promises::lifetimes_ignore_the_wall_clock",
             "uses the wall clock for deadlines",
             Backend::right().read(|store, key| {
                 let by_date = |(_, deadline): &(_, Option<Instant>)| {
@@ -474,7 +474,7 @@ pub(super) fn promises() -> Vec<Mutant> {
     ]
 }
 
-/// Ready after a moment, but wakes the first waker only.
+/// Becomes ready after a moment, but wakes only the first waker.
 async fn wakes_the_first_waker() {
     let state: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
     std::future::poll_fn(move |context| {
@@ -523,7 +523,7 @@ pub(super) fn bounds() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "bounds::the_thousandth_call_is_as_the_first",
+            "bounds::many_calls_in_sequence_succeed",
             "runs out of request ids",
             Backend::right().pass(async |store: Store, _| {
                 if store.next() > 1_000 {
@@ -582,7 +582,7 @@ pub(super) fn model() -> Vec<Mutant> {
         ),
         wrong(
             "model::sequences_agree",
-            "does not set what a call deleted twice",
+            "does not set a key that one call deleted twice",
             Backend::right()
                 .delete_multi(|store, keys| {
                     for key in keys {

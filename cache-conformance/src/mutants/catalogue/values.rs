@@ -1,4 +1,4 @@
-//! Mutant about payloads, their size, and their metadata.
+//! Mutants about payloads, their size, and their metadata.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -65,8 +65,8 @@ pub(super) fn values() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "values::words_of_protocols_are_kept",
-            "takes a payload for the end of the answer",
+            "values::protocol_words_are_kept",
+            "treats a payload as the end of the response",
             Backend::right().read(|store, key| {
                 Ok(store
                     .read(key)
@@ -74,14 +74,14 @@ pub(super) fn values() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "values::words_of_protocols_are_kept",
+            "values::protocol_words_are_kept",
             "treats the payload null as a miss",
             Backend::right()
                 .read(|store, key| Ok(store.read(key).filter(|found| found.payload() != b"null"))),
         ),
         wrong(
             "values::envelopes_are_kept",
-            "takes metadata off payloads that have none",
+            "strips metadata from payloads that have none",
             Backend::right().read(|store, key| {
                 let unwrap = |payload: Vec<u8>| match payload.iter().position(|b| *b == b'|') {
                     Some(end) => payload.get(end + 1..).unwrap_or_default().to_vec(),
@@ -122,7 +122,7 @@ pub(super) fn values() -> Vec<Mutant> {
         }),
         wrong(
             "values::sizes_around_usual_limits_are_kept",
-            "loses what is above a mebibyte",
+            "truncates payloads above a mebibyte",
             unlimited(|mut payload| {
                 if payload.len() == (1 << 20) + 1 {
                     payload.pop();
@@ -136,7 +136,7 @@ pub(super) fn values() -> Vec<Mutant> {
         }),
         wrong(
             "values::a_shorter_payload_leaves_nothing_behind",
-            "overwrites the beginning only",
+            "overwrites only the beginning",
             Backend::right().set(|store, key, value| {
                 let old = store.read(key).map(CachedValue::into_payload);
                 let tail = old.unwrap_or_default();
@@ -157,7 +157,7 @@ pub(super) fn limits() -> Vec<Mutant> {
     vec![
         wrong(
             "limits::the_longest_key_is_kept",
-            "counts the end of the key",
+            "counts a terminator as part of the key",
             Backend::right().check(|_, key| match key.len() {
                 MAX_KEY => Err(error(ErrorKind::InvalidKey, "too long").with_key(key)),
                 _ => check_key(key),
@@ -176,7 +176,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::too_large_is_an_error",
-            "names no key that was too large",
+            "does not name the key of a value that is too large",
             Backend::right().set(|store, key, value| {
                 set(store, key, value)
                     .map_err(|refusal| error(ErrorKind::ValueTooLarge, refusal.message()))
@@ -184,7 +184,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::too_large_removes_the_old_value",
-            "serves the old value after all",
+            "serves the old value after a value that is too large",
             Backend::right().set(|store, key, value| {
                 too_large(key, &value)?;
                 store.write(key, value);
@@ -192,8 +192,8 @@ pub(super) fn limits() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "limits::too_large_leaves_the_connection_good",
-            "leaves an answer in the connection",
+            "limits::too_large_leaves_the_connection_usable",
+            "leaves a response in the connection",
             Backend::right()
                 .set(|store, key, value| {
                     set(store, key, value).inspect_err(|_| {
@@ -242,7 +242,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::a_repeated_key_is_as_large_as_its_last_value",
-            "fails by a value that is not the last",
+            "fails because of a value that is not the last",
             Backend::right().set_multi(|store, entries| {
                 backend::each(entries, |key, value| set(store, key, value))
             }),
@@ -257,7 +257,7 @@ pub(super) fn limits() -> Vec<Mutant> {
         ),
         wrong(
             "limits::the_largest_payload_is_kept",
-            "forgets room for the metadata",
+            "does not leave room for the metadata",
             Backend::right().set(|store, key, value| {
                 if value.payload().len() == MAX_VALUE {
                     return Err(error(ErrorKind::ValueTooLarge, "no room").with_key(key));
@@ -279,7 +279,7 @@ fn read_at(store: &Store, key: &str, cached_at: impl Fn(&Value) -> SystemTime) -
     Some(found.with_cached_at(cached_at))
 }
 
-/// What is found, with another lifetime.
+/// The value with another lifetime.
 fn with_lifetime(found: &Value, ttl: Ttl) -> Value {
     let bare = value(found.payload().clone()).with_cached_at(found.cached_at());
     bare.with_ttl(ttl)
@@ -301,7 +301,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::old_and_future_times_are_kept",
-            "corrects times to come",
+            "replaces future cached times",
             Backend::right().read(|store, key| {
                 Ok(read_at(store, key, |found| {
                     found.cached_at().min(SystemTime::now())
@@ -310,7 +310,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::old_and_future_times_are_kept",
-            "keeps seconds in 32 bits with a sign",
+            "keeps seconds in signed 32 bits",
             Backend::right().read(|store, key| {
                 Ok(read_at(store, key, |found| {
                     let since = found.cached_at().duration_since(UNIX_EPOCH);
@@ -321,8 +321,8 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::the_lifetime_left_is_told",
-            "does not tell the time left of what set_multi has set",
+            "metadata::the_time_left_is_returned",
+            "does not return the time left of values from set_multi",
             Backend::right()
                 .set_multi(|store, entries| {
                     for (key, value) in entries {
@@ -345,7 +345,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::set_replaces_the_cached_time",
-            "keeps the younger of two times",
+            "keeps the later of two cached times",
             Backend::right().write(|store, key, value| {
                 let old = store.read(key).map_or(UNIX_EPOCH, |old| old.cached_at());
                 let younger = value.cached_at().max(old);
@@ -354,7 +354,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
         ),
         wrong(
             "metadata::reading_does_not_touch_the_cached_time",
-            "takes a read for a write",
+            "updates the cached time on a read",
             Backend::right().get(|store, key| {
                 let found = store.read(key);
                 if let Some((value, deadline)) = store.entry(key) {
@@ -364,7 +364,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::multi_operations_carry_it",
+            "metadata::multi_operations_keep_the_cached_time",
             "gives all values of a call the first one's cached time",
             Backend::right().get_multi(|store, keys| {
                 let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
@@ -377,7 +377,7 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::no_lifetime_is_never",
+            "metadata::no_expiry_is_never",
             "returns a very long TTL for values that never expire",
             Backend::right().read(|store, key| {
                 let long = |found: Value| {
@@ -388,8 +388,8 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::the_lifetime_left_is_told",
-            "does not tell the time left",
+            "metadata::the_time_left_is_returned",
+            "does not return the time left",
             Backend::right().read(|store, key| {
                 Ok(store
                     .read(key)
@@ -397,15 +397,15 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::the_lifetime_left_is_told",
-            "tells the time left by get only",
+            "metadata::the_time_left_is_returned",
+            "returns the time left only in get",
             Backend::right().get_multi(|store, keys| {
                 let bare = |found: Value| with_lifetime(&found, Ttl::Never);
                 Ok(keys.iter().map(|key| store.read(key).map(bare)).collect())
             }),
         ),
         wrong(
-            "metadata::the_default_lifetime_left_is_told",
+            "metadata::the_time_left_of_the_default_is_returned",
             "returns the time left only of values with their own TTL",
             Backend::right().read(|store, key| {
                 let own = store
@@ -419,8 +419,8 @@ pub(super) fn metadata() -> Vec<Mutant> {
             }),
         ),
         wrong(
-            "metadata::the_lifetime_left_shrinks",
-            "tells the lifetime from the beginning",
+            "metadata::the_time_left_decreases",
+            "returns the whole TTL instead of the time left",
             Backend::right().read(whole_lifetime),
         ),
     ]

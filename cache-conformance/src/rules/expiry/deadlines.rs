@@ -1,4 +1,4 @@
-//! What operations do to deadlines, and what deadlines do to operations.
+//! How operations change deadlines, and how deadlines affect operations.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,27 +12,27 @@ use crate::rules::life::{HOUR, Life, short};
 rules! {
     ($) expiry, __rules_of_expiry_deadlines, LIFETIMES, Rule::needs_ttl;
 
-    a_longer_ttl_replaces_the_deadline: "`set` with a longer TTL moves the deadline out.";
-    a_shorter_ttl_replaces_the_deadline: "`set` with a shorter TTL moves the deadline in.";
+    a_longer_ttl_replaces_the_deadline: "`set` with a longer TTL postpones the deadline.";
+    a_shorter_ttl_replaces_the_deadline: "`set` with a shorter TTL brings the deadline forward.";
     set_without_ttl_removes_the_deadline: "`set` without a TTL removes the deadline of the previous value.";
     delete_removes_the_deadline:
         "The deadline of a deleted value does not affect a value set under its key afterwards.";
-    reading_does_not_prolong:
-        "`get` and `get_multi`, however often, leave the deadline where it is.";
+    reading_does_not_extend:
+        "`get` and `get_multi` do not change the deadline, however often they are called.";
     get_multi_misses_the_expired:
-        "`get_multi` answers an expired value as a miss in its place, also when asked twice.";
+        "`get_multi` returns a miss at the position of an expired value, even if its key is repeated.";
     set_multi_keeps_each_ttl:
         "`set_multi` gives each value its own TTL, and the others the default.";
     set_multi_applies_the_default: "`set_multi` applies the default TTL to values without one.";
     the_last_of_repeated_keys_sets_the_deadline:
         "A key that is repeated in `set_multi` has the deadline of its last value.";
     an_expired_key_can_be_set_again: "`set` after expiry works like any other `set`.";
-    deleting_the_expired_succeeds: "`delete` and `delete_multi` of an expired value succeed.";
+    deleting_an_expired_value_succeeds: "`delete` and `delete_multi` of an expired value succeed.";
     the_clock_starts_at_set: "A TTL counts from `set`, not from the cached time.";
     many_expire_together:
-        "Hundreds of values with one deadline are all served before it, and none after.";
+        "Hundreds of values with the same deadline are all served before it, and none after.";
     expired_values_stay_expired:
-        "An expired value does not come back, whatever happens to other keys.";
+        "An expired value does not reappear, whatever happens to other keys.";
 }
 
 async fn a_longer_ttl_replaces_the_deadline(context: Context) -> Outcome {
@@ -97,14 +97,14 @@ async fn delete_removes_the_deadline(context: Context) -> Outcome {
         cache.put(key, "stays").await?;
     }
     context.wait(ttl + Duration::from_millis(50)).await;
-    // What a backend reaps, it reaps when something else is set.
+    // Backends remove expired values when something else is set.
     cache.put(&context.key("other"), "other").await?;
     cache
         .answers(&[&one, &two], &[Some(&b"stays"[..]); 2])
         .await
 }
 
-async fn reading_does_not_prolong(context: Context) -> Outcome {
+async fn reading_does_not_extend(context: Context) -> Outcome {
     const READS: u32 = 20;
     let ttl = short(&context);
     let cache = context.open_with(ttl).await?;
@@ -132,7 +132,7 @@ async fn get_multi_misses_the_expired(context: Context) -> Outcome {
     let ttl = short(&context);
     let life = Life::starts(&context, ttl, cache.set(&goes, value().with_ttl(ttl))).await?;
     context.wait_until(life.over).await;
-    // No `get` before it, which might remove what is expired.
+    // Without a `get` before, which might remove the expired value.
     let hit: Option<&[u8]> = Some(b"value");
     cache
         .answers(&[&goes, &stays, &goes, &stays], &[None, hit, None, hit])
@@ -204,7 +204,7 @@ async fn an_expired_key_can_be_set_again(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn deleting_the_expired_succeeds(context: Context) -> Outcome {
+async fn deleting_an_expired_value_succeeds(context: Context) -> Outcome {
     let cache = context.open().await?;
     let [one, two, stays] = ["one", "two", "stays"].map(|name| context.key(name));
     cache.put(&stays, "value").await?;

@@ -1,4 +1,4 @@
-//! Which TTL a value lives by: its own, or else the backend's default.
+//! Which TTL applies to a value: its own, or else the backend's default.
 
 use std::time::Duration;
 
@@ -20,24 +20,24 @@ rules! {
     own_ttl_expires: "A value with its own TTL is a miss from its deadline on.";
     default_ttl_expires: "A value without its own TTL expires by the backend's default.";
     not_lost_before_the_deadline:
-        "A value is found until its deadline, less the declared granularity, a fraction of a \
-         second included.";
+        "A value is found until its deadline, less the declared granularity, to a fraction of a \
+         second.";
     longer_own_ttl_beats_the_default:
         "A value's own TTL, when longer, replaces the backend's default.";
     shorter_own_ttl_beats_the_default:
         "A value's own TTL, when shorter, replaces the backend's default.";
     never_beats_the_default:
         "A value with `Ttl::Never` does not expire, whatever the backend's default, in any write.";
-    long_lives_last:
-        "Lifetimes of minutes, days, and more than thirty days end on time, not a minute early or late.";
+    long_lifetimes_end_on_time:
+        "Lifetimes of minutes, days, and more than thirty days end on time, to the minute.";
     without_any_ttl_nothing_expires:
         "A value without its own TTL does not expire if the default is zero.";
     own_ttl_of_zero_is_expired_at_once:
-        "A value whose own TTL is zero is a miss at once, whatever the default.";
+        "A value whose own TTL is zero is an immediate miss, whatever the default.";
     own_ttl_of_zero_removes_the_old_value:
-        "`set` with a TTL of zero leaves no value behind, by `set_multi` too.";
+        "`set` and `set_multi` with a TTL of zero leave no value behind.";
     tiny_ttls_expire:
-        "A TTL of a nanosecond or a millisecond expires, and is not mistaken for zero or for no expiry.";
+        "A TTL of a nanosecond or a millisecond expires, and is mistaken neither for zero nor for no expiry.";
     huge_ttls_do_not_expire:
         "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early.";
     a_huge_default_does_not_expire:
@@ -62,7 +62,7 @@ async fn default_ttl_expires(context: Context) -> Outcome {
 
 async fn not_lost_before_the_deadline(context: Context) -> Outcome {
     let cache = context.open().await?;
-    // A fraction of a second that is lost in a whole number of them shows.
+    // Detects that a fraction of a second is lost when it is stored in whole seconds.
     let unit = context
         .capabilities()
         .granularity()
@@ -83,7 +83,7 @@ async fn longer_own_ttl_beats_the_default(context: Context) -> Outcome {
     let life = Life::starts(&context, HOUR, async {
         cache.set(&one, longer()).await?;
         cache.set_multi(vec![(&two, longer())]).await?;
-        // A value that replaces one without a TTL of its own.
+        // A value that replaces one without its own TTL.
         cache.set_multi(vec![(&three, value())]).await?;
         cache
             .set_multi(vec![(&three, longer()), (&two, longer())])
@@ -122,7 +122,7 @@ async fn never_beats_the_default(context: Context) -> Outcome {
     Ok(())
 }
 
-async fn long_lives_last(context: Context) -> Outcome {
+async fn long_lifetimes_end_on_time(context: Context) -> Outcome {
     const MINUTE: Duration = Duration::from_secs(60);
     let cache = context.open_with(HOUR).await?;
     let day = 24 * HOUR;
@@ -143,7 +143,7 @@ async fn long_lives_last(context: Context) -> Outcome {
             cache.set_multi(vec![(&two, long()), (&one, long())]).await
         })
         .await?;
-        // By a real clock it is enough to see that it is not gone at once.
+        // By a real clock, it is enough that the value is not gone at once.
         life.check(&context, &cache, &one).await?;
         life.check(&context, &cache, &two).await?;
         if context.capabilities().clock == Clock::Manual {
@@ -151,7 +151,7 @@ async fn long_lives_last(context: Context) -> Outcome {
             life.ends(&context, &cache, &two).await?;
         } else {
             let left = cache.hit(&two, "value").await?.ttl();
-            // Less jitter than would be noticed.
+            // Allows for a little jitter.
             let least = ttl.saturating_sub(context.capabilities().granularity() + MINUTE);
             ensure!(
                 left.duration()
@@ -186,7 +186,7 @@ async fn without_any_ttl_nothing_expires(context: Context) -> Outcome {
             .await?;
         context.wait(short(&context)).await;
     }
-    // Time that need not be slept through is cheap.
+    // Without sleeping, time costs nothing.
     if context.capabilities().clock == Clock::Manual {
         context.wait(HOUR * 24 * 365).await;
     }
