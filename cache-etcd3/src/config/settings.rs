@@ -39,6 +39,11 @@ impl Settings {
     pub(crate) fn new(config: Etcd3Config) -> Result<Self> {
         let endpoints = address::urls(&config)?;
         let warnings = address::warnings(&config);
+        if config.max_request_bytes == 0 {
+            return Err(refuse(
+                "`max_request_bytes` is 0; give the servers' --max-request-bytes",
+            ));
+        }
         let serializable = config.consistency == Consistency::Serializable;
         let call_timeout = match (config.call_timeout, config.timeout) {
             (Some(Duration::ZERO), _) => {
@@ -220,6 +225,15 @@ mod tests {
             ..Etcd3Config::default()
         });
         assert!(message.contains("`username` is empty"), "{message}");
+    }
+
+    #[test]
+    fn max_request_bytes_zero_is_refused() {
+        let message = refusal(Etcd3Config {
+            max_request_bytes: 0,
+            ..Etcd3Config::default()
+        });
+        assert!(message.contains("`max_request_bytes` is 0"), "{message}");
     }
 
     #[test]

@@ -298,9 +298,9 @@ impl MemcachePoolConfig {
             (Some(username), Some(_)) => {
                 // The password follows the first space.
                 if username.is_empty() || username.contains(' ') {
-                    return Err(bad_config(
-                        "`username` is empty or contains a space; use a name without spaces",
-                    ));
+                    return Err(bad_config(format!(
+                        "`username` is {username:?}; use a name without spaces"
+                    )));
                 }
             }
             (Some(_), None) => {
@@ -524,7 +524,7 @@ mod tests {
             c.username = Some("a b".into());
             c.password = Some("p".into());
         };
-        assert!(refusal(spaced).contains("without spaces"));
+        assert!(refusal(spaced).contains("\"a b\"; give a word without spaces"));
     }
 
     #[test]

@@ -63,10 +63,15 @@ impl Tls {
                 ));
             }
         };
-        let server_name = config.tls_server_name.clone().map(ServerName::try_from);
-        let server_name = server_name.transpose().map_err(|error| {
-            bad_config(format!("invalid `tls_server_name`: {error}")).with_source(error)
-        })?;
+        let server_name = config.tls_server_name.as_ref().map(|name| {
+            ServerName::try_from(name.clone()).map_err(|error| {
+                let message = format!(
+                    "`tls_server_name` is {name:?}: {error}; use a name in the certificates"
+                );
+                bad_config(message).with_source(error)
+            })
+        });
+        let server_name = server_name.transpose()?;
         Ok(Some(Self {
             connector: TlsConnector::from(Arc::new(client)),
             server_name,

@@ -5,30 +5,21 @@ object a line: {"ok": …}, or {"error": "Type: message"}. Bytes travel as {"hex
 """
 
 import json
+import signal
 import sys
 import tempfile
 from unittest import mock
 
-from dogpile.cache import make_region
 from dogpile.cache.api import NO_VALUE
-from dogpile.cache.util import sha1_mangle_key
 from oslo_cache import core
 from oslo_config import cfg
 
-# How a region turns payloads into bytes and back.
-FORMATS = {
-    "json": {
-        "serializer": lambda value: json.dumps(value).encode(),
-        "deserializer": json.loads,
-    },
-    "bytes": {"serializer": bytes, "deserializer": bytes},
-    # What the backend does by itself: pickle in memcached, JSON in etcd.
-    "native": {},
-}
-
-REGIONS = {}
+REGIONS = []
 
 OPERATIONS = {}
+
+# Seconds, far beyond the time-outs of the packages.
+LIMIT = 120
 
 
 def operation(function):
@@ -38,26 +29,8 @@ def operation(function):
 
 
 @operation
-def dogpile_region(name, backend, arguments, format, sha1=False):
-    mangler = sha1_mangle_key if sha1 else None
-    region = make_region(key_mangler=mangler, **FORMATS[format])
-    REGIONS[name] = region.configure(backend, arguments=arguments)
-
-
-@operation
-def oslo_region(name, options, format):
-    conf = cfg.ConfigOpts()
-    core.configure(conf)
-    conf([])
-    for option, value in options.items():
-        conf.set_override(option, value, "cache")
-    region = make_region(**FORMATS[format])
-    REGIONS[name] = core.configure_cache_region(conf, region)
-
-
-@operation
-def readme_region(name, lines, ini):
-    """The region that the lines of a README make, CONF being what the service has read."""
+def make(lines, ini):
+    """The number of the region that `lines` make, CONF being what the service has read."""
     conf = cfg.ConfigOpts()
     core.configure(conf)
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
@@ -66,7 +39,8 @@ def readme_region(name, lines, ini):
         conf(["--config-file", file.name])
     names = {"CONF": conf}
     exec(lines, names)
-    REGIONS[name] = names["region"]
+    REGIONS.append(names["region"])
+    return len(REGIONS) - 1
 
 
 @operation
@@ -151,10 +125,13 @@ def main():
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
+        # Ends the program.
+        signal.alarm(LIMIT)
         try:
             answer = {"ok": OPERATIONS[request.pop("do")](**request)}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
+        signal.alarm(0)
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
-use crate::python::Python;
+use crate::context::Context;
 use crate::settings::Setting;
-use crate::sides::{Format, Side, from_bytes};
+use crate::sides::{Format, Rust, Side, from_bytes};
 
 /// The lifetime of values that are to expire.
 const TTL: Duration = Duration::from_secs(5);
@@ -83,18 +82,20 @@ pub(crate) struct Outcome {
 }
 
 /// Runs every cell. A mismatch is a failure; an error is what keeps the matrix from being run.
-pub(crate) fn run<'a>(
-    settings: &'a [Setting],
-    runtime: &'a Runtime,
-    python: &'a Python,
-) -> Result<Outcome> {
+pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut leaving = Vec::new();
     let mut namespace = 0;
     for setting in settings {
         for rust_writes in [true, false] {
             let pair = |format, ttl| -> Result<(Box<dyn Side + 'a>, Box<dyn Side + 'a>)> {
-                let (rust, region) = setting.sides(runtime, python, format, ttl)?;
+                let region = context.region(&setting.recipe(format, ttl)?)?;
+                let rust = Rust {
+                    runtime: &context.runtime,
+                    cache: &setting.rust,
+                    format,
+                    ttl,
+                };
                 Ok(if rust_writes {
                     (Box::new(rust), Box::new(region))
                 } else {

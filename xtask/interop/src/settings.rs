@@ -1,196 +1,101 @@
-//! What is compared with what: a backend of Python, and the one of Rust on the same servers.
+//! What is compared with what: a region of Python, and the backend of Rust on the same servers.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use cache_core::{CacheBackendExt as _, DynBackend, MapKeys};
+use cache_core::{CacheBackendExt as _, DynBackend};
 use cache_etcd3::{Etcd3Backend, StoredFormat};
 use cache_memcache_pool::{MemcachePoolBackend, Routing};
-use serde_json::{Value, json};
-use test_servers::{Etcd, Memcached};
-use tokio::runtime::Runtime;
 
-use crate::python::Python;
-use crate::sides::{Format, Region, Rust};
+use crate::recipe::Recipe;
+use crate::servers::Servers;
+use crate::sides::Format;
 
-/// The lifetime of values that are not to expire, where Python has to be told one.
-const LONG: Duration = Duration::from_secs(3600);
-
-/// The servers that all settings share.
-pub(crate) struct Servers {
-    memcached: Vec<Memcached>,
-    /// Killed, so that nobody listens there.
-    dead: Memcached,
-    etcd: Etcd,
-}
-
-impl Servers {
-    pub(crate) fn start() -> Result<Self> {
-        let mut dead = Memcached::start()?;
-        let memcached = vec![
-            Memcached::start()?,
-            Memcached::start()?,
-            Memcached::start()?,
-        ];
-        dead.kill()?;
-        Ok(Self {
-            memcached,
-            dead,
-            etcd: Etcd::start()?,
-        })
-    }
-
-    /// The addresses of three memcached.
-    pub(crate) fn urls(&self) -> Vec<String> {
-        self.memcached.iter().map(Memcached::url).collect()
-    }
-
-    /// Three memcached as well, the second of them dead.
-    fn urls_one_dead(&self) -> Vec<String> {
-        let mut urls = self.urls();
-        if let Some(second) = urls.get_mut(1) {
-            *second = self.dead.url();
-        }
-        urls
-    }
-
-    /// The address of the etcd.
-    pub(crate) fn etcd(&self) -> String {
-        self.etcd.endpoint()
-    }
-}
-
-/// A backend of Python and one of Rust that share servers.
+/// A region of Python and a backend of Rust that share servers.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) rust: DynBackend<Vec<u8>>,
-    /// What the driver is asked for a region whose values live so long.
-    region: Box<dyn Fn(Option<Duration>) -> Value>,
+    recipe: Recipe,
+    set_lifetime: fn(Recipe, u64) -> Result<Recipe>,
     /// Whether a payload may be any bytes; JSON otherwise.
     pub(crate) holds_bytes: bool,
 }
 
 impl Setting {
-    fn on_memcached(
-        name: &'static str,
-        rust: DynBackend<Vec<u8>>,
-        region: impl Fn(Option<Duration>) -> Value + 'static,
-    ) -> Self {
-        Self {
-            name,
-            rust,
-            region: Box::new(region),
-            holds_bytes: true,
-        }
-    }
-
     /// Every pair that shares a cache.
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
-        let mangled = MapKeys::<DynBackend<Vec<u8>>>::sha1;
+        let pymemcache_region = Recipe::dogpile(&urls)?
+            .with("dogpile.cache.memcached", "dogpile.cache.pymemcache")?
+            .with(
+                "import json\n",
+                "import json\nfrom dogpile.cache.util import sha1_mangle_key\n",
+            )?
+            .with(
+                "make_region(\n",
+                "make_region(key_mangler=sha1_mangle_key,\n",
+            )?;
         Ok(vec![
-            Self::on_memcached(
-                "dogpile.cache.memcached",
-                memcached(&urls)?,
-                dogpile("dogpile.cache.memcached", &urls, false),
-            ),
-            Self::on_memcached(
-                "dogpile.cache.pymemcache, sha1_mangle_key",
-                DynBackend::new(mangled(pymemcache(&urls)?)),
-                dogpile("dogpile.cache.pymemcache", &urls, true),
-            ),
-            Self::on_memcached(
-                "oslo_cache.memcache_pool",
-                DynBackend::new(mangled(memcached(&urls)?)),
-                oslo_memcache_pool(&urls),
-            ),
-            Self::on_memcached(
-                "oslo_cache.memcache_pool, one server dead",
-                DynBackend::new(mangled(memcached(&one_dead)?)),
-                oslo_memcache_pool(&one_dead),
-            ),
+            Self {
+                name: "dogpile.cache.memcached",
+                rust: memcached(&urls)?,
+                recipe: Recipe::dogpile(&urls)?,
+                set_lifetime: of_dogpile,
+                holds_bytes: true,
+            },
+            Self {
+                name: "dogpile.cache.pymemcache, sha1_mangle_key",
+                rust: pymemcache(&urls)?.sha1_keys().into_dyn(),
+                recipe: pymemcache_region,
+                set_lifetime: of_dogpile,
+                holds_bytes: true,
+            },
+            Self {
+                name: "oslo_cache.memcache_pool",
+                rust: memcached(&urls)?.sha1_keys().into_dyn(),
+                recipe: Recipe::oslo_pool(&urls)?,
+                set_lifetime: of_oslo_pool,
+                holds_bytes: true,
+            },
+            Self {
+                name: "oslo_cache.memcache_pool, one server dead",
+                rust: memcached(&one_dead)?.sha1_keys().into_dyn(),
+                recipe: Recipe::oslo_pool(&one_dead)?,
+                set_lifetime: of_oslo_pool,
+                holds_bytes: true,
+            },
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: DynBackend::new(mangled(etcd_json(&endpoint)?)),
-                region: Box::new(move |ttl| oslo_etcd(&endpoint, ttl.unwrap_or(LONG))),
+                rust: etcd_json(&endpoint)?.sha1_keys().into_dyn(),
+                recipe: Recipe::oslo_etcd(&endpoint)?,
+                set_lifetime: |recipe, ttl| recipe.with("timeout:600", &format!("timeout:{ttl}")),
                 holds_bytes: false,
             },
         ])
     }
 
-    /// Both sides; what they write lives for `ttl`, if there is one.
-    pub(crate) fn sides<'a>(
-        &'a self,
-        runtime: &'a Runtime,
-        python: &'a Python,
-        format: Format,
-        ttl: Option<Duration>,
-    ) -> Result<(Rust<'a>, Region<'a>)> {
-        let rust = Rust {
-            runtime,
-            cache: &self.rust,
-            format,
-            ttl,
-        };
-        let mut request = (self.region)(ttl);
-        if self.holds_bytes {
-            request["format"] = format.name().into();
+    /// What makes the region; what it writes lives for `ttl`, if there is one.
+    pub(crate) fn recipe(&self, format: Format, ttl: Option<Duration>) -> Result<Recipe> {
+        let mut recipe = self.recipe.clone();
+        if format == Format::Bytes && self.holds_bytes {
+            recipe = recipe.of_bytes()?;
         }
-        let name = format!("{} {format:?} {ttl:?}", self.name);
-        Ok((rust, Region::make(python, name, request)?))
+        match ttl {
+            Some(ttl) => (self.set_lifetime)(recipe, ttl.as_secs()),
+            None => Ok(recipe),
+        }
     }
 }
 
-fn dogpile(
-    backend: &'static str,
-    urls: &[String],
-    sha1: bool,
-) -> impl Fn(Option<Duration>) -> Value + 'static {
-    let urls = urls.to_vec();
-    move |ttl| {
-        let mut arguments = json!({ "url": urls });
-        if let Some(ttl) = ttl {
-            arguments["memcached_expire_time"] = ttl.as_secs().into();
-        }
-        json!({"do": "dogpile_region", "backend": backend, "arguments": arguments, "sha1": sha1})
-    }
+fn of_dogpile(recipe: Recipe, ttl: u64) -> Result<Recipe> {
+    recipe.with_argument(&format!("\"memcached_expire_time\": {ttl}"))
 }
 
-/// The section `[cache]` of a service that uses the pool.
-fn oslo_memcache_pool(urls: &[String]) -> impl Fn(Option<Duration>) -> Value + 'static {
-    let urls = urls.to_vec();
-    move |ttl| {
-        let mut options = json!({
-            "enabled": true,
-            "backend": "oslo_cache.memcache_pool",
-            "memcache_servers": urls,
-            "memcache_dead_retry": 3600,
-            "memcache_pool_maxsize": 4,
-        });
-        if let Some(ttl) = ttl {
-            // Oslo refuses a lifetime on the server that is the shorter one.
-            options["expiration_time"] = ttl.as_secs().into();
-            options["backend_expiration_time"] = ttl.as_secs().into();
-        }
-        json!({"do": "oslo_region", "options": options})
-    }
-}
-
-/// The section `[cache]` of a service that uses etcd; `timeout` is the lifetime of its values.
-pub(crate) fn oslo_etcd(endpoint: &str, timeout: Duration) -> Value {
-    let (host, port) = endpoint.split_once(':').unwrap_or((endpoint, ""));
-    let timeout = timeout.as_secs();
-    let arguments = [
-        format!("host:{host}"),
-        format!("port:{port}"),
-        format!("timeout:{timeout}"),
-    ];
-    json!({"do": "oslo_region", "format": "native", "options": {
-        "enabled": true,
-        "backend": "oslo_cache.etcd3gw",
-        "backend_argument": arguments,
-    }})
+/// oslo.cache refuses a lifetime on the server that is shorter than the region's.
+fn of_oslo_pool(recipe: Recipe, ttl: u64) -> Result<Recipe> {
+    let lifetimes = format!("[cache]\nexpiration_time = {ttl}\nbackend_expiration_time = {ttl}\n");
+    recipe.with("[cache]\n", &lifetimes)
 }
 
 /// The pool with the routing of python-memcached.

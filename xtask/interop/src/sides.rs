@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::python::Python;
+use crate::recipe::Recipe;
 
 /// How payloads become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +20,6 @@ pub(crate) enum Format {
     Json,
     /// As they are, in both languages.
     Bytes,
-}
-
-impl Format {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Bytes => "bytes",
-        }
-    }
 }
 
 pub(crate) fn from_bytes(bytes: &[u8]) -> Value {
@@ -127,24 +119,23 @@ impl Side for Rust<'_> {
     }
 }
 
-/// A region of dogpile.cache in the driver, by its name there.
+/// A region of dogpile.cache in the driver, by its number there.
 pub(crate) struct Region<'a> {
     python: &'a Python,
-    pub(crate) name: String,
+    number: Value,
 }
 
 impl<'a> Region<'a> {
-    /// The region that the driver makes of `request`.
-    pub(crate) fn make(python: &'a Python, name: String, mut request: Value) -> Result<Self> {
-        request["name"] = name.as_str().into();
-        python.ask(&request)?;
-        Ok(Self { python, name })
+    pub(crate) fn make(python: &'a Python, recipe: &Recipe) -> Result<Self> {
+        let Recipe { lines, ini } = recipe;
+        let number = python.ask(&json!({"do": "make", "lines": lines, "ini": ini}))?;
+        Ok(Self { python, number })
     }
 
     /// One of the driver's operations on this region.
     pub(crate) fn ask(&self, operation: &str, mut request: Value) -> Result<Value> {
         request["do"] = operation.into();
-        request["region"] = self.name.as_str().into();
+        request["region"] = self.number.clone();
         self.python.ask(&request)
     }
 }

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::checks::Context;
+use crate::context::Context;
+use crate::recipe::Recipe;
 use crate::sides::{Region, from_bytes, unhex};
 
 const DOGPILE: &str = include_str!("../../../cache-core/tests/data/dogpile-serialized.json");
@@ -30,14 +31,14 @@ struct Oslo {
 }
 
 /// What a region stores at that time for that payload is what the vector says.
-pub(crate) fn are_what_is_stored(context: &Context<'_>) -> Result<()> {
-    let region = context.memcached_region("vectors", "bytes")?;
+pub(crate) fn are_what_is_stored(context: &Context) -> Result<()> {
+    let region = context.region(&Recipe::dogpile(&context.servers.urls())?.of_bytes()?)?;
     for case in serde_json::from_str::<Vectors<Dogpile>>(DOGPILE)?.cases {
         let payload = json!({ "hex": case.payload_hex }).to_string();
         let stored = unhex(&case.bytes_hex)?;
         is_stored(&region, &payload, case.cached_at_epoch_seconds, &stored)?;
     }
-    let region = context.etcd_region("vectors in etcd")?;
+    let region = context.region(&Recipe::oslo_etcd(&context.servers.etcd())?)?;
     for case in serde_json::from_str::<Vectors<Oslo>>(OSLO)?.cases {
         let stored = case.stored.into_bytes();
         is_stored(
@@ -59,9 +60,8 @@ fn is_stored(region: &Region<'_>, payload: &str, time: f64, expected: &[u8]) -> 
     let stored: Value = region.ask("get_stored", json!({"key": key}))?;
     ensure!(
         stored == from_bytes(expected),
-        "the vector {:?} is not what {} stores",
-        String::from_utf8_lossy(expected),
-        region.name
+        "the vector {:?} is not what the region stores",
+        String::from_utf8_lossy(expected)
     );
     Ok(())
 }

@@ -10,12 +10,15 @@ use cache_memcache_pool::{MemcachePoolBackend, PythonClient, Routing};
 use serde_json::json;
 use test_servers::Memcached;
 
-use crate::checks::Context;
-use crate::pages::{blocks, both_read_and_write, on_farm, region, replaced};
+use crate::context::Context;
+use crate::recipe::{Recipe, blocks};
 use crate::sides::Region;
 
 const PAGE: &str = include_str!("../MIGRATING.md");
 const SOURCE: &str = include_str!("walk.rs");
+
+/// How many keys are tried: some for each server.
+const KEYS: usize = 12;
 
 fn on_the_same_keys(servers: &[String]) -> cache_core::Result<DynBackend<Vec<String>>> {
     let pool = MemcachePoolBackend::builder()
@@ -44,7 +47,7 @@ fn over_tls(server: &str, authority: PathBuf) -> cache_core::Result<DynBackend<V
     Ok(pool.sha1_keys().namespace("2").typed(Json).into_dyn())
 }
 
-pub(crate) fn is_as_the_page_says(context: &Context<'_>) -> Result<()> {
+pub(crate) fn is_as_the_page_says(context: &Context) -> Result<()> {
     for block in blocks(PAGE, "rust") {
         ensure!(
             SOURCE.contains(block),
@@ -56,22 +59,22 @@ pub(crate) fn is_as_the_page_says(context: &Context<'_>) -> Result<()> {
         bail!("the page has more or fewer configurations and lines of Python than are run");
     };
     let urls = context.servers.urls();
-    let farm = on_farm(farm, &urls)?;
-    as_it_is(context, &region(context, pickles, &farm)?, &urls)?;
-    let farm = region(context, shares, &farm)?;
+    let pickles = Recipe::new(pickles, farm).on_farm(&urls)?;
+    as_it_is(context, &context.region(&pickles)?, &urls)?;
+    let farm = context.region(&Recipe::new(shares, farm).on_farm(&urls)?)?;
     both_read_and_write(context, &farm, &on_the_new_keys(&urls)?).context("step 3")?;
 
     let server = Memcached::builder().tls().start()?;
     let certificate = server.certificate();
-    let tls = replaced(tls, "10.0.0.1:11211", &server.url())?;
-    let tls = replaced(&tls, "/etc/ssl/cache.pem", &certificate.to_string_lossy())?;
-    let secured = region(context, shares, &tls)?;
+    let secured = Recipe::new(shares, tls)
+        .with("10.0.0.1:11211", &server.url())?
+        .with("/etc/ssl/cache.pem", &certificate.to_string_lossy())?;
     let cache = over_tls(&server.url(), certificate)?;
-    both_read_and_write(context, &secured, &cache).context("step 4")
+    both_read_and_write(context, &context.region(&secured)?, &cache).context("step 4")
 }
 
 /// Neither reads what the other wrote, and both say so.
-fn as_it_is(context: &Context<'_>, region: &Region<'_>, urls: &[String]) -> Result<()> {
+fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<()> {
     let cache = on_the_same_keys(urls)?;
     region.ask("set", json!({"key": "walk", "payload": ["by Python"]}))?;
     let Err(error) = context.runtime.block_on(cache.get("walk")) else {
@@ -85,10 +88,39 @@ fn as_it_is(context: &Context<'_>, region: &Region<'_>, urls: &[String]) -> Resu
     );
 
     let value = CachedValue::new(vec!["by Rust".to_owned()]);
-    context.runtime.block_on(cache.set("walk", value))?;
+    context.set(&cache, "walk", value)?;
     let Err(error) = region.ask("get", json!({"key": "walk"})) else {
         bail!("a region that pickles reads what Rust wrote");
     };
     ensure!(error.to_string().contains("AttributeError"), "{error:#}");
+    Ok(())
+}
+
+fn both_read_and_write(
+    context: &Context,
+    region: &Region<'_>,
+    cache: &DynBackend<Vec<String>>,
+) -> Result<()> {
+    for number in 0..KEYS {
+        let key = format!("page/{number}");
+        // Some small, some so large that they are compressed where anything is.
+        let payload = vec!["by Rust".to_owned(); 1 + number * number];
+        let value = CachedValue::new(payload.clone());
+        context.set(cache, &key, value)?;
+        let found = region.ask("get", json!({"key": key}))?;
+        ensure!(
+            found["payload"] == json!(payload),
+            "Python found {found} at {key}"
+        );
+
+        let payload = vec!["by Python".to_owned(); 1 + number * number];
+        region.ask("set", json!({"key": key, "payload": payload}))?;
+        let found = context.get(cache, &key)?.into_payload();
+        ensure!(found == payload, "Rust found {found:?} at {key}");
+
+        region.ask("delete", json!({"key": key}))?;
+        let found = context.runtime.block_on(cache.get(&key))?;
+        ensure!(found.is_none(), "Python deleted {key}, and Rust finds it");
+    }
     Ok(())
 }

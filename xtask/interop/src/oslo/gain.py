@@ -1,21 +1,23 @@
 """How much faster a Python service's cache calls are through the bridge.
 
-`python gain.py ROUNDS SECONDS` prints a JSON object a comparison: calls a second, the median of
-rounds in which the contestants take turns.
+Calls a second, the median of rounds in which the contestants take turns, are written to the page.
 """
 
 import json
 import os
 import statistics
-import sys
 import threading
 import time
 
 import cache_bridge
+import page
 from dogpile.cache.api import CachedValue
 from dogpile.cache.backends.memcached import MemcachedBackend, PyMemcacheBackend
 from oslo_cache.backends.etcd3gw import Etcd3gwCacheBackend
 from oslo_cache.backends.memcache_pool import PooledMemcachedBackend
+
+ROUNDS = 5
+SECONDS = 0.4
 
 KEYS = [f"{number:040x}" for number in range(100)]
 METADATA = {"ct": 1700000000.5, "v": 2}
@@ -99,25 +101,22 @@ def rate(call, threads, seconds):
     return sum(counts) / (time.perf_counter() - started)
 
 
-def main(rounds, seconds):
+def main():
+    heading = ["", "call", "threads", "beside", "ours, calls/s", "theirs", "ratio"]
+    rows = []
     for comparisons in (memcached(), etcd()):
         for crate, call, threads, contestants in comparisons:
             rates = {name: [] for name in contestants}
-            for _ in range(rounds):
+            for _ in range(ROUNDS):
                 for name, run in contestants.items():
-                    rates[name].append(rate(run, threads, seconds))
+                    rates[name].append(rate(run, threads, SECONDS))
             medians = {name: statistics.median(all) for name, all in rates.items()}
             ours = medians.pop("ours")
             for name, theirs in medians.items():
-                answer = {
-                    "crate": crate,
-                    "call": call,
-                    "threads": threads,
-                    "beside": name,
-                    "ours": ours,
-                    "theirs": theirs,
-                }
-                print(json.dumps(answer), flush=True)
+                figures = [f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.1f}×"]
+                rows.append([f"`{crate}`", call, str(threads), name, *figures])
+    page.write("gain", page.table(heading, *rows))
+    print(page.table(heading, *rows))
 
 
-main(int(sys.argv[1]), float(sys.argv[2]))
+main()

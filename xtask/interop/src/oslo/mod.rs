@@ -1,20 +1,15 @@
 //! `cargo xtask interop oslo`: the suites of dogpile.cache and oslo.cache, which judge every
 //! backend of Python, judge these, through a module of Python that is built from `xtask/bridge`.
 
-mod fork;
-mod gain;
-mod page;
-mod suites;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use interop::venv;
 use test_servers::{Etcd, Memcached};
 
 /// The servers that the suites use, and the interpreter that has the bridge.
-pub(crate) struct Stage {
+struct Stage {
     python: PathBuf,
     memcached: Memcached,
     etcd: Etcd,
@@ -57,28 +52,17 @@ impl Stage {
     }
 }
 
-/// Runs the suites and writes the page; with `--measure` also what a Python service would gain.
+/// Runs the suites; with `--measure` measures what a Python service would gain. Either writes its
+/// part of the page.
 pub(crate) fn run(target: &Path, arguments: &[String]) -> Result<()> {
-    let measure = match arguments {
-        [] => false,
-        [option] if option == "--measure" => true,
+    let script = match arguments {
+        [] => "suites.py",
+        [option] if option == "--measure" => "gain.py",
         _ => bail!("`cargo xtask interop oslo` takes no option but --measure"),
     };
-    let stage = Stage::set_up(target)?;
-    let mut page = page::Page::read()?;
-    if measure {
-        page.set_gains(&gain::measure(&stage)?);
-    }
-    let verdict = suites::run(&stage, target)?;
-    page.set_suites(&verdict);
-    page.write()?;
-    let mut failures = verdict.failures();
-    failures.extend(fork::failures(&stage)?);
-    if failures.is_empty() {
-        println!("{}", verdict.summary());
-        return Ok(());
-    }
-    bail!("{}", failures.join("\n"))
+    let status = Stage::set_up(target)?.script(script)?.status()?;
+    ensure!(status.success(), "{script} failed: {status}");
+    Ok(())
 }
 
 /// Builds the module with maturin and installs it beside the packages.

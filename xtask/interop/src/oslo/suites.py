@@ -1,16 +1,18 @@
 """The suites of dogpile.cache and oslo.cache over the Rust backends.
 
-`python suites.py BACKEND RESULTS` runs them over `dict`, `memcache_pool` or `etcd3`, on the
-servers whose ports are in the environment, and writes a JSON object a test to the file RESULTS:
-{"suite": …, "test": …, "outcome": "passed" | "failed" | "skipped", "message": …}.
+`python suites.py` runs them over all three, on the servers whose ports are in the environment, and
+writes the page. `python suites.py BACKEND` runs them over `dict`, `memcache_pool` or `etcd3`; the
+last line that it prints is a JSON object: how many tests of each suite passed, and of how many.
 """
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import cache_bridge
+import page
 import pytest
 from dogpile.cache import register_backend
 from dogpile.testing.fixtures import (
@@ -31,6 +33,22 @@ BACKENDS = {
         {"host": "127.0.0.1", "port": int(os.environ.get("OSLO_CACHE_TEST_ETCD_PORT", 0))},
     ),
 }
+
+# Tests that cannot pass, in suites whose name has this word in it. One that passes is a failure.
+EXCEPTIONS = [
+    (
+        "mutex",
+        ["test_mutex", "test_mutex_reentrant_across_keys", "test_subclass_match"],
+        "asks the backend for a mutex of its own, shared by all processes; these backends have "
+        "none, and a region then uses a lock of its process",
+    ),
+    (
+        "envelope",
+        ["test_backend_set_get_value", "test_backend_delete"],
+        'stores `b"some value"`, which no region of dogpile.cache would: it has no metadata. It '
+        "passes where bytes are stored as they are",
+    ),
+]
 
 # Of oslo.cache's own files of tests, which of its tests go through a backend; None: all of them.
 OSLO = {
@@ -97,54 +115,100 @@ class OsloFunctionalDict(BaseTestCaseCacheBackend):
         super().setUp()
 
 
+class Fork:
+    """What a process gets that was forked from one that uses the backend."""
+
+    suite = "a process is forked"
+
+    def test_handles(self):
+        name = os.environ["CACHE_BRIDGE_BACKEND"]
+        program = [sys.executable, str(Path(__file__).with_name("fork.py")), name]
+        config = json.dumps(BACKENDS[name][1])
+        found = json.loads(subprocess.check_output([*program, config], timeout=300))
+        assert "CacheError" in found["the parent's"] and "fork" in found["the parent's"]
+        stored = "b'by the parent'"
+        # What is kept in a process is the process's own.
+        assert found["its own"] == ("None" if name == "dict" else stored)
+        assert found["afterwards"] == stored
+
+
 class Recorder:
-    def __init__(self, chosen, results):
+    def __init__(self, chosen):
         self.chosen = chosen
-        self.results = results
+        self.suites = {}
+        self.counts = {}
+        self.skipped = False
+
+    def is_wanted(self, item):
+        chosen = self.chosen.get(item.path)
+        return chosen is None or item.name in chosen
 
     def pytest_collection_modifyitems(self, items):
-        def is_wanted(item):
-            chosen = self.chosen.get(item.path)
-            return chosen is None or item.name in chosen
+        items[:] = filter(self.is_wanted, items)
+        for item in items:
+            kind = "functional" if "functional" in str(item.path) else "unit"
+            suite = getattr(item.cls, "suite", f"oslo.cache, {kind}")
+            self.suites[item.nodeid] = suite
+            for word, tests, reason in EXCEPTIONS:
+                if word in suite and item.name in tests:
+                    item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
-        items[:] = [item for item in items if is_wanted(item)]
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item, call):
-        report = (yield).get_result()
+    def pytest_runtest_logreport(self, report):
         # Set-up and tear-down count where they fail.
         if report.when != "call" and report.passed:
             return
-        kind = "functional" if "functional" in str(item.path) else "unit"
-        suite = getattr(item.cls, "suite", f"oslo.cache, {kind}")
-        crash = getattr(report.longrepr, "reprcrash", None)
-        answer = {
-            "suite": suite,
-            "test": f"{item.cls.__name__}.{item.name}",
-            "outcome": report.outcome,
-            "message": crash.message if crash else str(report.longrepr or ""),
-        }
-        print(json.dumps(answer), file=self.results, flush=True)
+        suite = self.suites[report.nodeid]
+        passed, total = self.counts.get(suite, (0, 0))
+        self.counts[suite] = (passed + report.passed, total + 1)
+        if report.skipped and not hasattr(report, "wasxfail"):
+            print(f"{report.nodeid} was skipped")
+            self.skipped = True
 
 
-def main(name, results):
+def run(name):
+    os.environ["CACHE_BRIDGE_BACKEND"] = name
     tests = Path(sys.modules[BaseTestCaseCacheBackend.__module__].__file__).parents[1]
     chosen = {tests / file: names for file, names in OSLO[name].items()}
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:warnings"]
-    arguments = [*options, __file__, *map(str, chosen)]
-    with open(results, "w") as file:
-        code = pytest.main(arguments, plugins=[Recorder(chosen, file)])
-    # 0: all passed; 1: some failed. With anything else some were not run.
-    sys.exit(code if code not in (0, 1) else 0)
+    recorder = Recorder(chosen)
+    code = pytest.main([*options, __file__, *map(str, chosen)], plugins=[recorder])
+    print(json.dumps(recorder.counts))
+    sys.exit(code or recorder.skipped)
+
+
+def run_all():
+    """Over all backends at once: they wait more than they work."""
+    run_one = [sys.executable, __file__]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    running = {name: subprocess.Popen([*run_one, name], **options) for name in BACKENDS}
+    said = {name: child.communicate()[0] for name, child in running.items()}
+    failed = [name for name, child in running.items() if child.returncode]
+    if failed:
+        sys.exit("\n".join(f"over {name}:\n{said[name]}" for name in failed))
+    counts = [json.loads(text.splitlines()[-1]) for text in said.values()]
+
+    rows = []
+    for suite in sorted(set().union(*counts)):
+        cells = ["{} of {}".format(*of[suite]) if suite in of else "" for of in counts]
+        rows.append([suite, *cells])
+    heading = ["suite", "`cache-dict`", "`cache-memcache-pool`", "`cache-etcd3`"]
+    exceptions = [[", ".join(f"`{test}`" for test in tests), why] for _, tests, why in EXCEPTIONS]
+    passed = page.table(heading, *rows)
+    others = page.table(["test", "why"], *exceptions)
+    page.write("suites", f"{passed}\nWhat does not pass:\n\n{others}")
+    print(passed)
 
 
 if __name__ == "__main__":
-    os.environ["CACHE_BRIDGE_BACKEND"] = sys.argv[1]
-    main(*sys.argv[1:])
+    if sys.argv[1:]:
+        run(sys.argv[1])
+    else:
+        run_all()
 else:
     # pytest's copy of this file.
     cache_bridge.register()
     globals().update(dogpile_suites(os.environ["CACHE_BRIDGE_BACKEND"]))
+    TestFork = Fork
     if os.environ["CACHE_BRIDGE_BACKEND"] == "dict":
         TestOsloFunctionalDict = OsloFunctionalDict
-    del OsloFunctionalDict, BaseTestCaseCacheBackend
+    del Fork, OsloFunctionalDict, BaseTestCaseCacheBackend

@@ -2,7 +2,7 @@
 vectors of cache-memcache-pool:
 
     pip install python-memcached==1.62 pymemcache==4.0.0 pylibmc==1.6.3
-    python routing_vectors.py ../../../cache-memcache-pool/tests/data
+    python routing_vectors.py .
 
 One choice a line: the servers (with `*weight` where it is not 1), the positions of those that are
 down, the key, the position of the server that is chosen (`-` if there is none).
@@ -29,7 +29,7 @@ def farm(n, port=11211):
 
 def write(folder, name, source, cases):
     with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
-        print(f"# {source}, by xtask/src/interop/routing_vectors.py", file=out)
+        print(f"# {source}, by routing_vectors.py beside this file", file=out)
         print("# servers\tdown\tkey\tchosen", file=out)
         for servers, down, key, chosen in cases:
             servers = " ".join(s if w == 1 else f"{s}*{w}" for s, w in servers)
