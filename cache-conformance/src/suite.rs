@@ -46,7 +46,7 @@ pub struct Suite {
     /// Whether a rule has already reported why it cannot be used.
     told: AtomicBool,
     /// The rules in which a call hung.
-    hung: Mutex<Vec<String>>,
+    hung: Mutex<Vec<&'static Rule>>,
     /// How often each rule was begun.
     attempts: Mutex<HashMap<String, u64>>,
     /// The verdicts of rules that are run together when the first of them is asked for.
@@ -225,8 +225,8 @@ impl Suite {
             Mutex::new(numbered.filter(|(_, rule)| belongs(rule)).collect())
         };
         let [waiting, failing, others] = [
-            queue(|rule| rule.waits && !fails_servers(&rule.id())),
-            queue(|rule| rule.waits && fails_servers(&rule.id())),
+            queue(|rule| rule.waits && !fails_servers(rule)),
+            queue(|rule| rule.waits && fails_servers(rule)),
             queue(|rule| !rule.waits),
         ];
         let mut ended: Vec<(usize, (Verdict, Duration))> = thread::scope(|scope| {
@@ -301,10 +301,8 @@ impl Suite {
         };
         let hung = |suite: &Self| {
             let hung = lock(&suite.hung);
-            let alike = hung
-                .iter()
-                .filter(|other| fails_servers(other) == fails_servers(&id));
-            let alike: Vec<String> = alike.take(HANGS).cloned().collect();
+            let alike = hung.iter().filter(|other| hang_alike(other, rule));
+            let alike: Vec<String> = alike.take(HANGS).map(|other| other.id()).collect();
             (alike.len() == HANGS).then(|| alike.join(" and "))
         };
         if let Some(others) = hung(self) {
@@ -318,7 +316,7 @@ impl Suite {
                 if let Some(others) = hung(self) {
                     return format!("{id}: calls hang, as in {others}");
                 }
-                lock(&self.hung).push(id.clone());
+                lock(&self.hung).push(rule);
             }
             self.explain(rule, &failure, &trace)
         })
@@ -489,9 +487,19 @@ impl Suite {
 /// Rules to be run, each with its place in the report.
 type Queue = Mutex<VecDeque<(usize, &'static Rule)>>;
 
-/// Whether the rule makes servers fail: what hangs then does not hang elsewhere.
-fn fails_servers(rule: &str) -> bool {
-    rule.starts_with("faults::") || rule.starts_with("outages::")
+/// Whether the rule makes servers fail.
+fn fails_servers(rule: &Rule) -> bool {
+    matches!(rule.group, "faults" | "outages")
+}
+
+/// Whether calls that hang in one rule probably hang in the other: what hangs under one fault
+/// need not do so under another, or without any.
+fn hang_alike(one: &Rule, other: &Rule) -> bool {
+    match (fails_servers(one), fails_servers(other)) {
+        (false, false) => true,
+        (true, true) => one.requires == other.requires,
+        _ => false,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

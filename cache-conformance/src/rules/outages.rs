@@ -104,7 +104,8 @@ fn parts_are_right(keys: &[&str], answers: &[Found]) -> Outcome {
         let error = error.map(Error::to_string).unwrap_or_default();
         fail!(
             "get_multi of {} keys: expected values from the servers that work, got errors \
-             only, such as \"{error}\"",
+             only, such as \"{error}\" (the default get_multi stops at the first transient \
+             failure: override it)",
             keys.len()
         );
     }

@@ -17,10 +17,8 @@ pub(super) fn decompress(compressed: &[u8], limit: usize) -> Result<Vec<u8>> {
         .take(most)
         .read_to_end(&mut bytes)
         .map_err(|error| {
-            let message = format!(
-                "the stored value is compressed, and cut or damaged: {error}; set the key again, or \
-                 delete it"
-            );
+            let message =
+                format!("cannot decompress the stored value: {error}; set or delete the key");
             Error::new(ErrorKind::Decode, NAME, message).with_source(error)
         })?;
     if bytes.len() > limit {

@@ -9,10 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let memcached = std::env::args().nth(1).ok_or("needs an address")?;
     let mut client = Client::new(format!("tcp://{memcached}")).await?;
     client.set("valid", "value", None, None).await?;
-    println!(
-        "set of the empty key: {:?}",
-        client.set("", "value", None, None).await
-    );
-    println!("get of a valid key: {:?}", client.get("valid").await);
+    println!("empty key: {:?}", client.set("", "value", None, None).await);
+    println!("valid key: {:?}", client.get("valid").await);
     Ok(())
 }

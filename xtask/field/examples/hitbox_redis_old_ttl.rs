@@ -14,17 +14,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backend = RedisBackend::builder().connection(mode).build()?;
     let key = CacheKey::from_str("key", "");
     let soon = Some(Utc::now() + TimeDelta::seconds(2));
-    let (old, new) = ("old".into(), "new".into());
-    backend
-        .write(&key, CacheValue::new(old, soon, None))
-        .await?;
-    backend
-        .write(&key, CacheValue::new(new, None, None))
-        .await?;
-    for _ in 0..4 {
-        let found = backend.read(&key).await?;
-        println!("{:?}", found.map(CacheValue::into_inner));
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for (value, expires) in [("old", soon), ("new", None)] {
+        let value = CacheValue::new(value.into(), expires, None);
+        backend.write(&key, value).await?;
     }
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    println!("{:?}", backend.read(&key).await?);
     Ok(())
 }

@@ -13,15 +13,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = Memcached::default().endpoint(&format!("tcp://{memcached}"));
     let operator = Operator::new(service)?;
     operator.write("kk", "value of kk").await?;
-    let long = operator
-        .write(&"k".repeat(65538), "value of the long key")
-        .await;
-    println!("write of a long key: {long:?}");
+    let long = "k".repeat(65538);
+    println!("{:?}", operator.write(&long, "value of the long key").await);
     let found = operator.read("kk").await?.to_vec();
-    println!(
-        "kk has {} bytes and ends in {:?}",
-        found.len(),
-        String::from_utf8(found)?.get(65530..)
-    );
+    println!("kk has {} bytes", found.len());
+    println!("and ends in {:?}", String::from_utf8(found)?.get(65530..));
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! What a cache that keeps any type is given to keep.
+//! What a cache is given to keep.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use cache_core::wire::{self, Metadata};
 use cache_core::{CachedValue, Ttl};
 
 /// A value and when it expires.
@@ -13,14 +14,16 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `None` for a value that is expired at once.
-    pub fn new(value: CachedValue<Vec<u8>>, default_ttl: Duration) -> Option<Self> {
-        let ttl = value.ttl().or_default(default_ttl);
-        if ttl == Some(Duration::ZERO) {
-            return None;
-        }
+    pub fn new(value: CachedValue<Vec<u8>>, ttl: Option<Duration>) -> Self {
         let deadline = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
-        Some(Self { value, deadline })
+        let value = value.with_ttl(ttl.map_or(Ttl::Never, Ttl::from));
+        Self { value, deadline }
+    }
+
+    /// What it was given; `None`: for ever.
+    pub fn ttl(&self) -> Option<Duration> {
+        let ttl = self.value.ttl().or_default(Duration::ZERO);
+        self.deadline.and(ttl)
     }
 
     /// How long it has left; `None`: for ever.
@@ -29,20 +32,32 @@ impl Entry {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
-    pub fn is_expired(&self) -> bool {
-        self.left() == Some(Duration::ZERO)
+    pub fn is_alive(&self) -> bool {
+        self.left() != Some(Duration::ZERO)
     }
 
-    /// As a cache that does not expire values returns it: the adapter looks at the deadline.
-    pub fn checked(self) -> Option<CachedValue<Vec<u8>>> {
-        (!self.is_expired()).then(|| self.trusted())
+    /// What a cache returns is served, so that a value that it returns too late is seen.
+    pub fn into_value(self) -> CachedValue<Vec<u8>> {
+        let left = self.left().map(|left| left.max(Duration::from_nanos(1)));
+        self.value.with_ttl(left.map_or(Ttl::Never, Ttl::from))
     }
 
-    /// As a cache that expires values returns it: what it returns is served.
-    pub fn trusted(self) -> CachedValue<Vec<u8>> {
-        let left = self.left();
-        // A value that is served too late is to be seen as such.
-        let ttl = left.map_or(Ttl::Never, |left| left.max(Duration::from_nanos(1)).into());
-        self.value.with_ttl(ttl)
+    /// For clients of servers: the envelope, which carries the deadline.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let metadata = Metadata::of(&self.value, Duration::ZERO, SystemTime::now());
+        let mut bytes = Vec::new();
+        wire::encode(&metadata, self.value.payload(), &mut bytes);
+        bytes
+    }
+
+    /// What such bytes say; `None` after the deadline as well.
+    pub fn from_bytes(bytes: Option<Vec<u8>>) -> anyhow::Result<Option<Self>> {
+        let Some(bytes) = bytes else { return Ok(None) };
+        let (metadata, payload) = wire::decode(&bytes, "field")?;
+        let value = metadata.attach(payload.to_vec(), SystemTime::now());
+        Ok(value.map(|value| {
+            let ttl = value.ttl().or_default(Duration::ZERO);
+            Self::new(value, ttl)
+        }))
     }
 }

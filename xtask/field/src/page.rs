@@ -1,184 +1,127 @@
 //! The page: `README.md` of this folder.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
-use cache_conformance::{Report, Verdict};
+use cache_conformance::{Report, RuleReport, Verdict};
 
 const HEAD: &str = include_str!("page.md");
+const LOCK: &str = include_str!("../Cargo.lock");
 /// In characters: what is shown of a failure.
 const LONGEST: usize = 200;
-const LOCK: &str = include_str!("../Cargo.lock");
 
-/// A rule that failed.
-struct Broken {
-    /// In how many runs.
-    times: usize,
-    /// In the first of these in which it was run at all.
-    found: Option<String>,
-    /// The program in `examples` that shows it without the adapter.
-    shown_by: Option<String>,
-}
+/// What the table counts: first the failures, which are listed below it.
+const VERDICTS: &str = "broken | hangs | not confirmed | varies | kept | waived | not applicable";
+const FAILURES: usize = 4;
 
 /// One line of the table.
 pub struct Row {
     /// The crate, as in `Cargo.lock`, and what is tested of it.
     pub name: &'static str,
+    /// One for each round.
     pub reports: Vec<Report>,
 }
 
 impl Row {
-    pub fn new(name: &'static str) -> Self {
-        let reports = Vec::new();
-        Self { name, reports }
+    fn version(&self) -> &'static str {
+        let package = self.name.split(' ').next().unwrap_or_default();
+        let before = format!("name = \"{package}\"\nversion = \"");
+        let rest = LOCK.split_once(&before).unwrap_or_default().1;
+        rest.split('"').next().unwrap_or_default()
     }
 
-    fn package(&self) -> &'static str {
-        self.name.split(' ').next().unwrap_or_default()
+    /// The program in `examples` that shows, for this cache, that the rule fails: its comment
+    /// names the rule.
+    fn program(&self, rule: &str) -> Option<String> {
+        let prefix = self.name.replace(['-', ' '], "_") + "_";
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        fs::read_dir(folder).ok()?.flatten().find_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            let text = fs::read_to_string(file.path()).ok()?;
+            (name.starts_with(&prefix) && text.contains(rule)).then_some(name)
+        })
     }
 
-    /// The rules that failed in any run.
-    fn broken(&self) -> BTreeMap<&str, Broken> {
-        let programs = programs(self.name);
-        let mut broken: BTreeMap<&str, Broken> = BTreeMap::new();
+    fn verdict_of_round(&self, rule: &RuleReport) -> &'static str {
+        match &rule.verdict {
+            Verdict::Passed => "kept",
+            Verdict::NotApplicable(_) => "not applicable",
+            Verdict::Failed(_) if self.program(&rule.id).is_none() => "not confirmed",
+            // After two such rules, others like them are not run.
+            Verdict::Failed(text) if text.contains("calls hang") => "hangs",
+            Verdict::Failed(text) if text.contains("the call_limit") => "hangs",
+            Verdict::Failed(_) => "broken",
+            _ => "waived",
+        }
+    }
+
+    /// For each rule the verdict of all rounds, and what failed in the first that failed.
+    fn verdicts(&self) -> BTreeMap<&str, (&'static str, &str)> {
+        let mut verdicts = BTreeMap::new();
         for rule in self.reports.iter().flat_map(|report| &report.rules) {
-            if let Verdict::Failed(detail) = &rule.verdict {
-                let shown_by = || programs.iter().find(|(_, text)| text.contains(&rule.id));
-                let rule = broken.entry(&rule.id).or_insert_with(|| Broken {
-                    times: 0,
-                    found: None,
-                    shown_by: shown_by().map(|(name, _)| name.clone()),
-                });
-                rule.times += 1;
-                let found = detail
-                    .lines()
-                    .find_map(|line| line.trim().strip_prefix("found:"));
-                // Without one, it was not run, since calls hang.
-                rule.found = rule.found.take().or_else(|| Some(neutral(found?.trim())));
+            let verdict = self.verdict_of_round(rule);
+            let all: &mut (&str, &str) = verdicts.entry(&*rule.id).or_insert((verdict, ""));
+            if all.0 != verdict {
+                all.0 = "varies";
+            }
+            if let (Verdict::Failed(text), "") = (&rule.verdict, all.1) {
+                let found = text.split("found:").nth(1).unwrap_or(text);
+                all.1 = found.trim().lines().next().unwrap_or_default();
             }
         }
-        broken
+        verdicts
     }
 
-    /// What is broken; empty if nothing is.
-    fn section(&self) -> String {
-        let (broken, runs) = (self.broken(), self.reports.len());
-        if broken.is_empty() {
-            return String::new();
+    /// What is broken, if anything is.
+    fn write_failures(&self, page: &mut String) -> std::fmt::Result {
+        let mut failures = self.verdicts();
+        failures
+            .retain(|_, (verdict, _)| VERDICTS.split(" | ").take(FAILURES).any(|v| v == *verdict));
+        if failures.is_empty() {
+            return Ok(());
         }
-        let seed = self.reports.last().map_or(0, |report| report.seed);
-        let mut text = format!(
-            "\n## {0}\n\nTo repeat the last run: `CACHE_CONFORMANCE_SEED={seed} cargo run \
-             --manifest-path xtask/field/Cargo.toml -- \"{0}\"`\n\n",
-            self.name
-        );
-        text.push_str(
-            "| rule | runs | found | shown without the adapter by |\n|---|---|---|---|\n",
-        );
-        let mut hung = 0;
-        for (rule, broken) in broken {
-            let Some(found) = broken.found else {
-                hung += 1;
-                continue;
-            };
-            let shown_by = match broken.shown_by {
-                Some(name) => format!("[`{name}`](examples/{name})"),
-                None => "not confirmed by a program of its own, so not counted".to_owned(),
-            };
-            let found: String = found.chars().take(LONGEST).collect();
-            let (times, found) = (broken.times, found.replace('|', "\\|"));
-            let _ = writeln!(
-                text,
-                "| `{rule}` | {times} of {runs} | {found} | {shown_by} |"
-            );
-        }
-        if hung > 0 {
-            let _ = writeln!(text, "\n{hung} rules were not run, since calls hang.");
-        }
-        text
-    }
-
-    /// How many rules have such a verdict in every run.
-    fn count(&self, verdict: impl Fn(&Verdict) -> bool) -> usize {
-        let rules = |report: &Report| -> BTreeSet<String> {
-            let rules = report.rules.iter().filter(|rule| verdict(&rule.verdict));
-            rules.map(|rule| rule.id.to_string()).collect()
-        };
-        let all = self.reports.iter().map(rules);
-        all.reduce(|one, other| &one & &other)
-            .map_or(0, |rules| rules.len())
-    }
-}
-
-/// Without what differs from run to run: the random namespace of a rule.
-fn neutral(found: &str) -> String {
-    let mut words: Vec<String> = found.split('"').map(str::to_owned).collect();
-    for word in &mut words {
-        let is_namespaced = word.get(..8).is_some_and(|name| {
-            name.bytes().all(|byte| byte.is_ascii_hexdigit())
-                && word.as_bytes().get(8) == Some(&b':')
-        });
-        if is_namespaced {
-            *word = word.get(9..).unwrap_or_default().to_owned();
-        }
-    }
-    words.join("\"")
-}
-
-fn version(package: &str) -> &'static str {
-    let (_, rest) = LOCK
-        .split_once(&format!("name = \"{package}\"\nversion = \""))
-        .unwrap_or_default();
-    rest.split('"').next().unwrap_or_default()
-}
-
-/// Writes the page; `date` as in `2026-01-31`.
-pub fn write(file: &Path, rows: &[Row], runs: usize, date: &str) -> Result<()> {
-    let mut page = format!("{HEAD}\nMeasured on {date}; rounds: {runs}.\n\n");
-    page.push_str(
-        "| cache | version | kept | broken | not confirmed | not run | waived | not applicable |\n",
-    );
-    page.push_str("|---|---|---|---|---|---|---|---|\n");
-    for row in rows {
-        let broken = row.broken();
-        let is_always = |broken: &&Broken| broken.times == runs;
-        let found = || broken.values().filter(|rule| rule.found.is_some());
-        let shown = || found().filter(|rule| rule.shown_by.is_some());
-        let always = shown().filter(is_always).count();
-        let counted = match shown().count() - always {
-            0 => always.to_string(),
-            sometimes => format!("{always}, {sometimes} in some runs"),
-        };
-        let _ = writeln!(
+        writeln!(page, "\n## {}\n", self.name)?;
+        writeln!(
             page,
-            "| {} | {} | {} | {counted} | {} | {} | {} | {} |",
-            row.name,
-            version(row.package()),
-            row.count(|verdict| *verdict == Verdict::Passed),
-            found().count() - shown().count(),
-            broken.len() - found().count(),
-            row.count(|verdict| matches!(verdict, Verdict::Waived(_) | Verdict::StaleWaiver(_))),
-            row.count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
-        );
+            "| rule | verdict | found | shown by |\n|---|---|---|---|"
+        )?;
+        for (rule, (verdict, found)) in failures {
+            let found: String = found.chars().take(LONGEST).collect();
+            let found = found.replace('|', "\\|");
+            let program = self
+                .program(rule)
+                .map(|name| format!("[`{name}`](examples/{name})"));
+            let program = program.unwrap_or_default();
+            writeln!(page, "| `{rule}` | {verdict} | {found} | {program} |")?;
+        }
+        Ok(())
     }
-    for row in rows {
-        page.push_str(&row.section());
-    }
-    std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The programs that show failures of a cache by itself, and their text, which names the rules.
-fn programs(name: &str) -> Vec<(String, String)> {
-    let prefix = name.replace(['-', ' '], "_") + "_";
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = files.filter_map(|file| Some((file.file_name().into_string().ok()?, file.path())));
-    let named = named.filter(|(name, _)| name.starts_with(&prefix));
-    let mut programs: Vec<(String, String)> = named
-        .filter_map(|(name, path)| Some((name, std::fs::read_to_string(path).ok()?)))
-        .collect();
-    programs.sort();
-    programs
+pub fn write(rows: &[Row]) -> Result<()> {
+    let date = Command::new("date").arg("+%F").output()?;
+    let date = String::from_utf8(date.stdout)?;
+    let rounds = rows.iter().map(|row| row.reports.len()).min();
+    let (date, rounds) = (date.trim(), rounds.unwrap_or_default());
+    let mut page = format!("{HEAD}\nMeasured on {date}; rounds: {rounds}.\n\n");
+    let rule = "---|".repeat(VERDICTS.split(" | ").count());
+    writeln!(page, "| cache | version | {VERDICTS} |\n|---|---|{rule}")?;
+    for row in rows {
+        let verdicts = row.verdicts();
+        write!(page, "| {} | {} |", row.name, row.version())?;
+        for name in VERDICTS.split(" | ") {
+            let rules = verdicts.values().filter(|(verdict, _)| *verdict == name);
+            write!(page, " {} |", rules.count())?;
+        }
+        writeln!(page)?;
+    }
+    for row in rows {
+        row.write_failures(&mut page)?;
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))
 }
