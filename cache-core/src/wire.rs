@@ -29,6 +29,7 @@
 //! # Ok::<(), cache_core::Error>(())
 //! ```
 
+use std::cmp::Ordering;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -151,6 +152,11 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
 /// [`ErrorKind::Decode`], which says what is wrong and, for a value from Python, what to change
 /// there.
 pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
+    if let Some((metadata, rest)) = read_own(stored)
+        && let Some(payload) = rest.strip_prefix(b"|")
+    {
+        return Ok((metadata, payload));
+    }
     let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
     if let Some(reason) = foreign(stored) {
         return Err(undecodable(reason));
@@ -219,6 +225,62 @@ fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
         }
     };
     debug_assert!(written.is_ok(), "writing to a Vec does not fail");
+}
+
+/// The object as [`Metadata::write_json`] and Python write it, and what follows. `None`: it is
+/// laid out in another way, and has to be [scanned](read_metadata).
+fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
+    let (cached_at, rest) = read_time(bytes.strip_prefix(b"{\"ct\": ")?)?;
+    let rest = rest.strip_prefix(b", \"v\": 2")?;
+    if let Some(rest) = rest.strip_prefix(b"}") {
+        return Some((Metadata::new(cached_at, None), rest));
+    }
+    let (deadline, rest) = read_time(rest.strip_prefix(b", \"exp\": ")?)?;
+    let rest = rest.strip_prefix(b"}")?;
+    Some((Metadata::new(cached_at, Some(deadline)), rest))
+}
+
+/// A time between the years 2004 and 2242, written as seconds with a fraction of up to nine
+/// digits, and what follows it. It is the one that the float nearest to those digits gives, as
+/// for other times, and is found without any: all floats in a range of times have the same
+/// number of binary digits behind the point.
+fn read_time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
+    let (seconds, _, rest) = read_digits(bytes)?;
+    let binary_digits = match seconds.checked_ilog2()? {
+        magnitude @ 30..=32 => f64::MANTISSA_DIGITS - 1 - magnitude,
+        _ => return None,
+    };
+    let (fraction, digits, rest) = read_digits(rest.strip_prefix(b".")?)?;
+    let unit = 10_u64.pow(Some(digits).filter(|&digits| digits <= 9)?);
+    let float = divide(fraction << binary_digits, unit);
+    let nanos = divide(float * 1_000_000_000, 1 << binary_digits);
+    let since = Duration::from_secs(seconds) + Duration::from_nanos(nanos);
+    Some((UNIX_EPOCH + since, rest))
+}
+
+/// The nearest whole number, the even one of two, as floats are rounded.
+fn divide(dividend: u64, divisor: u64) -> u64 {
+    let (whole, rest) = (dividend / divisor, dividend % divisor);
+    match (2 * rest).cmp(&divisor) {
+        Ordering::Less => whole,
+        Ordering::Equal => whole + whole % 2,
+        Ordering::Greater => whole + 1,
+    }
+}
+
+/// Up to ten decimal digits, how many they are, and what follows.
+fn read_digits(bytes: &[u8]) -> Option<(u64, u32, &[u8])> {
+    let (mut number, mut digits) = (0, 0);
+    let mut rest = bytes;
+    while let Some((byte @ b'0'..=b'9', behind)) = rest.split_first() {
+        number = number * 10 + u64::from(byte - b'0');
+        digits += 1;
+        rest = behind;
+        if digits > 10 {
+            return None;
+        }
+    }
+    (digits > 0).then_some((number, digits, rest))
 }
 
 /// Reads the object, or says what is wrong with it.
@@ -403,6 +465,8 @@ impl<'a> Scanner<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reason(stored: &[u8]) -> String {
@@ -523,6 +587,26 @@ mod tests {
         // They cannot end the metadata early.
         let read = Metadata::read_json(br#"{"ct": 7.5, "a": "|", "b": 1}"#, "b").unwrap();
         assert_eq!(read.extra.as_deref(), Some("\"b\": 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_common_layout_is_read_as_any_other(
+            seconds in prop_oneof![0..20_000_000_000_u64, 1 << 30..1_u64 << 33],
+            fraction in "[0-9]{1,11}",
+            deadline in proptest::option::of(0.0..9e9),
+        ) {
+            let exp = deadline.map_or(String::new(), |exp| format!(", \"exp\": {exp:?}"));
+            let json = format!("{{\"ct\": {seconds}.{fraction}, \"v\": 2{exp}}}");
+            let scanned = read_metadata(json.as_bytes());
+            if let Some((own, rest)) = read_own(json.as_bytes()) {
+                prop_assert_eq!(Ok(own), scanned);
+                prop_assert!(rest.is_empty());
+            } else {
+                let is_common = (1 << 30..1 << 33).contains(&seconds) && fraction.len() <= 9;
+                prop_assert!(!is_common || deadline.is_some());
+            }
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Store {
                 let error = refused(&reason);
                 if error.kind() == ErrorKind::ValueTooLarge {
                     // memcached has removed the old value; not every version is known to.
-                    self.call(&Command::Delete(command.key())).await?;
+                    Box::pin(self.call(&Command::Delete(command.key()))).await?;
                 }
                 Err(error)
             }
@@ -229,7 +229,7 @@ where
     loop {
         call.begin_round()?;
         let Some(index) = call.choose(key) else {
-            if call.probed().await {
+            if Box::pin(call.probed()).await {
                 continue;
             }
             return Err(call.nobody());
@@ -308,7 +308,18 @@ fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::CacheBackend as _;
+
     use super::*;
+    use crate::MemcachePoolBackend;
+
+    #[test]
+    fn a_thousand_calls_under_way_fit_into_a_cache_of_the_processor() {
+        let cache = MemcachePoolBackend::builder().build().unwrap();
+        let size = size_of_val(&cache.get("key"));
+        println!("{size} {} {}", size_of::<Response>(), size_of::<Call<'_>>());
+        assert!(size <= 1024, "{size} bytes");
+    }
 
     #[test]
     fn memcached_keeps_a_value_for_as_long_as_it_lives() {

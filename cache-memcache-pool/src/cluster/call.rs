@@ -116,19 +116,23 @@ impl<'a> Call<'a> {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let Some(patience) = self.attempts.patience(Instant::now()) else {
+        let now = Instant::now();
+        let Some(patience) = self.attempts.patience(now) else {
             return Err(self.out_of_time(server));
         };
-        let deadline = self.attempts.deadline();
-        let submitted = server.submit(exchange, patience, &mut self.room_by);
-        let submitted = match deadline {
-            None => submitted.await,
-            Some(deadline) => match timeout_at(deadline, submitted).await {
-                Ok(submitted) => submitted,
-                Err(_) => return Err(self.out_of_time(server)),
-            },
+        let submitted = match server.try_submit(exchange, now, patience)? {
+            Some(submitted) => submitted,
+            None => {
+                let deadline = self.attempts.deadline();
+                let waiting = server.wait_for_room(exchange, patience, &mut self.room_by);
+                // What is rare is not part of every call.
+                match Box::pin(timeout_or_none(deadline, waiting)).await {
+                    Some(submitted) => submitted?,
+                    None => return Err(self.out_of_time(server)),
+                }
+            }
         };
-        match submitted? {
+        match submitted {
             Ok(waiter) => Ok(Some(waiter)),
             Err(failure) => {
                 self.meet(server, failure)?;
@@ -145,7 +149,7 @@ impl<'a> Call<'a> {
     ) -> Result<Option<Response>> {
         let response = match self.attempts.deadline() {
             None => waiter.response().await,
-            Some(deadline) => match timeout_at(deadline, waiter.response()).await {
+            Some(deadline) => match Box::pin(timeout_at(deadline, waiter.response())).await {
                 Ok(response) => response,
                 Err(_) => {
                     let error = self.out_of_time(server);
@@ -277,6 +281,14 @@ impl<'a> Call<'a> {
             ErrorKind::Unavailable
         };
         Error::new(kind, NAME, message)
+    }
+}
+
+/// What comes of it, or `None` at the deadline, if there is one.
+async fn timeout_or_none<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        None => Some(work.await),
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
     }
 }
 

@@ -8,7 +8,9 @@ mod pool;
 mod runtime;
 mod server;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
+
+use crossbeam_utils::sync::ShardedLock;
 
 use crate::config::{Address, Settings};
 use crate::router::{Router, Routing, kept};
@@ -21,7 +23,7 @@ pub(crate) use server::Server;
 /// The servers of a backend. They can be exchanged while it is in use.
 pub(crate) struct Cluster {
     pub(crate) settings: Arc<Settings>,
-    farm: RwLock<Arc<Farm>>,
+    farm: ShardedLock<Arc<Farm>>,
 }
 
 /// The servers at one time. A call uses those that there were when it began.
@@ -71,7 +73,7 @@ impl Cluster {
             .collect();
         Self {
             settings,
-            farm: RwLock::new(Arc::new(Farm {
+            farm: ShardedLock::new(Arc::new(Farm {
                 members,
                 router,
                 is_closed: false,

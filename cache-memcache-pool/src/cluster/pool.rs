@@ -1,8 +1,9 @@
 //! The connections to one server. Each runtime has its own.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use cache_core::Result;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -27,11 +28,14 @@ const FILLED: usize = 16;
 const ROOM: usize = 1024;
 
 /// The pools of one server.
+///
+/// Its locks are sharded: calls on several threads, which all but never change anything, do not
+/// take the cache line of a lock from each other.
 pub(super) struct Pools {
     maxsize: usize,
     /// Connections are sockets of tokio.
     needs_io: bool,
-    of_runtimes: RwLock<Vec<Arc<Pool>>>,
+    of_runtimes: ShardedLock<Vec<Arc<Pool>>>,
 }
 
 /// The connections of one runtime. Callers in another do not use them: they would wait for as
@@ -42,7 +46,7 @@ pub(super) struct Pool {
     /// Who wants to use a connection takes as much of it as the request weighs, first come, first
     /// served; the connection gives it back.
     pub(super) room: Arc<Semaphore>,
-    connections: RwLock<Vec<Arc<Connection>>>,
+    connections: ShardedLock<Vec<Arc<Connection>>>,
 }
 
 /// Which connection to use.
@@ -61,7 +65,7 @@ impl Pools {
         Self {
             maxsize,
             needs_io,
-            of_runtimes: RwLock::default(),
+            of_runtimes: ShardedLock::new(Vec::new()),
         }
     }
 
@@ -105,7 +109,7 @@ impl Pools {
             runtime: id,
             maxsize: self.maxsize,
             room: Arc::new(Semaphore::new(room)),
-            connections: RwLock::default(),
+            connections: ShardedLock::new(Vec::new()),
         });
         pools.push(Arc::clone(&pool));
         Ok(pool)
@@ -147,7 +151,7 @@ impl Pools {
         loads
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Pool>>> {
+    fn read(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Pool>>> {
         self.of_runtimes
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -225,13 +229,13 @@ impl Pool {
             .any(|other| other.state() == State::Ready && !Arc::ptr_eq(other, connection))
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Connection>>> {
+    fn read(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Connection>>> {
         self.connections
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<Connection>>> {
+    fn write(&self) -> ShardedLockWriteGuard<'_, Vec<Arc<Connection>>> {
         self.connections
             .write()
             .unwrap_or_else(PoisonError::into_inner)

@@ -132,10 +132,33 @@ impl Server {
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
-    /// Queues a request that may take as long as `patience`. All requests of a call together
-    /// wait for room no longer than `pool_connection_get_timeout`: until `room_by`, once one has
-    /// waited.
-    pub(crate) async fn submit<F>(
+    /// Queues a request that may take as long as `patience`, `now` being the time, if there is
+    /// room for it, as there mostly is. `None`: [`wait_for_room`](Self::wait_for_room).
+    pub(crate) fn try_submit<F>(
+        self: &Arc<Self>,
+        exchange: &Exchange<F>,
+        now: Instant,
+        patience: Duration,
+    ) -> Result<Option<Result<Waiter, Failure>>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        if let Some(failure) = self.refusal() {
+            return Ok(Some(Err(failure)));
+        }
+        let runtime = runtime::current()?;
+        let weight = self.pools.clamp(exchange.weight);
+        let queued = self.pools.with(&runtime, |pool| {
+            let room = pool.room.try_acquire_many(weight).ok()?;
+            room.forget();
+            Some(self.queue(pool, &runtime, exchange, weight, now, patience))
+        });
+        queued.transpose()
+    }
+
+    /// Queues a request once there is room for it. All requests of a call together wait for room
+    /// no longer than `pool_connection_get_timeout`: until `room_by`, once one has waited.
+    pub(crate) async fn wait_for_room<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
         patience: Duration,
@@ -144,20 +167,8 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        if let Some(failure) = self.refusal() {
-            return Ok(Err(failure));
-        }
         let runtime = runtime::current()?;
         let weight = self.pools.clamp(exchange.weight);
-        // Mostly there is room.
-        let queued = self.pools.with(&runtime, |pool| {
-            let room = pool.room.try_acquire_many(weight).ok()?;
-            room.forget();
-            Some(self.queue(pool, &runtime, exchange, weight, patience))
-        });
-        if let Some(queued) = queued {
-            return queued;
-        }
         let pool = self.pools.of(&runtime)?;
         match pool.room.try_acquire_many(weight) {
             Ok(room) => room.forget(),
@@ -172,7 +183,7 @@ impl Server {
                 }
             }
         }
-        self.queue(&pool, &runtime, exchange, weight, patience)
+        self.queue(&pool, &runtime, exchange, weight, Instant::now(), patience)
     }
 
     /// Queues a request for which there is room.
@@ -182,13 +193,13 @@ impl Server {
         runtime: &Handle,
         exchange: &Exchange<F>,
         weight: u32,
+        now: Instant,
         patience: Duration,
     ) -> Result<Result<Waiter, Failure>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         let weight = weight as usize;
-        let now = Instant::now();
         loop {
             if self.status() != Status::Up {
                 pool.room.add_permits(weight);

@@ -68,8 +68,8 @@ impl Answer {
             },
             Self::Values(found) => {
                 let keys: Vec<String> = (0..found.len()).map(|n| format!("k{n}")).collect();
-                let line = format!("get {}\r\n", keys.join(" "));
-                Expected::values(line.as_bytes(), found.len())
+                let line = format!("get {}", keys.join(" "));
+                Expected::values(line, found.len())
             }
             Self::Lines(commands) => Expected::Lines {
                 commands: *commands,

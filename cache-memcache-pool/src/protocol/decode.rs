@@ -2,7 +2,7 @@
 
 use cache_core::wire::Metadata;
 
-use super::line::{Item, read_line, split_line};
+use super::line::{Item, read_line, split_line, split_value};
 use super::response::{Expected, Reply, Response, Violation};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 
@@ -91,6 +91,11 @@ impl Decoder {
         loop {
             let Some(reply) = (match self.state {
                 State::Line => {
+                    if let Some((flags, len, behind)) = split_value(*buffer, expected) {
+                        *buffer = behind;
+                        self.state = self.value(flags, len)?;
+                        continue;
+                    }
                     let Some((line, behind)) = split_line(buffer)? else {
                         return Ok(None);
                     };
@@ -286,6 +291,58 @@ mod tests {
             assert!(decode(bytes.as_bytes(), quiet()).is_err(), "{line}");
         }
         assert!(decode(b"MN\r\n", Expected::One { tag: 7 }).is_err());
+    }
+
+    #[test]
+    fn a_value_may_be_announced_in_other_words() {
+        let value = "{\"ct\": 7.5, \"v\": 2}|hi";
+        for line in [
+            "VA 22 f0 O7",
+            "VA 22 O7 f0",
+            "VA 22 f0 O7 t-1",
+            "VA 00022 f00 O0000000007",
+        ] {
+            let bytes = format!("{line}\r\n{value}\r\n");
+            let response = decode(bytes.as_bytes(), Expected::One { tag: 7 }).unwrap();
+            let Some(Response::One(Reply::Found(Ok(found)))) = response else {
+                panic!("{line}: {response:?}");
+            };
+            assert_eq!(found.payload, b"hi");
+        }
+        for line in [
+            "VA 22 f0 O8",
+            "VA f0 O7",
+            "VA 22 f O7",
+            "VA 22 f0 O",
+            "VA 22 f0",
+        ] {
+            let bytes = format!("{line}\r\n{value}\r\n");
+            let response = decode(bytes.as_bytes(), Expected::One { tag: 7 });
+            assert!(response.is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_the_keys_in_their_order() {
+        let value = |key: &str| format!("VALUE {key} 0 22\r\n{{\"ct\": 7.5, \"v\": 2}}|hi\r\n");
+        let get = |bytes: String| decode(bytes.as_bytes(), Expected::values("get a b c".into(), 3));
+        let found = |bytes| match get(bytes).unwrap() {
+            Some(Response::Many(replies)) => replies
+                .iter()
+                .map(|reply| matches!(reply, Reply::Found(Ok(_))))
+                .collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            found(format!("{}END\r\n", value("b"))),
+            [false, true, false]
+        );
+        let both = format!("{}{}END\r\n", value("a"), value("c"));
+        assert_eq!(found(both), [true, false, true]);
+        for keys in [&["b", "a"][..], &["a", "b", "c", ""], &["ab"], &["c", "c"]] {
+            let bytes: String = keys.iter().map(|key| value(key)).collect();
+            assert!(get(bytes).is_err(), "{keys:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub(crate) fn wire_len(key: &str) -> usize {
 
 /// Whether `key` travels as it is.
 pub(crate) fn is_plain(key: &str) -> bool {
-    key.bytes().all(|byte| byte > 0x20 && byte != 0x7f)
+    // Without a way out, so that many bytes are looked at together.
+    let is_plain = |plain, byte| plain & (byte > 0x20) & (byte != 0x7f);
+    key.bytes().fold(true, is_plain)
 }
 
 /// Which of memcached's protocols is spoken.
@@ -273,28 +275,32 @@ pub(crate) fn encode_end(out: &mut Outgoing) {
 
 /// Appends the decimal digits of `number`; `write!` takes several times as long.
 pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + (number % 10) as u8);
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
+        start -= 1;
         if number == 0 {
             break;
         }
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
 /// Appends the text command that asks for many keys at once, cheaper for the server than as
-/// many meta commands. All of them [plain](is_plain).
-pub(crate) fn encode_get_many(keys: &[&str], out: &mut Outgoing) {
-    let line = &mut out.bytes;
-    line.extend_from_slice(b"get");
+/// many meta commands, and returns its line. All of them [plain](is_plain).
+pub(crate) fn encode_get_many<'k>(
+    keys: impl Iterator<Item = &'k str>,
+    out: &mut Outgoing,
+) -> String {
+    let mut line = String::from("get");
     for key in keys {
-        line.push(b' ');
-        line.extend_from_slice(key.as_bytes());
+        line.push(' ');
+        line.push_str(key);
     }
-    line.extend_from_slice(b"\r\n");
-    out.ends.push(line.len());
+    out.bytes.extend_from_slice(line.as_bytes());
+    out.bytes.extend_from_slice(b"\r\n");
+    out.ends.push(out.bytes.len());
+    line
 }

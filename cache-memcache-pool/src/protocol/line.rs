@@ -4,7 +4,7 @@ use memcache::exp::ReturnCode;
 
 use super::encode::tag_behind;
 use super::meta::{self, MetaResponse};
-use super::response::{Expected, Reply, Violation};
+use super::response::{Expected, Reply, Violation, key_behind};
 
 /// memcached's lines are shorter.
 pub(super) const MAX_LINE: usize = 2048;
@@ -45,6 +45,60 @@ pub(super) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Viol
     let (line, rest) = buffer.split_at(end);
     let behind = rest.get(1..).unwrap_or_default();
     Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), behind)))
+}
+
+/// The line that announces the value that is expected next, word for word as memcached writes it:
+/// the client flags, the length, and what follows the line. Most lines of most responses are such.
+/// `None`: it is another line, or not all there, and [`read_line`] has to look into it.
+pub(super) fn split_value<'a>(
+    buffer: &'a [u8],
+    expected: &mut Expected,
+) -> Option<(u32, usize, &'a [u8])> {
+    let (flags, len, rest) = match expected {
+        Expected::One { tag } => split_meta_value(buffer, *tag)?,
+        Expected::Many { first, replies, .. } => {
+            split_meta_value(buffer, tag_behind(*first, replies.len()))?
+        }
+        Expected::Values {
+            request, cursor, ..
+        } => {
+            let key = key_behind(request, *cursor);
+            if key.is_empty() {
+                return None;
+            }
+            let rest = buffer.strip_prefix(b"VALUE ")?;
+            let rest = rest.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;
+            let (flags, rest) = split_number(rest)?;
+            let (len, rest) = split_number(rest.strip_prefix(b" ")?)?;
+            let rest = rest.strip_prefix(b"\r\n")?;
+            *cursor += 1 + key.len();
+            (flags, len, rest)
+        }
+        Expected::Quiet { .. } | Expected::Lines { .. } | Expected::Meta { .. } => return None,
+    };
+    Some((flags, len as usize, rest))
+}
+
+fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
+    let (len, rest) = split_number(buffer.strip_prefix(b"VA ")?)?;
+    let (flags, rest) = split_number(rest.strip_prefix(b" f")?)?;
+    let (tag, rest) = split_number(rest.strip_prefix(b" O")?)?;
+    let rest = rest.strip_prefix(b"\r\n")?;
+    (tag == expected).then_some((flags, len, rest))
+}
+
+/// A number of at most nine digits.
+fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (mut number, mut digits) = (0, 0);
+    while let Some(byte @ b'0'..=b'9') = bytes.get(digits) {
+        if digits == 9 {
+            return None;
+        }
+        number = number * 10 + u32::from(byte - b'0');
+        digits += 1;
+    }
+    let rest = bytes.get(digits..)?;
+    (digits > 0).then_some((number, rest))
 }
 
 /// What a line of the response to `expected` says.

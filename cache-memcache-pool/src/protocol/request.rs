@@ -12,17 +12,16 @@ pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Result<Ex
         Dialect::Meta => Ok(Expected::One {
             tag: command.encode(out)?,
         }),
-        Dialect::Classic => {
-            let start = out.bytes.len();
-            command.encode_classic(out);
-            Ok(match command {
-                Command::Get(_) => Expected::values(out.bytes.get(start..).unwrap_or_default(), 1),
-                Command::Set { .. } | Command::Delete(_) => Expected::Lines {
+        Dialect::Classic => Ok(match command {
+            Command::Get(key) => Expected::values(encode_get_many([*key].into_iter(), out), 1),
+            Command::Set { .. } | Command::Delete(_) => {
+                command.encode_classic(out);
+                Expected::Lines {
                     commands: 1,
                     replies: Vec::with_capacity(1),
-                },
-            })
-        }
+                }
+            }
+        }),
     }
 }
 
@@ -48,11 +47,8 @@ pub(crate) fn encode_many<'a>(
         return encode_one(&first, out);
     }
     if is_classic_get(&command(n - 1)) {
-        let keys: Vec<&str> = (0..n).map(|position| command(position).key()).collect();
-        let start = out.bytes.len();
-        encode_get_many(&keys, out);
-        let line = out.bytes.get(start..).unwrap_or_default();
-        return Ok(Expected::values(line, keys.len()));
+        let keys = (0..n).map(|position| command(position).key());
+        return Ok(Expected::values(encode_get_many(keys, out), n));
     }
     if out.dialect() == Dialect::Classic {
         for position in 0..n {

@@ -67,9 +67,9 @@ pub(crate) enum Expected {
     },
     /// The end of several commands that are quiet unless they fail.
     Quiet { commands: usize, has_failed: bool },
-    /// The values for a classic `get`; `request` is the line that was sent.
+    /// The values for a classic `get`; `request` is the line that was sent, without its end.
     Values {
-        request: Vec<u8>,
+        request: String,
         /// Up to where the keys of `request` are answered.
         cursor: usize,
         replies: Vec<Reply>,
@@ -91,11 +91,10 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// The values for the keys asked for by `line`, a classic `get`.
-    pub(crate) fn values(line: &[u8], keys: usize) -> Self {
-        let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    /// The values for the keys asked for by `request`, a classic `get`.
+    pub(crate) fn values(request: String, keys: usize) -> Self {
         Self::Values {
-            request: line.to_vec(),
+            request,
             cursor: "get".len(),
             replies: Vec::with_capacity(keys),
             keys,
@@ -122,14 +121,12 @@ impl Expected {
             return Ok(());
         };
         loop {
-            // Each key has a space before it.
-            let rest = request.get(*cursor + 1..).unwrap_or_default();
-            let end = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
-            if end == 0 {
+            let next = key_behind(request, *cursor);
+            if next.is_empty() {
                 return Err(Violation::Other("unsolicited value from the server".into()));
             }
-            *cursor += 1 + end;
-            if rest.get(..end) == Some(key) {
+            *cursor += 1 + next.len();
+            if next.as_bytes() == key {
                 return Ok(());
             }
             replies.push(Reply::Missing);
@@ -182,6 +179,12 @@ impl Expected {
             }
         }
     }
+}
+
+/// The key of a classic `get` that follows the space at `cursor`; empty at the end.
+pub(super) fn key_behind(request: &str, cursor: usize) -> &str {
+    let rest = request.get(cursor + 1..).unwrap_or_default();
+    rest.split_once(' ').map_or(rest, |(key, _)| key)
 }
 
 /// A complete response.
