@@ -20,9 +20,9 @@ def pymemcache(servers):
     from pymemcache.client.hash import HashClient
 
     if len(servers) == 1:
-        client = PooledClient(servers[0], max_pool_size=10, no_delay=True)
+        client = PooledClient(servers[0], max_pool_size=64, no_delay=True)
     else:
-        client = HashClient(servers, use_pooling=True, max_pool_size=10, no_delay=True)
+        client = HashClient(servers, use_pooling=True, max_pool_size=64, no_delay=True)
     set = functools.partial(client.set, noreply=False)
     return client.get, set, client.get_many, functools.partial(client.set_many, noreply=False)
 
