@@ -65,9 +65,20 @@ pub(super) async fn fill<C: Client>(
     size: usize,
     batch: usize,
 ) -> Result<()> {
-    let (mut client, value) = (client.clone(), vec![b'v'; size]);
-    for keys in keys.chunks(batch) {
-        client.set(&names(keys), &value).await?;
+    const TASKS: usize = 10;
+    let mut running = JoinSet::new();
+    for task in 0..TASKS {
+        let (mut client, keys) = (client.clone(), Arc::clone(keys));
+        running.spawn(async move {
+            let value = vec![b'v'; size];
+            for keys in keys.chunks(batch).skip(task).step_by(TASKS) {
+                client.set(&names(keys), &value).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(task) = running.join_next().await {
+        task??;
     }
     Ok(())
 }

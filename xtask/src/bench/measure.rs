@@ -33,6 +33,9 @@ pub(crate) struct Measure {
     /// Measures only lines whose name contains this; may be repeated
     #[arg(long)]
     pub(crate) only: Vec<String>,
+    /// Leaves out lines whose name contains this; may be repeated
+    #[arg(long)]
+    pub(crate) except: Vec<String>,
     /// How long a turn is, for the clients of memcached and etcd
     #[arg(long, default_value_t = 0.7)]
     pub(crate) seconds: f64,
@@ -140,8 +143,9 @@ impl<'a> Bench<'a> {
 
     /// Whether the line of this name was asked for.
     pub(crate) fn wants(&self, work: &str) -> bool {
-        let mut only = self.options.only.iter();
-        only.len() == 0 || only.any(|part| work.contains(part))
+        let Measure { only, except, .. } = self.options;
+        let has = |part: &String| work.contains(part);
+        (only.is_empty() || only.iter().any(has)) && !except.iter().any(has)
     }
 
     /// Measures, if the line was asked for: one unmeasured round each, to warm up, then the
@@ -192,11 +196,11 @@ impl<'a> Bench<'a> {
     /// Says which goals were missed, writes the report, and draws it.
     pub(crate) fn finish(mut self) -> Result<()> {
         let measured = |name: &&&str| self.report.lines.iter().any(|line| line.work == **name);
+        let Measure { only, except, .. } = self.options;
+        let is_whole = only.is_empty() && except.is_empty() && !self.options.without_python;
         self.report.unpublishable = match self.headlines.iter().find(|name| !measured(name)) {
             Some(headline) => Some(format!("`{headline}` was not measured")),
-            None if self.options.without_python || !self.options.only.is_empty() => {
-                Some("only a part was measured".to_owned())
-            }
+            None if !is_whole => Some("only a part was measured".to_owned()),
             None if self.options.rounds < FEWEST_ROUNDS => {
                 Some(format!("it takes {FEWEST_ROUNDS} rounds or more"))
             }
@@ -234,6 +238,7 @@ mod tests {
         Measure {
             rounds,
             only: only.iter().map(|&part| part.to_owned()).collect(),
+            except: only.iter().map(|_| "50 ms".to_owned()).collect(),
             seconds: 1.0,
             without_python: false,
         }
@@ -327,6 +332,7 @@ mod tests {
         let options = options(1, &["set", "1 k"]);
         let mut bench = Bench::new("test-only", &options, &[], &[]).unwrap();
         assert!(bench.wants("get, 1 k keys") && bench.wants("set"));
+        assert!(!bench.wants("set, 50 ms"));
         let never = Contestant::new("a", Role::Ours, || bail!("it was measured"));
         bench
             .compare(Line::new("get, 1 M keys"), vec![never])
