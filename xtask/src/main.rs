@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let task = Task::parse();
     let result = process::end_children_on_signals().and_then(|()| match task {
         Task::Test(options) => test::run(&options),
-        Task::Bench(options) => bench::run(options),
+        Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
         Task::Interop(arguments) => programs::run("interop", &arguments),
         Task::Soak(arguments) => programs::run("soak", &arguments),

@@ -91,7 +91,7 @@ struct Fault {
 /// What was counted during a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
-    pub(crate) calls: BTreeMap<&'static str, u64>,
+    pub(crate) calls: BTreeMap<String, u64>,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) dropped: u64,
@@ -185,7 +185,7 @@ impl Judge {
     }
 
     /// Records a call that has ended, with its error if it failed.
-    pub(crate) fn call(&self, name: &'static str, begin: Duration, error: Option<&Error>) {
+    pub(crate) fn call(&self, name: &str, begin: Duration, error: Option<&Error>) {
         let end = now();
         let took = end.saturating_sub(begin);
         let is_calm = !self.is_disturbed(begin, end);
@@ -195,24 +195,19 @@ impl Judge {
         }
         self.with(|record| {
             let tally = &mut record.tally;
-            *tally.calls.entry(name).or_default() += 1;
+            *tally.calls.entry(name.to_owned()).or_default() += 1;
             tally.slowest = tally.slowest.max(took);
             if is_calm {
                 let _ = tally.latencies.record(micros(took));
             }
             if let Some(error) = error {
-                *tally
-                    .errors
-                    .entry(format!("{:?}", error.kind()))
-                    .or_default() += 1;
+                let kind = format!("{:?}", error.kind());
+                *tally.errors.entry(kind).or_default() += 1;
             }
         });
         if took > self.promises.bound && !self.is_stalled(begin, end) {
-            let bound = self.promises.bound;
-            self.wrong(
-                "bound",
-                &format!("{name} took {took:?} of at most {bound:?}"),
-            );
+            let text = format!("{name} took {took:?} of at most {:?}", self.promises.bound);
+            self.wrong("bound", &text);
         }
         if let Some(error) = error
             && (NEVER_EXCUSED.contains(&error.kind()) || is_calm && !is_slow)
@@ -245,13 +240,9 @@ impl Judge {
     pub(crate) fn wrong(&self, rule: &'static str, what: &str) {
         let (now, faults) = (now(), self.with(|record| record.faults.clone()));
         let mut text = format!("VIOLATION ({rule}) at {:.3} s: {what}\n", now.as_secs_f64());
-        for fault in faults.iter().rev().take(4).rev() {
-            let (begin, end) = (fault.begin.as_secs_f64(), fault.end.min(now).as_secs_f64());
-            let _ = writeln!(
-                text,
-                "  fault from {begin:.3} to {end:.3} s: {}",
-                fault.name
-            );
+        for Fault { name, begin, end } in faults.iter().rev().take(4).rev() {
+            let (begin, end) = (begin.as_secs_f64(), end.min(&now).as_secs_f64());
+            let _ = writeln!(text, "  fault from {begin:.3} to {end:.3} s: {name}");
         }
         self.with(|record| {
             let count = record.tally.violations.entry(rule).or_default();

@@ -255,6 +255,7 @@ impl Client {
         &mut self,
         space: &Space,
         name: &'static str,
+        keys: usize,
         call: impl Future<Output = Vec<cache_core::Result<T>>>,
     ) -> (Operation, Option<Vec<cache_core::Result<T>>>) {
         let judge = &self.shared.judge;
@@ -264,6 +265,11 @@ impl Client {
             // After it was polled once.
             (true, false) => Duration::ZERO,
             (true, true) => Duration::from_micros(self.rng.u64(..5_000)),
+        };
+        let name = if keys == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}_multi")
         };
         let (called, began) = (now(), (space.clock)());
         let answers = timeout(limit, call).await.ok();
@@ -278,7 +284,7 @@ impl Client {
         match &answers {
             Some(answers) => {
                 let error = answers.iter().find_map(|answer| answer.as_ref().err());
-                judge.call(name, called, error);
+                judge.call(&name, called, error);
             }
             None if is_dropped => judge.dropped(),
             None => judge.wrong("bound", &format!("{name} did not end within {limit:?}")),
@@ -291,40 +297,24 @@ impl Client {
         let keys: Vec<Key> = (0..count).map(|_| self.key(*number)).collect();
         let names = self.names(&keys);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (operation, answers) = match names.as_slice() {
-            [name] => {
-                let get = async { vec![backend.get(name).await] };
-                self.call(space, "get", get).await
-            }
-            names => {
-                self.call(space, "get_multi", backend.get_multi(names))
-                    .await
+        let get = async {
+            match names.as_slice() {
+                [name] => vec![backend.get(name).await],
+                names => backend.get_multi(names).await,
             }
         };
+        let (operation, answers) = self.call(space, "get", keys.len(), get).await;
         let Some(answers) = answers else { return };
-        if keys.len() != answers.len() {
-            let (asked, answered) = (keys.len(), answers.len());
-            judge.wrong(
-                "answer",
-                &format!("{asked} keys were requested, {answered} answered"),
-            );
+        let (asked, answered) = (keys.len(), answers.len());
+        if asked != answered {
+            let text = format!("{asked} keys were requested, {answered} answered");
+            judge.wrong("answer", &text);
         }
         for ((key, name), answer) in keys.into_iter().zip(names).zip(answers) {
             let Ok(found) = answer else { continue };
-            match found
-                .map(|found| self.checked(name, operation.began, &found))
-                .transpose()
-            {
-                Ok(seen) => {
-                    let action = Action::Read(seen);
-                    judge.operation(
-                        key,
-                        Operation {
-                            action,
-                            ..operation
-                        },
-                    );
-                }
+            let seen = found.map(|found| self.checked(name, operation.began, &found));
+            match seen.transpose() {
+                Ok(seen) => judge.operation(key, with(operation, Action::Read(seen))),
                 Err(error) => judge.wrong("foreign", &format!("{name:?}: {error}")),
             }
         }
@@ -356,43 +346,28 @@ impl Client {
         let promises = self.shared.judge.promises.clone();
         let keys = self.own_keys(*number, count);
         let names = self.names(&keys);
-        let values: Vec<(u64, CachedValue<Vec<u8>>)> = names
-            .iter()
-            .map(|name| (space.version(), name))
-            .map(|(version, name)| (version, value(name, version, promises.largest)))
-            .collect();
-        let entries = names.iter().map(String::as_str);
-        let entries: Vec<(&str, CachedValue<Vec<u8>>)> = entries
-            .zip(values.iter().map(|(_, value)| value.clone()))
-            .collect();
-        let (operation, answers) = match <[_; 1]>::try_from(entries) {
-            Ok([(name, value)]) => {
-                let set = async { vec![backend.set(name, value).await] };
-                self.call(space, "set", set).await
-            }
-            Err(entries) => {
-                let set = async { vec![backend.set_multi(entries).await] };
-                self.call(space, "set_multi", set).await
-            }
+        let written = names.iter().map(|name| {
+            let version = space.version();
+            (version, value(name, version, promises.largest))
+        });
+        let written: Vec<(u64, CachedValue<Vec<u8>>)> = written.collect();
+        let values = written.iter().map(|(_, value)| value.clone());
+        let entries: Vec<(&str, _)> = names.iter().map(String::as_str).zip(values).collect();
+        let set = async {
+            vec![match <[_; 1]>::try_from(entries) {
+                Ok([(name, value)]) => backend.set(name, value).await,
+                Err(entries) => backend.set_multi(entries).await,
+            }]
         };
-        for ((key, name), (version, value)) in keys.into_iter().zip(&names).zip(values) {
-            let span = value
-                .ttl()
-                .or_default(promises.default_ttl)
-                .map(|ttl| Span {
-                    sure: (operation.began + ttl).saturating_sub(ROUNDING),
-                    over: operation.ended + ttl + ROUNDING,
-                });
-            let action = Action::Set(version, span);
-            self.written(
-                key,
-                name,
-                Operation {
-                    action,
-                    ..operation
-                },
-                answers.as_deref(),
-            );
+        let (operation, answers) = self.call(space, "set", keys.len(), set).await;
+        for ((key, name), (version, value)) in keys.into_iter().zip(&names).zip(written) {
+            let ttl = value.ttl().or_default(promises.default_ttl);
+            let span = ttl.map(|ttl| Span {
+                sure: (operation.began + ttl).saturating_sub(ROUNDING),
+                over: operation.ended + ttl + ROUNDING,
+            });
+            let operation = with(operation, Action::Set(version, span));
+            self.written(key, name, operation, answers.as_deref());
         }
     }
 
@@ -400,27 +375,16 @@ impl Client {
         let keys = self.own_keys(*number, count);
         let names = self.names(&keys);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let (operation, answers) = match names.as_slice() {
-            [name] => {
-                let delete = async { vec![backend.delete(name).await] };
-                self.call(space, "delete", delete).await
-            }
-            names => {
-                let delete = async { vec![backend.delete_multi(names).await] };
-                self.call(space, "delete_multi", delete).await
-            }
+        let delete = async {
+            vec![match names.as_slice() {
+                [name] => backend.delete(name).await,
+                names => backend.delete_multi(names).await,
+            }]
         };
+        let (operation, answers) = self.call(space, "delete", keys.len(), delete).await;
         for (key, name) in keys.into_iter().zip(names) {
-            let action = Action::Delete;
-            self.written(
-                key,
-                name,
-                Operation {
-                    action,
-                    ..operation
-                },
-                answers.as_deref(),
-            );
+            let operation = with(operation, Action::Delete);
+            self.written(key, name, operation, answers.as_deref());
         }
     }
 
@@ -441,6 +405,13 @@ impl Client {
         };
         operation.answered = operation.answered.filter(|_| is_applied);
         self.shared.judge.operation(key, operation);
+    }
+}
+
+fn with(operation: Operation, action: Action) -> Operation {
+    Operation {
+        action,
+        ..operation
     }
 }
 

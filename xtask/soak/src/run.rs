@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use cache_conformance::{Fault, FaultControl as _, OpenError, Proxy};
 use fastrand::Rng;
 use test_servers::Server;
@@ -197,23 +197,16 @@ fn inflict(
     rng.shuffle(&mut processes);
     match deed {
         Deed::Kill(count) => {
-            processes
-                .iter_mut()
-                .take(count)
-                .try_for_each(|server| server.kill())?;
+            let mut killed = processes.into_iter().take(count);
+            killed.try_for_each(Server::kill)?;
             sleep(length);
             servers.restart()?;
         }
         Deed::Stop(count) => {
-            processes
-                .iter()
-                .take(count)
-                .try_for_each(|server| server.pause())?;
+            processes.truncate(count);
+            processes.iter().try_for_each(|server| server.pause())?;
             sleep(length);
-            processes
-                .iter()
-                .take(count)
-                .try_for_each(|server| server.resume())?;
+            processes.iter().try_for_each(|server| server.resume())?;
             servers.restart()?;
         }
         Deed::Network(fault) => {
@@ -244,17 +237,13 @@ fn check_leaks(judge: &Judge, files_before: usize, early_memory: u64) {
         sleep(Duration::from_millis(100));
     }
     if left() > 0 {
-        judge.wrong(
-            "leak",
-            &format!("{} files or connections are still open", left()),
-        );
+        let text = format!("{} files or connections are still open", left());
+        judge.wrong("leak", &text);
     }
     let memory = memory();
     if memory > early_memory + early_memory / 4 + MEMORY_SLACK {
-        judge.wrong(
-            "leak",
-            &format!("memory grew from {early_memory} to {memory} MiB"),
-        );
+        let text = format!("memory grew from {early_memory} to {memory} MiB");
+        judge.wrong("leak", &text);
     }
 }
 
@@ -299,15 +288,13 @@ fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Resu
         listed(&judge.faults()),
         listed(&tally.violations)
     );
-    if tally.hits == 0 || tally.judged == 0 {
-        bail!(
-            "{}: nothing was read, so nothing was judged",
-            backend.name()
-        );
-    }
-    if !tally.violations.is_empty() {
-        bail!("{}: {}", backend.name(), listed(&tally.violations));
-    }
+    let name = backend.name();
+    ensure!(
+        tally.hits > 0 && tally.judged > 0,
+        "{name}: nothing was read, so nothing was judged"
+    );
+    let violations = listed(&tally.violations);
+    ensure!(tally.violations.is_empty(), "{name}: {violations}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Line, Report, Role, Row};
-use super::words::{broken, conditions, short, summary, verdict};
+use super::words::{short, summary, verdict};
 
 const WIDTH: f64 = 800.0;
 /// Around it all.
@@ -18,20 +18,17 @@ const BAR_WIDTH: f64 = 480.0;
 const ROW: f64 = 15.0;
 const HEADING: f64 = 24.0;
 const GAP: f64 = 6.0;
-/// Characters of the caption that fit into a line.
-const CAPTION: usize = 125;
 
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#24292f}\
 .heading{font-weight:600}.name{text-anchor:end}\
 .verdict{font-weight:600;text-anchor:end;fill:#0969da}\
-.caption{font-size:11px;fill:#57606a}\
 .page{fill:#fff}\
 .own{font-weight:600}\
 .ours{fill:#0969da}.peer{fill:#afb8c1}.limit{fill:none;stroke:#57606a;stroke-dasharray:3 2}\
 path{stroke:#24292f;opacity:.55;fill:none}\
 @media(prefers-color-scheme:dark){\
-text{fill:#e6edf3}.caption{fill:#9198a1}.verdict{fill:#4493f8}\
+text{fill:#e6edf3}.verdict{fill:#4493f8}\
 .ours{fill:#4493f8}.peer{fill:#656c76}.limit{stroke:#9198a1}.page{fill:#0d1117}path{stroke:#e6edf3}}";
 
 /// The picture of what is to be shown of a comparison.
@@ -40,14 +37,6 @@ pub(crate) fn draw(report: &Report) -> String {
     let mut top = 0.0;
     for line in report.shown() {
         top = group(&mut body, line, top) + GAP;
-    }
-    for text in caption(report) {
-        top += 15.0;
-        let _ = writeln!(
-            body,
-            "<text class=\"caption\" x=\"0\" y=\"{top}\">{}</text>",
-            escaped(&text)
-        );
     }
     let (width, height) = (WIDTH + 2.0 * MARGIN, top + 2.0 * MARGIN);
     let size = format!("width=\"{width}\" height=\"{height}\"");
@@ -126,19 +115,6 @@ fn drawn(line: &Line) -> Vec<&Row> {
     rows
 }
 
-/// How to read it, and where and with what it was measured, in lines.
-fn caption(report: &Report) -> Vec<String> {
-    let mut key = format!("Blue: {}; grey: peers", report.ours());
-    if report.shown().any(|line| line.best(Role::Limit).is_some()) {
-        key += "; dashed: a bare client, without the duties of a library";
-    }
-    key += ". Thin lines reach from the lowest round to the highest.";
-    [key, conditions(report)]
-        .iter()
-        .flat_map(|text| broken(text, CAPTION))
-        .collect()
-}
-
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -147,7 +123,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::example;
+    use super::super::tests::example;
     use super::*;
 
     #[test]
@@ -167,7 +143,6 @@ mod tests {
             svg.contains(">2.00× the best peer · 0.50× the bare client<"),
             "{svg}"
         );
-        assert!(svg.contains("moka 0.12.1"), "{svg}");
         assert!(!svg.contains("<path"), "there is no spread: {svg}");
     }
 
@@ -208,7 +183,6 @@ mod tests {
     fn names_cannot_break_the_markup() {
         let svg = draw(&example());
         assert!(svg.contains("get_multi &lt;hot&gt;"), "{svg}");
-        assert!(svg.contains("A &amp; B"), "{svg}");
         assert_eq!(svg.matches('<').count(), svg.matches('>').count(), "{svg}");
     }
 }

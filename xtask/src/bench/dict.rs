@@ -7,53 +7,25 @@ mod load;
 mod memory;
 mod tail;
 
-use std::iter::once;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use cache_core::CachedValue;
 use cache_dict::DictBackend;
-use clap::Parser;
 
-use super::harness::{Bench, Line, Role, Sample};
-use contestants::{COARSE, Cache, Contestant, EXACT, PAPAYA};
+use super::measure::{Bench, Contestant, Measure, Sample};
+use super::report::{Line, Role};
+use contestants::{COARSE, Cache, EXACT, Named, PAPAYA, Payload};
+use load::Spread::{Uniform, Zipf};
 use load::{Keys, Load, Spread};
+
+pub(super) use memory::MemoryOf;
 
 const MILLION: u32 = 1_000_000;
 
 /// Long enough that nothing expires while it is measured.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// Measures cache-dict and other maps and caches in process.
-#[derive(Parser)]
-#[command(name = "cargo xtask bench dict")]
-struct Options {
-    /// Rounds of each line, interleaved
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Only these parts, such as `mixed,hits`
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-}
-
-type Part = fn(&mut Bench) -> Result<()>;
-
-/// What `--only` selects from.
-const PARTS: &[(&str, Part)] = &[
-    ("bound", bound::line),
-    ("mixed", mixed),
-    ("hits", hits),
-    ("misses", misses),
-    ("sets", sets),
-    ("payload", payload),
-    ("longkeys", long_keys),
-    ("multi", multi),
-    ("churn", churn::lines),
-    ("tail", tail::lines),
-    ("flat", flat),
-    ("memory", memory::lines),
-];
 
 /// One of each kind: many single keys, a few hot ones, many keys a call, expiry, memory.
 const HEADLINES: &[&str] = &[
@@ -73,167 +45,144 @@ const CRATES: &[&str] = &[
     "scc",
 ];
 
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    if let [word, name, prefix, count] = arguments
-        && word == memory::CHILD
-    {
-        return memory::child(name, prefix, count.parse()?);
+/// Single keys: which are held and which are asked for, how many in a hundred are written, and
+/// with so many threads, which variant of ours has which goal.
+struct Single(
+    &'static str,
+    Keys,
+    Keys,
+    Spread,
+    u32,
+    &'static [(usize, &'static str, Option<f64>)],
+);
+
+const SHORT: Keys = Keys::short(MILLION);
+const DIGESTS: Keys = Keys::digests(MILLION);
+const LONG_KEYS: Keys = Keys::long(MILLION);
+const FEW: Keys = Keys::short(1_000);
+
+/// Nine reads to one write over a million keys, all of them there.
+const MIXED: &[(usize, &str, Option<f64>)] = &[
+    (1, COARSE, Some(1.8)),
+    (2, COARSE, Some(2.0)),
+    (2, EXACT, Some(1.5)),
+    (8, COARSE, Some(2.0)),
+];
+/// Reads of a few keys: the goal is for peers whose reads take locks, as ours do.
+const HITS: &[(usize, &str, Option<f64>)] = &[
+    (1, COARSE, Some(1.3)),
+    (2, COARSE, Some(1.3)),
+    (8, COARSE, Some(1.3)),
+];
+const HITS_OF_MANY: &[(usize, &str, Option<f64>)] =
+    &[(1, COARSE, None), (2, COARSE, None), (8, COARSE, None)];
+const NO_GOAL: &[(usize, &str, Option<f64>)] = &[(2, COARSE, None)];
+
+#[rustfmt::skip]
+const SINGLE: &[Single] = &[
+    Single("90/10 uniform, 1 M keys", SHORT, SHORT, Uniform, 10, MIXED),
+    Single("90/10 Zipf 0.99, 1 M keys", SHORT, SHORT, Zipf, 10, MIXED),
+    Single("hits, 1 k keys", FEW, FEW, Uniform, 0, HITS),
+    Single("hits, 1 M keys", SHORT, SHORT, Uniform, 0, HITS_OF_MANY),
+    Single("misses, 1 k keys", FEW, Keys::absent(1_000), Uniform, 0, &[(2, COARSE, Some(1.0))]),
+    Single("10/90 uniform, 1 M keys", SHORT, SHORT, Uniform, 90, NO_GOAL),
+    Single("90/10 uniform, 1 M keys of 40 hexadecimal digits", DIGESTS, DIGESTS, Uniform, 10, &[(2, COARSE, Some(1.8))]),
+    Single("90/10 uniform, 1 M keys of 40 characters", LONG_KEYS, LONG_KEYS, Uniform, 10, &[(2, COARSE, Some(1.8))]),
+];
+
+#[rustfmt::skip]
+const SHARED: Single =
+    Single("90/10 uniform, 1 M keys, 100 B shared payloads", SHORT, SHORT, Uniform, 10, NO_GOAL);
+#[rustfmt::skip]
+const COPIED: Single =
+    Single("90/10 uniform, 1 M keys, payloads of 100 characters", SHORT, SHORT, Uniform, 10, NO_GOAL);
+
+pub(super) fn main(options: &Measure) -> Result<()> {
+    let mut bench = Bench::new("dict", options, HEADLINES, CRATES)?;
+    bound::line(&mut bench)?;
+    for line in SINGLE {
+        single(&mut bench, line, || 7_u64)?;
     }
-    let name = String::from("dict");
-    let options = Options::parse_from(once(&name).chain(arguments));
-    for part in &options.only {
-        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
-        ensure!(
-            names.contains(&part.as_str()),
-            "cannot measure `{part}`: no part has this name; choose from {}",
-            names.join(",")
-        );
-    }
-    let mut bench = Bench::new("dict", CRATES)?;
-    bench.headlines(HEADLINES).rounds(options.rounds);
-    if !options.only.is_empty() {
-        bench.partial();
-    }
-    for (name, part) in PARTS {
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            part(&mut bench)?;
-        }
-    }
+    // Payloads that are allocated, one for each key: shared, and copied by each read.
+    single(&mut bench, &SHARED, || Arc::<[u8]>::from([7_u8; 100]))?;
+    single(&mut bench, &COPIED, || "7".repeat(100))?;
+    multi(&mut bench)?;
+    churn::lines(&mut bench)?;
+    tail::lines(&mut bench)?;
+    flat(&mut bench)?;
+    memory::lines(&mut bench)?;
     bench.finish()
 }
 
-/// Nine reads to one write over a million keys, all of them there.
-fn mixed(bench: &mut Bench) -> Result<()> {
-    let keys = Keys::short(MILLION);
-    let all = filled(&[COARSE, EXACT], keys, || 7_u64)?;
-    for (spread, name) in [(Spread::Uniform, "uniform"), (Spread::Zipf, "Zipf 0.99")] {
-        for (threads, goal) in [(1, 1.8), (2, 2.0), (8, 2.0)] {
-            let name = format!("90/10 {name}, 1 M keys, {threads} threads");
-            let load = Load::new(keys, spread, 10, threads, 200_000);
-            let mut line = throughput(bench, &name, COARSE, &all, &load, &7);
-            line.goal(goal);
-            line.run()?;
-            if threads == 2 {
-                let name = format!("{name}, exact clock");
-                let mut line = throughput(bench, &name, EXACT, &all, &load, &7);
-                line.goal(1.5);
-                line.run()?;
-            }
-        }
+fn single<V: Payload>(bench: &mut Bench<'_>, line: &Single, value: impl Fn() -> V) -> Result<()> {
+    let Single(name, held, asked, spread, writes, runs) = *line;
+    let name = |threads, ours| {
+        let clock = if ours == EXACT { ", exact clock" } else { "" };
+        format!("{name}, {threads} threads{clock}")
+    };
+    let mut runs = runs.to_vec();
+    runs.retain(|(threads, ours, _)| bench.wants(&name(*threads, *ours)));
+    if runs.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Reads that hit, of a few keys and of many.
-fn hits(bench: &mut Bench) -> Result<()> {
-    for (count, name) in [(1_000, "1 k"), (MILLION, "1 M")] {
-        let keys = Keys::short(count);
-        let all = filled(&[COARSE], keys, || 7_u64)?;
-        for threads in [1, 2, 8] {
-            let name = format!("hits, {name} keys, {threads} threads");
-            let load = Load::new(keys, Spread::Uniform, 0, threads, 400_000);
-            let mut line = throughput(bench, &name, COARSE, &all, &load, &7);
-            if count == 1_000 {
-                // The goal is for peers whose reads take locks, as ours do.
-                line.goal(1.3).beside_the_goal(&[PAPAYA]);
-            }
-            line.run()?;
-        }
-    }
-    Ok(())
-}
-
-/// Reads of keys that are not there.
-fn misses(bench: &mut Bench) -> Result<()> {
-    let all = filled(&[COARSE], Keys::short(1_000), || 7_u64)?;
-    let load = Load::new(Keys::absent(1_000), Spread::Uniform, 0, 2, 400_000);
-    let name = "misses, 1 k keys, 2 threads";
-    let mut line = throughput(bench, name, COARSE, &all, &load, &7);
-    line.goal(1.0);
-    line.run()
-}
-
-/// Nine writes to one read.
-fn sets(bench: &mut Bench) -> Result<()> {
-    let keys = Keys::short(MILLION);
-    let all = filled(&[COARSE], keys, || 7_u64)?;
-    let load = Load::new(keys, Spread::Uniform, 90, 2, 200_000);
-    let name = "10/90 uniform, 1 M keys, 2 threads";
-    throughput(bench, name, COARSE, &all, &load, &7).run()
-}
-
-/// As `mixed`, with payloads that are allocated: shared, and copied by each read.
-fn payload(bench: &mut Bench) -> Result<()> {
-    let shared = || Arc::<[u8]>::from([7_u8; 100]);
-    payload_of(bench, "100 B shared payloads", shared)?;
-    payload_of(bench, "payloads of 100 characters", || "7".repeat(100))
-}
-
-fn payload_of<V: Clone + Send + Sync + 'static>(
-    bench: &mut Bench,
-    name: &str,
-    payload: impl Fn() -> V,
-) -> Result<()> {
-    let keys = Keys::short(MILLION);
-    // One allocation for each key, as in real use.
-    let all = filled(&[COARSE], keys, &payload)?;
-    let load = Load::new(keys, Spread::Uniform, 10, 2, 200_000);
-    let name = format!("90/10 uniform, 1 M keys, {name}, 2 threads");
-    throughput(bench, &name, COARSE, &all, &load, &payload()).run()
-}
-
-/// As `mixed`, with keys of 40 characters.
-fn long_keys(bench: &mut Bench) -> Result<()> {
-    for (keys, name) in [
-        (Keys::digests(MILLION), "of 40 hexadecimal digits"),
-        (Keys::long(MILLION), "of 40 characters"),
-    ] {
-        let all = filled(&[COARSE], keys, || 7_u64)?;
-        let load = Load::new(keys, Spread::Uniform, 10, 2, 200_000);
-        let name = format!("90/10 uniform, 1 M keys {name}, 2 threads");
-        let mut line = throughput(bench, &name, COARSE, &all, &load, &7);
-        line.goal(1.8);
-        line.run()?;
+    let (all, payload) = (filled(held, &value)?, value());
+    for (threads, ours, goal) in runs {
+        let load = &Load::new(asked, spread, writes, threads);
+        let payload = &payload;
+        let mut contestants = contestants(&all, ours, |cache| {
+            let set = |key: &str| cache.set(key, payload.clone());
+            load.single(|key| drop(cache.get(key)), set)
+        });
+        contestants.push(Contestant::new("(making the keys)", Role::Overhead, || {
+            let nothing = |key: &str| {
+                std::hint::black_box(key);
+            };
+            Ok(load.single(nothing, nothing))
+        }));
+        let line = Line {
+            goal,
+            beside_the_goal: if writes == 0 { PAPAYA } else { "" },
+            ..Line::new(name(threads, ours))
+        };
+        bench.compare(line, contestants)?;
     }
     Ok(())
 }
 
 /// Many keys a call.
-fn multi(bench: &mut Bench) -> Result<()> {
-    let keys = Keys::short(MILLION);
-    let all = filled(&[COARSE], keys, || 7_u64)?;
-    let load = Load::new(keys, Spread::Uniform, 0, 2, 200_000);
-    let mut line = |name: &str, goal, run: &dyn Fn(&dyn Cache<u64>) -> Sample| {
-        let mut line = bench.line(&format!("{name}, 1 M keys, 2 threads"));
-        line.unit("keys/s").goal(goal);
-        for entry in &all {
-            line.contestant(entry.name, entry.role, || Ok(run(entry.cache.as_ref())));
-        }
-        line.run()
+fn multi(bench: &mut Bench<'_>) -> Result<()> {
+    let lines = ["get_multi of 100", "get_multi of 5", "set_multi of 100"];
+    let lines = lines.map(|name| format!("{name}, 1 M keys, 2 threads"));
+    if !lines.iter().any(|name| bench.wants(name)) {
+        return Ok(());
+    }
+    let [hundred, five, set] = lines;
+    let all = filled(SHORT, || 7_u64)?;
+    let load = Load::new(SHORT, Uniform, 0, 2);
+    let mut line = |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample| {
+        let line = Line::new(name).unit("keys/s");
+        let goal = Some(2.0);
+        bench.compare(Line { goal, ..line }, contestants(&all, COARSE, run))
     };
-    line("get_multi of 100", 2.0, &|cache| {
-        load.batches::<100>(|keys| {
-            cache.get_multi(keys);
-        })
+    line(hundred, &|cache| {
+        load.batches::<100>(|keys| _ = cache.get_multi(keys))
     })?;
-    line("get_multi of 5", 2.0, &|cache| {
-        load.batches::<5>(|keys| {
-            cache.get_multi(keys);
-        })
+    line(five, &|cache| {
+        load.batches::<5>(|keys| _ = cache.get_multi(keys))
     })?;
-    line("set_multi of 100", 2.0, &|cache| {
+    line(set, &|cache| {
         load.batches::<100>(|keys| cache.set_multi(keys, &7))
     })
 }
 
 /// The cost of a set by how many entries there are besides: the same thousand keys are
 /// overwritten, so that the speed of memory stays out of it.
-#[allow(clippy::cast_precision_loss)]
-fn flat(bench: &mut Bench) -> Result<()> {
-    let hot = Keys::short(1_000);
-    let mut line = bench.line("set, by entries held besides");
-    line.less_is_better("ns/set").baseline("1 k entries");
-    line.goal(0.8);
+fn flat(bench: &mut Bench<'_>) -> Result<()> {
+    const NAME: &str = "set, by entries held besides";
+    if !bench.wants(NAME) {
+        return Ok(());
+    }
+    let mut contestants = Vec::new();
     for (name, entries) in [
         ("10 M entries", 10 * MILLION),
         ("1 M entries", MILLION),
@@ -243,56 +192,39 @@ fn flat(bench: &mut Bench) -> Result<()> {
     ] {
         let cache = DictBackend::builder().expiration_time(LONG).build()?;
         Keys::short(entries).each(|key| cache.set_sync(key, CachedValue::new(7_u64)));
-        line.contestant(name, Role::Ours, move || {
+        contestants.push(Contestant::new(name, Role::Ours, move || {
             let begin = Instant::now();
             for _ in 0..500 {
-                hot.each(|key| cache.set_sync(key, CachedValue::new(8)));
+                FEW.each(|key| cache.set_sync(key, CachedValue::new(8)));
             }
-            let nanos = begin.elapsed().as_nanos() as f64;
-            Ok(Sample::figure(nanos / 500_000.0))
-        });
+            Ok(Sample::nanoseconds(500_000, begin.elapsed()))
+        }));
     }
-    line.run()
+    let line = Line::new(NAME).less_is_better("ns/set").base("1 k entries");
+    let goal = Some(0.8);
+    bench.compare(Line { goal, ..line }, contestants)
 }
 
-/// The named variants of ours and all peers, holding a value under each key.
-fn filled<V: Clone + Send + Sync + 'static>(
-    ours: &[&'static str],
-    keys: Keys,
-    value: impl Fn() -> V,
-) -> Result<Vec<Contestant<V>>> {
-    let all = contestants::all(ours, 2 * keys.count as usize, LONG)?;
+/// All variants of ours and all peers, holding a value under each key.
+fn filled<V: Payload>(keys: Keys, value: impl Fn() -> V) -> Result<Vec<Named<V>>> {
+    let all = contestants::all(2 * keys.count as usize, LONG)?;
     for entry in &all {
         keys.each(|key| entry.cache.set(key, value()));
     }
     Ok(all)
 }
 
-/// A line of operations a second, of the named variant of ours and all peers.
-fn throughput<'a, V: Clone + Sync>(
-    bench: &'a mut Bench,
-    name: &str,
+/// This variant of ours and all peers, each at the same work.
+fn contestants<'a, V: Payload>(
+    all: &'a [Named<V>],
     ours: &str,
-    all: &'a [Contestant<V>],
-    load: &'a Load,
-    value: &'a V,
-) -> Line<'a> {
-    let mut line = bench.line(name);
-    let takes_part = |entry: &&Contestant<V>| entry.role == Role::Peer || entry.name == ours;
-    for entry in all.iter().filter(takes_part) {
-        let cache = entry.cache.as_ref();
-        line.contestant(entry.name, entry.role, move || {
-            Ok(load.single(
-                |key| drop(cache.get(key)),
-                |key| cache.set(key, value.clone()),
-            ))
-        });
-    }
-    line.contestant("(making the keys)", Role::Overhead, move || {
-        let nothing = |key: &str| {
-            std::hint::black_box(key);
-        };
-        Ok(load.single(nothing, nothing))
-    });
-    line
+    work: impl Fn(&'a dyn Cache<V>) -> Sample + Copy + 'a,
+) -> Vec<Contestant<'a>> {
+    let takes_part = |entry: &&Named<V>| entry.role == Role::Peer || entry.name == ours;
+    let entries = all.iter().filter(takes_part);
+    let contestant = |entry: &'a Named<V>| {
+        let round = move || Ok(work(entry.cache.as_ref()));
+        Contestant::new(entry.name, entry.role, round)
+    };
+    entries.map(contestant).collect()
 }

@@ -1,34 +1,37 @@
-//! Where and with which versions a comparison ran.
+//! Where and with which versions a comparison ran, and what its processes use, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::workspace;
+use crate::{process, workspace};
 
 /// What figures depend on, as far as the machine tells:
 /// `AMD EPYC, 2 cores, 24 GiB, Linux 6.18, rustc 1.95.0`.
 pub(crate) fn describe() -> String {
-    let cores = thread::available_parallelism().ok();
+    let first_line = |path| Some(fs::read_to_string(path).ok()?.trim().to_owned());
+    let parts = |text: String, at, count| {
+        text.splitn(count + 1, at)
+            .take(count)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let rustc = process::output_of(process::command("rustc").arg("--version"));
     let parts = [
         field_of("/proc/cpuinfo", "model name"),
-        cores.map(|count| format!("{count} cores")),
-        field_of("/proc/meminfo", "MemTotal").and_then(|memory| gibibytes(&memory)),
-        said_by("uname", &["-sr"])
-            .map(|system| system.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")),
-        said_by("rustc", &["--version"])
-            .map(|rustc| rustc.split(' ').take(2).collect::<Vec<_>>().join(" ")),
+        thread::available_parallelism()
+            .ok()
+            .map(|count| format!("{count} cores")),
+        kibibytes("/proc/meminfo", "MemTotal")
+            .map(|memory| format!("{} GiB", (memory / 1024 + 512) / 1024)),
+        first_line("/proc/sys/kernel/osrelease")
+            .map(|system| format!("Linux {}", parts(system, ".", 2).join("."))),
+        rustc.ok().map(|rustc| parts(rustc, " ", 2).join(" ")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-/// Of `24684084 kB`.
-fn gibibytes(memory: &str) -> Option<String> {
-    let kibibytes: u64 = memory.strip_suffix(" kB")?.parse().ok()?;
-    Some(format!("{} GiB", (kibibytes / 1024 + 512) / 1024))
 }
 
 fn field_of(path: &str, name: &str) -> Option<String> {
@@ -37,25 +40,45 @@ fn field_of(path: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-fn said_by(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().to_owned())
+/// Of a field such as `MemTotal:  24684084 kB`.
+fn kibibytes(path: &str, name: &str) -> Option<u64> {
+    field_of(path, name)?.strip_suffix(" kB")?.parse().ok()
+}
+
+/// Bytes of memory that this process holds at the moment.
+pub(crate) fn resident() -> Result<u64> {
+    let held = kibibytes("/proc/self/status", "VmRSS");
+    Ok(held.context("cannot read /proc/self/status")? * 1024)
+}
+
+/// CPU time, user and system, that process `id` has used so far; `"self"` is this one.
+///
+/// Linux counts it in ticks of 10 ms, so a round should last a second or longer.
+pub(crate) fn cpu_time(id: &str) -> Result<Duration> {
+    let path = format!("/proc/{id}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_cpu_time(&text).with_context(|| format!("cannot understand {path}"))
+}
+
+fn parse_cpu_time(stat: &str) -> Option<Duration> {
+    // The name in parentheses may hold anything, spaces too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis(10 * (user + system)))
 }
 
 /// The versions of `crates` in Cargo.lock.
 pub(crate) fn versions(crates: &[&str]) -> Result<BTreeMap<String, String>> {
-    let path = workspace::root().join("Cargo.lock");
-    let lock =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    crates
-        .iter()
-        .map(|name| {
-            let version =
-                locked(&lock, name).with_context(|| format!("`{name}` is not in Cargo.lock"))?;
-            Ok(((*name).to_owned(), version))
-        })
-        .collect()
+    let lock = fs::read_to_string(workspace::root().join("Cargo.lock"));
+    let lock = lock.context("cannot read Cargo.lock")?;
+    let version = |name: &&str| {
+        let version = locked(&lock, name);
+        let version = version.with_context(|| format!("`{name}` is not in Cargo.lock"))?;
+        Ok(((*name).to_owned(), version))
+    };
+    crates.iter().map(version).collect()
 }
 
 /// The highest version of `name`: the last, as Cargo.lock is sorted.
@@ -71,11 +94,23 @@ mod tests {
 
     #[test]
     fn machines_in_short() {
-        assert_eq!(gibibytes("24684084 kB").as_deref(), Some("24 GiB"));
         let machine = describe();
         assert!(machine.contains(" cores, "), "{machine}");
         assert!(machine.contains(", rustc 1."), "{machine}");
         assert!(!machine.contains('('), "{machine}");
+    }
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 1 1 1";
+        assert_eq!(parse_cpu_time(stat), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_uses_both() {
+        assert!(cpu_time("self").is_ok());
+        assert!(resident().unwrap() > 100_000);
     }
 
     #[test]
@@ -84,11 +119,8 @@ mod tests {
         assert_eq!(locked(lock, "a").as_deref(), Some("1.2.3"));
         assert_eq!(locked(lock, "ab").as_deref(), Some("4.0.0"));
         assert_eq!(locked(lock, "b"), None);
-        assert!(
-            versions(&["serde_json"])
-                .unwrap()
-                .contains_key("serde_json")
-        );
-        assert!(versions(&["no-such-crate"]).is_err());
+        let versions = |name| versions(&[name]);
+        assert!(versions("serde_json").unwrap().contains_key("serde_json"));
+        assert!(versions("no-such-crate").is_err());
     }
 }

@@ -4,22 +4,22 @@
 mod bare;
 mod clients;
 mod limit;
-mod python;
 mod wire;
-mod work;
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result};
 use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
-use super::harness::{Bench, Line, Role};
+use super::load::Work::{GetMulti, Mixed, SetMulti};
+use super::load::{self, Client, Keys, Load, Work};
+use super::measure::{Bench, Contestant, Measure};
+use super::python::Python;
+use super::report::{Line, Role};
 use bare::RoundTrip;
-use clients::{AsyncMemcached, AsyncMeta, Client, Legacy, Ours};
+use clients::{AsyncMemcached, AsyncMeta, Ours};
 use limit::Limit;
-use python::Python;
-use work::{What, Work};
 
 /// One of each kind: a caller alone, many at once, many keys a call.
 const HEADLINES: &[&str] = &[
@@ -29,234 +29,149 @@ const HEADLINES: &[&str] = &[
     "set_multi of 100, 1 task, 100 B, 1 server",
 ];
 
+/// The work, so many tasks, bytes of a value, and how many servers there are.
+struct Row(&'static str, Work, usize, usize, usize);
+
+#[rustfmt::skip]
+const LINES: &[Row] = &[
+    Row("90/10, 1 task, 100 B", Mixed, 1, 100, 1),
+    Row("90/10, 8 tasks, 100 B", Mixed, 8, 100, 1),
+    Row("90/10, 64 tasks, 100 B", Mixed, 64, 100, 1),
+    Row("90/10, 512 tasks, 100 B", Mixed, 512, 100, 1),
+    Row("90/10, 1 task, 1 KiB", Mixed, 1, 1024, 1),
+    Row("90/10, 8 tasks, 1 KiB", Mixed, 8, 1024, 1),
+    Row("90/10, 64 tasks, 1 KiB", Mixed, 64, 1024, 1),
+    Row("90/10, 512 tasks, 1 KiB", Mixed, 512, 1024, 1),
+    Row("90/10, 1 task, 100 KiB", Mixed, 1, 100 * 1024, 1),
+    Row("90/10, 64 tasks, 100 KiB", Mixed, 64, 100 * 1024, 1),
+    Row("get_multi of 100, 1 task, 100 B, 1 server", GetMulti(100), 1, 100, 1),
+    Row("get_multi of 100, 1 task, 100 B, 3 servers", GetMulti(100), 1, 100, 3),
+    Row("set_multi of 100, 1 task, 100 B, 1 server", SetMulti(100), 1, 100, 1),
+    Row("set_multi of 100, 1 task, 100 B, 3 servers", SetMulti(100), 1, 100, 3),
+];
+
 /// What ours has to reach of a limit.
 const GOAL: f64 = 0.95;
 
-const NAMES: &str = "tasks,values,large,multi";
+const PYTHON: &[&str] = &["oslo.cache memcache_pool", "pymemcache"];
 
-/// Where clients run. Both are common: `#[tokio::main]` has workers, and many a server has a
-/// runtime with a single thread for each core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flavor {
-    Workers,
-    CurrentThread,
-}
-
-impl Flavor {
-    fn build(self) -> Result<Runtime> {
-        let mut builder = match self {
-            Self::Workers => Builder::new_multi_thread(),
-            Self::CurrentThread => Builder::new_current_thread(),
-        };
-        Ok(builder.worker_threads(2).enable_all().build()?)
-    }
-
-    /// Behind the name of a line. Two workers are what a line without a word about it has.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Workers => "",
-            Self::CurrentThread => ", current_thread",
-        }
-    }
-
-    fn read(name: &str) -> Result<Self> {
-        match name {
-            "workers" => Ok(Self::Workers),
-            "current_thread" => Ok(Self::CurrentThread),
-            other => bail!("`{other}`? A runtime is `workers` or `current_thread`"),
-        }
-    }
-}
-
-pub(crate) fn main(arguments: &[String]) -> Result<()> {
-    let options = Options::read(arguments)?;
+pub(super) fn main(options: &Measure) -> Result<()> {
     let crates = [
         "cache-memcache-pool",
         "memcache",
         "async-memcached",
         "tokio",
     ];
-    let mut bench = Bench::new("memcache", &crates)?;
-    bench.headlines(HEADLINES);
-    if options.without_python || !options.only.is_empty() || options.runtime.is_some() {
-        bench.partial();
+    let mut bench = Bench::new("memcache", options, HEADLINES, &crates)?;
+    let start = || Memcached::builder().args(["-m", "1024", "-t", "2"]).start();
+    let servers = (0..3).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
+    let stats = servers.first().context("a server")?.stats()?;
+    bench.version("memcached", stats.get("version").context("no version")?);
+    let packages = ["oslo.cache", "python-memcached", "pymemcache"];
+    let mut python = None;
+    if !options.without_python {
+        python = Some(Python::start(&mut bench, &packages)?);
     }
-    if let Some(rounds) = options.rounds {
-        bench.rounds(rounds);
-    }
-    let place = Place::new(&options)?;
-    bench.version("memcached", &place.version);
-    if let Some(python) = &place.python {
-        for (name, version) in python.versions() {
-            bench.version(name, version);
-        }
-    }
-    for flavor in [Flavor::Workers, Flavor::CurrentThread] {
-        if options.runtime.is_none_or(|only| only == flavor) {
-            lines(&options, &place, flavor, &mut bench)?;
+    // Both are common: `#[tokio::main]` has workers, and many a server has a runtime with a single
+    // thread for each core. Two workers are what a line without a word about it has.
+    for (suffix, mut builder) in [
+        ("", Builder::new_multi_thread()),
+        (", current_thread", Builder::new_current_thread()),
+    ] {
+        let runtime = builder.worker_threads(2).enable_all().build()?;
+        for Row(name, work, tasks, size, count) in LINES {
+            let name = format!("{name}{suffix}");
+            if !bench.wants(&name) {
+                continue;
+            }
+            let servers = servers.get(..*count).unwrap_or_default();
+            let load = Load {
+                work: *work,
+                tasks: *tasks,
+                size: *size,
+                length: Duration::try_from_secs_f64(options.seconds)?,
+                servers: servers.iter().filter_map(|server| server.id()).collect(),
+            };
+            // Python has no runtime of ours, and one line is enough for it.
+            let python = python.as_ref().filter(|_| suffix.is_empty());
+            line(&mut bench, &name, &runtime, servers, &load, python)?;
         }
     }
     bench.finish()
 }
 
-fn lines(options: &Options, place: &Place, flavor: Flavor, bench: &mut Bench) -> Result<()> {
-    for (option, name, size, counts) in [
-        ("tasks", "100 B", 100, &[1, 8, 64, 512][..]),
-        ("values", "1 KiB", 1024, &[1, 8, 64, 512]),
-        ("large", "100 KiB", 100 * 1024, &[1, 64]),
-    ] {
-        if !options.chosen(option) {
-            continue;
-        }
-        for &tasks in counts {
-            let plural = if tasks == 1 { "" } else { "s" };
-            let name = format!("90/10, {tasks} task{plural}, {name}{}", flavor.suffix());
-            let work = Work::new(What::Mixed, tasks, size);
-            place.line(bench, &name, 1, flavor, &work)?;
-        }
+/// All of them at one piece of work. Ours is held against the limit: for a task alone that is the
+/// bare round trip.
+fn line(
+    bench: &mut Bench<'_>,
+    name: &str,
+    runtime: &Runtime,
+    servers: &[Memcached],
+    load: &Load,
+    python: Option<&Python>,
+) -> Result<()> {
+    let urls: Vec<String> = servers.iter().map(Memcached::url).collect();
+    let _enter = runtime.enter();
+    let mut all = Contestants {
+        runtime,
+        load,
+        entered: Vec::new(),
+    };
+    all.enter("cache-memcache-pool", Role::Ours, Ours::new(&urls)?)?;
+    let limit = if load.tasks == 1 {
+        let bare = runtime.block_on(RoundTrip::connect(&urls))?;
+        all.enter("bare round trip", Role::Limit, bare)?
+    } else {
+        let limit = runtime.block_on(Limit::connect(&urls))?;
+        all.enter("hand-written pipelined", Role::Limit, limit)?
+    };
+    let meta = runtime.block_on(AsyncMeta::connect(&urls))?;
+    all.enter("memcache::exp::AsyncMetaClient", Role::Peer, meta)?;
+    if let [url] = urls.as_slice() {
+        let peer = runtime.block_on(AsyncMemcached::connect(url))?;
+        all.enter("async-memcached × 10", Role::Peer, peer)?;
     }
-    if options.chosen("multi") {
-        for (name, what) in [("get_multi", What::GetMulti), ("set_multi", What::SetMulti)] {
-            for (servers, farm) in [(1, "1 server"), (3, "3 servers")] {
-                let work = Work::new(what, 1, 100);
-                let suffix = flavor.suffix();
-                let name = format!("{name} of 100, 1 task, 100 B, {farm}{suffix}");
-                place.line(bench, &name, servers, flavor, &work)?;
-            }
-        }
+    let mut contestants = all.entered;
+    for (python, client) in python
+        .iter()
+        .flat_map(|python| PYTHON.iter().map(move |c| (python, c)))
+    {
+        contestants.push(python.contestant(client, &urls, load));
     }
-    Ok(())
+    let goal = Some(GOAL);
+    let line = Line {
+        goal,
+        ..Line::new(name).unit(load.work.unit()).base(limit)
+    };
+    bench.compare(line, contestants)
 }
 
-#[derive(Default)]
-struct Options {
-    rounds: Option<usize>,
-    only: Vec<String>,
-    runtime: Option<Flavor>,
-    without_python: bool,
-}
-
-impl Options {
-    fn read(arguments: &[String]) -> Result<Self> {
-        let mut options = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .with_context(|| format!("{argument} what?"))
-            };
-            match argument.as_str() {
-                "--rounds" => options.rounds = Some(value()?.parse().context("--rounds NUMBER")?),
-                "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
-                "--runtime" => options.runtime = Some(Flavor::read(value()?)?),
-                "--without-python" => options.without_python = true,
-                other => bail!(
-                    "`{other}`? There are --rounds NUMBER, --runtime workers|current_thread, \
-                     --without-python and --only of {NAMES}"
-                ),
-            }
-        }
-        Ok(options)
-    }
-
-    fn chosen(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
-    }
-}
-
-/// Servers and Python.
-struct Place {
-    servers: Vec<Memcached>,
-    version: String,
-    python: Option<Python>,
-}
-
-impl Place {
-    fn new(options: &Options) -> Result<Self> {
-        let start = || Memcached::builder().args(["-m", "1024", "-t", "2"]).start();
-        let servers = (0..3).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
-        let version = servers.first().context("a server")?.stats()?;
-        let version = version.get("version").cloned().unwrap_or_default();
-        let python = if options.without_python {
-            None
-        } else {
-            Some(Python::install()?)
-        };
-        Ok(Self {
-            servers,
-            version,
-            python,
-        })
-    }
-
-    /// All of them at one piece of work, on a runtime of that flavor. Ours is held against the
-    /// limit: for a task alone that is the bare round trip.
-    fn line(
-        &self,
-        bench: &mut Bench,
-        name: &str,
-        servers: usize,
-        flavor: Flavor,
-        work: &Work,
-    ) -> Result<()> {
-        let running = self.servers.get(..servers).unwrap_or_default();
-        let urls: Vec<String> = running.iter().map(Memcached::url).collect();
-        let ids: Vec<u32> = running.iter().filter_map(|server| server.id()).collect();
-        let runtime = &flavor.build()?;
-        let mut line = Contestants {
-            line: bench.line(name),
-            runtime,
-            work,
-            servers: &ids,
-        };
-        line.line.unit(work.unit());
-        let _enter = runtime.enter();
-        line.add("cache-memcache-pool", Role::Ours, Ours::new(&urls)?)?;
-        if work.tasks == 1 {
-            let bare = runtime.block_on(RoundTrip::connect(&urls))?;
-            line.add("bare round trip", Role::Limit, bare)?;
-            line.line.baseline("bare round trip").goal(GOAL);
-        } else {
-            let limit = runtime.block_on(Limit::connect(&urls))?;
-            line.add("hand-written pipelined", Role::Limit, limit)?;
-            line.line.baseline("hand-written pipelined").goal(GOAL);
-        }
-        let meta = runtime.block_on(AsyncMeta::connect(&urls))?;
-        line.add("memcache::exp::AsyncMetaClient", Role::Peer, meta)?;
-        if servers == 1 {
-            let peer = runtime.block_on(AsyncMemcached::connect(&urls))?;
-            line.add("async-memcached × 10", Role::Peer, peer)?;
-        }
-        line.add("memcache::Client", Role::Peer, Legacy::connect(&urls)?)?;
-        // Python has no runtime of ours, and one line is enough for it.
-        if let (Some(python), Flavor::Workers) = (&self.python, flavor) {
-            for client in python::CLIENTS {
-                let (urls, work) = (urls.clone(), work.clone());
-                let run = move || python.run(client, &urls, &work);
-                line.line.contestant(client, Role::Peer, run);
-            }
-        }
-        line.line.run()
-    }
-}
-
-/// A line, and what each of its contestants needs.
 struct Contestants<'a> {
-    line: Line<'a>,
     runtime: &'a Runtime,
-    work: &'a Work,
-    servers: &'a [u32],
+    load: &'a Load,
+    entered: Vec<Contestant<'a>>,
 }
 
 impl Contestants<'_> {
-    fn add<C: Client>(&mut self, name: &str, role: Role, client: C) -> Result<()> {
-        let client = Arc::new(client);
-        let (runtime, work, servers) = (self.runtime, self.work, self.servers);
-        runtime.block_on(work.prepare(&*client))?;
-        self.line.contestant(name, role, move || {
-            runtime.block_on(work.run(&client, servers))
-        });
-        Ok(())
+    /// Each client reads what it has written, in its own form.
+    fn enter<C: Client>(
+        &mut self,
+        name: &'static str,
+        role: Role,
+        client: C,
+    ) -> Result<&'static str> {
+        let keys = keys(self.entered.len(), self.load.size);
+        self.runtime
+            .block_on(load::fill(&client, &keys, self.load.size, 1))?;
+        let contestant = self.load.contestant(name, role, self.runtime, client, keys);
+        self.entered.push(contestant);
+        Ok(name)
     }
+}
+
+/// As many as the servers have room for. They are 40 characters, as oslo.cache makes them.
+fn keys(client: usize, size: usize) -> Keys {
+    let count: u128 = if size > 10_000 { 500 } else { 10_000 };
+    let key = |n| format!("{client}{:039x}", 0x9e37_79b9_7f4a_7c15_u128 * n);
+    (1..=count).map(key).collect()
 }

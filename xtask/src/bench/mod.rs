@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: our backends beside their peers.
 //!
 //! A comparison is a file of its own (`dict.rs`, `memcache.rs`, `etcd.rs`) behind a feature of the
-//! same name, since its peers take minutes to compile. They share [`harness`].
+//! same name, since its peers take minutes to compile. It describes lines of work and who does
+//! them; [`measure`] lets contestants take turns, [`report`] is what was measured, and
+//! [`publish`] writes it into the crates' folders. [`load`] and [`python`] are the tasks and the
+//! Python process that ask servers.
 
-// The harness is compiled and tested always; only the comparisons use all of it.
+// What the comparisons share is compiled and tested always; only all of them together use it all.
 #![cfg_attr(
     not(all(
         feature = "bench-dict",
@@ -14,26 +17,30 @@
 )]
 
 mod chart;
-#[cfg(feature = "bench-core")]
-mod core;
-mod cpu;
 #[cfg(feature = "bench-dict")]
 mod dict;
 #[cfg(feature = "bench-etcd")]
 mod etcd;
-mod harness;
+#[cfg(any(feature = "bench-memcache", feature = "bench-etcd"))]
+mod load;
 mod machine;
+mod measure;
 #[cfg(feature = "bench-memcache")]
 mod memcache;
 mod publish;
+#[cfg(any(feature = "bench-memcache", feature = "bench-etcd"))]
+mod python;
 mod readme;
 mod report;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::process;
+use crate::{needs, process};
+use measure::Measure;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -43,8 +50,6 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Measures what the wrappers of cache-core add to a hit
-    Core(Measure),
     /// Measures cache-dict and other maps and caches in process
     Dict(Measure),
     /// Measures cache-memcache-pool and other clients of memcached
@@ -60,55 +65,37 @@ enum Job {
     },
     /// Draws charts and READMEs anew from each crate's speed.json
     Draw,
+    /// Prints how many bytes one cache takes: `bench dict` starts it
+    #[cfg(feature = "bench-dict")]
+    #[command(hide = true)]
+    MemoryOf(dict::MemoryOf),
 }
 
-/// A table, and JSON and a chart under target/bench/.
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-struct Measure {
-    /// `--rounds N` of each line, interleaved; `--only LINE`, a part of the lines; etcd:
-    /// `--seconds S` for each contestant in each round; memcache: `--runtime
-    /// workers` or `current_thread` alone, `--without-python`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
-}
-
-pub(crate) fn run(options: Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
-    match options.job {
-        #[cfg(feature = "bench-core")]
-        Job::Core(measure) => core::main(&measure.arguments),
+    match &options.job {
         #[cfg(feature = "bench-dict")]
-        Job::Dict(measure) => dict::main(&measure.arguments),
+        Job::Dict(options) => dict::main(options),
+        #[cfg(feature = "bench-dict")]
+        Job::MemoryOf(cache) => cache.print(),
         #[cfg(feature = "bench-memcache")]
-        Job::Memcache(measure) => memcache::main(&measure.arguments),
+        Job::Memcache(options) => memcache::main(options),
         #[cfg(feature = "bench-etcd")]
-        Job::Etcd(measure) => etcd::main(&measure.arguments),
-        Job::Core(measure) => run_with_peers("core", &measure),
-        Job::Dict(measure) => run_with_peers("dict", &measure),
-        Job::Memcache(measure) => run_with_peers("memcache", &measure),
-        Job::Etcd(measure) => run_with_peers("etcd", &measure),
-        Job::Publish { names } => publish::publish(&names),
+        Job::Etcd(options) => etcd::main(options),
+        Job::Dict(_) => run_with_peers("bench-dict"),
+        Job::Memcache(_) => run_with_peers("bench-memcache"),
+        Job::Etcd(_) => run_with_peers("bench-etcd"),
+        Job::Publish { names } => publish::publish(names),
         Job::Draw => publish::draw(),
     }
 }
 
 /// Starts this program once more, with the feature that has the peers.
-fn run_with_peers(backend: &str, measure: &Measure) -> Result<()> {
-    let feature = format!("bench-{backend}");
+fn run_with_peers(feature: &str) -> Result<()> {
+    needs::provide(needs::EVERYTHING, |_| ())?;
     eprintln!("building the peers (feature {feature})");
     let mut cargo = process::cargo();
-    cargo.args([
-        "run",
-        "--release",
-        "--package",
-        "xtask",
-        "--features",
-        &feature,
-    ]);
-    process::stream(
-        cargo
-            .args(["--", "bench", backend])
-            .args(&measure.arguments),
-    )
+    cargo.args(["run", "--release", "--package", "xtask"]);
+    cargo.args(["--features", feature, "--"]);
+    process::stream(cargo.args(std::env::args_os().skip(1)))
 }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::report::{Line, Report, Role};
-use super::words::{broken, conditions, short, summary, times};
+use super::words::{conditions, short, summary, times};
 
 const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
 const END: &str = "<!-- end of speed -->";
@@ -14,9 +14,6 @@ const END: &str = "<!-- end of speed -->";
 /// do not resolve relative links.
 const RAW: &str = "https://raw.githubusercontent.com/cache-rs/cache/main";
 const BLOB: &str = "https://github.com/cache-rs/cache/blob/main";
-
-/// Characters in a line of text.
-const WIDTH: usize = 98;
 
 /// `readme` with `part` in its place.
 pub(crate) fn with_part(readme: &str, part: &str) -> Result<String> {
@@ -56,7 +53,7 @@ pub(crate) fn of_crate(report: &Report) -> String {
         "![{}]({RAW}/{folder}/speed.svg)\n\n{}\n{}\n",
         as_documentation(&summary(report)),
         table(&rows),
-        broken(&as_documentation(&caption), WIDTH).join("\n")
+        as_documentation(&caption)
     )
 }
 
@@ -157,7 +154,7 @@ fn as_documentation(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::example;
+    use super::super::tests::example;
     use super::*;
 
     #[test]
@@ -171,8 +168,7 @@ mod tests {
              |---|---|---|---|---|\n\
              | `get_multi` `<hot>` | 2,000 op/s | 1,000 (`moka`) | 2.00× | 0.50× |\n\
              \n\
-             Medians of 3 interleaved rounds. A & B. moka 0.12.1. All lines:\n\
-             [`speed.json`](https://github.com/cache-rs/cache/blob/main/cache-dict/speed.json).\n"
+             Medians of 3 interleaved rounds. A & B. moka 0.12.1. All lines: [`speed.json`](https://github.com/cache-rs/cache/blob/main/cache-dict/speed.json).\n"
         );
     }
 

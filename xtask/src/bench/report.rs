@@ -45,12 +45,17 @@ pub(crate) struct Line {
     /// Whether charts and READMEs show it.
     pub(crate) headline: bool,
     pub(crate) rounds: usize,
-    /// How many times better than the base ours has to be.
+    /// How many times better than the base ours has to be: 2.0 is twice as good, whichever way the
+    /// unit counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) goal: Option<f64>,
-    /// The contestant that the goal refers to.
+    /// The contestant to which ratios and the goal refer. Unless it is named, it is the best peer
+    /// (without peers, the limit; without a limit, the first contestant).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) base: String,
+    /// A peer that the goal, and so the ratios, are not about.
+    #[serde(skip)]
+    pub(crate) beside_the_goal: &'static str,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -79,6 +84,11 @@ impl Report {
         serde_json::from_str(&json).with_context(|| format!("cannot parse {}", path.display()))
     }
 
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path.parent().context("no folder")?)?;
+        fs::write(path, self.json()?).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// One contestant a line, so that a change can be read.
     pub(crate) fn json(&self) -> Result<String> {
         // Inside of a string the quotes would be escaped, so only the structure is found.
@@ -102,26 +112,69 @@ impl Report {
         ours.map_or("ours", |row| &row.name)
     }
 
-    /// Each goal, and whether it was met; nothing if there were none.
+    /// Each goal, and whether it was met.
     pub(crate) fn goals(&self) -> String {
-        let verdicts: Vec<(&Line, bool, String)> =
-            self.lines.iter().filter_map(Line::verdict).collect();
-        if verdicts.is_empty() {
-            return String::new();
+        let (mut met, mut all, mut text) = (0, 0, String::new());
+        for line in &self.lines {
+            if let Some((is_met, verdict)) = line.verdict() {
+                all += 1;
+                met += usize::from(is_met);
+                let _ = writeln!(text, "  {}: {verdict}", line.work);
+            }
         }
-        let met = verdicts.iter().filter(|(_, is_met, _)| *is_met).count();
-        let mut text = format!("\ngoals met: {met} of {}\n", verdicts.len());
-        for (line, _, verdict) in verdicts {
-            let _ = writeln!(text, "  {}: {verdict}", line.work);
-        }
-        text
+        format!("\ngoals met: {met} of {all}\n{text}")
     }
 }
 
 impl Line {
+    /// One piece of work for all contestants: throughput in op/s, without a goal.
+    pub(crate) fn new(work: impl Into<String>) -> Self {
+        Self {
+            work: work.into(),
+            unit: "op/s".to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Throughput in something else than op/s: `keys/s`.
+    pub(crate) fn unit(self, unit: &str) -> Self {
+        let unit = unit.to_owned();
+        Self { unit, ..self }
+    }
+
+    /// A figure of which less is better, such as `µs` or `bytes/entry`.
+    pub(crate) fn less_is_better(self, unit: &str) -> Self {
+        let less_is_better = true;
+        Self {
+            less_is_better,
+            ..self.unit(unit)
+        }
+    }
+
+    pub(crate) fn base(self, name: &str) -> Self {
+        let base = name.to_owned();
+        Self { base, ..self }
+    }
+
+    /// Names the base, unless it has a name.
+    pub(crate) fn choose_base(&mut self) {
+        if self.base.is_empty() {
+            let mut ranking = self.ranking();
+            ranking.retain(|row| row.name != self.beside_the_goal);
+            let of_role = |role| ranking.iter().find(|row| row.role == role);
+            let roles = [Role::Peer, Role::Limit, Role::Ours];
+            let base = roles.into_iter().find_map(of_role);
+            self.base = base.map(|row| row.name.clone()).unwrap_or_default();
+        }
+    }
+
     /// Our row: the first with that role.
     pub(crate) fn ours(&self) -> Option<&Row> {
         self.rows.iter().find(|row| row.role == Role::Ours)
+    }
+
+    pub(crate) fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
     }
 
     /// The best first.
@@ -155,38 +208,32 @@ impl Line {
 
     /// The unit, and how to read it.
     pub(crate) fn measure(&self) -> String {
-        let less = if self.less_is_better {
-            ", less is better"
-        } else {
-            ""
-        };
-        let once = if self.rounds == 1 {
-            ", measured once"
-        } else {
-            ""
-        };
-        format!("{}{less}{once}", self.unit)
+        let mut text = self.unit.clone();
+        if self.less_is_better {
+            text += ", less is better";
+        }
+        if self.rounds == 1 {
+            text += ", measured once";
+        }
+        text
     }
 
-    fn verdict(&self) -> Option<(&Self, bool, String)> {
-        let goal = self.goal?;
-        let base = self.rows.iter().find(|row| row.name == self.base)?;
-        let (ratio, base) = (self.times(base), &self.base);
+    /// Whether the goal was met, in words too; `None` without a goal.
+    fn verdict(&self) -> Option<(bool, String)> {
+        let (goal, base) = (self.goal?, &self.base);
+        let ratio = self.times(self.row(base)?);
         let word = if ratio >= goal { "met" } else { "MISSED" };
-        Some((
-            self,
-            ratio >= goal,
-            format!("goal {goal:.2} × {base}: {word} with {ratio:.2}"),
-        ))
+        let text = format!("goal {goal:.2} × {base}: {word} with {ratio:.2}");
+        Some((ratio >= goal, text))
     }
 
     /// All contestants for the terminal, the best first.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("\n{} ({})\n", self.work, self.measure());
-        let base = self.rows.iter().find(|row| row.name == self.base);
         for row in self.ranking() {
             let mark = if row.role == Role::Ours { "»" } else { " " };
-            let ratio = base.map_or_else(String::new, |base| times(self.ratio(row, base)));
+            let base = self.row(&self.base).unwrap_or(row);
+            let ratio = times(self.ratio(row, base));
             let range = format!("{} – {}", short(row.min), short(row.max));
             let (name, median) = (&row.name, short(row.median));
             let _ = write!(text, "{mark} {name:<34}{median:>12}{ratio:>8}{range:>23}");
@@ -195,7 +242,7 @@ impl Line {
             }
             text.push('\n');
         }
-        if let Some((_, _, verdict)) = self.verdict() {
+        if let Some((_, verdict)) = self.verdict() {
             let _ = writeln!(text, "  {verdict}");
         }
         text
@@ -204,23 +251,20 @@ impl Line {
 
 impl Row {
     /// Of the figures of all rounds.
-    pub(crate) fn new(
-        name: &str,
-        role: Role,
-        rounds: &[f64],
-        extras: BTreeMap<String, f64>,
-    ) -> Self {
+    pub(crate) fn new(name: &str, role: Role, rounds: &[f64]) -> Self {
         Self {
             name: name.to_owned(),
             role,
             median: rounded(median(rounds)),
             min: rounded(rounds.iter().copied().fold(f64::INFINITY, f64::min)),
             max: rounded(rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-            extras: extras
-                .into_iter()
-                .map(|(name, figure)| (name, rounded(figure)))
-                .collect(),
+            extras: BTreeMap::new(),
         }
+    }
+
+    /// A further figure, of the figures of all rounds.
+    pub(crate) fn add(&mut self, name: &str, rounds: &[f64]) {
+        self.extras.insert(name.to_owned(), rounded(median(rounds)));
     }
 }
 
@@ -230,7 +274,7 @@ fn rounded(figure: f64) -> f64 {
 }
 
 /// The middle one, or the mean of the two in the middle; zero of none.
-pub(crate) fn median(figures: &[f64]) -> f64 {
+fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
@@ -238,34 +282,9 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use super::super::tests::example;
     use super::*;
-
-    /// Two lines, the first of them a headline.
-    pub(crate) fn example() -> Report {
-        let line = |work: &str, headline| Line {
-            work: work.to_owned(),
-            unit: "op/s".to_owned(),
-            headline,
-            rounds: 3,
-            base: "moka".to_owned(),
-            rows: [
-                ("cache-dict", Role::Ours, [1000.0, 2000.0, 123_456.0]),
-                ("moka", Role::Peer, [500.0, 1000.0, 1000.0]),
-                ("oslo.cache<X>", Role::Peer, [10.0, 10.0, 10.0]),
-                ("bare", Role::Limit, [4000.0, 4000.0, 4000.0]),
-            ]
-            .map(|(name, role, rounds)| Row::new(name, role, &rounds, BTreeMap::new()))
-            .into(),
-            ..Line::default()
-        };
-        Report {
-            machine: "A & B".to_owned(),
-            versions: BTreeMap::from([("moka".to_owned(), "0.12.1".to_owned())]),
-            unpublishable: None,
-            lines: vec![line("get_multi <hot>", true), line("set", false)],
-        }
-    }
 
     #[test]
     fn ratios_are_those_of_the_medians() {

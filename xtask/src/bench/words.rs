@@ -70,24 +70,9 @@ pub(crate) fn conditions(report: &Report) -> String {
     )
 }
 
-/// `text` in lines of at most `width` characters, as far as its words allow.
-pub(crate) fn broken(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::example;
+    use super::super::tests::example;
     use super::*;
 
     #[test]
@@ -115,12 +100,5 @@ mod tests {
             "cache-dict beside its peers. \
              get_multi <hot>: 2.00× the best peer · 0.50× the bare client"
         );
-    }
-
-    #[test]
-    fn long_texts_are_broken() {
-        let lines = broken(&"word ".repeat(100), 112);
-        assert!(lines.len() > 3);
-        assert!(lines.iter().all(|line| line.len() <= 112), "{lines:?}");
     }
 }

@@ -4,46 +4,39 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
+use fastrand::Rng;
 
-use super::load::Random;
-use crate::bench::harness::{Bench, Role, Sample};
+use crate::bench::measure::{Bench, Contestant, Sample};
+use crate::bench::report::{Line, Role};
 
 /// One number a cache line, 64 MiB in all.
 const LINES: usize = 1 << 20;
-const LOADS: usize = 400_000;
+const LOADS: u64 = 400_000;
 
 #[repr(align(64))]
 struct CacheLine(u64);
 
-pub(super) fn line(bench: &mut Bench) -> Result<()> {
-    let mut random = Random(1);
-    let memory: Vec<CacheLine> = (0..LINES).map(|_| CacheLine(random.next())).collect();
+pub(super) fn line(bench: &mut Bench<'_>) -> Result<()> {
+    let mut random = Rng::with_seed(1);
+    let memory: Vec<CacheLine> = (0..LINES).map(|_| CacheLine(random.u64(..))).collect();
     #[allow(clippy::cast_possible_truncation)]
     let at = |n: u64| memory.get(n as usize % LINES).map_or(0, |line| line.0);
-    let mut line = bench.line("loads from 64 MiB, 1 thread");
-    line.less_is_better("ns")
-        .baseline("each tells where the next is");
-    line.contestant("each tells where the next is", Role::Limit, move || {
+    let waiting = "each tells where the next is";
+    let dependent = Contestant::new(waiting, Role::Limit, || {
         let begin = Instant::now();
-        let mut number = 0;
-        for n in 0..LOADS {
-            // The count keeps it from running in a small circle.
-            number = at(number ^ n as u64);
-        }
+        // The count keeps it from running in a small circle.
+        let number = (0..LOADS).fold(0, |number, n| at(number ^ n));
         black_box(number);
-        Ok(nanos_each(begin))
+        Ok(Sample::nanoseconds(LOADS, begin.elapsed()))
     });
-    line.contestant("none waits for another", Role::Limit, move || {
+    let independent = Contestant::new("none waits for another", Role::Limit, || {
         let begin = Instant::now();
-        let mut random = Random(2);
-        let sum = (0..LOADS).fold(0_u64, |sum, _| sum.wrapping_add(at(random.next())));
+        let mut random = Rng::with_seed(2);
+        let sum = (0..LOADS).fold(0_u64, |sum, _| sum.wrapping_add(at(random.u64(..))));
         black_box(sum);
-        Ok(nanos_each(begin))
+        Ok(Sample::nanoseconds(LOADS, begin.elapsed()))
     });
-    line.run()
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn nanos_each(begin: Instant) -> Sample {
-    Sample::figure(begin.elapsed().as_nanos() as f64 / LOADS as f64)
+    let line = Line::new("loads from 64 MiB, 1 thread");
+    let line = line.less_is_better("ns").base(waiting);
+    bench.compare(line, vec![dependent, independent])
 }

@@ -6,52 +6,50 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::contestants::{COARSE, Cache, EXACT, all};
+use super::contestants::{Cache, Named, QUICK_CACHE, all};
 use super::load::{Keys, side_by_side};
-use crate::bench::harness::{Bench, Sample};
+use crate::bench::measure::{Bench, Contestant, Sample};
+use crate::bench::report::Line;
 
 pub(super) const NAME: &str = "churn: set and get of new keys, 50 ms to live, 2 threads";
+const SLOWER: &str = "churn: set and get of new keys, 1 s to live, 2 threads";
 
-pub(super) fn lines(bench: &mut Bench) -> Result<()> {
+pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
     // Bounded caches get room for twice what the fastest sets within a lifetime.
-    for (name, ttl, length, capacity) in [
-        (NAME, 50, 500, 500_000),
-        (
-            "churn: set and get of new keys, 1 s to live, 2 threads",
-            1_000,
-            1_600,
-            10_000_000,
-        ),
-    ] {
+    for (name, ttl, length, capacity) in
+        [(NAME, 50, 500, 500_000), (SLOWER, 1_000, 1_600, 10_000_000)]
+    {
         let (ttl, length) = (Duration::from_millis(ttl), Duration::from_millis(length));
-        let all = all::<u64>(&[COARSE, EXACT], capacity, ttl)?;
-        let mut line = bench.line(name);
-        line.goal(1.3);
-        for entry in &all {
-            line.contestant(entry.name, entry.role, || {
-                Ok(round(entry.cache.as_ref(), ttl, length))
-            });
-        }
-        line.run()?;
+        let all = all::<u64>(capacity, ttl)?;
+        let contestants = all.iter().map(|entry| {
+            let round = || Ok(round(entry, ttl, length));
+            Contestant::new(entry.name, entry.role, round)
+        });
+        let contestants = contestants.collect();
+        let goal = Some(1.3);
+        bench.compare(
+            Line {
+                goal,
+                ..Line::new(name)
+            },
+            contestants,
+        )?;
     }
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss)]
-fn round(cache: &dyn Cache<u64>, ttl: Duration, length: Duration) -> Sample {
-    let done = AtomicBool::new(false);
+fn round(entry: &Named<u64>, ttl: Duration, length: Duration) -> Sample {
+    let (cache, done) = (entry.cache.as_ref(), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) && cache.purge() {
+            while entry.name != QUICK_CACHE && !done.load(Ordering::Relaxed) {
+                cache.purge();
                 thread::sleep(ttl / 2);
             }
         });
         let (elapsed, sets) = side_by_side(&[0_u32, 1], |thread| work(cache, thread << 31, length));
-        let held = cache.len() as f64;
         done.store(true, Ordering::Relaxed);
-        let sets: u32 = sets.iter().sum();
-        let live = f64::from(sets) * ttl.as_secs_f64() / elapsed.as_secs_f64();
-        Sample::operations(2 * u64::from(sets), elapsed).with("held/live", held / live)
+        Sample::operations(2 * u64::from(sets.iter().sum::<u32>()), elapsed)
     })
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cache_core::CachedValue;
 use cache_dict::DictBackend;
 
-use crate::bench::harness::Role;
+use crate::bench::report::Role;
 
 /// cache-dict with the feature `coarse-clock`.
 pub(super) const COARSE: &str = "cache-dict";
@@ -18,9 +18,13 @@ pub(super) const EXACT: &str = "cache-dict, exact clock";
 /// The peer whose reads take no lock.
 pub(super) const PAPAYA: &str = "papaya + deadlines";
 
+/// The bounded peer that knows no deadlines: it evicts what is old, so its user does not remove
+/// what has expired.
+pub(super) const QUICK_CACHE: &str = "quick_cache + deadlines";
+
 pub(super) const PEERS: &[&str] = &[
     "moka",
-    "quick_cache + deadlines",
+    QUICK_CACHE,
     "dashmap + deadlines",
     PAPAYA,
     "scc + deadlines",
@@ -39,44 +43,36 @@ pub(super) trait Cache<V>: Send + Sync {
 
     fn set_multi(&self, keys: &[&str], value: &V);
 
-    /// Entries held, expired ones included.
-    fn len(&self) -> usize;
-
-    /// Removes what has expired, for caches that do not do it themselves; `false` for others.
-    fn purge(&self) -> bool {
-        false
-    }
+    /// Removes what has expired, where the cache does not do it by itself.
+    fn purge(&self) {}
 }
 
-pub(super) struct Contestant<V> {
+pub(super) trait Payload: Clone + Send + Sync + 'static {}
+
+impl<V: Clone + Send + Sync + 'static> Payload for V {}
+
+pub(super) struct Named<V> {
     pub(super) name: &'static str,
     pub(super) role: Role,
     pub(super) cache: Box<dyn Cache<V>>,
 }
 
-/// The named variants of cache-dict and all peers.
-pub(super) fn all<V: Clone + Send + Sync + 'static>(
-    ours: &[&'static str],
-    capacity: usize,
-    ttl: Duration,
-) -> Result<Vec<Contestant<V>>> {
-    let names = ours.iter().chain(PEERS);
+/// All variants of cache-dict and all peers.
+pub(super) fn all<V: Payload>(capacity: usize, ttl: Duration) -> Result<Vec<Named<V>>> {
+    let names = [COARSE, EXACT].into_iter().chain(PEERS.iter().copied());
     names.map(|name| make(name, capacity, ttl)).collect()
 }
 
 /// A cache for up to `capacity` entries that live for `ttl`.
-pub(super) fn make<V: Clone + Send + Sync + 'static>(
-    name: &str,
+pub(super) fn make<V: Payload>(
+    name: &'static str,
     capacity: usize,
     ttl: Duration,
-) -> Result<Contestant<V>> {
-    let mut names = [COARSE, EXACT].into_iter().chain(PEERS.iter().copied());
-    let Some(name) = names.find(|known| *known == name) else {
-        bail!("no contestant is named `{name}`");
-    };
-    let role = match name {
-        COARSE | EXACT => Role::Ours,
-        _ => Role::Peer,
+) -> Result<Named<V>> {
+    let role = if [COARSE, EXACT].contains(&name) {
+        Role::Ours
+    } else {
+        Role::Peer
     };
     let cache: Box<dyn Cache<V>> = match name {
         COARSE | EXACT => {
@@ -87,7 +83,7 @@ pub(super) fn make<V: Clone + Send + Sync + 'static>(
             let builder = moka::sync::Cache::<String, V>::builder().max_capacity(capacity as u64);
             Box::new(builder.time_to_live(ttl).build())
         }
-        "quick_cache + deadlines" => timed(
+        QUICK_CACHE => timed(
             quick_cache::sync::Cache::<String, Stored<V>>::new(capacity),
             ttl,
         ),
@@ -96,10 +92,10 @@ pub(super) fn make<V: Clone + Send + Sync + 'static>(
         "scc + deadlines" => timed(scc::HashMap::<String, Stored<V>>::new(), ttl),
         _ => timed(RwLock::new(HashMap::<String, Stored<V>>::new()), ttl),
     };
-    Ok(Contestant { name, role, cache })
+    Ok(Named { name, role, cache })
 }
 
-impl<V: Clone + Send + Sync + 'static> Cache<V> for DictBackend<V> {
+impl<V: Payload> Cache<V> for DictBackend<V> {
     fn get(&self, key: &str) -> Option<V> {
         self.get_sync(key).map(CachedValue::into_payload)
     }
@@ -117,13 +113,9 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> for DictBackend<V> {
         let value = || CachedValue::new(value.clone());
         self.set_multi_sync(keys.iter().map(|key| (*key, value())).collect());
     }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
 }
 
-impl<V: Clone + Send + Sync + 'static> Cache<V> for moka::sync::Cache<String, V> {
+impl<V: Payload> Cache<V> for moka::sync::Cache<String, V> {
     fn get(&self, key: &str) -> Option<V> {
         self.get(key)
     }
@@ -136,10 +128,6 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> for moka::sync::Cache<String, V>
         for key in keys {
             self.set(key, value.clone());
         }
-    }
-
-    fn len(&self) -> usize {
-        usize::try_from(self.entry_count()).unwrap_or_default()
     }
 }
 
@@ -158,12 +146,8 @@ impl<V: Clone> Stored<V> {
 
 /// A map without expiry.
 trait Map<V>: Send + Sync {
-    /// A bounded map evicts what is old, so its user does not remove what has expired.
-    const BOUNDED: bool = false;
-
     fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V>;
     fn insert(&self, key: String, stored: Stored<V>);
-    fn len(&self) -> usize;
     fn retain(&self, now: Instant);
 }
 
@@ -203,73 +187,33 @@ impl<V: Clone, M: Map<V>> Cache<V> for Timed<M> {
         }
     }
 
-    fn len(&self) -> usize {
-        self.map.len()
+    fn purge(&self) {
+        self.map.retain(Instant::now());
     }
+}
 
-    fn purge(&self) -> bool {
-        if !M::BOUNDED {
-            self.map.retain(Instant::now());
+/// A map that has the usual methods itself, or by way of a guard.
+macro_rules! usual_map {
+    ($map:ty $(, $guard:ident)?) => {
+        impl<V: Clone + Send + Sync> Map<V> for $map {
+            fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
+                self$(.$guard())?.get(key)?.live(now)
+            }
+
+            fn insert(&self, key: String, stored: Stored<V>) {
+                self$(.$guard())?.insert(key, stored);
+            }
+
+            fn retain(&self, now: Instant) {
+                self$(.$guard())?.retain(|_, stored| now < stored.deadline);
+            }
         }
-        !M::BOUNDED
-    }
+    };
 }
 
-impl<V: Clone + Send + Sync> Map<V> for quick_cache::sync::Cache<String, Stored<V>> {
-    const BOUNDED: bool = true;
-
-    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
-        self.get(key)?.live(now)
-    }
-
-    fn insert(&self, key: String, stored: Stored<V>) {
-        self.insert(key, stored);
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn retain(&self, now: Instant) {
-        self.retain(|_, stored| now < stored.deadline);
-    }
-}
-
-impl<V: Clone + Send + Sync> Map<V> for dashmap::DashMap<String, Stored<V>> {
-    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
-        self.get(key)?.live(now)
-    }
-
-    fn insert(&self, key: String, stored: Stored<V>) {
-        self.insert(key, stored);
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn retain(&self, now: Instant) {
-        self.retain(|_, stored| now < stored.deadline);
-    }
-}
-
-impl<V: Clone + Send + Sync> Map<V> for papaya::HashMap<String, Stored<V>> {
-    fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
-        self.pin().get(key)?.live(now)
-    }
-
-    fn insert(&self, key: String, stored: Stored<V>) {
-        self.pin().insert(key, stored);
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn retain(&self, now: Instant) {
-        self.pin().retain(|_, stored| now < stored.deadline);
-    }
-}
+usual_map!(quick_cache::sync::Cache<String, Stored<V>>);
+usual_map!(dashmap::DashMap<String, Stored<V>>);
+usual_map!(papaya::HashMap<String, Stored<V>>, pin);
 
 impl<V: Clone + Send + Sync> Map<V> for scc::HashMap<String, Stored<V>> {
     fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V> {
@@ -278,10 +222,6 @@ impl<V: Clone + Send + Sync> Map<V> for scc::HashMap<String, Stored<V>> {
 
     fn insert(&self, key: String, stored: Stored<V>) {
         self.upsert_sync(key, stored);
-    }
-
-    fn len(&self) -> usize {
-        self.len()
     }
 
     fn retain(&self, now: Instant) {
@@ -298,10 +238,6 @@ impl<V: Clone + Send + Sync> Map<V> for RwLock<HashMap<String, Stored<V>>> {
     fn insert(&self, key: String, stored: Stored<V>) {
         let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
         map.insert(key, stored);
-    }
-
-    fn len(&self) -> usize {
-        self.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn retain(&self, now: Instant) {

@@ -4,7 +4,9 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bench::harness::Sample;
+use fastrand::Rng;
+
+use crate::bench::measure::Sample;
 
 /// Numbered keys. They are written into a buffer when needed: reading them from memory would
 /// cost every contestant the same again as its own work.
@@ -20,25 +22,25 @@ const LONGEST: usize = 40;
 
 impl Keys {
     /// As `user:000f4240`.
-    pub(super) fn short(count: u32) -> Self {
+    pub(super) const fn short(count: u32) -> Self {
         let prefix = "user:";
         Self { count, prefix }
     }
 
     /// Short keys, none of which is among the [short](Self::short) ones.
-    pub(super) fn absent(count: u32) -> Self {
+    pub(super) const fn absent(count: u32) -> Self {
         let prefix = "item:";
         Self { count, prefix }
     }
 
     /// 40 hexadecimal digits, as oslo.cache makes them of any key.
-    pub(super) fn digests(count: u32) -> Self {
+    pub(super) const fn digests(count: u32) -> Self {
         let prefix = "a62f2225bf70bfaccbc7f1ef2a397836";
         Self { count, prefix }
     }
 
     /// 40 characters, as a person would choose them.
-    pub(super) fn long(count: u32) -> Self {
+    pub(super) const fn long(count: u32) -> Self {
         let prefix = "tenant:7:project:12:user:profile";
         Self { count, prefix }
     }
@@ -89,7 +91,7 @@ impl Buffer {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spread {
     Uniform,
     /// The key of rank n is asked for in proportion to n^-0.99, as in YCSB.
@@ -105,29 +107,28 @@ pub(super) struct Load {
 
 const WRITE: u32 = 1 << 31;
 
+/// All threads together do the same, however many there are; two cores do the work.
+const OPERATIONS: usize = 800_000;
+
 impl Load {
-    /// `operations` for each thread, of which so many in a hundred are writes.
-    pub(super) fn new(
-        keys: Keys,
-        spread: Spread,
-        writes: u64,
-        threads: usize,
-        operations: usize,
-    ) -> Self {
-        let zipf = Zipf::new(keys.count);
-        // All threads together do the same, however many there are; two cores do the work.
-        let operations = operations * 2 / threads.max(2);
+    /// So many operations in a hundred are writes.
+    pub(super) fn new(keys: Keys, spread: Spread, writes: u32, threads: usize) -> Self {
+        let zipf = if spread == Spread::Zipf {
+            zipf(keys.count)
+        } else {
+            Vec::new()
+        };
         let of_thread = |seed| {
-            let mut random = Random(seed);
+            let mut random = Rng::with_seed(seed);
             let mut draw = || {
                 let number = match spread {
-                    Spread::Uniform => random.below(keys.count.into()),
-                    Spread::Zipf => zipf.draw(&mut random),
+                    Spread::Uniform => random.u32(..keys.count),
+                    Spread::Zipf => draw(&zipf, &mut random),
                 };
-                let write = if random.below(100) < writes { WRITE } else { 0 };
-                u32::try_from(number).unwrap_or_default() | write
+                let write = if random.u32(..100) < writes { WRITE } else { 0 };
+                number | write
             };
-            (0..operations).map(|_| draw()).collect()
+            (0..OPERATIONS / threads.max(2)).map(|_| draw()).collect()
         };
         Self {
             keys,
@@ -205,50 +206,20 @@ pub(super) fn side_by_side<T: Sync, R: Send>(
     (elapsed, returned.collect())
 }
 
-/// Marsaglia's xorshift: good enough to pick keys.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(0x9e37);
-        let mut x = self.0;
-        x ^= x >> 32;
-        x = x.wrapping_mul(0xd6e8_feb8_6659_fd93);
-        x ^ (x >> 32)
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
-    }
+/// The cumulative distribution of ranks.
+fn zipf(count: u32) -> Vec<f64> {
+    let mut sum = 0.0;
+    let ranks = (1..=count).map(|rank| {
+        sum += f64::from(rank).powf(-0.99);
+        sum
+    });
+    ranks.collect()
 }
 
-/// Draws ranks by the inverse of the cumulative distribution.
-struct Zipf {
-    cumulative: Vec<f64>,
-}
-
-impl Zipf {
-    fn new(count: u32) -> Self {
-        let mut sum = 0.0;
-        let cumulative = (1..=count).map(|rank| {
-            sum += f64::from(rank).powf(-0.99);
-            sum
-        });
-        Self {
-            cumulative: cumulative.collect(),
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn draw(&self, random: &mut Random) -> u64 {
-        let total = self.cumulative.last().copied().unwrap_or_default();
-        let point = random.next() as f64 / u64::MAX as f64 * total;
-        let rank = self.cumulative.partition_point(|sum| *sum < point) as u64;
-        // Popular keys are not adjacent.
-        let count = self.cumulative.len() as u64;
-        (rank * 7_368_787) % count
-    }
+#[allow(clippy::cast_possible_truncation)]
+fn draw(zipf: &[f64], random: &mut Rng) -> u32 {
+    let point = random.f64() * zipf.last().copied().unwrap_or_default();
+    let rank = zipf.partition_point(|sum| *sum < point);
+    // Popular keys are not adjacent.
+    (rank * 7_368_787 % zipf.len()) as u32
 }

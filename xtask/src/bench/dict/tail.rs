@@ -5,48 +5,41 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use fastrand::Rng;
 
-use super::contestants::{COARSE, Cache, PEERS, make};
-use super::load::{Buffer, Keys, Random, side_by_side};
-use super::{LONG, MILLION, filled};
-use crate::bench::harness::{Bench, Line, Role, Sample};
+use super::contestants::{COARSE, Cache, EXACT, all, make};
+use super::load::{Buffer, Keys, side_by_side};
+use super::{LONG, MILLION, SHORT, contestants, filled};
+use crate::bench::measure::{Bench, Contestant, Sample, per_mille};
+use crate::bench::report::Line;
 
-pub(super) fn lines(bench: &mut Bench) -> Result<()> {
-    let all = filled(&[COARSE], Keys::short(MILLION), || 7)?;
-    let mut line = tail_line(bench, "slowest sets, 1 M keys, 2 threads");
-    for entry in &all {
-        line.contestant(entry.name, entry.role, || Ok(alone(entry.cache.as_ref())));
-    }
-    line.run()?;
-    let mut line = tail_line(
-        bench,
-        "slowest sets beside get_multi of 100, 1 M keys, 2 threads",
-    );
-    for entry in &all {
-        line.contestant(entry.name, entry.role, || {
-            Ok(beside_get_multi(entry.cache.as_ref()))
-        });
-    }
-    line.run()?;
-    drop(all);
-    let mut line = tail_line(bench, "slowest sets while growing to 2 M keys, 2 threads");
-    let peers = PEERS.iter().map(|name| (*name, Role::Peer));
-    for (name, role) in [(COARSE, Role::Ours)].into_iter().chain(peers) {
-        line.contestant(name, role, move || growing(name));
-    }
-    line.run()
-}
+const ALONE: &str = "slowest sets, 1 M keys, 2 threads";
+const BESIDE: &str = "slowest sets beside get_multi of 100, 1 M keys, 2 threads";
+const GROWING: &str = "slowest sets while growing to 2 M keys, 2 threads";
 
-fn tail_line<'a>(bench: &'a mut Bench, name: &str) -> Line<'a> {
-    let mut line = bench.line(name);
-    line.less_is_better("µs, p99.9").goal(1.0);
-    line
+pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
+    let line = |name| Line {
+        goal: Some(1.0),
+        ..Line::new(name).less_is_better("µs, p99.9")
+    };
+    if bench.wants(ALONE) || bench.wants(BESIDE) {
+        let all = filled(SHORT, || 7)?;
+        bench.compare(line(ALONE), contestants(&all, COARSE, alone))?;
+        bench.compare(line(BESIDE), contestants(&all, COARSE, beside_get_multi))?;
+    }
+    let names = all::<u64>(1, LONG)?;
+    let names = names.iter().filter(|entry| entry.name != EXACT);
+    let contestants = names.map(|entry| {
+        let name = entry.name;
+        Contestant::new(name, entry.role, move || growing(name))
+    });
+    bench.compare(line(GROWING), contestants.collect())
 }
 
 fn alone(cache: &dyn Cache<u64>) -> Sample {
     let (_, took) = side_by_side(&[1, 2], |seed| {
-        let mut random = Random(*seed);
-        let took = (0..200_000).map(|_| timed_set(cache, random_key(&mut random)));
+        let mut random = Rng::with_seed(*seed);
+        let took = (0..200_000).map(|_| timed_set(cache, random.u32(..MILLION)));
         took.collect::<Vec<_>>()
     });
     slowest(took.concat())
@@ -58,20 +51,20 @@ fn beside_get_multi(cache: &dyn Cache<u64>) -> Sample {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut random = Random(3);
-            let mut buffers = [Keys::short(MILLION).buffer(); 100];
+            let mut random = Rng::with_seed(3);
+            let mut buffers = [SHORT.buffer(); 100];
             while !done.load(Ordering::Relaxed) {
                 for buffer in &mut buffers {
-                    buffer.key(random_key(&mut random));
+                    buffer.key(random.u32(..MILLION));
                 }
                 cache.get_multi(&buffers.each_ref().map(Buffer::written));
             }
         });
-        let mut random = Random(4);
+        let mut random = Rng::with_seed(4);
         let mut took = Vec::new();
         let begin = Instant::now();
         while begin.elapsed() < LENGTH {
-            took.push(timed_set(cache, random_key(&mut random)));
+            took.push(timed_set(cache, random.u32(..MILLION)));
         }
         done.store(true, Ordering::Relaxed);
         slowest(took)
@@ -79,7 +72,7 @@ fn beside_get_multi(cache: &dyn Cache<u64>) -> Sample {
 }
 
 /// From nothing to two million entries.
-fn growing(name: &str) -> Result<Sample> {
+fn growing(name: &'static str) -> Result<Sample> {
     let entry = make::<u64>(name, 3 * MILLION as usize, LONG)?;
     let (_, took) = side_by_side(&[0, MILLION], |first| {
         let keys = *first..first + MILLION;
@@ -87,10 +80,6 @@ fn growing(name: &str) -> Result<Sample> {
             .collect::<Vec<_>>()
     });
     Ok(slowest(took.concat()))
-}
-
-fn random_key(random: &mut Random) -> u32 {
-    u32::try_from(random.below(MILLION.into())).unwrap_or_default()
 }
 
 fn timed_set(cache: &dyn Cache<u64>, key: u32) -> Duration {
@@ -103,12 +92,9 @@ fn timed_set(cache: &dyn Cache<u64>, key: u32) -> Duration {
 
 #[allow(clippy::cast_precision_loss)]
 fn slowest(mut took: Vec<Duration>) -> Sample {
-    took.sort_unstable();
-    let micros = |index: usize| took.get(index).map_or(0.0, |took| took.as_secs_f64() * 1e6);
-    Sample::figure(micros(took.len() / 1_000 * 999))
-        .with("longest µs", micros(took.len().saturating_sub(1)))
-        .with(
-            "over 1 ms",
-            took.iter().filter(|took| took.as_millis() > 0).count() as f64,
-        )
+    let over = took.iter().filter(|took| took.as_millis() > 0).count();
+    let mut micros = |thousandths| per_mille(&mut took, thousandths).as_secs_f64() * 1e6;
+    Sample::figure(micros(999))
+        .with("longest µs", micros(1000))
+        .with("over 1 ms", over as f64)
 }

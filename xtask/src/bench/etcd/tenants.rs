@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
+use cache_core::{CacheBackend, CachedValue, ErrorKind};
 use cache_etcd3::Etcd3Backend;
-use etcd_client::{Client, Permission, PermissionType};
+use etcd_client::{Permission, PermissionType};
 use test_servers::Etcd;
 use tokio::runtime::Runtime;
 
-use super::contestants::{Contestant, Work, drive, payload};
-use crate::bench::harness::{Bench, Role, Sample};
+use super::{OURS, Work, keys, load};
+use crate::bench::load::Client;
+use crate::bench::measure::{Bench, Contestant, Sample};
+use crate::bench::report::{Line, Role};
 
-pub(crate) const NAME: &str = "set, 64 tasks, 4 of them denied, for each that is permitted";
+const NAME: &str = "set, 64 tasks, 4 of them denied, for each that is permitted";
 
 const PASSWORD: &str = "correct horse";
 const TASKS: usize = 64;
 const DENIED: usize = 4;
 const ALL: &str = "all permitted";
 
-pub(crate) fn measure(bench: &mut Bench, runtime: &Runtime, length: Duration) -> Result<()> {
+pub(super) fn line(bench: &mut Bench<'_>, runtime: &Runtime, length: Duration) -> Result<()> {
+    if !bench.wants(NAME) {
+        return Ok(());
+    }
     let server = Etcd::start()?;
     runtime.block_on(turn_on(&server))?;
     let backend = Etcd3Backend::builder()
@@ -28,28 +33,31 @@ pub(crate) fn measure(bench: &mut Bench, runtime: &Runtime, length: Duration) ->
         .username("app")
         .password(PASSWORD)
         .build()?;
-    let mut line = bench.line(NAME);
-    line.unit("op/s a task").baseline(ALL).goal(0.9);
-    for (name, role, denied) in [("cache-etcd3", Role::Ours, DENIED), (ALL, Role::Limit, 0)] {
-        let backend = backend.clone();
-        line.contestant(name, role, move || {
-            let permitted = Tenant(backend.clone(), "app");
-            let others = Tenant(backend.clone(), "other");
+    let contestant = |name, role, denied| {
+        let (permitted, others) = (backend.clone(), Denied(backend.clone()));
+        Contestant::new(name, role, move || {
             let tasks = TASKS - denied;
-            let (done, took) = runtime.block_on(async {
-                let noise = drive(&others, Work::Set, denied, length);
-                let (done, _) = tokio::join!(drive(&permitted, Work::Set, tasks, length), noise);
-                done
-            })?;
-            Ok(Sample::operations(done / tasks as u64, took))
-        });
-    }
-    line.run()
+            let work = |tasks| load(Work::Set, tasks, length);
+            let (work, noise) = (work(tasks), work(denied));
+            let (keys, forbidden) = (keys("app"), keys("other"));
+            let (done, denied) = runtime.block_on(async {
+                tokio::join!(work.run(&permitted, &keys), noise.run(&others, &forbidden))
+            });
+            denied?;
+            #[allow(clippy::cast_precision_loss)]
+            Ok(Sample::figure(done?.figure / tasks as f64))
+        })
+    };
+    let all = contestant(ALL, Role::Limit, 0);
+    let line = Line::new(NAME).unit("op/s a task").base(ALL);
+    let goal = Some(0.9);
+    let ours = contestant(OURS, Role::Ours, DENIED);
+    bench.compare(Line { goal, ..line }, vec![ours, all])
 }
 
 /// Authentication with a user that may do everything below `app/`.
 async fn turn_on(server: &Etcd) -> Result<()> {
-    let mut client = Client::connect([server.endpoint()], None).await?;
+    let mut client = etcd_client::Client::connect([server.endpoint()], None).await?;
     client.user_add("root", PASSWORD, None).await?;
     client.role_add("root").await?;
     client.user_grant_role("root", "root").await?;
@@ -62,19 +70,23 @@ async fn turn_on(server: &Etcd) -> Result<()> {
     Ok(())
 }
 
-/// Sets keys of one prefix.
+/// Sets keys that it must not set, and wants to be told so.
 #[derive(Clone)]
-struct Tenant(Etcd3Backend, &'static str);
+struct Denied(Etcd3Backend);
 
-impl Contestant for Tenant {
-    async fn call(&mut self, _: Work, first: usize) -> Result<()> {
-        let key = format!("{}/{}", self.1, first % 10_000);
-        match self.0.set(&key, CachedValue::new(payload())).await {
-            Ok(()) if self.1 == "app" => Ok(()),
-            Err(error) if self.1 == "other" && error.kind() == ErrorKind::PermissionDenied => {
-                Ok(())
+impl Client for Denied {
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        Client::get(&mut self.0, keys).await
+    }
+
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        for key in keys {
+            let done = CacheBackend::set(&self.0, key, CachedValue::new(value.to_vec())).await;
+            match done {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                other => bail!("{key}: {other:?} in place of a refusal"),
             }
-            other => bail!("{key}: {other:?}"),
         }
+        Ok(())
     }
 }

@@ -1,14 +1,17 @@
 //! The bare round trip: one caller, a connection to each server, a system call each way.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::clients::Client;
 use super::wire::{self, Found};
+use crate::bench::load::Client;
 
-pub(super) struct RoundTrip(Mutex<Vec<Connection>>);
+#[derive(Clone)]
+pub(super) struct RoundTrip(Arc<Mutex<Vec<Connection>>>);
 
 struct Connection {
     stream: TcpStream,
@@ -28,7 +31,7 @@ impl RoundTrip {
                 buffer: Vec::with_capacity(64 * 1024),
             });
         }
-        Ok(Self(Mutex::new(connections)))
+        Ok(Self(Arc::new(Mutex::new(connections))))
     }
 
     /// One key on the server that has it.
@@ -45,6 +48,22 @@ impl RoundTrip {
                 return Ok(found);
             }
         }
+    }
+
+    /// Each server is asked for its share of the keys.
+    async fn ask(
+        &self,
+        keys: &[&str],
+        encode: impl Fn(&[&str], &mut Vec<u8>),
+    ) -> Result<MutexGuard<'_, Vec<Connection>>> {
+        let mut connections = self.0.lock().await;
+        let servers = connections.len();
+        for (server, connection) in connections.iter_mut().enumerate() {
+            let its = keys.iter().filter(|key| server_of(key, servers) == server);
+            encode(&its.copied().collect::<Vec<_>>(), &mut connection.out);
+            connection.write().await?;
+        }
+        Ok(connections)
     }
 }
 
@@ -64,26 +83,13 @@ impl Connection {
 }
 
 impl Client for RoundTrip {
-    const PREFIX: &'static str = "bare";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let found = self.one(key, |out| wire::get(key, out)).await?;
-        Ok(found.map(|value| value.payload().len()))
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.one(key, |out| wire::set(key, value, out)).await?;
-        Ok(())
-    }
-
     /// All servers are asked before the first is heard.
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let mut connections = self.0.lock().await;
-        let servers = connections.len();
-        for (server, connection) in connections.iter_mut().enumerate() {
-            wire::get_many(keys_of(server, servers, keys), &mut connection.out);
-            connection.write().await?;
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        if let [key] = keys {
+            let found = self.one(key, |out| wire::get(key, out)).await?;
+            return Ok(usize::from(found.is_some()));
         }
+        let mut connections = self.ask(keys, wire::get_many).await?;
         let mut found = Vec::with_capacity(keys.len());
         for connection in connections.iter_mut() {
             let mut consumed = 0;
@@ -103,19 +109,16 @@ impl Client for RoundTrip {
         Ok(found.len())
     }
 
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let mut connections = self.0.lock().await;
-        let servers = connections.len();
-        for (server, connection) in connections.iter_mut().enumerate() {
-            wire::set_many(keys_of(server, servers, keys), value, &mut connection.out);
-            connection.write().await?;
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        if let [key] = keys {
+            self.one(key, |out| wire::set(key, value, out)).await?;
+            return Ok(());
         }
+        let set = |keys: &[&str], out: &mut Vec<u8>| wire::set_many(keys, value, out);
+        let mut connections = self.ask(keys, set).await?;
         for connection in connections.iter_mut() {
-            loop {
+            while !wire::are_stored(&connection.buffer)? {
                 connection.read().await?;
-                if wire::are_stored(&connection.buffer)? {
-                    break;
-                }
             }
         }
         Ok(())
@@ -127,13 +130,4 @@ fn server_of(key: &str, servers: usize) -> usize {
     let end = key.as_bytes().iter().rev().take(8);
     let sum = end.fold(0_usize, |sum, &byte| sum * 31 + usize::from(byte));
     sum.checked_rem(servers).unwrap_or_default()
-}
-
-fn keys_of<'a>(
-    server: usize,
-    servers: usize,
-    keys: &'a [&'a str],
-) -> impl Iterator<Item = &'a str> {
-    let all = keys.iter().copied();
-    all.filter(move |key| server_of(key, servers) == server)
 }

@@ -3,25 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use async_memcached::AsciiProtocol as _;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_memcache_pool::MemcachePoolBackend;
 use memcache::exp::{AsyncMetaClient, Get, Set};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-/// What all of them can do. Values found are told by their length.
-pub(super) trait Client: Send + Sync + 'static {
-    /// Before each key: one client does not read what another has written.
-    const PREFIX: &'static str;
+use crate::bench::load::Client;
 
-    fn get(&self, key: &str) -> impl Future<Output = Result<Option<usize>>> + Send;
-    fn set(&self, key: &str, value: &[u8]) -> impl Future<Output = Result<()>> + Send;
-    /// How many were found.
-    fn get_multi(&self, keys: &[&str]) -> impl Future<Output = Result<usize>> + Send;
-    fn set_multi(&self, keys: &[&str], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
-}
-
+#[derive(Clone)]
 pub(super) struct Ours(MemcachePoolBackend);
 
 impl Ours {
@@ -31,62 +22,53 @@ impl Ours {
 }
 
 impl Client for Ours {
-    const PREFIX: &'static str = "ours";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        Ok(self.0.get(key).await?.map(|found| found.payload().len()))
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        Ok(self.0.set(key, CachedValue::new(value.to_vec())).await?)
-    }
-
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        if let [key] = keys {
+            return Ok(usize::from(self.0.get(key).await?.is_some()));
+        }
         let found = self.0.get_multi(keys).await.into_iter();
         let found: Vec<_> = found.collect::<cache_core::Result<_>>()?;
         Ok(found.iter().flatten().count())
     }
 
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let entries = keys
-            .iter()
-            .map(|key| (*key, CachedValue::new(value.to_vec())));
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        let value = || CachedValue::new(value.to_vec());
+        if let [key] = keys {
+            return Ok(self.0.set(key, value()).await?);
+        }
+        let entries = keys.iter().map(|key| (*key, value()));
         Ok(self.0.set_multi(entries.collect()).await?)
     }
 }
 
-pub(super) struct AsyncMeta(AsyncMetaClient);
+#[derive(Clone)]
+pub(super) struct AsyncMeta(Arc<AsyncMetaClient>);
 
 impl AsyncMeta {
     pub(super) async fn connect(urls: &[String]) -> Result<Self> {
-        Ok(Self(
-            AsyncMetaClient::connect_multiple(urls.to_vec()).await?,
-        ))
+        let client = AsyncMetaClient::connect_multiple(urls.to_vec()).await?;
+        Ok(Self(Arc::new(client)))
     }
 }
 
 impl Client for AsyncMeta {
-    const PREFIX: &'static str = "meta";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        Ok(self.0.get(key).send().await?.value.map(|value| value.len()))
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.0.set(key, value).send().await?;
-        Ok(())
-    }
-
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let found = self.0.run_many(keys.iter().map(Get::new)).await?;
-        let mut n = 0;
-        for found in found {
-            n += usize::from(found?.value.is_some());
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        if let [key] = keys {
+            let found = self.0.get(key).send().await?.value;
+            return Ok(usize::from(found.is_some()));
         }
-        Ok(n)
+        let mut count = 0;
+        for found in self.0.run_many(keys.iter().map(Get::new)).await? {
+            count += usize::from(found?.value.is_some());
+        }
+        Ok(count)
     }
 
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        if let [key] = keys {
+            self.0.set(key, value).send().await?;
+            return Ok(());
+        }
         let sets = keys.iter().map(|key| Set::new(key, value));
         for done in self.0.run_many(sets).await? {
             done?;
@@ -96,33 +78,28 @@ impl Client for AsyncMeta {
 }
 
 /// Ten connections, each for one caller at a time: the crate has no pool of its own.
+#[derive(Clone)]
 pub(super) struct AsyncMemcached {
-    clients: Vec<Mutex<async_memcached::Client>>,
-    next: AtomicUsize,
+    clients: Arc<[Mutex<async_memcached::Client>]>,
+    next: Arc<AtomicUsize>,
 }
 
 impl AsyncMemcached {
-    pub(super) async fn connect(urls: &[String]) -> Result<Self> {
-        let [url] = urls else {
-            bail!("async-memcached has one server");
-        };
+    pub(super) async fn connect(url: &str) -> Result<Self> {
         let mut clients = Vec::new();
         for _ in 0..10 {
             let client = async_memcached::Client::new(format!("tcp://{url}")).await?;
             clients.push(Mutex::new(client));
         }
         Ok(Self {
-            clients,
-            next: AtomicUsize::new(0),
+            clients: clients.into(),
+            next: Arc::default(),
         })
     }
 
-    async fn client(&self) -> Result<tokio::sync::MutexGuard<'_, async_memcached::Client>> {
-        if let Some(free) = self
-            .clients
-            .iter()
-            .find_map(|client| client.try_lock().ok())
-        {
+    async fn client(&self) -> Result<MutexGuard<'_, async_memcached::Client>> {
+        let mut clients = self.clients.iter();
+        if let Some(free) = clients.find_map(|client| client.try_lock().ok()) {
             return Ok(free);
         }
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len();
@@ -131,83 +108,23 @@ impl AsyncMemcached {
 }
 
 impl Client for AsyncMemcached {
-    const PREFIX: &'static str = "asmc";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let found = self.client().await?.get(key).await?;
-        Ok(found.and_then(|value| value.data).map(|data| data.len()))
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        Ok(self.client().await?.set(key, value, None, None).await?)
-    }
-
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        Ok(self.client().await?.get_multi(keys).await?.len())
-    }
-
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (*key, value)).collect();
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
         let mut client = self.client().await?;
+        match keys {
+            [key] => Ok(usize::from(client.get(key).await?.is_some())),
+            _ => Ok(client.get_multi(keys).await?.len()),
+        }
+    }
+
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        let mut client = self.client().await?;
+        if let [key] = keys {
+            return Ok(client.set(key, value, None, None).await?);
+        }
+        let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (*key, value)).collect();
         for (_, done) in client.set_multi(&entries, None, None).await? {
             done?;
         }
         Ok(())
-    }
-}
-
-/// The blocking client, in the way in which asynchronous programs call such a thing.
-pub(super) struct Legacy(Arc<memcache::Client>);
-
-impl Legacy {
-    pub(super) fn connect(urls: &[String]) -> Result<Self> {
-        let urls = urls.iter().map(|url| format!("memcache://{url}?timeout=3"));
-        let client = memcache::Client::connect(urls.collect::<Vec<_>>())?;
-        Ok(Self(Arc::new(client)))
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&memcache::Client) -> Result<T, memcache::MemcacheError> + Send + 'static,
-    ) -> Result<T> {
-        let client = Arc::clone(&self.0);
-        Ok(tokio::task::spawn_blocking(move || call(&client)).await??)
-    }
-}
-
-impl Client for Legacy {
-    const PREFIX: &'static str = "lgcy";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let key = key.to_owned();
-        let found = self
-            .blocking(move |client| client.get::<Vec<u8>>(&key))
-            .await?;
-        Ok(found.map(|value| value.len()))
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        let (key, value) = (key.to_owned(), value.to_vec());
-        self.blocking(move |client| client.set(&key, value.as_slice(), 0))
-            .await
-    }
-
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let found = self.blocking(move |client| {
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            client.gets::<Vec<u8>>(&keys)
-        });
-        Ok(found.await?.len())
-    }
-
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        let value = value.to_vec();
-        let done = self.blocking(move |client| {
-            keys.iter()
-                .try_for_each(|key| client.set(key, value.as_slice(), 0))
-        });
-        done.await
     }
 }

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::clients::Client;
 use super::wire::{self, Found};
+use crate::bench::load::Client;
 
 /// As many as ours takes for work of this kind.
 const CONNECTIONS: usize = 2;
@@ -29,8 +29,9 @@ const FILLED: usize = 16;
 /// At least so much room is there for a read.
 const READ: usize = 16 * 1024;
 
+#[derive(Clone)]
 pub(super) struct Limit {
-    connections: Vec<Arc<Connection>>,
+    connections: Arc<[Arc<Connection>]>,
 }
 
 #[derive(Default)]
@@ -72,6 +73,7 @@ impl Limit {
             });
             connections.push(connection);
         }
+        let connections = connections.into();
         Ok(Self { connections })
     }
 
@@ -102,34 +104,21 @@ impl Limit {
 }
 
 impl Client for Limit {
-    const PREFIX: &'static str = "hand";
-
-    async fn get(&self, key: &str) -> Result<Option<usize>> {
-        let found = self.send(|out| wire::get(key, out))?.await?;
-        Ok(found.map(|value| value.payload().len()))
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        let found = self.send(|out| wire::get(single(keys), out))?.await?;
+        Ok(usize::from(found.is_some()))
     }
 
-    async fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.send(|out| wire::set(key, value, out))?.await?;
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        self.send(|out| wire::set(single(keys), value, out))?
+            .await?;
         Ok(())
     }
+}
 
-    async fn get_multi(&self, keys: &[&str]) -> Result<usize> {
-        let answers = keys.iter().map(|key| self.send(|out| wire::get(key, out)));
-        let mut found = 0;
-        for answer in answers.collect::<Result<Vec<_>>>()? {
-            found += usize::from(answer.await?.is_some());
-        }
-        Ok(found)
-    }
-
-    async fn set_multi(&self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let set = |key: &&str| self.send(|out| wire::set(key, value, out));
-        for answer in keys.iter().map(set).collect::<Result<Vec<_>>>()? {
-            answer.await?;
-        }
-        Ok(())
-    }
+/// The only key: for several there is the bare round trip.
+fn single<'a>(keys: &[&'a str]) -> &'a str {
+    keys.first().copied().unwrap_or_default()
 }
 
 struct Driver {

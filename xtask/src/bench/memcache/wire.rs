@@ -23,7 +23,7 @@ pub(super) fn set(key: &str, value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Many keys at once: one command of the classic protocol, the cheapest for the server.
-pub(super) fn get_many<'a>(keys: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+pub(super) fn get_many(keys: &[&str], out: &mut Vec<u8>) {
     out.extend_from_slice(b"get");
     for key in keys {
         out.push(b' ');
@@ -33,7 +33,7 @@ pub(super) fn get_many<'a>(keys: impl Iterator<Item = &'a str>, out: &mut Vec<u8
 }
 
 /// Many values at once: answered by a single line behind them unless one fails.
-pub(super) fn set_many<'a>(keys: impl Iterator<Item = &'a str>, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn set_many(keys: &[&str], value: &[u8], out: &mut Vec<u8>) {
     for key in keys {
         set_with(" q", key, value, out);
     }

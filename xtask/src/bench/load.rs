@@ -1,0 +1,191 @@
+//! Tasks that ask a server for keys, one call after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::machine;
+use super::measure::{Contestant, Sample};
+use super::report::Role;
+
+/// What is done over and over; the multi operations with so many keys a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Set,
+    Get,
+    /// Nine reads to one write.
+    Mixed,
+    SetMulti(usize),
+    GetMulti(usize),
+}
+
+impl Work {
+    /// Keys in one call.
+    pub(super) fn batch(self) -> usize {
+        match self {
+            Self::Set | Self::Get | Self::Mixed => 1,
+            Self::SetMulti(batch) | Self::GetMulti(batch) => batch,
+        }
+    }
+
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Self::SetMulti(_) | Self::GetMulti(_) => "keys/s",
+            _ => "op/s",
+        }
+    }
+
+    /// Whether the call of this number is a write.
+    fn writes(self, call: usize) -> bool {
+        match self {
+            Self::Set | Self::SetMulti(_) => true,
+            Self::Get | Self::GetMulti(_) => false,
+            Self::Mixed => call.is_multiple_of(10),
+        }
+    }
+}
+
+/// A client of a server. One key is a get or a set; several are a multi operation.
+pub(super) trait Client: Clone + Send + Sync + 'static {
+    /// How many were found.
+    fn get(&mut self, keys: &[&str]) -> impl Future<Output = Result<usize>> + Send;
+    fn set(&mut self, keys: &[&str], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
+}
+
+pub(super) type Keys = Arc<[String]>;
+
+/// Writes all keys, so many a call, so that reads find something.
+pub(super) async fn fill<C: Client>(
+    client: &C,
+    keys: &Keys,
+    size: usize,
+    batch: usize,
+) -> Result<()> {
+    const TASKS: usize = 10;
+    let mut running = JoinSet::new();
+    for task in 0..TASKS {
+        let (mut client, keys) = (client.clone(), Arc::clone(keys));
+        running.spawn(async move {
+            let value = vec![b'v'; size];
+            for keys in keys.chunks(batch).skip(task).step_by(TASKS) {
+                client.set(&names(keys), &value).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(task) = running.join_next().await {
+        task??;
+    }
+    Ok(())
+}
+
+fn names(keys: &[String]) -> Vec<&str> {
+    keys.iter().map(String::as_str).collect()
+}
+
+/// What the clients are made to do in one turn.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) work: Work,
+    pub(super) tasks: usize,
+    /// Bytes of a value.
+    pub(super) size: usize,
+    pub(super) length: Duration,
+    /// The processes of the servers, whose CPU time is told beside the client's.
+    pub(super) servers: Vec<u32>,
+}
+
+impl Load {
+    /// A contestant that does this with a client of its own.
+    pub(super) fn contestant<'a, C: Client>(
+        &self,
+        name: &str,
+        role: Role,
+        runtime: &'a Runtime,
+        client: C,
+        keys: Keys,
+    ) -> Contestant<'a> {
+        let load = self.clone();
+        let round = move || runtime.block_on(load.run(&client, &keys));
+        Contestant::new(name, role, round)
+    }
+
+    /// Counts keys.
+    pub(super) async fn run<C: Client>(&self, client: &C, keys: &Keys) -> Result<Sample> {
+        let used_by_servers = || -> Result<Duration> {
+            let ids = self.servers.iter();
+            ids.map(|id| machine::cpu_time(&id.to_string())).sum()
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (client_before, servers_before) = (machine::cpu_time("self")?, used_by_servers()?);
+        let began = Instant::now();
+        let mut running = JoinSet::new();
+        for task in 0..self.tasks {
+            // They begin apart from each other, and so they stay.
+            let first = task * keys.len() / self.tasks;
+            let (client, keys, stop) = (client.clone(), Arc::clone(keys), Arc::clone(&stop));
+            running.spawn(call(client, keys, self.work, self.size, first, stop));
+        }
+        tokio::time::sleep(self.length).await;
+        stop.store(true, Ordering::Relaxed);
+        let mut done = 0;
+        while let Some(task) = running.join_next().await {
+            done += task??;
+        }
+        let elapsed = began.elapsed();
+        let client = machine::cpu_time("self")?.saturating_sub(client_before);
+        let servers = used_by_servers()?.saturating_sub(servers_before);
+        let mut sample = Sample::operations(done, elapsed);
+        for (name, time) in [("client µs", client), ("server µs", servers)] {
+            if !time.is_zero() {
+                sample = sample.with(name, micros_each(time, done));
+            }
+        }
+        Ok(sample)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn micros_each(time: Duration, operations: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / operations.max(1) as f64
+}
+
+/// One task: calls until it has to stop; how many keys they had.
+async fn call<C: Client>(
+    mut client: C,
+    keys: Keys,
+    work: Work,
+    size: usize,
+    mut first: usize,
+    stop: Arc<AtomicBool>,
+) -> Result<u64> {
+    let (value, batch) = (vec![b'v'; size], work.batch());
+    let mut calls = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // A single key takes no allocation.
+        let (one, many);
+        let chosen: &[&str] = match keys.get(first..first + batch).unwrap_or_default() {
+            [key] => {
+                one = [key.as_str()];
+                &one
+            }
+            keys => {
+                many = names(keys);
+                &many
+            }
+        };
+        if work.writes(calls) {
+            client.set(chosen, &value).await?;
+        } else {
+            let found = client.get(chosen).await?;
+            ensure!(found == batch, "{found} values in place of {batch}");
+        }
+        calls += 1;
+        first = (first + batch) % (keys.len() - batch + 1);
+    }
+    Ok((calls * batch) as u64)
+}

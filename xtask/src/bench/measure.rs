@@ -1,0 +1,363 @@
+//! Contestants take turns, round by round, so that a noisy machine is noisy for all of them;
+//! medians and ratios are what counts.
+//!
+//! ```text
+//! let mut bench = Bench::new("dict", options, HEADLINES, &["moka", "quick_cache"])?;
+//! let line = Line { goal: Some(2.0), ..Line::new("get, 1 M keys, 2 threads") };
+//! let ours = Contestant::new("cache-dict", Role::Ours, || Ok(Sample::operations(n, elapsed)));
+//! bench.compare(line, vec![ours, peer])?;                   // measures; prints the line
+//! bench.finish()?;                                          // target/bench/dict.{json,svg}
+//! ```
+//! An asynchronous contestant enters its runtime by itself: `|| runtime.block_on(work())`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::report::{Line, Report, Role, Row};
+use super::{chart, machine};
+
+/// Of fewer rounds a median says nothing.
+const FEWEST_ROUNDS: usize = 3;
+
+/// A table, and JSON and a chart under target/bench/.
+#[derive(Args)]
+pub(crate) struct Measure {
+    /// How often each contestant has its turn
+    #[arg(long, default_value_t = 7)]
+    pub(crate) rounds: usize,
+    /// Measures only lines whose name contains this; may be repeated
+    #[arg(long)]
+    pub(crate) only: Vec<String>,
+    /// Leaves out lines whose name contains this; may be repeated
+    #[arg(long)]
+    pub(crate) except: Vec<String>,
+    /// How long a turn is, for the clients of memcached and etcd
+    #[arg(long, default_value_t = 0.7)]
+    pub(crate) seconds: f64,
+    /// Leaves Python's clients out
+    #[arg(long)]
+    pub(crate) without_python: bool,
+}
+
+/// What one contestant did in one round.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) figure: f64,
+    extras: BTreeMap<&'static str, f64>,
+}
+
+impl Sample {
+    /// Throughput: so many operations (or keys, for the multi operations) took so long.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn operations(count: u64, elapsed: Duration) -> Self {
+        Self::figure(count as f64 / elapsed.as_secs_f64().max(1e-9))
+    }
+
+    /// How many nanoseconds each of so many operations took.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn nanoseconds(count: u64, elapsed: Duration) -> Self {
+        Self::figure(elapsed.as_nanos() as f64 / count as f64)
+    }
+
+    /// Any other figure, in the unit of the line.
+    pub(crate) fn figure(figure: f64) -> Self {
+        let extras = BTreeMap::new();
+        Self { figure, extras }
+    }
+
+    /// A further figure, in a column of its own: `with("p99.9 µs", 12.5)`.
+    pub(crate) fn with(mut self, name: &'static str, figure: f64) -> Self {
+        self.extras.insert(name, figure);
+        self
+    }
+}
+
+/// The time below which so many of a thousand lie.
+pub(crate) fn per_mille(times: &mut [Duration], thousandths: usize) -> Duration {
+    times.sort_unstable();
+    let last = times.len().saturating_sub(1);
+    let time = times.get(last * thousandths / 1000);
+    time.copied().unwrap_or_default()
+}
+
+/// Who does the work of a line. A round does it once, and measures only what is to be compared:
+/// preparing and cleaning up stay outside of what it reports.
+pub(crate) struct Contestant<'a> {
+    name: String,
+    role: Role,
+    round: Box<dyn FnMut() -> Result<Sample> + 'a>,
+}
+
+impl<'a> Contestant<'a> {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        role: Role,
+        round: impl FnMut() -> Result<Sample> + 'a,
+    ) -> Self {
+        let (name, round) = (name.into(), Box::new(round));
+        Self { name, role, round }
+    }
+}
+
+/// One comparison: several lines, one report.
+pub(crate) struct Bench<'a> {
+    name: &'static str,
+    options: &'a Measure,
+    headlines: &'a [&'a str],
+    report: Report,
+}
+
+impl<'a> Bench<'a> {
+    /// `name` is that of the file under target/bench/; charts and READMEs show the `headlines`;
+    /// the versions of `crates`, as locked, belong into the report.
+    pub(crate) fn new(
+        name: &'static str,
+        options: &'a Measure,
+        headlines: &'a [&'a str],
+        crates: &[&str],
+    ) -> Result<Self> {
+        let report = Report {
+            machine: machine::describe(),
+            versions: machine::versions(crates)?,
+            unpublishable: Some("the run was interrupted".to_owned()),
+            lines: Vec::new(),
+        };
+        Ok(Self {
+            name,
+            options,
+            headlines,
+            report,
+        })
+    }
+
+    /// The version of something other than a crate: a server, a Python package.
+    pub(crate) fn version(&mut self, name: &str, version: &str) {
+        let versions = &mut self.report.versions;
+        versions.insert(name.to_owned(), version.trim().to_owned());
+    }
+
+    /// Whether the line of this name was asked for.
+    pub(crate) fn wants(&self, work: &str) -> bool {
+        let Measure { only, except, .. } = self.options;
+        let has = |part: &String| work.contains(part);
+        (only.is_empty() || only.iter().any(has)) && !except.iter().any(has)
+    }
+
+    /// Measures, if the line was asked for: one unmeasured round each, to warm up, then the
+    /// rounds. Prints the line.
+    pub(crate) fn compare(
+        &mut self,
+        mut line: Line,
+        mut contestants: Vec<Contestant<'_>>,
+    ) -> Result<()> {
+        if !self.wants(&line.work) {
+            return Ok(());
+        }
+        if line.rounds == 0 {
+            line.rounds = self.options.rounds.max(1);
+        }
+        line.headline = self.headlines.contains(&line.work.as_str());
+        let (work, rounds) = (line.work.clone(), line.rounds);
+        let warm_up = usize::from(rounds > 1);
+        let progress = ProgressBar::new_spinner();
+        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contestants.len()];
+        for round in 0..rounds + warm_up {
+            let mut turns: Vec<_> = contestants.iter_mut().zip(&mut samples).collect();
+            // Each round begins with another contestant, so that none is always the first.
+            let first = round % turns.len().max(1);
+            turns.rotate_left(first);
+            for (contestant, samples) in turns {
+                let name = &contestant.name;
+                progress.set_message(format!("{work}: round {round}/{rounds}, {name}"));
+                let sample = (contestant.round)().with_context(|| format!("{work}: {name}"))?;
+                if round >= warm_up {
+                    samples.push(sample);
+                }
+            }
+        }
+        progress.finish_and_clear();
+        let rows = contestants.iter().zip(&samples);
+        line.rows = rows.map(|(of, samples)| row(of, samples)).collect();
+        line.choose_base();
+        if line.row(&line.base).is_none() {
+            bail!("{work}: no contestant `{}` to compare with", line.base);
+        }
+        print!("{}", line.table());
+        self.report.lines.push(line);
+        // A run that is interrupted, or fails on a later line, keeps what it has measured.
+        self.report.write(&Report::measured(self.name))
+    }
+
+    /// Says which goals were missed, writes the report, and draws it.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let measured = |name: &&&str| self.report.lines.iter().any(|line| line.work == **name);
+        let Measure { only, except, .. } = self.options;
+        let is_whole = only.is_empty() && except.is_empty() && !self.options.without_python;
+        self.report.unpublishable = match self.headlines.iter().find(|name| !measured(name)) {
+            Some(headline) => Some(format!("`{headline}` was not measured")),
+            None if !is_whole => Some("only a part was measured".to_owned()),
+            None if self.options.rounds < FEWEST_ROUNDS => {
+                Some(format!("it takes {FEWEST_ROUNDS} rounds or more"))
+            }
+            None => None,
+        };
+        let json = Report::measured(self.name);
+        self.report.write(&json)?;
+        let svg = json.with_extension("svg");
+        fs::write(&svg, chart::draw(&self.report))
+            .with_context(|| format!("cannot write {}", svg.display()))?;
+        print!("{}", self.report.goals());
+        println!("{}\n{}", json.display(), svg.display());
+        Ok(())
+    }
+}
+
+fn row(contestant: &Contestant<'_>, samples: &[Sample]) -> Row {
+    let rounds: Vec<f64> = samples.iter().map(|sample| sample.figure).collect();
+    let mut row = Row::new(&contestant.name, contestant.role, &rounds);
+    let extras = samples.iter().flat_map(|sample| sample.extras.keys());
+    for name in extras.collect::<BTreeSet<_>>() {
+        let rounds = samples.iter().filter_map(|sample| sample.extras.get(name));
+        row.add(name, &rounds.copied().collect::<Vec<f64>>());
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn options(rounds: usize, only: &[&str]) -> Measure {
+        Measure {
+            rounds,
+            only: only.iter().map(|&part| part.to_owned()).collect(),
+            except: only.iter().map(|_| "50 ms".to_owned()).collect(),
+            seconds: 1.0,
+            without_python: false,
+        }
+    }
+
+    fn figure(name: &str, role: Role, figure: f64) -> Contestant<'static> {
+        Contestant::new(name, role, move || Ok(Sample::figure(figure)))
+    }
+
+    fn remove(bench: &Bench<'_>) {
+        fs::remove_file(Report::measured(bench.name)).unwrap();
+    }
+
+    #[test]
+    fn contestants_take_turns_and_the_first_changes() {
+        let order = RefCell::new(String::new());
+        let options = options(2, &[]);
+        let mut bench = Bench::new("test-turns", &options, &[], &[]).unwrap();
+        let contestants = ["a", "b"].map(|name| {
+            let order = &order;
+            Contestant::new(name, Role::Peer, move || {
+                order.borrow_mut().push_str(name);
+                Ok(Sample::figure(1.0))
+            })
+        });
+        bench
+            .compare(Line::new("work"), contestants.into())
+            .unwrap();
+        // The first two warm up.
+        assert_eq!(*order.borrow(), "abbaab");
+        remove(&bench);
+    }
+
+    #[test]
+    fn the_base_is_the_best_peer_that_counts_unless_it_is_named() {
+        let options = options(1, &[]);
+        let mut bench = Bench::new("test-base", &options, &[], &[]).unwrap();
+        let mut base = |line: Line| {
+            let contestants = [
+                ("ours", Role::Ours, 30.0),
+                ("slow", Role::Peer, 10.0),
+                ("fast", Role::Peer, 20.0),
+                ("limit", Role::Limit, 40.0),
+            ];
+            let contestants = contestants.map(|(name, role, of)| figure(name, role, of));
+            bench.compare(line, contestants.into())?;
+            anyhow::Ok(bench.report.lines.pop().unwrap().base)
+        };
+        assert_eq!(base(Line::new("work")).unwrap(), "fast");
+        let beside_the_goal = "fast";
+        let slower = Line {
+            beside_the_goal,
+            ..Line::new("work")
+        };
+        assert_eq!(base(slower).unwrap(), "slow");
+        assert_eq!(
+            base(Line::new("work").less_is_better("ns")).unwrap(),
+            "slow"
+        );
+        assert_eq!(base(Line::new("work").base("limit")).unwrap(), "limit");
+        assert!(base(Line::new("work").base("nobody")).is_err());
+        remove(&bench);
+    }
+
+    #[test]
+    fn a_part_is_not_published() {
+        let refused = |name, rounds, headline, only: &[&str]| {
+            let options = options(rounds, only);
+            let headlines = [headline];
+            let mut bench = Bench::new(name, &options, &headlines, &[]).unwrap();
+            let get = vec![figure("a", Role::Ours, 1.0)];
+            bench.compare(Line::new("get"), get).unwrap();
+            bench.finish().unwrap();
+            let path = Report::measured(name);
+            let report = Report::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::remove_file(path.with_extension("svg")).unwrap();
+            report.unpublishable.unwrap_or_default()
+        };
+        assert_eq!(refused("test-whole", 3, "get", &[]), "");
+        let few = refused("test-few", 2, "get", &[]);
+        assert_eq!(few, "it takes 3 rounds or more");
+        let missing = refused("test-missing", 3, "set", &[]);
+        assert_eq!(missing, "`set` was not measured");
+        let part = refused("test-part", 3, "get", &["ge"]);
+        assert_eq!(part, "only a part was measured");
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_measured() {
+        let options = options(1, &["set", "1 k"]);
+        let mut bench = Bench::new("test-only", &options, &[], &[]).unwrap();
+        assert!(bench.wants("get, 1 k keys") && bench.wants("set"));
+        assert!(!bench.wants("set, 50 ms"));
+        let never = Contestant::new("a", Role::Ours, || bail!("it was measured"));
+        bench
+            .compare(Line::new("get, 1 M keys"), vec![never])
+            .unwrap();
+        assert!(bench.report.lines.is_empty());
+    }
+
+    #[test]
+    fn samples() {
+        let sample = Sample::operations(500, Duration::from_millis(250)).with("p99 µs", 3.0);
+        assert!((sample.figure - 2000.0).abs() < 1e-6);
+        assert!((sample.extras["p99 µs"] - 3.0).abs() < 1e-6);
+        let each = Sample::nanoseconds(4, Duration::from_nanos(10));
+        assert!((each.figure - 2.5).abs() < 1e-6);
+        let mut times: Vec<Duration> = (0..=1000).rev().map(Duration::from_millis).collect();
+        assert_eq!(per_mille(&mut times, 999), Duration::from_millis(999));
+        assert_eq!(per_mille(&mut [], 990), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_contestant_that_fails_is_named() {
+        let options = options(1, &[]);
+        let mut bench = Bench::new("test-fails", &options, &[], &[]).unwrap();
+        let broken = Contestant::new("broken", Role::Peer, || bail!("no server"));
+        let error = bench.compare(Line::new("work"), vec![broken]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "work: broken: no server");
+    }
+}
