@@ -134,13 +134,22 @@ impl Breaker {
     /// Records a caller that left without a response. Returns whether the endpoint goes out of
     /// use.
     pub(crate) fn given_up(&mut self, now: Instant, sent: Instant, connection: Connection) -> bool {
-        if self.open.is_some() || self.has_answered_since(sent) {
+        if self.has_answered_since(sent) {
+            return false;
+        }
+        let waited = now.saturating_duration_since(sent);
+        if self.open.is_some() {
+            // A probe over a new connection confirms the evidence. Without this every call would
+            // wait for another probe.
+            if connection == Connection::Fresh && waited >= FAIR {
+                let message = format!("no response within {waited:.1?}");
+                self.failed(now, sent, connection, Fault::Silent, &message);
+            }
             return false;
         }
         let from = self.counted.map_or(sent, |counted| counted.max(sent));
         self.in_vain += now.saturating_duration_since(from);
         self.counted = Some(now);
-        let waited = now.saturating_duration_since(sent);
         if waited < FAIR && self.in_vain < FAIR_IN_SUM {
             return false;
         }

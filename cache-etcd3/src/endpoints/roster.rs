@@ -268,6 +268,7 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::RETRY_SOON;
     use super::*;
 
     fn refused(roster: &mut Roster, now: Instant, at: usize) {
@@ -300,5 +301,46 @@ mod tests {
         refused(&mut roster, now, 0);
         assert!(roster.begin_probes(now).is_empty());
         assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+    }
+
+    /// The outcome of a call at `now` and the time when it is known, if no probe is answered.
+    fn refusal_while_silent(roster: &mut Roster, mut now: Instant) -> Instant {
+        let mut probe: Option<Instant> = None;
+        loop {
+            if let Some(sent) = probe
+                && now >= sent + roster.probe_limit()
+            {
+                roster.late(now, 0, sent, Connection::Fresh);
+                roster.end_probe(0);
+                probe = None;
+            }
+            if !roster.begin_probes(now).is_empty() {
+                probe = Some(now);
+            }
+            let until = match roster.choose(now, None) {
+                Choice::Refuse(_) => return now,
+                Choice::Wait(until) => until,
+                Choice::Use(_) => panic!("the endpoint is silent"),
+            };
+            let probe_ends = probe.map(|sent| sent + roster.probe_limit());
+            now = probe_ends.map_or(until, |end| end.min(until));
+        }
+    }
+
+    #[test]
+    fn a_call_to_a_single_silent_node_fails_after_one_probe() {
+        let timeout = Duration::from_secs(5);
+        let mut roster = Roster::new(vec!["http://m0".into()], timeout);
+        let sent = Instant::now();
+        roster.late(sent + timeout, 0, sent, Connection::Proven);
+        // After a quiet period the call waits for a probe, but for no second one.
+        let quiet = sent + 4 * timeout;
+        let refused = refusal_while_silent(&mut roster, quiet);
+        assert_eq!(refused, quiet + roster.probe_limit());
+        // Further calls fail at once, or when the next probe has had a moment.
+        assert_eq!(refusal_while_silent(&mut roster, refused), refused);
+        let soon = refused + RETRY_SOON;
+        let refused = refusal_while_silent(&mut roster, soon);
+        assert_eq!(refused, soon + Duration::from_millis(200));
     }
 }

@@ -1,12 +1,11 @@
 //! The decisions of the backend against a model of an etcd cluster, in simulated time.
 //!
-//! Everything comes from one seed: what callers do, what the members answer and when, and what
-//! happens to them. The shell around the decisions is rebuilt here, event by event, since the
-//! real one needs sockets. Each history is judged: nothing that was acknowledged is lost or
-//! undone, each call ends in its time, and once all faults are over there is service. [`Bug`]s
-//! that are planted prove that the judge can see.
+//! Everything derives from one seed: the calls, the responses and their timing, and the faults. The
+//! code that does I/O is modelled here, event by event, since the real one needs sockets. Each
+//! history is checked: no acknowledged write is lost or undone, each call ends in time, and calls
+//! succeed once all faults are over. Planted [`Bug`]s prove that the checks work.
 //!
-//! `CACHE_ETCD3_HISTORIES` is how many histories are run; `CACHE_ETCD3_SEED` is the first.
+//! `CACHE_ETCD3_HISTORIES` is the number of histories; `CACHE_ETCD3_SEED` is the first seed.
 
 mod cluster;
 mod judge;
@@ -17,38 +16,38 @@ use std::collections::BTreeMap;
 
 use world::World;
 
-/// Something that is done wrong on purpose.
+/// A bug that is planted on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Bug {
     /// Writes carry no revision.
     NoRevision,
-    /// A write that was refused because its key has moved on is taken to be applied.
+    /// A write that was refused because of a newer revision is reported as applied.
     MovedOnIsApplied,
-    /// A delete leaves nothing behind, even if a set of the key may arrive late.
+    /// A delete leaves no mark, even if a set of the key may arrive late.
     NoTombstone,
-    /// A caller that goes away withdraws nothing.
+    /// A dropped call is not withdrawn.
     NotWithdrawn,
-    /// What was sent for callers that have gone goes on to be repeated.
+    /// Requests are retried although their callers are gone.
     RepeatedForNobody,
-    /// A round that is over makes no room.
+    /// A finished round makes no room.
     RoundNotFinished,
-    /// The life of a lease counts from the answer.
+    /// The TTL of a lease counts from the response.
     LeaseCountsFromAnswer,
-    /// The lease is one of a class that is too short.
+    /// The class of the lease is too short.
     ClassTooShort,
-    /// A lease that is lost is not forgotten.
+    /// A lost lease is not removed.
     LostLeaseKept,
-    /// Leases are revoked while their values live.
+    /// Leases are revoked before their values expire.
     RevokedEarly,
-    /// The breaker does not hear of answers.
+    /// Responses are not reported to the breaker.
     AnswersNotTold,
-    /// The breaker does not hear of faults.
+    /// Faults are not reported to the breaker.
     FaultsNotTold,
-    /// The breaker does not hear of callers that gave up.
+    /// Callers that gave up are not reported to the breaker.
     GivenUpNotTold,
-    /// A call that had little time left counts as a verdict.
+    /// A timeout counts as a fault even if the call had little time left.
     ShortTimeIsFault,
-    /// Endpoints that are left alone are not probed.
+    /// Endpoints out of use are not probed.
     NoProbes,
     /// A silent connection is kept.
     SilentConnectionKept,
@@ -73,7 +72,7 @@ const BUGS: [Bug; 16] = [
     Bug::SilentConnectionKept,
 ];
 
-/// What is wrong with the history of a seed.
+/// The problems in the history of a seed.
 fn run(seed: u64, bug: Option<Bug>) -> Vec<String> {
     let mut world = World::new(seed, bug);
     world.run();
@@ -95,7 +94,7 @@ fn histories_keep_all_promises() {
 }
 
 #[test]
-fn a_history_is_repeated_by_its_seed() {
+fn the_same_seed_gives_the_same_history() {
     let events = |seed| {
         let mut world = World::new(seed, None);
         world.run();
@@ -107,7 +106,7 @@ fn a_history_is_repeated_by_its_seed() {
 
 #[test]
 fn planted_bugs_are_found() {
-    const ENOUGH: u64 = 200;
+    const ENOUGH: u64 = 1000;
     let mut found = BTreeMap::new();
     let mut missed = Vec::new();
     for bug in BUGS {
