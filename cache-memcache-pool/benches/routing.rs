@@ -1,4 +1,4 @@
-//! What it costs to choose a server: `cargo bench -p cache-memcache-pool --bench routing`.
+//! The cost of routing a key: `cargo bench -p cache-memcache-pool --bench routing`.
 
 #[path = "../src/router/mod.rs"]
 #[allow(dead_code, unreachable_pub, unused_imports)]
@@ -17,7 +17,7 @@ fn servers(n: usize) -> Vec<ServerSpec> {
     names.map(|name| ServerSpec { name, weight: 1 }).collect()
 }
 
-/// Keys of 40 characters, as oslo.cache makes them.
+/// Keys of 40 characters, as in oslo.cache.
 fn keys() -> Vec<String> {
     let number = |i: usize| 0x9e37_79b9_7f4a_7c15_u128.wrapping_mul(i as u128 + 1);
     (0..KEYS).map(|i| format!("{:040x}", number(i))).collect()

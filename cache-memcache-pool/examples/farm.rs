@@ -1,6 +1,6 @@
-//! Caches typed values on a farm of memcached servers. Without arguments it starts three servers
-//! of its own, freezes one and starts it anew, to show what callers see of that; given addresses,
-//! it uses the servers that are there, and harms none.
+//! Caches typed values on a farm of memcached servers. Without arguments it starts three servers,
+//! pauses one and restarts it, to show what callers see of that. With addresses it uses those
+//! servers and pauses none.
 //!
 //! ```text
 //! cargo run --package cache-memcache-pool --example farm
@@ -47,7 +47,7 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
             _ => {}
         })
         .build()?;
-    // Typed values, under keys of this program's own. The pool itself is kept for its statistics.
+    // Typed values, in a namespace of this program. The backend is kept for its statistics.
     let cache = pool
         .clone()
         .namespace("farm-example")
@@ -84,7 +84,7 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks for all users at once, caches anew what is missing, and tells what came of it.
+/// Reads all users in one call, caches the missing ones, and prints the outcome.
 async fn ask(when: &str, cache: &impl CacheBackend<Value = Vec<u32>>, users: &[&str]) {
     let begin = Instant::now();
     let found = cache.get_multi(users).await;
@@ -105,7 +105,7 @@ async fn ask(when: &str, cache: &impl CacheBackend<Value = Vec<u32>>, users: &[&
     }
 }
 
-/// What a service would ask its database for.
+/// What a service would read from its database.
 fn orders() -> CachedValue<Vec<u32>> {
     CachedValue::new(vec![1, 2, 3])
 }

@@ -1,4 +1,4 @@
-//! [`MemcachePoolBackend`], the six operations.
+//! [`MemcachePoolBackend`]: the six operations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +14,17 @@ use crate::stats::MemcachePoolStats;
 use crate::store::{Removal, Store};
 use crate::{NAME, multi};
 
-/// A cache kept by one or more memcached servers.
+/// A cache in one or more memcached servers: the counterpart of oslo.cache's
+/// `oslo_cache.memcache_pool`.
 ///
-/// Clones share everything: connections, what is known of the servers, counts. The last one to
-/// be dropped closes the connections. All calls have to be made within a tokio runtime with
-/// I/O and time enabled: without, they fail with [`ErrorKind::Backend`]. tokio has no way to ask
-/// for either, so that the first call in such a runtime meets tokio's panic and catches it; the
-/// panic hook prints it, and a program built with `panic = "abort"` ends. Each runtime has connections of its own, so that one which is not run
-/// holds up nobody in another; when it ends, they do, and the next call opens new ones.
+/// Cloning is cheap; clones share connections, the state of the servers, and statistics. Dropping
+/// the last clone closes the connections.
+///
+/// Call its methods within a Tokio runtime with I/O and time enabled; otherwise they fail with
+/// [`ErrorKind::Backend`]. Tokio reports a missing driver only by a panic, which the first call
+/// catches: the panic hook prints it, and a program built with `panic = "abort"` aborts. Each
+/// runtime has its own connections, so an idle runtime does not block another. They are closed
+/// when it shuts down, and the next call opens new ones.
 ///
 /// ```no_run
 /// use cache_core::{CacheBackend, CachedValue};
@@ -41,7 +44,7 @@ pub struct MemcachePoolBackend {
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
-    /// Makes the router for other servers.
+    /// Builds the router for a new list of servers.
     route: Box<Route>,
 }
 
@@ -72,7 +75,7 @@ impl MemcachePoolBackend {
         }
     }
 
-    /// What the backend knows of its servers and has done so far.
+    /// Returns the state and the counters of each server.
     ///
     /// ```
     /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -84,12 +87,14 @@ impl MemcachePoolBackend {
         self.inner.store.cluster.stats()
     }
 
-    /// Exchanges the servers, for all clones of this backend.
+    /// Replaces the servers, for all clones of this backend.
     ///
-    /// Only keys of servers that came or went move, unless the routing says otherwise. Calls
-    /// that are under way end with the servers that they began with; connections to servers that
-    /// are still there stay. An [`ErrorKind::Config`] says what is wrong with the list, and then
-    /// nothing changes.
+    /// With consistent routing only the keys of added and removed servers move. Calls in flight
+    /// finish with the servers they began with. Connections to servers that remain stay open.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the list is invalid; then nothing changes.
     ///
     /// ```
     /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -106,12 +111,15 @@ impl MemcachePoolBackend {
         Ok(())
     }
 
-    /// Looks up a name with a port, such as that of a headless service, and takes each of its
-    /// addresses for a server, in place of those that there were. Call it at an interval; when
-    /// nothing has changed it does nothing. How many servers there are.
+    /// Looks up a name with a port, such as that of a headless service, and replaces the servers by
+    /// its addresses. Call it periodically; if the addresses are unchanged, it does nothing.
+    /// Returns the number of servers.
     ///
-    /// An [`ErrorKind::Config`] when the name has no address or cannot be looked up; nothing
-    /// changes then. It takes as long as the system's resolver does.
+    /// It takes as long as the system's resolver. If the future is dropped, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the lookup fails or returns no address; then nothing changes.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -124,8 +132,9 @@ impl MemcachePoolBackend {
     /// tokio::spawn(async move {
     ///     loop {
     ///         tokio::time::sleep(Duration::from_secs(10)).await;
-    ///         if let Err(error) = followed.set_servers_by_name("memcached.default.svc:11211").await {
-    ///             eprintln!("the servers stay as they are: {error}");
+    ///         let updated = followed.set_servers_by_name("memcached.default.svc:11211").await;
+    ///         if let Err(error) = updated {
+    ///             eprintln!("the servers are unchanged: {error}");
     ///         }
     ///     }
     /// });
@@ -153,9 +162,9 @@ impl MemcachePoolBackend {
         Ok(servers.len())
     }
 
-    /// Asks each server for a sign of life, all at once, over a connection that is closed again.
-    /// The servers' addresses, in the order of the configuration, and what came of it, each
-    /// within `socket_timeout`. It neither counts against a server nor puts one back into use.
+    /// Checks concurrently whether each server responds, over temporary connections. Returns the
+    /// servers' addresses in the order of the configuration, with the outcome of each, within
+    /// `socket_timeout`. It does not affect the circuit breakers.
     ///
     /// ```no_run
     /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -170,16 +179,18 @@ impl MemcachePoolBackend {
         self.each(|server| async move { server.ping().await }).await
     }
 
-    /// Opens a connection to each server, all at once, so that the first calls need not. The
-    /// servers' addresses, in the order of the configuration, and what came of it, each within
-    /// `socket_timeout`.
+    /// Opens a connection to each server concurrently, so that the first calls need not wait.
+    /// Returns the servers' addresses in the order of the configuration, with the outcome of each,
+    /// within `socket_timeout`.
     ///
     /// ```no_run
     /// # use cache_memcache_pool::MemcachePoolBackend;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
     /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
-    /// for (server, error) in cache.warm_up().await {
-    ///     error.inspect_err(|error| eprintln!("{server} is not there yet: {error}")).ok();
+    /// for (server, outcome) in cache.warm_up().await {
+    ///     if let Err(error) = outcome {
+    ///         eprintln!("{server} is not available yet: {error}");
+    ///     }
     /// }
     /// # Ok(()) }
     /// ```
@@ -188,7 +199,7 @@ impl MemcachePoolBackend {
             .await
     }
 
-    /// Does something with each server at once.
+    /// Calls `ask` for all servers concurrently.
     async fn each<F>(&self, ask: impl Fn(Arc<Server>) -> F) -> Vec<(String, Result<()>)>
     where
         F: Future<Output = Result<()>> + Send + 'static,
@@ -218,11 +229,11 @@ impl MemcachePoolBackend {
         answers
     }
 
-    /// Closes the backend, for all its clones: further calls fail at once, those under way come
-    /// to their end, then the connections are closed. It returns when that is done, and does
-    /// nothing when it has been done before.
+    /// Closes the backend, for all its clones: new calls fail immediately, calls in flight finish,
+    /// then the connections are closed. Returns when that is done; closing again has no effect.
     ///
-    /// Dropping the last clone closes the connections too, without waiting for anything.
+    /// If the future is dropped, the backend is closed nevertheless. Dropping the last clone closes
+    /// the connections without waiting.
     ///
     /// ```no_run
     /// # use cache_core::CacheBackend;
@@ -236,7 +247,7 @@ impl MemcachePoolBackend {
     pub async fn close(&self) {
         const LOOK_AGAIN: Duration = Duration::from_millis(5);
         let farm = self.inner.store.cluster.close();
-        // Every call that is under way has a share in it.
+        // Each call in flight holds a reference.
         while Arc::strong_count(&farm) > 1 {
             tokio::time::sleep(LOOK_AGAIN).await;
         }

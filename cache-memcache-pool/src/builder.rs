@@ -16,8 +16,8 @@ use crate::config::{
 use crate::protocol::StoredFormat;
 use crate::router::{Choose, Router, Routing, ServerSpec};
 
-/// Builds a [`MemcachePoolBackend`], each argument under its name in [`MemcachePoolConfig`],
-/// where they are described.
+/// Builds a [`MemcachePoolBackend`]. Each method sets the field of [`MemcachePoolConfig`] with the
+/// same name.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,9 +39,11 @@ pub struct MemcachePoolBuilder {
 }
 
 impl MemcachePoolBackend {
-    /// The backend with this configuration. No server is contacted yet.
+    /// Builds a backend from a configuration, as [`MemcachePoolBuilder::build`] does.
     ///
-    /// An [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the invalid field.
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the invalid field.
     ///
     /// ```
     /// # use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
@@ -52,7 +54,7 @@ impl MemcachePoolBackend {
         MemcachePoolBuilder::from(config).build()
     }
 
-    /// To set arguments one by one.
+    /// Returns a builder with the default configuration.
     ///
     /// ```
     /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -65,7 +67,7 @@ impl MemcachePoolBackend {
 }
 
 impl From<MemcachePoolConfig> for MemcachePoolBuilder {
-    /// To add to a configuration what only code can give.
+    /// Starts from a configuration, to which code may add a listener or a connector.
     fn from(config: MemcachePoolConfig) -> Self {
         Self {
             config,
@@ -84,7 +86,7 @@ impl fmt::Debug for MemcachePoolBuilder {
 
 macro_rules! setters {
     ($($name:ident: $type:ty,)*) => {$(
-        #[doc = concat!("See [`", stringify!($name), "`](MemcachePoolConfig::", stringify!($name), ").")]
+        #[doc = concat!("Sets [`MemcachePoolConfig::", stringify!($name), "`].")]
         pub fn $name(mut self, $name: $type) -> Self {
             self.config.$name = $name;
             self
@@ -93,7 +95,7 @@ macro_rules! setters {
 }
 
 impl MemcachePoolBuilder {
-    /// The servers. See [`url`](MemcachePoolConfig::url).
+    /// Sets [`MemcachePoolConfig::url`], the servers.
     pub fn url<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.config.url = servers.into_iter().map(Into::into).collect();
         self
@@ -119,59 +121,59 @@ impl MemcachePoolBuilder {
         min_compress_len: usize,
     }
 
-    /// See [`weights`](MemcachePoolConfig::weights).
+    /// Sets [`MemcachePoolConfig::weights`].
     pub fn weights(mut self, weights: impl IntoIterator<Item = u32>) -> Self {
         self.config.weights = weights.into_iter().collect();
         self
     }
 
-    /// See [`username`](MemcachePoolConfig::username).
+    /// Sets [`MemcachePoolConfig::username`].
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.config.username = Some(username.into());
         self
     }
 
-    /// See [`password`](MemcachePoolConfig::password).
+    /// Sets [`MemcachePoolConfig::password`].
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.config.password = Some(password.into());
         self
     }
 
-    /// See [`tls_cafile`](MemcachePoolConfig::tls_cafile).
+    /// Sets [`MemcachePoolConfig::tls_cafile`].
     pub fn tls_cafile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.tls_cafile = Some(file.into());
         self
     }
 
-    /// See [`tls_server_name`](MemcachePoolConfig::tls_server_name).
+    /// Sets [`MemcachePoolConfig::tls_server_name`].
     pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
         self.config.tls_server_name = Some(name.into());
         self
     }
 
-    /// See [`tls_certfile`](MemcachePoolConfig::tls_certfile).
+    /// Sets [`MemcachePoolConfig::tls_certfile`].
     pub fn tls_certfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.tls_certfile = Some(file.into());
         self
     }
 
-    /// See [`tls_keyfile`](MemcachePoolConfig::tls_keyfile).
+    /// Sets [`MemcachePoolConfig::tls_keyfile`].
     pub fn tls_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.tls_keyfile = Some(file.into());
         self
     }
 
-    /// Chooses servers in a way of your own, in place of [`routing`](Self::routing).
+    /// Routes keys by a function, instead of [`routing`](Self::routing).
     ///
-    /// `choose` is given the key and a test, and returns the position in `url` of a server that
-    /// passes it: the server is up, and not one that the call has tried before. `None` means
-    /// that there is no server for this key. It is called for each key of each operation and
-    /// has to choose alike each time.
+    /// `choose` takes the key, and a predicate that is true for the positions in `url` of servers
+    /// that are up. It returns the position of a server for which the predicate is true, or `None`
+    /// if this key has no server. It is called for each key of each operation and must be
+    /// deterministic.
     ///
     /// ```
     /// use cache_memcache_pool::MemcachePoolBackend;
     ///
-    /// // Sessions on a server of their own, which nothing replaces.
+    /// // Sessions have a dedicated server, without failover.
     /// let cache = MemcachePoolBackend::builder()
     ///     .url(["10.0.0.1:11211", "10.0.0.2:11211"])
     ///     .routing_with(|key, is_up| {
@@ -189,8 +191,9 @@ impl MemcachePoolBuilder {
         self
     }
 
-    /// Calls `callback` when a server goes down or returns, for logs and metrics. It runs in the
-    /// task that noticed and has to return soon.
+    /// Calls `listener` when a server goes down or returns, and for warnings, for logs and
+    /// metrics. It runs in the task that noticed: it must return quickly and must not wait for the
+    /// cache. Its panics are caught. Default: none.
     ///
     /// ```
     /// use cache_core::ServerEvent;
@@ -207,15 +210,15 @@ impl MemcachePoolBuilder {
     /// ```
     pub fn on_server_event(
         mut self,
-        callback: impl Fn(&ServerEvent) + Send + Sync + 'static,
+        listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.hooks.on_event = Some(Arc::new(callback));
+        self.hooks.on_event = Some(Arc::new(listener));
         self
     }
 
-    /// Connects to servers in a way of your own: through a tunnel or a proxy, or to a server
-    /// within a test. `connect` is given the address as in
-    /// [`ServerStats::address`](crate::ServerStats::address); TLS is its own business then.
+    /// Connects to servers by a function: through a tunnel or a proxy, or to a server in a test.
+    /// `connect` takes the address as in [`ServerStats::address`](crate::ServerStats::address). It
+    /// is responsible for TLS; the `tls_…` fields have no effect.
     ///
     /// ```
     /// use cache_memcache_pool::MemcachePoolBackend;
@@ -242,8 +245,7 @@ impl MemcachePoolBuilder {
         self
     }
 
-    /// Where the time of day comes from, by which values expire. For tests; by default it is the
-    /// system's.
+    /// Sets the wall clock by which values expire, for tests. Default: the system's.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};
@@ -259,8 +261,8 @@ impl MemcachePoolBuilder {
         self
     }
 
-    /// Seeds the jitter of the waits for servers that are down. For tests that are to be
-    /// repeatable; by default each backend has waits of its own.
+    /// Seeds the jitter of the waits before servers that are down are tried again, for
+    /// reproducible tests. Default: random.
     ///
     /// ```
     /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -272,10 +274,19 @@ impl MemcachePoolBuilder {
         self
     }
 
-    /// The backend. No server is contacted yet.
+    /// Checks the configuration and builds the backend. It does not connect; the first call does.
     ///
-    /// An [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the field that makes no
-    /// sense.
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](cache_core::ErrorKind::Config) names the invalid field.
+    ///
+    /// ```
+    /// use cache_core::ErrorKind;
+    /// use cache_memcache_pool::MemcachePoolBackend;
+    ///
+    /// let error = MemcachePoolBackend::builder().url(["host:0"]).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// ```
     pub fn build(self) -> Result<MemcachePoolBackend> {
         let Self {
             config,

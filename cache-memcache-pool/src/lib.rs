@@ -11,11 +11,11 @@
     )
 )]
 
-// A get, from the top down: `backend` checks the key, `store` makes a value of what it gets,
-// `cluster::call` asks `router` for a server and tries another one after a failure,
-// `cluster::server` picks a connection of its `pool`, and judges those that end,
-// `connection` queues the request, and its `driver` moves bytes as its `pipeline` decides,
-// `protocol` turns requests into bytes and bytes into responses.
+// The path of a get: `backend` checks the key, and `store` decodes the value;
+// `cluster::call` asks `router` for a server and fails over to another one;
+// `cluster::server` selects a connection of its `pool`, and handles those that end;
+// `connection` queues the request, and its `driver` does the I/O that its `pipeline` decides;
+// `protocol` encodes requests and decodes responses.
 
 mod backend;
 mod builder;
@@ -36,5 +36,5 @@ pub use protocol::{MetaRequest, MetaResponse, MetaStatus, StoredFormat};
 pub use router::Routing;
 pub use stats::{MemcachePoolStats, ServerStats};
 
-/// What errors call this backend.
+/// The name of this backend in errors.
 const NAME: &str = env!("CARGO_PKG_NAME");

@@ -10,7 +10,7 @@ use crate::{MemcachePoolBackend, NAME};
 
 impl MemcachePoolBackend {
     /// Sends a meta command to the server that its key routes to: counting, touching,
-    /// compare-and-swap, and whatever else memcached knows.
+    /// compare-and-swap, and all other meta commands.
     ///
     /// ```no_run
     /// use cache_core::ErrorKind;
@@ -19,23 +19,23 @@ impl MemcachePoolBackend {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> cache_core::Result<()> {
     /// let cache = MemcachePoolBackend::builder().url(["localhost:11211"]).build()?;
     ///
-    /// // Counts; begins at 1 where there is nothing, and lives for an hour then.
+    /// // Increments a counter, which starts at 1 and then lives for an hour.
     /// let count = MetaRequest::arithmetic("visits");
     /// let count = count.flag_with('N', 3600).flag_with('J', 1).flag('v');
     /// println!("{}", String::from_utf8_lossy(cache.meta(count).await?.value()));
     ///
-    /// // Gives a value another five minutes, without reading it.
+    /// // Extends the lifetime of a value to five minutes, without reading it.
     /// let touched = cache.meta(MetaRequest::get("session").flag_with('T', 300)).await?;
     /// let was_there = touched.status() != MetaStatus::Missing;
     ///
-    /// // Changes a value unless somebody else did so since it was read.
+    /// // Changes a value unless it was changed since it was read.
     /// let found = cache.meta(MetaRequest::get("plan").flag('v').flag('c')).await?;
     /// if let Some(unique) = found.flag('c') {
     ///     let changed = MetaRequest::set("plan", "another").flag_with('C', unique);
     ///     let is_mine = cache.meta(changed).await?.status() == MetaStatus::Done;
     /// }
     ///
-    /// // Stores what is not there yet.
+    /// // Stores a value unless the key has one.
     /// let add = MetaRequest::set("lock", "me").flag_with('M', 'E').flag_with('T', 30);
     /// match cache.meta(add).await {
     ///     Ok(response) => println!("{:?}", response.status()),
@@ -47,40 +47,40 @@ impl MemcachePoolBackend {
     ///
     /// # Keys and values
     ///
-    /// The key is the server's: without what [`MapKeys`] makes of it, and in base64 where it has
-    /// spaces or control characters. Values are read and written as they are stored. What
-    /// [`set`] stores has metadata before its payload, in which a deadline is that `T` does not
-    /// change; what `ms` and `ma` store has none, and [`get`] reads it only with
-    /// `stored_format = "raw"`. `pool_expire_on_reconnect` does not apply.
+    /// The key is used as it is, without the mapping of [`MapKeys`], and in base64 if it contains
+    /// spaces or control characters. Values are those of the server. [`set`] stores metadata before
+    /// the payload, with a deadline that `T` does not change. `ms` and `ma` store none, so [`get`]
+    /// reads their values only with `stored_format = "raw"`. `pool_expire_on_reconnect` does not
+    /// apply.
     ///
-    /// # Time-outs and failover
+    /// # Timeouts and failover
     ///
-    /// Those of [`get`]: servers that are down are passed over, and the call ends within twice
-    /// `socket_timeout`, and `pool_connection_get_timeout` if it has to wait for a connection.
-    /// With failover a number can be counted on two servers, one after the other.
+    /// As for [`get`]: servers that are down are skipped, and the call ends within twice
+    /// `socket_timeout`, plus `pool_connection_get_timeout` if it has to wait for a connection.
+    /// With failover a counter may be incremented on two servers, one after the other.
     ///
-    /// A command that can be done twice is sent again when its connection ends: `mg` without `N`,
-    /// `R`, `h` and `l`, `ms` without `M`, `C` and `I`, `me` and `mn`. Every other is sent again only as
-    /// long as nothing of it was written.
+    /// An idempotent command is retried when its connection ends: `mg` without `N`, `R`, `h` and
+    /// `l`, `ms` without `M`, `C` and `I`, `me` and `mn`. Any other command is retried only if no
+    /// part of it was written.
     ///
     /// # Errors
     ///
-    /// What memcached says of a value that is not there, or there already, is a [`MetaStatus`] and no
-    /// error. Of a command that is not sent again, [`Timeout`], [`Protocol`] and
-    /// [`PermissionDenied`] mean that the server may have done it; after any other error it has not.
+    /// A missing or an existing value is a [`MetaStatus`], not an error. For a command that is not
+    /// idempotent, [`Timeout`], [`Protocol`] and [`PermissionDenied`] mean that the server may have
+    /// executed it; after any other error it has not.
     ///
-    /// - [`InvalidKey`]: memcached takes no such key.
-    /// - [`Encode`]: a flag is reserved for the pool, or is no flag.
-    /// - [`Config`]: the backend speaks `protocol = "classic"`, which has no meta commands.
-    /// - [`Backend`]: the server refused the command, and says why.
-    /// - [`ValueTooLarge`]: memcached does not take the value, and may have removed what was there;
-    ///   or what it sent is larger than `server_max_value_length`.
+    /// - [`InvalidKey`]: the key is empty or too long for memcached.
+    /// - [`Encode`]: a flag is invalid or reserved.
+    /// - [`Config`]: `protocol = "classic"` has no meta commands.
+    /// - [`Backend`]: the server refused the command; the message contains its reason.
+    /// - [`ValueTooLarge`]: memcached refused the value, and may have removed the old one; or the
+    ///   value that it sent is larger than `server_max_value_length`.
     /// - All others as for the six operations.
     ///
     /// # Cancellation
     ///
-    /// The future may be dropped at any time. A command that is not on its way yet is withdrawn; the
-    /// server may still do one that is.
+    /// The future may be dropped at any time. A command that has not been written is withdrawn; one
+    /// that has been written may still be executed.
     ///
     /// [`MapKeys`]: cache_core::MapKeys
     /// [`MetaStatus`]: crate::MetaStatus

@@ -1,4 +1,4 @@
-//! Operations on many keys: grouped by server, all servers at once.
+//! Multi operations: keys are grouped by server, and all servers work concurrently.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::connection::{Exchange, Waiter};
 use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
 use crate::store::{Removal, Store, WEIGHT_BYTES, refused, said_by, senseless};
 
-/// The most keys in one request. A call of more takes several, at once and on different
-/// connections: memcached serves each connection by one thread. For fewer keys the system calls
+/// The most keys in one request. A call with more keys sends several concurrently, on different
+/// connections: memcached serves each connection by one thread. With fewer keys the system calls
 /// of another request cost more than a second thread gains.
 const KEYS: usize = 128;
 
-/// The most payload in one request, but for a single larger value.
+/// The most payload in one request, except for a single larger value.
 const BYTES: usize = 1024 * 1024;
 
-/// So many keys of a multi operation do.
+/// How many keys of a multi operation weigh as much as a small call.
 const WEIGHT_KEYS: usize = 4;
 
-/// What became of each key. Those that are `None` are still to be asked for.
+/// The outcome of each key; `None` while it is pending.
 type Outcomes = Vec<Option<Result<Reply>>>;
 
 pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
@@ -75,14 +75,14 @@ pub(crate) async fn delete(store: &Store, keys: &[&str]) -> Result<()> {
     written(store, outcomes, keys).await
 }
 
-/// Refuses what memcached cannot keep.
+/// Refuses invalid keys.
 fn checked<'k>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Outcomes {
     let dialect = store.cluster.settings.dialect;
     keys.map(|key| check_key(key, dialect).err().map(Err))
         .collect()
 }
 
-/// The result of a write, from what became of each key.
+/// The result of a write, from the outcome of each key.
 async fn written(store: &Store, outcomes: Outcomes, keys: &[&str]) -> Result<()> {
     let (mut failed, mut leftovers, mut cause) = (Vec::new(), Vec::new(), None);
     for (outcome, key) in outcomes.into_iter().zip(keys) {
@@ -103,7 +103,7 @@ async fn written(store: &Store, outcomes: Outcomes, keys: &[&str]) -> Result<()>
         cause.get_or_insert(error);
     }
     if !leftovers.is_empty() {
-        // memcached has removed the old values; not every version is known to.
+        // Some versions of memcached may not remove the old values.
         let mut outcomes = leftovers.iter().map(|_| None).collect();
         run(store, &mut outcomes, |position| {
             Command::Delete(leftovers.get(position).copied().unwrap_or_default())
@@ -158,7 +158,7 @@ struct Sent<'f> {
     waiter: Waiter,
 }
 
-/// Sends each command of which the outcome is open, and notes what became of it.
+/// Sends each command without an outcome, and records the outcomes.
 async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
     let farm = store.cluster.farm();
     let mut call = Call::new(&store.cluster, &farm);
@@ -209,7 +209,7 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
         {
             match call.response(server, waiter).await {
                 Ok(Some(Response::SomeFailed)) => {
-                    // Once more, aloud, to hear which.
+                    // Send them again with replies, to learn which ones failed.
                     is_quiet = false;
                     again.extend(positions);
                 }
@@ -253,7 +253,7 @@ fn fail(outcomes: &mut Outcomes, positions: &[usize], error: &Error) {
     }
 }
 
-/// Puts the replies where they belong.
+/// Records the replies at their positions.
 fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
     for (&position, reply) in positions.iter().zip(replies) {
         if let Some(outcome) = outcomes.get_mut(position) {
@@ -279,7 +279,7 @@ fn count_failovers(
     }
 }
 
-/// The positions of each server, and those for which there is none.
+/// The positions of each server, and those without a server.
 fn by_server<'a>(
     call: &mut Call<'_>,
     open: Vec<usize>,
@@ -288,7 +288,7 @@ fn by_server<'a>(
     let mut groups = vec![Vec::new(); call.farm.len()];
     let mut unrouted = Vec::new();
     if let [group] = groups.as_mut_slice() {
-        // One server for all, if it is up.
+        // A single server, if it is up.
         let first = open.first().copied().unwrap_or_default();
         match call.choose(command(first).key()) {
             Some(_) => *group = open,
@@ -306,8 +306,8 @@ fn by_server<'a>(
     (groups, unrouted)
 }
 
-/// Cuts the positions of one server into requests: those that can travel as one classic `get`
-/// apart from those that cannot.
+/// Splits the positions of one server into requests. Keys that fit into a classic `get` are
+/// separated from those that do not.
 fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> Vec<Vec<usize>> {
     let mut chunks: Vec<Vec<usize>> = Vec::new();
     let mut sizes = [usize::MAX; 2];
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_repeated_key_the_last_counts() {
+    fn the_last_of_repeated_keys_counts() {
         assert_eq!(
             last_of_each(["a", "b", "a", "c", "b"].into_iter()),
             [2, 3, 4]
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_for_base64_travel_apart() {
+    fn keys_in_base64_are_sent_separately() {
         let keys = ["a", "b b", "c", "d d"];
         let cut = chunks(&[0, 1, 2, 3], &|position| Command::Get(keys[position]));
         assert_eq!(cut, [vec![0, 2], vec![1, 3]]);

@@ -1,11 +1,12 @@
-//! What the backend tells of itself.
+//! [`MemcachePoolStats`]: the state and the counters of each server.
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// The state of every server at one moment, from
-/// [`MemcachePoolBackend::stats`](crate::MemcachePoolBackend::stats).
+/// The state and the counters of each server, from
+/// [`MemcachePoolBackend::stats`](crate::MemcachePoolBackend::stats). Durations are serialized as
+/// seconds.
 ///
 /// ```
 /// use cache_memcache_pool::MemcachePoolBackend;
@@ -19,11 +20,11 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MemcachePoolStats {
-    /// One for each server, in the order of the configuration.
+    /// The servers, in the order of the configuration.
     pub servers: Vec<ServerStats>,
 }
 
-/// The state of one server. The counts are those since the backend was built.
+/// The state of one server, and its counters since the backend was built.
 ///
 /// ```
 /// # use cache_memcache_pool::MemcachePoolBackend;
@@ -38,33 +39,34 @@ pub struct MemcachePoolStats {
 pub struct ServerStats {
     /// Its address.
     pub address: String,
-    /// How long it is still left alone, if it is down; zero when the next call tries it.
-    /// Serialized as a number of seconds.
+    /// The time until it is tried again if it is down, zero if the next call tries it; `None` if it
+    /// is in use. Serialized as seconds.
     #[serde(serialize_with = "seconds")]
     pub down_for: Option<Duration>,
-    /// Why, in words.
+    /// Why it is down.
     pub failure: Option<String>,
-    /// Connections open.
+    /// Open connections.
     pub connections: usize,
-    /// Those of them on which nothing is awaited.
+    /// Open connections without a pending response.
     pub idle: usize,
-    /// Commands sent or about to be, and not answered.
+    /// The weight of queued and pending requests: 1 for a small one, more for many keys or large
+    /// values.
     pub in_flight: usize,
-    /// Keys that were answered: each key of a multi operation counts.
+    /// Keys that were answered. Each key of a multi operation counts.
     pub calls: u64,
-    /// Keys that were read and found; those whose deadline had just passed are among them.
+    /// Keys that were read and found, including values whose deadline has just passed.
     pub hits: u64,
-    /// Keys that were read and were not there.
+    /// Keys that were read and not found.
     pub misses: u64,
-    /// Connections on which nothing came for longer than `socket_timeout`.
+    /// Connections that were silent for `socket_timeout` while a response was pending.
     pub timeouts: u64,
-    /// Times that it was found to be down, and was left alone.
+    /// How often it was marked down.
     pub downs: u64,
-    /// Keys that went to another server because this one failed under way.
+    /// Keys that were retried on another server because this one failed.
     pub failovers: u64,
-    /// Connections opened, those to a server that then refused name and password among them.
+    /// Connections opened, including those that the server then refused to authenticate.
     pub connects: u64,
-    /// Times that it refused name and password, or the lack of them.
+    /// How often it refused the credentials, or required them.
     pub denied: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Values on their way to and from memcached, and how one command reaches a server.
+//! [`Store`]: encodes and decodes values, and sends single commands.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,32 +14,32 @@ use crate::protocol::{
     encode_one,
 };
 
-/// So many bytes weigh as much as a small call.
+/// How many bytes weigh as much as a small call.
 pub(crate) const WEIGHT_BYTES: usize = 4096;
 
-/// A value made ready to be sent.
+/// A value ready to be sent.
 pub(crate) struct Prepared {
-    /// Metadata and the bar behind it.
+    /// The metadata and the bar after it.
     head: Vec<u8>,
-    /// Metadata and payload together, in place of both.
+    /// Metadata and payload together, instead of both.
     compressed: Option<Vec<u8>>,
     /// The client flags.
     flags: u32,
-    /// As memcached counts.
+    /// The expiry in memcached's form.
     expires: u32,
-    /// It is not to be stored: what is there is to be removed.
+    /// Why the key is deleted instead.
     pub(crate) removal: Option<Removal>,
 }
 
 pub(crate) enum Removal {
-    /// It is expired already.
+    /// The value has already expired.
     Expired,
-    /// It has so many bytes.
+    /// The value is too large, with this size in bytes.
     TooLarge(usize),
 }
 
 impl Prepared {
-    /// The command that makes `payload` the value of `key`.
+    /// The command that stores `payload` under `key`, or deletes it.
     pub(crate) fn command<'a>(&'a self, key: &'a str, payload: &'a [u8]) -> Command<'a> {
         match self.removal {
             Some(_) => Command::Delete(key),
@@ -54,7 +54,7 @@ impl Prepared {
     }
 }
 
-/// The cluster as a store of values: what operations on one key and on many have in common.
+/// The cluster as a store of values: common to operations on one key and on many.
 pub(crate) struct Store {
     pub(crate) cluster: Cluster,
 }
@@ -69,7 +69,7 @@ impl Store {
         let mut head = Vec::with_capacity(HEAD);
         let settings = &self.cluster.settings;
         let lifetime = value.ttl().or_default(settings.default_ttl);
-        // Only what expires needs the clock.
+        // Only values that expire need the clock.
         let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
         let metadata = Metadata::of(value, settings.default_ttl, now);
         let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
@@ -124,7 +124,7 @@ impl Store {
         )
     }
 
-    /// Sends one command, to one server after the other if need be.
+    /// Sends one command, with failover.
     pub(crate) async fn call(&self, command: &Command<'_>) -> Result<Reply> {
         let is_marked = self.is_marked(command);
         let exchange = Exchange {
@@ -183,7 +183,7 @@ impl Store {
         }
     }
 
-    /// The value of a read, unless it is expired. `now` is the time, once it is known.
+    /// The value of a read, unless it has expired. `now` caches the time.
     pub(crate) fn found(
         &self,
         reply: Reply,
@@ -198,12 +198,12 @@ impl Store {
                 let stored = stored?;
                 let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
                 Ok(match stored.metadata {
-                    // Only what expires needs the clock.
+                    // Only values that expire need the clock.
                     Some(metadata) => {
                         let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
                         metadata.attach(stored.payload, now)
                     }
-                    // It may have been written at any time before.
+                    // The time of the write is unknown.
                     None => {
                         let value = CachedValue::new(stored.payload).with_cached_at(now());
                         Some(value.with_ttl(Ttl::Never))
@@ -214,8 +214,7 @@ impl Store {
     }
 }
 
-/// Sends a request for one key, to one server after the other if need be. Which server responded,
-/// and what.
+/// Sends a request for one key, with failover. Returns the server that responded, and its response.
 pub(crate) async fn send<'a, F>(
     call: &mut Call<'a>,
     key: &str,
@@ -249,7 +248,7 @@ where
     }
 }
 
-/// A reply, with the name of the server if that did not do as it was told.
+/// Adds the name of the server to a refusal.
 pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
     match reply {
         Reply::Failed(reason) => Reply::Failed(format!("{} refused: {reason}", server.name)),
@@ -257,7 +256,7 @@ pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
     }
 }
 
-/// The error for what memcached did not want, in the words of [`said_by`].
+/// The error for a refusal, with a message from [`said_by`].
 pub(crate) fn refused(reason: &str) -> Error {
     if reason.contains("too large") {
         let message = format!("{reason}; store less, or raise memcached's -I");
@@ -266,7 +265,7 @@ pub(crate) fn refused(reason: &str) -> Error {
     Error::new(ErrorKind::Backend, NAME, reason)
 }
 
-/// The error for an answer to another question.
+/// The error for a response that does not match its request.
 pub(crate) fn senseless() -> Error {
     Error::new(
         ErrorKind::Protocol,
@@ -275,20 +274,19 @@ pub(crate) fn senseless() -> Error {
     )
 }
 
-/// When memcached is to drop a value that lives for `lifetime`: no earlier, since what is
-/// exact is the deadline that travels with the value.
+/// When memcached should remove a value with this lifetime. It must not be early; the deadline
+/// in the metadata is exact.
 fn memcached_expiry(lifetime: Option<Duration>, now: SystemTime) -> u32 {
-    /// Beyond, memcached takes the number for a time since the epoch.
+    /// memcached interprets larger numbers as a time since the epoch.
     const RELATIVE: u64 = 30 * 24 * 3600;
-    /// memcached reads a signed number of 32 bits.
+    /// memcached reads a signed 32-bit number.
     const LAST: u64 = i32::MAX as u64;
     const NEVER: u32 = 0;
     let Some(lifetime) = lifetime else {
         return NEVER;
     };
-    // Rounded up, and two more: a second of memcached's clock may be all but over when the value
-    // arrives, and the clock, which is read about once a second, then passes over a whole one
-    // now and then.
+    // Rounded up, plus two: a second of memcached's clock may be almost over when the value
+    // arrives, and the clock, which ticks about once a second, occasionally skips a second.
     let seconds = lifetime
         .as_secs()
         .saturating_add(u64::from(lifetime.subsec_nanos() > 0))
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn memcached_keeps_a_value_for_as_long_as_it_lives() {
+    fn memcached_keeps_a_value_at_least_until_its_deadline() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let expiry = |lifetime| memcached_expiry(Some(lifetime), now);
         assert_eq!(memcached_expiry(None, now), 0);
@@ -334,7 +332,7 @@ mod tests {
         assert_eq!(expiry(Duration::from_secs(month - 2)), 2_592_000);
         assert_eq!(expiry(Duration::from_secs(month - 1)), 1_702_592_001);
         assert_eq!(expiry(Duration::from_secs(400_000_000)), 2_100_000_002);
-        // Beyond what memcached can count it never expires; the metadata says when.
+        // Longer lifetimes never expire in memcached; the metadata has the deadline.
         assert_eq!(expiry(Duration::from_secs(500_000_000)), 0);
         assert_eq!(expiry(Duration::MAX), 0);
     }

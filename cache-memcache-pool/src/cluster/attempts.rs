@@ -1,5 +1,5 @@
-//! What a call may still do: within which time, and how often again. Given the time; does
-//! nothing by itself.
+//! [`Attempts`]: the deadline and the retry budget of a call. A plain type that takes the time as
+//! an argument.
 
 use std::time::Duration;
 
@@ -7,24 +7,23 @@ use tokio::time::Instant;
 
 use super::breaker::later;
 
-/// How often a call is repeated because its connection ended.
+/// How often a call is retried because its connection ended.
 const REPEATS: u32 = 2;
 
-/// What happened to an attempt.
+/// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setback {
     /// Its connection ended, and the server is still in use.
     Lost,
-    /// The server was found to be down.
+    /// The server is down.
     Down,
 }
 
-/// A call that meets with no failure asks it for nothing but its patience.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     socket_timeout: Duration,
     begun: Option<Instant>,
-    /// By when the call has ended, once it has met with a failure.
+    /// The deadline of the call, set after the first failure.
     deadline: Option<Instant>,
     lost: u32,
     has_lost: bool,
@@ -41,7 +40,7 @@ impl Attempts {
         }
     }
 
-    /// How long the next attempt may take; `None`: there is no time left for one.
+    /// How long the next attempt may take; `None` if no time is left.
     pub(crate) fn patience(&mut self, now: Instant) -> Option<Duration> {
         self.begun.get_or_insert(now);
         match self.deadline {
@@ -52,14 +51,14 @@ impl Attempts {
         }
     }
 
-    /// Begins a round of attempts that happen side by side. `false`: there have been enough.
+    /// Begins a round of concurrent attempts. `false`: the retry budget is exhausted.
     pub(crate) fn begin_round(&mut self) -> bool {
         self.lost += u32::from(std::mem::take(&mut self.has_lost));
         self.lost <= REPEATS
     }
 
-    /// An attempt failed. All that follow have one more `socket_timeout` together, and the call
-    /// as a whole twice that.
+    /// Records a failed attempt. All further ones share one `socket_timeout`, and the call as a
+    /// whole may take two.
     pub(crate) fn on_setback(&mut self, now: Instant, setback: Setback) {
         if self.deadline.is_none() {
             let begun = self.begun.unwrap_or(now);
@@ -70,18 +69,18 @@ impl Attempts {
         self.has_lost |= setback == Setback::Lost;
     }
 
-    /// The call waits for something other than an attempt of its own, from `now` on. That counts.
+    /// The call waits for a probe from `now` on, which counts towards its deadline.
     pub(crate) fn on_wait(&mut self, now: Instant) {
         let all = later(now, self.socket_timeout.saturating_mul(2));
         self.deadline = Some(self.deadline.map_or(all, |deadline| deadline.min(all)));
     }
 
-    /// By when the call has ended, once it has met with a failure.
+    /// The deadline of the call, set after the first failure.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// How often connections ended under the call.
+    /// How often a connection ended during the call.
     pub(crate) fn lost(&self) -> u32 {
         self.lost
     }
@@ -94,7 +93,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(1);
 
     #[test]
-    fn all_attempts_together_take_no_longer_than_twice_the_time_out() {
+    fn all_attempts_together_take_at_most_twice_the_timeout() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         assert_eq!(attempts.patience(begun), Some(TIMEOUT * 2));
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_early_failure_there_is_one_more_time_out() {
+    fn after_an_early_failure_one_more_timeout_is_left() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         attempts.patience(begun);
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn to_wait_for_a_server_that_is_tried_counts() {
+    fn waiting_for_a_probe_counts() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         attempts.on_wait(begun);
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_are_down_are_passed_over_without_a_limit() {
+    fn any_number_of_down_servers_may_be_skipped() {
         let now = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         for _ in 0..50 {

@@ -1,18 +1,17 @@
-//! The circuit breaker of one server: what speaks against it, when it is left alone, and when it
-//! is tried again. Given the time; does nothing by itself.
+//! [`Breaker`]: the circuit breaker of one server. A plain type that takes the time as an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first wait before a server that failed is tried again. Each further one is twice as long,
-/// up to `dead_retry`.
+/// The first wait before a failed server is tried again. Each further wait is twice as long, up to
+/// `dead_retry`.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// So many connections that end badly, one after the other, speak against a server.
+/// How many consecutive connections have to end badly to open the breaker.
 const STRIKES: u32 = 3;
 
-/// A connection that lived for so long, and a server that was in use for so long, are well.
+/// A connection or a server that worked for this long is considered healthy.
 pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// What happened to a connection.
@@ -20,12 +19,12 @@ pub(super) const SETTLED: Duration = Duration::from_secs(1);
 pub(crate) enum Fault {
     /// It could not be opened.
     NotConnected,
-    /// Nothing came, or hardly anything, for too long. `others_answer`: something came over
-    /// another connection meanwhile.
+    /// It received too little for too long. `others_answer`: another connection received data
+    /// meanwhile.
     Silent { others_answer: bool },
-    /// It ended by itself, or what came made no sense.
+    /// It ended, or received an invalid response.
     Broken,
-    /// The server refuses name and password.
+    /// The server refuses the credentials.
     Denied,
 }
 
@@ -34,9 +33,9 @@ pub(crate) enum Fault {
 pub(crate) enum Verdict {
     /// Only this connection is affected.
     Connection,
-    /// The server is left alone from now on.
+    /// The breaker opens: the server is out of use.
     Open,
-    /// It was left alone already.
+    /// The breaker was open already.
     StillOpen,
 }
 
@@ -45,17 +44,17 @@ pub(crate) struct Breaker {
     /// The longest wait: `dead_retry`.
     longest: Duration,
     state: State,
-    /// Connections that ended badly, one after the other.
+    /// Consecutive connections that ended badly.
     strikes: u32,
     last_strike: Option<Instant>,
-    /// How often in a row the server was left alone or tried in vain.
+    /// How many consecutive times the breaker opened or a probe failed.
     level: u32,
     random: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In use, since.
+    /// In use since this time.
     Closed(Instant),
     Open {
         since: Instant,
@@ -65,8 +64,7 @@ enum State {
 }
 
 impl Breaker {
-    /// The breaker of a server that nothing speaks against. `seed` spreads the waits of many
-    /// processes.
+    /// A closed breaker. `seed` randomizes the waits, so that those of many processes differ.
     pub(crate) fn new(now: Instant, longest: Duration, seed: u64) -> Self {
         Self {
             longest,
@@ -82,7 +80,7 @@ impl Breaker {
         matches!(self.state, State::Open { .. })
     }
 
-    /// How long it is until the server is tried again.
+    /// The time until the server is tried again.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         match self.state {
             State::Closed(_) => None,
@@ -90,7 +88,8 @@ impl Breaker {
         }
     }
 
-    /// A connection that was begun at `begun` failed; `has_answered` if it was of use before.
+    /// Records the failure of a connection that was begun at `begun`. `has_answered`: it had
+    /// received a response.
     pub(crate) fn on_fault(
         &mut self,
         now: Instant,
@@ -102,7 +101,7 @@ impl Breaker {
             return Verdict::StillOpen;
         };
         if begun < since && self.level > 0 {
-            // It is from the time before the server was left alone.
+            // The connection is older than the last outage.
             return Verdict::Connection;
         }
         let is_over = match fault {
@@ -117,7 +116,7 @@ impl Breaker {
             self.level = 0;
         }
         self.strikes = 0;
-        // A server that is silent may have lost a single connection: ask it at once.
+        // A silent server may have lost a single connection: probe it immediately.
         let wait = match fault {
             Fault::Silent { .. } if self.level == 0 => Duration::ZERO,
             _ => self.next_wait(),
@@ -130,10 +129,9 @@ impl Breaker {
         Verdict::Open
     }
 
-    /// Counts a connection that ended badly. Whether that is too many in a row.
+    /// Counts a connection that ended badly. Returns whether the limit is reached.
     fn strike(&mut self, now: Instant, begun: Instant, has_answered: bool, since: Instant) -> bool {
-        // Connections that existed side by side end together: a server that is restarted ends
-        // them all.
+        // Concurrent connections end together when a server restarts: that is one strike.
         if self.last_strike.is_some_and(|last| begun < last) {
             return false;
         }
@@ -144,13 +142,13 @@ impl Breaker {
         } else {
             self.strikes + 1
         };
-        // One that has just been given another chance has no more than that.
+        // A server that has just returned gets a single chance.
         let is_on_probation = self.level > 0 && now.saturating_duration_since(since) < SETTLED;
         self.strikes >= STRIKES || is_on_probation
     }
 
-    /// Whether the caller is to try the server now. Of all who ask at its time, one is told so;
-    /// if nothing is heard of that one within `lease`, the next.
+    /// Whether the caller should probe the server now. One caller gets the claim; if it does not
+    /// report within `lease`, the next one does.
     pub(crate) fn claim_probe(&mut self, now: Instant, lease: Duration) -> bool {
         match &mut self.state {
             State::Open { until, .. } if *until <= now => {
@@ -161,7 +159,7 @@ impl Breaker {
         }
     }
 
-    /// The server was tried, in vain.
+    /// The probe failed.
     pub(crate) fn on_probe_failed(&mut self, now: Instant) {
         let wait = self.next_wait();
         if let State::Open { until, .. } = &mut self.state {
@@ -170,7 +168,7 @@ impl Breaker {
         }
     }
 
-    /// The server was tried, and is well. For how long it had been left alone.
+    /// The probe succeeded. Returns how long the server was out of use.
     pub(crate) fn on_probe_answered(&mut self, now: Instant) -> Option<Duration> {
         let State::Open { since, .. } = self.state else {
             return None;
@@ -181,11 +179,11 @@ impl Breaker {
         Some(now.saturating_duration_since(since))
     }
 
-    /// Twice the wait before, give or take a quarter.
+    /// Twice the previous wait, shortened by up to a quarter at random.
     fn next_wait(&mut self) -> Duration {
         let level = self.level.min(30);
         let wait = FIRST_WAIT.saturating_mul(1 << level).min(self.longest);
-        // Xorshift: the quality of these numbers matters to nobody.
+        // Xorshift: the quality of the numbers does not matter.
         self.random = self.random.max(1);
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_is_left_alone_and_asked_at_once_by_one() {
+    fn a_silent_server_is_marked_down_and_probed_at_once_by_one_call() {
         let (mut breaker, now) = breaker();
         assert_eq!(breaker.on_fault(now, SILENT, now, true), Verdict::Open);
         assert_eq!(breaker.on_fault(now, SILENT, now, true), Verdict::StillOpen);
@@ -244,7 +242,7 @@ mod tests {
         assert!(!breaker.claim_probe(now + LEASE - MS, LEASE));
         assert!(
             breaker.claim_probe(now + LEASE, LEASE),
-            "the first was never heard of"
+            "the first claim expired"
         );
         assert_eq!(breaker.on_probe_answered(now + LEASE), Some(LEASE));
         assert!(!breaker.is_open());
@@ -268,14 +266,14 @@ mod tests {
         }
         assert_eq!(nominal, LONGEST);
         assert!(breaker.on_probe_answered(now).is_some());
-        // After a while in use it begins anew.
+        // After a while in use the waits start over.
         now += SECOND * 2;
         breaker.on_fault(now, Fault::NotConnected, now, false);
         assert!(breaker.left(now).unwrap() <= FIRST_WAIT);
     }
 
     #[test]
-    fn a_pause_of_up_to_two_seconds_is_noticed_to_be_over_within_half_a_second() {
+    fn the_end_of_a_pause_of_up_to_two_seconds_is_noticed_within_half_a_second() {
         let timeout = SECOND / 2;
         for seed in 0..1000_u64 {
             let (_, paused) = breaker();
@@ -317,7 +315,7 @@ mod tests {
             breaker.on_fault(now + MS, Fault::Broken, now, true),
             Verdict::Open
         );
-        // It answers the probe, and goes on as before: the waits grow.
+        // It answers the probe, then fails again: the waits grow.
         let mut last = Duration::ZERO;
         for _ in 0..5 {
             let wait = breaker.left(now + MS).unwrap();
@@ -334,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_lived_well_are_not_added_up() {
+    fn long_lived_connections_do_not_add_up() {
         let (mut breaker, mut now) = breaker();
         for _ in 0..20 {
             let begun = now;
@@ -346,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_the_time_before_says_nothing() {
+    fn connections_from_before_an_outage_are_ignored() {
         let (mut breaker, now) = breaker();
         breaker.on_fault(now + SECOND, Fault::NotConnected, now, false);
         breaker.on_probe_answered(now + SECOND * 2);
@@ -355,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_of_times_is_no_overflow() {
+    fn the_longest_duration_does_not_overflow() {
         let now = Instant::now();
         let mut breaker = Breaker::new(now, Duration::MAX, 0);
         breaker.on_fault(now, Fault::Denied, now, false);

@@ -1,4 +1,4 @@
-//! A call on its way from server to server.
+//! [`Call`]: routing, retries and failover of one call.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use crate::NAME;
 use crate::connection::{Exchange, Failure, Unanswered, Waiter};
 use crate::protocol::{Expected, Outgoing, Reply, Response};
 
-/// What a call has met with. A call that meets with nothing costs nothing.
+/// The state of a call. Without failures it costs nothing.
 pub(crate) struct Call<'a> {
     cluster: &'a Cluster,
     pub(crate) farm: &'a Farm,
     attempts: Attempts,
-    /// What has been sent is not sent again.
+    /// A request that was written is not retried.
     is_once: bool,
-    /// What the call says if it fails in the end.
+    /// The last failure, for the error of the call.
     last: Option<Failure>,
     is_timeout: bool,
-    /// Looking whether servers are back, begun by this call.
+    /// The probes that this call started.
     probes: Vec<JoinHandle<()>>,
     has_waited: bool,
-    /// Until when the call waits for room on connections, once it has to.
+    /// The deadline for room on connections, once the call has to wait for it.
     room_by: Option<Instant>,
 }
 
 impl<'a> Call<'a> {
-    /// A call to the servers that there are now, `farm`.
+    /// A call to the current servers, `farm`.
     pub(crate) fn new(cluster: &'a Cluster, farm: &'a Farm) -> Self {
         Self {
             cluster,
@@ -48,14 +48,14 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The request may not be done twice: an attempt that may have reached the server is the last,
-    /// and its error is a `Timeout`, which says so.
+    /// The request is not idempotent: an attempt that may have reached the server is the last, and
+    /// its error is a `Timeout` that says so.
     pub(crate) fn once(mut self) -> Self {
         self.is_once = true;
         self
     }
 
-    /// Begins a round of attempts. An error when there have been enough.
+    /// Begins a round of attempts. An error if the retry budget is exhausted.
     pub(crate) fn begin_round(&mut self) -> Result<()> {
         if self.attempts.begin_round() {
             return Ok(());
@@ -88,8 +88,8 @@ impl<'a> Call<'a> {
         chosen.filter(|&index| index < farm.len())
     }
 
-    /// Waits until the servers that this call probes have shown whether they are back, each
-    /// within `socket_timeout`, and the call within its time. `false`: this call probes none, or has waited before.
+    /// Waits for the probes that this call started, each within `socket_timeout` and all within
+    /// the call's deadline. `false`: it started none, or has waited before.
     pub(crate) async fn probed(&mut self) -> bool {
         if self.probes.is_empty() || self.has_waited {
             return false;
@@ -98,7 +98,7 @@ impl<'a> Call<'a> {
         self.attempts.on_wait(Instant::now());
         let deadline = self.attempts.deadline();
         for probe in self.probes.drain(..) {
-            // One that panicked has found nothing.
+            // A probe that panicked has no outcome.
             let _ = match deadline {
                 None => probe.await.is_ok(),
                 Some(deadline) => timeout_at(deadline, probe).await.is_ok(),
@@ -107,7 +107,7 @@ impl<'a> Call<'a> {
         true
     }
 
-    /// Sends a request on its way. `None`: the attempt failed, and may be repeated.
+    /// Queues a request. `None`: the attempt failed and may be retried.
     pub(crate) async fn submit<F>(
         &mut self,
         server: &Arc<Server>,
@@ -141,7 +141,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The response, or `None` when the request is to be sent again.
+    /// The response, or `None` if the request should be retried.
     pub(crate) async fn response(
         &mut self,
         server: &Arc<Server>,
@@ -174,7 +174,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Notes a failure; an error when nobody else could do better.
+    /// Records a failure. Returns an error if a retry would not help.
     fn meet(&mut self, server: &Server, failure: Failure) -> Result<()> {
         let setback = match &failure {
             Failure::Final(error) => return Err(error.clone()),
@@ -192,8 +192,8 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Takes the mark of the server `index` out of what it answered to a read. What follows is
-    /// believed from a time on, by [`believe`](Self::believe).
+    /// Records the mark that the server `index` returned with a read, for
+    /// [`believe`](Self::believe).
     pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
         if let Some(server) = self.farm.server(index) {
             server.saw_mark(match mark {
@@ -203,9 +203,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The reply of the server `index` to a read of `key`, or a miss if what it found is older
-    /// than the last return of that server, or than the time at which the server went down that
-    /// `key` belongs to.
+    /// The reply of the server `index` to a read of `key`, or a miss if the value is older than the
+    /// last return of that server, or than the time when the home of `key` went down.
     pub(crate) fn believe(&self, index: usize, key: &str, reply: Reply) -> Reply {
         let Reply::Found(Ok(found)) = &reply else {
             return reply;
@@ -226,7 +225,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Counts keys that were to go to `from` and went to another server.
+    /// Counts keys that failed over from the server `from`.
     pub(crate) fn failed_over(&self, from: usize, keys: usize) {
         if let Some(server) = self.farm.server(from) {
             let keys = u64::try_from(keys).unwrap_or(u64::MAX);
@@ -234,7 +233,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The error of a call for which `server` has no time left.
+    /// The error of a call whose deadline passed before `server` responded.
     fn out_of_time(&mut self, server: &Server) -> Error {
         self.is_timeout = true;
         match &self.last {
@@ -246,7 +245,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The error of a call that was repeated often enough.
+    /// The error of a call whose retry budget is exhausted.
     fn given_up(&self) -> Error {
         let reason = match &self.last {
             Some(Failure::Lost(reason)) => reason,
@@ -257,7 +256,7 @@ impl<'a> Call<'a> {
         Error::new(ErrorKind::Unavailable, NAME, message)
     }
 
-    /// The error of a call for which there is no server.
+    /// The error of a call without an available server.
     pub(crate) fn nobody(&self) -> Error {
         if self.farm.is_closed {
             let message = "the backend was closed";
@@ -274,7 +273,7 @@ impl<'a> Call<'a> {
             [] => "the routing chose no server for this key".to_owned(),
             down => format!("no server for this key is up: {}", down.join("; ")),
         };
-        // What this call has sent may have been applied.
+        // A request that was sent may have been applied.
         let kind = if self.is_timeout {
             ErrorKind::Timeout
         } else {

@@ -1,9 +1,8 @@
-//! What a server had before it was away is not to be believed: a time for each server, before
-//! which its values do not count.
+//! The mark of a server's last return: older values of that server are treated as expired.
 //!
-//! It is kept on the server itself, under a key of its own, so that all processes learn of it:
-//! also those which never noticed that the server was away. It is a value without a payload, and
-//! its time is when that was cached.
+//! It is stored on the server under its own key, so that all processes see it, including those that
+//! never noticed the outage. It is a value without a payload; its `cached_at` is the time of the
+//! return.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,12 +14,12 @@ use crate::protocol::{Command, Outgoing, encode_one};
 /// The key under which a server keeps the time of its last return.
 pub(crate) const MARK: &str = "cache-memcache-pool:returned";
 
-/// A time that is compared by many, in microseconds since the epoch; 0: none.
+/// An atomic time in microseconds since the epoch; 0: none.
 #[derive(Debug, Default)]
 pub(super) struct Mark(AtomicU64);
 
 impl Mark {
-    /// Sets it, unless it is later already.
+    /// Raises it to `to`, unless it is already later.
     pub(super) fn raise(&self, to: SystemTime) {
         let since = to.duration_since(UNIX_EPOCH).unwrap_or_default();
         let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
@@ -44,7 +43,7 @@ pub(super) fn encode_mark(returned: SystemTime, mut out: Outgoing) -> Vec<u8> {
         expires: 0,
         flags: 0,
     };
-    // Its key is one that every server takes.
+    // Its key is valid in every protocol.
     let _ = encode_one(&command, &mut out);
     out.bytes
 }

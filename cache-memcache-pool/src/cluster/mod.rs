@@ -1,4 +1,4 @@
-//! The servers, and which of them a call uses.
+//! [`Cluster`]: the servers of a backend.
 
 mod attempts;
 mod breaker;
@@ -20,20 +20,20 @@ pub(crate) use call::Call;
 pub(crate) use mark::MARK;
 pub(crate) use server::Server;
 
-/// The servers of a backend. They can be exchanged while it is in use.
+/// The servers of a backend. They can be replaced while it is in use.
 pub(crate) struct Cluster {
     pub(crate) settings: Arc<Settings>,
     farm: ShardedLock<Arc<Farm>>,
 }
 
-/// The servers at one time. A call uses those that there were when it began.
+/// The servers at one time. A call uses the farm that was current when it began.
 pub(crate) struct Farm {
     members: Vec<Arc<Member>>,
     router: Router,
     is_closed: bool,
 }
 
-/// A server, for as long as it belongs to a farm that is in use.
+/// A server that belongs to a farm in use.
 struct Member(Arc<Server>);
 
 impl Drop for Member {
@@ -81,13 +81,13 @@ impl Cluster {
         }
     }
 
-    /// The servers as they are now.
+    /// The current servers.
     pub(crate) fn farm(&self) -> Arc<Farm> {
         Arc::clone(&self.farm.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Exchanges the servers. Those that were there before keep their connections; those that
-    /// are no longer there are closed when the calls that use them have ended.
+    /// Replaces the servers. Those that remain keep their connections; those that are removed are
+    /// closed when the calls that use them have ended.
     pub(crate) fn set_servers(&self, addresses: Vec<Address>, router: Router) {
         let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
         if farm.is_closed {
@@ -115,7 +115,7 @@ impl Cluster {
         drop(before);
     }
 
-    /// Lets no further call in. The servers as they were until now.
+    /// Refuses further calls. Returns the previous servers.
     pub(crate) fn close(&self) -> Arc<Farm> {
         let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
         let closed = Farm {

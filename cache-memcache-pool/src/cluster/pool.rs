@@ -1,4 +1,4 @@
-//! The connections to one server. Each runtime has its own.
+//! [`Pools`]: the connections to one server, separate for each runtime.
 
 use std::sync::{Arc, PoisonError};
 
@@ -12,19 +12,19 @@ use super::runtime;
 use crate::connection::{Connection, Failure, State};
 use crate::protocol::Dialect;
 
-/// So many connections are opened as soon as there is work for them.
+/// How many connections are opened as soon as there is work for them.
 const EAGER: usize = 2;
 
-/// And so many while values are large: one of them holds up all that follow it.
+/// The same while values are large: a large value delays all responses after it.
 const EAGER_FOR_LARGE: usize = 6;
 
-/// Further ones when each has so much to do.
+/// Further connections are opened when each has this load.
 const BUSY: usize = 256;
 
-/// While a connection has less to do than this, by weight, no other one is used.
+/// A connection with a smaller load is used before any other.
 const FILLED: usize = 16;
 
-/// How much there is room for on a connection, by weight.
+/// The capacity of a connection, by weight.
 const ROOM: usize = 1024;
 
 /// The pools of one server.
@@ -33,18 +33,18 @@ const ROOM: usize = 1024;
 /// take the cache line of a lock from each other.
 pub(super) struct Pools {
     maxsize: usize,
-    /// Connections are sockets of tokio.
+    /// Connections are Tokio sockets, so a runtime needs I/O.
     needs_io: bool,
     of_runtimes: ShardedLock<Vec<Arc<Pool>>>,
 }
 
-/// The connections of one runtime. Callers in another do not use them: they would wait for as
-/// long as this one is not run, which is not theirs to say.
+/// The connections of one runtime. Calls in other runtimes do not use them, since they would be
+/// blocked while this one is not driven.
 pub(super) struct Pool {
     runtime: Id,
     maxsize: usize,
-    /// Who wants to use a connection takes as much of it as the request weighs, first come, first
-    /// served; the connection gives it back.
+    /// The capacity of all connections. A request acquires its weight in permits, first come, first
+    /// served; the connection returns them.
     pub(super) room: Arc<Semaphore>,
     connections: ShardedLock<Vec<Arc<Connection>>>,
 }
@@ -53,10 +53,10 @@ pub(super) struct Pool {
 pub(super) enum Pick {
     Use {
         connection: Arc<Connection>,
-        /// One more would do good.
+        /// Another connection would help.
         and_grow: bool,
     },
-    /// A new one.
+    /// A new connection.
     Open,
 }
 
@@ -69,7 +69,7 @@ impl Pools {
         }
     }
 
-    /// Does something with the pool of `runtime`, if there is one.
+    /// Calls `act` with the pool of `runtime`, if there is one.
     pub(super) fn with<T>(
         &self,
         runtime: &Handle,
@@ -79,13 +79,13 @@ impl Pools {
         act(self.read().iter().find(|pool| pool.runtime == id)?)
     }
 
-    /// The part of the room that a request of this weight takes: never more than there is.
+    /// The permits for a request of this weight, at most the total capacity.
     pub(super) fn clamp(&self, weight: usize) -> u32 {
         let most = self.maxsize.saturating_mul(ROOM);
         u32::try_from(weight.min(most)).unwrap_or(u32::MAX)
     }
 
-    /// The pool of `runtime`, which is the caller's.
+    /// The pool of the caller's runtime.
     pub(super) fn of(&self, runtime: &Handle) -> Result<Arc<Pool>> {
         let id = runtime.id();
         if let Some(pool) = self.read().iter().find(|pool| pool.runtime == id) {
@@ -99,7 +99,7 @@ impl Pools {
         if let Some(pool) = pools.iter().find(|pool| pool.runtime == id) {
             return Ok(Arc::clone(pool));
         }
-        // Those of runtimes that have ended.
+        // Remove the pools of runtimes that have ended.
         pools.retain(|pool| Arc::strong_count(pool) > 1);
         let room = self
             .maxsize
@@ -115,7 +115,7 @@ impl Pools {
         Ok(pool)
     }
 
-    /// Whether something came since `since` over a connection other than `silent`.
+    /// Whether a connection other than `silent` has received data since `since`.
     pub(super) fn has_heard_since(&self, silent: &Arc<Connection>, since: Instant) -> bool {
         let others = |connection: &Arc<Connection>| {
             !Arc::ptr_eq(connection, silent) && connection.has_heard_since(since)
@@ -133,14 +133,14 @@ impl Pools {
         }
     }
 
-    /// Nobody waits for room any more.
+    /// Fails the calls that wait for room.
     pub(super) fn retire(&self) {
         for pool in self.read().iter() {
             pool.room.close();
         }
     }
 
-    /// The load of each connection that can be used.
+    /// The load of each ready connection.
     pub(super) fn loads(&self) -> Vec<usize> {
         let mut loads = Vec::new();
         for pool in self.read().iter() {
@@ -159,13 +159,13 @@ impl Pools {
 }
 
 impl Pool {
-    /// The first connection that has little to do, so that few write much at once, else the one
-    /// with the least.
+    /// The first connection with a small load, so that writes are batched on few connections;
+    /// otherwise the one with the smallest load.
     pub(super) fn pick(&self, has_large: bool) -> Pick {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
-        // Whatever follows a large value waits for it.
+        // Responses after a large value wait for it.
         let filled = if has_large { 1 } else { FILLED };
         let connections = self.read();
         for connection in connections.iter() {
@@ -202,8 +202,8 @@ impl Pool {
         }
     }
 
-    /// Adds a connection that is being opened, unless there is one of those, or as many as there
-    /// may be. `is_first`: or any at all.
+    /// Adds a connection to be opened, unless another one is being opened or the pool is full.
+    /// `is_first`: only if the pool is empty.
     pub(super) fn add(&self, dialect: Dialect, is_first: bool) -> Option<Arc<Connection>> {
         let mut connections = self.write();
         connections.retain(|connection| connection.state() != State::Closed);
@@ -222,7 +222,7 @@ impl Pool {
         self.write().retain(|other| !Arc::ptr_eq(other, connection));
     }
 
-    /// Whether there is another connection that can be used.
+    /// Whether there is another ready connection.
     pub(super) fn has_ready_besides(&self, connection: &Arc<Connection>) -> bool {
         self.read()
             .iter()

@@ -1,4 +1,4 @@
-//! The tokio runtime of the caller, and whether it can do what connections need.
+//! The caller's Tokio runtime, and whether it has the drivers that connections need.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -17,11 +17,11 @@ pub(super) fn current() -> Result<Handle> {
     })
 }
 
-/// Refuses a runtime that was built without time or, if that is needed, without I/O. Asked once
-/// for each runtime, and from within it.
+/// Refuses a runtime that was built without time or, if that is needed, without I/O. Called once
+/// per runtime, within it.
 ///
-/// tokio tells by nothing but a panic. It is caught here, before there is a task that could be
-/// lost to it. The panic hook still prints it, and with `panic = "abort"` it ends the process.
+/// Tokio reports this only by a panic, which is caught here, before it could end a task. The panic
+/// hook still prints it, and with `panic = "abort"` the process aborts.
 pub(super) fn check(needs_io: bool) -> Result<()> {
     let touch = || {
         drop(tokio::time::sleep(Duration::ZERO));

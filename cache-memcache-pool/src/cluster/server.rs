@@ -1,6 +1,7 @@
-//! One server: its connections, and what is known of its health.
+//! [`Server`]: the connections to one server, and its health.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,7 @@ pub(crate) struct Server {
     pub(crate) name: String,
     address: Address,
     settings: Arc<Settings>,
-    /// A [`Status`], which is all that most calls look at.
+    /// A [`Status`]: all that most calls have to check.
     status: AtomicU8,
     health: Mutex<Health>,
     pools: Pools,
@@ -39,7 +40,7 @@ pub(crate) struct Server {
     pub(super) returned: Mark,
 }
 
-/// The counts behind [`ServerStats`] that no driver knows of.
+/// The counters behind [`ServerStats`] that drivers do not maintain.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     timeouts: AtomicU64,
@@ -47,18 +48,18 @@ pub(crate) struct Counters {
     pub(crate) failovers: AtomicU64,
     connects: AtomicU64,
     denied: AtomicU64,
-    /// Marks that were read, and of them those that were there.
+    /// Marks that were read, and how many of them were found.
     marks: AtomicU64,
     marks_found: AtomicU64,
 }
 
 struct Health {
     breaker: Breaker,
-    /// Why the server is left alone.
+    /// Why the server is out of use.
     reason: Option<Error>,
-    /// When connections may be added to those that there are.
+    /// Whether further connections may be opened.
     growth: Breaker,
-    /// Until when a [check](Server::check) is under way, and when one was last answered.
+    /// Until when a [check](Server::check) is in flight, and when the last one succeeded.
     checking: Option<Instant>,
     checked: Option<Instant>,
 }
@@ -66,11 +67,11 @@ struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Up,
-    /// Left alone. Its keys may go to others.
+    /// Out of use. Its keys may go to other servers.
     Down,
-    /// It refuses name and password: calls fail at once, and no key goes elsewhere.
+    /// It refuses the credentials: calls fail immediately, without failover.
     Denied,
-    /// The backend was closed, or the server taken out of it.
+    /// The backend was closed, or the server removed from it.
     Closed,
 }
 
@@ -120,7 +121,7 @@ impl Server {
         self.status() != Status::Down
     }
 
-    /// If the server is down and this call is the one to see whether it is back, that is begun.
+    /// Starts a probe, if the server is down and this call claims the probe.
     pub(crate) fn probe_if_due(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         // A probe connects and asks, each within `socket_timeout`.
         let lease = self.settings.timeouts.socket.saturating_mul(3);
@@ -218,14 +219,14 @@ impl Server {
                         }
                         return Ok(Ok(waiter));
                     }
-                    // It was closed since; the next look passes over it.
+                    // It was closed meanwhile; the next iteration skips it.
                 }
                 Pick::Open => self.open(pool, runtime, true),
             }
         }
     }
 
-    /// Why no call may use this server.
+    /// Why calls cannot use this server, if they cannot.
     fn refusal(self: &Arc<Self>) -> Option<Failure> {
         let status = self.status();
         if status == Status::Up {
@@ -258,15 +259,14 @@ impl Server {
         !growth.is_open() || growth.claim_probe(now, lease)
     }
 
-    /// Opens a connection, unless somebody else just did. `is_first`: it was wanted because
-    /// there was none.
+    /// Opens a connection, unless another call just did. `is_first`: the pool is empty.
     fn open(self: &Arc<Self>, pool: &Arc<Pool>, runtime: &Handle, is_first: bool) {
         if let Some(connection) = pool.add(self.settings.dialect, is_first) {
             self.spawn(pool, runtime, connection, None);
         }
     }
 
-    /// Begins the life of a connection, which is opened first unless that is `stream`.
+    /// Spawns the task of a connection, which opens it first unless there is a `stream`.
     fn spawn(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
@@ -274,7 +274,7 @@ impl Server {
         connection: Arc<Connection>,
         stream: Option<Stream>,
     ) {
-        // Made here, so that those who wait are told even if the runtime never runs the task.
+        // Created here, so that waiting calls fail even if the runtime never polls the task.
         let driver = Driver::new(
             Arc::clone(&connection),
             Arc::clone(&self.gauges),
@@ -325,7 +325,7 @@ impl Server {
         self.health().growth.on_probe_answered(Instant::now());
     }
 
-    /// What a connection that could not be opened means, and is told to those who wait for it.
+    /// Judges a connection that could not be opened. Returns the failure for the calls on it.
     fn on_not_connected(
         self: &Arc<Self>,
         pool: &Pool,
@@ -345,7 +345,7 @@ impl Server {
         )
     }
 
-    /// One more connection was refused. Where others are well it speaks for none but itself.
+    /// A connection was refused. If others work, this only limits their number.
     fn on_refused(
         self: &Arc<Self>,
         pool: &Pool,
@@ -365,8 +365,8 @@ impl Server {
         self.judge(connection, Fault::NotConnected, false, reason)
     }
 
-    /// What the end of a connection means. What the first of those who wait for it is told, if
-    /// that is something of its own, and what all others are.
+    /// Judges a connection that ended. Returns the failure for the first waiting call, if that is
+    /// a separate one, and the failure for all others.
     fn on_ended(
         self: &Arc<Self>,
         pool: &Pool,
@@ -378,7 +378,7 @@ impl Server {
         let (fault, reason) = match ended.why {
             End::Closed(failure) => return (None, failure),
             End::Unused => return (None, Failure::Lost("the idle connection was closed".into())),
-            // A server may close connections that nobody uses, but not at once.
+            // A server may close idle connections, but not right after they were opened.
             End::Lost(reason) if !ended.was_in_use && connection.begun().elapsed() >= SETTLED => {
                 return (None, Failure::Lost(reason.into()));
             }
@@ -421,7 +421,7 @@ impl Server {
         (None, self.judge(connection, fault, has_answered, reason))
     }
 
-    /// Asks the breaker what a fault means for the server, and does what it says.
+    /// Reports a fault to the breaker, and applies its verdict.
     fn judge(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
@@ -463,8 +463,8 @@ impl Server {
         failure
     }
 
-    /// Asks a server that was silent on a connection for a sign of life on another one, which
-    /// [`on_ended`](Self::on_ended) takes into account.
+    /// Checks over another connection whether a server responds that was silent on one.
+    /// [`on_ended`](Self::on_ended) uses the outcome.
     fn check(self: &Arc<Self>) {
         let patience = self.settings.timeouts.socket / 2;
         let now = Instant::now();
@@ -485,7 +485,7 @@ impl Server {
         });
     }
 
-    /// Looks whether the server is back.
+    /// Probes the server.
     async fn probe(self: Arc<Self>) {
         let answer = timeout(self.settings.timeouts.socket, self.ask_for_a_sign()).await;
         match answer.unwrap_or(Err(ConnectError::Silent)) {
@@ -511,7 +511,7 @@ impl Server {
         }
     }
 
-    /// Connects, and flushes if that is wanted. Nobody else reaches the server before.
+    /// Connects, and flushes or marks the server as configured, before any call uses it.
     async fn ask_for_a_sign(&self) -> Result<Stream, ConnectError> {
         let mut stream = self.connect().await?;
         stream.greet(self.settings.dialect).await?;
@@ -556,13 +556,14 @@ impl Server {
         self.tell(&ServerEvent::up(&self.name, after));
     }
 
+    /// Calls the listener. Its panics are caught, so that they do not end the connection.
     fn tell(&self, event: &ServerEvent) {
         if let Some(on_event) = &self.settings.on_event {
-            on_event(event);
+            let _ = catch_unwind(AssertUnwindSafe(|| on_event(event)));
         }
     }
 
-    /// Asks the server for a sign of life over a connection of its own.
+    /// Checks over a temporary connection whether the server responds.
     pub(crate) async fn ping(&self) -> Result<()> {
         self.pools.of(&runtime::current()?)?;
         if self.status() == Status::Closed {
@@ -575,7 +576,7 @@ impl Server {
         answer.map_err(|why| self.reason_of(&why))
     }
 
-    /// Opens a connection, if there is none, and waits until it can be used.
+    /// Opens a connection, unless there is one, and waits until it is ready.
     pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<()> {
         let runtime = runtime::current()?;
         let pool = self.pools.of(&runtime)?;
@@ -593,7 +594,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes no more calls. Those under way go on.
+    /// Refuses further calls. Those in flight continue.
     pub(crate) fn retire(&self) {
         self.status.store(Status::Closed as u8, Ordering::Release);
         self.pools.retire();
@@ -609,7 +610,7 @@ impl Server {
         let loads = self.pools.loads();
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        // What was read beside the keys of callers does not count.
+        // Marks are not keys of callers.
         let (marks, found) = (read(&self.counters.marks), read(&self.counters.marks_found));
         ServerStats {
             address: self.name.clone(),
@@ -629,14 +630,14 @@ impl Server {
         }
     }
 
-    /// Why the server is left alone, and for how long yet.
+    /// Why the server is out of use, and how long until it is tried again.
     pub(crate) fn trouble(&self) -> Option<(Error, Duration)> {
         let health = self.health();
         let left = health.breaker.left(Instant::now())?;
         Some((health.reason.clone()?, left))
     }
 
-    /// The mark of its last return was read, and said this, or nothing.
+    /// Records the mark of its last return, as it was read; `None` if there is none.
     pub(super) fn saw_mark(&self, returned: Option<SystemTime>) {
         self.counters.marks.fetch_add(1, Ordering::Relaxed);
         if let Some(returned) = returned {
@@ -667,7 +668,7 @@ impl Server {
         self.error(ErrorKind::Timeout, &reason)
     }
 
-    /// It answers, but too late for one call.
+    /// The error of a call that timed out although the server responds.
     pub(super) fn too_slow(&self) -> Error {
         let patience = self.settings.timeouts.socket.saturating_mul(2);
         let reason =
@@ -698,7 +699,7 @@ impl Server {
     }
 }
 
-/// What to ask oneself about a server that has never answered.
+/// Advice about a server that has never responded.
 const DOUBT: &str = if cfg!(feature = "tls") {
     "; is it memcached, and does it use TLS as `tls_enabled` says?"
 } else {

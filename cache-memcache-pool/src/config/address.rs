@@ -1,4 +1,4 @@
-//! Where a server is: `host:port`, `[v6]:port`, `unix:/path`.
+//! [`Address`]: `host:port`, `[v6]:port`, `unix:/path`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,8 +12,7 @@ use crate::router::Routing;
 
 const DEFAULT_PORT: u16 = 11211;
 
-/// The address of one server. Its text is its identity: the same server written in two ways
-/// is the same.
+/// The address of one server. Its text form identifies the server, however it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp {
@@ -24,7 +23,7 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-/// Which of a host's addresses are used.
+/// Which addresses of a host are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     Any,
@@ -43,7 +42,7 @@ impl Family {
 }
 
 impl Address {
-    /// Reads a list of servers, in the form that `routing` can do something with.
+    /// Parses a list of servers, and checks it for `routing`.
     pub(crate) fn parse_all(urls: &[String], routing: Routing) -> Result<Vec<Self>> {
         if urls.is_empty() {
             return Err(bad_config("`url` is empty; list at least one server"));
@@ -69,7 +68,7 @@ impl Address {
         Ok(addresses)
     }
 
-    /// What is the same for the same server, as far as that can be told without asking anybody.
+    /// The address in normal form, to detect duplicates without a DNS lookup.
     fn identity(&self) -> String {
         match self {
             Self::Tcp { host, port, .. } if host == "127.0.0.1" => {
@@ -79,7 +78,7 @@ impl Address {
         }
     }
 
-    /// Reads what python-memcached reads: also `inet:host:port` and `inet6:[host]:port`.
+    /// Parses the forms of python-memcached, including `inet:host:port` and `inet6:[host]:port`.
     fn parse(url: &str) -> Result<Self, &'static str> {
         if let Some(path) = url.strip_prefix("unix:") {
             return match path {
@@ -99,7 +98,7 @@ impl Address {
         };
         let (host, port) = if let Some(rest) = address.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or("a ']' is missing")?;
-            // After inet6: python-memcached takes names in brackets.
+            // After inet6: python-memcached accepts names in brackets.
             if !is_ipv6(host) && (family != Family::V6 || host.is_empty() || host.contains(':')) {
                 return Err("the brackets do not contain an IPv6 address");
             }
@@ -156,7 +155,7 @@ fn refused(url: &str, problem: &str) -> cache_core::Error {
     ))
 }
 
-/// What belongs to addresses of another kind, in words.
+/// What is wrong with an address of another kind, such as a URL.
 fn foreign(url: &str) -> Option<&'static str> {
     let is_blank = |c: char| c.is_whitespace() || c.is_control();
     if url.contains("://") {
@@ -197,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_one_text_however_they_are_written() {
+    fn addresses_have_a_normal_form() {
         for (url, text) in [
             ("localhost", "localhost:11211"),
             ("10.0.0.1:7", "10.0.0.1:7"),
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_for_what_is_wrong_with_it() {
+    fn invalid_addresses_are_refused_with_the_reason() {
         for (url, why) in [
             ("", "host is missing"),
             (":7", "host is missing"),
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_family_of_addresses_is_chosen_by_the_prefix() {
+    fn the_prefix_selects_the_address_family() {
         let family = |url| match Address::parse(url).unwrap() {
             Address::Tcp { family, .. } => family,
             Address::Unix(_) => panic!("{url} is a path"),
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_be_repeated_where_it_may_in_python() {
+    fn servers_may_be_repeated_with_the_routings_of_python() {
         let twice = ["a:7", "b:7", "a:7"];
         assert_eq!(list(&twice, Routing::PythonMemcached).unwrap().len(), 3);
         let refused = list(&twice, Routing::Consistent).unwrap_err();

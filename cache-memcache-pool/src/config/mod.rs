@@ -1,4 +1,4 @@
-//! [`MemcachePoolConfig`], the arguments of the backend as plain data.
+//! [`MemcachePoolConfig`], the configuration as plain data.
 
 mod address;
 mod field;
@@ -20,9 +20,10 @@ use crate::NAME;
 use crate::protocol::StoredFormat;
 use crate::router::Routing;
 
-/// The arguments of the backend under the names of Python's `PooledMemcachedBackend`, to be
-/// read from a configuration file. Durations are numbers of seconds there, fractions allowed;
-/// a field that is not known is an error.
+/// The configuration of the backend, which serde reads from a configuration file.
+///
+/// Arguments of Python's `PooledMemcachedBackend` keep their names. In a file durations are numbers
+/// of seconds, fractions allowed; an unknown field is an error.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,103 +40,102 @@ use crate::router::Routing;
 #[non_exhaustive]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "they are the switches of a configuration file"
+    reason = "they are independent switches of a configuration file"
 )]
 pub struct MemcachePoolConfig {
-    /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the port is 11211 where none is
-    /// given. `inet:` and `inet6:` before it choose among the addresses of a name. In a file also
-    /// one string, with commas between several servers. Default: `localhost:11211`.
+    /// The servers: `host:port`, `[::1]:11211`, `unix:/path`; the default port is 11211. A prefix
+    /// `inet:` or `inet6:` selects the IPv4 or the IPv6 addresses of a name. A file may also give
+    /// it as one comma-separated string. Default: `localhost:11211`.
     #[serde(deserialize_with = "field::url")]
     pub url: Vec<String>,
-    /// How many keys each server of `url` gets, relative to the others; 0: none. Empty: all get
-    /// as many. Default: empty.
+    /// The share of keys of each server in `url`, relative to the others; 0: none. Empty: equal
+    /// shares. Default: empty.
     #[serde(deserialize_with = "field::weights")]
     pub weights: Vec<u32>,
-    /// The most connections to one server, zero for no limit; each tokio runtime that uses the
-    /// backend has its own. Default: 10.
+    /// The most connections to one server from each Tokio runtime; zero: no limit. Default: 10.
     #[serde(deserialize_with = "field::pool_maxsize")]
     pub pool_maxsize: usize,
-    /// A connection that was idle for so long is closed. Default: 60 s.
+    /// A connection that has been idle for this long is closed. Default: 60 s.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::pool_unused_timeout"
     )]
     pub pool_unused_timeout: Duration,
-    /// How long a call waits for room when all connections are full, before it fails.
-    /// Default: 10 s.
+    /// How long a call waits when all connections are at capacity, before it fails with
+    /// [`ErrorKind::PoolExhausted`]. Default: 10 s.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::pool_connection_get_timeout"
     )]
     pub pool_connection_get_timeout: Duration,
-    /// How long a server that is down is left alone at most before it is tried again. It is
-    /// tried after 0.1 s at first, then after twice as long each time. Default: 300 s.
+    /// The longest wait before a server that is down is tried again. The first wait is 0.1 s, and
+    /// each further wait is twice as long. Default: 300 s.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::dead_retry"
     )]
     pub dead_retry: Duration,
-    /// How long a server may take to accept a connection, and how long it may be silent while
-    /// it is to answer. A call takes twice as long at most, in all. Default: 3 s.
+    /// How long connecting may take, and how long a server may be silent while a response is
+    /// pending. A call takes at most twice as long in total, plus
+    /// `pool_connection_get_timeout` if it has to wait for room. Must be positive. Default: 3 s.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::socket_timeout"
     )]
     pub socket_timeout: Duration,
-    /// Empties a server that was down and returned, before anybody reads from it. Without, it
-    /// serves what it had before it was lost, old values included. Default: false.
+    /// Whether a server that was down is flushed before it is read from. Otherwise it may serve
+    /// values from before the outage that were replaced elsewhere meanwhile. Default: false.
     #[serde(deserialize_with = "field::pool_flush_on_reconnect")]
     pub pool_flush_on_reconnect: bool,
-    /// Takes for expired what a server that was down and returned had before, so that nothing
-    /// comes back that was replaced or deleted elsewhere meanwhile; nothing is emptied. The
-    /// server is marked for all processes that have this set, whose clocks have to agree; each
-    /// read asks for the mark too. Default: false.
+    /// Whether the values that a server had before an outage are treated as expired, so that
+    /// values that were replaced or deleted elsewhere meanwhile do not reappear. Nothing is
+    /// flushed. A mark on the server applies to all processes with this setting, whose clocks must
+    /// agree; each read requests the mark, too. Default: false.
     #[serde(deserialize_with = "field::pool_expire_on_reconnect")]
     pub pool_expire_on_reconnect: bool,
-    /// The largest stored value in bytes, metadata included. Larger ones are refused before
-    /// they are sent. Zero: whatever memcached takes, which is 1 GiB at most. Default: 1 MiB,
-    /// which is memcached's own.
+    /// The largest stored value in bytes, including metadata. Larger values are refused before
+    /// they are sent. Zero: memcached's maximum, 1 GiB. Default: 1 MiB, which is memcached's own
+    /// default.
     #[serde(deserialize_with = "field::server_max_value_length")]
     pub server_max_value_length: usize,
-    /// The lifetime of a value without one of its own; zero: until memcached evicts it.
-    /// Default: zero.
+    /// The lifetime of values that do not set one; zero: they do not expire. Default: zero.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::memcached_expire_time"
     )]
     pub memcached_expire_time: Duration,
-    /// The name for memcached's ASCII authentication. Default: none.
+    /// The user name for memcached's ASCII authentication. Default: none.
     #[serde(deserialize_with = "field::username")]
     pub username: Option<String>,
-    /// The password to go with it. Read from a file, and never written to one. Default: none.
+    /// The user's password. Deserialized, but never serialized. Default: none.
     #[serde(skip_serializing, deserialize_with = "field::password")]
     pub password: Option<String>,
-    /// Speaks TLS to the servers. Needs the feature `tls`. Default: false.
+    /// Whether connections use TLS. Requires the feature `tls`. Default: false.
     #[serde(deserialize_with = "field::tls_enabled")]
     pub tls_enabled: bool,
-    /// A file in PEM format with the authorities (or the certificates themselves) that are
-    /// trusted. Default: none, which means the system's.
+    /// A PEM file with the certificate authorities (or the certificates themselves) to trust.
+    /// Default: the system's.
     #[serde(deserialize_with = "field::tls_cafile")]
     pub tls_cafile: Option<PathBuf>,
-    /// The name that the servers' certificates have to be for. Default: none, which means the
-    /// host of each server's address.
+    /// The name that the servers' certificates must contain. Default: the host of each server's
+    /// address.
     #[serde(deserialize_with = "field::tls_server_name")]
     pub tls_server_name: Option<String>,
-    /// A file in PEM format with the certificate to present to servers that ask for one.
-    /// Default: none.
+    /// A PEM file with the client certificate to present. Default: none.
     #[serde(deserialize_with = "field::tls_certfile")]
     pub tls_certfile: Option<PathBuf>,
-    /// A file in PEM format with its private key. Default: `tls_certfile`, which can hold both.
+    /// A PEM file with the private key of `tls_certfile`. Default: `tls_certfile`, which may
+    /// contain both.
     #[serde(deserialize_with = "field::tls_keyfile")]
     pub tls_keyfile: Option<PathBuf>,
-    /// Whether the server's certificate is checked. Without, anybody on the way can read and
-    /// change everything. Default: true.
+    /// Whether the server's certificate is verified. Without verification anyone on the network
+    /// path can read and change all data. Default: true.
     #[serde(deserialize_with = "field::tls_verify")]
     pub tls_verify: bool,
-    /// Which server keeps which key. Default: consistent.
+    /// Which server stores which key. Default: consistent.
     #[serde(deserialize_with = "field::routing")]
     pub routing: Routing,
-    /// Whether the keys of a server that is down go to the others. Default: true.
+    /// Whether the keys of a server that is down go to other servers. Default: true.
     #[serde(deserialize_with = "field::failover")]
     pub failover: bool,
     /// What is spoken to the servers. Default: meta.
@@ -144,7 +144,7 @@ pub struct MemcachePoolConfig {
     /// What is stored under a key. Default: the envelope.
     #[serde(deserialize_with = "field::stored_format")]
     pub stored_format: StoredFormat,
-    /// The client of programs in Python that share the cache. Default: python-memcached.
+    /// The client of Python programs that share the cache. Default: python-memcached.
     #[serde(deserialize_with = "field::python_client")]
     pub python_client: PythonClient,
     /// Values of so many bytes, metadata included, are compressed with zlib, if that makes them
@@ -154,9 +154,9 @@ pub struct MemcachePoolConfig {
     pub min_compress_len: usize,
 }
 
-/// The client that programs in Python use, of those that dogpile.cache and oslo.cache can.
+/// The memcached client of Python programs, among those of dogpile.cache and oslo.cache.
 ///
-/// It decides the client flags: without the right ones Python gets text in place of bytes.
+/// It determines the client flags. With wrong flags Python reads text instead of bytes.
 ///
 /// ```
 /// use cache_memcache_pool::{MemcachePoolConfig, PythonClient};
@@ -168,15 +168,15 @@ pub struct MemcachePoolConfig {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PythonClient {
-    /// python-memcached, which `oslo_cache.memcache_pool` and `dogpile.cache.memcached` use. Flags
-    /// 0 are bytes.
+    /// python-memcached, the client of `oslo_cache.memcache_pool` and `dogpile.cache.memcached`.
+    /// The flags of bytes are 0.
     #[default]
     PythonMemcached,
-    /// pymemcache, as `dogpile.cache.pymemcache` uses it. Flags 0 are bytes.
+    /// pymemcache, the client of `dogpile.cache.pymemcache`. The flags of bytes are 0.
     Pymemcache,
-    /// python-binary-memcached, which `oslo_cache.memcache_pool` uses with TLS or SASL. Flags 16
-    /// are bytes. It compresses what has more than 128 bytes, which takes the feature `zlib` to
-    /// read; and it writes to every server of its list, so give it one.
+    /// python-binary-memcached, the client of `oslo_cache.memcache_pool` with TLS or SASL. The
+    /// flags of bytes are 16. It compresses values of more than 128 bytes, which require the
+    /// feature `zlib` to read; and it writes to every server in its list, so use a single one.
     Bmemcached,
 }
 
@@ -189,7 +189,7 @@ impl PythonClient {
     }
 }
 
-/// Which of memcached's protocols is spoken.
+/// The protocol of the servers.
 ///
 /// ```
 /// use cache_memcache_pool::{MemcachePoolConfig, Protocol};
@@ -201,11 +201,11 @@ impl PythonClient {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Protocol {
-    /// The meta commands of memcached 1.6 and later. Each answer names its question.
+    /// The meta commands of memcached 1.6 and later. Each response identifies its request.
     #[default]
     Meta,
     /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with
-    /// spaces or control characters are refused.
+    /// spaces or control characters are an error.
     Classic,
 }
 
@@ -276,13 +276,13 @@ impl fmt::Debug for MemcachePoolConfig {
     }
 }
 
-/// The error for a field that makes no sense.
+/// The error for an invalid field.
 pub(crate) fn bad_config(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, NAME, message)
 }
 
 impl MemcachePoolConfig {
-    /// Checks what the types allow and the backend does not, and reads the addresses.
+    /// Checks the fields, and parses the addresses.
     pub(crate) fn check(&self) -> Result<Vec<Address>> {
         if self.socket_timeout.is_zero() {
             return Err(bad_config("`socket_timeout` is 0; it must be positive"));
@@ -350,7 +350,7 @@ impl MemcachePoolConfig {
     }
 }
 
-/// What of the configuration has no effect, if anything.
+/// A warning about fields without effect, if there are any.
 pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
     let fields = [
         ("tls_cafile", &config.tls_cafile),
@@ -377,7 +377,7 @@ pub(crate) fn without_effect(config: &MemcachePoolConfig) -> Option<String> {
 /// Each unit of weight is an entry of a router's table.
 const MAX_WEIGHT: u32 = 1000;
 
-/// What `-I` of memcached can be raised to.
+/// The maximum of memcached's `-I`.
 const MAX_ITEM: usize = 1 << 30;
 
 #[cfg(test)]
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gives_seconds_and_one_or_many_servers() {
+    fn durations_are_seconds_and_url_is_a_string_or_a_list() {
         let config = number("socket_timeout", 0.25).unwrap();
         assert_eq!(config.socket_timeout, Duration::from_millis(250));
         assert_eq!(config.dead_retry, Duration::from_secs(300));
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_taken_where_numbers_switches_and_lists_are_meant() {
+    fn numbers_switches_and_lists_may_be_text() {
         let fields = [
             ("url", "a:1, inet6:[b]:2"),
             ("weights", "1, 3"),
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn senseless_text_is_refused_by_the_name_of_its_field() {
-        for (name, senseless) in [
+        for (name, invalid) in [
             ("pool_maxsize", "-1"),
             ("pool_maxsize", "1.5"),
             ("weights", "-1"),
@@ -453,11 +453,11 @@ mod tests {
             ("routing", "modula"),
             ("stored_format", "pickle"),
         ] {
-            let field = MapDeserializer::<_, ValueError>::new([(name, senseless)].into_iter());
+            let field = MapDeserializer::<_, ValueError>::new([(name, invalid)].into_iter());
             let error = MemcachePoolConfig::deserialize(field).unwrap_err();
             let error = error.to_string();
             assert!(error.starts_with(&format!("`{name}`: ")), "{error}");
-            assert!(error.contains(senseless), "{error}");
+            assert!(error.contains(invalid), "{error}");
         }
     }
 
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
+    fn invalid_fields_are_refused_by_name() {
         assert!(refusal(|c| c.url.clear()).contains("`url` is empty"));
         assert!(refusal(|c| c.url = vec!["a:1".into(), "a:1".into()]).contains("a:1 twice"));
         assert!(refusal(|c| c.url = vec!["a".into(), "A:11211".into()]).contains("twice"));

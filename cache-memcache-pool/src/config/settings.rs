@@ -1,7 +1,8 @@
-//! What the parts of the backend need of its configuration, read once.
+//! [`Settings`]: the checked configuration.
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,7 @@ pub(crate) type OnServerEvent = dyn Fn(&ServerEvent) + Send + Sync;
 /// See [`clock`](crate::MemcachePoolBuilder::clock).
 pub(crate) type Clock = dyn Fn() -> SystemTime + Send + Sync;
 
-/// What [`connect_with`](crate::MemcachePoolBuilder::connect_with) gives.
+/// A connection made by [`connect_with`](crate::MemcachePoolBuilder::connect_with).
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
@@ -29,14 +30,14 @@ pub(crate) type Connector = dyn Fn(&str) -> Pin<Box<dyn Future<Output = io::Resu
     + Send
     + Sync;
 
-/// The time-outs of a connection.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     pub(crate) socket: Duration,
     pub(crate) unused: Duration,
 }
 
-/// What only code can give, and no configuration file.
+/// Settings that only code can provide, not a configuration file.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) on_event: Option<Arc<OnServerEvent>>,
@@ -45,7 +46,7 @@ pub(crate) struct Hooks {
     pub(crate) jitter_seed: Option<u64>,
 }
 
-/// Longer than anybody waits, and well within what the clock can count.
+/// An upper bound that the clock can represent.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(crate) struct Settings {
@@ -59,13 +60,13 @@ pub(crate) struct Settings {
     pub(crate) stored_format: StoredFormat,
     /// The client flags of values that are not compressed.
     pub(crate) client_flags: u32,
-    /// Values of so many bytes are compressed; `None`: none are.
+    /// Values of at least this many bytes are compressed; `None`: no compression.
     pub(crate) min_compress_len: Option<usize>,
     pub(crate) default_ttl: Duration,
     pub(crate) routing: Routing,
     pub(crate) failover: bool,
     pub(crate) dialect: Dialect,
-    /// `username password`, as the server wants it.
+    /// `username password`, as the server expects it.
     pub(crate) credentials: Option<String>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<super::tls::Tls>,
@@ -100,7 +101,8 @@ impl Settings {
             ));
         }
         if let (Some(on_event), Some(message)) = (&hooks.on_event, without_effect(config)) {
-            on_event(&ServerEvent::warning(None, message));
+            let event = ServerEvent::warning(None, message);
+            let _ = catch_unwind(AssertUnwindSafe(|| on_event(&event)));
         }
         let credentials = match (&config.username, &config.password) {
             (Some(username), Some(password)) => Some(format!("{username} {password}")),
@@ -140,7 +142,7 @@ impl Settings {
         })
     }
 
-    /// Reads values as this configuration stores them.
+    /// A decoder for values in the configured format.
     pub(crate) fn decoder(&self) -> Decoder {
         Decoder::new(self.max_value, self.stored_format)
     }
@@ -152,7 +154,7 @@ impl Settings {
             .map_or_else(SystemTime::now, |clock| clock())
     }
 
-    /// What the waits for `server` are spread by.
+    /// The seed that randomizes the waits for `server`.
     pub(crate) fn jitter(&self, server: &str) -> u64 {
         server.bytes().fold(self.jitter_seed, |seed, byte| {
             (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -160,7 +162,7 @@ impl Settings {
     }
 }
 
-/// A number of which zero means that there is no limit.
+/// Replaces zero, which means no limit.
 fn or_unlimited(number: usize, unlimited: usize) -> usize {
     if number == 0 { unlimited } else { number }
 }

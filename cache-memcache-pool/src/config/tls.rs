@@ -23,12 +23,12 @@ use super::{MemcachePoolConfig, bad_config};
 #[derive(Clone)]
 pub(crate) struct Tls {
     connector: TlsConnector,
-    /// The name that certificates have to be for, where it is not the host's.
+    /// The name that certificates must contain, if it is not the host's.
     server_name: Option<ServerName<'static>>,
 }
 
 impl Tls {
-    /// `None` unless the configuration asks for TLS.
+    /// `None` unless TLS is enabled.
     pub(crate) fn new(config: &MemcachePoolConfig) -> Result<Option<Self>> {
         if !config.tls_enabled {
             return Ok(None);
@@ -95,7 +95,7 @@ impl Tls {
     }
 }
 
-/// What to do about a handshake that failed.
+/// Advice about a handshake that failed.
 fn advice(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|error| error.downcast_ref());
     match cause {
@@ -105,7 +105,7 @@ fn advice(error: &io::Error) -> &'static str {
         Some(Error::InvalidCertificate(_)) => {
             "; `tls_cafile` must contain the authority that signed it (default: the system's)"
         }
-        // No TLS came back, or nothing.
+        // The response is not TLS, or missing.
         Some(Error::InvalidMessage(_)) | None => "; does it use TLS? `tls_enabled` is set",
         Some(_) => "",
     }
@@ -140,7 +140,7 @@ fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error 
     bad_config(message).with_source(error)
 }
 
-/// The authorities of `tls_cafile`, or else those of the system.
+/// The authorities of `tls_cafile`, or those of the system.
 fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
     let mut authorities = RootCertStore::empty();
     let Some(file) = &config.tls_cafile else {
@@ -164,7 +164,7 @@ fn authorities(config: &MemcachePoolConfig) -> Result<RootCertStore> {
     Ok(authorities)
 }
 
-/// Takes any certificate, for `tls_verify = false`.
+/// Accepts any certificate, for `tls_verify = false`.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

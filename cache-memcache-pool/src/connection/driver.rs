@@ -1,5 +1,5 @@
-//! The task behind a connection. It moves bytes and sleeps; what to make of them is the
-//! pipeline's business, and what to make of its end the cluster's.
+//! [`Driver`]: the task of a connection. It does I/O and sleeps; the pipeline interprets the bytes,
+//! and the cluster judges the end of the connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,33 +18,33 @@ use super::{Caller, Connection, Failure, Gauges, Unanswered};
 use crate::config::Timeouts;
 use crate::protocol::{Decoder, Response, Violation};
 
-/// Callers are told at the latest when so much has been read.
+/// Responses are delivered at the latest when this much has been read.
 const TELL_AFTER: usize = 256 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nobody needed it.
+    /// It was idle for too long.
     Unused,
-    /// The other side ended it, or the network did.
+    /// The server or the network ended it.
     Lost(String),
-    /// What came is not memcached's protocol.
+    /// The server violated the protocol.
     Violated(Violation),
-    /// Nothing came for too long.
+    /// It received nothing for too long.
     Silent,
-    /// Hardly anything came for too long.
+    /// It received too little for too long.
     Slow,
-    /// It was told to.
+    /// It was closed by this side.
     Closed(Failure),
 }
 
-/// What is known of a connection at its end.
+/// The state of a connection at its end.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) why: End,
-    /// It has answered something.
+    /// It has received a response.
     pub(crate) has_answered: bool,
-    /// Something was awaited.
+    /// A response was pending.
     pub(crate) was_in_use: bool,
 }
 
@@ -53,16 +53,16 @@ pub(crate) struct Driver {
     gauges: Arc<Gauges>,
     pipeline: Pipeline<Caller>,
     batch: Batch<Caller>,
-    /// Up to where to write at once.
+    /// The end of the bytes to write at once.
     write_to: usize,
     done: Vec<(Caller, Response)>,
-    /// Callers have the chance to queue something before it is written.
+    /// Callers had a chance to queue more requests before the write.
     has_yielded: bool,
     /// How many requests were written together the last time.
     last_batch: usize,
     /// All tasks of the runtime take turns on one thread.
     is_current_thread: bool,
-    /// When the timer is set to.
+    /// The time that the timer is set to.
     timer_at: Instant,
 }
 
@@ -107,9 +107,9 @@ impl Driver {
         .await
     }
 
-    /// Drives the connection over `stream` until it ends. Callers still wait then:
-    /// [`fail`](Self::fail) tells them. `suspect` is called when the server has been silent for a
-    /// while.
+    /// Drives the connection over `stream` until it ends. Calls may still wait then:
+    /// [`fail`](Self::fail) answers them. `suspect` is called when the server has been silent for
+    /// a while.
     pub(crate) async fn run(&mut self, mut stream: Stream, suspect: impl Fn()) -> Ended {
         self.connection.set_ready();
         self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
@@ -132,7 +132,7 @@ impl Driver {
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         loop {
-            // What has arrived is read before the time is looked at.
+            // Read available data before checking the time.
             let read = self.read(stream, cx);
             self.tell();
             if let Err(end) = read.and_then(|()| self.write(stream, cx)) {
@@ -188,7 +188,7 @@ impl Driver {
         }
     }
 
-    /// Hands out the responses that are complete. Callers that are gone do not want them.
+    /// Delivers the complete responses. Those of dropped callers are discarded.
     fn tell(&mut self) {
         let tally = self.pipeline.take_tally();
         if tally.calls > 0 {
@@ -252,7 +252,7 @@ impl Driver {
         }
     }
 
-    /// The socket has no room. What was not begun can be withdrawn until it has.
+    /// The socket has no room. Requests that were not begun can be withdrawn until it has.
     fn park(&mut self, now: Instant) {
         self.pipeline.on_blocked(now);
         self.write_to = 0;
@@ -264,7 +264,7 @@ impl Driver {
         self.batch.clear();
     }
 
-    /// Takes over what is queued, if it is time to write. Without, the next to queue something
+    /// Takes the queued requests, if it is time to write. Otherwise the next caller to queue one
     /// wakes the driver.
     fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut shared = self.connection.lock();
@@ -304,7 +304,7 @@ impl Driver {
             .pipeline
             .on_timeout(self.timer_at, now, &mut shared.queue, &mut expired);
         if verdict == Some(Verdict::Unused) {
-            // Nothing gets in between.
+            // Under the lock, so that no request is queued meanwhile.
             shared
                 .closed
                 .get_or_insert(Failure::Lost("the idle connection was closed".into()));
@@ -328,8 +328,8 @@ impl Driver {
         }
     }
 
-    /// Tells `first` to the caller whose response could not be read, if there is such a one, and
-    /// `failure` to all others who wait.
+    /// Fails all waiting callers with `failure`, except the first one with `first`, if given: its
+    /// response was invalid.
     pub(crate) fn fail(&mut self, first: Option<&Failure>, failure: &Failure) {
         self.connection.close(failure.clone());
         let queued = self.connection.lock().queue.drain();
@@ -351,7 +351,7 @@ fn lost(error: &io::Error) -> End {
 }
 
 impl Drop for Driver {
-    /// When the runtime drops the task, nobody waits for it any more.
+    /// Answers the callers if the runtime drops the task.
     fn drop(&mut self) {
         self.connection.lock().queue.park(&mut self.batch);
         self.fail(None, &Failure::Lost("the runtime was shut down".into()));

@@ -1,4 +1,4 @@
-//! One pipelined connection, as callers see it: a queue that its driver empties.
+//! [`Connection`]: a pipelined connection, as callers see it: a queue that its driver empties.
 
 mod driver;
 mod patience;
@@ -30,11 +30,11 @@ use queue::Queue;
 pub(crate) enum Failure {
     /// The connection ended; the server may be well.
     Lost(Arc<str>),
-    /// The server is left alone, for this reason.
+    /// The server is down, for this reason.
     Down(Error),
-    /// Another attempt would end alike.
+    /// A retry would fail as well.
     Final(Error),
-    /// The server answers, but not within the time that this request has.
+    /// The server responds, but not to this request in time.
     TooSlow,
 }
 
@@ -42,22 +42,22 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Unanswered {
     pub(crate) failure: Failure,
-    /// Something of it may have been written, and the server may have done it.
+    /// Part of it may have been written, so the server may have executed it.
     pub(crate) was_sent: bool,
 }
 
-/// How a caller is told of its response.
+/// The channel on which a caller receives its response.
 pub(crate) type Caller = oneshot::Sender<Result<Response, Unanswered>>;
 
-/// What a caller wants done: how to write it down, and how much work it is.
+/// A request: its encoder and its weight.
 pub(crate) struct Exchange<F> {
-    /// Appends the request, and says what to expect for it.
+    /// Appends the request, and returns the expected response.
     pub(crate) encode: F,
     /// 1 for a small one.
     pub(crate) weight: usize,
 }
 
-/// What a driver counts, for all connections of a server.
+/// Counters of the drivers, for all connections to a server.
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub(crate) calls: AtomicU64,
@@ -101,9 +101,9 @@ impl Gauges {
 pub(crate) struct Connection {
     begun: Instant,
     shared: Mutex<Shared>,
-    /// The weight of all that is not answered.
+    /// The weight of all unanswered requests.
     load: AtomicUsize,
-    /// What callers take a part of before they queue a request, as much as it weighs.
+    /// Callers acquire the weight of a request in permits before they queue it.
     room: Arc<Semaphore>,
     state: AtomicU8,
     /// See [`Patience::excused`](patience::Patience::excused), in nanoseconds.
@@ -116,13 +116,13 @@ pub(crate) struct Connection {
 struct Shared {
     queue: Queue<Caller>,
     driver: Option<Waker>,
-    /// The driver is woken when so many requests are queued.
+    /// The driver is woken when this many requests are queued.
     wake_at: usize,
     closed: Option<Failure>,
 }
 
 impl Shared {
-    /// Has the driver woken once `enough` requests are queued, or the connection is closed.
+    /// Wakes the driver once `enough` requests are queued or the connection is closed.
     fn wake(&mut self, cx: &Context<'_>, enough: usize) {
         self.wake_at = enough;
         match &mut self.driver {
@@ -179,8 +179,8 @@ impl Connection {
         heard > 0 && self.begun + Duration::from_nanos(heard) > since
     }
 
-    /// Queues a request for which there is room, and of which the caller will not wait longer than `patience`; `None` if the
-    /// connection is closed.
+    /// Queues a request for which there is room. The caller waits at most `patience` for its
+    /// response. `None` if the connection is closed.
     pub(crate) fn submit<F>(
         self: Arc<Self>,
         exchange: &Exchange<F>,
@@ -220,7 +220,7 @@ impl Connection {
         }))
     }
 
-    /// Ends the connection: its driver tells `failure` to all who wait.
+    /// Closes the connection: its driver fails all waiting calls with `failure`.
     pub(crate) fn close(&self, failure: Failure) {
         self.state.store(State::Closed as u8, Ordering::Release);
         let mut shared = self.lock();
@@ -232,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// The connection can be used, unless it was closed meanwhile.
+    /// Marks the connection as ready, unless it was closed meanwhile.
     pub(crate) fn set_ready(&self) {
         let _ = self.state.compare_exchange(
             State::Connecting as u8,
@@ -242,7 +242,7 @@ impl Connection {
         );
     }
 
-    /// So much is answered, or never will be.
+    /// Releases the weight of requests that were answered or failed.
     fn release(&self, weight: usize) {
         if weight > 0 {
             self.load.fetch_sub(weight, Ordering::Relaxed);
@@ -258,14 +258,14 @@ impl Connection {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        // Encoding may not panic; if it did, half a command would be the worst of it, and the
-        // server would refuse that.
+        // Encoding does not panic; if it did, the worst outcome would be an incomplete command,
+        // which the server would refuse.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A caller's claim to a response. Dropping it withdraws the request, if it is not on its way
-/// to the server yet.
+/// A caller that waits for a response. Dropping it withdraws the request, unless part of it was
+/// written.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     response: oneshot::Receiver<Result<Response, Unanswered>>,
@@ -275,7 +275,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     pub(crate) async fn response(mut self) -> Result<Response, Unanswered> {
-        // The driver tells everybody before it ends, unless its runtime is shut down.
+        // The driver answers all callers before it ends, unless its runtime is shut down.
         let gone = |_| {
             Err(Unanswered {
                 failure: Failure::Lost("the runtime was shut down".into()),

@@ -1,22 +1,22 @@
-//! The clock by which callers of a connection lose their patience. It stops while data flows.
+//! [`Patience`]: the clock for the timeouts of calls on a connection. It stops while data flows.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who sends so many bytes within a `socket_timeout` is not slow.
+/// A server that sends this many bytes within `socket_timeout` is not slow.
 const BYTES: u32 = 64 * 1024;
 
-/// Counts the time since a connection was begun, less the time in which data arrived at a fair
-/// rate: a large value over a narrow link costs nobody's patience, a drip of bytes does.
+/// Counts the time since a connection was begun, less the time in which data arrived at a
+/// sufficient rate: a large value over a slow link does not count, a trickle of bytes does.
 #[derive(Debug)]
 pub(crate) struct Patience {
     epoch: Instant,
-    /// What does not count, so far.
+    /// The time that does not count, so far.
     excused: Duration,
-    /// Until when that is known.
+    /// The time up to which `excused` is computed.
     last: Instant,
-    /// What a byte excuses, at most.
+    /// The most time that a byte excuses.
     per_byte: Duration,
 }
 
@@ -34,13 +34,13 @@ impl Patience {
         self.excused
     }
 
-    /// What the clock shows.
+    /// The clock at `now`.
     pub(crate) fn read(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.epoch)
             .saturating_sub(self.excused)
     }
 
-    /// So many bytes have arrived.
+    /// Records received bytes.
     pub(crate) fn on_bytes(&mut self, now: Instant, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let credit = self.per_byte.saturating_mul(bytes);
@@ -48,12 +48,12 @@ impl Patience {
         self.last = now;
     }
 
-    /// Nothing counts that passed for reasons of this process.
+    /// Excludes time in which this process was paused.
     pub(crate) fn excuse(&mut self, time: Duration) {
         self.excused = self.excused.saturating_add(time);
     }
 
-    /// When the clock will show `due`, if nothing arrives until then.
+    /// When the clock reaches `due`, if nothing arrives until then.
     pub(crate) fn time_of(&self, due: Duration) -> Option<Instant> {
         self.epoch.checked_add(due.saturating_add(self.excused))
     }
@@ -66,7 +66,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_large_value_costs_no_patience_and_a_drip_does() {
+    fn a_large_value_does_not_count_but_a_trickle_does() {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
         let mut now = start;

@@ -1,5 +1,5 @@
-//! What is in flight on a connection: which response belongs to whom, and who has waited for
-//! too long. Given bytes and the time; does no I/O.
+//! [`Pipeline`]: the requests in flight on a connection. It assigns responses to callers and
+//! detects timeouts. A plain type that takes bytes and the time; does no I/O.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use super::queue::{Pending, Queue};
 use crate::config::Timeouts;
 use crate::protocol::{Decoder, Reply, Response, Violation};
 
-/// Buffers that grew beyond this are given back when they are empty.
+/// Empty buffers larger than this are freed.
 const KEPT: usize = 256 * 1024;
 
 /// How much is read at once.
 const READ: usize = 32 * 1024;
 
-/// What to make of a connection.
+/// The judgement of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing came for half of `socket_timeout`: it is time to ask the server another way, so
-    /// that it is known at the end of it whether the server is silent or this connection.
+    /// It received nothing for half of `socket_timeout`: time to check the server over another
+    /// connection, to know at the end whether the server is silent or only this connection.
     Suspect,
-    /// Something is awaited, and nothing at all came for `socket_timeout`.
+    /// A response is pending, and nothing arrived for `socket_timeout`.
     Silent,
-    /// The response at the head came so slowly that it was not there in twice that.
+    /// The response at the head was not complete within twice `socket_timeout`.
     Slow,
-    /// Nobody has used it for `pool_unused_timeout`.
+    /// It was idle for `pool_unused_timeout`.
     Unused,
 }
 
-/// What was counted since the last time.
+/// Counts since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) weight: usize,
@@ -43,22 +43,22 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Pipeline<C> {
     timeouts: Timeouts,
-    /// Without a caller: nobody wants the response any more.
+    /// Without a caller the response is discarded.
     in_flight: VecDeque<Pending<Option<C>>>,
     decoder: Decoder,
     buffer: Vec<u8>,
     patience: Patience,
-    /// When the server last showed that it is there, or when it was first asked to.
+    /// The last sign of life of the server, or the time of the first request after idling.
     sign: Instant,
-    /// This was said of the present silence.
+    /// The current silence was reported as suspect.
     is_suspect: bool,
     /// When the connection was begun, while the first requests may have waited for it.
     waited_since: Option<Instant>,
     /// Bytes wait for room in the socket.
     is_blocked: bool,
-    /// Since when the request at the head is there, on the clock of `patience`.
+    /// Since when the current request is at the head, on the clock of `patience`.
     head_since: Duration,
-    /// When a request may expire; none does before.
+    /// No request expires earlier.
     earliest: Option<Duration>,
     /// The last time at which anything was in flight.
     used: Instant,
@@ -68,8 +68,7 @@ pub(crate) struct Pipeline<C> {
 }
 
 impl<C> Pipeline<C> {
-    /// The pipeline of a connection that was begun at `now`, with a decoder for the
-    /// bytes.
+    /// The pipeline of a connection that was begun at `now`.
     pub(crate) fn new(now: Instant, timeouts: Timeouts, decoder: Decoder) -> Self {
         Self {
             timeouts,
@@ -134,12 +133,12 @@ impl<C> Pipeline<C> {
         });
     }
 
-    /// Whatever waited for the connection has been sent.
+    /// All requests that waited for the connection have been sent.
     pub(crate) fn settle(&mut self) {
         self.waited_since = None;
     }
 
-    /// A request that has to be answered by `due` is queued or in flight.
+    /// Records the deadline of a request that is queued or in flight.
     pub(crate) fn note_due(&mut self, due: Duration) {
         self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
@@ -152,8 +151,8 @@ impl<C> Pipeline<C> {
         self.is_blocked = true;
     }
 
-    /// So many bytes were written. If there was no room for them before, that is a sign of life:
-    /// the other side has read.
+    /// Records written bytes. If there was no room for them before, that is a sign of life: the
+    /// server has read.
     pub(crate) fn on_written(&mut self, now: Instant, bytes: usize) {
         if std::mem::take(&mut self.is_blocked) {
             self.sign = now;
@@ -162,7 +161,7 @@ impl<C> Pipeline<C> {
         }
     }
 
-    /// Where the next bytes go, and how many at most.
+    /// The buffer for the next bytes, and how many to read at most.
     pub(crate) fn read_buffer(&mut self) -> (&mut Vec<u8>, usize) {
         if let Some((body, missing)) = self.decoder.large() {
             return (body, missing);
@@ -176,14 +175,14 @@ impl<C> Pipeline<C> {
         self.decoder.large().is_some()
     }
 
-    /// The memory held for what was read.
+    /// The memory held for received bytes.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.buffer.capacity() + self.decoder.held()
     }
 
-    /// So many bytes were read into [`read_buffer`](Self::read_buffer). The responses that are
-    /// complete are added to `done`, in order.
+    /// Handles bytes that were read into [`read_buffer`](Self::read_buffer). Complete responses
+    /// are added to `done`, in order.
     pub(crate) fn on_bytes(
         &mut self,
         now: Instant,
@@ -243,7 +242,7 @@ impl<C> Pipeline<C> {
         !self.in_flight.is_empty() || self.is_blocked
     }
 
-    /// When [`on_timeout`](Self::on_timeout) wants to be called next.
+    /// When to call [`on_timeout`](Self::on_timeout) next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let mut at = None;
         let mut earlier = |other: Option<Instant>| {
@@ -272,9 +271,9 @@ impl<C> Pipeline<C> {
         self.head_since.saturating_add(patience)
     }
 
-    /// The time that was asked for has come. `asked` is which it was: if `now` is much later,
-    /// this process was paused, and that is nobody's fault. Callers whose time is over are added
-    /// to `expired`. All verdicts but `Suspect` say that the connection is to be closed.
+    /// Handles timeouts. `asked` is the time that was requested: if `now` is much later, this
+    /// process was paused, which does not count. Callers whose deadline has passed are added to
+    /// `expired`. All verdicts except `Suspect` mean that the connection has to be closed.
     pub(crate) fn on_timeout(
         &mut self,
         asked: Instant,
@@ -285,7 +284,7 @@ impl<C> Pipeline<C> {
         let late = now.saturating_duration_since(asked);
         let grace = self.timeouts.socket / 4;
         if late > grace {
-            // Time enough to read what has arrived meanwhile.
+            // Leave enough time to read what has arrived meanwhile.
             let since = now.checked_sub(grace.saturating_mul(3));
             self.sign = (self.sign + late).min(now).max(since.unwrap_or(now));
             self.patience.excuse(late + grace);
@@ -327,7 +326,7 @@ impl<C> Pipeline<C> {
                 continue;
             }
             if request.due <= clock {
-                // The response will be read and dropped.
+                // The response will be discarded.
                 expired.extend(request.caller.take());
             } else {
                 earliest = Some(earliest.map_or(request.due, |e: Duration| e.min(request.due)));
@@ -342,7 +341,7 @@ impl<C> Pipeline<C> {
         self.earliest = earliest.into_iter().chain(queue.earliest()).min();
     }
 
-    /// All callers that wait for a response, and the weight of what they asked for.
+    /// Removes all requests. Returns the waiting callers, and the weight of the requests.
     pub(crate) fn drain(&mut self) -> (Vec<C>, usize) {
         let weight = self.in_flight.iter().map(|request| request.weight).sum();
         let callers = self.in_flight.drain(..);
@@ -404,7 +403,7 @@ mod tests {
         receive(pipeline, now, format!("HD O{caller}\r\n").as_bytes())
     }
 
-    /// What comes of it when nothing happens until the next time-out.
+    /// The outcome if nothing happens until the next timeout.
     fn wait(
         pipeline: &mut Pipeline<u32>,
         queue: &mut Queue<u32>,
@@ -420,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_go_to_those_who_asked_in_order() {
+    fn responses_go_to_their_callers_in_order() {
         let (mut pipeline, _, now) = pipeline();
         for caller in 1..4 {
             send(&mut pipeline, now, caller);
@@ -444,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn after_half_of_the_time_a_silence_is_suspect_once() {
+    fn after_half_of_the_timeout_a_silence_is_suspect_once() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         let half = now + SECOND / 2;
@@ -460,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn idleness_is_no_silence() {
+    fn an_idle_connection_is_not_silent() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         answer(&mut pipeline, now, 1);
@@ -473,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_waited_for_the_connection_have_waited_since_it_was_begun() {
+    fn for_callers_that_waited_for_the_connection_silence_counts_from_its_begin() {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         let silent = |mut pipeline: Pipeline<u32>| {
@@ -484,11 +483,11 @@ mod tests {
         };
         send(&mut pipeline, begun + SECOND / 4, 1);
         assert_eq!(silent(pipeline), SECOND);
-        // But there is half of the time left at least.
+        // At least half of the timeout is left.
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun + SECOND, 1);
         assert_eq!(silent(pipeline), SECOND * 3 / 2);
-        // And all of it on a connection that nobody waited for.
+        // All of it is left on a connection that no caller waited for.
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         pipeline.settle();
         send(&mut pipeline, begun + SECOND, 1);
@@ -496,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drip_at_the_head_is_too_slow() {
+    fn a_trickle_at_the_head_is_too_slow() {
         let (mut pipeline, mut queue, begun) = pipeline();
         send(&mut pipeline, begun, 1);
         let mut now = begun;
@@ -515,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_behind_others_waits_no_longer_than_told() {
+    fn callers_behind_others_do_not_wait_beyond_their_deadlines() {
         let (mut pipeline, mut queue, begun) = pipeline();
         for caller in 1..=10 {
             send(&mut pipeline, begun, caller);
@@ -530,11 +529,11 @@ mod tests {
         }
         assert_eq!(answered, (1..=6).collect::<Vec<_>>());
         assert_eq!(expired, (7..=10).collect::<Vec<_>>());
-        assert_eq!(pipeline.take_tally().weight, 11, "all is given back");
+        assert_eq!(pipeline.take_tally().weight, 11, "all weight is released");
     }
 
     #[test]
-    fn a_pause_of_this_process_is_nobodys_fault() {
+    fn a_pause_of_this_process_does_not_count() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         let asked = now + SECOND;
@@ -558,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_is_a_violation() {
+    fn an_unsolicited_response_is_a_violation() {
         let (mut pipeline, _, now) = pipeline();
         pipeline.read_buffer().0.extend_from_slice(b"HD O1\r\n");
         assert!(pipeline.on_bytes(now, 7, &mut Vec::new()).is_err());

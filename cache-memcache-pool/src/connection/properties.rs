@@ -1,4 +1,4 @@
-//! Whatever bytes come, and wherever they are cut, the responses are the same.
+//! Property tests: the responses do not depend on how the bytes are split.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::queue::Pending;
 use crate::config::Timeouts;
 use crate::protocol::{Decoder, Expected, StoredFormat, Violation};
 
-/// The largest value that is read.
+/// The largest accepted value.
 pub(super) const LIMIT: usize = 100_000;
 
-/// A request, and what the server has to say to it.
+/// A request and its response.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     Hit(usize),
@@ -137,8 +137,8 @@ impl Answer {
     }
 }
 
-/// What is made of `bytes` when they come in pieces that end at `cuts`: the responses with their
-/// callers, and the violation if there is one.
+/// Decodes `bytes` in pieces that end at `cuts`. Returns the responses with their callers, and the
+/// violation if there is one.
 pub(super) fn read(
     answers: &[Answer],
     bytes: &[u8],
@@ -190,7 +190,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn valid_responses_are_the_same_wherever_they_are_cut(
+    fn valid_responses_do_not_depend_on_the_split(
         answers in vec(answer(), 1..8),
         cuts in vec(any::<usize>(), 0..40),
     ) {
@@ -205,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn spoiled_ones_are_too(
+    fn corrupt_responses_do_not_depend_on_the_split(
         answers in vec(answer(), 1..6),
         cuts in vec(any::<usize>(), 0..40),
         spoiled in vec((any::<usize>(), any::<u8>()), 1..4),
@@ -215,7 +215,7 @@ proptest! {
         for answer in &answers {
             answer.write(&mut bytes);
         }
-        // Near the beginning there are more lines than in the middle of values.
+        // There are more lines near the beginning than in the middle of values.
         for (position, byte) in spoiled {
             let within = if byte % 2 == 0 { bytes.len() } else { bytes.len().min(40) };
             bytes[position % within.max(1)] = byte;
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_at_all_is_read_without_a_panic(
+    fn arbitrary_bytes_do_not_panic(
         answers in vec(answer(), 0..4),
         bytes in vec(prop_oneof![Just(b'\n'), Just(b' '), Just(b'O'), b'0'..=b'9', any::<u8>()], 0..500),
         cuts in vec(any::<usize>(), 0..40),

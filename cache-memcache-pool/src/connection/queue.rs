@@ -1,35 +1,35 @@
-//! Requests on their way to the socket: encoded one after the other, and withdrawn without a
-//! trace when their callers go away before they are written.
+//! [`Queue`]: encoded requests on their way to the socket, which are withdrawn if their callers are
+//! dropped before they are written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::protocol::{Dialect, Expected, Outgoing};
 
-/// Withdrawn requests are left in the buffer while they hold less than this.
+/// Withdrawn requests remain in the buffer while they take less than this.
 const LEFT: usize = 4 * 1024;
 
-/// Buffers that grew beyond this are given back when they are empty.
+/// Empty buffers larger than this are freed.
 const KEPT: usize = 256 * 1024;
 
-/// No more than so many bytes leave the queue at once, but for a single larger request. What has
-/// left it and does not fit into the socket comes back: see [`Queue::park`].
+/// The most bytes that leave the queue at once, except for a single larger request. A batch that
+/// does not fit into the socket is returned: see [`Queue::park`].
 const BATCH: usize = 128 * 1024;
 
-/// A request that waits for its response. `C` is how its caller is told.
+/// A request that waits for its response. `C` is the channel to its caller.
 #[derive(Debug)]
 pub(crate) struct Pending<C> {
     pub(crate) expected: Expected,
     pub(crate) caller: C,
     pub(crate) weight: usize,
-    /// By when the caller has to have its response, on the connection's clock.
+    /// The deadline of its caller, on the connection's clock.
     pub(crate) due: Duration,
 }
 
 #[derive(Debug)]
 struct Entry<C> {
     id: u64,
-    /// Where its bytes and the ends of its commands begin in the buffer, and where they end.
+    /// The ranges of its bytes and of its command ends in the buffers.
     bytes: (usize, usize),
     ends: (usize, usize),
     /// `None`: it was withdrawn.
@@ -45,7 +45,7 @@ pub(crate) struct Queue<C> {
     /// How many bytes of `out` belong to requests that were taken or withdrawn.
     wasted: usize,
     live: usize,
-    /// No request has to be answered earlier.
+    /// The earliest deadline.
     earliest: Option<Duration>,
     parked: Batch<C>,
 }
@@ -76,7 +76,7 @@ impl<C> Batch<C> {
         self.written >= self.bytes.len()
     }
 
-    /// The next request of which something has been written.
+    /// The next request of which a part has been written.
     pub(crate) fn pop_begun(&mut self) -> Option<Pending<C>> {
         loop {
             if self.entries.front()?.bytes.0 >= self.written {
@@ -99,8 +99,8 @@ impl<C> Batch<C> {
         }
     }
 
-    /// Takes withdrawn requests out of the bytes. All that is left was not begun, but for what
-    /// comes before the first entry.
+    /// Removes withdrawn requests from the bytes. The remaining entries were not begun; the bytes
+    /// before the first entry were.
     fn compact(&mut self) {
         let begun = self.entries.front().map_or(self.bytes.len(), |e| e.bytes.0);
         let mut bytes = self.bytes.get(..begun).unwrap_or_default().to_vec();
@@ -114,7 +114,7 @@ impl<C> Batch<C> {
     }
 }
 
-/// Appends what belongs to `entry` to other buffers.
+/// Moves the bytes of `entry` to other buffers.
 fn relocate<C>(
     entry: &mut Entry<C>,
     from_bytes: &[u8],
@@ -156,8 +156,8 @@ impl<C> Queue<C> {
         !self.parked.is_written()
     }
 
-    /// Adds a request, and returns the number by which it can be withdrawn. Nothing is added if
-    /// `encode` refuses.
+    /// Adds a request, and returns the ID by which it can be withdrawn. Adds nothing if `encode`
+    /// fails.
     pub(crate) fn push<E>(
         &mut self,
         encode: impl FnOnce(&mut Outgoing) -> Result<Expected, E>,
@@ -188,8 +188,8 @@ impl<C> Queue<C> {
         Ok(id)
     }
 
-    /// Takes back the request `id`, if nothing of it has been written. Its bytes are given back
-    /// at once, up to a few kilobytes in all.
+    /// Withdraws the request `id`, if no part of it has been written. Its memory is freed
+    /// immediately, up to a few kilobytes in total.
     pub(crate) fn withdraw(&mut self, id: u64) -> Option<Pending<C>> {
         if let Ok(index) = self.entries.binary_search_by_key(&id, |entry| entry.id) {
             let entry = self.entries.get_mut(index)?;
@@ -233,8 +233,8 @@ impl<C> Queue<C> {
         }
     }
 
-    /// Moves requests from the head of the queue to `batch`, which is empty: what was parked, or
-    /// as many as may be written at once. `false`: there are none.
+    /// Moves requests from the head of the queue to the empty `batch`: the parked batch, or as
+    /// many as may be written at once. `false`: the queue is empty.
     pub(crate) fn take(&mut self, batch: &mut Batch<C>) -> bool {
         if !self.parked.is_written() {
             std::mem::swap(&mut self.parked, batch);
@@ -276,13 +276,13 @@ impl<C> Queue<C> {
         true
     }
 
-    /// Keeps a batch that the socket had no room for, so that what was not begun can still be
-    /// withdrawn.
+    /// Keeps a batch that the socket had no room for, so that requests that were not begun can
+    /// still be withdrawn.
     pub(crate) fn park(&mut self, batch: &mut Batch<C>) {
         std::mem::swap(&mut self.parked, batch);
     }
 
-    /// No request that is not written has to be answered earlier.
+    /// The earliest deadline of the requests that are not written.
     pub(crate) fn earliest(&self) -> Option<Duration> {
         self.earliest.filter(|_| self.len() > 0)
     }
@@ -292,7 +292,7 @@ impl<C> Queue<C> {
         entries.filter_map(|entry| Some((entry.id, entry.request.as_ref()?.due)))
     }
 
-    /// Withdraws the requests that were to be answered by `now`.
+    /// Withdraws the requests whose deadline has passed.
     pub(crate) fn expire(&mut self, now: Duration, expired: &mut Vec<Pending<C>>) {
         let due: Vec<u64> = self
             .waiting()
@@ -303,7 +303,7 @@ impl<C> Queue<C> {
         self.earliest = self.waiting().map(|(_, due)| due).min();
     }
 
-    /// All requests of which nothing has been written. The queue is empty afterwards.
+    /// Removes all requests that were not begun. The queue is empty afterwards.
     pub(crate) fn drain(&mut self) -> Vec<Pending<C>> {
         let parked = std::mem::take(&mut self.parked);
         let queued = std::mem::take(&mut self.entries);
@@ -354,7 +354,7 @@ mod tests {
         queue.push(encode, caller, 1, due).unwrap()
     }
 
-    /// Everything that is left, as the server would see it, and whose it is.
+    /// Everything that is left, as the server would see it, and the callers.
     fn all(queue: &mut Queue<u32>) -> (String, Vec<u32>) {
         let (mut text, mut callers) = (String::new(), Vec::new());
         let mut batch = Batch::default();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_written_in_the_order_in_which_they_came() {
+    fn requests_are_written_in_order() {
         let mut queue = queue();
         for caller in 0..3 {
             push(&mut queue, caller, 1);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_is_not_written_and_its_memory_is_free_at_once() {
+    fn withdrawn_requests_are_not_written_and_their_memory_is_freed_at_once() {
         let mut queue = queue();
         let ids: Vec<u64> = (0..1000)
             .map(|caller| push(&mut queue, caller, 10_000))
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_leaves_in_bounded_batches() {
+    fn a_backlog_is_written_in_bounded_batches() {
         let mut queue = queue();
         for caller in 0..100 {
             push(&mut queue, caller, 10_000);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_the_socket_can_be_withdrawn_unless_it_was_begun() {
+    fn requests_that_do_not_fit_into_the_socket_can_be_withdrawn_unless_begun() {
         let mut queue = queue();
         let ids: Vec<u64> = (0..4).map(|caller| push(&mut queue, caller, 1)).collect();
         let mut batch = Batch::default();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_expire_by_their_own_time() {
+    fn requests_expire_at_their_own_deadlines() {
         let mut queue = queue();
         for caller in [5, 2, 9] {
             push(&mut queue, caller, 1);

@@ -1,5 +1,4 @@
-//! What memcached 1.6.18 said to each kind of request, in `tests/data/responses`, is read at every
-//! split.
+//! The recorded responses of memcached 1.6.18 in `tests/data/responses` are decoded at every split.
 //!
 //! ```text
 //! memcached -p 11311 -m 64 & # a server of its own: keys are written
@@ -13,12 +12,12 @@ use std::time::Duration;
 
 use super::properties::{Answer, LIMIT, read, value};
 
-/// One request, and what its response comes to.
+/// A request and its expected outcome.
 struct Exchange {
     name: &'static str,
     request: Vec<u8>,
     answer: Answer,
-    /// How the response is shown, in part.
+    /// Part of the `Debug` form of the response.
     means: &'static str,
 }
 
@@ -29,7 +28,7 @@ fn set(flags: &str, key: &str, value: &[u8]) -> Vec<u8> {
     request
 }
 
-/// What is stored before: `k0`, `k2`, `large`, `huge`, `lines`, `pickled` and `a b`.
+/// The values stored before: `k0`, `k2`, `large`, `huge`, `lines`, `pickled` and `a b`.
 fn stored() -> Vec<u8> {
     let mut lines = value(0);
     lines.extend_from_slice(b"END\r\nMN\r\nEN\r\n");
@@ -136,9 +135,9 @@ fn file(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Sends something, and what comes back until the server has nothing more to say.
+/// Sends a request and returns the complete response.
 fn ask(server: &mut TcpStream, request: &[u8]) -> Vec<u8> {
-    /// Answered by two lines that end no other response.
+    /// Its response is two lines that end no other response.
     const LAST: &[u8] = b"mg the-last-key v\r\nmn\r\n";
     server.write_all(request).unwrap();
     server.write_all(LAST).unwrap();
@@ -153,9 +152,9 @@ fn ask(server: &mut TcpStream, request: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "writes tests/data/responses anew"]
+#[ignore = "rewrites tests/data/responses"]
 fn record() {
-    // The package has no process control of servers.
+    // The package cannot start servers.
     let address = std::env::var("MEMCACHED").expect("MEMCACHED=127.0.0.1:11311");
     let mut server = TcpStream::connect(address).unwrap();
     server
@@ -169,16 +168,16 @@ fn record() {
     }
 }
 
-/// Where to split: everywhere, but for the middle of long values.
+/// Where to split: everywhere, except in the middle of long values.
 fn splits(len: usize) -> impl Iterator<Item = usize> {
     const ENDS: usize = 600;
     const STEP: usize = 61;
     (0..len).filter(move |&at| at < ENDS || at + ENDS > len || at % STEP == 0)
 }
 
-/// Which no server says when asked to.
+/// These responses cannot be provoked from a server.
 #[test]
-fn a_server_without_memory_is_read_at_every_split() {
+fn out_of_memory_responses_are_decoded_at_every_split() {
     let quiet = Answer::Quiet {
         commands: 2,
         fails: false,
@@ -205,7 +204,7 @@ fn a_server_without_memory_is_read_at_every_split() {
 }
 
 #[test]
-fn what_a_real_server_said_is_read_at_every_split() {
+fn recorded_responses_are_decoded_at_every_split() {
     for exchange in exchanges() {
         let Exchange {
             name,

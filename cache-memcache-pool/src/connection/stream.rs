@@ -1,4 +1,4 @@
-//! The socket to a server: TCP, a unix socket, or TLS over TCP.
+//! [`Stream`]: the socket to a server: TCP, a Unix socket, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -23,14 +23,14 @@ pub(crate) enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// Why there is no connection.
+/// Why connecting failed.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
     /// The server cannot be reached.
     Io(io::Error),
     /// It took too long.
     Silent,
-    /// It does not take the name and the password, or the lack of them.
+    /// It refuses the credentials, or requires them.
     Denied(String),
 }
 
@@ -62,8 +62,8 @@ async fn connect(host: &str, port: u16, family: Family) -> io::Result<TcpStream>
 }
 
 impl Stream {
-    /// Connects and presents the credentials, if there are any. Takes as long as it takes.
-    /// `on_connect` is called once there is a connection.
+    /// Connects and presents the credentials, if there are any, without a timeout. `on_connect` is
+    /// called once there is a connection.
     pub(crate) async fn open(
         address: &Address,
         settings: &Settings,
@@ -110,13 +110,13 @@ impl Stream {
         Ok(Self::Tcp(stream))
     }
 
-    /// Up to where to write at once, from `from` on.
+    /// The end of the bytes to write at once, from `from` on.
     ///
-    /// memcached over TLS forgets what a record holds beyond the part that it had room for,
-    /// until more arrives. So a record holds whole commands that it has room for, or a part of
-    /// a single one.
+    /// memcached over TLS does not process the part of a record that exceeds its buffer until more
+    /// data arrives. So a record contains complete commands that fit into the buffer, or a part of
+    /// a single command.
     pub(super) fn write_to(&self, out: &Batch<Caller>, from: usize) -> usize {
-        /// What memcached reads at once, and what TLS has room for in a record.
+        /// memcached's read buffer, and the maximum of a TLS record.
         const RECORD: usize = 16 * 1024;
         if !self.is_tls() {
             return out.bytes.len();
@@ -138,14 +138,14 @@ impl Stream {
         false
     }
 
-    /// memcached's ASCII authentication: the first command sets name and password.
+    /// memcached's ASCII authentication: the first command sets the credentials.
     async fn authenticate(
         &mut self,
         credentials: &str,
         dialect: Dialect,
     ) -> Result<(), ConnectError> {
-        // A server that asks for no password would store this one for everybody to read; one
-        // that is not memcached is not to have it.
+        // A server that requires no password would store it as a readable value, and a server that
+        // is not memcached must not receive it.
         let (greeting, expected) = greeting(dialect);
         let answer = self.ask(greeting).await?;
         match answer.as_str() {
@@ -163,7 +163,7 @@ impl Stream {
         }
     }
 
-    /// Asks for a sign of life.
+    /// Checks that the server responds.
     pub(crate) async fn greet(&mut self, dialect: Dialect) -> Result<(), ConnectError> {
         let (greeting, expected) = greeting(dialect);
         let answer = self.ask(greeting).await?;
@@ -178,14 +178,13 @@ impl Stream {
         Err(odd(&answer).into())
     }
 
-    /// Sends one command and reads its answer, a single line.
+    /// Sends one command and reads its single-line response.
     pub(crate) async fn ask(&mut self, command: &[u8]) -> io::Result<String> {
         const LONGEST: usize = 1024;
         self.write_all(command).await?;
         self.flush().await?;
         let mut line = Vec::new();
-        // One byte after the other: what comes behind the line is not ours to read, and this
-        // happens once in the life of a connection.
+        // Byte by byte, so as not to read beyond the line; this happens once per connection.
         while line.len() < LONGEST {
             match self.read_u8().await? {
                 b'\n' => {
@@ -202,7 +201,7 @@ impl Stream {
     }
 }
 
-/// A command that changes nothing, and how its answer begins.
+/// A command without side effects, and the beginning of its response.
 fn greeting(dialect: Dialect) -> (&'static [u8], &'static str) {
     match dialect {
         Dialect::Meta => (b"mn\r\n", "MN"),
@@ -210,7 +209,7 @@ fn greeting(dialect: Dialect) -> (&'static [u8], &'static str) {
     }
 }
 
-/// The reason why there is no connection.
+/// The message for a failure to connect.
 pub(crate) fn cannot_connect(error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
@@ -221,7 +220,7 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
     format!("cannot connect: {error}{advice}")
 }
 
-/// The error for an answer that a memcached of today does not give.
+/// The error for an unexpected response.
 pub(crate) fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
         "unexpected response {answer:?}; is it memcached 1.6 or later? For older servers and \

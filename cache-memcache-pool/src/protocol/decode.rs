@@ -1,4 +1,4 @@
-//! The decoder: bytes, which may end anywhere, become responses.
+//! [`Decoder`]: decodes responses from bytes that may end anywhere.
 
 use cache_core::wire::Metadata;
 
@@ -6,36 +6,37 @@ use super::line::{Item, read_line, split_line, split_value};
 use super::response::{Expected, Reply, Response, Violation};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 
-/// Metadata ends within these bytes, unless others have put much into it.
+/// Metadata usually ends within this many bytes, unless other programs have extended it.
 const METADATA_WITHIN: usize = 512;
 
-/// A value of so many bytes that has not arrived yet gets a buffer of its own.
+/// A value of at least this many bytes that has not arrived completely gets its own buffer.
 const LARGE: usize = 16 * 1024;
 
-/// The largest item that memcached can be configured to keep. Anything that announces more is not memcached.
+/// The largest item that memcached can be configured to store. A larger announced value is a
+/// protocol violation.
 const MAX_ITEM: usize = 1 << 30;
 
-/// Turns bytes into responses. It holds no more than one value beyond the bytes it is given.
+/// Decodes bytes into responses. It buffers at most one value.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    /// The largest value that is read; larger ones are passed over.
+    /// The largest accepted value; larger ones are skipped.
     limit: usize,
     format: StoredFormat,
     state: State,
 }
 
-/// Where in a response the next byte belongs.
+/// Which part of a response comes next.
 #[derive(Debug)]
 enum State {
     Line,
-    /// A value follows, and is taken out of the buffer once it is all there.
+    /// A value, which is taken out of the buffer once it is complete.
     Value {
         flags: u32,
         len: usize,
     },
-    /// A large value on its way into a buffer of its own.
+    /// A large value, which is read into its own buffer.
     Large(Large),
-    /// A value that is too large: `left` bytes of it are still to be passed over.
+    /// A value that is too large, of which `left` bytes remain to be skipped.
     Skip {
         len: usize,
         left: usize,
@@ -45,15 +46,15 @@ enum State {
 #[derive(Debug)]
 struct Large {
     flags: u32,
-    /// `None`: the metadata, or what is there in its place, is in `body` too.
+    /// `None`: `body` includes the metadata, if there is any.
     metadata: Option<Metadata>,
     body: Vec<u8>,
-    /// How long `body` will be, the end of the line included.
+    /// The final length of `body`, including the line end.
     len: usize,
 }
 
 impl Decoder {
-    /// A decoder that reads values of up to `limit` bytes.
+    /// A decoder that accepts values of up to `limit` bytes.
     pub(crate) fn new(limit: usize, format: StoredFormat) -> Self {
         Self {
             limit,
@@ -62,7 +63,7 @@ impl Decoder {
         }
     }
 
-    /// Where the bytes of a large value go, and how many are still to come.
+    /// The buffer of a large value, and how many bytes are missing.
     pub(crate) fn large(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         let State::Large(large) = &mut self.state else {
             return None;
@@ -80,7 +81,7 @@ impl Decoder {
         }
     }
 
-    /// Reads as much of the response to `expected` as `buffer` holds, and takes it out. `None`:
+    /// Decodes as much of the response to `expected` as `buffer` contains, and removes it. `None`:
     /// more bytes are needed.
     pub(crate) fn decode(
         &mut self,
@@ -138,7 +139,7 @@ impl Decoder {
         }
     }
 
-    /// What follows the line that announces a value of `len` bytes.
+    /// The state after a line that announces a value of `len` bytes.
     fn value(&self, flags: u32, len: usize) -> Result<State, Violation> {
         if len > MAX_ITEM {
             return Err(Violation::Other(format!(
@@ -172,7 +173,7 @@ impl Decoder {
         if len < LARGE {
             return Ok(None);
         }
-        // The metadata has to be whole before the payload can go elsewhere.
+        // The metadata has to be complete before the payload can go to its own buffer.
         let has_metadata = format == StoredFormat::Envelope && flags & COMPRESSED == 0;
         let bar = buffer.iter().take(METADATA_WITHIN).position(|&b| b == b'|');
         let bar = bar.filter(|_| has_metadata);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_commands_are_done_when_their_end_is_answered() {
+    fn quiet_commands_are_done_at_the_final_response() {
         for bytes in [&b"MN\r\n"[..], b"NF O7\r\nNF O8\r\nMN\r\n"] {
             let response = decode(bytes, quiet()).unwrap();
             let Some(Response::Many(replies)) = response else {
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_command_that_failed_is_told_at_the_end() {
+    fn a_failed_quiet_command_is_reported_at_the_end() {
         for line in ["NS O7", "SERVER_ERROR out of memory storing object"] {
             let bytes = format!("{line}\r\nMN\r\n");
             let response = decode(bytes.as_bytes(), quiet()).unwrap();
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_quiet_commands_do_not_say_is_a_violation() {
+    fn unexpected_responses_to_quiet_commands_are_violations() {
         for line in ["HD O7", "VA 1 f0 O7", "EN", "END", "ERROR", "MNX"] {
             let bytes = format!("{line}\r\nMN\r\n");
             assert!(decode(bytes.as_bytes(), quiet()).is_err(), "{line}");

@@ -1,4 +1,4 @@
-//! Requests as bytes.
+//! Encoding of requests.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use memcache::exp::{MAX_KEY_LENGTH, MetaCommand, MetaOp};
 
 use crate::NAME;
 
-/// How many bytes `key` has on the wire, where keys that the text protocol cannot carry are in
-/// base64.
+/// The length of `key` on the wire in bytes. Keys that the text protocol cannot carry are encoded
+/// in base64.
 pub(crate) fn wire_len(key: &str) -> usize {
     if is_plain(key) {
         key.len()
@@ -17,24 +17,24 @@ pub(crate) fn wire_len(key: &str) -> usize {
     }
 }
 
-/// Whether `key` travels as it is.
+/// Whether `key` is sent unencoded.
 pub(crate) fn is_plain(key: &str) -> bool {
     // Without a way out, so that many bytes are looked at together.
     let is_plain = |plain, byte| plain & (byte > 0x20) & (byte != 0x7f);
     key.bytes().fold(true, is_plain)
 }
 
-/// Which of memcached's protocols is spoken.
+/// The protocol of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// `mg`, `ms`, `md`: memcached 1.6 and later.
     #[default]
     Meta,
-    /// `get`, `set`, `delete`: what proxies and older servers know.
+    /// `get`, `set`, `delete`: for proxies and older servers.
     Classic,
 }
 
-/// Whether memcached takes `key`: an `InvalidKey` error that names it if not.
+/// Checks that memcached accepts `key`. Otherwise returns an `InvalidKey` error that names it.
 pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
     let refused =
         |why: Cow<'static, str>| Err(Error::new(ErrorKind::InvalidKey, NAME, why).with_key(key));
@@ -45,7 +45,7 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
                 .into(),
         );
     }
-    // The common case, in which the key is not looked into.
+    // The common case, without scanning the key.
     if (1..=MAX_KEY_LENGTH * 3 / 4 - 1).contains(&key.len()) {
         return Ok(());
     }
@@ -73,16 +73,16 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
 const TAGS: u32 = 1 << 16;
 
 /// The tag of the command `n` places after the one with the tag `first`.
-#[expect(clippy::cast_possible_truncation, reason = "tags go round")]
+#[expect(clippy::cast_possible_truncation, reason = "tags wrap around")]
 pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
     first.wrapping_add(n as u32) % TAGS
 }
 
-/// Commands to be written, one after the other.
+/// Commands to be written, in order.
 ///
-/// Each meta command has a number, its tag, that comes back with its reply. So no reply is taken
-/// for another's, whatever a server says in between. Only the end of quiet commands has none, and
-/// the values for a classic `get`, which name their keys.
+/// Each meta command has a tag, a number that its reply repeats, so that an unexpected response is
+/// never mistaken for a reply. Only the end of quiet commands and a classic `get` have no tags; the
+/// values for the latter contain their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
@@ -117,10 +117,11 @@ pub(crate) enum Command<'a> {
     Get(&'a str),
     Set {
         key: &'a str,
-        /// The metadata, which the payload follows.
+        /// The metadata before the payload.
         head: &'a [u8],
         payload: &'a [u8],
-        /// As memcached counts: 0 for never, beyond 30 days since the epoch.
+        /// memcached's expiry: 0 for never, seconds up to 30 days, otherwise the time since the
+        /// epoch.
         expires: u32,
         /// The client flags.
         flags: u32,
@@ -135,7 +136,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// Roughly the bytes that travel to the server.
+    /// The approximate size in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Set { payload, .. } => payload.len(),
@@ -143,7 +144,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// Appends the command as the classic protocol has it.
+    /// Appends the command in the classic protocol.
     pub(crate) fn encode_classic(&self, out: &mut Outgoing) {
         let line = &mut out.bytes;
         line.extend_from_slice(match self {
@@ -172,14 +173,14 @@ impl<'a> Command<'a> {
         out.ends.push(out.bytes.len());
     }
 
-    /// Appends the command and returns its tag. Nothing is appended when the key is refused,
-    /// which the caller has asked before.
+    /// Appends the command and returns its tag. Appends nothing if the key is invalid, which the
+    /// caller has checked before.
     pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
         self.encode_with(b" O", out)
     }
 
-    /// Appends a write that the server answers only if it fails; a reply to each of many
-    /// costs it, and those who read them, a tenth of the time. [`encode_end`] follows the last.
+    /// Appends a write that the server answers only if it fails, which saves a tenth of the time
+    /// for many writes. [`encode_end`] must follow the last one.
     pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
         self.encode_with(b" q O", out)
     }
@@ -207,7 +208,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// What follows the key.
+    /// Appends the part after the key.
     fn encode_flags(&self, flags: &[u8], tag: u32, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
@@ -235,8 +236,8 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Appends the line of a meta command; `rest` appends what follows the key. Nothing is appended
-/// when the key is refused, which the caller has asked before.
+/// Appends the line of a meta command; `rest` appends the part after the key. Appends nothing if
+/// the key is invalid, which the caller has checked before.
 pub(super) fn encode_line(
     op: MetaOp,
     key: &str,
@@ -259,7 +260,7 @@ pub(super) fn encode_line(
     }
     let start = out.len();
     if let Err(error) = command.encode_into(out) {
-        // It leaves half a command behind.
+        // It leaves an incomplete command.
         out.truncate(start);
         let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
         return Err(error.with_key(key));
@@ -267,13 +268,13 @@ pub(super) fn encode_line(
     Ok(())
 }
 
-/// Appends a command that is answered when all before it are done, and never fails.
+/// Appends a command that is answered once all commands before it are done, and never fails.
 pub(crate) fn encode_end(out: &mut Outgoing) {
     out.bytes.extend_from_slice(b"mn\r\n");
     out.ends.push(out.bytes.len());
 }
 
-/// Appends the decimal digits of `number`; `write!` takes several times as long.
+/// Appends the decimal digits of `number`, several times faster than `write!`.
 pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();

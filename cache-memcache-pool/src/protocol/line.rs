@@ -1,4 +1,4 @@
-//! The lines of memcached's responses.
+//! Parsing of response lines.
 
 use memcache::exp::ReturnCode;
 
@@ -6,14 +6,14 @@ use super::encode::tag_behind;
 use super::meta::{self, MetaResponse};
 use super::response::{Expected, Reply, Violation, key_behind};
 
-/// memcached's lines are shorter.
+/// Longer than any line of memcached.
 pub(super) const MAX_LINE: usize = 2048;
 
 /// One item of a response.
 pub(super) enum Item<'a> {
     /// The reply to one command.
     Reply(Reply),
-    /// What a quiet command has to say.
+    /// The message of a quiet command.
     Remark {
         has_failed: bool,
     },
@@ -113,11 +113,11 @@ pub(super) fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<
     }
 }
 
-/// A line where only failures are told.
+/// Parses a line of quiet commands, which report only failures.
 fn read_quiet(line: &[u8]) -> Result<Item<'_>, Violation> {
     match line.split(|&byte| byte == b' ').next() {
         Some(b"MN") => Ok(Item::End),
-        // What was to be deleted is not there; not all versions keep that to themselves.
+        // The key to delete does not exist; some versions report this.
         Some(b"NF") => Ok(Item::Remark { has_failed: false }),
         Some(b"SERVER_ERROR" | b"NS" | b"EX") => Ok(Item::Remark { has_failed: true }),
         _ => Err(Violation::line(line)),
@@ -175,7 +175,7 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
         }),
         (ReturnCode::Hd, None) if is_tagged => Ok(Item::Reply(Reply::Done)),
         (ReturnCode::En, None) => Ok(Item::Reply(Reply::Missing)),
-        // What was to be deleted is not there.
+        // The key to delete does not exist.
         (ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Done)),
         (ReturnCode::Ns | ReturnCode::Ex, None) => {
             Ok(Item::Reply(Reply::Failed("not stored".into())))
@@ -184,7 +184,7 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
     }
 }
 
-/// A line of the answer to a text `get`.
+/// A line of the response to a classic `get`.
 fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
     if line == b"END" {
         return Ok(Item::End);
@@ -203,7 +203,7 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
             len,
         })
     })();
-    // A SERVER_ERROR in the middle ends the answer without an END.
+    // A SERVER_ERROR in the middle ends the response without an END.
     value.ok_or_else(|| Violation::line(line))
 }
 

@@ -1,4 +1,4 @@
-//! Meta commands that a caller wrote: [`MetaRequest`], [`MetaResponse`].
+//! Meta commands of callers: [`MetaRequest`], [`MetaResponse`].
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use super::line::{Item, decimal, server_error};
 use super::response::{Expected, Reply, Violation};
 use crate::NAME;
 
-/// memcached takes some 20 words in a line.
+/// memcached accepts about 20 tokens per line.
 const MAX_FLAGS: usize = 12;
 
-/// The longest token that has a meaning to memcached is a number of 64 bits.
+/// The longest meaningful token is a 64-bit number.
 const MAX_TOKEN: usize = 32;
 
 /// A command of memcached's meta protocol: a verb, a key, flags, and for `ms` a value.
 ///
-/// The flags are those of [memcached's own documentation][protocol]: a letter, and a token where the
-/// letter takes one. [`MemcachePoolBackend::meta`] sends the request, and says what happens to it.
+/// The flags are those of [memcached's documentation][protocol]: a letter, and a token if the
+/// letter takes one. [`MemcachePoolBackend::meta`] sends the request.
 ///
 /// ```
 /// use cache_memcache_pool::MetaRequest;
 ///
-/// // Adds 5, or stores 5 for ten minutes where there is nothing; returns the number.
+/// // Adds 5, or stores 5 for ten minutes if the key has no value; returns the number.
 /// let increment = MetaRequest::arithmetic("visits")
 ///     .flag_with('D', 5)
 ///     .flag_with('N', 600)
@@ -76,14 +76,14 @@ impl Verb {
         }
     }
 
-    /// The flags with which the command can be applied twice and still do and return the same.
+    /// The flags with which the command is idempotent.
     fn repeatable_flags(self) -> Option<&'static str> {
         match self {
-            // Not `h` and `l`: the first time counts as an access of its own.
+            // Not `h` and `l`: the first attempt counts as an access.
             Self::Get => Some("cfstvET"),
             Self::Set => Some("EFT"),
             Self::Debug | Self::Noop => Some(""),
-            // The second time there may be nothing to delete.
+            // A repeated delete may find nothing.
             Self::Delete | Self::Arithmetic => None,
         }
     }
@@ -110,9 +110,9 @@ impl MetaRequest {
         Self::new(Verb::Get, key, Vec::new())
     }
 
-    /// `ms`: stores `value` as it is, without the metadata that [`set`] stores with it. Modes
-    /// (`M`) are `E` for add, `A` and `P` for append and prepend, `R` for replace; `C` compares
-    /// the unique number of what is there.
+    /// `ms`: stores `value` without the metadata that [`set`] adds. Modes (`M`) are `E` for add,
+    /// `A` and `P` for append and prepend, `R` for replace; `C` compares the unique number (CAS)
+    /// of the current value.
     ///
     /// ```
     /// # use cache_memcache_pool::MetaRequest;
@@ -144,21 +144,21 @@ impl MetaRequest {
         Self::new(Verb::Arithmetic, key, Vec::new())
     }
 
-    /// `me`: what memcached knows of an item, as text in the response's value.
+    /// `me`: memcached's information about an item, as text in the response's value.
     ///
     /// ```
     /// # use cache_memcache_pool::MetaRequest;
-    /// let what_is_known = MetaRequest::debug("session");
+    /// let about = MetaRequest::debug("session");
     /// ```
     pub fn debug(key: impl Into<String>) -> Self {
         Self::new(Verb::Debug, key, Vec::new())
     }
 
-    /// `mn`: a sign of life from the server that `key` routes to. The key is not sent.
+    /// `mn`: checks that the server that `key` routes to responds. The key is not sent.
     ///
     /// ```
     /// # use cache_memcache_pool::MetaRequest;
-    /// let sign_of_life = MetaRequest::noop("session");
+    /// let check = MetaRequest::noop("session");
     /// ```
     pub fn noop(key: impl Into<String>) -> Self {
         Self::new(Verb::Noop, key, Vec::new())
@@ -197,18 +197,18 @@ impl MetaRequest {
         &self.key
     }
 
-    /// Roughly the bytes that travel to the server.
+    /// The approximate size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.value.len()
     }
 
-    /// Whether the server may do it twice. A flag that is not known here counts against it.
+    /// Whether it is idempotent and may be retried. Unknown flags make it not idempotent.
     pub(crate) fn is_repeatable(&self) -> bool {
         let known = self.verb.repeatable_flags();
         known.is_some_and(|known| self.flags.iter().all(|(letter, _)| known.contains(*letter)))
     }
 
-    /// An error that names the flag with which the request cannot be sent.
+    /// Checks the flags. The error names the one that cannot be sent.
     pub(crate) fn check_flags(&self) -> Result<()> {
         let verb = self.verb.name();
         let refused = |what: String| {
@@ -283,7 +283,7 @@ impl MetaRequest {
     }
 }
 
-/// Why a flag belongs to the pool.
+/// Why a flag is reserved.
 fn reserved(letter: char) -> Option<&'static str> {
     match letter {
         'q' => Some("a quiet command has no response, and the next response would be taken for it"),
@@ -295,7 +295,7 @@ fn reserved(letter: char) -> Option<&'static str> {
     }
 }
 
-/// What memcached said to a [`MetaRequest`].
+/// The response to a [`MetaRequest`].
 ///
 /// ```no_run
 /// # use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaStatus};
@@ -323,17 +323,17 @@ pub struct MetaResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MetaStatus {
-    /// `HD`, or `MN`: it was done, and no value is returned.
+    /// `HD` or `MN`: success, without a value.
     Done,
-    /// `VA`, or `ME`: it was done, and this is the value.
+    /// `VA` or `ME`: success, with a value.
     Value,
-    /// `EN`: there was nothing to read.
+    /// `EN`: the key to read does not exist.
     Missing,
-    /// `NF`: there was nothing to change.
+    /// `NF`: the key to change does not exist.
     NotFound,
-    /// `NS`: the mode did not allow it, such as add where there is a value.
+    /// `NS`: the mode did not allow it, for example add if the key has a value.
     NotStored,
-    /// `EX`: the value was changed since its unique number was read.
+    /// `EX`: the value was changed after its unique number was read.
     Exists,
 }
 
@@ -352,7 +352,8 @@ impl MetaResponse {
         self.status
     }
 
-    /// The token of a flag in the response, empty if it has none; `None` without the flag.
+    /// The token of a flag in the response, empty if the flag has none; `None` if the response
+    /// does not contain the flag.
     ///
     /// ```no_run
     /// # use cache_memcache_pool::{MemcachePoolBackend, MetaRequest};
@@ -381,7 +382,7 @@ impl MetaResponse {
         &self.value
     }
 
-    /// The value without a copy.
+    /// Consumes the response and returns the value.
     ///
     /// ```no_run
     /// # use cache_memcache_pool::{MemcachePoolBackend, MetaRequest};
@@ -400,8 +401,8 @@ impl MetaResponse {
     }
 }
 
-/// A line of the response to a [`MetaRequest`] with this tag. `only` is the status of commands that
-/// have no tag.
+/// Parses a line of the response to a [`MetaRequest`] with this tag. `only` is the status of
+/// commands without a tag.
 pub(super) fn read_response(
     line: &[u8],
     tag: Option<u32>,
@@ -413,7 +414,7 @@ pub(super) fn read_response(
     let code = words.next().unwrap_or_default();
     let status = match code {
         b"SERVER_ERROR" => return Ok(Item::Reply(server_error(line))),
-        // The password comes before everything else.
+        // A missing password is a violation, not a refusal.
         b"CLIENT_ERROR" if !line.starts_with(b"CLIENT_ERROR unauthenticated") => {
             let reason = text()?.trim_start_matches("CLIENT_ERROR").trim();
             return Ok(Item::Reply(Reply::Failed(reason.to_owned())));
@@ -434,7 +435,7 @@ pub(super) fn read_response(
     let is_untagged = matches!(code, b"MN" | b"ME");
     let is_possible = match only {
         None => !is_untagged,
-        // `me` misses with an EN.
+        // A miss of `me` is an EN.
         Some(MetaStatus::Value) => code == b"ME" || status == MetaStatus::Missing,
         Some(only) => is_untagged && status == only,
     };
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_applied_twice_is_repeatable() {
+    fn only_idempotent_commands_are_repeatable() {
         let get = || MetaRequest::get("k").flag('v');
         let set = || MetaRequest::set("k", "v");
         assert!(get().flag_with('T', 30).is_repeatable());
@@ -560,7 +561,7 @@ mod tests {
         assert!(MetaRequest::debug("k").is_repeatable());
         assert!(!get().flag('h').is_repeatable());
         assert!(!get().flag('l').is_repeatable());
-        // The first one wins the right to fill the gap, and the answer to the second says no.
+        // The first attempt wins the right to fill the gap, so a second one would not.
         assert!(!get().flag_with('N', 30).is_repeatable());
         assert!(!get().flag_with('R', 30).is_repeatable());
         for mode in ['E', 'A', 'P', 'R', 'S'] {
@@ -568,7 +569,7 @@ mod tests {
         }
         assert!(!set().flag_with('C', 1).is_repeatable());
         assert!(!set().flag('I').is_repeatable());
-        assert!(!set().flag('x').is_repeatable(), "not known here");
+        assert!(!set().flag('x').is_repeatable(), "unknown flag");
         assert!(!MetaRequest::delete("k").is_repeatable());
         assert!(!MetaRequest::arithmetic("k").is_repeatable());
     }
@@ -601,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_arrives_in_pieces_or_is_too_large_keeps_the_pipeline_whole() {
+    fn partial_and_too_large_values_keep_the_pipeline_in_sync() {
         let get = MetaRequest::get("k").flag('v');
         for bytes in [&b"VA 4 O0"[..], b"VA 4 O0\r\nab", b"VA 4 O0\r\nabcd\r"] {
             assert!(matches!(answered(&get, bytes), Ok(None)));
@@ -613,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_answer_and_everything_else_a_violation() {
+    fn a_refusal_is_a_reply_and_everything_else_a_violation() {
         let ma = MetaRequest::arithmetic("k");
         for line in ["CLIENT_ERROR non-numeric", "SERVER_ERROR out of memory"] {
             let answer = answered(&ma, format!("{line}\r\n").as_bytes());

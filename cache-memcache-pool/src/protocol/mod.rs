@@ -1,4 +1,4 @@
-//! memcached's protocol, without any I/O: requests become bytes, and bytes responses.
+//! The memcached protocol, without I/O: encodes requests and decodes responses.
 
 mod decode;
 mod encode;

@@ -1,4 +1,4 @@
-//! Requests of one command and of many, in either dialect, and what to expect for them.
+//! Requests of one or many commands, in either protocol, and their expected responses.
 
 use cache_core::{Error, ErrorKind, Result};
 
@@ -30,9 +30,8 @@ pub(crate) fn is_classic_get(command: &Command<'_>) -> bool {
     matches!(command, Command::Get(key) if is_plain(key))
 }
 
-/// Appends the commands `0..n`, reads or writes but not both, and reads either all or none of
-/// which [are classic](is_classic_get). `is_quiet`: writes are answered all together, and only
-/// if one of them fails each by itself.
+/// Appends the commands `0..n`. They are either all reads or all writes, and either all or none of
+/// the reads [are classic](is_classic_get). `is_quiet`: writes are answered together.
 pub(crate) fn encode_many<'a>(
     n: usize,
     command: impl Fn(usize) -> Command<'a>,

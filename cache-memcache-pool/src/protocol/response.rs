@@ -1,4 +1,4 @@
-//! What memcached answers, and what of it is still to come.
+//! Replies, responses, and their expected form.
 
 use cache_core::Result;
 
@@ -6,27 +6,27 @@ use super::StoredFormat;
 use super::meta::{MetaResponse, MetaStatus};
 use super::value::Stored;
 
-/// What the server says to one command.
+/// The reply to one command.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// What is stored under the key, or why it cannot be read.
+    /// The value, or why it cannot be decoded.
     Found(Result<Stored>),
-    /// A value of so many bytes, more than may be read. It was passed over.
+    /// A value over the limit, with its size in bytes. It was skipped.
     TooLarge(usize),
     Missing,
     Done,
-    /// The answer to a request that the caller wrote.
+    /// The response to a [`MetaRequest`](super::MetaRequest).
     Meta(Box<MetaResponse>),
     /// `SERVER_ERROR` and its text, or another refusal.
     Failed(String),
 }
 
-/// Why responses can no longer be told from each other.
+/// Why the connection cannot be used any longer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// The server wants a password, and has been given none.
+    /// The server requires credentials, and has received none.
     Unauthenticated,
-    /// The server has as many connections as it takes.
+    /// The server has reached its limit of connections.
     Full(String),
     Other(String),
 }
@@ -54,7 +54,7 @@ impl Violation {
     }
 }
 
-/// What a request waits for, and what of it is already there.
+/// The expected response to a request, and the part that has arrived.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// The reply to one meta command.
@@ -65,7 +65,7 @@ pub(crate) enum Expected {
         commands: usize,
         replies: Vec<Reply>,
     },
-    /// The end of several commands that are quiet unless they fail.
+    /// The end of several quiet commands, which report only failures.
     Quiet { commands: usize, has_failed: bool },
     /// The values for a classic `get`; `request` is the line that was sent, without its end.
     Values {
@@ -80,12 +80,12 @@ pub(crate) enum Expected {
         commands: usize,
         replies: Vec<Reply>,
     },
-    /// The answer to a request that the caller wrote.
+    /// The response to a [`MetaRequest`](super::MetaRequest).
     Meta {
         tag: Option<u32>,
-        /// What a command without a tag is answered with.
+        /// The status of a command without a tag.
         status: Option<MetaStatus>,
-        /// The answer, while its value is still to come.
+        /// The response, while its value is missing.
         response: Option<Box<MetaResponse>>,
     },
 }
@@ -101,7 +101,7 @@ impl Expected {
         }
     }
 
-    /// How the value that is to come is read.
+    /// The format of the value.
     pub(super) fn format(&self, stored: StoredFormat) -> StoredFormat {
         match self {
             Self::Meta { .. } => StoredFormat::Raw,
@@ -109,7 +109,7 @@ impl Expected {
         }
     }
 
-    /// Notes a miss for each key of the request before `key`.
+    /// Records a miss for each key of the request before `key`.
     pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
         let Self::Values {
             request,
@@ -133,7 +133,7 @@ impl Expected {
         }
     }
 
-    /// Takes in a reply. The response, if that was the last.
+    /// Adds a reply. Returns the response, if this was the last one.
     pub(super) fn push(&mut self, reply: Reply) -> Option<Response> {
         match self {
             Self::One { .. } => Some(Response::One(reply)),
@@ -192,7 +192,7 @@ pub(super) fn key_behind(request: &str, cursor: usize) -> &str {
 pub(crate) enum Response {
     One(Reply),
     Many(Vec<Reply>),
-    /// Some of the quiet commands failed, and which is not said of all.
+    /// Some quiet commands failed; it is unknown which.
     SomeFailed,
 }
 

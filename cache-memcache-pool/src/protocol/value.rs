@@ -1,4 +1,4 @@
-//! Stored values: the envelope around the payload, and the client flags that say who wrote it.
+//! Stored values: the envelope around the payload, and the client flags.
 
 use cache_core::wire::{self, Metadata};
 use cache_core::{Error, ErrorKind, Result};
@@ -22,29 +22,29 @@ pub enum StoredFormat {
     /// The bytes of [`cache_core::wire`]: metadata, `|`, the payload.
     #[default]
     Envelope,
-    /// The payload as it is, for a cache that is shared with programs that know nothing of
-    /// metadata. Client flags are not looked at when it is read.
+    /// The payload without metadata, for a cache that is shared with other programs. Client flags
+    /// are ignored on reading.
     ///
-    /// What there is no metadata for is not kept: a value that is read was cached at the time of
-    /// the read, its TTL is [`Ttl::Never`](cache_core::Ttl::Never), and it is served until
-    /// memcached removes it, up to three seconds after its deadline.
+    /// `cached_at` is then the time of the read, the TTL is
+    /// [`Ttl::Never`](cache_core::Ttl::Never), and a value is served until memcached removes it, up
+    /// to three seconds after its deadline.
     Raw,
 }
 
 /// A stored value.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// `None` where payloads are stored without.
+    /// `None` if the format has no metadata.
     pub(crate) metadata: Option<Metadata>,
     pub(crate) payload: Vec<u8>,
 }
 
-/// The client flag of Python's clients for a value that was compressed with zlib.
+/// The client flag of Python's clients for values compressed with zlib.
 pub(crate) const COMPRESSED: u32 = 8;
 
 impl Stored {
-    /// The value in `stored`, written with the client flags `flags`; `limit` bytes at most once
-    /// it is decompressed.
+    /// Decodes `stored`, which has the client flags `flags` and at most `limit` bytes once
+    /// decompressed.
     pub(super) fn decode(
         format: StoredFormat,
         flags: u32,
@@ -62,7 +62,7 @@ impl Stored {
         })
     }
 
-    /// The same for a value that has a buffer of its own, which becomes the payload.
+    /// The same for a value in its own buffer, which becomes the payload.
     pub(super) fn decode_owned(
         format: StoredFormat,
         flags: u32,
@@ -88,15 +88,15 @@ impl Stored {
         })
     }
 
-    /// The metadata alone, from the JSON before the bar.
+    /// Decodes only the metadata, from the JSON before the bar.
     pub(super) fn decode_metadata(flags: u32, json: &[u8]) -> Result<Metadata> {
         check_flags(flags)?;
         Metadata::read_json(json, NAME)
     }
 }
 
-/// The client flags with which Python says how a value is encoded. 16 is text of
-/// python-memcached and pymemcache and bytes of bmemcached, 0 the other way round; the bytes are
+/// Checks the client flags, by which Python records the encoding of a value. 16 is text for
+/// python-memcached and pymemcache and bytes for bmemcached, 0 the reverse; the stored bytes are
 /// the same.
 fn check_flags(flags: u32) -> Result<()> {
     let is = match flags {

@@ -1,16 +1,16 @@
-//! Compressed values, as Python's clients write them.
+//! Compression of values, compatible with Python's clients.
 
 use cache_core::{Error, ErrorKind, Result};
 
 use crate::NAME;
 
-/// What was compressed, `limit` bytes of it at most.
+/// Decompresses a value of at most `limit` bytes.
 #[cfg(feature = "zlib")]
 pub(super) fn decompress(compressed: &[u8], limit: usize) -> Result<Vec<u8>> {
     use std::io::Read as _;
 
     let mut bytes = Vec::new();
-    // One byte more tells what is too large from what just fits.
+    // One more byte distinguishes a value that is too large from one that just fits.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let decoder = flate2::read::ZlibDecoder::new(compressed);
     decoder
@@ -31,14 +31,14 @@ pub(super) fn decompress(compressed: &[u8], limit: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The client flags of such a value were refused before.
+/// Unreachable: the client flags of compressed values are refused before.
 #[cfg(not(feature = "zlib"))]
 pub(super) fn decompress(_: &[u8], _: usize) -> Result<Vec<u8>> {
     let message = "the stored value is compressed";
     Err(Error::new(ErrorKind::Decode, NAME, message))
 }
 
-/// `head` and `payload` compressed together, if that is shorter.
+/// Compresses `head` and `payload` together; `None` if that is not shorter.
 #[cfg(feature = "zlib")]
 pub(crate) fn compress(head: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     use std::io::Write as _;
@@ -53,7 +53,7 @@ pub(crate) fn compress(head: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     (compressed.len() < head.len() + payload.len()).then_some(compressed)
 }
 
-/// Nothing is ever compressed: `min_compress_len` is refused.
+/// Unreachable: `min_compress_len` is refused without the feature.
 #[cfg(not(feature = "zlib"))]
 pub(crate) fn compress(_: &[u8], _: &[u8]) -> Option<Vec<u8>> {
     None
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_compressed_is_read_up_to_the_limit() {
+    fn compressed_values_are_read_up_to_the_limit() {
         let compressed = compress(b"head|", &[b'x'; 1000]).unwrap();
         let bytes = decompress(&compressed, 1005).unwrap();
         assert_eq!(bytes.len(), 1005);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_shorter_is_not_compressed() {
+    fn values_that_would_not_become_shorter_are_not_compressed() {
         assert_eq!(compress(b"", b"short"), None);
     }
 }

@@ -1,9 +1,9 @@
-//! How one list of servers becomes another.
+//! Comparison of an old and a new list of servers.
 
 use std::collections::HashMap;
 
-/// For each position of the new list, where the server was in the old one. A server is the same if
-/// its name is; one that is listed several times keeps the order of its entries.
+/// For each position of the new list, the position of the same server in the old one. Servers are
+/// identified by name; one that is listed several times keeps the order of its entries.
 pub(crate) fn kept<'a>(
     old: impl IntoIterator<Item = &'a str>,
     new: &[String],
@@ -24,13 +24,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_kept_by_its_name() {
+    fn a_server_is_identified_by_its_name() {
         let new = ["c:3", "d:4", "a:1"].map(str::to_owned);
         assert_eq!(kept(["a:1", "b:2", "c:3"], &new), [Some(2), None, Some(0)]);
     }
 
     #[test]
-    fn each_entry_of_a_server_that_is_listed_twice_is_kept_once() {
+    fn each_entry_of_a_repeated_server_is_kept_once() {
         let new = ["a:1", "a:1", "a:1"].map(str::to_owned);
         assert_eq!(kept(["a:1", "b:2", "a:1"], &new), [Some(0), Some(2), None]);
     }

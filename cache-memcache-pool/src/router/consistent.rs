@@ -1,31 +1,30 @@
-//! The default choice: consistent hashing by many probes, each on a circle of its own.
+//! The default routing: consistent hashing by many probes, each on its own circle.
 //!
 //! There are [`RINGS`] circles of 2^32 places. A server has a point on each for each unit of its
 //! weight, a key has a place on each, and the key belongs to the server that is nearest to it on any
 //! of them: the one with the shortest of all distances. Points and places are outputs of
 //! [`SplitMix64`], seeded with the [`xxh64`] of the server's name or of the key.
 //!
-//! What follows from that:
-//! - A distance depends on the key and on one server. So a server that comes takes keys, and one
-//!   that goes leaves keys, and no other key moves: the property of rendezvous hashing.
-//! - Names decide, not their order.
+//! Properties:
+//! - A distance depends only on the key and one server. So an added server takes keys, a removed
+//!   server leaves keys, and no other key moves: the property of rendezvous hashing.
+//! - Only the names matter, not their order.
 //! - With one circle, a server close behind another would get few keys, and would inherit all keys
-//!   of its neighbour. With many, which servers are near differs from circle to circle: shares differ by
-//!   less than 3 % (standard deviation), and what a server had spreads over all others.
-//! - The time is that of [`RINGS`] look-ups, whatever the number of servers.
+//!   of its neighbour. With many circles, neighbours differ from circle to circle: shares differ by
+//!   less than 3 % (standard deviation), and the keys of a removed server spread over all others.
+//! - The cost is that of [`RINGS`] lookups, regardless of the number of servers.
 //!
 //! Compared by measurement at 5,000 servers: rendezvous hashing itself takes 9 µs; a table of 65,536
 //! slots filled by rendezvous 8 ns, but shares differ by 28 %; Maglev moves 2.5 times as many keys
-//! as needed when 1 % of the servers goes; jump hashing knows positions instead of names; a single
+//! as needed when 1 % of the servers leave; jump hashing uses positions instead of names; a single
 //! circle with 160 points a server has shares that differ by 8 %, with 21 probes by 14 %.
 //!
-//! **This must not change**: which key is where is the one thing that all processes of all releases
-//! have to agree about.
+//! **This must not change**: all processes of all releases have to agree on the server of a key.
 
 use super::ServerSpec;
 use super::xxh64::xxh64;
 
-/// More of them make shares more even and a choice slower: 16 give 3.3 %, 32 give 1.7 %.
+/// More rings make shares more even and routing slower: 16 give 3.3 %, 32 give 1.7 %.
 const RINGS: usize = 20;
 
 pub(super) struct Consistent {
@@ -44,7 +43,7 @@ impl Consistent {
                 }
             }
         }
-        // Names decide, not positions, even between two points in the same place.
+        // Names decide, not positions, even between two points at the same place.
         let hashes: Vec<u64> = servers
             .iter()
             .map(|server| xxh64(server.name.as_bytes()))
@@ -77,7 +76,7 @@ impl Consistent {
         self.pick_among(key, is_up)
     }
 
-    /// The slow way, when the first choice is down.
+    /// The slow path, when the first choice is down.
     fn pick_among(&self, key: &str, is_up: &dyn Fn(usize) -> bool) -> Option<usize> {
         // Without this each ring would be searched to its end.
         if !(0..self.servers).any(is_up) {
@@ -123,7 +122,7 @@ struct Ring {
     before: Vec<u32>,
 }
 
-/// So many points are looked at together: the one before a part, two in it, the one behind it.
+/// How many points are compared together: the one before a part, two in it, and the one after it.
 const WINDOW: usize = 4;
 
 impl Ring {
@@ -174,8 +173,8 @@ impl Ring {
         a.min(b).min(c.min(d))
     }
 
-    /// The nearest server among those that are up, and how near it is. Of two that are equally
-    /// near it is the one behind `place`.
+    /// The nearest server among those that are up, and its distance. Of two at the same distance
+    /// it is the one after `place`.
     fn nearest(&self, place: u32, is_up: &dyn Fn(usize) -> bool) -> Option<(u32, usize)> {
         let part = part(place, self.before.len() - 1);
         let points = self.points.get(1..=self.servers.len())?;
@@ -205,7 +204,7 @@ impl Ring {
     }
 }
 
-/// In which of so many equal parts of the circle a place is.
+/// The part that contains a place, if the circle is divided into `parts` equal parts.
 #[inline]
 fn part(place: u32, parts: usize) -> usize {
     #[allow(clippy::cast_possible_truncation)] // It is less than `parts`.
@@ -213,7 +212,7 @@ fn part(place: u32, parts: usize) -> usize {
     part
 }
 
-/// Around the circle, the shorter way.
+/// The shorter distance around the circle.
 #[inline]
 fn distance(point: u32, place: u32) -> u32 {
     point.wrapping_sub(place).cast_signed().unsigned_abs()

@@ -1,5 +1,5 @@
-//! Ketama, as libmemcached does it with `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED`: 160 points a server
-//! on a circle of 2^32 places, fewer or more by its weight, and a key belongs to the next point.
+//! Ketama as in libmemcached with `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED`: 160 points per server on a
+//! circle of 2^32 places, scaled by its weight; a key belongs to the next point.
 
 use super::ServerSpec;
 use super::md5::md5;
@@ -27,7 +27,7 @@ impl Ketama {
         Self { points }
     }
 
-    /// A server that is down is passed over, as after libmemcached has ejected it.
+    /// Servers that are down are skipped, as if libmemcached had ejected them.
     pub(super) fn pick(&self, key: &str, is_up: &dyn Fn(usize) -> bool) -> Option<usize> {
         let [place, ..] = md5(key.as_bytes());
         let next = self.points.partition_point(|&(point, _)| point < place);
@@ -38,8 +38,8 @@ impl Ketama {
     }
 }
 
-/// How many digests a server has by its weight. libmemcached computes this in single precision,
-/// and what is rounded there has to be rounded here.
+/// How many digests a server has by its weight. libmemcached computes this in single precision, so
+/// this must round in the same way.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -51,8 +51,8 @@ fn digests(weight: u32, total: u64, servers: usize) -> u32 {
     (share * (4.0 * DIGESTS) / 4.0 * servers as f32 + 1e-10).floor() as u32
 }
 
-/// What libmemcached hashes: the port only if it is not the usual one, the path of a socket with
-/// port 0, an IPv6 address without brackets.
+/// The name that libmemcached hashes: with the port only if it is not the default, a socket path
+/// with port 0, an IPv6 address without brackets.
 fn name(name: &str) -> String {
     if let Some(path) = name.strip_prefix("unix:") {
         return format!("{path}:0");

@@ -1,5 +1,5 @@
-//! Which server keeps which key. A pure function of the key, of the servers' names and weights, and
-//! of which of them are up.
+//! [`Router`]: which server stores which key. A pure function of the key, the servers' names and
+//! weights, and which of them are up.
 
 mod change;
 mod consistent;
@@ -20,10 +20,10 @@ use ketama::Ketama;
 use pymemcache::Pymemcache;
 use python_memcached::PythonMemcached;
 
-/// Which server keeps which key.
+/// Which server stores which key.
 ///
-/// All processes that share a cache need the same routing and the same servers. Where clients in
-/// other languages share it, take the routing that theirs is compatible with.
+/// All processes that share a cache need the same routing and the same servers. If clients in other
+/// languages share it, use the routing that is compatible with theirs.
 ///
 /// ```
 /// use cache_memcache_pool::{MemcachePoolConfig, Routing};
@@ -35,16 +35,16 @@ use python_memcached::PythonMemcached;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Routing {
-    /// Consistent hashing that spreads keys evenly and takes the same time for three servers and
-    /// for thousands. Adding or removing a server moves only the keys that it gets or had; the
-    /// order of the list does not matter; the keys of a server that is down spread over all
-    /// others. It will not change between releases.
+    /// Consistent hashing that spreads keys evenly, in constant time even for thousands of servers.
+    /// Adding or removing a server moves only its own keys. The order of the list does not matter.
+    /// The keys of a server that is down spread over all others. It does not change between
+    /// releases.
     #[default]
     Consistent,
-    /// The choice of python-memcached, which oslo.cache and dogpile.cache use by default. The order
-    /// of the list matters, and a change of the list moves almost all keys.
+    /// The routing of python-memcached, the default client of oslo.cache and dogpile.cache. The
+    /// order of the list matters, and a change of the list moves almost all keys.
     PythonMemcached,
-    /// The choice of pymemcache's `HashClient`. It has no weights, and its time grows with the
+    /// The routing of pymemcache's `HashClient`. It has no weights, and its cost grows with the
     /// number of servers.
     Pymemcache,
     /// Ketama as in libmemcached's `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED`: pylibmc's
@@ -53,7 +53,7 @@ pub enum Routing {
 }
 
 impl Routing {
-    /// Whether a server may be listed several times, as it may in Python.
+    /// Whether a server may be listed several times, as in Python.
     pub(crate) fn takes_repeated_servers(self) -> bool {
         matches!(self, Self::PythonMemcached | Self::Pymemcache)
     }
@@ -63,7 +63,7 @@ impl Routing {
     }
 }
 
-/// A server, as far as routing is concerned.
+/// The name and weight of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSpec {
     /// `host:port`, `[v6]:port`, or `unix:/path`.
@@ -72,10 +72,10 @@ pub(crate) struct ServerSpec {
     pub(crate) weight: u32,
 }
 
-/// A routing of the user's own: see [`routing_with`](crate::MemcachePoolBuilder::routing_with).
+/// A routing function: see [`routing_with`](crate::MemcachePoolBuilder::routing_with).
 pub(crate) type Choose = dyn Fn(&str, &dyn Fn(usize) -> bool) -> Option<usize> + Send + Sync;
 
-/// Chooses a server for a key.
+/// Selects a server for a key.
 pub(crate) struct Router(Inner);
 
 enum Inner {

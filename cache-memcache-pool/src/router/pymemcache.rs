@@ -1,10 +1,10 @@
-//! The choice of pymemcache's `HashClient`: its `RendezvousHash` over `murmur3_32`.
+//! The routing of pymemcache's `HashClient`: its `RendezvousHash` over `murmur3_32`.
 
 use std::cmp::Reverse;
 
 use super::ServerSpec;
 
-/// Each server's name, and the hash as far as `name-`.
+/// Each server's name, and the hash state after `name-`.
 pub(super) struct Pymemcache {
     servers: Vec<(String, Murmur3)>,
 }
@@ -36,7 +36,7 @@ impl Pymemcache {
     }
 }
 
-/// What pymemcache calls the server: a path without `unix:`, an IPv6 address without brackets.
+/// pymemcache's name of the server: a path without `unix:`, an IPv6 address without brackets.
 fn name(name: &str) -> String {
     let name = name.strip_prefix("unix:").unwrap_or(name);
     name.replacen('[', "", 1).replacen(']', "", 1)
@@ -47,7 +47,7 @@ fn name(name: &str) -> String {
 #[derive(Clone, Default)]
 struct Murmur3 {
     hash: u32,
-    /// The characters of a block that is not full yet.
+    /// The characters of an incomplete block.
     block: u32,
     len: u32,
 }

@@ -1,12 +1,11 @@
-//! The choice of python-memcached: `Client._get_server` with its hash `cmemcache_hash`.
+//! The routing of python-memcached: `Client._get_server` with its hash `cmemcache_hash`.
 
 use super::ServerSpec;
 
 /// `Client._SERVER_RETRIES`
 const TRIES: u32 = 10;
 
-/// Each server as many times as its weight says. One that is listed twice is there twice, with a
-/// life of its own for each entry.
+/// Each server as often as its weight. A server that is listed twice has two independent entries.
 pub(super) struct PythonMemcached {
     buckets: Vec<usize>,
 }

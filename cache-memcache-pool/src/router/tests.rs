@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 
-/// So many servers of weight 1.
+/// `n` servers of weight 1.
 pub(super) fn servers(n: usize) -> Vec<ServerSpec> {
     (0..n)
         .map(|i| ServerSpec {
@@ -12,8 +12,8 @@ pub(super) fn servers(n: usize) -> Vec<ServerSpec> {
         .collect()
 }
 
-/// Holds a choice against vectors: servers, positions of those that are down, key, chosen position.
-/// How many there were.
+/// Checks a routing against vectors: servers, positions of those that are down, key, chosen
+/// position. Returns the number of vectors.
 pub(super) fn agrees_with<F>(vectors: &str, router: impl Fn(&[ServerSpec]) -> F) -> usize
 where
     F: Fn(&str, &dyn Fn(usize) -> bool) -> Option<usize>,
@@ -49,7 +49,7 @@ const ALL: [Routing; 4] = [
 ];
 
 #[test]
-fn none_is_chosen_when_all_are_down() {
+fn no_server_is_chosen_if_all_are_down() {
     for routing in ALL {
         for n in [1, 3, 100] {
             let router = Router::new(routing, &servers(n));
@@ -59,7 +59,7 @@ fn none_is_chosen_when_all_are_down() {
 }
 
 #[test]
-fn none_is_chosen_where_there_is_none() {
+fn no_server_is_chosen_from_an_empty_list() {
     for routing in ALL {
         let router = Router::new(routing, &[]);
         assert_eq!(router.pick("k", &|_| true), None, "{routing:?}");
@@ -97,7 +97,7 @@ fn the_only_server_gets_all_keys() {
 }
 
 #[test]
-fn a_routing_of_ones_own_is_asked() {
+fn a_routing_function_is_called() {
     let router = Router::own(Arc::new(|key, is_up| {
         let server = usize::from(key.starts_with('s'));
         is_up(server).then_some(server)

@@ -1,5 +1,5 @@
-//! `XXH64` with seed 0. Published, fast on short keys, of good quality, and there is an
-//! implementation in every language, for those who want to choose servers alike.
+//! `XXH64` with seed 0. It is published, fast on short keys, of good quality, and implemented in
+//! every language, so that other clients can use the same routing.
 
 const P1: u64 = 0x9e37_79b1_85eb_ca87;
 const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -65,7 +65,7 @@ pub(super) fn xxh64(bytes: &[u8]) -> u64 {
 mod tests {
     use super::xxh64;
 
-    /// What the xxhash package of Python answers.
+    /// Values of Python's xxhash package.
     #[test]
     fn hashes_as_published() {
         for (text, hash) in [

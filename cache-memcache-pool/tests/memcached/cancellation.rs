@@ -1,4 +1,4 @@
-//! Callers who go away, among others who stay.
+//! Dropped calls among others that complete.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use cache_core::CacheBackend as _;
 use cache_memcache_pool::MemcachePoolBackend;
 use test_servers::Memcached;
 
-/// Begins a call and drops it after a while of up to `within` microseconds.
+/// Begins a call and drops it after up to `within` microseconds.
 async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> bool {
     let key = format!("dropped-{}", dice % 50);
     let keys: Vec<String> = (0..20).map(|i| format!("dropped-{i}")).collect();
@@ -34,7 +34,7 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
         let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx)));
         return polled.await.is_pending();
     }
-    // The timer is too coarse for most of what memcached does, so some are dropped by turns.
+    // The timer is too coarse for most calls to memcached, so some are dropped after a few polls.
     tokio::select! {
         biased;
         _ = call => false,
@@ -51,7 +51,7 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_dropped_calls_disturb_nobody() {
+async fn ten_thousand_dropped_calls_do_not_affect_others() {
     let servers = servers(2);
     let cache = builder(urls(&servers)).pool_maxsize(3).build().unwrap();
     let load = Load::start(&cache, 16);
@@ -90,7 +90,7 @@ async fn ten_thousand_dropped_calls_disturb_nobody() {
     .await;
     for server in &servers {
         let open: usize = server.stats().unwrap()["curr_connections"].parse().unwrap();
-        // Its own, and the one that asks.
+        // The backend's, and the one that requests the statistics.
         assert!(open <= 3 + 2, "{open}");
     }
 }
@@ -130,7 +130,7 @@ async fn ten_thousand_timed_out_calls_open_no_connections() {
 }
 
 #[tokio::test]
-async fn a_caller_that_is_not_polled_stalls_nobody() {
+async fn a_call_that_is_not_polled_does_not_stall_others() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).pool_maxsize(1).build().unwrap();
     cache.set("k", value("1")).await.unwrap();

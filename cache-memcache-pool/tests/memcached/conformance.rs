@@ -1,4 +1,4 @@
-//! The whole suite of the contract, in each of the ways in which memcached is reached.
+//! The conformance suite with each protocol, routing and transport.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,14 +11,14 @@ use test_servers::{Memcached, MemcachedBuilder};
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 
-/// Servers that all rules of one harness share.
+/// The servers shared by all rules of one harness.
 struct Servers {
     running: OnceLock<Vec<Memcached>>,
     how_many: usize,
-    /// How many of them the rules about faults use.
+    /// How many of them the fault rules use.
     faulty: usize,
     has_secret: bool,
-    /// Whether they can be spoken to in the clear.
+    /// Whether they accept connections without TLS and authentication.
     is_plain: bool,
     start: fn(MemcachedBuilder) -> MemcachedBuilder,
     configure: fn(MemcachePoolBuilder, &[Memcached]) -> MemcachePoolBuilder,
@@ -68,7 +68,7 @@ impl Servers {
             .url(urls)
             .memcached_expire_time(options.default_ttl)
             .socket_timeout(Duration::from_millis(800))
-            // Servers that return together are seen to do so: all are tried by the same call.
+            // Servers that return together are probed by the same call.
             .dead_retry(Duration::ZERO);
         Ok((self.configure)(builder, self.running()).build()?)
     }
@@ -85,8 +85,7 @@ impl Harness for &'static Servers {
             .with_batched_reads()
             .with_brief_polls()
             .with_no_tasks_left()
-            // A socket_timeout for the first server, another for all that follow, and a busy
-            // machine.
+            // One socket_timeout for the first server and one for all others, on a busy machine.
             .with_call_limit(Duration::from_secs(10));
         let capabilities = match self.running().first().and_then(Memcached::port) {
             Some(_) => capabilities
@@ -125,7 +124,7 @@ impl Harness for &'static Servers {
         Ok(Faulty::new(backend, proxies))
     }
 
-    /// Without an envelope, on whichever of the servers keeps the key.
+    /// Stores a value without an envelope on every server.
     async fn make_unreadable(&self, _: &MemcachePoolBackend, key: &str) -> Result<(), OpenError> {
         for server in self.running() {
             let mut stream = TcpStream::connect(server.url())?;
@@ -139,18 +138,18 @@ impl Harness for &'static Servers {
 
 static ONE: Servers = Servers::new(1, |server| server, |cache, _| cache).in_the_clear();
 
-// Of several servers that return one after the other each takes its keys back by itself, and what
-// was written to another one meanwhile is a miss; so faults are those of one.
+// If several servers return one after the other, each takes back its keys, and values written to
+// another one meanwhile are misses; so the fault rules use one server.
 static THREE: Servers = Servers::new(3, |server| server, |cache, _| cache)
     .with_faults_of(1)
     .in_the_clear();
 
-// A key has one home, and cannot be reached while that is dead.
+// A key has one home, and is unavailable while that is down.
 static HOMES: Servers =
     Servers::new(3, |server| server, |cache, _| cache.failover(false)).in_the_clear();
 
-// python-memcached tries ten times to find a server that is up. It passes over some by chance,
-// which would return after the others.
+// python-memcached tries ten times to find a server that is up. By chance it skips some, which
+// would return after the others.
 static PYTHON: Servers = Servers::new(
     3,
     |server| server,
@@ -165,7 +164,7 @@ static AUTHENTICATED: Servers = Servers::new(
 )
 .with_a_secret();
 
-// Payloads as they are: there is nowhere to keep a deadline or the cached time.
+// Payloads without metadata: neither the deadline nor the cached time is stored.
 static RAW: Servers = Servers::new(
     1,
     |server| server,
@@ -179,7 +178,7 @@ static TLS: Servers = Servers::new(1, MemcachedBuilder::tls, |cache, servers| {
     cache.tls_enabled(true).tls_cafile(servers[0].certificate())
 });
 
-/// The suite, without what no memcached can be tested for.
+/// The suite, without the rules that do not apply to memcached.
 macro_rules! memcached_tests {
     ($name:ident: $servers:ident $(, waive { $($waivers:tt)* })?) => {
         cache_conformance::tests! {

@@ -1,4 +1,4 @@
-//! Servers that die, fall silent, lie, and return.
+//! Servers that die, hang, send corrupt responses, and return.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ fn connections(cache: &MemcachePoolBackend) -> usize {
     cache.stats().servers.iter().map(|s| s.connections).sum()
 }
 
-/// Calls something until the server is in use again.
+/// Makes calls until the server is in use again.
 async fn is_back(cache: &MemcachePoolBackend, server: usize) {
     let began = Instant::now();
     while is_down(cache, server) {
@@ -38,7 +38,7 @@ async fn is_back(cache: &MemcachePoolBackend, server: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_killed_under_load_costs_no_call() {
+async fn a_server_killed_under_load_fails_no_call() {
     let mut servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     let before = Handle::current().metrics().num_alive_tasks();
@@ -77,7 +77,7 @@ async fn a_server_stopped_under_load_fails_no_call() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_is_found_by_one_call_and_returns() {
+async fn a_stopped_server_is_detected_by_one_call_and_returns() {
     let servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     for i in 0..30 {
@@ -120,7 +120,7 @@ async fn callers_of_a_silent_server_are_released_together() {
 }
 
 #[tokio::test]
-async fn when_all_are_down_the_error_says_who_and_when() {
+async fn if_all_servers_are_down_the_error_names_each_and_its_next_attempt() {
     let mut servers = servers(2);
     let cache = builder(urls(&servers)).build().unwrap();
     for server in &mut servers {
@@ -146,7 +146,7 @@ async fn when_all_are_down_the_error_says_who_and_when() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_at_start_is_used_when_it_is() {
+async fn a_server_that_starts_later_is_used_once_it_is_available() {
     let mut server = Memcached::start().unwrap();
     server.kill().unwrap();
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -210,7 +210,7 @@ async fn a_full_accept_queue_is_a_silent_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_flushed_on_its_return_serves_nothing_old() {
+async fn a_server_that_is_flushed_on_its_return_serves_no_old_values() {
     for flush in [false, true] {
         let servers = servers(2);
         let cache = builder(urls(&servers))
@@ -220,7 +220,7 @@ async fn a_server_that_is_flushed_on_its_return_serves_nothing_old() {
         let key = key_on(&cache, 0).await;
         cache.set(&key, value("old")).await.unwrap();
         servers[0].pause().unwrap();
-        // Not a set: the server would find it when it goes on.
+        // Not a set, which the server would execute when it resumes.
         assert_eq!(cache.get(&key).await.unwrap(), None);
         cache.set(&key, value("new")).await.unwrap();
         let found = cache.get(&key).await.unwrap().unwrap();
@@ -235,7 +235,7 @@ async fn a_server_that_is_flushed_on_its_return_serves_nothing_old() {
 }
 
 #[tokio::test]
-async fn without_failover_a_down_server_takes_its_keys_along() {
+async fn without_failover_the_keys_of_a_down_server_are_unavailable() {
     let mut servers = servers(2);
     let cache = builder(urls(&servers)).failover(false).build().unwrap();
     let (lost, kept) = (key_on(&cache, 0).await, key_on(&cache, 1).await);
@@ -257,7 +257,7 @@ async fn without_failover_a_down_server_takes_its_keys_along() {
 }
 
 #[tokio::test]
-async fn a_full_pool_lets_nobody_wait_for_longer_than_told() {
+async fn calls_to_a_full_pool_wait_no_longer_than_configured() {
     let server = Memcached::start().unwrap();
     let cache = MemcachePoolBackend::builder()
         .url([server.url()])
@@ -280,7 +280,7 @@ async fn a_full_pool_lets_nobody_wait_for_longer_than_told() {
     assert_eq!(error.kind(), ErrorKind::PoolExhausted, "{error}");
     assert!(error.message().contains("pool_maxsize"), "{error}");
     assert!(began.elapsed() < CALL_LIMIT);
-    // All exchanges of a call wait together: each by itself would take half a minute.
+    // All requests of a call share one wait: separate waits would take half a minute.
     let keys: Vec<String> = (0..20_000).map(|i| format!("k{i}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let error = all(cache.get_multi(&keys).await).unwrap_err();
@@ -307,7 +307,7 @@ async fn a_full_pool_lets_nobody_wait_for_longer_than_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_an_answer_is_made_into_no_wrong_value_is_returned() {
+async fn corrupt_responses_never_yield_a_wrong_value() {
     let server = Memcached::start().unwrap();
     for spoil in Spoil::ALL {
         let proxy = Proxy::start(server.url()).await;
@@ -329,7 +329,7 @@ async fn whatever_an_answer_is_made_into_no_wrong_value_is_returned() {
 }
 
 #[tokio::test]
-async fn a_line_that_makes_no_sense_is_told_and_once_is_not_enough_to_be_down() {
+async fn an_invalid_line_is_reported_and_does_not_mark_the_server_down() {
     let server = Memcached::start().unwrap();
     for spoil in [
         Spoil::Garbage,
@@ -351,7 +351,7 @@ async fn a_line_that_makes_no_sense_is_told_and_once_is_not_enough_to_be_down() 
 }
 
 #[tokio::test]
-async fn a_server_lost_amid_a_multi_operation_fails_over() {
+async fn a_server_lost_during_a_multi_operation_fails_over() {
     let mut servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     let keys: Vec<String> = (0..2000).map(|i| format!("k{i}")).collect();

@@ -1,5 +1,4 @@
-//! What is stored for programs in other languages, and read of them; lists of servers as Python
-//! has them.
+//! Values that are shared with programs in other languages, and server lists in Python's form.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,7 +9,7 @@ use test_servers::Memcached;
 
 use crate::common::{builder, value};
 
-/// Says `request` to the server, and returns its answer.
+/// Sends `request` to the server, and returns its response.
 fn say(server: &Memcached, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.url()).unwrap();
     stream.write_all(request).unwrap();
@@ -28,7 +27,7 @@ fn store(server: &Memcached, key: &str, flags: u32, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn raw_payloads_are_stored_and_read_as_they_are() {
+async fn raw_payloads_are_stored_and_read_unchanged() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).stored_format(StoredFormat::Raw);
     let cache = cache.build().unwrap();
@@ -37,7 +36,7 @@ async fn raw_payloads_are_stored_and_read_as_they_are() {
 
     store(&server, "pickled", 1, b"\x80\x04N.");
     store(&server, "empty", 0, b"");
-    // Arrives in several pieces, and has no bar.
+    // It arrives in several pieces, and contains no bar.
     let large = vec![b'x'; 300_000];
     store(&server, "large", 16, &large);
     let keys = ["pickled", "empty", "large", "none"];
@@ -63,7 +62,7 @@ async fn raw_payloads_are_stored_and_read_as_they_are() {
 }
 
 #[tokio::test]
-async fn the_python_client_decides_the_client_flags() {
+async fn the_python_client_determines_the_client_flags() {
     for (client, flags) in [
         (PythonClient::PythonMemcached, "0"),
         (PythonClient::Pymemcache, "0"),
@@ -110,7 +109,7 @@ async fn compressed_values_are_written_above_the_threshold_and_read() {
         assert_eq!(found[0].payload(), large.as_bytes());
         assert_eq!(found[1].payload(), b"x");
     }
-    // A single bit of the checksum is enough to tell.
+    // A truncated value is detected.
     store(&server, "cut", 8, &[0x78, 0x9c, 0x4b]);
     let error = plain.get("cut").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode);
@@ -119,7 +118,7 @@ async fn compressed_values_are_written_above_the_threshold_and_read() {
 
 #[cfg(not(feature = "zlib"))]
 #[tokio::test]
-async fn compressed_values_take_the_feature() {
+async fn compressed_values_require_the_feature() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     store(&server, "k", 8, &[0x78, 0x9c, 0x4b]);
@@ -165,7 +164,7 @@ async fn servers_may_be_repeated_and_have_weights_and_families() {
         one.url().replace("127.0.0.1", "localhost")
     )]);
     let cache = cache.build().unwrap();
-    // memcached listens on IPv4 alone here.
+    // memcached listens only on IPv4 here.
     let error = cache.get("key").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }

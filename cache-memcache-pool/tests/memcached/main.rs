@@ -1,5 +1,5 @@
-//! The backend against real memcached servers: what only they can show. Nothing here depends on
-//! how fast the machine is; what does is in the simulation.
+//! The backend against real memcached servers, where a simulation is not enough. No test depends on
+//! the speed of the machine; those about time are in the simulation.
 
 #![allow(clippy::cast_possible_truncation)]
 

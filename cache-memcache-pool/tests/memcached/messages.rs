@@ -1,4 +1,4 @@
-//! What errors say to somebody who has just begun.
+//! The error messages that a new user sees first.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {
     ]
 }
 
-/// A web server that takes requests of any kind for bad ones, and what it was told.
+/// A web server that answers every request with an error, and what it received.
 fn web_server() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -43,7 +43,7 @@ fn web_server() -> (String, Arc<Mutex<Vec<u8>>>) {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_the_error_asks_whether_memcached_runs() {
+async fn a_refused_connection_asks_whether_memcached_is_running() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -60,7 +60,20 @@ async fn where_nobody_listens_the_error_asks_whether_memcached_runs() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_doubted_and_the_time_named() {
+async fn a_panic_of_the_listener_does_not_affect_the_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let cache = builder([&address]).on_server_event(|_| panic!("a bug in the listener"));
+    let cache = cache.build().unwrap();
+    let error = cache.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("cannot connect"), "{error}");
+    assert_eq!(cache.stats().servers[0].downs, 1);
+}
+
+#[tokio::test]
+async fn a_silent_server_is_reported_with_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let cache = builder([&address]).build().unwrap();
@@ -72,7 +85,7 @@ async fn a_silent_server_is_doubted_and_the_time_named() {
 }
 
 #[tokio::test]
-async fn another_server_is_doubted_and_not_told_the_password() {
+async fn another_kind_of_server_is_reported_and_not_sent_the_password() {
     let (address, told) = web_server();
     let cache = builder([&address]).build().unwrap();
     let told_so = [
@@ -99,7 +112,7 @@ async fn another_server_is_doubted_and_not_told_the_password() {
 }
 
 #[tokio::test]
-async fn a_value_that_memcached_refuses_is_told_with_the_server() {
+async fn a_value_that_memcached_refuses_is_reported_with_the_server() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).server_max_value_length(4 << 20);
     let cache = cache.build().unwrap();
@@ -116,7 +129,7 @@ async fn a_value_that_memcached_refuses_is_told_with_the_server() {
 }
 
 #[test]
-fn a_runtime_that_lacks_time_or_io_is_told_and_the_next_one_serves() {
+fn a_runtime_without_time_or_io_is_an_error_and_the_next_one_works() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     for new in [Builder::new_current_thread, Builder::new_multi_thread] {

@@ -1,4 +1,4 @@
-//! Meta commands of the caller's own.
+//! Meta commands of callers.
 
 use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaResponse, MetaStatus, Protocol};
@@ -13,10 +13,10 @@ async fn ask(cache: &MemcachePoolBackend, request: MetaRequest) -> MetaResponse 
 }
 
 #[tokio::test]
-async fn numbers_are_counted_up_and_down() {
+async fn counters_are_incremented_and_decremented() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
-    // Such a key travels in base64.
+    // The last two are sent in base64.
     for key in ["visits", "visits of today", "é\n"] {
         let count = || MetaRequest::arithmetic(key).flag('v');
         assert_eq!(ask(&cache, count()).await.status(), MetaStatus::NotFound);
@@ -37,7 +37,7 @@ async fn numbers_are_counted_up_and_down() {
 }
 
 #[tokio::test]
-async fn a_value_of_the_cache_is_touched_and_read_as_it_is_stored() {
+async fn a_cached_value_can_be_touched_and_read_as_stored() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     cache.set("k", value("a|b")).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_value_of_the_cache_is_touched_and_read_as_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_value_is_changed_only_if_nobody_else_has_changed_it() {
+async fn compare_and_swap_fails_after_a_concurrent_change() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     let set = |value: &str| MetaRequest::set("k", value);
@@ -93,7 +93,7 @@ async fn a_value_is_changed_only_if_nobody_else_has_changed_it() {
 }
 
 #[tokio::test]
-async fn what_is_there_is_not_added_and_can_be_extended() {
+async fn add_append_and_prepend_depend_on_an_existing_value() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     let with = |value: &str, mode| MetaRequest::set("k", value).flag_with('M', mode);
@@ -118,7 +118,7 @@ async fn what_is_there_is_not_added_and_can_be_extended() {
 }
 
 #[tokio::test]
-async fn large_values_are_bytes_as_they_are() {
+async fn large_values_are_stored_unchanged() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     let large: Vec<u8> = (0..=u8::MAX).cycle().take(600_000).collect();
@@ -141,7 +141,7 @@ async fn large_values_are_bytes_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_an_error_and_costs_no_connection() {
+async fn a_refused_command_is_an_error_and_keeps_the_connection() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     ask(&cache, MetaRequest::set("k", "text")).await;
@@ -189,7 +189,7 @@ async fn what_the_server_refuses_is_an_error_and_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_refused_with_the_reason() {
+async fn invalid_requests_are_refused_with_the_reason() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     for (request, kind, words) in [
@@ -222,7 +222,7 @@ async fn what_cannot_be_sent_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_command_goes_where_its_key_is_and_past_a_server_that_is_dead() {
+async fn commands_are_routed_by_key_and_fail_over() {
     let mut servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     for n in 0..30 {
@@ -236,8 +236,8 @@ async fn a_command_goes_where_its_key_is_and_past_a_server_that_is_dead() {
     let count = || count().flag_with('J', 1);
     assert_eq!(ask(&cache, count()).await.value(), b"1");
     servers[1].kill().unwrap();
-    // The end of the connection may be seen by the command that is sent, and that is then the last
-    // attempt.
+    // The command that is sent may be the one that sees the connection end, and is not retried
+    // then.
     let mut counted = 0;
     for _ in 0..10 {
         match cache.meta(count()).await {

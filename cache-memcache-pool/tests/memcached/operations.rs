@@ -1,5 +1,5 @@
-//! The operations against a real memcached, where they are memcached's own: what is on the
-//! wire, limits, expiry, what others have stored.
+//! The operations against a real memcached: the wire format, limits, expiry, and values of other
+//! programs.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ fn builder(server: &Memcached) -> MemcachePoolBuilder {
     MemcachePoolBackend::builder().url([server.url()])
 }
 
-/// Says `request` to the server, and returns its answer.
+/// Sends `request` to the server, and returns its response.
 fn say(server: &Memcached, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.url()).unwrap();
     stream.write_all(request).unwrap();
@@ -29,7 +29,7 @@ fn value(payload: &[u8]) -> CachedValue<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_dogpiles_form_with_flags_0() {
+async fn values_are_stored_in_the_format_of_dogpile_cache_with_flags_0() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
@@ -43,7 +43,7 @@ async fn what_is_stored_is_dogpiles_form_with_flags_0() {
 }
 
 #[tokio::test]
-async fn the_server_is_told_when_a_value_expires() {
+async fn the_expiry_is_sent_to_the_server() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).memcached_expire_time(Duration::from_millis(1500));
     let cache = cache.build().unwrap();
@@ -66,7 +66,7 @@ async fn the_server_is_told_when_a_value_expires() {
 }
 
 #[tokio::test]
-async fn a_value_is_gone_at_its_deadline_though_memcached_still_has_it() {
+async fn a_value_expires_at_its_deadline_although_memcached_still_has_it() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let short = value(b"1").with_ttl(Duration::from_millis(200));
@@ -81,7 +81,7 @@ async fn a_value_is_gone_at_its_deadline_though_memcached_still_has_it() {
 }
 
 #[tokio::test]
-async fn an_own_ttl_of_zero_removes_what_was_there() {
+async fn a_ttl_of_zero_removes_the_old_value() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     cache.set("k", value(b"old")).await.unwrap();
@@ -98,10 +98,10 @@ async fn an_own_ttl_of_zero_removes_what_was_there() {
 }
 
 #[tokio::test]
-async fn too_large_a_value_removes_the_old_one_and_keeps_the_connection() {
+async fn a_value_that_is_too_large_removes_the_old_one_and_keeps_the_connection() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
-    // Refused here; and one that only the server knows to be too large.
+    // One that this side refuses, and one that only the server refuses.
     for len in [2 << 20, (1 << 20) - 60] {
         cache.set("k", value(b"old")).await.unwrap();
         let error = cache.set("k", value(&vec![b'x'; len])).await.unwrap_err();
@@ -126,7 +126,7 @@ async fn too_large_a_value_removes_the_old_one_and_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn a_larger_limit_on_both_sides_takes_larger_values() {
+async fn a_larger_limit_on_both_sides_allows_larger_values() {
     let server = Memcached::builder()
         .args(["-I", "8m", "-m", "256"])
         .start()
@@ -143,7 +143,7 @@ async fn a_larger_limit_on_both_sides_takes_larger_values() {
     );
     let found = all(cache.get_multi(&["no", "k"]).await).unwrap();
     assert_eq!(found[1].as_ref().unwrap().payload(), large.payload());
-    // Those whose limit is lower are told so for that key alone, and keep their connection.
+    // With a lower limit the read fails for that key only, and keeps the connection.
     let small = builder(&server).build().unwrap();
     small.set("l", value(b"1")).await.unwrap();
     let error = small.get("k").await.unwrap_err();
@@ -164,7 +164,7 @@ async fn a_larger_limit_on_both_sides_takes_larger_values() {
 }
 
 #[tokio::test]
-async fn keys_are_kept_as_they_are_or_refused() {
+async fn keys_are_stored_unchanged_or_refused() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let long = "k".repeat(250);
@@ -194,7 +194,7 @@ async fn keys_are_kept_as_they_are_or_refused() {
     for (key, found) in keys.iter().zip(found) {
         assert_eq!(found.unwrap().payload(), key.as_bytes(), "{key:?}");
     }
-    // UTF-8 goes as it is, as from Python.
+    // UTF-8 is sent unencoded, as from Python.
     assert!(say(&server, "get ключ\r\n".as_bytes()).starts_with("VALUE ключ 0"));
     cache.delete_multi(&keys).await.unwrap();
     assert!(
@@ -228,7 +228,7 @@ async fn keys_are_kept_as_they_are_or_refused() {
 }
 
 #[tokio::test]
-async fn ten_thousand_keys_go_at_once() {
+async fn ten_thousand_keys_fit_into_one_call() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let keys: Vec<String> = (0..10_000).map(|i| format!("key {i:05}")).collect();
@@ -250,7 +250,7 @@ async fn ten_thousand_keys_go_at_once() {
 }
 
 #[tokio::test]
-async fn what_others_have_stored_is_told_by_its_name() {
+async fn values_of_other_programs_are_reported_by_their_kind() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     for (flags, stored, says) in [
@@ -278,7 +278,7 @@ async fn what_others_have_stored_is_told_by_its_name() {
         format!("set k 16 0 {}\r\n{stored}\r\n", stored.len()).as_bytes(),
     );
     assert_eq!(cache.get("k").await.unwrap().unwrap().payload(), b"text");
-    // So is a large value with much metadata, which does not end within the first bytes.
+    // So is a large value whose metadata does not end within the first bytes.
     let more = "x".repeat(30_000);
     let stored = format!(r#"{{"more": "{more}", "ct": 7.5, "v": 2}}|{more}"#);
     say(
@@ -293,7 +293,7 @@ async fn what_others_have_stored_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_out_of_memory_says_so() {
+async fn a_server_that_is_out_of_memory_is_reported() {
     let server = Memcached::builder()
         .args(["-M", "-m", "2"])
         .start()
@@ -315,7 +315,7 @@ async fn a_server_that_is_out_of_memory_says_so() {
 }
 
 #[tokio::test]
-async fn of_many_writes_those_that_the_server_refuses_are_named() {
+async fn the_refused_ones_of_many_writes_are_named() {
     let server = Memcached::builder().args(["-I", "512k"]).start().unwrap();
     let cache = builder(&server).build().unwrap();
     let keys: Vec<String> = (0..50).map(|i| format!("k{i}")).collect();
@@ -380,7 +380,7 @@ fn a_backend_outlives_the_runtimes_it_is_used_in() {
 }
 
 #[test]
-fn a_runtime_that_is_not_run_holds_up_nobody_in_another() {
+fn an_idle_runtime_does_not_block_another() {
     let server = Memcached::start().unwrap();
     let cache = MemcachePoolBackend::builder()
         .url([server.url()])
@@ -391,7 +391,7 @@ fn a_runtime_that_is_not_run_holds_up_nobody_in_another() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().unwrap()
     };
-    // It stays alive, and with it the connection that it has opened.
+    // It stays alive, with the connection that it opened.
     let first = runtime();
     first.block_on(cache.set("key", value(b"1"))).unwrap();
     let second = runtime();
@@ -405,7 +405,7 @@ fn a_runtime_that_is_not_run_holds_up_nobody_in_another() {
 }
 
 #[tokio::test]
-async fn the_longest_of_times_are_all_right() {
+async fn the_longest_durations_are_accepted() {
     let server = Memcached::start().unwrap();
     let cache = MemcachePoolBackend::builder()
         .url([server.url()])
@@ -420,7 +420,7 @@ async fn the_longest_of_times_are_all_right() {
 }
 
 #[test]
-fn outside_of_a_runtime_a_call_is_an_error() {
+fn a_call_outside_a_runtime_is_an_error() {
     let cache = MemcachePoolBackend::builder().build().unwrap();
     let mut get = Box::pin(cache.get("k"));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -443,7 +443,7 @@ async fn the_addresses_of_a_name_are_servers() {
     for i in 0..20 {
         cache.set(&format!("k{i}"), value(b"1")).await.unwrap();
     }
-    // Nothing has changed, so connections stay.
+    // Nothing has changed, so connections stay open.
     let connects = cache.stats();
     assert_eq!(cache.set_servers_by_name(&name).await.unwrap(), n);
     assert_eq!(cache.stats(), connects);

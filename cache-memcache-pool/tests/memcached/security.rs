@@ -1,4 +1,4 @@
-//! Passwords and TLS: what is refused, and what is said of it.
+//! Passwords and TLS: what is refused, and how it is reported.
 
 use crate::common::{builder, value};
 use cache_core::{CacheBackend as _, ErrorKind};
@@ -7,7 +7,7 @@ use test_servers::Memcached;
 const PASSWORD: &str = "correct-horse";
 
 #[tokio::test]
-async fn a_wrong_or_missing_password_is_refused_and_nobody_is_dead() {
+async fn a_wrong_or_missing_password_is_refused_and_no_server_is_down() {
     let server = Memcached::builder().auth("me", PASSWORD).start().unwrap();
     let wrong = builder([server.url()])
         .username("me")
@@ -40,7 +40,7 @@ async fn a_wrong_or_missing_password_is_refused_and_nobody_is_dead() {
 }
 
 #[tokio::test]
-async fn a_password_is_not_given_to_a_server_that_asks_for_none() {
+async fn a_password_is_not_sent_to_a_server_that_does_not_require_one() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).username("me").password(PASSWORD);
     let cache = cache.build().unwrap();
@@ -53,7 +53,7 @@ async fn a_password_is_not_given_to_a_server_that_asks_for_none() {
 
 #[cfg(not(feature = "tls"))]
 #[test]
-fn tls_without_the_feature_is_a_bad_configuration() {
+fn tls_without_the_feature_is_a_configuration_error() {
     let error = builder(["a"]).tls_enabled(true).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains("feature `tls`"), "{error}");
@@ -64,7 +64,7 @@ mod tls {
     use super::*;
 
     #[tokio::test]
-    async fn a_certificate_of_somebody_else_is_refused_unless_that_is_wanted() {
+    async fn an_untrusted_certificate_is_refused_unless_verification_is_disabled() {
         let server = Memcached::builder().tls().start().unwrap();
         let other = Memcached::builder().tls().start().unwrap();
         let cache = builder([server.url()]).tls_enabled(true);
@@ -83,7 +83,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn a_name_that_the_certificate_does_not_have_is_refused() {
+    async fn a_name_that_is_not_in_the_certificate_is_refused() {
         let server = Memcached::builder().tls().start().unwrap();
         let port = server.port().unwrap();
         let reach = |host: &str| {
@@ -103,12 +103,12 @@ mod tls {
         let error = called("other.example").get("k").await.unwrap_err();
         assert!(error.message().contains("tls_server_name"), "{error}");
         let error = reach("127.0.0.2").get("k").await.unwrap_err();
-        // memcached listens on 127.0.0.1 alone where loopback addresses are told apart.
+        // memcached listens only on 127.0.0.1 if loopback addresses are distinct.
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
 
     #[tokio::test]
-    async fn one_with_tls_and_one_without_do_not_hang() {
+    async fn a_tls_mismatch_does_not_hang() {
         let with = Memcached::builder().tls().start().unwrap();
         let without = Memcached::start().unwrap();
         let plain = builder([with.url()]).build().unwrap();
@@ -131,7 +131,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn without_tls_on_a_port_for_tls_the_error_asks_for_it() {
+    async fn missing_tls_is_reported() {
         let server = Memcached::builder().tls().start().unwrap();
         let cache = builder([server.url()]).build().unwrap();
         let error = cache.get("k").await.unwrap_err();
@@ -140,7 +140,7 @@ mod tls {
     }
 
     #[test]
-    fn a_configuration_that_makes_no_sense_is_refused() {
+    fn an_invalid_configuration_is_refused() {
         let cache = builder(["a"]).tls_enabled(true);
         let error = cache.clone().tls_server_name("not a name").build();
         let error = error.unwrap_err();
@@ -159,7 +159,7 @@ mod tls {
     }
 
     #[test]
-    fn the_key_may_be_in_the_file_of_the_certificate() {
+    fn the_certificate_file_may_contain_the_key() {
         let server = Memcached::builder().tls().start().unwrap();
         let cache = builder(["a"]).tls_enabled(true).tls_verify(false);
         let alone = cache.clone().tls_certfile(server.certificate()).build();
@@ -197,7 +197,7 @@ mod tls {
     }
 
     #[test]
-    fn files_that_hold_something_else_are_named() {
+    fn files_with_other_content_are_named() {
         let server = Memcached::builder().tls().start().unwrap();
         let certificate = server.certificate();
         let name = format!("cache-memcache-pool-{}-empty", std::process::id());

@@ -1,5 +1,4 @@
-//! The bugs that are planted. In `to` the character `@` is the condition under which the bug is
-//! there.
+//! The planted bugs. In `to` the character `@` is replaced by the condition that enables the bug.
 
 pub(crate) struct Bug {
     pub(crate) name: &'static str,

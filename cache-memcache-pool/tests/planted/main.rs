@@ -1,5 +1,5 @@
-//! Can the simulation see? Bugs are planted in a copy of the crate, one after the other, and each
-//! has to be found by it.
+//! Proves that the simulation finds bugs: each is planted in a copy of the crate, where the
+//! simulation has to find it.
 //!
 //! ```text
 //! cargo test -p cache-memcache-pool --test planted -- --ignored --nocapture
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bugs::BUGS;
 
-/// Some bugs let a call spin for ever.
+/// Some bugs cause an endless loop.
 const LONGEST: Duration = Duration::from_secs(1800);
 
 /// A copy of what the simulation needs, in which an environment variable chooses the bug.
@@ -110,7 +110,7 @@ fn build(copy: &Path, target: &Path) -> PathBuf {
     copy.join(program.trim_end_matches(')'))
 }
 
-/// Runs the simulation until a test of it fails. Whether one does.
+/// Runs the simulation. Returns whether one of its tests fails.
 fn finds(program: &Path, bug: &str) -> bool {
     let mut run = Command::new(program);
     run.env("PLANTED", bug).env("SIMULATION_SHRINKS", "0");
@@ -129,7 +129,7 @@ fn finds(program: &Path, bug: &str) -> bool {
             .any(|line| line.ends_with("FAILED"));
         let _ = failed.send(is_found);
     });
-    // One that takes too long has not been found.
+    // A bug that is not found in time counts as missed.
     let is_found = is_over.recv_timeout(LONGEST).unwrap_or(false);
     let _ = run.kill();
     let _ = run.wait();
@@ -137,7 +137,7 @@ fn finds(program: &Path, bug: &str) -> bool {
 }
 
 #[test]
-#[ignore = "builds the crate anew and runs the simulation for each bug; takes minutes"]
+#[ignore = "rebuilds the crate and runs the simulation for each bug; takes minutes"]
 fn each_planted_bug_is_found() {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let crates = manifest.parent().unwrap();

@@ -1,4 +1,4 @@
-//! A large farm whose servers come and go: few keys move, no call fails, nothing piles up.
+//! A large farm with churn: few keys move, no call fails, no resources accumulate.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn name(server: usize) -> String {
     format!("server-{server}:1")
 }
 
-/// Reads these keys and writes those that are not there; how many those are.
+/// Reads these keys and writes the missing ones. Returns the number of misses.
 async fn read(cache: MemcachePoolBackend, keys: Vec<String>) -> usize {
     let mut missing = 0;
     for key in keys {
@@ -32,7 +32,7 @@ async fn read(cache: MemcachePoolBackend, keys: Vec<String>) -> usize {
     missing
 }
 
-/// All keys once, by several tasks at a time. How many were missing.
+/// Reads all keys once, by several tasks. Returns the number of misses.
 async fn read_all(cache: &MemcachePoolBackend) -> usize {
     let mut readers = Vec::new();
     for reader in 0..READERS {

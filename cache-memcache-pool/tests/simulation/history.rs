@@ -1,4 +1,4 @@
-//! A history: clients, servers and faults from one seed, and what has to be true of it.
+//! A history: clients, servers and faults from one seed, and the invariants that must hold.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ const DEAD_RETRY: Duration = Duration::from_secs(2);
 const ROOM: Duration = Duration::from_millis(400);
 const LENGTH: Duration = Duration::from_secs(6);
 
-/// What a history is made of. Shrinking takes parts out of it.
+/// The parts of a history. Shrinking removes some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -29,9 +29,9 @@ pub(crate) struct Plan {
     pub(crate) is_classic: bool,
     pub(crate) flushes: bool,
     pub(crate) faults: Vec<Fault>,
-    /// When all clients stand still, and for how long.
+    /// When all clients are paused, and for how long.
     pub(crate) pauses: Vec<(Duration, Duration)>,
-    /// How many calls of a hundred are given up.
+    /// The percentage of calls that are dropped.
     pub(crate) given_up: u64,
 }
 
@@ -87,7 +87,7 @@ impl Plan {
         }
     }
 
-    /// Plans with less in them.
+    /// Smaller plans.
     fn smaller(&self) -> Vec<Self> {
         let mut smaller = Vec::new();
         for index in 0..self.faults.len() {
@@ -115,7 +115,7 @@ impl Plan {
         smaller
     }
 
-    /// Runs it, and returns what happened, line by line, or what was wrong.
+    /// Runs it, and returns the events line by line, or the failure.
     pub(crate) fn run(&self) -> Result<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -127,7 +127,7 @@ impl Plan {
         ended.unwrap_or_else(|_| Err("a call never ended".into()))
     }
 
-    /// A failing plan with as little in it as can be, and its failure.
+    /// A minimal failing plan, and its failure.
     pub(crate) fn shrink(mut self, mut failure: String) -> (Self, String) {
         while let Some((plan, other)) = self
             .smaller()
@@ -157,8 +157,8 @@ impl Plan {
         (0..self.servers).map(|server| link(server, rng)).collect()
     }
 
-    /// Whether all that happens is that one of several servers falls silent. Then a call has time
-    /// to notice, and to go to another one.
+    /// Whether the only fault is one silent server among several. Then a call has time to detect
+    /// it and to fail over.
     fn is_one_server_silent(&self) -> bool {
         let [fault] = self.faults.as_slice() else {
             return false;
@@ -175,7 +175,7 @@ impl Plan {
     }
 }
 
-/// What the tasks have seen.
+/// What the tasks have observed.
 #[derive(Default)]
 struct Seen {
     trace: String,
@@ -243,7 +243,7 @@ async fn history(plan: &Plan) -> Result<String, String> {
             if server.in_flight > 0 {
                 world.fail(format!("something is still in flight: {server:?}"));
             }
-            // A pause of this process is nobody's fault.
+            // A pause of this process must not count as a fault.
             if plan.faults.is_empty() && server.downs > 0 {
                 world.fail(format!("a server that is well was left alone: {server:?}"));
             }
@@ -271,7 +271,7 @@ async fn history(plan: &Plan) -> Result<String, String> {
             "server {index}: {connects} connects, {commands} commands"
         )
         .unwrap();
-        // Back-off: not even a server that is always at fault is connected to without end.
+        // Back-off bounds the number of connections even to a server that always fails.
         let bound = 300 * plan.processes as u64;
         if connects > bound {
             seen.wrong
@@ -323,7 +323,7 @@ async fn settle(plan: &Plan, world: &World, backends: &[MemcachePoolBackend]) {
     let last = faults.max(pauses).unwrap_or_default();
     sleep_until(world.start + last).await;
     for backend in backends {
-        // A server is tried when somebody asks for it, so the time counts from here.
+        // A server is tried when a call needs it, so the time counts from here.
         let by = Instant::now() + DEAD_RETRY + TIMEOUT * 4;
         loop {
             let down = backend
@@ -352,12 +352,12 @@ async fn settle(plan: &Plan, world: &World, backends: &[MemcachePoolBackend]) {
     }
 }
 
-/// What a client knows of one of its keys.
+/// What a client knows about one of its keys.
 #[derive(Default)]
 struct Known {
     /// The last write that was acknowledged; `None`: a delete, or none yet.
     acknowledged: Option<u64>,
-    /// Writes of which nobody knows whether they were applied, or will be yet.
+    /// Writes that may have been applied, or may still be.
     open: Vec<Option<u64>>,
     /// A server has been down since the last write.
     is_doubtful: bool,
@@ -465,7 +465,7 @@ impl Client {
         value.with_cached_at(now(self.world.start))
     }
 
-    /// A call that was not given up has ended.
+    /// A call that was not dropped has ended.
     fn took(&self, what: &str, keys: &[String], began: Instant, error: Option<&Error>) {
         let took = began.elapsed();
         let shown = error.map(Error::kind);
@@ -529,7 +529,7 @@ impl Client {
         }
     }
 
-    /// What was read is what was written last, or may have been.
+    /// A read returns the last write, or one that may have been applied.
     fn read(&mut self, key: &str, found: Option<&CachedValue<Vec<u8>>>) {
         let version = match found {
             None => None,
@@ -542,7 +542,7 @@ impl Client {
             return;
         };
         let is_miss = version.is_none();
-        // A cache may forget; it may not remember what was replaced, unless a server was away.
+        // A cache may lose values, but must not return replaced ones, unless a server was down.
         known.is_doubtful |= *self.world.has_failed_over.lock().unwrap();
         if is_miss && (known.is_doubtful || !self.world.plan.faults.is_empty()) {
             return;
@@ -557,7 +557,7 @@ impl Client {
     }
 }
 
-/// The payload says whose it is, and is too long to be right by chance.
+/// The payload names its key, and is too long to match by chance.
 fn payload(key: &str, version: u64) -> Vec<u8> {
     let mut rng = Rng::new(version);
     let len = match rng.below(20) {

@@ -1,5 +1,5 @@
-//! The backend on tokio's paused clock, over an in-memory network, with model servers, clients
-//! and faults that all come from one seed.
+//! The backend on Tokio's paused clock, over an in-memory network, with model servers, clients and
+//! faults that all derive from one seed.
 //!
 //! ```text
 //! cargo test -p cache-memcache-pool --test simulation

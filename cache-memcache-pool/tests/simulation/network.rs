@@ -1,5 +1,5 @@
-//! An in-memory network on tokio's paused clock: latency, bandwidth, bounded buffers, reads of
-//! any size, and faults that were laid down before the history began.
+//! An in-memory network on Tokio's paused clock: latency, bandwidth, bounded buffers, reads of any
+//! size, and faults that are planned in advance.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,23 +16,23 @@ use crate::rng::Rng;
 /// What happens to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It does nothing, but the system below it takes connections and bytes.
+    /// It hangs, while its operating system accepts connections and bytes.
     Pause,
-    /// Nothing reaches it or comes from it until the end.
+    /// It is partitioned from the clients.
     Partition,
-    /// It is not there, and has lost all that it kept when it returns.
+    /// It is stopped, and has lost its values when it returns.
     Restart,
     /// Its connections end, once.
     Reset,
-    /// It answers with something else.
+    /// It sends invalid responses.
     Garbage,
-    /// It answers with what belongs to another question.
+    /// It sends responses to other requests.
     Foreign,
-    /// It closes each connection after an answer.
+    /// It closes each connection after a response.
     CloseEach,
-    /// Bytes come from it one by one, a tenth of a second apart.
+    /// It sends bytes one by one, a tenth of a second apart.
     Drip,
-    /// The connections that there are at the beginning are never answered again.
+    /// Connections that exist at the beginning never receive another response.
     SilentConnection,
 }
 
@@ -72,12 +72,12 @@ impl Timeline {
     }
 }
 
-/// What lies between a client and a server.
+/// The link between a client and a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) latency: Duration,
     pub(crate) per_kilobyte: Duration,
-    /// How much is under way or unread at most.
+    /// The most bytes in transit or unread.
     pub(crate) capacity: usize,
     /// How long the server takes for a command.
     pub(crate) think: Duration,

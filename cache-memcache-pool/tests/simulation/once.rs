@@ -1,5 +1,5 @@
-//! Commands that may not be done twice: whatever happens on the way, each counts once at most, and
-//! its outcome says whether it may have counted.
+//! Commands that are not idempotent: with any fault each is executed at most once, and its outcome
+//! tells whether it may have been executed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::server::Farm;
 const TASKS: u64 = 12;
 const CALLS: u64 = 40;
 
-/// What became of the calls of one history.
+/// The outcomes of the calls in one history.
 #[derive(Debug, Default)]
 struct Outcomes {
     done: u64,
@@ -56,7 +56,7 @@ async fn history(plan: Plan, outcomes: &mut Outcomes) {
         });
     }
     let results = tasks.join_all().await.into_iter().flatten();
-    // What is still on its way has arrived by then.
+    // Everything in transit has arrived by then.
     sleep(Duration::from_secs(60)).await;
     for (key, result) in results {
         let counted: u64 = farm.0.iter().map(|server| server.counted(&key)).sum();
@@ -98,7 +98,7 @@ fn a_command_that_may_not_be_done_twice_is_not() {
             .unwrap();
         runtime.block_on(history(Plan::new(seed), &mut outcomes));
     }
-    // All of it came about.
+    // All kinds of outcomes occurred.
     assert!(outcomes.done > 60 * TASKS * CALLS / 2, "{outcomes:?}");
     assert!(outcomes.counted > 0, "{outcomes:?}");
     assert!(outcomes.unknown > outcomes.counted, "{outcomes:?}");

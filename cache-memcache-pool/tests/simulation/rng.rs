@@ -1,4 +1,4 @@
-//! Numbers that look random and depend on a seed alone.
+//! Pseudorandom numbers from a seed.
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);

@@ -23,7 +23,7 @@ struct State {
     rng: Rng,
     connects: u64,
     commands: u64,
-    /// How often each counter was counted up, whatever became of the answers.
+    /// How often each counter was incremented, whether or not the response arrived.
     counted: BTreeMap<String, u64>,
 }
 
@@ -74,7 +74,7 @@ impl Server {
         self.state.lock().unwrap().commands
     }
 
-    /// How often this counter was counted up, restarts included.
+    /// How often this counter was incremented, including restarts.
     pub(crate) fn counted(&self, key: &str) -> u64 {
         let state = self.state.lock().unwrap();
         state.counted.get(key).copied().unwrap_or_default()
@@ -88,13 +88,13 @@ impl Server {
             .contains_key(key.as_bytes())
     }
 
-    /// Stores what nobody asked it to.
+    /// Stores a value directly.
     pub(crate) fn put(&self, key: &str, value: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         state.store.insert(key.into(), value);
     }
 
-    /// Forgets all that it keeps.
+    /// Removes all values.
     pub(crate) fn clear(&self) {
         self.state.lock().unwrap().store.clear();
     }
@@ -139,7 +139,7 @@ impl Server {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            // A paused process reads nothing; what has arrived waits for it.
+            // A paused process reads nothing; received bytes wait for it.
             let awake = self.timeline().after(Kind::Pause, Instant::now());
             sleep_until(awake).await;
             let mut answers = Vec::new();
@@ -247,7 +247,7 @@ struct Request {
     value: Vec<u8>,
 }
 
-/// Takes a request out of the bytes, once it is complete.
+/// Removes a request from the bytes, once it is complete.
 fn take(bytes: &mut Vec<u8>) -> Option<Request> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let line = std::str::from_utf8(&bytes[..end])

@@ -1,5 +1,5 @@
-//! Single cases, exact to the millisecond: what one silent connection, a slow link, a restart, a
-//! pause, a liar or a flood of callers does to those who call.
+//! Single cases, exact to the millisecond: the effect on callers of a silent connection, a slow
+//! link, a restart, a pause, a corrupt server, or a burst of calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn stored(len: usize) -> Vec<u8> {
     stored
 }
 
-/// What calls one after the other see for a while: how many fail, and how long the slowest takes.
+/// Makes calls one after the other for a while. Returns how many failed, and the slowest time.
 async fn calls(cache: &MemcachePoolBackend, length: Duration) -> (usize, Duration) {
     let (begun, mut failed, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     for turn in 0_u64.. {
@@ -114,7 +114,7 @@ async fn one_silent_connection_of_two_is_replaced_and_the_server_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn large_values_over_a_narrow_link_are_no_silence() {
-    // Megabytes a second, callers, values each, kilobytes, and the time-out in milliseconds.
+    // Megabytes per second, callers, values each, kilobytes, and the timeout in milliseconds.
     for (rate, tasks, values, size, socket_timeout) in [
         (20, 64, 1, 1000, 3000),
         (50, 16, 1, 1000, 250),
@@ -242,7 +242,7 @@ async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
         let connects = farm.0[0].connects() - before;
         assert!(connects <= 40, "{kind:?}: {connects} connections");
         assert!(cache.stats().servers[0].downs > 0, "{kind:?}");
-        // Its return is noticed, at the latest after the wait that it had brought upon itself.
+        // Its return is noticed at the latest after the current wait.
         calls(&cache, SECOND * 12).await;
         let (failed, _) = calls(&cache, SECOND * 3).await;
         assert_eq!(failed, 0, "{kind:?}");
@@ -479,8 +479,8 @@ async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
 }
 
-/// A hundred times a server cannot be reached for a while, its keys are written elsewhere, and it
-/// returns with what it had. Of sixteen processes two notice.
+/// A hundred times a server is unreachable for a while, its keys are written elsewhere, and it
+/// returns with its old values. Two of sixteen processes notice.
 #[tokio::test(start_paused = true)]
 async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
     const PERIOD: u64 = 6000;

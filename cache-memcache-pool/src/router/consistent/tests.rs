@@ -19,7 +19,7 @@ fn named(names: &[String]) -> Vec<ServerSpec> {
     specs.collect()
 }
 
-/// How many of so many keys each server gets.
+/// How many of `n` keys each server gets.
 fn shares(servers: &[ServerSpec], n: usize) -> Vec<usize> {
     let router = Consistent::new(servers);
     let mut shares = vec![0; servers.len()];
@@ -41,7 +41,7 @@ fn distances(server: &ServerSpec, key: &str) -> Vec<u32> {
     shortest.collect()
 }
 
-/// Which key is where, as a program in another language computed it from the definition.
+/// The servers of some keys, as computed from the definition by a program in another language.
 #[test]
 fn never_changes_between_releases() {
     let five = Consistent::new(&servers(5));
@@ -74,9 +74,9 @@ fn shares_are_even() {
     }
 }
 
-/// The spread without the chance in which keys there are.
+/// The spread of shares, independent of the keys.
 #[test]
-fn shares_of_a_thousand_servers_differ_by_three_per_cent() {
+fn shares_of_a_thousand_servers_differ_by_three_percent() {
     let (n, each) = (1000, 500);
     let shares = shares(&servers(n), each * n);
     let squares = shares.iter().map(|&share| {
@@ -154,10 +154,10 @@ fn the_keys_of_a_server_that_is_down_spread_over_all_others() {
     }
 }
 
-/// A farm of 1,000 of which 1 % is replaced a second, for half a minute: no key moves but those of
-/// servers that came or went.
+/// A farm of 1,000 servers of which 1 % is replaced per second, for half a minute: only the keys of
+/// added and removed servers move.
 #[test]
-fn churn_moves_no_key_that_need_not() {
+fn churn_moves_only_necessary_keys() {
     let mut farm: Vec<String> = (0..1000).map(|i| format!("server-{i}:11211")).collect();
     let mut router = Consistent::new(&named(&farm));
     let keys: Vec<String> = keys(1_000).collect();
@@ -189,7 +189,7 @@ fn churn_moves_no_key_that_need_not() {
             }
         }
     }
-    // Those of ten servers that went, and those of ten that came, each second.
+    // Per second, the keys of ten removed and of ten added servers.
     let ideal = 30 * keys.len() * 20 / 1000;
     assert!(
         moved * 10 <= ideal * 11,
@@ -221,7 +221,7 @@ fn farm() -> impl Strategy<Value = Vec<ServerSpec>> {
 }
 
 proptest! {
-    /// The rings are only a quick way to find what the definition says.
+    /// The rings are a fast implementation of the definition.
     #[test]
     fn chooses_the_nearest(servers in farm(), key in ".{0,40}") {
         let picked = Consistent::new(&servers).pick(&key, UP).unwrap();
@@ -230,10 +230,10 @@ proptest! {
         prop_assert_eq!(nearest(&servers[picked]), shortest);
     }
 
-    /// A server that is down is as if it were not listed; so its keys are where they will be when
-    /// it is removed.
+    /// A server that is down is treated as if it were not listed, so its keys do not move when it
+    /// is removed.
     #[test]
-    fn down_is_as_removed(
+    fn down_is_the_same_as_removed(
         servers in farm(),
         down in prop::collection::hash_set(0..60_usize, 0..60),
         keys in prop::collection::vec("[a-z]{1,8}", 1..20),
@@ -247,9 +247,9 @@ proptest! {
         }
     }
 
-    /// Only keys of the server that goes move when one goes, and when one comes, to it.
+    /// Only the keys of a removed server move, and with an added server only to that.
     #[test]
-    fn only_keys_of_the_server_that_goes_move(
+    fn only_keys_of_the_removed_server_move(
         servers in farm(),
         index in any::<prop::sample::Index>(),
         keys in prop::collection::vec(".{1,20}", 1..50),

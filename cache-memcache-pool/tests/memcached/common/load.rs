@@ -1,4 +1,4 @@
-//! Many tasks that read and write at once, and believe nothing that they read.
+//! Many tasks that read and write concurrently, and check everything that they read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `tasks` tasks, each with keys of its own, calling one operation after the other.
+    /// `tasks` tasks with separate keys, each calling one operation after the other.
     pub(crate) fn start(cache: &MemcachePoolBackend, tasks: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = (0..tasks)
@@ -49,7 +49,7 @@ impl Load {
     }
 }
 
-/// The payload says whose it is, and is too long to be right by chance.
+/// The payload names its key, and is too long to match by chance.
 fn payload(key: &str, version: u64) -> Vec<u8> {
     let len = (scrambled(version) % 300) as usize;
     let mut payload = format!("{key} {version} ").into_bytes();
@@ -57,7 +57,7 @@ fn payload(key: &str, version: u64) -> Vec<u8> {
     payload
 }
 
-/// Panics unless `found` is a version of `key`'s value, whole.
+/// Panics unless `found` is a complete version of `key`'s value.
 fn check(key: &str, found: Option<CachedValue<Vec<u8>>>) -> bool {
     let Some(found) = found else {
         return false;
@@ -106,7 +106,7 @@ async fn work(cache: MemcachePoolBackend, task: u64, stop: Arc<AtomicBool>) -> S
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
                 *seen.errors.entry(error.kind()).or_default() += 1;
-                // Whoever fails at once would do nothing else for the rest of the test.
+                // A task whose calls fail immediately would otherwise only produce errors.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! What the tests of faults have in common.
+//! Common parts of the fault tests.
 
 pub(crate) mod load;
 pub(crate) mod proxy;
@@ -12,8 +12,8 @@ use test_servers::Memcached;
 /// How long servers may be silent in these tests.
 pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A call tries one server, and has as long again for all others. The rest is for a machine
-/// that is busy with other things.
+/// A call tries one server, and has the same time again for all others. The rest is for a busy
+/// machine.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn value(payload: impl AsRef<[u8]>) -> CachedValue<Vec<u8>> {
@@ -34,7 +34,7 @@ pub(crate) fn urls(servers: &[Memcached]) -> Vec<String> {
     servers.iter().map(Memcached::url).collect()
 }
 
-/// Waits until `is_so`, which has to be so in the end.
+/// Waits until `is_so` returns true, which must happen.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if is_so() {
@@ -42,10 +42,10 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("it never came about that {what}");
+    panic!("did not happen: {what}");
 }
 
-/// A key that this backend keeps on server number `server`.
+/// A key that this backend routes to server number `server`.
 pub(crate) async fn key_on(cache: &MemcachePoolBackend, server: usize) -> String {
     use cache_core::CacheBackend as _;
     for i in 0..1000 {
@@ -59,7 +59,7 @@ pub(crate) async fn key_on(cache: &MemcachePoolBackend, server: usize) -> String
     panic!("server {server} keeps no key");
 }
 
-/// A number that looks random, from one that does not.
+/// A pseudorandom number from a seed.
 pub(crate) fn scrambled(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

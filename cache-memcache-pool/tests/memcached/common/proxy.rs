@@ -1,4 +1,4 @@
-//! A proxy in front of a real server, which spoils what passes through it.
+//! A proxy in front of a real server, which corrupts responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What the proxy does to the answers that pass through it.
+/// What the proxy does to responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Spoil {
@@ -19,13 +19,13 @@ pub(crate) enum Spoil {
     HalfThenEnd,
     /// The first half, and nothing more.
     HalfThenSilence,
-    /// Bytes that are no answer at all.
+    /// Bytes that are not a response.
     Garbage,
-    /// A well-formed answer that nobody asked for, before the right one.
+    /// A valid unsolicited response before the right one.
     OneTooMany,
-    /// A value's length that is not its length.
+    /// A wrong length of a value.
     WrongLength,
-    /// A length that nothing has.
+    /// A length that exceeds every limit.
     HugeLength,
     /// A line without an end.
     EndlessLine,
