@@ -1,6 +1,5 @@
-//! Caches values in an etcd cluster. Without arguments it starts three members of its own and
-//! kills the leader, to show what callers see of that; given addresses, it uses the cluster that
-//! is there, and harms it not.
+//! Caches values in an etcd cluster. Without arguments it starts three members and kills the
+//! leader, to show what callers see of that. With addresses it uses that cluster and kills nothing.
 //!
 //! ```text
 //! cargo run --package cache-etcd3 --example cluster
@@ -73,7 +72,7 @@ async fn run(mut endpoints: Vec<String>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sets one value and asks for all, and tells what came of it.
+/// Sets one value, reads all, and prints the outcome.
 async fn call(when: &str, cache: &Etcd3Backend, flags: &[&str]) {
     let begin = Instant::now();
     let value = CachedValue::new(b"off".to_vec()).with_ttl(Duration::from_secs(10));

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // What a caller or a server controls must not be able to panic the process. Tests may panic.
 #![cfg_attr(
     not(test),

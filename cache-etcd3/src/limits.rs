@@ -1,4 +1,4 @@
-//! How large requests are.
+//! [`Limits`]: the size of requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,13 +11,13 @@ const MAX_OPERATIONS: usize = 128;
 /// Well below etcd's default limit of a request of 1.5 MiB (`--max-request-bytes`).
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Bytes that the framing of an operation adds to a request, about.
+/// Approximate framing overhead of an operation in bytes.
 pub(crate) const OVERHEAD: usize = 64;
 
-/// Larger values go by themselves and hold nobody up.
+/// Larger values are sent in requests of their own, so that they do not delay others.
 pub(crate) const MAX_SHARED_BYTES: usize = 16 * 1024;
 
-/// How large requests may be, as far as the server has said.
+/// The largest size of a request, as far as the server has reported it.
 #[derive(Debug)]
 pub(crate) struct Limits {
     operations: AtomicUsize,
@@ -41,7 +41,7 @@ impl Limits {
         }
     }
 
-    /// A request was too large: later ones are not.
+    /// Lowers a limit after a request that exceeded it.
     pub(crate) fn learn(&self, excess: Excess, operations: usize, bytes: usize) {
         match excess {
             Excess::Operations => {
@@ -52,12 +52,12 @@ impl Limits {
                 self.bytes
                     .fetch_min((bytes / 2).max(least), Ordering::Relaxed);
             }
-            // That depends on what is stored.
+            // The size of a response depends on the stored values.
             Excess::Answer => {}
         }
     }
 
-    /// Cuts `items` into pieces that fit a request, in order.
+    /// Splits `items` into pieces that each fit into a request, in order.
     pub(crate) fn cut<T>(&self, items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
         let limits = self.get();
         let mut pieces = Vec::new();

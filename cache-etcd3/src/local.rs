@@ -1,4 +1,4 @@
-//! [`Local`], what requests of one tokio runtime need.
+//! [`Local`]: what the requests of one Tokio runtime need.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use crate::endpoints::Endpoints;
 use crate::shared::Shared;
 
-/// What all calls share, and the connections of one runtime.
+/// The shared state, and the connections of one runtime.
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     pub(crate) endpoints: Arc<Endpoints>,

@@ -1,5 +1,5 @@
-//! Which keys share no request with others: those that were refused of late, and those whose
-//! values are large.
+//! [`Loners`]: keys that are not batched with others, because they were refused recently or have
+//! large values.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,8 +12,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 const MAX: usize = 4096;
 
-/// Keys, or the prefixes of keys, that go by themselves for a while: a refusal of one would be a
-/// refusal of all that share its request.
+/// Keys, or prefixes of keys, that are sent separately for a while, since the refusal of one fails
+/// its whole request.
 #[derive(Debug, Default)]
 pub(crate) struct Loners {
     until: HashMap<u64, Instant>,
@@ -32,7 +32,7 @@ impl Loners {
         is_noted(name) || prefix(name).is_some_and(is_noted)
     }
 
-    /// Notes a key, and with `whole_prefix` all that begin alike.
+    /// Adds a key, or with `whole_prefix` all keys with its prefix.
     pub(crate) fn note(&mut self, now: Instant, name: &[u8], whole_prefix: bool) {
         if self.until.len() >= MAX {
             self.until.retain(|_, until| now < *until);
@@ -45,7 +45,7 @@ impl Loners {
         self.until.insert(hash, now + REMEMBERED);
     }
 
-    /// It was accepted: those that begin alike may share requests again.
+    /// Removes a key that was accepted, and its prefix.
     pub(crate) fn forget(&mut self, name: &[u8]) {
         if self.until.is_empty() {
             return;
@@ -57,7 +57,7 @@ impl Loners {
     }
 }
 
-/// What a key of one tenant has in common with its others: all up to its last separator.
+/// The prefix that the keys of one tenant have in common: up to the last separator.
 fn prefix(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().rposition(|byte| b"/:.|".contains(byte))?;
     name.get(..=end)
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_begin_alike_go_by_themselves_until_one_is_accepted() {
+    fn keys_with_a_refused_prefix_are_sent_separately_until_one_is_accepted() {
         let now = Instant::now();
         let mut loners = Loners::default();
         assert!(!loners.has(now, b"other/1"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_separator_it_is_the_key_alone() {
+    fn without_a_separator_only_the_key_is_noted() {
         let now = Instant::now();
         let mut loners = Loners::default();
         loners.note(now, b"one", true);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_remembered() {
+    fn the_number_of_remembered_keys_is_bounded() {
         let now = Instant::now();
         let mut loners = Loners::default();
         for i in 0..3 * MAX {

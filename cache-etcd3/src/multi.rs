@@ -1,4 +1,4 @@
-//! Operations on many keys: transactions, several of them at a time.
+//! Multi operations: several transactions in flight at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,12 +13,12 @@ use crate::tasks;
 use crate::write::{Ready, Write};
 use crate::write_txn::{self, WritePart};
 
-/// How many transactions one call has under way.
+/// How many transactions of one call are in flight.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// One key of a call, and what became of it.
+/// One key of a call and its outcome.
 struct Part<A, R> {
-    /// Where it is in the call.
+    /// Its position in the call.
     at: usize,
     ask: A,
     outcome: Mutex<Option<Result<R, Failure>>>,
@@ -65,7 +65,7 @@ impl ReadPart for &Part<Name, Option<Vec<u8>>> {
     }
 }
 
-/// Writes everything; what failed, by its position.
+/// Writes everything. Returns the failures by position.
 pub(crate) async fn write(
     local: &Arc<Local>,
     writes: Vec<Write>,
@@ -116,8 +116,7 @@ pub(crate) async fn write(
     failed
 }
 
-/// What each of the writes rides on. Those that need a lease granted have it granted side by
-/// side.
+/// The lease of each write. Missing leases are granted concurrently.
 async fn board(
     local: &Arc<Local>,
     writes: &[(usize, Arc<Write>)],
@@ -146,7 +145,7 @@ async fn board(
     boarded
 }
 
-/// What is stored under each of `names`, in order.
+/// The values stored under `names`, in order.
 pub(crate) async fn read(
     local: &Arc<Local>,
     names: Vec<Name>,

@@ -1,5 +1,5 @@
-//! Single reads, which share requests with those that come at the same time. A request is sent
-//! after each of its callers has begun, so a read sees all that was acknowledged before.
+//! Single reads, batched with concurrent ones. A request is sent after all its calls have begun,
+//! so that each read sees every write acknowledged before.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::read_txn::{self, Name, ReadPart};
 use crate::rounds::{Key, Kind, Rounds};
 use crate::sync::lock;
 
-/// Reads one key, together with others if there are any.
+/// Reads one key, batched with concurrent reads.
 pub(crate) async fn read(
     reads: &Rounds<Reading>,
     name: Name,
@@ -27,7 +27,7 @@ pub(crate) async fn read(
     reads.ask(name, deadline).await
 }
 
-/// Reads go in rounds.
+/// The reads as a kind of round.
 pub(crate) struct Reading;
 
 impl Kind for Reading {

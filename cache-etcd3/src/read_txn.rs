@@ -1,4 +1,4 @@
-//! Requests that read: what is asked for in one, and what becomes of answers that are too large.
+//! Requests that read, and their split if a response is too large.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::sync::lock;
 use crate::tasks::{self, ONE_BY_ONE};
 
-/// The largest answer to a transaction. What is larger is read in smaller pieces.
+/// The largest response to a transaction. Larger ones are read in smaller pieces.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A key to read.
@@ -25,21 +25,21 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// What it takes of a request.
+    /// Its size in a request.
     pub(crate) fn bytes(&self) -> usize {
         OVERHEAD + self.name.len()
     }
 }
 
-/// What somebody wants to know of one key.
+/// One key to read for one or more callers.
 pub(crate) trait ReadPart {
-    /// The key as the server calls it; `None`: nobody waits for it any more.
+    /// The key with its prefix; `None` if no caller waits for it any longer.
     fn wanted(&self) -> Option<Vec<u8>>;
 
     fn answer(&self, outcome: Result<Option<Vec<u8>>, Failure>);
 }
 
-/// Reads the parts in one request, if the answer is not too large.
+/// Reads the parts in one request, unless the response is too large.
 pub(crate) async fn read<P: ReadPart>(local: &Arc<Local>, parts: Vec<P>, deadline: Instant) {
     let mut pending = vec![parts];
     while let Some(mut parts) = pending.pop() {
@@ -78,14 +78,14 @@ pub(crate) async fn read<P: ReadPart>(local: &Arc<Local>, parts: Vec<P>, deadlin
     }
 }
 
-/// Reads one part by itself, and notes whether it is one that has to go so.
+/// Reads one part in its own request.
 async fn read_alone(local: &Local, part: &impl ReadPart, deadline: Instant) {
     let Some(name) = part.wanted() else { return };
     let outcome = read_one(local, &name, deadline, || part.wanted().is_some()).await;
     part.answer(outcome);
 }
 
-/// What is stored under one name.
+/// Reads one key, and notes keys that must not be batched.
 pub(crate) async fn read_one(
     local: &Local,
     name: &[u8],
@@ -99,7 +99,7 @@ pub(crate) async fn read_one(
             return None;
         }
         sent = shared.revision.newest();
-        // One value is as large as the server lets it be.
+        // A single value may be as large as the server allows.
         let mut kv = client.kv.clone().max_decoding_message_size(usize::MAX);
         let options = get_options(shared);
         let name = name.to_vec();
@@ -134,8 +134,7 @@ async fn read_many<P: ReadPart>(
 ) -> Result<Vec<Option<Vec<u8>>>, Failure> {
     let shared = &local.shared;
     let mut sent = 0;
-    // Those who went away meanwhile are asked for all the same if others are: what is read has
-    // to have the order of the parts.
+    // Parts without a caller are skipped; this keeps the results in the order of the parts.
     let mut asked: Vec<bool> = Vec::new();
     let call = local.endpoints.call(deadline, |client| {
         let names: Vec<Option<Vec<u8>>> = parts.iter().map(ReadPart::wanted).collect();

@@ -1,11 +1,10 @@
-//! The newest revision of the store that was seen, and which keys are in doubt: by these a write
-//! that arrives late is kept from undoing a newer one.
+//! The newest revision of the store seen so far, and the keys in doubt. Both prevent a late write
+//! from undoing a newer one.
 //!
-//! Each write carries the newest revision that was seen when it was sent, and etcd refuses it if
-//! its key has a newer one. What was acknowledged after the write was sent has a newer one, so a
-//! request that a member hands in late, after its caller has gone, does no harm. A key that was
-//! deleted has no revision: where a write of ours may arrive late, a delete leaves a mark of a
-//! minute in place of nothing.
+//! Each write carries the newest revision seen when it was sent, and etcd refuses it if its key has
+//! a newer one. Writes acknowledged after it was sent have a newer revision, so a request that a
+//! member applies late, after its caller has gone, has no effect. A deleted key has no revision: if
+//! one of our writes may arrive late, a delete stores a mark for a minute instead.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::sync::lock;
 
-/// The newest revision that an answer told of.
+/// The newest revision seen in a response.
 #[derive(Debug, Default)]
 pub(crate) struct Revision(AtomicI64);
 
@@ -26,17 +25,18 @@ impl Revision {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A linearizable answer to a request that was sent when `sent` was the newest.
+    /// Records the revision of a linearizable response. `sent` was the newest revision when its
+    /// request was sent.
     pub(crate) fn saw(&self, sent: i64, told: i64) {
         if told < sent {
-            // The store counts from the beginning again: its data is gone.
+            // The store has started over: its data is gone.
             self.0.store(told, Ordering::Relaxed);
         } else {
             self.0.fetch_max(told, Ordering::Relaxed);
         }
     }
 
-    /// The same, as a response tells it.
+    /// The same for the header of a response.
     pub(crate) fn told(&self, sent: i64, header: Option<&ResponseHeader>) {
         if let Some(header) = header {
             self.saw(sent, header.revision());
@@ -44,13 +44,13 @@ impl Revision {
     }
 }
 
-/// Whether writes carry the newest revision that was seen.
+/// Whether writes carry a revision to compare.
 #[derive(Debug)]
 pub(crate) struct Guard {
     is_configured: bool,
-    /// A write that carried one was answered, so the user may read.
+    /// A write with a comparison succeeded, so the user may read.
     works: AtomicBool,
-    /// The user may write and not read: then nothing can be compared.
+    /// The user may write but not read, so comparisons are not permitted.
     is_forbidden: AtomicBool,
 }
 
@@ -63,7 +63,7 @@ impl Guard {
         }
     }
 
-    /// A write that carried a revision was answered.
+    /// A write with a comparison was answered.
     pub(crate) fn works(&self) {
         self.works.store(true, Ordering::Relaxed);
     }
@@ -72,7 +72,7 @@ impl Guard {
         self.works.load(Ordering::Relaxed)
     }
 
-    /// A write succeeded without a revision where one with it was forbidden.
+    /// A write succeeded without a comparison after it was forbidden with one.
     pub(crate) fn is_forbidden(&self) {
         self.is_forbidden.store(true, Ordering::Relaxed);
     }
@@ -82,13 +82,13 @@ impl Guard {
     }
 }
 
-/// How long a write that was not answered is expected to arrive late.
+/// How long a write without a response is expected to possibly arrive late.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// How many keys are remembered for so long; with more of them it is shorter.
+/// How many keys are remembered for that long; with more keys the time is shorter.
 const MAX_KEYS: usize = 32 * 1024;
 
-/// The keys of writes that were sent and not answered, by their hashes.
+/// The hashes of keys in doubt: of writes that were sent but not answered.
 #[derive(Debug)]
 pub(crate) struct Doubts(Mutex<Generations>);
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_revision_counts_unless_the_store_began_anew() {
+    fn the_newest_revision_is_kept_unless_the_store_started_over() {
         let revision = Revision::default();
         revision.saw(0, 7);
         revision.saw(0, 5);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn doubts_end_and_are_bounded() {
+    fn doubts_expire_and_are_bounded() {
         let start = Instant::now();
         let doubts = Doubts::new(start);
         doubts.note(start, [1]);

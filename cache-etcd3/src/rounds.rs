@@ -1,4 +1,4 @@
-//! Calls that share requests: the shell around the [`Coalescer`], for reads and for writes.
+//! [`Rounds`]: sends the rounds that the [`Coalescer`] forms, for reads and for writes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use crate::failure::{Failure, Next};
 use crate::local::Local;
 use crate::sync::lock;
 
-/// What is asked for in rounds.
+/// A kind of request that is sent in rounds.
 pub(crate) trait Kind: Sized + Send + Sync + 'static {
     /// One key of a request.
     type Ask: Clone + Send;
     type Answer: Clone + Send;
 
-    /// Two rounds under way never have a key in common.
+    /// Rounds in flight never share a key.
     const EXCLUSIVE: bool;
 
     fn name(ask: &Self::Ask) -> &[u8];
@@ -27,21 +27,21 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
 
     fn bytes(ask: &Self::Ask) -> usize;
 
-    /// A request for one key that nobody else waits for.
+    /// Sends a request for a single call.
     fn send_alone(
         local: &Arc<Local>,
         ask: Self::Ask,
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
-    /// A request for several, each of which it answers.
+    /// Sends one request for several keys and answers each of them.
     fn send_round(
         local: &Arc<Local>,
         keys: Vec<Key<Self>>,
         deadline: Instant,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Its caller has gone, and it had been sent.
+    /// The caller of a request that was sent is gone.
     fn left_under_way(local: &Local, ask: &Self::Ask);
 }
 
@@ -55,7 +55,7 @@ struct Inner<K: Kind> {
 
 struct State<K: Kind> {
     coalescer: Coalescer<Call<K>>,
-    /// What sends each of the rounds.
+    /// The task that sends each round.
     senders: HashMap<RoundId, AbortHandle>,
 }
 
@@ -80,7 +80,7 @@ impl<K: Kind> Rounds<K> {
         &self.0.local
     }
 
-    /// Asks for one key, together with others if there are any.
+    /// Requests one key, batched with concurrent calls.
     pub(crate) async fn ask(&self, ask: K::Ask, deadline: Instant) -> Result<K::Answer, Failure> {
         let rounds = &self.0;
         let mut answer = None;
@@ -118,7 +118,7 @@ fn abandoned() -> Failure {
     )
 }
 
-/// A call that waits. Dropped, it leaves nothing behind.
+/// A waiting call. Dropping it withdraws it.
 struct Waiting<'a, K: Kind> {
     rounds: &'a Arc<Inner<K>>,
     ticket: Ticket,
@@ -131,7 +131,7 @@ impl<K: Kind> Waiting<'_, K> {
         deadline: Instant,
     ) -> Result<K::Answer, Failure> {
         loop {
-            // There may be room that nobody else sees.
+            // A stalled round may have made room.
             let stalled = begin(self.rounds);
             let until = stalled.map_or(deadline, |stalled| stalled.min(deadline));
             match timeout_at(until, &mut answer).await {
@@ -167,7 +167,7 @@ impl<K: Kind> Drop for Waiting<'_, K> {
     }
 }
 
-/// A round under way. Dropped, however that comes about, it makes room for another.
+/// A round in flight. Dropping it, for whatever reason, makes room for another.
 struct Open<'a, K: Kind> {
     rounds: &'a Arc<Inner<K>>,
     round: RoundId,
@@ -180,13 +180,13 @@ impl<K: Kind> Drop for Open<'_, K> {
             state.senders.remove(&self.round);
             state.coalescer.finish(self.round)
         };
-        // Their callers are told that the request was abandoned.
+        // Dropping their senders fails these calls.
         drop(unanswered);
         begin(self.rounds);
     }
 }
 
-/// Sends what waits, as far as there is room, and says when there may be room again.
+/// Sends waiting calls while there is room. Returns when a stalled round will make room.
 fn begin<K: Kind>(rounds: &Arc<Inner<K>>) -> Option<Instant> {
     let limits = rounds.local.shared.limits.get();
     let mut state = lock(&rounds.state);
@@ -207,11 +207,11 @@ async fn send<K: Kind>(rounds: Arc<Inner<K>>, round: RoundId) {
     if let Some(deadline) = deadline {
         K::send_round(&rounds.local, keys, deadline).await;
     }
-    // Those that were answered may have more to ask for: that is to go together.
+    // The callers that were just answered may make further calls, to be batched together.
     tokio::task::yield_now().await;
 }
 
-/// The keys of a round, and when the last of its callers goes.
+/// The keys of a round, and the latest deadline of its calls.
 fn keys<K: Kind>(rounds: &Arc<Inner<K>>, round: RoundId) -> (Vec<Key<K>>, Option<Instant>) {
     let state = lock(&rounds.state);
     let mut positions: HashMap<&[u8], usize> = HashMap::new();
@@ -231,14 +231,14 @@ fn keys<K: Kind>(rounds: &Arc<Inner<K>>, round: RoundId) -> (Vec<Key<K>>, Option
     (keys, deadline)
 }
 
-/// A key of a round, and those who ask for it, in the order in which they came.
+/// A key of a round, and the calls for it in order of arrival.
 pub(crate) struct Key<K: Kind> {
     rounds: Arc<Inner<K>>,
     tickets: Vec<Ticket>,
 }
 
 impl<K: Kind> Key<K> {
-    /// What the last of them asks for, if anybody is there still.
+    /// The request of the latest call that still waits, if any.
     pub(crate) fn ask(&self) -> Option<K::Ask> {
         let state = lock(&self.rounds.state);
         let mut calls = self.tickets.iter().rev();

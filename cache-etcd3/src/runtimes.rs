@@ -1,7 +1,7 @@
-//! [`PerRuntime`], what belongs to one tokio runtime, and [`Runtimes`], one for each.
+//! [`PerRuntime`]: the state of one Tokio runtime; [`Runtimes`]: one for each runtime.
 //!
-//! Connections and tasks live and die with the runtime that they were made in, and rest while it
-//! is not driven. So nothing that one runtime drives is waited for in another.
+//! Connections and tasks end with the runtime that they were created in, and make no progress
+//! while it is not driven. So a call never waits for something that another runtime drives.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,12 +23,12 @@ use crate::shared::Shared;
 use crate::sync::lock;
 use crate::write_coalescer::Writing;
 
-/// What belongs to one runtime.
+/// The state of one runtime.
 pub(crate) struct PerRuntime {
     pub(crate) local: Arc<Local>,
     pub(crate) reads: Rounds<Reading>,
     pub(crate) writes: Rounds<Writing>,
-    /// Dropped with this: the task that waits for it ends.
+    /// Dropped with this, which ends the task that waits for it.
     _alive: oneshot::Sender<()>,
 }
 
@@ -38,7 +38,7 @@ impl Drop for PerRuntime {
     }
 }
 
-/// What belongs to each runtime that calls were made in.
+/// The state of each runtime that calls were made in.
 pub(crate) struct Runtimes {
     shared: Arc<Shared>,
     of: Mutex<HashMap<Id, Arc<PerRuntime>>>,
@@ -56,8 +56,7 @@ impl Runtimes {
         &self.shared
     }
 
-    /// What belongs to the runtime that this is called in. An error unless calls can be made
-    /// there: in a runtime that has I/O and time.
+    /// The state of the current runtime. An error outside a runtime, or if it lacks I/O or time.
     pub(crate) async fn current(self: &Arc<Self>) -> Result<Arc<PerRuntime>> {
         let runtime = Handle::try_current().map_err(|error| {
             let message = "the call was made outside a Tokio runtime; make it inside one, for \
@@ -92,7 +91,7 @@ impl Runtimes {
             _alive: alive,
         });
         match lock(&self.of).entry(id) {
-            // Another call was faster.
+            // Another call was first.
             Entry::Occupied(faster) => return Arc::clone(faster.get()),
             Entry::Vacant(place) => place.insert(Arc::clone(&here)),
         };
@@ -108,7 +107,7 @@ impl Runtimes {
     }
 }
 
-/// Something in a runtime's care, which is dropped when the runtime shuts down.
+/// Held by a task, so that it is dropped when the runtime shuts down.
 struct Resident {
     runtimes: Weak<Runtimes>,
     id: Id,
@@ -127,8 +126,8 @@ fn refuse(message: &str) -> Error {
     Error::new(ErrorKind::Backend, NAME, message)
 }
 
-/// tokio says that a runtime lacks I/O or time by a panic, and not otherwise: so a task of its
-/// own is made to use both.
+/// Checks that the runtime has I/O and time. Tokio reports their absence only by a panic, so a
+/// separate task uses both.
 async fn check(runtime: &Handle) -> Result<()> {
     let tried = runtime.spawn(async {
         drop(tokio::time::sleep(Duration::ZERO));
@@ -141,7 +140,7 @@ async fn check(runtime: &Handle) -> Result<()> {
                            Builder::enable_all()";
             Err(refuse(message).with_source(error))
         }
-        // Whether a socket was to be had is not the question.
+        // Whether binding succeeded does not matter.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! [`Shared`], what all calls share, whichever runtime they are made in.
+//! [`Shared`]: the state that calls in all runtimes share.
 
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::loners::Loners;
 use crate::revision::{Doubts, Guard, Revision};
 use crate::stats::Counters;
 
-/// What all calls share, whichever runtime they are made in.
+/// The state that calls in all runtimes share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) call_timeout: Duration,
@@ -23,9 +23,9 @@ pub(crate) struct Shared {
     pub(crate) guard: Guard,
     pub(crate) revision: Revision,
     pub(crate) doubts: Doubts,
-    /// Keys that the server refused of late.
+    /// Keys that the server refused recently.
     pub(crate) refused: Mutex<Loners>,
-    /// Keys whose values were found to be large.
+    /// Keys with large values.
     pub(crate) large: Mutex<Loners>,
     pub(crate) hasher: RandomState,
 }

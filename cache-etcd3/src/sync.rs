@@ -1,8 +1,8 @@
-//! Locks that outlive a panic.
+//! Locking without poisoning.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the locks of this crate guard is consistent at every point where a panic could strike.
+/// Ignores poisoning: the data of this crate's locks is consistent wherever a panic could occur.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! [`Task`], which ends with its waiter, and [`all`], which needs none.
+//! [`Task`]: a task that is aborted with its waiter; [`all`]: concurrency without tasks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// How many requests are under way for parts of a request that go one by one.
+/// How many parts of a request are in flight when they are sent one by one.
 pub(crate) const ONE_BY_ONE: usize = 16;
 
-/// A task that is ended when it is dropped.
+/// A task that is aborted when this is dropped.
 pub(crate) struct Task<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Task<T> {
@@ -33,8 +33,8 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// The results of `work` on each of `items`, in order, with so many at a time. They run as part
-/// of the task that waits for them, and end with it.
+/// The results of `work` on each of `items`, in order, `at_a_time` of them concurrently. They run
+/// within the calling task.
 pub(crate) async fn all<I, R, F>(
     items: Vec<I>,
     at_a_time: usize,
@@ -66,7 +66,7 @@ where
             if running.is_empty() && items.len() == 0 {
                 return Poll::Ready(results.drain(..).flatten().collect());
             }
-            // Where some have ended there is room for others, which have to be polled once.
+            // Those that have ended make room for others, which have to be polled once.
             if running.len() == before || items.len() == 0 {
                 return Poll::Pending;
             }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn results_come_in_order_and_few_run_at_a_time() {
+    async fn results_are_in_order_and_concurrency_is_bounded() {
         use std::cell::Cell;
 
         let running = Cell::new(0);

@@ -1,4 +1,4 @@
-//! [`Write`], what is to be stored under one key, and [`Ready`], the same with its lease.
+//! [`Write`]: a write of one key; [`Ready`]: the same with its lease.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,20 +12,20 @@ use crate::failure::{Failure, Next};
 use crate::leases::{LeaseId, TtlClass};
 use crate::limits::OVERHEAD;
 
-/// A key to write.
+/// A write of one key.
 #[derive(Debug)]
 pub(crate) struct Write {
-    /// As the server calls it.
+    /// The key with its prefix.
     pub(crate) name: Vec<u8>,
     pub(crate) hash: u64,
-    /// What to store; `None`: the key is to be removed.
+    /// The value to store; `None` deletes the key.
     pub(crate) put: Option<Put>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Put {
     pub(crate) stored: Vec<u8>,
-    /// `None`: until it is deleted.
+    /// `None`: no expiry.
     pub(crate) class: Option<TtlClass>,
 }
 
@@ -34,26 +34,25 @@ impl Write {
         self.put.as_ref()?.class
     }
 
-    /// What it takes of a request: its name twice, since the newest revision is compared.
+    /// Its size in a request. The name counts twice, since its revision is compared.
     pub(crate) fn bytes(&self) -> usize {
         let stored = self.put.as_ref().map_or(0, |put| put.stored.len());
         OVERHEAD + 2 * self.name.len() + stored
     }
 }
 
-/// For how long what is written keeps out a set that may arrive late.
+/// The shortest lifetime of a value that protects its key from a late set.
 const ENDURES: Duration = Duration::from_secs(60);
 
 impl Write {
-    /// Whether what it leaves in the store keeps out a set that arrives late.
+    /// Whether the stored value protects its key from a late set.
     pub(crate) fn endures(&self) -> bool {
         let put = self.put.as_ref();
         put.is_some_and(|put| put.class.is_none_or(|class| class.lifetime() >= ENDURES))
     }
 
-    /// The same for a key that is in doubt: a set of it may arrive late, and nothing is not enough
-    /// to keep it out. In place of nothing it is an empty value that expired long ago; and a value
-    /// that expires soon stays in the store for longer than it is served.
+    /// This write in a form that protects its key from a late set: a delete becomes an expired
+    /// value, and a short-lived value stays in the store longer than it is served.
     pub(crate) fn as_mark(&self, format: Format) -> Result<Self, Failure> {
         let stored = match &self.put {
             Some(put) => put.stored.clone(),
@@ -79,7 +78,7 @@ impl Write {
     }
 }
 
-/// A write and what it rides on.
+/// A write with its lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     pub(crate) write: Arc<Write>,

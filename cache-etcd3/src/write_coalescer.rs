@@ -1,4 +1,4 @@
-//! Single writes, which share requests with those that come at the same time.
+//! Single writes, batched with concurrent ones.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use crate::sync::lock;
 use crate::write::{Ready, Write};
 use crate::write_txn::{self, WritePart};
 
-/// Writes one key, together with others if there are any.
+/// Writes one key, batched with concurrent writes.
 pub(crate) async fn write(
     writes: &Rounds<Writing>,
     write: Write,
@@ -28,7 +28,7 @@ pub(crate) async fn write(
             None => None,
             Some(class) => match leases.board_at_once(endpoints, class, write.hash) {
                 Some(lease) => Some(lease),
-                // Rare, and too large to lie in the future of every set.
+                // Boxed since it is rare and would enlarge the future of every set.
                 None => {
                     let boarding = leases.board(endpoints, class, write.hash, deadline);
                     Some(Box::pin(boarding).await?)
@@ -39,7 +39,7 @@ pub(crate) async fn write(
             write: Arc::clone(&write),
             lease,
         };
-        // A large value holds others up, one that was refused of late has them refused.
+        // A large value would delay others, and a key that was refused would fail them.
         let outcome = if write.bytes() > MAX_SHARED_BYTES
             || lock(&local.shared.refused).has(Instant::now(), &write.name)
         {
@@ -59,14 +59,14 @@ pub(crate) async fn write(
     }
 }
 
-/// Writes go in rounds.
+/// The writes as a kind of round.
 pub(crate) struct Writing;
 
 impl Kind for Writing {
     type Ask = Ready;
     type Answer = ();
 
-    /// Of two writes of one key the later one is sent when the earlier one is answered.
+    /// The second write of a key is sent after the first one was answered.
     const EXCLUSIVE: bool = true;
 
     fn name(ready: &Ready) -> &[u8] {
@@ -101,13 +101,13 @@ impl Kind for Writing {
         write_txn::write(local, keys, deadline).await;
     }
 
-    /// It may arrive whenever it likes.
+    /// It may still arrive at any later time.
     fn left_under_way(local: &Local, ready: &Ready) {
         local.shared.doubts.note(Instant::now(), [ready.write.hash]);
     }
 }
 
-/// The last write of a key counts: as if the others had come just before it.
+/// Only the last write of a key is sent, as if the others had been applied just before it.
 impl WritePart for Key<Writing> {
     fn wanted(&self) -> Option<Ready> {
         self.ask()
@@ -118,7 +118,7 @@ impl WritePart for Key<Writing> {
     }
 }
 
-/// A write whose caller sends it.
+/// A write that its caller sends itself.
 struct Only {
     ready: Ready,
     outcome: Mutex<Option<Result<(), Failure>>>,

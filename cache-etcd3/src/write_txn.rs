@@ -1,4 +1,4 @@
-//! Requests that write: what is written in one, and what becomes of those that are refused.
+//! Requests that write, and their split if they are refused.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::sync::lock;
 use crate::tasks::{self, ONE_BY_ONE};
 use crate::write::{Ready, Write};
 
-/// What somebody wants to be written under one key.
+/// A write of one key for one or more callers.
 pub(crate) trait WritePart {
-    /// `None`: nobody waits for it any more.
+    /// `None` if no caller waits for it any longer.
     fn wanted(&self) -> Option<Ready>;
 
-    /// What became of it. Only the first answer counts.
+    /// Reports the outcome. Only the first one counts.
     fn answer(&self, outcome: Result<(), Failure>);
 }
 
-/// What to send for a part. What would not endure is sent back if its key is in doubt, to be made
-/// a mark.
+/// What to send for a part. If its key is in doubt and the write does not protect it, the part is
+/// answered with [`Next::Mark`] instead.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     let ready = part.wanted()?;
     let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
-    // Without metadata a mark would be a value.
+    // Without metadata a mark would be read as a value.
     let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
     if !ready.write.endures() && has_marks && is_in_doubt() {
         part.answer(Err(Failure::new(
@@ -39,16 +39,16 @@ fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     Some(ready)
 }
 
-/// What became of a request that was not refused.
+/// The outcome of a request that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Applied,
-    /// One of its keys has a newer revision than any that was seen when it was sent.
+    /// One of its keys has a newer revision than the newest one seen when it was sent.
     MovedOn,
 }
 
-/// Writes the parts in one request, if the server takes it; what it refuses is taken apart, so
-/// that each part gets an answer of its own.
+/// Writes the parts in one request. If the server refuses it, it is split, so that each part gets
+/// its own outcome.
 pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadline: Instant) {
     let mut pending = vec![(parts, false)];
     while let Some((parts, has_moved_on)) = pending.pop() {
@@ -64,7 +64,7 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
                 }
                 continue;
             }
-            // Others have written, of which the server has told by now.
+            // Others have written; the newest revision is known now.
             Ok(Sent::MovedOn) if !has_moved_on => {
                 pending.push((parts, true));
                 continue;
@@ -139,7 +139,7 @@ async fn write_many<P: WritePart>(
     call.await
 }
 
-/// A request with all of them. Dropped before it was answered, it leaves their keys in doubt.
+/// One transaction with all writes. If it is dropped before its response, their keys are in doubt.
 fn transaction(
     shared: &Arc<Shared>,
     mut kv: etcd_client::KvClient,
@@ -174,14 +174,14 @@ fn transaction(
     }
 }
 
-/// Puts under way.
+/// Puts in flight.
 struct Doubt {
     shared: Arc<Shared>,
     keys: Vec<u64>,
 }
 
 impl Doubt {
-    /// A refusal leaves no doubt, nor does an answer.
+    /// A response leaves no doubt, unless the request may still be applied.
     fn of<T>(&mut self, outcome: Result<T, etcd_client::Error>) -> Result<T, etcd_client::Error> {
         let may_be_applied = match &outcome {
             Ok(_) => false,
@@ -205,7 +205,7 @@ impl Drop for Doubt {
     }
 }
 
-/// Writes one part by itself, and notes whether it is one that has to go so.
+/// Writes one part in its own request, and notes keys that must not be batched.
 pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadline: Instant) {
     let Some(ready) = part.wanted() else { return };
     let name = ready.write.name.clone();
@@ -238,14 +238,14 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
                 }
                 return Ok(());
             }
-            // Another write came after this call had begun: as if this one had come just before.
+            // Another write followed after this call began, as if this one had come just before.
             Ok(Sent::MovedOn) if has_moved_on => return Ok(()),
             Ok(Sent::MovedOn) => has_moved_on = true,
             Err(failure) => match failure.next {
                 Next::Nothing(ErrorKind::PermissionDenied) if is_guarded && !guard.has_worked() => {
                     is_guarded = false;
                 }
-                // etcd 3.5.1 refuses even a transaction that only deletes, and takes a plain delete.
+                // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
                 Next::Full if is_guarded && is_delete(part) => {
                     is_full = true;
                     is_guarded = false;
@@ -257,7 +257,7 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
     }
 }
 
-/// What was stored before has to go, where the new value is too large.
+/// Deletes the old value of a key whose new value is too large.
 async fn remove_old(
     local: &Local,
     part: &impl WritePart,
@@ -296,7 +296,7 @@ async fn write_one(
         });
         return call.await;
     }
-    // A transaction of one operation is slower than a plain one.
+    // A transaction of one operation is slower than a plain request.
     let call = local.endpoints.call(deadline, |client| {
         let ready = wanted()?;
         let mut kv = client.kv.clone();

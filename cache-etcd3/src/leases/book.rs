@@ -1,13 +1,12 @@
-//! [`Book`]: which lease a key rides on, which leases have to be granted, and which may go. A
-//! plain type that is told the time.
+//! [`Book`]: which lease a key is attached to, which leases to grant, and which to revoke. A plain
+//! type that takes the time as an argument.
 //!
-//! Each class of lifetimes has a lease that is open to new keys for a while (a bucket of time) or
-//! until it carries enough of them; it was granted long enough to outlast the last key that may
-//! board it. Leases are never kept alive, so what was promised to live ends by itself with the
-//! process that set it.
+//! Each class of lifetimes has a lease that is open to new keys for a period (a bucket) or until
+//! it has enough of them. Its TTL outlasts the last key that may be attached. Leases are never
+//! kept alive, so values expire on time even if the process that set them has exited.
 //!
-//! A lease whose last value has expired is revoked, one after another: what etcd itself revokes
-//! goes in bursts, which hold up all other calls.
+//! A lease is revoked once its last value has expired, one lease at a time: etcd itself revokes
+//! leases in bursts, which block all other calls.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -19,31 +18,31 @@ use tokio::time::Instant;
 use super::class::TtlClass;
 use crate::failure::{Failure, Next};
 
-/// How many keys a lease carries. More make puts slow (etcd 3.4 takes time in proportion to the
-/// keys on the lease) and stop the server for a while when the lease expires; fewer make leases
-/// many, and those expire at a limited rate.
+/// How many keys share a lease. More keys slow down puts (in etcd 3.4 their cost is proportional
+/// to the keys of the lease) and block the server when the lease expires; fewer keys mean more
+/// leases, which expire at a limited rate.
 const CAP: usize = 256;
 
-/// Up to here keys board a full lease while a new one is granted; from here on they wait.
+/// Keys are attached to a full lease up to here while a new one is granted; then they wait.
 const HARD_CAP: usize = 2 * CAP;
 
-/// How many keys of a bucket are remembered, so that one that is set again rides where it rode.
+/// How many keys of a bucket are remembered, so that a key that is set again keeps its lease.
 const MAX_REMEMBERED: usize = 1 << 16;
 
-/// A grant that takes longer is asked for once more: its runtime may not be driven any more.
+/// A grant that takes longer is requested again: its runtime may no longer be running.
 const GRANT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long after the last of its values a lease is revoked.
 const REVOKE_AFTER: Duration = Duration::from_millis(250);
 
-/// A lease, as etcd calls it.
+/// etcd's ID of a lease.
 pub(crate) type LeaseId = i64;
 
-/// A grant that was asked for.
+/// Identifies a requested grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct GrantId(u64);
 
-/// What to ask the server for.
+/// A lease to request from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) id: GrantId,
@@ -51,12 +50,12 @@ pub(crate) struct Grant {
     pub(crate) seconds: i64,
 }
 
-/// What the book has for a key.
+/// The lease for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Boarding {
-    /// The lease to ride on.
+    /// Attach the key to this lease.
     On(LeaseId),
-    /// There is none yet. This grant is under way for it.
+    /// Wait for this grant.
     Wait(GrantId),
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct Book {
     classes: HashMap<TtlClass, Class>,
     /// Leases that were granted, until they expire or are revoked.
     leases: BTreeMap<LeaseId, Lease>,
-    /// When closed leases carry nothing that lives any more, soonest first.
+    /// When the last value of each closed lease expires, soonest first.
     ends: BinaryHeap<Reverse<(Instant, LeaseId)>>,
     next_grant: u64,
     granted: u64,
@@ -76,7 +75,7 @@ pub(crate) struct Book {
 #[derive(Debug, Default)]
 struct Class {
     bucket: Option<Bucket>,
-    /// The grant under way, and when it was asked for.
+    /// The grant in flight, and when it was requested.
     asked: Option<(GrantId, Instant)>,
     /// The last grant that failed.
     failed: Option<(GrantId, Failure)>,
@@ -84,15 +83,15 @@ struct Class {
 
 #[derive(Debug)]
 struct Bucket {
-    /// From here on no key boards a lease of this bucket.
+    /// From then on no key is attached to a lease of this bucket.
     closes: Instant,
-    /// From here on the next bucket is prepared.
+    /// From then on the lease of the next bucket is requested.
     ages: Instant,
     /// The lease that is open to new keys.
     open: LeaseId,
     keys_on_open: usize,
-    /// Which lease each key rides on, by the key's hash. Two keys of one hash share an entry,
-    /// and so a lease, which is all right.
+    /// The lease of each key, by the key's hash. Keys with the same hash share an entry and so a
+    /// lease, which is harmless.
     riding: HashMap<u64, LeaseId>,
     leases: Vec<LeaseId>,
 }
@@ -100,14 +99,14 @@ struct Bucket {
 #[derive(Debug)]
 struct Lease {
     expires: Instant,
-    /// When the last of its values expires, as far as keys have boarded it.
+    /// When the last of the values attached so far expires.
     last_value_expires: Instant,
-    /// No key boards it any more.
+    /// No further key is attached to it.
     is_closed: bool,
 }
 
 impl Book {
-    /// `seed` decides by how much leases that are granted together differ.
+    /// `seed` determines how much the TTLs of leases granted together differ.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             classes: HashMap::new(),
@@ -120,8 +119,8 @@ impl Book {
         }
     }
 
-    /// A lease for a key of this class, and what to have granted, if anything. A call that is
-    /// told to wait asks again once that grant has an outcome.
+    /// A lease for a key of this class, and a grant to request, if any. A call that has to wait
+    /// calls this again once that grant has an outcome.
     pub(crate) fn board(
         &mut self,
         now: Instant,
@@ -141,7 +140,7 @@ impl Book {
         let grant = match asked {
             Some((id, _)) => (id, None),
             None if !needs => {
-                // Whatever the place, there is a lease.
+                // A lease is open.
                 return match place {
                     Some(lease) => (Boarding::On(lease), None),
                     None => self.ask(now, class),
@@ -172,9 +171,9 @@ impl Book {
         (Boarding::Wait(id), Some(grant))
     }
 
-    /// The server granted `lease` for `ttl` seconds. It counts from a later moment than `sent`.
+    /// The server granted `lease` for `ttl` seconds, starting later than `sent`.
     ///
-    /// The answer to a grant that was given up is as good as any.
+    /// The response to an abandoned grant is used as well.
     pub(crate) fn granted(
         &mut self,
         now: Instant,
@@ -189,7 +188,7 @@ impl Book {
         if state.asked.is_some_and(|(asked, _)| asked <= id) {
             state.asked = None;
         }
-        // A server may grant more than was asked for, and keys may then board for no longer.
+        // A server may grant more than was requested; the bucket does not become longer by that.
         let bucket = ttl.saturating_sub(class.seconds()).min(class.bucket());
         if bucket == 0 {
             let message = format!("etcd granted a lease of {ttl} s instead of {seconds} s");
@@ -211,7 +210,7 @@ impl Book {
         self.tidy(now);
     }
 
-    /// It was not granted. The calls that wait for it are told.
+    /// The grant failed. The calls that wait for it receive `failure`.
     pub(crate) fn not_granted(&mut self, grant: Grant, failure: Failure) {
         let state = self.classes.entry(grant.class).or_default();
         if state.asked.is_some_and(|(asked, _)| asked <= grant.id) {
@@ -220,18 +219,18 @@ impl Book {
         state.failed = Some((grant.id, failure));
     }
 
-    /// Why the grant that somebody waits for, or a later one, failed, if it did.
+    /// Why this grant, or a later one of its class, failed, if it did.
     pub(crate) fn failure_of(&self, class: TtlClass, grant: GrantId) -> Option<Failure> {
         let (id, failure) = self.classes.get(&class)?.failed.as_ref()?;
         (*id >= grant).then(|| failure.clone())
     }
 
-    /// When somebody who waits for a grant asks again, whether or not there is an outcome.
+    /// When a call that waits for a grant tries again without an outcome.
     pub(crate) fn patience(now: Instant) -> Instant {
         now + GRANT_PATIENCE
     }
 
-    /// The server does not know this lease any more.
+    /// The server no longer has this lease.
     pub(crate) fn lost(&mut self, now: Instant, class: TtlClass, lease: LeaseId) {
         let Some(state) = self.classes.get_mut(&class) else {
             return;
@@ -239,7 +238,7 @@ impl Book {
         let is_known = |bucket: &Bucket| bucket.leases.contains(&lease);
         if state.bucket.as_ref().is_some_and(is_known) {
             self.lost += 1;
-            // Whatever took one of its leases took the others, too.
+            // The other leases of the bucket are lost for the same reason.
             let bucket = state.bucket.take();
             for lease in bucket.into_iter().flat_map(|bucket| bucket.leases) {
                 self.leases.remove(&lease);
@@ -248,7 +247,7 @@ impl Book {
         self.tidy(now);
     }
 
-    /// A lease all of whose values have expired, to be revoked. It is forgotten.
+    /// Removes and returns a lease to revoke: all its values have expired.
     pub(crate) fn revoke(&mut self, now: Instant) -> Option<LeaseId> {
         self.tidy(now);
         while let Some(Reverse((at, lease))) = self.ends.peek().copied() {
@@ -257,7 +256,7 @@ impl Book {
             }
             self.ends.pop();
             let Some(known) = self.leases.get(&lease) else {
-                // It has expired, or was lost.
+                // It expired or was lost.
                 continue;
             };
             let end = known.last_value_expires + REVOKE_AFTER;
@@ -283,19 +282,19 @@ impl Book {
         }
     }
 
-    /// How many leases should be alive.
+    /// How many leases have not expired.
     pub(crate) fn living(&self, now: Instant) -> usize {
         let living = |lease: &&Lease| now < lease.expires;
         self.leases.values().filter(living).count()
     }
 
-    /// How many leases were granted, and how many were gone before their time.
+    /// How many leases were granted, and how many the server lost before they expired.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.granted, self.lost)
     }
 
-    /// Closes buckets whose time is over, which frees what they remember of their keys, and
-    /// forgets leases that have expired.
+    /// Closes buckets that have ended, which frees their memory of keys, and removes expired
+    /// leases.
     fn tidy(&mut self, now: Instant) {
         let mut closed = Vec::new();
         self.classes.retain(|_, class| {
@@ -331,7 +330,7 @@ impl Book {
         }
     }
 
-    /// A number below `bound`, by xorshift.
+    /// A random number below `bound`, by xorshift.
     fn below(&mut self, bound: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -341,7 +340,7 @@ impl Book {
 }
 
 impl Class {
-    /// The lease that a key rides on.
+    /// The lease of a key.
     fn place(&mut self, now: Instant, key: u64) -> Option<LeaseId> {
         let bucket = self.bucket.as_mut().filter(|bucket| now < bucket.closes)?;
         if let Some(lease) = bucket.riding.get(&key) {
@@ -357,8 +356,8 @@ impl Class {
         Some(bucket.open)
     }
 
-    /// Opens a new lease: in the bucket there is, unless that is about to close. Returns the
-    /// leases that are closed by it.
+    /// Opens a new lease, in the current bucket unless that is about to close. Returns the leases
+    /// that are closed by this.
     fn open(
         &mut self,
         now: Instant,
@@ -367,12 +366,12 @@ impl Class {
         length: Duration,
     ) -> Vec<LeaseId> {
         if sent + length <= now {
-            // The answer came so late that no key may board it.
+            // The response came too late to attach a key.
             return vec![lease];
         }
         match &mut self.bucket {
             Some(bucket) if now < bucket.ages => {
-                // Sooner only if this grant was sent before that of the bucket.
+                // Earlier only if this grant was sent before that of the bucket.
                 bucket.closes = bucket.closes.min(sent + length);
                 bucket.open = lease;
                 bucket.keys_on_open = 0;
@@ -423,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_asked_for_once_and_its_failure_is_told() {
+    fn a_grant_is_requested_once_and_its_failure_is_reported() {
         let now = Instant::now();
         let mut book = Book::new(7);
         let (_, grant) = book.board(now, class(8), 1);
@@ -439,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_set_again_rides_where_it_rode_and_few_ride_on_one() {
+    fn a_key_that_is_set_again_keeps_its_lease_and_leases_are_bounded() {
         let now = Instant::now();
         let mut book = book(now, class(60));
         let boarded = (0..10_000)
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_outlives_the_last_key_that_boards_it() {
+    fn a_lease_outlives_the_last_key_attached_to_it() {
         let now = Instant::now();
         let mut book = book(now, class(8));
         let closes = now + seconds(class(8).bucket());
@@ -476,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_took_one_lease_of_a_bucket_took_the_others() {
+    fn a_lost_lease_replaces_all_leases_of_its_bucket() {
         let now = Instant::now();
         let mut book = book(now, class(8));
         book.lost(now, class(8), 1);

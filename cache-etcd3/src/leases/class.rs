@@ -1,17 +1,17 @@
-//! [`TtlClass`], lifetimes that share leases.
+//! [`TtlClass`]: lifetimes that share leases.
 
 use std::time::Duration;
 
-/// What etcd grants at most, in seconds, less the longest bucket and spread.
+/// The longest TTL that etcd grants in seconds, less the longest bucket and spread.
 const MAX_SECONDS: u64 = 8_000_000_000;
 
-/// A lifetime in whole seconds, rounded up to one of eight steps an octave, so that leases stay
-/// few whatever lifetimes callers choose.
+/// A lifetime in whole seconds, rounded up to one of eight steps per octave, so that few leases
+/// are needed regardless of the lifetimes that callers use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TtlClass(u64);
 
 impl TtlClass {
-    /// `None`: longer than etcd can count.
+    /// `None`: longer than etcd supports.
     pub(crate) fn of(ttl: Duration) -> Option<Self> {
         let seconds = ttl
             .as_secs()
@@ -38,8 +38,8 @@ impl TtlClass {
         (self.0 / 4).clamp(1, 60)
     }
 
-    /// By how many seconds leases that are granted together may differ. On the average it is
-    /// half of that: a tenth of the time for which a lease lives.
+    /// By how many seconds the TTLs of leases granted together may differ. On average they differ
+    /// by half of that, a tenth of a lease's TTL.
     pub(crate) fn spread(self) -> u64 {
         (self.0 + self.bucket()) / 5
     }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_rounded_up_to_eight_steps_an_octave() {
+    fn lifetimes_are_rounded_up_to_eight_steps_per_octave() {
         for (seconds, expected) in [
             (1, 1),
             (15, 15),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_beyond_etcds_has_no_class() {
+    fn a_lifetime_longer_than_etcd_supports_has_no_class() {
         assert_eq!(TtlClass::of(Duration::MAX), None);
         assert_eq!(TtlClass::of(Duration::from_secs(MAX_SECONDS + 1)), None);
         assert!(TtlClass::of(Duration::from_secs(MAX_SECONDS - MAX_SECONDS / 8)).is_some());
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_adds_a_tenth_on_the_average() {
+    fn the_spread_adds_a_tenth_on_average() {
         for seconds in [1, 8, 60, 600, 90_112] {
             let class = TtlClass(seconds);
             let lease = class.seconds() + class.bucket();

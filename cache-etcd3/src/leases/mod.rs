@@ -1,4 +1,4 @@
-//! [`Leases`], which has granted and revoked what the [`Book`] asks for.
+//! [`Leases`]: grants and revokes leases as [`Book`] decides.
 
 pub(crate) mod book;
 mod class;
@@ -18,21 +18,21 @@ use crate::failure::{Failure, Next};
 use crate::sync::lock;
 use book::{Boarding, Book, Grant};
 
-/// How long a lease may take to be revoked. If it fails, etcd does it some time later.
+/// The timeout of a revocation. If it fails, etcd expires the lease later.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a write gets a new lease for one that the server does not know.
+/// How often a write is retried with a new lease for one that the server lost.
 pub(crate) const MAX_LOST: u32 = 3;
 
-/// Between two leases that are revoked, so many times what the first took: other calls come first.
+/// The pause after a revocation, as a multiple of its duration: other calls come first.
 const REST: u32 = 2;
 
 /// Shared leases.
 pub(crate) struct Leases {
     book: Mutex<Book>,
-    /// A grant has an outcome.
+    /// Notified when a grant has an outcome.
     granted: Notify,
-    /// Whether there is a task that revokes. It ends with its runtime.
+    /// Whether the task that revokes is running. It ends with its runtime.
     revoking: Mutex<bool>,
 }
 
@@ -45,7 +45,7 @@ impl Leases {
         }
     }
 
-    /// A lease for a key of this class to ride on, granted if need be before `deadline`.
+    /// A lease for a key of this class, granted before `deadline` if necessary.
     pub(crate) async fn board(
         self: &Arc<Self>,
         endpoints: &Arc<Endpoints>,
@@ -59,7 +59,7 @@ impl Leases {
             let now = Instant::now();
             let (boarding, grant) = {
                 let mut book = lock(&self.book);
-                // A call that waited for a grant is told what became of it.
+                // A call that waited for a grant receives its failure.
                 if let Some(failure) = waited.and_then(|id| book.failure_of(class, id)) {
                     return Err(failure);
                 }
@@ -81,7 +81,7 @@ impl Leases {
         }
     }
 
-    /// The lease for a key if it needs no waiting for.
+    /// The lease for a key, if one is available without waiting.
     pub(crate) fn board_at_once(
         self: &Arc<Self>,
         endpoints: &Arc<Endpoints>,
@@ -98,7 +98,7 @@ impl Leases {
         }
     }
 
-    /// The server does not know this lease any more.
+    /// The server no longer has this lease.
     pub(crate) fn lost(&self, class: TtlClass, lease: LeaseId) {
         lock(&self.book).lost(Instant::now(), class, lease);
     }
@@ -107,12 +107,12 @@ impl Leases {
         lock(&self.book).living(Instant::now()) as u64
     }
 
-    /// How many leases were granted, and how many were gone before their time.
+    /// How many leases were granted, and how many the server lost before they expired.
     pub(crate) fn counts(&self) -> (u64, u64) {
         lock(&self.book).counts()
     }
 
-    /// Has a lease granted. It belongs to the book: the callers that wait for it may go.
+    /// Requests a grant in the background, so that it does not depend on the calls that wait.
     fn begin_grant(self: &Arc<Self>, endpoints: &Arc<Endpoints>, grant: Grant) {
         endpoints.spawn(obtain(Arc::clone(self), Arc::clone(endpoints), grant));
     }
@@ -133,7 +133,7 @@ async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
         grant: Some(grant),
     };
     let now = Instant::now();
-    // The server counts from a later moment than this.
+    // The lease starts later than this at the server.
     let mut sent = now;
     let granted = endpoints.call(now + endpoints.call_timeout(), |client| {
         sent = Instant::now();
@@ -156,7 +156,7 @@ async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
     leases.begin_revoking(&endpoints);
 }
 
-/// A grant under way. Its runtime may shut down.
+/// A grant in flight. Dropped if its runtime shuts down.
 struct Asking<'a> {
     leases: &'a Leases,
     grant: Option<Grant>,
@@ -172,7 +172,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// Revokes leases whose values have expired, one after another, while there are any.
+/// Revokes leases whose values have expired, one at a time, until none is left.
 async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
     let book = &revoking.0.book;
     loop {
@@ -198,7 +198,7 @@ async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
     }
 }
 
-/// The task that revokes. Another begins if this one ends with its runtime.
+/// Marks the task that revokes as running. Another one starts if it ends with its runtime.
 struct Revoking(Arc<Leases>);
 
 impl Drop for Revoking {

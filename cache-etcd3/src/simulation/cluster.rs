@@ -1,4 +1,4 @@
-//! The model of an etcd cluster: one store, and members that hang, die and lose their way.
+//! The model of an etcd cluster: one store, and members that hang, die and are partitioned.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Lease {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Put {
     pub(super) key: u64,
-    /// `None`: to be removed.
+    /// `None` deletes the key.
     pub(super) value: Option<(Option<u64>, Option<Instant>, Option<i64>)>,
 }
 
@@ -52,18 +52,18 @@ pub(super) enum Reply {
     Repeat,
 }
 
-/// How a member is.
+/// The state of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Well,
-    /// It takes requests and answers none until it goes on.
+    /// It accepts requests and answers none until it resumes.
     Hangs,
     Dead,
     CutOff,
     Learner,
-    /// Connections made before lead nowhere.
+    /// Earlier connections were dropped without notice.
     Forgotten,
-    /// It asks for patience.
+    /// It asks clients to retry.
     Electing,
 }
 
@@ -99,7 +99,7 @@ impl Cluster {
         self.members.get(at).copied().unwrap_or(State::Dead)
     }
 
-    /// What a member that is well answers.
+    /// The response of a healthy member.
     pub(super) fn answer(&mut self, now: Instant, ask: &Ask) -> Reply {
         self.expire(now);
         match ask {
@@ -186,7 +186,7 @@ impl Cluster {
         }
     }
 
-    /// Another leader: leases live for all of their time once more.
+    /// A new leader: leases start over.
     pub(super) fn elect(&mut self, now: Instant) {
         self.expire(now);
         for lease in self.leases.values_mut() {

@@ -1,4 +1,4 @@
-//! What is wrong with a history.
+//! Checks a history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::world::{Call, Op, Outcome, RECOVERY, World};
 
-/// A call may end so much later than it should, for the events of that moment.
+/// How much later a call may end than it should, for events at the same moment.
 const SLACK: Duration = Duration::from_millis(5);
 
-/// So long may a call take once all faults are over.
+/// How long a call may take once all faults are over.
 const QUICK: Duration = Duration::from_secs(1);
 
 pub(super) fn judge(world: &World) -> Vec<String> {
@@ -59,7 +59,7 @@ pub(super) fn judge(world: &World) -> Vec<String> {
     }
     for (at, is_open) in world.open_at_end().into_iter().enumerate() {
         if is_open {
-            wrong.push(format!("endpoint {at} is left alone though it is well"));
+            wrong.push(format!("endpoint {at} is out of use though it is healthy"));
         }
     }
     wrong
@@ -90,7 +90,7 @@ fn ends_in_time(world: &World, call: &Call, wrong: &mut Vec<String>) {
     }
 }
 
-/// Each read finds what a register may hold: a value that was not overwritten before it began.
+/// Each read finds a value that a register may have: one not overwritten before the read began.
 fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
     let acknowledged = |call: &&&Call| call.outcome == Some(Outcome::Done);
     for read in calls {
@@ -98,7 +98,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
             continue;
         };
         let Some(end) = read.end else { continue };
-        // What is sure to have been applied in full before the read began.
+        // The writes that were applied in full before the read began.
         let before = calls
             .iter()
             .filter(|call| call.op != Op::Get)
@@ -113,7 +113,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
                 if writer.begin > end {
                     wrong.push(format!("{read:?} found what was not written yet"));
                 }
-                // A cluster that loses leases loses what they carry, the mark of a delete included.
+                // A cluster that loses leases loses their keys, including the marks of deletes.
                 let mut newer =
                     before.filter(|call| writer.end.is_some_and(|end| end < call.begin));
                 if let Some(newer) = newer.next()
@@ -146,7 +146,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
     }
 }
 
-/// Whether nothing may be left of the key after this write.
+/// Whether the key may be gone after this write.
 fn removes(call: &Call, at: Instant) -> bool {
     match call.op {
         Op::Delete => true,
@@ -155,7 +155,7 @@ fn removes(call: &Call, at: Instant) -> bool {
     }
 }
 
-/// Whether the cluster lost leases in that time.
+/// Whether the cluster lost leases in this period.
 fn lost(world: &World, from: Instant, to: Instant) -> bool {
     world.losses.iter().any(|at| (from..=to).contains(at))
 }

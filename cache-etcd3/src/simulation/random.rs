@@ -1,4 +1,4 @@
-//! [`Rng`], from which all of a history comes.
+//! [`Rng`]: the only source of randomness in a history.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use crate::{backend, heavy, payload, value};
 
 const PASSWORD: &str = "correct horse";
 
-/// Turns authentication on, with a user `app` that may do everything under `app/`.
+/// Enables authentication, with a user `app` that has all permissions under `app/`.
 async fn turn_on(etcd: &Etcd) -> Client {
     let mut client = Client::connect([etcd.endpoint()], None).await.unwrap();
     client.user_add("root", PASSWORD, None).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_token_that_expired_is_renewed() {
     let backend = app(&etcd).build().unwrap();
     backend.set("k", value("1")).await.unwrap();
     for _ in 0..2 {
-        // The server looks for expired tokens once a second.
+        // The server removes expired tokens once a second.
         tokio::time::sleep(Duration::from_secs(4)).await;
         let mut calls = tokio::task::JoinSet::new();
         for i in 0..32 {
@@ -110,7 +110,7 @@ async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
     let mut root = turn_on(&etcd).await;
     let backend = app(&etcd).build().unwrap();
     backend.set("k", value("1")).await.unwrap();
-    // The users change under a token that is good still.
+    // The users change while the token is valid.
     root.user_add("another", PASSWORD, None).await.unwrap();
     backend.set("k", value("2")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -122,7 +122,7 @@ async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_permitted_is_said() {
+async fn missing_permissions_are_reported() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
@@ -143,17 +143,17 @@ async fn what_is_not_permitted_is_said() {
         assert!(!error.is_transient());
         assert_shows_no_password(&error);
     }
-    // Not the server's fault: it is in use.
+    // The server is not to blame and stays in use.
     assert_eq!(backend.stats().endpoints[0].down_for, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_not_permitted_keeps_no_other_out() {
+async fn a_key_without_permission_does_not_fail_others() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
     let backend = app(&etcd).prefix("").build().unwrap();
-    // Sets that come at once share transactions, which are refused as a whole.
+    // Concurrent sets share transactions, which are refused as a whole.
     let mut calls = tokio::task::JoinSet::new();
     for i in 0..128 {
         let backend = backend.clone();
@@ -180,7 +180,7 @@ async fn one_that_is_not_permitted_keeps_no_other_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_and_none_are_refused() {
+async fn a_wrong_and_a_missing_password_are_refused() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
@@ -202,7 +202,7 @@ async fn a_wrong_password_and_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn authentication_may_be_turned_on_under_a_running_service() {
+async fn authentication_may_be_enabled_while_a_service_runs() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = app(&etcd).build().unwrap();

@@ -7,15 +7,15 @@ use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options
 use cache_etcd3::{Etcd3Backend, Etcd3Builder, StoredFormat};
 use test_servers::{Etcd, EtcdCluster};
 
-/// Much more than a call behind a fault takes, so that a slow machine fails none.
+/// Much longer than a call takes after a fault, so that no call fails on a slow machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long calls may take, and how long they may fail after a fault, on a machine that is busy.
+/// How long calls may take, and how long they may fail after a fault, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// What both promise: values up to etcd's default limit of a request.
+/// The capabilities of both: values up to etcd's default request limit.
 fn capabilities() -> Capabilities {
     Capabilities::default()
         .with_max_key(64 * 1024)
@@ -31,7 +31,7 @@ fn capabilities() -> Capabilities {
         .with_no_connections_left()
 }
 
-/// In front of a server that asks for no password, and is told one all the same.
+/// Behind proxies, with a password that the server does not require.
 fn faulty(options: &Options, proxies: Vec<Proxy>) -> Result<Faulty<Etcd3Backend>, OpenError> {
     let endpoints = proxies.iter().map(|proxy| proxy.address().to_string());
     let backend = builder(options)
@@ -49,7 +49,7 @@ fn builder(options: &Options) -> Etcd3Builder {
         .call_timeout(CALL_TIMEOUT)
 }
 
-/// What another program might keep under the key.
+/// Stores a value as another program might.
 async fn put_garbage(endpoints: Vec<String>, key: &str) -> Result<(), OpenError> {
     let mut client = etcd_client::Client::connect(endpoints, None).await?;
     client.put(key, "garbage", None).await?;
@@ -83,7 +83,7 @@ impl Harness for OneNode {
     }
 }
 
-/// Payloads as they are: there is nowhere to keep a deadline or the cached time.
+/// Payloads without metadata: neither the deadline nor the cached time is stored.
 struct RawOnOneNode;
 
 impl Harness for RawOnOneNode {

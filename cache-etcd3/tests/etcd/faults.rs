@@ -10,10 +10,10 @@ use test_servers::{Etcd, EtcdCluster};
 use crate::load::Load;
 use crate::{all, backend, eventually, heavy, payload, value};
 
-/// Enough for an election on a machine that is busy.
+/// Enough for an election on a busy machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a timer may be late by on a machine that is busy.
+/// How late a timer may be on a busy machine.
 const LATE: Duration = Duration::from_secs(30);
 
 fn on(cluster: &EtcdCluster) -> Etcd3Backend {
@@ -54,8 +54,8 @@ async fn a_follower_is_stopped() {
     one_is_stopped(a_follower).await;
 }
 
-/// What a member has taken in when it is stopped it may carry out when it goes on, long after the
-/// callers have gone.
+/// A member may execute the requests that it received before it was stopped when it resumes, long
+/// after their callers have gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_stopped_and_callers_give_up() {
     let _place = heavy();
@@ -75,7 +75,7 @@ async fn a_follower_is_stopped_and_callers_give_up() {
     summary.assert_no_errors();
 }
 
-/// Calls go on while that member is stopped, and it is used again when it goes on.
+/// Calls continue while that member is stopped, and it is used again once it resumes.
 async fn one_is_stopped(which: impl FnOnce(&EtcdCluster) -> usize) {
     let _place = heavy();
     let cluster = EtcdCluster::start().unwrap();
@@ -112,7 +112,7 @@ async fn a_member_is_restarted() {
     is_used_again(&backend).await;
 }
 
-/// Every endpoint is back in turn: the one that failed was probed and found well.
+/// All endpoints are in use: a probe of the one that failed succeeded.
 async fn is_used_again(backend: &Etcd3Backend) {
     eventually(
         Duration::from_secs(60),
@@ -144,7 +144,7 @@ async fn the_quorum_is_lost_and_regained() {
     for member in &mut cluster.members_mut()[..2] {
         member.kill().unwrap();
     }
-    // Calls that come one after another and together: all end in time, and say what is wrong.
+    // Sequential and concurrent calls all end in time with a meaningful error.
     for _ in 0..3 {
         let mut calls = tokio::task::JoinSet::new();
         for i in 0..32 {
@@ -170,7 +170,7 @@ async fn the_quorum_is_lost_and_regained() {
             assert!(error.is_transient(), "{error}");
         }
     }
-    // The member that is left still knows.
+    // The remaining member still serves.
     eventually(Duration::from_secs(30), "a serializable read", async || {
         matches!(serializable.get("k").await, Ok(Some(_)))
     })
@@ -212,7 +212,7 @@ async fn a_single_node_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_was_given_up_undoes_nothing_that_came_after_it() {
+async fn a_cancelled_set_does_not_undo_later_writes() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -239,7 +239,7 @@ async fn a_set_that_was_given_up_undoes_nothing_that_came_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_that_fail_and_come_back_are_told_of() {
+async fn events_report_endpoints_that_fail_and_recover() {
     let _place = heavy();
     let mut etcd = Etcd::start().unwrap();
     let events: Arc<Mutex<Vec<ServerEvent>>> = Arc::default();
@@ -274,7 +274,7 @@ async fn a_single_node_is_restarted() {
     load.progress(20).await;
     let summary = load.stop().await;
     summary.assert_right();
-    // Nobody waits for a server that refuses connections.
+    // No call waits for a server that refuses connections.
     for error in &summary.errors {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains(&etcd.endpoint()), "{error}");
@@ -299,7 +299,7 @@ async fn a_server_comes_back_with_its_data_gone() {
         matches!(backend.get("single").await, Ok(None))
     })
     .await;
-    // The lease that these would ride on is gone with the data.
+    // The lease for these keys is gone with the data.
     backend.set("single", value("2")).await.unwrap();
     backend.set_multi(entries("2")).await.unwrap();
     assert_eq!(backend.stats().lost_leases, 1);
@@ -308,7 +308,7 @@ async fn a_server_comes_back_with_its_data_gone() {
         assert_eq!(payload(found), Some(b"2".to_vec()));
     }
 
-    // The same with many calls at once, which all meet the lease that is gone.
+    // The same with many concurrent calls, which all use the lost lease.
     etcd.restart_empty().unwrap();
     eventually(Duration::from_secs(30), "an empty server", async || {
         matches!(backend.get("single").await, Ok(None))

@@ -1,4 +1,4 @@
-//! How many leases there are, what rides on them, and what becomes of it.
+//! The number of leases, their keys, and their expiry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::{backend, eventually, heavy, payload, value};
 
-/// How many keys a lease is meant to carry, and up to where it may be overshot: while the next
-/// one is granted, and by sets that were under way when it was.
+/// How many keys a lease should have, and how many it may have: keys are added while the next one
+/// is granted, and by sets in flight at that time.
 const CAP: usize = 256;
 const HARD_CAP: usize = 512;
 
@@ -32,9 +32,9 @@ async fn leases(client: &mut Client) -> Vec<i64> {
         .collect()
 }
 
-/// The buckets of a TTL class whose leases may be alive at once: one for each time that a lease
-/// was opened within the lifetime of a lease, a lease being open for 7/8 of the granularity and
-/// removed up to a second late.
+/// The buckets of a TTL class whose leases may be alive at once: one for each lease opened within
+/// the lifetime of a lease, which is open for 7/8 of the granularity and removed up to a second
+/// late.
 fn buckets(ttl_ms: u64) -> usize {
     let class = ttl_ms.div_ceil(1000);
     let granularity = (class / 4).clamp(1, 60);
@@ -43,8 +43,7 @@ fn buckets(ttl_ms: u64) -> usize {
     usize::try_from(buckets).unwrap()
 }
 
-/// Sets at full speed, each of 64 tasks with all of the TTLs; the keys cycle if `distinct` says
-/// after how many.
+/// Sets at full speed from 64 tasks with all TTLs. With `distinct` the keys repeat after that many.
 async fn set_at_full_speed(
     backend: &cache_etcd3::Etcd3Backend,
     seconds: u64,
@@ -69,7 +68,7 @@ async fn set_at_full_speed(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leases_are_few_and_carry_few_keys() {
+async fn the_number_of_leases_and_of_their_keys_is_bounded() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -88,7 +87,7 @@ async fn leases_are_few_and_carry_few_keys() {
         living += lease.keys().len();
         most = most.max(lease.keys().len());
     }
-    // Those that expired while they were counted had a share of the keys, too.
+    // Leases that expired while they were counted had keys, too.
     let living = living.max(usize::try_from(etcd_keys(&mut client).await).unwrap());
     let allowed = living / CAP + TTLS_MS.map(buckets).iter().sum::<usize>();
     println!(
@@ -124,7 +123,7 @@ async fn setting_the_same_keys_again_takes_no_more_leases() {
     let keys = 1200;
     let sets = set_at_full_speed(&backend, 6, Some(keys)).await;
     let leases = leases(&mut client(&etcd).await).await.len();
-    // In each bucket the keys of a class ride on leases of their own: 200 keys a class, on one.
+    // In each bucket the keys of a class have their own lease: 200 keys per class, on one lease.
     let allowed = TTLS_MS.map(buckets).iter().sum::<usize>();
     println!("{sets} sets of {keys} keys: {leases} leases, {allowed} allowed");
     assert!(leases <= allowed, "{leases} leases, {allowed} allowed");
@@ -152,7 +151,7 @@ async fn many_keys_at_once_are_spread_over_leases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_live_on_without_the_backend_and_go_when_their_time_comes() {
+async fn values_outlive_the_backend_and_expire() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let first = backend([etcd.endpoint()]).build().unwrap();
@@ -198,7 +197,7 @@ async fn a_lease_that_was_revoked_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_grants_more_than_is_asked_for_is_believed() {
+async fn a_longer_lease_than_requested_is_accepted() {
     let _place = heavy();
     // The shortest lease is one and a half elections.
     let etcd = Etcd::builder()

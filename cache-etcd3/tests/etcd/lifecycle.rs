@@ -12,7 +12,7 @@ use test_servers::Etcd;
 use crate::{all, backend, heavy, payload, value};
 
 #[tokio::test]
-async fn the_first_call_says_what_cannot_be_reached() {
+async fn the_first_call_names_the_endpoint_that_is_unreachable() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -60,7 +60,7 @@ fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
 }
 
 #[test]
-fn a_runtime_that_rests_holds_up_no_other() {
+fn an_idle_runtime_does_not_block_another() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -80,7 +80,7 @@ fn a_runtime_that_rests_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prefix_stands_before_each_key_as_it_is() {
+async fn the_prefix_is_prepended_to_each_key() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let prefixed = backend([etcd.endpoint()]).prefix("cache/").build().unwrap();
@@ -99,7 +99,7 @@ async fn a_prefix_stands_before_each_key_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_that_come_at_once_share_requests() {
+async fn concurrent_writes_share_requests() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -119,17 +119,17 @@ async fn writes_that_come_at_once_share_requests() {
     calls.join_all().await;
     let transactions = backend.stats().transactions;
     assert!(transactions > 0 && transactions < 250, "{transactions}");
-    // Of those on one key that wait together only the last is sent.
+    // Of several waiting sets of one key only the last is sent.
     assert!(etcd.metric("etcd_mvcc_put_total").unwrap() - before <= 500.0);
 
-    // One alone waits for nobody, and takes no transaction.
+    // A single call does not wait and needs no transaction.
     backend.set("alone", value("v")).await.unwrap();
     backend.delete("alone").await.unwrap();
     assert_eq!(backend.stats().transactions, transactions);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_program_stored_is_an_error_that_names_the_keys() {
+async fn values_of_other_programs_are_errors_that_name_the_keys() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -161,7 +161,7 @@ async fn what_another_program_stored_is_an_error_that_names_the_keys() {
 
 #[cfg(feature = "json")]
 #[tokio::test(flavor = "multi_thread")]
-async fn values_in_pythons_form_are_arrays_of_json() {
+async fn python_json_values_are_json_arrays() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()])
@@ -191,7 +191,7 @@ async fn values_in_pythons_form_are_arrays_of_json() {
 }
 
 #[test]
-fn outside_of_a_runtime_a_call_is_an_error() {
+fn a_call_outside_a_runtime_is_an_error() {
     let backend = backend(["localhost:1".to_owned()]).build().unwrap();
     let mut context = Context::from_waker(Waker::noop());
     let call = pin!(backend.set("k", value("v")));

@@ -1,4 +1,4 @@
-//! What is too large, too much, or finds the server full.
+//! Values that are too large, requests that are too large, and a full server.
 
 use cache_core::{CacheBackend, ErrorKind};
 use test_servers::Etcd;
@@ -8,11 +8,11 @@ use crate::{all, backend, heavy, payload, value};
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
+async fn a_value_that_is_too_large_is_refused_and_the_old_one_removed() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
-    // Over etcd's own limit, over what its gRPC takes, and far over.
+    // Over etcd's own limit, over the limit of its gRPC server, and far over.
     for size in [2 * MIB, 3 * MIB, 40 * MIB] {
         backend.set("k", value("old")).await.unwrap();
         let error = backend.set("k", value(vec![0; size])).await.unwrap_err();
@@ -27,7 +27,7 @@ async fn a_value_that_is_too_large_is_refused_and_the_old_one_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_value_that_is_too_large_does_not_keep_the_others_out() {
+async fn one_value_that_is_too_large_does_not_fail_the_others() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -71,7 +71,7 @@ async fn a_server_with_smaller_limits_gets_smaller_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_answers_are_read_whole() {
+async fn large_responses_are_read_completely() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -91,7 +91,7 @@ async fn large_answers_are_read_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_says_what_to_do_and_still_serves() {
+async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
     let _place = heavy();
     let etcd = Etcd::builder()
         .arg("--quota-backend-bytes=2000000")

@@ -1,4 +1,4 @@
-//! Tasks that set and get without a pause and check every answer.
+//! Tasks that set and get continuously and check every result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ pub(crate) struct Summary {
     /// Calls that their callers gave up.
     pub(crate) given_up: u64,
     pub(crate) slowest: Duration,
-    /// Answers that were neither the last value set nor one that may have been.
+    /// Results that were neither the last value set nor one that may have been applied since.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl Load {
         Self::start_with(backend, None)
     }
 
-    /// Callers that give up of themselves after so long.
+    /// With callers that give up after `patience`.
     pub(crate) fn start_impatient(backend: &Etcd3Backend, patience: Duration) -> Self {
         Self::start_with(backend, Some(patience))
     }
@@ -56,7 +56,7 @@ impl Load {
         Self { stop, done, tasks }
     }
 
-    /// Waits until so many more rounds have succeeded, each task's share of them.
+    /// Waits until this many more rounds per task have succeeded.
     pub(crate) async fn progress(&self, rounds_a_task: u64) {
         let aim = self.done.load(Ordering::Relaxed) + rounds_a_task * TASKS as u64;
         let limit = Instant::now() + Duration::from_secs(90);
@@ -107,8 +107,8 @@ impl Summary {
     }
 }
 
-/// The only writer of its keys, so it knows what they may hold: what was set last, or what a
-/// call that failed may have set since.
+/// The only writer of its keys, so it knows their possible values: the last one set, or one that a
+/// failed call may have set since.
 struct Worker {
     backend: Etcd3Backend,
     patience: Option<Duration>,
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// A write and a read, singles and multis in turn; whether both succeeded.
+    /// A write and a read, single and multi operations in turn. Returns whether both succeeded.
     async fn step(&mut self) -> bool {
         self.round += 1;
         let single = usize::try_from(self.round).unwrap() % self.keys.len();
@@ -221,7 +221,7 @@ impl Worker {
             }
             Some(Err(error)) => {
                 self.summary.errors.push(error);
-                // A service that is down is asked less often, too.
+                // As a real service would, it retries less often.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 None
             }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use cache_core::{CachedValue, Result};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
 
-/// Held by a test that starts servers of its own or loads them. They are heavy: a few at a time.
+/// Held by tests that start servers or put load on them: only a few run at a time.
 struct Heavy(#[expect(dead_code)] MutexGuard<'static, ()>);
 
 fn heavy() -> Heavy {
@@ -42,12 +42,12 @@ fn payload(found: Option<CachedValue<Vec<u8>>>) -> Option<Vec<u8>> {
     found.map(CachedValue::into_payload)
 }
 
-/// The answers to a call with several keys, all of which succeeded.
+/// The results of a multi operation, all of which have to be successful.
 fn all<T>(found: Vec<Result<T>>) -> Vec<T> {
     found.into_iter().collect::<Result<_>>().unwrap()
 }
 
-/// Asks until the answer is yes.
+/// Waits until `ask` returns true.
 async fn eventually(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !ask().await {

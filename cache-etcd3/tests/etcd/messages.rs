@@ -1,4 +1,4 @@
-//! What errors say to somebody who has just begun.
+//! The error messages that a new user sees first.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_the_error_asks_whether_etcd_runs() {
+async fn a_refused_connection_asks_whether_etcd_is_running() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -37,7 +37,7 @@ async fn where_nobody_listens_the_error_asks_whether_etcd_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_server_is_doubted_long_before_the_call_would_end() {
+async fn another_kind_of_server_is_reported_long_before_the_timeout() {
     let _place = heavy();
     let memcached = Memcached::start().unwrap();
     let backend = backend([memcached.url()]).build().unwrap();
@@ -52,7 +52,7 @@ async fn another_server_is_doubted_long_before_the_call_would_end() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_doubted_and_the_time_named() {
+async fn a_silent_server_is_reported_with_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let backend = backend([address.clone()])
@@ -67,7 +67,7 @@ async fn a_silent_server_is_doubted_and_the_time_named() {
 }
 
 #[test]
-fn a_runtime_that_lacks_time_or_io_is_told_and_the_next_one_serves() {
+fn a_runtime_without_time_or_io_is_an_error_and_the_next_one_works() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();

@@ -1,4 +1,4 @@
-//! Encrypted connections.
+//! TLS connections.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use test_servers::{Etcd, Memcached};
 use crate::{backend, heavy, payload, value};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_trusted_is_accepted() {
+async fn a_trusted_certificate_is_accepted() {
     let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let backend = backend([etcd.endpoint()])
@@ -26,15 +26,15 @@ async fn a_certificate_that_is_trusted_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_trusted_is_refused() {
+async fn an_untrusted_certificate_is_refused() {
     let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let another = Etcd::builder().tls().start().unwrap();
     let of = |etcd: &Etcd| backend([etcd.endpoint()]).tls_enabled(true);
     let attempts = [
-        // Nobody signed it.
+        // No trusted authority signed it.
         of(&etcd),
-        // Somebody else's.
+        // Another authority signed it.
         of(&etcd).tls_cafile(another.certificate()),
     ];
     for attempt in attempts {
@@ -46,7 +46,7 @@ async fn what_cannot_be_trusted_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_one_side_alone_speaks_tls_the_error_asks_for_it() {
+async fn a_tls_mismatch_is_reported() {
     let _place = heavy();
     let with = Etcd::builder().tls().start().unwrap();
     let without = Etcd::start().unwrap();
@@ -77,7 +77,7 @@ async fn where_one_side_alone_speaks_tls_the_error_asks_for_it() {
 }
 
 #[test]
-fn files_that_are_missing_are_named() {
+fn missing_files_are_named() {
     let missing = backend(["a:1".to_owned()]).tls_enabled(true);
     let error = missing
         .clone()
@@ -92,7 +92,7 @@ fn files_that_are_missing_are_named() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_certificate_is_a_bad_configuration() {
+async fn a_key_of_another_certificate_is_a_configuration_error() {
     let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let output = Command::new("openssl").arg("genrsa").output();
@@ -118,7 +118,7 @@ async fn a_key_of_another_certificate_is_a_bad_configuration() {
     }
 }
 
-/// A file of that name and content.
+/// A temporary file with this content.
 fn file(name: &str, content: &str) -> PathBuf {
     let name = format!("cache-etcd3-{}-{name}", std::process::id());
     let path = std::env::temp_dir().join(name);
@@ -127,7 +127,7 @@ fn file(name: &str, content: &str) -> PathBuf {
 }
 
 #[test]
-fn files_that_hold_something_else_are_named() {
+fn files_with_other_content_are_named() {
     let certificate = file(
         "certificate",
         "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",

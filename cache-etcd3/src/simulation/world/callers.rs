@@ -1,4 +1,4 @@
-//! What callers do, and what they are told.
+//! The calls and their outcomes.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// A caller goes away before it was answered.
+    /// A caller leaves before its call was answered.
     pub(super) fn leave(&mut self, call: usize, outcome: Outcome) {
         if self.calls[call].end.is_some() {
             return;
@@ -198,7 +198,7 @@ impl World {
         this.end = Some(now);
         this.outcome = Some(outcome);
         let task = this.task;
-        // With others at once; alone, when it has lasted for the time of a call.
+        // Immediately with other members; with a single one, after a `call_timeout`.
         let alone = self.cluster.members.len() == 1;
         let until_known = Duration::from_secs(3) + self.call_timeout * u32::from(alone);
         let known = self.hangs.map(|since| since + until_known);
@@ -242,7 +242,7 @@ impl World {
         self.end(call, outcome);
     }
 
-    /// Another process sets a key, at once.
+    /// Another process sets a key.
     pub(super) fn foreign(&mut self) {
         if self.now >= self.start + STOP {
             return;

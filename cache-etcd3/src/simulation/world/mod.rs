@@ -25,11 +25,11 @@ const LIMITS: Limits = Limits {
     bytes: 1024,
 };
 
-/// When the last fault is over, and when callers stop.
+/// When the last fault ends, and when callers stop.
 const HEALED: Duration = Duration::from_secs(16);
 const STOP: Duration = Duration::from_secs(27);
 
-/// Once all faults are over, calls succeed from so much later on.
+/// How long after the last fault calls have to succeed again.
 pub(super) const RECOVERY: Duration = Duration::from_secs(9);
 
 /// Kinds of rounds.
@@ -51,7 +51,7 @@ pub(super) enum Outcome {
     GaveUp,
 }
 
-/// What a caller did, and what it saw.
+/// A call and its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     task: usize,
@@ -63,7 +63,7 @@ pub(super) struct Call {
     pub(super) gives_up: Option<Instant>,
     pub(super) end: Option<Instant>,
     pub(super) outcome: Option<Outcome>,
-    /// What it leaves has to keep out a set that may arrive late.
+    /// Its value has to protect the key from a late set.
     endures: bool,
     lease: Option<(TtlClass, i64)>,
     place: Place,
@@ -111,9 +111,9 @@ struct Job {
     backoff: Backoff,
     has_moved_on: bool,
     attempt: Option<u64>,
-    /// Wakes that were meant for an earlier state are void.
+    /// Wake-ups with another epoch are ignored.
     epoch: u64,
-    /// Those for whom it was first sent.
+    /// The calls for which it was first sent.
     first: Vec<usize>,
 }
 
@@ -133,7 +133,7 @@ struct Attempt {
 struct Link {
     generation: u64,
     answers: u64,
-    /// Connections up to this one lead nowhere.
+    /// Connections up to this one are dead.
     forgotten: u64,
 }
 
@@ -201,12 +201,12 @@ pub(super) struct World {
     waiters: BTreeSet<u64>,
     boarding: BTreeSet<usize>,
     pub(super) calls: Vec<Call>,
-    /// How callers are in this history.
+    /// The behaviour of callers in this history.
     tasks: usize,
     keys: u64,
     call_timeout: Duration,
     give_up: u64,
-    /// The one member that hangs, alone, since when.
+    /// Since when one member hangs while all others are well.
     hangs: Option<Instant>,
     pub(super) had_faults: bool,
     faults: usize,
@@ -217,7 +217,7 @@ pub(super) struct World {
     pub(super) slow: usize,
     /// Calls that failed because of leases that the server did not know.
     pub(super) leaseless: usize,
-    /// Requests to a member that was known to refuse them while there were others.
+    /// Requests to a member that was known to refuse them while others were available.
     pub(super) wasted: usize,
     handled: usize,
 }
@@ -324,7 +324,7 @@ impl World {
         6 + self.tasks
     }
 
-    /// Those that were under way when a member failed, and its probes.
+    /// Requests in flight when a member failed, and its probes.
     pub(super) fn wasted_allowed(&self) -> usize {
         self.faults * (30 + self.tasks)
     }

@@ -1,4 +1,4 @@
-//! What befalls requests on their way, and the members.
+//! The faults of the network and of the members.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl World {
             State::Well | State::Forgotten => {
                 let is_over = self.now >= self.healed;
                 if !is_over && matches!(ask, Ask::Grant { .. }) && self.rng.chance(4) {
-                    // Some grants are never answered.
+                    // Some grants get no response.
                     return;
                 }
                 Ok(self.cluster.answer(self.now, &ask))
@@ -107,7 +107,7 @@ impl World {
             _ => {}
         }
         if was == State::Hangs {
-            // It takes up what it had been given, in any order.
+            // It executes the requests that it had received, in any order.
             let mut held = std::mem::take(&mut self.hanging[at]);
             while !held.is_empty() {
                 let next = usize::try_from(self.rng.below(held.len() as u64)).unwrap();
@@ -202,7 +202,7 @@ impl World {
         self.downs += u32::from(matches!(change, Some(Change::Down { .. })));
     }
 
-    /// The attempt has had its time.
+    /// The attempt timed out.
     pub(super) fn limit(&mut self, id: u64) {
         let Some(attempt) = self.attempts.remove(&id) else {
             return;

@@ -1,4 +1,4 @@
-//! Requests, until they are answered: what the shell around the decisions does.
+//! Requests and their retries: a model of the code that does I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// What the request asks the server for; `None`: nobody waits for it.
+    /// What the request asks the server for; `None` if no caller waits for it.
     pub(super) fn ask(&self, job: &Job) -> Option<Ask> {
         let members: Vec<usize> = match &job.what {
             What::Grant { grant, .. } => {
@@ -122,7 +122,7 @@ impl World {
         })
     }
 
-    /// What would not endure is sent back if its key is in doubt.
+    /// Turns writes that do not protect their key into marks, if it is in doubt.
     pub(super) fn send_back(&mut self, id: u64) {
         if self.has(Bug::NoTombstone) {
             return;
@@ -251,7 +251,7 @@ impl World {
         self.board_all();
     }
 
-    /// An attempt has failed: another, unless the time is over.
+    /// Retries after a failed attempt, unless the deadline has passed.
     pub(super) fn again(&mut self, id: u64, next: Next) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
@@ -286,7 +286,7 @@ impl World {
         }
     }
 
-    /// Those who waited for a request have gone.
+    /// No caller waits for the request any longer.
     pub(super) fn abort(&mut self, id: u64) {
         let Some(job) = self.jobs.remove(&id) else {
             return;
