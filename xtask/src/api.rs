@@ -15,10 +15,10 @@ use rustdoc_types::{Crate, Id, ItemEnum, Visibility};
 use crate::process;
 use crate::workspace::{self, Workspace};
 
-/// `cargo xtask test` fails where the API differs from the lists, or an item has no example.
+/// `cargo xtask test` fails if the API differs from the accepted lists, or an item has no example
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Keeps the lists as they are now, under xtask/api/
+    /// Writes the current lists to xtask/api/
     #[arg(long)]
     accept: bool,
 }

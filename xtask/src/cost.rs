@@ -53,7 +53,7 @@ const SUBJECTS: [(&str, &str, &str); 9] = [
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often each is built; the table has the median
+    /// How often each crate is built; the table shows the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }

@@ -1,4 +1,4 @@
-//! The jobs of this repository's developers. `cargo xtask` alone lists them.
+//! Tasks for the developers of this repository. `cargo xtask` lists them.
 #![cfg_attr(
     not(test),
     warn(
@@ -31,21 +31,21 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask", arg_required_else_help = true)]
 #[allow(clippy::large_enum_variant)] // There is one of it.
 enum Task {
-    /// Installs or names what is missing, then runs every check and every test
+    /// Installs or lists missing programs, then runs all checks and tests
     Test(test::Options),
-    /// Compares a backend with its peers; puts the figures into the READMEs
+    /// Compares a backend with its peers, and updates the figures in the READMEs
     Bench(bench::Options),
-    /// Runs every rule of the contract against the backends and prints a table
+    /// Runs the conformance rules against the backends and prints a table
     Conformance(conformance::Options),
-    /// Shares memcached and etcd with Python and checks what each reads of the other
+    /// Checks that Rust and Python read each other's values in memcached and etcd
     Interop(programs::Arguments),
-    /// Puts a service's load on the backends while their servers fail, and judges every answer
+    /// Runs load against the backends while their servers fail, and checks every result
     Soak(programs::Arguments),
-    /// Counts and builds what each crate brings along; puts the figures into the README
+    /// Measures the dependencies and build time of each crate, and updates the README
     Cost(cost::Options),
-    /// Lists the public API of the crates; a change of it has to be accepted
+    /// Prints the public API of the crates, or accepts its changes
     Api(api::Options),
-    /// Checks and publishes the crates in order; what was interrupted is resumed
+    /// Checks and publishes the crates in order; resumes an interrupted release
     Release(release::Options),
 }
 

@@ -67,8 +67,8 @@ fn main() -> Result<()> {
         None => {}
         Some((word, options)) if word == "oslo" => return oslo::run(&target, options),
         Some((word, _)) => bail!(
-            "`cargo xtask interop` alone shares servers with Python, `cargo xtask interop oslo` \
-             runs Python's suites; `{word}` is neither"
+            "unknown argument `{word}`: `cargo xtask interop` takes none, or `oslo`, which runs \
+             Python's test suites"
         ),
     }
     let interpreter = venv::provide(target.join("interop"))?;

@@ -32,23 +32,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
-/// Puts a service's load on the backends while their servers fail, and judges every answer.
+/// Runs load against the backends while their servers fail, and checks every result
 #[derive(Clone, Debug, Parser)]
 #[command(bin_name = "cargo xtask soak")]
 struct Options {
-    /// The backends, all at the same time; without any, all of them
+    /// The backends to test concurrently; default: all
     #[arg(value_enum)]
     backends: Vec<Backend>,
-    /// The length of the run
+    /// The duration of the run in minutes
     #[arg(long, default_value = "1", value_parser = minutes)]
     minutes: Duration,
     /// Repeats the load and the faults of an earlier run
     #[arg(long, default_value_t = fastrand::u64(..1_000_000_000))]
     seed: u64,
-    /// Calls a second, in place of the backend's own rate
+    /// Calls per second; default: the backend's own rate
     #[arg(long)]
     rate: Option<f64>,
-    /// Runs this many histories on simulated servers instead, in simulated time
+    /// Runs this many histories against simulated servers instead
     #[arg(long, value_name = "HISTORIES", num_args = 0..=1, default_missing_value = "10000")]
     simulated: Option<u64>,
 }

@@ -52,18 +52,18 @@ pub(crate) struct Options {
 enum Job {
     /// Measures cache-dict and other maps and caches in process
     Dict(Measure),
-    /// Measures cache-memcache-pool and other clients of memcached
+    /// Compares cache-memcache-pool with other memcached clients
     Memcache(Measure),
-    /// Measures cache-etcd3, the plain client and oslo.cache
+    /// Compares cache-etcd3 with the plain client and oslo.cache
     Etcd(Measure),
-    /// Puts what was measured last into the crates and the READMEs. It takes a run of all lines
-    /// and of three rounds or more
+    /// Copies the last measurements to the crates and READMEs; requires a complete run with at
+    /// least three rounds
     Publish {
-        /// dict, memcache, etcd
+        /// The comparisons: dict, memcache, etcd
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Draws charts and READMEs anew from each crate's speed.json
+    /// Regenerates charts and READMEs from each crate's speed.json
     Draw,
     /// Prints how many bytes one cache takes: `bench dict` starts it
     #[cfg(feature = "bench-dict")]

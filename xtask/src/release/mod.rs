@@ -33,14 +33,13 @@ use self::released::Past;
 use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-/// The token comes from `cargo login` or `CARGO_REGISTRY_TOKEN`, as cargo has it. More is in
-/// .github/RELEASING.md.
+/// The token is that of `cargo login` or `CARGO_REGISTRY_TOKEN`. See .github/RELEASING.md
 #[derive(Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct Options {
     #[command(subcommand)]
     job: Option<Job>,
-    /// Only these; without them, every crate that has something to release
+    /// The crates to release; default: all with unreleased changes
     #[arg(value_name = "CRATE")]
     crates: Vec<String>,
     #[command(flatten)]
@@ -49,17 +48,18 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Shows which crates go out, at which versions, in which order, and why
+    /// Shows which crates would be released, with versions, order and reasons
     Plan {
-        /// Only these; without them, every crate that has something to release
+        /// The crates to release; default: all with unreleased changes
         #[arg(value_name = "CRATE")]
         crates: Vec<String>,
-        /// Prints JSON, with the refusals; the exit code is 1 if there are any
+        /// Prints JSON, including problems; the exit code is 1 if there are any
         #[arg(long)]
         json: bool,
     },
     /// Edits manifests, requirements and changelogs for new versions
     Prepare {
+        /// Pairs of a crate and its new version
         #[arg(value_names = ["CRATE", "VERSION"], num_args = 2.., required = true)]
         pairs: Vec<String>,
     },
@@ -67,22 +67,22 @@ enum Job {
 
 #[derive(Args)]
 struct How {
-    /// Publishes and tags; without it everything is checked and nothing is changed
+    /// Publishes and tags; otherwise checks everything and changes nothing
     #[arg(long, global = true)]
     execute: bool,
-    /// Pushes the tags once everything is in the index
+    /// Pushes the tags once all crates are in the index
     #[arg(long, global = true, requires = "execute")]
     push: bool,
-    /// Publishes to this registry of cargo's configuration instead of crates.io
+    /// Publishes to this registry from cargo's configuration instead of crates.io
     #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
-    /// The branch that releases are made from
+    /// The branch to release from
     #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     branch: String,
-    /// Publishes a compatible version of CRATE although a check found a breaking change
+    /// Publishes a compatible version of CRATE despite a detected breaking change
     #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
-    /// The workspace to release, if not this one
+    /// The workspace to release; default: this one
     #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
 }

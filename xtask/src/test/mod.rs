@@ -21,22 +21,22 @@ use crate::{api, needs, process, release};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only these test programs and no other check: those whose name contains a FILTER, as in
-    /// `cache-dict` or `cache-etcd3/faults`
+    /// Runs only the test programs whose name contains a filter, such as `cache-dict` or
+    /// `cache-etcd3/etcd`, and no other checks
     filters: Vec<String>,
-    /// Also what is slow and rarely breaks; a release asks for it
+    /// Also runs slow checks that rarely fail; a release requires them
     #[arg(long)]
     all: bool,
-    /// Runs the tests N times and tells what failed how often
+    /// Runs the tests N times and reports how often each failed
     #[arg(long, value_name = "N", default_value_t = 1)]
     repeat: usize,
-    /// Keeps every processor busy while the tests run
+    /// Keeps all processors busy while the tests run
     #[arg(long)]
     busy: bool,
-    /// Runs the later steps too when one has failed
+    /// Continues with the later steps after a failure
     #[arg(long)]
     keep_going: bool,
-    /// Only the steps whose title contains this
+    /// Runs only the steps whose title contains STEP
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
 }
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         steps.retain(|step| step.title.contains(word.as_str()));
         if steps.is_empty() {
             let titles = titles.join("\n  ");
-            bail!("no step has `{word}` in its title; the titles are:\n  {titles}");
+            bail!("no step title contains `{word}`; the titles are:\n  {titles}");
         }
     }
     let started = Instant::now();
@@ -107,7 +107,7 @@ fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
         needs::WITHOUT_PYTHON
     };
     let mut steps = vec![
-        Step::new("programs needed", |live| {
+        Step::new("required programs", |live| {
             needs::provide(needed, |line| live.show(line))
         }),
         Step::command("format", cargo("fmt --all --check")),
@@ -156,7 +156,7 @@ fn run_the_tests<'a>(
     let mut steps = vec![
         Step::new("build the tests", |live| tests.build(live)),
         Step::new("tests", move |live| tests.run(filter, pressure, live)),
-        Step::new("nothing is left running", |_| nothing_is_left_running()),
+        Step::new("no processes left", |_| nothing_is_left_running()),
     ];
     if options.all && options.filters.is_empty() {
         // With the features of the tests, so that no dependency is built twice.
@@ -169,11 +169,11 @@ fn run_the_tests<'a>(
         let mut soak = program_of("soak");
         soak.args(["all", "--minutes", "1"]);
         steps.push(last_line_of(
-            "one cache for Rust and Python",
+            "interoperation with Python",
             program_of("interop"),
         ));
-        steps.push(last_line_of("a minute of faults", soak));
-        steps.push(Step::new("releases with the tools of others", |live| {
+        steps.push(last_line_of("a minute of soak testing", soak));
+        steps.push(Step::new("releases with external tools", |live| {
             releases_with_tools(workspace, live)
         }));
     }
