@@ -41,7 +41,7 @@ impl Settings {
         let warnings = address::warnings(&config);
         if config.max_request_bytes == 0 {
             return Err(refuse(
-                "`max_request_bytes` is 0; give the servers' --max-request-bytes",
+                "`max_request_bytes` is 0; use the servers' --max-request-bytes",
             ));
         }
         let serializable = config.consistency == Consistency::Serializable;

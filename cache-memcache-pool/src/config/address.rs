@@ -131,7 +131,7 @@ impl Address {
             return Err("the host is missing before the port");
         }
         if host.contains(['[', ']']) {
-            return Err("the brackets have to enclose the host");
+            return Err("the brackets must enclose the host");
         }
         let host = host.to_ascii_lowercase();
         if host.parse().is_ok_and(|address| !family.has(address)) {

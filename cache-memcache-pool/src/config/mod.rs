@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_text_is_refused_by_the_name_of_its_field() {
+    fn invalid_text_is_refused_by_the_name_of_its_field() {
         for (name, invalid) in [
             ("pool_maxsize", "-1"),
             ("pool_maxsize", "1.5"),
