@@ -79,9 +79,9 @@ impl Recipe {
     }
 
     pub(crate) fn on_farm(self, urls: &[String]) -> Result<Self> {
-        let numbered = (1..).zip(urls);
-        numbered.fold(Ok(self), |recipe: Result<Self>, (number, url)| {
-            recipe?.with(&format!("10.0.0.{number}:11211"), url)
+        let mut numbered = (1..).zip(urls);
+        numbered.try_fold(self, |recipe, (number, url)| {
+            recipe.with(&format!("10.0.0.{number}:11211"), url)
         })
     }
 }
