@@ -275,13 +275,13 @@ fn a_deadlock_is_told_in_full_a_few_times() {
 }
 
 #[test]
-fn a_history_is_shrunk_to_what_disagrees() {
+fn a_history_is_shrunk_to_the_contradiction() {
     let mut all = mutants::all().into_iter();
     let wrong = all.find(|mutant| mutant.name == "lets the second instance see writes late");
     let wrong = wrong.unwrap();
     let report = wrong.suite().seed(3).only(wrong.rule).run();
     let text = report.to_string();
-    let (_, after) = text.split_once("these two disagree:").unwrap();
+    let (_, after) = text.split_once("these two contradict each other:").unwrap();
     let (_, history) = after.split_once("common counter):").unwrap();
     let (history, _) = history.split_once("done until then").unwrap();
     assert!(history.trim().lines().count() <= 8, "{text}");
