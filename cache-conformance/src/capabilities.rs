@@ -80,15 +80,15 @@ pub struct Capabilities {
     /// it is not made. Connections are counted by
     /// [`FaultControl::connections`](crate::FaultControl::connections).
     pub no_connections_left: bool,
-    /// A promise beyond the contract, by a [manual clock](Clock::Manual): lifetimes are measured
-    /// by a clock that only goes forward, whatever happens to the wall clock. By default not
-    /// promised.
+    /// A promise beyond the contract, tested on a [manual clock](Clock::Manual): lifetimes are
+    /// measured by a monotonic clock, so steps of the wall clock do not affect them. By default it
+    /// is not made.
     pub steady_lifetimes: bool,
-    /// How long a single call may take, whatever happens to the servers. By default 15 seconds;
-    /// a backend that is under test with a timeout of its own gives somewhat more than that.
+    /// How long a single call may take, whatever happens to the servers. By default 15 seconds. It
+    /// must be longer than the longest call that the timeouts of the backend allow.
     pub call_limit: Duration,
-    /// How long after a fault is gone the backend may go on failing. By default 10 seconds; a
-    /// backend that leaves dead servers alone for a while needs more, or less time to do so.
+    /// How long after the end of a fault the backend may keep failing. By default 10 seconds. It
+    /// must be longer than the time for which the backend does not use a dead server.
     pub recovery: Duration,
 }
 

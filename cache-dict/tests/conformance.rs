@@ -138,7 +138,7 @@ cache_conformance::tests! {
         promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
-        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
+        promises::lifetimes_ignore_the_wall_clock: "it uses the clock of the machine",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }
@@ -155,7 +155,7 @@ cache_conformance::tests! {
         promises::cancelled_writes_release_their_values: "no write waits",
         promises::a_dropped_backend_closes_its_connections: "it has no connections",
         promises::reads_are_batched: "it has no servers",
-        promises::lifetimes_ignore_the_wall_clock: "goes by the machine's clock",
+        promises::lifetimes_ignore_the_wall_clock: "it uses the clock of the machine",
         promises::a_full_cache_is_right: "is opened without a bound",
         limits: "keys and values of any length are kept",
     }

@@ -30,7 +30,7 @@ struct Profile {
 }
 
 /// One handle of one type, whichever backend is behind it; cloning it is cheap. Errors are
-/// logged, with the server and the reason; then they are misses.
+/// logged, with the server and the reason. If the cache is down, they are then misses.
 fn open(config: Config) -> Result<DynBackend<Profile>> {
     let bytes = match config {
         Config::Dict(config) => DictBackend::from_config(config)?.into_dyn(),

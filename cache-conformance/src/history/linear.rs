@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn bad_histories_are_refused() {
         let bad: &[&[(Action, u64, u64)]] = &[
-            // A value that nobody wrote.
+            // A value that was never written.
             &[(Read(Some(7)), 0, 1)],
             // A stale read, a lost update.
             &[(Put(1, None), 0, 1), (Read(None), 2, 3)],

@@ -18,7 +18,7 @@ struct Entry {
 }
 
 impl MapBackend {
-    /// Values without a TTL of their own live for `default_ttl`; zero: for ever.
+    /// Values without their own TTL live for `default_ttl`, or forever if it is zero.
     pub fn new(default_ttl: Duration) -> Self {
         Self {
             entries: Arc::default(),

@@ -1,12 +1,3 @@
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )
-)]
 use std::time::{Duration, SystemTime};
 
 use cache_core::wire::{self, Metadata};
@@ -25,8 +16,8 @@ pub struct RedisBackend {
 }
 
 impl RedisBackend {
-    /// Connects. Values without a TTL of their own live for `default_ttl`; zero: for ever. A call
-    /// ends within `timeout`.
+    /// Connects. Values without their own TTL live for `default_ttl`, or forever if it is zero.
+    /// `timeout` limits each attempt to connect and each response.
     pub async fn open(url: &str, default_ttl: Duration, timeout: Duration) -> Result<Self> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(timeout))

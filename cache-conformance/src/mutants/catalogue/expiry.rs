@@ -351,7 +351,7 @@ fn deadlines() -> Vec<Mutant> {
                 .set(|store, key, value| {
                     reap(store);
                     if let Some(deadline) = store.deadline(&value) {
-                        // Overwriting goes by the entry, deleting does not.
+                        // An overwrite checks the entry, a deletion does not.
                         store.list().push((deadline, key.to_owned()));
                     } else if store.entry(key).is_some() {
                         store.list().retain(|(_, other)| other != key);
