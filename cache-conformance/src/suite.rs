@@ -404,19 +404,18 @@ impl Suite {
 
     /// The body of a `#[test]`: panics unless the backend keeps the rule.
     #[doc(hidden)]
-    #[allow(clippy::panic)] // A test fails by panicking.
     pub fn assert_rule(&self, group: &str, name: &str) {
         let all = rules::all().iter();
         let Some(rule) = all.into_iter().find(|r| r.group == group && r.name == name) else {
-            panic!("unknown rule {group}::{name}");
+            fail_test(format!("unknown rule {group}::{name}"));
         };
         match self.verdict_of_test(rule) {
-            Verdict::Failed(failure) => panic!("{failure}"),
-            Verdict::NotApplicable(why) => panic!(
+            Verdict::Failed(failure) => fail_test(failure),
+            Verdict::NotApplicable(why) => fail_test(format!(
                 "{group}::{name} does not apply: {why}; waive it where the tests are declared, so \
                  that it is shown as ignored: waive {{ {group}: \"{why}\" }} or \
                  {group}::{name}: \"{why}\""
-            ),
+            )),
             _ => {}
         }
     }
@@ -482,6 +481,14 @@ impl Suite {
             "these rules are waived but pass; remove the waivers: {stale:#?}"
         );
     }
+}
+
+/// Fails the test of a rule. A panic would print a backtrace with `RUST_BACKTRACE`, which tells
+/// nothing about the backend and takes longer than most rules.
+#[allow(clippy::print_stderr)] // It is where libtest shows why a test failed.
+fn fail_test(why: String) -> ! {
+    eprintln!("{why}");
+    std::panic::resume_unwind(Box::new(why))
 }
 
 /// Rules to be run, each with its place in the report.
