@@ -315,7 +315,6 @@ mod tests {
     fn a_thousand_calls_under_way_fit_into_a_cache_of_the_processor() {
         let cache = MemcachePoolBackend::builder().build().unwrap();
         let size = size_of_val(&cache.get("key"));
-        println!("{size} {} {}", size_of::<Response>(), size_of::<Call<'_>>());
         assert!(size <= 1024, "{size} bytes");
     }
 

@@ -92,7 +92,7 @@ impl Decoder {
         loop {
             let Some(reply) = (match self.state {
                 State::Line => {
-                    if let Some((flags, len, behind)) = split_value(*buffer, expected) {
+                    if let Some((flags, len, behind)) = split_value(buffer, expected) {
                         *buffer = behind;
                         self.state = self.value(flags, len)?;
                         continue;

@@ -20,8 +20,8 @@ pub(crate) fn wire_len(key: &str) -> usize {
 /// Whether `key` is sent unencoded.
 pub(crate) fn is_plain(key: &str) -> bool {
     // Without a way out, so that many bytes are looked at together.
-    let is_plain = |plain, byte| plain & (byte > 0x20) & (byte != 0x7f);
-    key.bytes().fold(true, is_plain)
+    let is_odd = |byte: u8| u8::from(byte <= 0x20) | u8::from(byte == 0x7f);
+    key.bytes().fold(0, |odd, byte| odd | is_odd(byte)) == 0
 }
 
 /// The protocol of the server.
@@ -223,8 +223,11 @@ impl<'a> Command<'a> {
             } => {
                 out.push(b' ');
                 encode_number((head.len() + payload.len()) as u64, out);
-                out.extend_from_slice(b" T");
-                encode_number(u64::from(*expires), out);
+                // Without, it never expires.
+                if *expires != 0 {
+                    out.extend_from_slice(b" T");
+                    encode_number(u64::from(*expires), out);
+                }
                 if *client_flags != 0 {
                     out.extend_from_slice(b" F");
                     encode_number(u64::from(*client_flags), out);
