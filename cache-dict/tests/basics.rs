@@ -254,11 +254,11 @@ fn clones_reach_the_same_entries() {
 #[test]
 fn public_types_implement_the_common_traits() {
     fn is_shared<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
+    fn is_an_object(_: &dyn Clock) {}
     is_shared::<DictBackend<String>>();
     is_shared::<DictBuilder<String>>();
     is_shared::<DictConfig>();
     is_shared::<DictStats>();
     is_shared::<ManualClock>();
-    fn is_an_object(_: &dyn Clock) {}
     is_an_object(&ManualClock::new());
 }
