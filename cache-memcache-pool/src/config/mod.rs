@@ -524,7 +524,7 @@ mod tests {
             c.username = Some("a b".into());
             c.password = Some("p".into());
         };
-        assert!(refusal(spaced).contains("\"a b\"; give a word without spaces"));
+        assert!(refusal(spaced).contains("\"a b\"; use a name without spaces"));
     }
 
     #[test]

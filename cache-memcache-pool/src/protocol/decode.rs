@@ -2,7 +2,8 @@
 
 use cache_core::wire::Metadata;
 
-use super::line::{Item, read_line, split_line, split_value};
+use super::item::Item;
+use super::line::{read_line, split_line, split_value};
 use super::response::{Expected, Reply, Response, Violation};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 

@@ -3,33 +3,12 @@
 use memcache::exp::ReturnCode;
 
 use super::encode::tag_behind;
-use super::meta::{self, MetaResponse};
+use super::item::{Item, decimal, server_error};
+use super::meta_line::read_meta_response;
 use super::response::{Expected, Reply, Violation, key_behind};
 
 /// Longer than any line of memcached.
 pub(super) const MAX_LINE: usize = 2048;
-
-/// One item of a response.
-pub(super) enum Item<'a> {
-    /// The reply to one command.
-    Reply(Reply),
-    /// The message of a quiet command.
-    Remark {
-        has_failed: bool,
-    },
-    /// A value follows the line.
-    Value {
-        key: Option<&'a [u8]>,
-        flags: u32,
-        len: usize,
-    },
-    /// The response to a [`MetaRequest`](meta::MetaRequest), of which the value follows.
-    MetaValue {
-        response: Box<MetaResponse>,
-        len: usize,
-    },
-    End,
-}
 
 /// A line without its end, and what follows it.
 pub(super) type Line<'a> = (&'a [u8], &'a [u8]);
@@ -109,7 +88,7 @@ pub(super) fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<
         Expected::Quiet { .. } => read_quiet(line),
         Expected::Values { .. } => read_text(line),
         Expected::Lines { .. } => read_written(line),
-        Expected::Meta { tag, status, .. } => meta::read_response(line, *tag, *status),
+        Expected::Meta { tag, status, .. } => read_meta_response(line, *tag, *status),
     }
 }
 
@@ -215,20 +194,4 @@ fn read_written(line: &[u8]) -> Result<Item<'_>, Violation> {
         _ if line.starts_with(b"SERVER_ERROR") => Ok(Item::Reply(server_error(line))),
         _ => Err(Violation::line(line)),
     }
-}
-
-pub(super) fn server_error(line: &[u8]) -> Reply {
-    let text = line.strip_prefix(b"SERVER_ERROR").unwrap_or(line);
-    let text = text.get(..200).unwrap_or(text);
-    Reply::Failed(String::from_utf8_lossy(text).trim().to_owned())
-}
-
-pub(super) fn decimal(token: &[u8]) -> Option<usize> {
-    if token.is_empty() {
-        return None;
-    }
-    token.iter().try_fold(0, |number: usize, &byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
 }

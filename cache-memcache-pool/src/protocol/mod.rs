@@ -2,8 +2,11 @@
 
 mod decode;
 mod encode;
+mod item;
 mod line;
-mod meta;
+mod meta_line;
+mod meta_request;
+mod meta_response;
 mod request;
 mod response;
 mod value;
@@ -11,7 +14,8 @@ mod zlib;
 
 pub(crate) use decode::Decoder;
 pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
-pub use meta::{MetaRequest, MetaResponse, MetaStatus};
+pub use meta_request::MetaRequest;
+pub use meta_response::{MetaResponse, MetaStatus};
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;

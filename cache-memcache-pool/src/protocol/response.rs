@@ -3,7 +3,7 @@
 use cache_core::Result;
 
 use super::StoredFormat;
-use super::meta::{MetaResponse, MetaStatus};
+use super::meta_response::{MetaResponse, MetaStatus};
 use super::value::Stored;
 
 /// The reply to one command.

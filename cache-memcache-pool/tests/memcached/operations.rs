@@ -256,7 +256,7 @@ async fn values_of_other_programs_are_reported_by_their_kind() {
     for (flags, stored, says) in [
         (1, "\u{80}", "pickled"),
         (2, "17", "number"),
-        (8, "x", "compressed"),
+        (8, "x", "compress"),
         (0, "17", "no metadata"),
         (16, "text", "no metadata"),
     ] {

@@ -8,7 +8,7 @@ use cache_dict::DictBackend;
 
 use crate::judge::{Linearizable, Promises, now};
 use crate::load::Space;
-use crate::run::Target;
+use crate::target::Target;
 
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 

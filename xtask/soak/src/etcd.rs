@@ -12,7 +12,7 @@ use test_servers::{Etcd, EtcdCluster, Server};
 
 use crate::judge::{Linearizable, Promises};
 use crate::load::Space;
-use crate::run::{Servers, Target, wall};
+use crate::target::{Servers, Target, wall};
 
 const MEMBERS: usize = 3;
 /// Backends that share the cluster.

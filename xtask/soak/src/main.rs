@@ -24,6 +24,7 @@ mod judge;
 mod load;
 mod memcache;
 mod run;
+mod target;
 
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};

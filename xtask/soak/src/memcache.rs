@@ -12,7 +12,7 @@ use test_servers::{Memcached, Server};
 
 use crate::judge::{Linearizable, Promises};
 use crate::load::Space;
-use crate::run::{Servers, Target, wall};
+use crate::target::{Servers, Target, wall};
 
 const SERVERS: usize = 3;
 /// Backends that share the servers.

@@ -1,11 +1,10 @@
 //! The run of one backend: its load, the faults of its servers, and what is left in the end.
 
 use std::fmt::Debug;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle, sleep};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cache_conformance::{Fault, FaultControl as _, OpenError, Proxy};
@@ -13,38 +12,10 @@ use fastrand::Rng;
 use test_servers::Server;
 use tokio::runtime::Builder;
 
-use crate::judge::{Judge, Promises, STALL, now};
-use crate::load::{Load, Open, Space};
+use crate::judge::{Judge, STALL, now};
+use crate::load::Load;
+use crate::target::{Servers, Target};
 use crate::{Backend, Options, dict, etcd, memcache};
-
-/// A backend, its servers, and the load that suits them.
-pub(crate) struct Target {
-    pub(crate) spaces: Vec<Space>,
-    pub(crate) open: Option<Open>,
-    /// The index of a space whose number of entries is bounded.
-    pub(crate) bounded: Option<usize>,
-    pub(crate) promises: Promises,
-    pub(crate) clients: usize,
-    /// Calls a second.
-    pub(crate) rate: f64,
-    /// With a proxy in front of each; `None` in process.
-    pub(crate) servers: Option<(Box<dyn Servers>, Vec<Proxy>)>,
-}
-
-/// The server processes of a backend.
-pub(crate) trait Servers: Send {
-    fn processes(&mut self) -> Vec<&mut Server>;
-
-    /// Starts those that were killed, and waits until all serve.
-    fn restart(&mut self) -> io::Result<()>;
-}
-
-/// The wall clock since 1970, by which values expire that servers hold.
-pub(crate) fn wall() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
 
 /// What can be done to servers. Those of processes affect so many of them.
 #[derive(Clone, Copy)]

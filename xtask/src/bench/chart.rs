@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
+use super::digits::short;
 use super::report::{Line, Report, Role, Row};
-use super::words::{short, summary, verdict};
+use super::words::{summary, verdict};
 
 const WIDTH: f64 = 800.0;
 /// Around it all.

@@ -3,7 +3,7 @@
 //! A comparison is a file of its own (`dict.rs`, `memcache.rs`, `etcd.rs`) behind a feature of the
 //! same name, since its peers take minutes to compile. It describes lines of work and who does
 //! them; [`measure`] lets contestants take turns, [`report`] is what was measured, and
-//! [`publish`] writes it into the crates' folders. [`load`] and [`python`] are the tasks and the
+//! [`publish`] writes it into the crates' folders. `load` and `python` are the tasks and the
 //! Python process that ask servers.
 
 // What the comparisons share is compiled and tested always; only all of them together use it all.
@@ -19,6 +19,7 @@
 mod chart;
 #[cfg(feature = "bench-dict")]
 mod dict;
+mod digits;
 #[cfg(feature = "bench-etcd")]
 mod etcd;
 #[cfg(any(feature = "bench-memcache", feature = "bench-etcd"))]

@@ -4,8 +4,9 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::digits::{short, times};
 use super::report::{Line, Report, Role};
-use super::words::{conditions, short, summary, times};
+use super::words::{conditions, summary};
 
 const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
 const END: &str = "<!-- end of speed -->";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::words::{short, times};
+use super::digits::{short, times};
 use crate::workspace;
 
 /// What a contestant is in the comparison.

@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// What libtest reads.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
-const TESTS_PER_PROCESSOR: usize = 6;
+const TESTS_PER_PROCESSOR: usize = 4;
 
 /// The job that compiles and runs the examples in the documentation.
 const DOC_TESTS: &str = "examples in the documentation";
@@ -248,8 +248,8 @@ struct Running {
     log: PathBuf,
 }
 
-/// Runs each job once, as many at a time as there are processors. What one of them printed is
-/// shown when it fails.
+/// Runs each job once, two at a time per processor, since most of them wait for servers. What one
+/// of them printed is shown when it fails.
 fn run_all(
     jobs: &mut [Job],
     logs: &Path,
@@ -257,7 +257,7 @@ fn run_all(
     times: &mut Times,
     live: &Live,
 ) -> Result<Vec<Ended>> {
-    let at_once = thread::available_parallelism()?.get();
+    let at_once = 2 * thread::available_parallelism()?.get();
     let total = jobs.len();
     let mut waiting: VecDeque<&mut Job> = jobs.iter_mut().collect();
     let mut running: Vec<Running> = Vec::new();
