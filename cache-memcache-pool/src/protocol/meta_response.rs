@@ -1,6 +1,6 @@
 //! [`MetaResponse`]: the response to a meta command of a caller.
 
-/// The response to a [`MetaRequest`].
+/// The response to a [`MetaRequest`](crate::MetaRequest).
 ///
 /// ```no_run
 /// # use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaStatus};
