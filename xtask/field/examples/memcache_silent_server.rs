@@ -1,7 +1,7 @@
 //! memcache: with time-outs of one second, a call to a silent server has not ended after a minute.
 //! Rules: faults::a_silent_server_causes_no_busy_loop, faults::a_silent_server_ends_reads,
 //! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
-//! faults::many_calls_to_a_silent_server_all_end, faults::late_responses_reach_no_other_caller.
+//! faults::late_responses_reach_no_other_caller.
 
 use std::time::Duration;
 

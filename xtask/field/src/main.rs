@@ -73,12 +73,16 @@ fn adjusted(name: &str, suite: Suite) -> Suite {
         // While answers are broken it reconnects without a pause, until no suite can open a file.
         "memcache" => {
             let breaks = |rule: &str| {
-                ["garbage", "half", "broken"]
+                ["garbage", "truncated", "broken"]
                     .iter()
                     .any(|w| rule.contains(w))
             };
             let all = cache_conformance::rules().iter().map(Rule::id);
-            all.filter(|id| !breaks(id)).fold(suite, Suite::only)
+            let suite = all.filter(|id| !breaks(id)).fold(suite, Suite::only);
+            suite.may_fail(
+                "faults::many_calls_to_a_silent_server_all_end",
+                "some calls to a silent server never end, and this rule does not always make one",
+            )
         }
         // A call takes 40 to 90 ms, since requests are written in pieces without TCP_NODELAY.
         "opendal memcached" => {
