@@ -122,30 +122,41 @@ async fn answers(operation: Operation, cache: &Cache, key: &str) -> Outcome<Vec<
 
 type Answer = cache_core::Result<String>;
 
-/// The errors of these operations, none of which may succeed. They run at once, because
-/// each may wait for a whole timeout.
+/// Makes these calls at once, because each may wait for a whole timeout.
+async fn call_all(
+    cache: &Cache,
+    key: &str,
+    operations: impl IntoIterator<Item = Operation>,
+) -> Outcome<Vec<(Operation, Answer)>> {
+    let calls = operations.into_iter().map(|operation| {
+        let (cache, key) = (cache.clone(), key.to_owned());
+        async move {
+            let answers = answers(operation, &cache, &key).await?.into_iter();
+            Ok(answers
+                .map(|answer| (operation, answer))
+                .collect::<Vec<_>>())
+        }
+    });
+    Ok(at_once(calls).await?.into_iter().flatten().collect())
+}
+
+/// The errors of these operations, none of which may succeed.
 async fn failures(
     cache: &Cache,
     key: &str,
     operations: impl IntoIterator<Item = Operation>,
 ) -> Outcome<Vec<Error>> {
-    let calls = operations.into_iter().map(|operation| {
-        let (cache, key) = (cache.clone(), key.to_owned());
-        async move {
-            let mut errors = Vec::new();
-            for answer in answers(operation, &cache, &key).await? {
-                match answer {
-                    Err(error) => errors.push(error),
-                    Ok(shown) => fail!(
-                        "{operation:?} of {}: expected an error, got {shown}",
-                        show::key(&key)
-                    ),
-                }
-            }
-            Ok(errors)
+    let mut errors = Vec::new();
+    for (operation, answer) in call_all(cache, key, operations).await? {
+        match answer {
+            Err(error) => errors.push(error),
+            Ok(shown) => fail!(
+                "{operation:?} of {}: expected an error, got {shown}",
+                show::key(key)
+            ),
         }
-    });
-    Ok(at_once(calls).await?.into_iter().flatten().collect())
+    }
+    Ok(errors)
 }
 
 /// All operations work again within the recovery time: a value that is set is found. Each
@@ -414,13 +425,10 @@ async fn errors_show_no_secret(context: Context) -> Outcome {
         let context = context.clone();
         async move {
             let (cache, _faults, key) = failing(&context, *fault).await?;
-            let calls = READS.into_iter().chain(WRITES).map(|operation| {
-                let (cache, key) = (cache.clone(), key.clone());
-                async move { answers(operation, &cache, &key).await }
-            });
-            let answers = at_once(calls).await?.into_iter().flatten();
-            for error in answers.filter_map(Result::err) {
-                shows_no_secret(&context, &error)?;
+            for (_, answer) in call_all(&cache, &key, READS.into_iter().chain(WRITES)).await? {
+                if let Err(error) = answer {
+                    shows_no_secret(&context, &error)?;
+                }
             }
             Ok(())
         }
