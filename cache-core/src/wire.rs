@@ -227,8 +227,8 @@ fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "writing to a Vec does not fail");
 }
 
-/// The object as [`Metadata::write_json`] and Python write it, and what follows. `None`: it is
-/// laid out in another way, and has to be [scanned](read_metadata).
+/// Fast path for the layout that [`Metadata::write_json`] and Python write. Returns the metadata
+/// and the rest. `None`: another layout, which [`read_metadata`] parses.
 fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
     let (cached_at, rest) = read_time(bytes.strip_prefix(b"{\"ct\": ")?)?;
     let rest = rest.strip_prefix(b", \"v\": 2")?;
@@ -240,10 +240,9 @@ fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
     Some((Metadata::new(cached_at, Some(deadline)), rest))
 }
 
-/// A time between the years 2004 and 2242, written as seconds with a fraction of up to nine
-/// digits, and what follows it. It is the one that the float nearest to those digits gives, as
-/// for other times, and is found without any: all floats in a range of times have the same
-/// number of binary digits behind the point.
+/// Reads seconds with a fraction of up to nine digits that denote a time from 2004 to 2242, and
+/// returns the rest. The result is that of parsing a float, but is computed with integers: all
+/// floats between two powers of two have the same number of binary digits after the point.
 fn read_time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
     let (seconds, _, rest) = read_digits(bytes)?;
     let binary_digits = match seconds.checked_ilog2()? {
@@ -258,7 +257,7 @@ fn read_time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
     Some((UNIX_EPOCH + since, rest))
 }
 
-/// The nearest whole number, the even one of two, as floats are rounded.
+/// Divides and rounds to the nearest integer, ties to even, as float operations do.
 fn divide(dividend: u64, divisor: u64) -> u64 {
     let (whole, rest) = (dividend / divisor, dividend % divisor);
     match (2 * rest).cmp(&divisor) {
@@ -268,7 +267,7 @@ fn divide(dividend: u64, divisor: u64) -> u64 {
     }
 }
 
-/// Up to ten decimal digits, how many they are, and what follows.
+/// Reads up to ten decimal digits. Returns the number, the count of digits, and the rest.
 fn read_digits(bytes: &[u8]) -> Option<(u64, u32, &[u8])> {
     let (mut number, mut digits) = (0, 0);
     let mut rest = bytes;

@@ -133,14 +133,14 @@ fn last_of_each<'k>(
     last
 }
 
-/// Whether two keys end alike: what costs less to find out than which are the same.
+/// Whether two keys have the same end, which is cheaper to check than equality of all keys.
 fn may_repeat<'k>(keys: impl Iterator<Item = &'k str>) -> bool {
     let mut ends: Vec<u64> = keys.map(end_of).collect();
     ends.sort_unstable();
     ends.windows(2).any(|pair| pair.first() == pair.last())
 }
 
-/// The last eight bytes of a key, with its length in place of those that a shorter one lacks.
+/// The last eight bytes of a key; of a shorter key its length and all its bytes.
 fn end_of(key: &str) -> u64 {
     match key.as_bytes().last_chunk() {
         Some(end) => u64::from_be_bytes(*end),

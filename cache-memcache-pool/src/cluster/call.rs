@@ -125,7 +125,7 @@ impl<'a> Call<'a> {
             None => {
                 let deadline = self.attempts.deadline();
                 let waiting = server.wait_for_room(exchange, patience, &mut self.room_by);
-                // What is rare is not part of every call.
+                // Boxed, since it is rare and would enlarge the future of every call.
                 match Box::pin(timeout_or_none(deadline, waiting)).await {
                     Some(submitted) => submitted?,
                     None => return Err(self.out_of_time(server)),
@@ -283,7 +283,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What comes of it, or `None` at the deadline, if there is one.
+/// Returns the output of `work`, or `None` if the deadline passes first.
 async fn timeout_or_none<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {
         None => Some(work.await),

@@ -29,8 +29,7 @@ const ROOM: usize = 1024;
 
 /// The pools of one server.
 ///
-/// Its locks are sharded: calls on several threads, which all but never change anything, do not
-/// take the cache line of a lock from each other.
+/// Its locks are sharded, so that threads that only read do not contend for a lock's cache line.
 pub(super) struct Pools {
     maxsize: usize,
     /// Connections are Tokio sockets, so a runtime needs I/O.

@@ -133,8 +133,8 @@ impl Server {
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
-    /// Queues a request that may take as long as `patience`, `now` being the time, if there is
-    /// room for it, as there mostly is. `None`: [`wait_for_room`](Self::wait_for_room).
+    /// Queues a request that may take up to `patience` if the pool has room for it, which is the
+    /// common case. `None`: the caller has to [wait for room](Self::wait_for_room).
     pub(crate) fn try_submit<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,

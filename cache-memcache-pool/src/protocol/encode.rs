@@ -19,7 +19,7 @@ pub(crate) fn wire_len(key: &str) -> usize {
 
 /// Whether `key` is sent unencoded.
 pub(crate) fn is_plain(key: &str) -> bool {
-    // Without a way out, so that many bytes are looked at together.
+    // No early exit, so that the loop is vectorized.
     let is_odd = |byte: u8| u8::from(byte <= 0x20) | u8::from(byte == 0x7f);
     key.bytes().fold(0, |odd, byte| odd | is_odd(byte)) == 0
 }
@@ -223,7 +223,7 @@ impl<'a> Command<'a> {
             } => {
                 out.push(b' ');
                 encode_number((head.len() + payload.len()) as u64, out);
-                // Without, it never expires.
+                // Without the flag, the value never expires.
                 if *expires != 0 {
                     out.extend_from_slice(b" T");
                     encode_number(u64::from(*expires), out);
@@ -293,7 +293,7 @@ pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends the text command that asks for many keys at once, cheaper for the server than as
-/// many meta commands, and returns its line. All of them [plain](is_plain).
+/// many meta commands, and returns its line. The keys must be [plain](is_plain).
 pub(crate) fn encode_get_many<'k>(
     keys: impl Iterator<Item = &'k str>,
     out: &mut Outgoing,

@@ -26,9 +26,9 @@ pub(super) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Viol
     Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), behind)))
 }
 
-/// The line that announces the value that is expected next, word for word as memcached writes it:
-/// the client flags, the length, and what follows the line. Most lines of most responses are such.
-/// `None`: it is another line, or not all there, and [`read_line`] has to look into it.
+/// Fast path for the most frequent line: the announcement of the next expected value, exactly as
+/// memcached writes it. Returns the client flags, the length and the rest of the buffer. `None`:
+/// another or an incomplete line, which [`read_line`] parses.
 pub(super) fn split_value<'a>(
     buffer: &'a [u8],
     expected: &mut Expected,
