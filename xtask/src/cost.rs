@@ -13,10 +13,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::workspace::{self, Workspace};
-use crate::{needs, process};
-
-const BEGIN: &str = "<!-- cost: `cargo xtask cost` writes what follows -->\n";
-const END: &str = "<!-- end of cost -->";
+use crate::{needs, process, readme_part};
 
 /// Dependency, its requirement, and where it stores.
 const SUBJECTS: [(&str, &str, &str); 9] = [
@@ -91,13 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     print!("{table}");
     let readme = root.join("README.md");
     let text = fs::read_to_string(&readme)?;
-    let (before, rest) = text
-        .split_once(BEGIN)
-        .context("README.md has no part about cost")?;
-    let (_, after) = rest
-        .split_once(END)
-        .context("README.md: the part about cost has no end")?;
-    fs::write(&readme, format!("{before}{BEGIN}\n{table}\n{END}{after}"))?;
+    let text = readme_part::replace(&text, "cost", "cost", &table).context("README.md")?;
+    fs::write(&readme, text)?;
     Ok(())
 }
 

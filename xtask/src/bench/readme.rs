@@ -2,31 +2,14 @@
 //!
 //! They become documentation, too: what looks like code or markup is set as code.
 
-use anyhow::{Context, Result, ensure};
-
 use super::digits::{short, times};
 use super::report::{Line, Report, Role};
 use super::words::{conditions, summary};
-
-const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
-const END: &str = "<!-- end of speed -->";
 
 /// Where the files of this repository are. READMEs are shown on docs.rs and crates.io too, which
 /// do not resolve relative links.
 const RAW: &str = "https://raw.githubusercontent.com/cache-rs/cache/main";
 const BLOB: &str = "https://github.com/cache-rs/cache/blob/main";
-
-/// `readme` with `part` in its place.
-pub(crate) fn with_part(readme: &str, part: &str) -> Result<String> {
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .with_context(|| format!("missing line {}", BEGIN.trim_end()))?;
-    let (_, after) = rest
-        .split_once(END)
-        .with_context(|| format!("missing line {END}"))?;
-    ensure!(!after.contains(BEGIN), "there are two parts about speed");
-    Ok(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
-}
 
 /// The chart, its headlines as a table, and where it was measured.
 pub(crate) fn of_crate(report: &Report) -> String {
@@ -198,15 +181,5 @@ mod tests {
                 "| [`cache-etcd3`](cache-etcd3/README.md#speed) | `moka`, `oslo.cache<X>` | 2.00× | 200× | 0.50× |",
             ]
         );
-    }
-
-    #[test]
-    fn only_the_part_is_replaced() {
-        let readme = format!("before\n{BEGIN}old\n{END}\nafter\n");
-        let new = with_part(&readme, "new\n").unwrap();
-        assert_eq!(new, format!("before\n{BEGIN}\nnew\n\n{END}\nafter\n"));
-        assert_eq!(with_part(&new, "new\n").unwrap(), new);
-        let error = with_part("nothing", "new\n").unwrap_err().to_string();
-        assert!(error.contains("<!-- speed"), "{error}");
     }
 }
