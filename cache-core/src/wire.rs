@@ -102,11 +102,11 @@ impl Metadata {
     /// Appends the JSON object to `out`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ct\": ");
-        write_python_float(seconds(self.cached_at), out);
+        write_time(self.cached_at, out);
         out.extend_from_slice(b", \"v\": 2");
         if let Some(deadline) = self.deadline {
             out.extend_from_slice(b", \"exp\": ");
-            write_python_float(seconds(deadline), out);
+            write_time(deadline, out);
         }
         if let Some(extra) = &self.extra {
             out.extend_from_slice(b", ");
@@ -202,11 +202,52 @@ fn foreign(stored: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Seconds since the epoch. Adding the fraction to the whole seconds gives the float nearest
-/// to the time, so that a float which was read is written again to the last digit.
-fn seconds(time: SystemTime) -> f64 {
+/// Appends the seconds since the epoch as Python's `repr` prints the float nearest to them.
+fn write_time(time: SystemTime, out: &mut Vec<u8>) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs_f64()
+    if write_own(since, out).is_none() {
+        write_python_float(since.as_secs_f64(), out);
+    }
+}
+
+/// Fast path of [`write_time`] from 2004 to 2242, computed with integers. `None`: nothing is
+/// written, and the float has to be printed.
+///
+/// The shortest decimal that reads as the same float has at most six digits behind the point, or
+/// seven: floats in this range are more than 1e-7 apart, and less than 1e-6.
+fn write_own(since: Duration, out: &mut Vec<u8>) -> Option<()> {
+    const SECONDS_DIGITS: usize = 10;
+    let binary_digits = binary_digits(since.as_secs())?;
+    let float = divide(
+        u64::from(since.subsec_nanos()) << binary_digits,
+        1_000_000_000,
+    );
+    let micros = divide(float * 1_000_000, 1 << binary_digits);
+    let fraction = if divide(micros << binary_digits, 1_000_000) == float {
+        micros * 10
+    } else {
+        // Which of two equally near decimals is printed is left to the slow path.
+        let exact = float * 10_000_000;
+        let is_tie = exact % (1 << binary_digits) == 1 << (binary_digits - 1);
+        (!is_tie).then(|| divide(exact, 1 << binary_digits))?
+    };
+    // The float may be that of the next second.
+    if fraction == 10_000_000 {
+        return None;
+    }
+    let mut rest = since.as_secs() * 10_000_000 + fraction;
+    let mut digits = [b'0'; SECONDS_DIGITS + 7];
+    for digit in digits.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    let (seconds, fraction) = digits.split_at(SECONDS_DIGITS);
+    let zeros = fraction.iter().rev().take_while(|&&digit| digit == b'0');
+    let len = (fraction.len() - zeros.count()).max(1);
+    out.extend_from_slice(seconds);
+    out.push(b'.');
+    out.extend_from_slice(fraction.get(..len).unwrap_or_default());
+    Some(())
 }
 
 /// Appends `seconds` as Python's `repr` prints it. The two languages differ only in exponents,
@@ -245,16 +286,22 @@ fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
 /// floats between two powers of two have the same number of binary digits after the point.
 fn read_time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
     let (seconds, _, rest) = read_digits(bytes)?;
-    let binary_digits = match seconds.checked_ilog2()? {
-        magnitude @ 30..=32 => f64::MANTISSA_DIGITS - 1 - magnitude,
-        _ => return None,
-    };
+    let binary_digits = binary_digits(seconds)?;
     let (fraction, digits, rest) = read_digits(rest.strip_prefix(b".")?)?;
     let unit = 10_u64.pow(Some(digits).filter(|&digits| digits <= 9)?);
     let float = divide(fraction << binary_digits, unit);
     let nanos = divide(float * 1_000_000_000, 1 << binary_digits);
     let since = Duration::from_secs(seconds) + Duration::from_nanos(nanos);
     Some((UNIX_EPOCH + since, rest))
+}
+
+/// Returns how many binary digits floats have behind the point from `seconds` to the next power of
+/// two, for times from 2004 to 2242.
+fn binary_digits(seconds: u64) -> Option<u32> {
+    match seconds.checked_ilog2()? {
+        magnitude @ 30..=32 => Some(f64::MANTISSA_DIGITS - 1 - magnitude),
+        _ => None,
+    }
 }
 
 /// Divides and rounds to the nearest integer, ties to even, as float operations do.
@@ -478,7 +525,8 @@ mod tests {
         let stored = format!("{json}|payload");
         let (metadata, payload) = decode(stored.as_bytes(), "b").ok()?;
         assert_eq!(payload, b"payload");
-        Some(seconds(metadata.cached_at))
+        let since = metadata.cached_at.duration_since(UNIX_EPOCH);
+        since.ok().map(|since| since.as_secs_f64())
     }
 
     #[test]
@@ -605,6 +653,27 @@ mod tests {
                 let is_common = (1 << 30..1 << 33).contains(&seconds) && fraction.len() <= 9;
                 prop_assert!(!is_common || deadline.is_some());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_are_printed_as_floats(
+            seconds in prop_oneof![0..20_000_000_000_u64, 1 << 30..1_u64 << 33],
+            // Few binary digits give ties, few decimal ones short decimals.
+            nanos in prop_oneof![
+                0..1_000_000_000_u32,
+                (0..=512_u32).prop_map(|n| n * 1_953_125 % 1_000_000_000),
+                (0..1_000_000_u32).prop_map(|n| n * 1_000),
+                999_999_000..1_000_000_000_u32,
+            ],
+        ) {
+            let since = Duration::new(seconds, nanos);
+            let mut printed = Vec::new();
+            write_python_float(since.as_secs_f64(), &mut printed);
+            let mut written = Vec::new();
+            write_time(UNIX_EPOCH + since, &mut written);
+            prop_assert_eq!(String::from_utf8(written), String::from_utf8(printed));
         }
     }
 
