@@ -11,8 +11,11 @@ use tokio::task::yield_now;
 
 const MAX_VALUE: usize = 4096;
 
+/// How a backend stores a value that it accepts.
+type Write = fn(&Store, &str, Value);
+
 /// `set` of a correct backend.
-fn set(store: &Store, key: &str, value: Value) -> Result<()> {
+fn set(store: &Store, key: &str, value: Value, write: Write) -> Result<()> {
     if value.payload().len() > MAX_VALUE {
         store.remove(key);
         let refusal = Error::new(
@@ -22,24 +25,31 @@ fn set(store: &Store, key: &str, value: Value) -> Result<()> {
         );
         return Err(refusal.with_key(key));
     }
-    store.write(key, value);
+    write(store, key, value);
     Ok(())
 }
 
 /// `set_multi` of a correct backend.
-fn set_multi(store: &Store, entries: Vec<(String, Value)>) -> Result<()> {
+fn set_multi(store: &Store, entries: Vec<(String, Value)>, write: Write) -> Result<()> {
     let mut last: HashMap<String, Value> = HashMap::new();
     last.extend(entries);
     let total = last.len();
     let mut failed = Vec::new();
     let mut cause = None;
     for (key, value) in last {
-        if let Err(error) = set(store, &key, value) {
+        if let Err(error) = set(store, &key, value, write) {
             failed.push(key);
             cause = cause.or(Some(error));
         }
     }
     cause.map_or(Ok(()), |cause| Err(Error::partial(cause, failed, total)))
+}
+
+/// A correct backend that stores values in this way.
+fn writing(write: Write) -> Backend {
+    Backend::right()
+        .set(move |store, key, value| set(store, key, value, write))
+        .set_multi(move |store, entries| set_multi(store, entries, write))
 }
 
 /// The faults that a call to a server meets.
@@ -109,26 +119,14 @@ fn a_server_very_far_away_by_the_real_clock() {
 fn by_the_second() -> Backend {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     LazyLock::force(&START);
-    let write = |store: &Store, key: &str, value: Value| {
+    let write: Write = |store, key, value| {
         let deadline = store.deadline(&value).map(|deadline| {
             let since = deadline.saturating_duration_since(*START);
             *START + Duration::from_secs(since.as_secs())
         });
         store.write_until(key, value, deadline);
     };
-    Backend::right()
-        .set(move |store, key, value| {
-            set(store, key, value.clone())?;
-            write(store, key, value);
-            Ok(())
-        })
-        .set_multi(move |store, entries| {
-            set_multi(store, entries.clone())?;
-            for (key, value) in entries {
-                write(store, &key, value);
-            }
-            Ok(())
-        })
+    writing(write)
 }
 
 #[test]
@@ -148,19 +146,11 @@ fn a_granularity_of_a_second_by_the_real_clock() {
 
 #[test]
 fn no_expiry_at_all() {
-    let bare = |value: Value| {
+    let forever = writing(|store, key, value| {
         let cached_at = value.cached_at();
-        CachedValue::new(value.into_payload()).with_cached_at(cached_at)
-    };
-    let forever = Backend::right()
-        .set(move |store, key, value| set(store, key, bare(value)))
-        .set_multi(move |store, entries| {
-            let entries = entries.into_iter();
-            set_multi(
-                store,
-                entries.map(|(key, value)| (key, bare(value))).collect(),
-            )
-        });
+        let bare = CachedValue::new(value.into_payload()).with_cached_at(cached_at);
+        store.write(key, bare);
+    });
     let skipped = is_right(forever, |it| it.with_expiry(Expiry::None));
     let need_ttl = cache_conformance::rules().iter();
     let need_ttl = need_ttl.filter(|rule| rule.requires.contains(&Requirement::Ttl));
@@ -220,13 +210,13 @@ fn a_pause_at_every_step() {
         })
         .async_set(async |store: Store, key: String, value: Value| {
             yield_now().await;
-            let done = set(&store, &key, value);
+            let done = set(&store, &key, value, Store::write);
             yield_now().await;
             done
         })
         .async_set_multi(async |store: Store, entries: Vec<(String, Value)>| {
             yield_now().await;
-            let done = set_multi(&store, entries);
+            let done = set_multi(&store, entries, Store::write);
             yield_now().await;
             done
         })
@@ -242,25 +232,11 @@ fn a_pause_at_every_step() {
 #[test]
 fn values_in_another_form_below() {
     // Values are compressed or encrypted, for example, and converted back when they are read.
-    let turned = |value: Value| {
-        value.map(|payload| {
-            payload
-                .into_iter()
-                .rev()
-                .map(|byte| !byte)
-                .collect::<Vec<u8>>()
-        })
-    };
-    let other = Backend::right()
-        .set(move |store, key, value| set(store, key, turned(value)))
-        .set_multi(move |store, entries| {
-            let entries = entries.into_iter();
-            set_multi(
-                store,
-                entries.map(|(key, value)| (key, turned(value))).collect(),
-            )
-        })
-        .read(move |store, key| Ok(store.fetch(key)?.map(turned)));
+    fn turned(value: Value) -> Value {
+        value.map(|payload| payload.into_iter().rev().map(|byte| !byte).collect())
+    }
+    let other = writing(|store, key, value| store.write(key, turned(value)))
+        .read(|store, key| Ok(store.fetch(key)?.map(turned)));
     assert_eq!(is_right(other, |it| it), BY_HAND);
 }
 

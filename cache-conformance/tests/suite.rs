@@ -152,7 +152,7 @@ fn a_call_that_blocks_its_thread_is_given_up() {
 fn a_panic_is_a_failure_that_quotes_it() {
     let panics = Backend::right().get(|_, _| panic!("index out of bounds"));
     let rule = "basic::an_absent_key_is_a_miss";
-    let report = Suite::new(BackendHarness::new(panics)).only(rule).run();
+    let report = Suite::new(BackendHarness::patient(panics)).only(rule).run();
     assert!(
         report
             .to_string()
