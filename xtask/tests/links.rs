@@ -40,10 +40,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The README of the repository, and all pages of the crates.
+/// The README of the repository, and all pages of the crates, those below `xtask` included.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md")];
-    for folder in fs::read_dir(root()).unwrap() {
+    let folders = [root(), root().join("xtask")].map(|parent| fs::read_dir(parent).unwrap());
+    for folder in folders.into_iter().flatten() {
         let folder = folder.unwrap().path();
         if folder.join("Cargo.toml").exists() {
             let files = fs::read_dir(folder)
@@ -116,15 +117,18 @@ fn check(page: &Path, link: &str) -> Result<(), String> {
     check_file(page, page, link)
 }
 
-/// A file and perhaps a heading in it, relative to the page `base`.
+/// A file or folder, and perhaps a heading in the file, relative to the page `base`.
 fn check_file(page: &Path, base: &Path, link: &str) -> Result<(), String> {
     let (file, heading) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {
         "" => page.to_owned(),
         file => base.with_file_name(file),
     };
-    let text = fs::read_to_string(&file).map_err(|_| "there is no such file".to_owned())?;
+    if !file.exists() {
+        return Err("there is no such file".to_owned());
+    }
     let has_heading = || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
         text.lines()
             .any(|line| anchor(line).as_deref() == Some(heading))
     };
