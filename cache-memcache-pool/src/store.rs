@@ -239,10 +239,7 @@ where
         let Some(server) = farm.server(index) else {
             return Err(call.nobody());
         };
-        let Some(waiter) = call.submit(server, exchange).await? else {
-            continue;
-        };
-        if let Some(response) = call.response(server, waiter).await? {
+        if let Some(response) = call.exchange(server, exchange).await? {
             return Ok((index, server, response));
         }
     }
