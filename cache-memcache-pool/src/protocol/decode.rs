@@ -327,7 +327,12 @@ mod tests {
     #[test]
     fn values_are_those_of_the_keys_in_their_order() {
         let value = |key: &str| format!("VALUE {key} 0 22\r\n{{\"ct\": 7.5, \"v\": 2}}|hi\r\n");
-        let get = |bytes: String| decode(bytes.as_bytes(), Expected::values("get a b c".into(), 3));
+        let get = |bytes: String| {
+            decode(
+                bytes.as_bytes(),
+                Expected::values("get a b c".into(), vec![5, 7, 9]),
+            )
+        };
         let found = |bytes| match get(bytes).unwrap() {
             Some(Response::Many(replies)) => replies
                 .iter()

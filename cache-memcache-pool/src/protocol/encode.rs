@@ -19,9 +19,18 @@ pub(crate) fn wire_len(key: &str) -> usize {
 
 /// Whether `key` is sent unencoded.
 pub(crate) fn is_plain(key: &str) -> bool {
-    // No early exit, so that the loop is vectorized.
-    let is_odd = |byte: u8| u8::from(byte <= 0x20) | u8::from(byte == 0x7f);
-    key.bytes().fold(0, |odd, byte| odd | is_odd(byte)) == 0
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // Eight bytes at once: a byte less than `n` borrows from its highest bit.
+    let has_less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH;
+    let odd = |word: u64| has_less(word, 0x21) | has_less(word ^ (ONES * 0x7f), 1);
+    let bytes = key.as_bytes();
+    let Some(last) = bytes.last_chunk() else {
+        return !bytes.iter().any(|&byte| byte <= 0x20 || byte == 0x7f);
+    };
+    let (words, _) = bytes.as_chunks();
+    let words = words.iter().chain([last]);
+    words.fold(0, |all, word| all | odd(u64::from_le_bytes(*word))) == 0
 }
 
 /// The protocol of the server.
@@ -187,13 +196,23 @@ impl<'a> Command<'a> {
 
     fn encode_with(&self, flags: &[u8], out: &mut Outgoing) -> Result<u32> {
         let tag = out.tag();
-        let op = match self {
-            Self::Get(_) => MetaOp::Get,
-            Self::Set { .. } => MetaOp::Set,
-            Self::Delete(_) => MetaOp::Delete,
-        };
+        let key = self.key();
         let rest = |line: &mut Vec<u8>| self.encode_flags(flags, tag, line);
-        encode_line(op, self.key(), rest, &mut out.bytes)?;
+        let (op, prefix): (_, &[u8; 3]) = match self {
+            Self::Get(_) => (MetaOp::Get, b"mg "),
+            Self::Set { .. } => (MetaOp::Set, b"ms "),
+            Self::Delete(_) => (MetaOp::Delete, b"md "),
+        };
+        if is_plain(key) {
+            // The common case.
+            let line = &mut out.bytes;
+            line.extend_from_slice(prefix);
+            line.extend_from_slice(key.as_bytes());
+            rest(line);
+            line.extend_from_slice(b"\r\n");
+        } else {
+            encode_line(op, key, rest, &mut out.bytes)?;
+        }
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
         Ok(tag)
@@ -293,18 +312,24 @@ pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends the text command that asks for many keys at once, cheaper for the server than as
-/// many meta commands, and returns its line. The keys must be [plain](is_plain).
+/// many meta commands, and returns its line and where its keys end. The keys must be
+/// [plain](is_plain).
 pub(crate) fn encode_get_many<'k>(
-    keys: impl Iterator<Item = &'k str>,
+    keys: impl ExactSizeIterator<Item = &'k str>,
     out: &mut Outgoing,
-) -> String {
-    let mut line = String::from("get");
+) -> (String, Vec<usize>) {
+    /// A guess at the length of a key.
+    const KEY: usize = 40;
+    let mut line = String::with_capacity("get".len() + keys.len() * (1 + KEY));
+    line.push_str("get");
+    let mut ends = Vec::with_capacity(keys.len());
     for key in keys {
         line.push(' ');
         line.push_str(key);
+        ends.push(line.len());
     }
     out.bytes.extend_from_slice(line.as_bytes());
     out.bytes.extend_from_slice(b"\r\n");
     out.ends.push(out.bytes.len());
-    line
+    (line, ends)
 }
