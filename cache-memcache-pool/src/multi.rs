@@ -8,7 +8,7 @@ use cache_core::{CachedValue, Error, ErrorKind, Result};
 use crate::cluster::{Call, MARK, Server};
 use crate::connection::{Exchange, Waiter};
 use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
-use crate::store::{Removal, Store, WEIGHT_BYTES, refused, said_by, senseless};
+use crate::store::{HEAD, Removal, Store, WEIGHT_BYTES, refused, said_by, senseless};
 
 /// The most keys in one request. A call with more keys sends several concurrently, on different
 /// connections: memcached serves each connection by one thread. With fewer keys the system calls
@@ -44,15 +44,17 @@ pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<Cache
 
 pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
     let last = last_of_each(entries.iter().map(|(key, _)| *key));
-    let entries: Vec<_> = last
-        .into_iter()
-        .filter_map(|position| entries.get(position))
-        .map(|(key, value)| (*key, value.payload().as_slice(), store.prepare(value)))
-        .collect();
+    let mut heads = Vec::with_capacity(entries.len() * HEAD);
+    let last = last.iter().filter_map(|&position| entries.get(position));
+    let prepared = last.map(|(key, value)| {
+        let prepared = store.prepare(value, &mut heads);
+        (*key, value.payload().as_slice(), prepared)
+    });
+    let entries: Vec<_> = prepared.collect();
     let mut outcomes = checked(store, entries.iter().map(|(key, ..)| *key));
     run(store, &mut outcomes, |position| {
         match entries.get(position) {
-            Some((key, payload, prepared)) => prepared.command(key, payload),
+            Some((key, payload, prepared)) => prepared.command(&heads, key, payload),
             None => Command::Get(""),
         }
     })
