@@ -3,7 +3,7 @@
 use cache_core::wire::Metadata;
 
 use super::item::Item;
-use super::line::{read_line, split_line, split_value};
+use super::line::{read_line, split_done, split_line, split_value};
 use super::response::{Expected, Reply, Response, Violation};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 
@@ -97,6 +97,13 @@ impl Decoder {
                         *buffer = behind;
                         self.state = self.value(flags, len)?;
                         continue;
+                    }
+                    if let Some(behind) = split_done(buffer, expected) {
+                        *buffer = behind;
+                        match expected.push(Reply::Done) {
+                            Some(response) => return Ok(Some(response)),
+                            None => continue,
+                        }
                     }
                     let Some((line, behind)) = split_line(buffer)? else {
                         return Ok(None);

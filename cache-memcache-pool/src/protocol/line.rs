@@ -64,6 +64,19 @@ fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
     (tag == expected).then_some((flags, len, rest))
 }
 
+/// Fast path for the reply to a write, exactly as memcached writes it. Returns the rest of the
+/// buffer.
+pub(super) fn split_done<'a>(buffer: &'a [u8], expected: &Expected) -> Option<&'a [u8]> {
+    let expected = match expected {
+        Expected::One { tag } => *tag,
+        Expected::Many { first, replies, .. } => tag_behind(*first, replies.len()),
+        _ => return None,
+    };
+    let (tag, rest) = split_number(buffer.strip_prefix(b"HD O")?)?;
+    let rest = rest.strip_prefix(b"\r\n")?;
+    (tag == expected).then_some(rest)
+}
+
 /// A number of at most nine digits.
 fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (mut number, mut digits) = (0, 0);
