@@ -153,15 +153,18 @@ impl Store {
         let mut call = Call::new(&self.cluster, &farm);
         let (index, server, response) = send(&mut call, command.key(), &exchange).await?;
         match response {
-            Response::One(reply) => Ok(said_by(server, reply)),
+            Response::One(mut reply) => {
+                name_refuser(server, &mut reply);
+                Ok(reply)
+            }
             Response::Many(replies) => {
                 let mut replies = replies.into_iter();
                 if is_marked {
                     let mark = replies.next().ok_or_else(senseless)?;
                     call.note_mark(index, &mark);
                 }
-                let reply = replies.next().ok_or_else(senseless)?;
-                let reply = said_by(server, reply);
+                let mut reply = replies.next().ok_or_else(senseless)?;
+                name_refuser(server, &mut reply);
                 Ok(if is_marked {
                     call.believe(index, command.key(), reply)
                 } else {
@@ -257,14 +260,13 @@ where
 }
 
 /// Adds the name of the server to a refusal.
-pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
-    match reply {
-        Reply::Failed(reason) => Reply::Failed(format!("{} refused: {reason}", server.name)),
-        other => other,
+pub(crate) fn name_refuser(server: &Server, reply: &mut Reply) {
+    if let Reply::Failed(reason) = reply {
+        *reason = format!("{} refused: {reason}", server.name);
     }
 }
 
-/// The error for a refusal, with a message from [`said_by`].
+/// The error for a refusal, with a message from [`name_refuser`].
 pub(crate) fn refused(reason: &str) -> Error {
     if reason.contains("too large") {
         let message = format!("{reason}; store less, or raise memcached's -I");

@@ -87,7 +87,10 @@ impl<'a> Call<'a> {
                 .pick(key, &|_| true)
                 .filter(|&first| is_up(first))
         };
-        self.probes.append(&mut probes.into_inner());
+        let mut probes = probes.into_inner();
+        if !probes.is_empty() {
+            self.probes.append(&mut probes);
+        }
         chosen.filter(|&index| index < farm.len())
     }
 

@@ -29,8 +29,9 @@ pub(crate) fn is_plain(key: &str) -> bool {
         return !bytes.iter().any(|&byte| byte <= 0x20 || byte == 0x7f);
     };
     let (words, _) = bytes.as_chunks();
-    let words = words.iter().chain([last]);
-    words.fold(0, |all, word| all | odd(u64::from_le_bytes(*word))) == 0
+    let last = odd(u64::from_le_bytes(*last));
+    let all = words.iter().map(|word| odd(u64::from_le_bytes(*word)));
+    all.fold(last, |all, word| all | word) == 0
 }
 
 /// The protocol of the server.
@@ -185,19 +186,19 @@ impl<'a> Command<'a> {
     /// Appends the command and returns its tag. Appends nothing if the key is invalid, which the
     /// caller has checked before.
     pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
-        self.encode_with(b" O", out)
+        self.encode_with(false, out)
     }
 
     /// Appends a write that the server answers only if it fails, which saves a tenth of the time
     /// for many writes. [`encode_end`] must follow the last one.
     pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
-        self.encode_with(b" q O", out)
+        self.encode_with(true, out)
     }
 
-    fn encode_with(&self, flags: &[u8], out: &mut Outgoing) -> Result<u32> {
+    fn encode_with(&self, is_quiet: bool, out: &mut Outgoing) -> Result<u32> {
         let tag = out.tag();
         let key = self.key();
-        let rest = |line: &mut Vec<u8>| self.encode_flags(flags, tag, line);
+        let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
         let (op, prefix): (_, &[u8; 3]) = match self {
             Self::Get(_) => (MetaOp::Get, b"mg "),
             Self::Set { .. } => (MetaOp::Set, b"ms "),
@@ -228,7 +229,8 @@ impl<'a> Command<'a> {
     }
 
     /// Appends the part after the key.
-    fn encode_flags(&self, flags: &[u8], tag: u32, out: &mut Vec<u8>) {
+    #[inline]
+    fn encode_flags(&self, is_quiet: bool, tag: u32, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
             Self::Get(_) => out.extend_from_slice(b" v f"),
@@ -253,7 +255,10 @@ impl<'a> Command<'a> {
                 }
             }
         }
-        out.extend_from_slice(flags);
+        if is_quiet {
+            out.extend_from_slice(b" q");
+        }
+        out.extend_from_slice(b" O");
         encode_number(u64::from(tag), out);
     }
 }
@@ -332,4 +337,26 @@ pub(crate) fn encode_get_many<'k>(
     out.bytes.extend_from_slice(b"\r\n");
     out.ends.push(out.bytes.len());
     (line, ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_plain_without_spaces_and_control_characters_anywhere() {
+        for len in 0..40 {
+            assert!(is_plain(&"k".repeat(len)));
+            for at in 0..len {
+                for byte in 0..=0x7f {
+                    let mut key = vec![b'~'; len];
+                    key[at] = byte;
+                    let key = String::from_utf8(key).unwrap();
+                    let is_odd = byte <= 0x20 || byte == 0x7f;
+                    assert_eq!(is_plain(&key), !is_odd, "{key:?}");
+                }
+            }
+        }
+        assert!(is_plain("ключ-ключ") && is_plain("\u{80}\u{a0}\u{ff}\u{ffff}"));
+    }
 }
