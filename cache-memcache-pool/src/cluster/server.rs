@@ -155,7 +155,7 @@ impl Server {
         let queued = self.pools.with(&runtime, |pool| {
             let room = pool.room.try_acquire_many(weight).ok()?;
             room.forget();
-            Some(self.queue(pool, &runtime, exchange, weight, now, patience, waker))
+            Some(self.queue(pool, &runtime, exchange, now, patience, waker))
         });
         queued.transpose()
     }
@@ -188,16 +188,15 @@ impl Server {
             }
         }
         let now = Instant::now();
-        self.queue(&pool, &runtime, exchange, weight, now, patience, None)
+        self.queue(&pool, &runtime, exchange, now, patience, None)
     }
 
-    /// Queues a request for which there is room.
+    /// Queues a request whose weight in permits of the pool has been acquired.
     fn queue<F>(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         runtime: &Handle,
         exchange: &Exchange<F>,
-        weight: u32,
         now: Instant,
         patience: Duration,
         waker: Option<&Waker>,
@@ -205,7 +204,7 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let weight = weight as usize;
+        let weight = self.pools.clamp(exchange.weight) as usize;
         loop {
             if self.status() != Status::Up {
                 pool.room.add_permits(weight);
