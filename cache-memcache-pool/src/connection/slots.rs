@@ -5,8 +5,8 @@ use std::task::{Poll, Waker};
 /// More free slots than this are not kept.
 const KEPT: usize = 1024;
 
-/// A slot for each caller, shared by the caller and whoever delivers its response. It is reused
-/// once both are done with it.
+/// A slot for each caller, shared by the caller and the driver that delivers its response, and reused
+/// once both have released it.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
@@ -15,9 +15,9 @@ pub(crate) struct Slots<T> {
 
 #[derive(Debug)]
 enum Slot<T> {
-    /// Nobody uses it.
+    /// It is not in use.
     Free,
-    /// The caller waits; it sleeps if there is a waker.
+    /// The caller waits for its response, to be woken if there is a waker.
     Waiting(Option<Waker>),
     /// The caller was dropped, and the response is pending.
     Abandoned,
