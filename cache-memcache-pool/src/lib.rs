@@ -14,8 +14,8 @@
 // The path of a get: `backend` checks the key, and `store` decodes the value;
 // `cluster::call` asks `router` for a server and fails over to another one;
 // `cluster::server` selects a connection of its `pool`, and handles those that end;
-// `connection` queues the request, and its `driver` does the I/O that its `pipeline` decides;
-// `protocol` encodes requests and decodes responses.
+// `connection` queues the request, and has a slot for the response; its `driver` does the I/O that
+// its `pipeline` decides; `protocol` encodes requests and decodes responses.
 
 mod backend;
 mod builder;

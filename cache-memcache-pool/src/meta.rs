@@ -5,7 +5,7 @@ use cache_core::{Error, ErrorKind, Result};
 use crate::cluster::Call;
 use crate::connection::Exchange;
 use crate::protocol::{Dialect, MetaRequest, MetaResponse, Outgoing, Reply, Response, check_key};
-use crate::store::{WEIGHT_BYTES, refused, said_by, send, senseless};
+use crate::store::{WEIGHT_BYTES, name_refuser, refused, send, senseless};
 use crate::{MemcachePoolBackend, NAME};
 
 impl MemcachePoolBackend {
@@ -120,10 +120,11 @@ impl MemcachePoolBackend {
             weight: 1 + request.size() / WEIGHT_BYTES,
         };
         let (_, server, response) = send(&mut call, request.key(), &exchange).await?;
-        let Response::One(reply) = response else {
+        let Response::One(mut reply) = response else {
             return Err(senseless());
         };
-        match said_by(server, reply) {
+        name_refuser(server, &mut reply);
+        match reply {
             Reply::Meta(response) => Ok(*response),
             Reply::Failed(reason) => Err(refused(&reason)),
             Reply::TooLarge(len) => Err(self.inner.store.too_large_to_read(len)),

@@ -7,8 +7,10 @@ use cache_core::{CachedValue, Error, ErrorKind, Result};
 
 use crate::cluster::{Call, MARK, Server};
 use crate::connection::{Exchange, Waiter};
-use crate::protocol::{Command, Outgoing, Reply, Response, check_key, encode_many, is_classic_get};
-use crate::store::{Removal, Store, WEIGHT_BYTES, refused, said_by, senseless};
+use crate::protocol::{
+    Command, Expected, Outgoing, Reply, Response, check_key, encode_many, is_classic_get,
+};
+use crate::store::{HEAD, Removal, Store, WEIGHT_BYTES, name_refuser, refused, senseless};
 
 /// The most keys in one request. A call with more keys sends several concurrently, on different
 /// connections: memcached serves each connection by one thread. With fewer keys the system calls
@@ -44,15 +46,17 @@ pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<Cache
 
 pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
     let last = last_of_each(entries.iter().map(|(key, _)| *key));
-    let entries: Vec<_> = last
-        .into_iter()
-        .filter_map(|position| entries.get(position))
-        .map(|(key, value)| (*key, value.payload().as_slice(), store.prepare(value)))
-        .collect();
+    let mut heads = Vec::with_capacity(entries.len() * HEAD);
+    let last = last.iter().filter_map(|&position| entries.get(position));
+    let prepared = last.map(|(key, value)| {
+        let prepared = store.prepare(value, &mut heads);
+        (*key, value.payload().as_slice(), prepared)
+    });
+    let entries: Vec<_> = prepared.collect();
     let mut outcomes = checked(store, entries.iter().map(|(key, ..)| *key));
     run(store, &mut outcomes, |position| {
         match entries.get(position) {
-            Some((key, payload, prepared)) => prepared.command(key, payload),
+            Some((key, payload, prepared)) => prepared.command(&heads, key, payload),
             None => Command::Get(""),
         }
     })
@@ -184,8 +188,11 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
                 continue;
             };
             count_failovers(&call, &mut left, index, &positions);
-            for positions in chunks(&positions, &command) {
-                match submit(&mut call, server, &positions, &command, is_quiet, is_marked).await {
+            for Chunk { positions, bytes } in chunks(&positions, &command) {
+                let weight = 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES;
+                let encode =
+                    |out: &mut Outgoing| encode(&positions, &command, is_quiet, is_marked, out);
+                match call.submit(server, &Exchange { encode, weight }).await {
                     Ok(Some(waiter)) => sent.push(Sent {
                         positions,
                         index,
@@ -257,7 +264,8 @@ fn fail(outcomes: &mut Outcomes, positions: &[usize], error: &Error) {
 fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
     for (&position, reply) in positions.iter().zip(replies) {
         if let Some(outcome) = outcomes.get_mut(position) {
-            *outcome = Some(Ok(said_by(server, reply)));
+            let reply = outcome.insert(Ok(reply));
+            let _ = reply.as_mut().map(|reply| name_refuser(server, reply));
         }
     }
 }
@@ -306,59 +314,65 @@ fn by_server<'a>(
     (groups, unrouted)
 }
 
+/// The keys of one request.
+#[derive(Debug, PartialEq)]
+struct Chunk {
+    positions: Vec<usize>,
+    /// The size of the payload.
+    bytes: usize,
+}
+
 /// Splits the positions of one server into requests. Keys that fit into a classic `get` are
 /// separated from those that do not.
-fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> Vec<Vec<usize>> {
-    let mut chunks: Vec<Vec<usize>> = Vec::new();
-    let mut sizes = [usize::MAX; 2];
-    let mut current = [0; 2];
+fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    // The chunk that is being filled, of either kind.
+    let mut current = [None; 2];
     for &position in positions {
         let command = command(position);
         let kind = usize::from(is_classic_get(&command));
-        let (Some(size), Some(index)) = (sizes.get_mut(kind), current.get_mut(kind)) else {
+        let Some(index) = current.get_mut(kind) else {
             continue;
         };
-        let more = size.saturating_add(command.size());
-        match chunks.get_mut(*index) {
-            Some(chunk) if *size != usize::MAX && chunk.len() < KEYS && more <= BYTES => {
-                chunk.push(position);
-                *size = more;
+        let size = command.size();
+        match index.and_then(|index: usize| chunks.get_mut(index)) {
+            Some(chunk)
+                if chunk.positions.len() < KEYS && chunk.bytes.saturating_add(size) <= BYTES =>
+            {
+                chunk.positions.push(position);
+                chunk.bytes += size;
             }
             _ => {
-                *index = chunks.len();
-                *size = command.size();
-                chunks.push(vec![position]);
+                *index = Some(chunks.len());
+                let mut first = Vec::with_capacity(positions.len().min(KEYS));
+                first.extend([position]);
+                chunks.push(Chunk {
+                    positions: first,
+                    bytes: size,
+                });
             }
         }
     }
     chunks
 }
 
-async fn submit<'a>(
-    call: &mut Call<'_>,
-    server: &Arc<Server>,
+/// Appends the request for the keys at `positions`.
+fn encode<'a>(
     positions: &[usize],
     command: &impl Fn(usize) -> Command<'a>,
     is_quiet: bool,
     is_marked: bool,
-) -> Result<Option<Waiter>> {
+    out: &mut Outgoing,
+) -> Result<Expected> {
     let nth = |n: usize| command(positions.get(n).copied().unwrap_or_default());
-    let bytes: usize = (0..positions.len()).map(|n| nth(n).size()).sum();
-    let exchange = Exchange {
-        encode: |out: &mut Outgoing| {
-            if is_marked {
-                let mark_first = |n: usize| match n.checked_sub(1) {
-                    None => Command::Get(MARK),
-                    Some(n) => nth(n),
-                };
-                encode_many(positions.len() + 1, mark_first, is_quiet, out)
-            } else {
-                encode_many(positions.len(), nth, is_quiet, out)
-            }
-        },
-        weight: 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES,
+    if !is_marked {
+        return encode_many(positions.len(), nth, is_quiet, out);
+    }
+    let mark_first = |n: usize| match n.checked_sub(1) {
+        None => Command::Get(MARK),
+        Some(n) => nth(n),
     };
-    call.submit(server, &exchange).await
+    encode_many(positions.len() + 1, mark_first, is_quiet, out)
 }
 
 #[cfg(test)]
@@ -376,11 +390,16 @@ mod tests {
         assert_eq!(last_of_each(alike.into_iter()), [1, 2, 3]);
     }
 
+    fn positions_of(chunks: &[Chunk]) -> Vec<Vec<usize>> {
+        chunks.iter().map(|chunk| chunk.positions.clone()).collect()
+    }
+
     #[test]
     fn requests_are_bounded_in_keys_and_bytes() {
         let positions: Vec<usize> = (0..=KEYS).collect();
         let cut = chunks(&positions, &|_| Command::Get("k"));
-        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [KEYS, 1]);
+        let lens: Vec<usize> = cut.iter().map(|chunk| chunk.positions.len()).collect();
+        assert_eq!(lens, [KEYS, 1]);
 
         let payload = vec![0; BYTES / 2];
         let set = |_| Command::Set {
@@ -391,13 +410,15 @@ mod tests {
             flags: 0,
         };
         let cut = chunks(&[0, 1, 2, 3, 4], &set);
-        assert_eq!(cut, [vec![0, 1], vec![2, 3], vec![4]]);
+        assert_eq!(positions_of(&cut), [vec![0, 1], vec![2, 3], vec![4]]);
+        let bytes: Vec<usize> = cut.iter().map(|chunk| chunk.bytes).collect();
+        assert_eq!(bytes, [BYTES, BYTES, BYTES / 2]);
     }
 
     #[test]
     fn keys_in_base64_are_sent_separately() {
         let keys = ["a", "b b", "c", "d d"];
         let cut = chunks(&[0, 1, 2, 3], &|position| Command::Get(keys[position]));
-        assert_eq!(cut, [vec![0, 2], vec![1, 3]]);
+        assert_eq!(positions_of(&cut), [vec![0, 2], vec![1, 3]]);
     }
 }

@@ -1,5 +1,6 @@
 //! [`Store`]: encodes and decodes values, and sends single commands.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +15,16 @@ use crate::protocol::{
     encode_one,
 };
 
+/// The length of the metadata of a value, roughly.
+pub(crate) const HEAD: usize = 80;
+
 /// How many bytes weigh as much as a small call.
 pub(crate) const WEIGHT_BYTES: usize = 4096;
 
 /// A value ready to be sent.
 pub(crate) struct Prepared {
-    /// The metadata and the bar after it.
-    head: Vec<u8>,
+    /// The metadata and the bar after it, as a range of a buffer that values share.
+    head: Range<usize>,
     /// Metadata and payload together, instead of both.
     compressed: Option<Vec<u8>>,
     /// The client flags.
@@ -39,13 +43,19 @@ pub(crate) enum Removal {
 }
 
 impl Prepared {
-    /// The command that stores `payload` under `key`, or deletes it.
-    pub(crate) fn command<'a>(&'a self, key: &'a str, payload: &'a [u8]) -> Command<'a> {
+    /// The command that stores `payload` under `key`, or deletes it. `heads` is the buffer with
+    /// its metadata.
+    pub(crate) fn command<'a>(
+        &'a self,
+        heads: &'a [u8],
+        key: &'a str,
+        payload: &'a [u8],
+    ) -> Command<'a> {
         match self.removal {
             Some(_) => Command::Delete(key),
             None => Command::Set {
                 key,
-                head: &self.head,
+                head: heads.get(self.head.clone()).unwrap_or_default(),
                 payload: self.compressed.as_deref().unwrap_or(payload),
                 expires: self.expires,
                 flags: self.flags,
@@ -64,9 +74,9 @@ impl Store {
         Self { cluster }
     }
 
-    pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
-        const HEAD: usize = 80;
-        let mut head = Vec::with_capacity(HEAD);
+    /// Prepares a value, and appends its metadata to `heads`.
+    pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>, heads: &mut Vec<u8>) -> Prepared {
+        let start = heads.len();
         let settings = &self.cluster.settings;
         let lifetime = value.ttl().or_default(settings.default_ttl);
         // Only values that expire need the clock.
@@ -74,9 +84,10 @@ impl Store {
         let metadata = Metadata::of(value, settings.default_ttl, now);
         let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
         if settings.stored_format == StoredFormat::Envelope {
-            metadata.write_json(&mut head);
-            head.push(b'|');
+            metadata.write_json(heads);
+            heads.push(b'|');
         }
+        let head = heads.get(start..).unwrap_or_default();
         let len = head.len() + value.payload().len();
         let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             Some(Removal::Expired)
@@ -87,14 +98,14 @@ impl Store {
         };
         let (mut flags, mut compressed) = (settings.client_flags, None);
         if removal.is_none() && settings.min_compress_len.is_some_and(|min| len >= min) {
-            compressed = compress(&head, value.payload());
+            compressed = compress(head, value.payload());
         }
         if compressed.is_some() {
             flags |= COMPRESSED;
-            head.clear();
+            heads.truncate(start);
         }
         Prepared {
-            head,
+            head: start..heads.len(),
             compressed,
             flags,
             expires,
@@ -142,15 +153,18 @@ impl Store {
         let mut call = Call::new(&self.cluster, &farm);
         let (index, server, response) = send(&mut call, command.key(), &exchange).await?;
         match response {
-            Response::One(reply) => Ok(said_by(server, reply)),
+            Response::One(mut reply) => {
+                name_refuser(server, &mut reply);
+                Ok(reply)
+            }
             Response::Many(replies) => {
                 let mut replies = replies.into_iter();
                 if is_marked {
                     let mark = replies.next().ok_or_else(senseless)?;
                     call.note_mark(index, &mark);
                 }
-                let reply = replies.next().ok_or_else(senseless)?;
-                let reply = said_by(server, reply);
+                let mut reply = replies.next().ok_or_else(senseless)?;
+                name_refuser(server, &mut reply);
                 Ok(if is_marked {
                     call.believe(index, command.key(), reply)
                 } else {
@@ -239,24 +253,20 @@ where
         let Some(server) = farm.server(index) else {
             return Err(call.nobody());
         };
-        let Some(waiter) = call.submit(server, exchange).await? else {
-            continue;
-        };
-        if let Some(response) = call.response(server, waiter).await? {
+        if let Some(response) = call.exchange(server, exchange).await? {
             return Ok((index, server, response));
         }
     }
 }
 
 /// Adds the name of the server to a refusal.
-pub(crate) fn said_by(server: &Server, reply: Reply) -> Reply {
-    match reply {
-        Reply::Failed(reason) => Reply::Failed(format!("{} refused: {reason}", server.name)),
-        other => other,
+pub(crate) fn name_refuser(server: &Server, reply: &mut Reply) {
+    if let Reply::Failed(reason) = reply {
+        *reason = format!("{} refused: {reason}", server.name);
     }
 }
 
-/// The error for a refusal, with a message from [`said_by`].
+/// The error for a refusal, with a message from [`name_refuser`].
 pub(crate) fn refused(reason: &str) -> Error {
     if reason.contains("too large") {
         let message = format!("{reason}; store less, or raise memcached's -I");

@@ -1,8 +1,11 @@
 //! [`Call`]: routing, retries and failover of one call.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::SystemTime;
 
 use cache_core::{Error, ErrorKind, Result};
@@ -84,7 +87,10 @@ impl<'a> Call<'a> {
                 .pick(key, &|_| true)
                 .filter(|&first| is_up(first))
         };
-        self.probes.append(&mut probes.into_inner());
+        let mut probes = probes.into_inner();
+        if !probes.is_empty() {
+            self.probes.append(&mut probes);
+        }
         chosen.filter(|&index| index < farm.len())
     }
 
@@ -107,6 +113,66 @@ impl<'a> Call<'a> {
         true
     }
 
+    /// Sends a request and waits for its response. `None`: the attempt failed and may be retried.
+    pub(crate) async fn exchange<F>(
+        &mut self,
+        server: &Arc<Server>,
+        exchange: &Exchange<F>,
+    ) -> Result<Option<Response>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        if self.attempts.deadline().is_none() {
+            // The common case: the request is queued in the first poll, along with the waker.
+            let mut waiter: Option<Waiter> = None;
+            let response = poll_fn(|cx| {
+                if let Some(waiter) = &mut waiter {
+                    return Pin::new(waiter).poll(cx).map(|response| Ok(Some(response)));
+                }
+                match self.try_submit(server, exchange, Some(cx.waker())) {
+                    Ok(Some(Ok(queued))) => {
+                        waiter = Some(queued);
+                        Poll::Pending
+                    }
+                    Ok(Some(Err(failure))) => {
+                        let was_sent = false;
+                        Poll::Ready(Ok(Some(Err(Unanswered { failure, was_sent }))))
+                    }
+                    Ok(None) => Poll::Ready(Ok(None)),
+                    Err(error) => Poll::Ready(Err(error)),
+                }
+            });
+            if let Some(response) = response.await? {
+                return self.settle(server, response);
+            }
+        }
+        // Boxed, since it is rare and would enlarge the future of every call.
+        Box::pin(async {
+            match self.submit(server, exchange).await? {
+                Some(waiter) => self.response(server, waiter).await,
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+
+    /// Queues a request if there is room for it, to wake `waker` with its response.
+    fn try_submit<F>(
+        &mut self,
+        server: &Arc<Server>,
+        exchange: &Exchange<F>,
+        waker: Option<&Waker>,
+    ) -> Result<Option<Result<Waiter, Failure>>>
+    where
+        F: Fn(&mut Outgoing) -> Result<Expected>,
+    {
+        let now = Instant::now();
+        let Some(patience) = self.attempts.patience(now) else {
+            return Err(self.out_of_time(server));
+        };
+        server.try_submit(exchange, now, patience, waker)
+    }
+
     /// Queues a request. `None`: the attempt failed and may be retried.
     pub(crate) async fn submit<F>(
         &mut self,
@@ -116,13 +182,12 @@ impl<'a> Call<'a> {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let now = Instant::now();
-        let Some(patience) = self.attempts.patience(now) else {
-            return Err(self.out_of_time(server));
-        };
-        let submitted = match server.try_submit(exchange, now, patience)? {
+        let submitted = match self.try_submit(server, exchange, None)? {
             Some(submitted) => submitted,
             None => {
+                let Some(patience) = self.attempts.patience(Instant::now()) else {
+                    return Err(self.out_of_time(server));
+                };
                 let deadline = self.attempts.deadline();
                 let waiting = server.wait_for_room(exchange, patience, &mut self.room_by);
                 // Boxed, since it is rare and would enlarge the future of every call.
@@ -141,15 +206,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The response, or `None` if the request should be retried.
+    /// Waits for the response to a request that was queued.
     pub(crate) async fn response(
         &mut self,
         server: &Arc<Server>,
         waiter: Waiter,
     ) -> Result<Option<Response>> {
         let response = match self.attempts.deadline() {
-            None => waiter.response().await,
-            Some(deadline) => match Box::pin(timeout_at(deadline, waiter.response())).await {
+            None => waiter.await,
+            Some(deadline) => match Box::pin(timeout_at(deadline, waiter)).await {
                 Ok(response) => response,
                 Err(_) => {
                     let error = self.out_of_time(server);
@@ -157,6 +222,15 @@ impl<'a> Call<'a> {
                 }
             },
         };
+        self.settle(server, response)
+    }
+
+    /// The response, or `None` if the request should be retried.
+    fn settle(
+        &mut self,
+        server: &Server,
+        response: Result<Response, Unanswered>,
+    ) -> Result<Option<Response>> {
         match response {
             Ok(response) => Ok(Some(response)),
             Err(Unanswered { failure, was_sent }) if self.is_once && was_sent => {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use cache_core::{Error, ErrorKind, Result, ServerEvent};
@@ -134,12 +135,14 @@ impl Server {
     }
 
     /// Queues a request that may take up to `patience` if the pool has room for it, which is the
-    /// common case. `None`: the caller has to [wait for room](Self::wait_for_room).
+    /// common case; its response wakes `waker`. `None`: the caller has to
+    /// [wait for room](Self::wait_for_room).
     pub(crate) fn try_submit<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
         now: Instant,
         patience: Duration,
+        waker: Option<&Waker>,
     ) -> Result<Option<Result<Waiter, Failure>>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
@@ -152,7 +155,7 @@ impl Server {
         let queued = self.pools.with(&runtime, |pool| {
             let room = pool.room.try_acquire_many(weight).ok()?;
             room.forget();
-            Some(self.queue(pool, &runtime, exchange, weight, now, patience))
+            Some(self.queue(pool, &runtime, exchange, now, patience, waker))
         });
         queued.transpose()
     }
@@ -184,23 +187,24 @@ impl Server {
                 }
             }
         }
-        self.queue(&pool, &runtime, exchange, weight, Instant::now(), patience)
+        let now = Instant::now();
+        self.queue(&pool, &runtime, exchange, now, patience, None)
     }
 
-    /// Queues a request for which there is room.
+    /// Queues a request whose weight in permits of the pool has been acquired.
     fn queue<F>(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         runtime: &Handle,
         exchange: &Exchange<F>,
-        weight: u32,
         now: Instant,
         patience: Duration,
+        waker: Option<&Waker>,
     ) -> Result<Result<Waiter, Failure>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let weight = weight as usize;
+        let weight = self.pools.clamp(exchange.weight) as usize;
         loop {
             if self.status() != Status::Up {
                 pool.room.add_permits(weight);
@@ -212,7 +216,7 @@ impl Server {
                     connection,
                     and_grow,
                 } => {
-                    let queued = connection.submit(exchange, weight, now, patience);
+                    let queued = connection.submit(exchange, weight, now, patience, waker);
                     if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
                         if and_grow && self.may_grow(now) {
                             self.open(pool, runtime, false);

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     /// The end of the bytes to write at once.
     write_to: usize,
     done: Vec<(Caller, Response)>,
+    /// Callers to be woken.
+    wakers: Vec<Waker>,
     /// Callers had a chance to queue more requests before the write.
     has_yielded: bool,
     /// How many requests were written together the last time.
@@ -82,6 +84,7 @@ impl Driver {
             batch: Batch::default(),
             write_to: 0,
             done: Vec::new(),
+            wakers: Vec::new(),
             has_yielded: false,
             last_batch: 0,
             is_current_thread,
@@ -201,10 +204,24 @@ impl Driver {
             add(&self.gauges.hits, tally.hits);
             add(&self.gauges.misses, tally.misses);
         }
-        for (caller, response) in self.done.drain(..) {
-            let _ = caller.send(Ok(response));
-        }
         self.connection.release(tally.weight);
+        if self.done.is_empty() {
+            return;
+        }
+        let mut shared = self.connection.lock();
+        for (caller, response) in self.done.drain(..) {
+            self.wakers
+                .extend(shared.callers.deliver(caller, Ok(response)));
+        }
+        drop(shared);
+        self.wake();
+    }
+
+    /// Wakes the callers whose responses were delivered.
+    fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
     }
 
     /// Writes what is queued, as far as the socket takes it.
@@ -309,13 +326,16 @@ impl Driver {
                 .closed
                 .get_or_insert(Failure::Lost("the idle connection was closed".into()));
         }
-        drop(shared);
         for caller in expired {
-            let _ = caller.send(Err(Unanswered {
+            let unanswered = Unanswered {
                 failure: Failure::TooSlow,
                 was_sent: true,
-            }));
+            };
+            let waker = shared.callers.deliver(caller, Err(unanswered));
+            self.wakers.extend(waker);
         }
+        drop(shared);
+        self.wake();
         self.tell();
         match verdict? {
             Verdict::Suspect => {
@@ -338,11 +358,16 @@ impl Driver {
         let in_flight = in_flight.into_iter().map(|caller| (caller, true));
         let queued = queued.into_iter().map(|request| (request.caller, false));
         let mut first = first;
+        let mut shared = self.connection.lock();
         for (caller, was_sent) in in_flight.chain(queued) {
             let failure = first.take().unwrap_or(failure).clone();
-            let _ = caller.send(Err(Unanswered { failure, was_sent }));
+            let unanswered = Err(Unanswered { failure, was_sent });
+            self.wakers
+                .extend(shared.callers.deliver(caller, unanswered));
         }
+        drop(shared);
         self.connection.release(weight);
+        self.wake();
     }
 }
 
@@ -353,6 +378,7 @@ fn lost(error: &io::Error) -> End {
 impl Drop for Driver {
     /// Answers the callers if the runtime drops the task.
     fn drop(&mut self) {
+        self.tell();
         self.connection.lock().queue.park(&mut self.batch);
         self.fail(None, &Failure::Lost("the runtime was shut down".into()));
     }

@@ -8,15 +8,17 @@ mod properties;
 mod queue;
 #[cfg(test)]
 mod recorded;
+mod slots;
 mod stream;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cache_core::{Error, Result};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
@@ -24,6 +26,7 @@ pub(crate) use stream::{ConnectError, Stream, cannot_connect, odd};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::Queue;
+use slots::Slots;
 
 /// Why a request has no response.
 #[derive(Clone, Debug)]
@@ -46,8 +49,8 @@ pub(crate) struct Unanswered {
     pub(crate) was_sent: bool,
 }
 
-/// The channel on which a caller receives its response.
-pub(crate) type Caller = oneshot::Sender<Result<Response, Unanswered>>;
+/// The slot in which a caller finds its response.
+pub(crate) type Caller = usize;
 
 /// A request: its encoder and its weight.
 pub(crate) struct Exchange<F> {
@@ -115,6 +118,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Shared {
     queue: Queue<Caller>,
+    callers: Slots<Result<Response, Unanswered>>,
     driver: Option<Waker>,
     /// The driver is woken when this many requests are queued.
     wake_at: usize,
@@ -145,6 +149,7 @@ impl Connection {
             begun: Instant::now(),
             shared: Mutex::new(Shared {
                 queue: Queue::new(dialect),
+                callers: Slots::new(),
                 driver: None,
                 wake_at: 1,
                 closed: None,
@@ -180,18 +185,19 @@ impl Connection {
     }
 
     /// Queues a request for which there is room. The caller waits at most `patience` for its
-    /// response. `None` if the connection is closed.
+    /// response, which wakes `waker` unless the [`Waiter`] was polled with another one. `None` if
+    /// the connection is closed.
     pub(crate) fn submit<F>(
         self: Arc<Self>,
         exchange: &Exchange<F>,
         weight: usize,
         now: Instant,
         patience: Duration,
+        waker: Option<&Waker>,
     ) -> Result<Option<Waiter>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let (caller, response) = oneshot::channel();
         let excused = Duration::from_nanos(self.excused.load(Ordering::Relaxed));
         let due = now
             .saturating_duration_since(self.begun)
@@ -201,7 +207,15 @@ impl Connection {
         if shared.closed.is_some() {
             return Ok(None);
         }
-        let id = shared.queue.push(&exchange.encode, caller, weight, due)?;
+        let slot = shared.callers.acquire(waker);
+        let pushed = shared.queue.push(&exchange.encode, slot, weight, due);
+        let id = match pushed {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = shared.callers.abandon(slot, true);
+                return Err(error);
+            }
+        };
         self.load.fetch_add(weight, Ordering::Relaxed);
         let is_enough = shared.queue.len() >= shared.wake_at;
         let driver = if is_enough {
@@ -214,9 +228,10 @@ impl Connection {
             driver.wake();
         }
         Ok(Some(Waiter {
-            response,
             connection: self,
+            slot,
             id,
+            is_over: false,
         }))
     }
 
@@ -268,30 +283,36 @@ impl Connection {
 /// written.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    response: oneshot::Receiver<Result<Response, Unanswered>>,
     connection: Arc<Connection>,
+    slot: Caller,
     id: u64,
+    is_over: bool,
 }
 
-impl Waiter {
-    pub(crate) async fn response(mut self) -> Result<Response, Unanswered> {
-        // The driver answers all callers before it ends, unless its runtime is shut down.
-        let gone = |_| {
-            Err(Unanswered {
-                failure: Failure::Lost("the runtime was shut down".into()),
-                was_sent: true,
-            })
-        };
-        (&mut self.response).await.unwrap_or_else(gone)
+impl Future for Waiter {
+    type Output = Result<Response, Unanswered>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Dropped after the lock is released.
+        let mut stale = None;
+        let mut shared = self.connection.lock();
+        let response = shared.callers.poll(self.slot, cx.waker(), &mut stale);
+        drop(shared);
+        self.is_over = response.is_ready();
+        response
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.response.is_terminated() {
+        if self.is_over {
             return;
         }
-        let withdrawn = self.connection.lock().queue.withdraw(self.id);
+        let mut shared = self.connection.lock();
+        let withdrawn = shared.queue.withdraw(self.id);
+        let unused = shared.callers.abandon(self.slot, withdrawn.is_some());
+        drop(shared);
+        drop(unused);
         if let Some(request) = withdrawn {
             self.connection.release(request.weight);
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::pipeline::Pipeline;
 use super::queue::Pending;
 use crate::config::Timeouts;
-use crate::protocol::{Decoder, Expected, StoredFormat, Violation};
+use crate::protocol::{Decoder, Dialect, Expected, Outgoing, StoredFormat, Violation, encode_get};
 
 /// The largest accepted value.
 pub(super) const LIMIT: usize = 100_000;
@@ -68,8 +68,8 @@ impl Answer {
             },
             Self::Values(found) => {
                 let keys: Vec<String> = (0..found.len()).map(|n| format!("k{n}")).collect();
-                let line = format!("get {}", keys.join(" "));
-                Expected::values(line, found.len())
+                let keys = keys.iter().map(String::as_str);
+                encode_get(keys, &mut Outgoing::new(Dialect::Classic))
             }
             Self::Lines(commands) => Expected::Lines {
                 commands: *commands,

@@ -277,9 +277,11 @@ impl<C> Queue<C> {
     }
 
     /// Keeps a batch that the socket had no room for, so that requests that were not begun can
-    /// still be withdrawn.
+    /// still be withdrawn. An empty batch does not replace one that is kept already.
     pub(crate) fn park(&mut self, batch: &mut Batch<C>) {
-        std::mem::swap(&mut self.parked, batch);
+        if !batch.is_written() {
+            std::mem::swap(&mut self.parked, batch);
+        }
     }
 
     /// The earliest deadline of the requests that are not written.
@@ -444,6 +446,20 @@ mod tests {
             text,
             " k1 0 0 1\r\nx\r\nset k3 0 0 1\r\nx\r\nset k4 0 0 1\r\nx\r\n"
         );
+    }
+
+    #[test]
+    fn a_batch_that_is_kept_fails_with_the_others_when_the_connection_ends() {
+        let mut queue = queue();
+        push(&mut queue, 0, 1);
+        let mut batch = Batch::default();
+        assert!(queue.take(&mut batch));
+        queue.park(&mut batch);
+        batch.clear();
+        push(&mut queue, 1, 1);
+        queue.park(&mut batch);
+        let callers: Vec<u32> = queue.drain().into_iter().map(|r| r.caller).collect();
+        assert_eq!(callers, [0, 1]);
     }
 
     #[test]

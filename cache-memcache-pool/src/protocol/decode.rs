@@ -3,7 +3,7 @@
 use cache_core::wire::Metadata;
 
 use super::item::Item;
-use super::line::{read_line, split_line, split_value};
+use super::line::{read_line, split_done, split_line, split_value};
 use super::response::{Expected, Reply, Response, Violation};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 
@@ -97,6 +97,13 @@ impl Decoder {
                         *buffer = behind;
                         self.state = self.value(flags, len)?;
                         continue;
+                    }
+                    if let Some(behind) = split_done(buffer, expected) {
+                        *buffer = behind;
+                        match expected.push(Reply::Done) {
+                            Some(response) => return Ok(Some(response)),
+                            None => continue,
+                        }
                     }
                     let Some((line, behind)) = split_line(buffer)? else {
                         return Ok(None);
@@ -327,7 +334,12 @@ mod tests {
     #[test]
     fn values_are_those_of_the_keys_in_their_order() {
         let value = |key: &str| format!("VALUE {key} 0 22\r\n{{\"ct\": 7.5, \"v\": 2}}|hi\r\n");
-        let get = |bytes: String| decode(bytes.as_bytes(), Expected::values("get a b c".into(), 3));
+        let get = |bytes: String| {
+            decode(
+                bytes.as_bytes(),
+                Expected::values("get a b c".into(), vec![5, 7, 9]),
+            )
+        };
         let found = |bytes| match get(bytes).unwrap() {
             Some(Response::Many(replies)) => replies
                 .iter()

@@ -5,7 +5,7 @@ use memcache::exp::ReturnCode;
 use super::encode::tag_behind;
 use super::item::{Item, decimal, server_error};
 use super::meta_line::read_meta_response;
-use super::response::{Expected, Reply, Violation, key_behind};
+use super::response::{Expected, Reply, Violation, nth_key};
 
 /// Longer than any line of memcached.
 pub(super) const MAX_LINE: usize = 2048;
@@ -31,7 +31,7 @@ pub(super) fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Viol
 /// another or an incomplete line, which [`read_line`] parses.
 pub(super) fn split_value<'a>(
     buffer: &'a [u8],
-    expected: &mut Expected,
+    expected: &Expected,
 ) -> Option<(u32, usize, &'a [u8])> {
     let (flags, len, rest) = match expected {
         Expected::One { tag } => split_meta_value(buffer, *tag)?,
@@ -39,18 +39,16 @@ pub(super) fn split_value<'a>(
             split_meta_value(buffer, tag_behind(*first, replies.len()))?
         }
         Expected::Values {
-            request, cursor, ..
+            request,
+            ends,
+            replies,
         } => {
-            let key = key_behind(request, *cursor);
-            if key.is_empty() {
-                return None;
-            }
+            let key = nth_key(request, ends, replies.len())?;
             let rest = buffer.strip_prefix(b"VALUE ")?;
-            let rest = rest.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;
+            let rest = rest.strip_prefix(key)?.strip_prefix(b" ")?;
             let (flags, rest) = split_number(rest)?;
             let (len, rest) = split_number(rest.strip_prefix(b" ")?)?;
             let rest = rest.strip_prefix(b"\r\n")?;
-            *cursor += 1 + key.len();
             (flags, len, rest)
         }
         Expected::Quiet { .. } | Expected::Lines { .. } | Expected::Meta { .. } => return None,
@@ -64,6 +62,19 @@ fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
     let (tag, rest) = split_number(rest.strip_prefix(b" O")?)?;
     let rest = rest.strip_prefix(b"\r\n")?;
     (tag == expected).then_some((flags, len, rest))
+}
+
+/// Fast path for the reply to a write, exactly as memcached writes it. Returns the rest of the
+/// buffer.
+pub(super) fn split_done<'a>(buffer: &'a [u8], expected: &Expected) -> Option<&'a [u8]> {
+    let expected = match expected {
+        Expected::One { tag } => *tag,
+        Expected::Many { first, replies, .. } => tag_behind(*first, replies.len()),
+        _ => return None,
+    };
+    let (tag, rest) = split_number(buffer.strip_prefix(b"HD O")?)?;
+    let rest = rest.strip_prefix(b"\r\n")?;
+    (tag == expected).then_some(rest)
 }
 
 /// A number of at most nine digits.

@@ -16,6 +16,8 @@ pub(crate) use decode::Decoder;
 pub(crate) use encode::{Command, Dialect, Outgoing, check_key};
 pub use meta_request::MetaRequest;
 pub use meta_response::{MetaResponse, MetaStatus};
+#[cfg(test)]
+pub(crate) use request::encode_get;
 pub(crate) use request::{encode_many, encode_one, is_classic_get};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;

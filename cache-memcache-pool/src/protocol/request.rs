@@ -13,7 +13,7 @@ pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Result<Ex
             tag: command.encode(out)?,
         }),
         Dialect::Classic => Ok(match command {
-            Command::Get(key) => Expected::values(encode_get_many([*key].into_iter(), out), 1),
+            Command::Get(key) => encode_get([*key].into_iter(), out),
             Command::Set { .. } | Command::Delete(_) => {
                 command.encode_classic(out);
                 Expected::Lines {
@@ -23,6 +23,15 @@ pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Result<Ex
             }
         }),
     }
+}
+
+/// Appends a classic `get`.
+pub(crate) fn encode_get<'k>(
+    keys: impl ExactSizeIterator<Item = &'k str>,
+    out: &mut Outgoing,
+) -> Expected {
+    let (request, ends) = encode_get_many(keys, out);
+    Expected::values(request, ends)
 }
 
 /// Whether a command can be part of a classic `get` of many keys.
@@ -47,7 +56,7 @@ pub(crate) fn encode_many<'a>(
     }
     if is_classic_get(&command(n - 1)) {
         let keys = (0..n).map(|position| command(position).key());
-        return Ok(Expected::values(encode_get_many(keys, out), n));
+        return Ok(encode_get(keys, out));
     }
     if out.dialect() == Dialect::Classic {
         for position in 0..n {

@@ -70,10 +70,10 @@ pub(crate) enum Expected {
     /// The values for a classic `get`; `request` is the line that was sent, without its end.
     Values {
         request: String,
-        /// Up to where the keys of `request` are answered.
-        cursor: usize,
+        /// Where each key of `request` ends.
+        ends: Vec<usize>,
+        /// One for each key that is answered.
         replies: Vec<Reply>,
-        keys: usize,
     },
     /// A line for each of several classic writes.
     Lines {
@@ -91,13 +91,12 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// The values for the keys asked for by `request`, a classic `get`.
-    pub(crate) fn values(request: String, keys: usize) -> Self {
+    /// The values for the keys asked for by `request`, a classic `get`, which end at `ends`.
+    pub(super) fn values(request: String, ends: Vec<usize>) -> Self {
         Self::Values {
             request,
-            cursor: "get".len(),
-            replies: Vec::with_capacity(keys),
-            keys,
+            replies: Vec::with_capacity(ends.len()),
+            ends,
         }
     }
 
@@ -113,20 +112,17 @@ impl Expected {
     pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
         let Self::Values {
             request,
-            cursor,
+            ends,
             replies,
-            ..
         } = self
         else {
             return Ok(());
         };
         loop {
-            let next = key_behind(request, *cursor);
-            if next.is_empty() {
+            let Some(next) = nth_key(request, ends, replies.len()) else {
                 return Err(Violation::Other("unsolicited value from the server".into()));
-            }
-            *cursor += 1 + next.len();
-            if next.as_bytes() == key {
+            };
+            if next == key {
                 return Ok(());
             }
             replies.push(Reply::Missing);
@@ -162,9 +158,9 @@ impl Expected {
     /// The response, at the line that ends it.
     pub(super) fn finish(&mut self) -> Result<Response, Violation> {
         match self {
-            Self::Values { replies, keys, .. } => {
+            Self::Values { replies, ends, .. } => {
                 let mut replies = std::mem::take(replies);
-                replies.resize_with(*keys, || Reply::Missing);
+                replies.resize_with(ends.len(), || Reply::Missing);
                 Ok(Response::Many(replies))
             }
             Self::Quiet {
@@ -181,10 +177,12 @@ impl Expected {
     }
 }
 
-/// The key of a classic `get` that follows the space at `cursor`; empty at the end.
-pub(super) fn key_behind(request: &str, cursor: usize) -> &str {
-    let rest = request.get(cursor + 1..).unwrap_or_default();
-    rest.split_once(' ').map_or(rest, |(key, _)| key)
+/// The key `n` of a classic `get`, whose keys end at `ends`; `None` after the last one.
+pub(super) fn nth_key<'a>(request: &'a str, ends: &[usize], n: usize) -> Option<&'a [u8]> {
+    let end = *ends.get(n)?;
+    let before = n.checked_sub(1).and_then(|n| ends.get(n).copied());
+    let start = before.unwrap_or("get".len()) + 1;
+    request.as_bytes().get(start..end)
 }
 
 /// A complete response.

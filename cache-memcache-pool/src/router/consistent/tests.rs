@@ -31,12 +31,12 @@ fn shares(servers: &[ServerSpec], n: usize) -> Vec<usize> {
 
 /// The distance of a server from a key on each ring, straight from the definition.
 fn distances(server: &ServerSpec, key: &str) -> Vec<u32> {
-    let points: Vec<u32> = places(&server.name)
-        .take(RINGS * server.weight as usize)
-        .collect();
-    let shortest = places(key).take(RINGS).enumerate().map(|(ring, place)| {
-        let on_ring = points.iter().skip(ring).step_by(RINGS);
-        on_ring.map(|&point| distance(point, place)).min().unwrap()
+    let mut generator = random(&server.name);
+    let points: Vec<_> = (0..server.weight).map(|_| places(&mut generator)).collect();
+    let shortest = places(&mut random(key)).into_iter().enumerate();
+    let shortest = shortest.map(|(ring, place)| {
+        let on_ring = points.iter().map(|points| points[ring]);
+        on_ring.map(|point| distance(point, place)).min().unwrap()
     });
     shortest.collect()
 }
@@ -283,4 +283,32 @@ proptest! {
             prop_assert_eq!(here, there);
         }
     }
+}
+
+/// Both ways to the first choice agree, with weights and at the limit between them.
+#[test]
+fn few_servers_are_chosen_as_many_are() {
+    for n in [1, 2, 3, FEW - 2, FEW - 1, FEW] {
+        let mut servers = servers(n);
+        servers[n / 2].weight = 2;
+        let router = Consistent::new(&servers);
+        assert_eq!(router.few.len(), if n < FEW { n + 1 } else { 0 });
+        for key in keys(10_000) {
+            let places = places(&mut random(&key));
+            let first = router.first(&places);
+            assert_eq!(router.pick(&key, UP), first);
+            if n < FEW {
+                assert_eq!(router.first_of_few(&places), first);
+            }
+        }
+    }
+}
+
+#[test]
+fn servers_at_the_same_distance_are_left_to_the_definition() {
+    let mut router = Consistent::new(&servers(3));
+    let (points, _) = router.few[0];
+    router.few.push((points, 1));
+    assert_eq!(router.first_of_few(&points), None);
+    assert_eq!(router.pick(&servers(1)[0].name, UP), Some(0));
 }
