@@ -116,7 +116,7 @@ impl MemcachePoolBackend {
             call.once()
         };
         let exchange = Exchange {
-            encode: |out: &mut Outgoing| request.encode(out),
+            encode: |out: &mut Outgoing| Ok(request.encode(out)),
             weight: 1 + request.size() / WEIGHT_BYTES,
         };
         let (_, server, response) = send(&mut call, request.key(), &exchange).await?;

@@ -144,7 +144,7 @@ impl Store {
                     let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
                     encode_many(2, both, false, out)
                 } else {
-                    encode_one(command, out)
+                    Ok(encode_one(command, out))
                 }
             },
             weight: 1 + command.size() / WEIGHT_BYTES,

@@ -43,7 +43,6 @@ pub(super) fn encode_mark(returned: SystemTime, mut out: Outgoing) -> Vec<u8> {
         expires: 0,
         flags: 0,
     };
-    // Its key is valid in every protocol.
-    let _ = encode_one(&command, &mut out);
+    encode_one(&command, &mut out);
     out.bytes
 }

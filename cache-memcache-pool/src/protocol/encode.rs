@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 
 use cache_core::{Error, ErrorKind, Result};
-use memcache::exp::{MAX_KEY_LENGTH, MetaCommand, MetaOp};
 
+use super::base64;
 use crate::NAME;
+
+/// Of memcached: in bytes on the wire.
+const MAX_KEY_LENGTH: usize = 250;
 
 /// The length of `key` on the wire in bytes. Keys that the text protocol cannot carry are encoded
 /// in base64.
@@ -13,7 +16,7 @@ pub(crate) fn wire_len(key: &str) -> usize {
     if is_plain(key) {
         key.len()
     } else {
-        key.len().div_ceil(3) * 4
+        base64::encoded_len(key.len())
     }
 }
 
@@ -183,40 +186,29 @@ impl<'a> Command<'a> {
         out.ends.push(out.bytes.len());
     }
 
-    /// Appends the command and returns its tag. Appends nothing if the key is invalid, which the
-    /// caller has checked before.
-    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<u32> {
+    /// Appends the command and returns its tag.
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> u32 {
         self.encode_with(false, out)
     }
 
     /// Appends a write that the server answers only if it fails, which saves a tenth of the time
     /// for many writes. [`encode_end`] must follow the last one.
-    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> Result<u32> {
+    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> u32 {
         self.encode_with(true, out)
     }
 
-    fn encode_with(&self, is_quiet: bool, out: &mut Outgoing) -> Result<u32> {
+    fn encode_with(&self, is_quiet: bool, out: &mut Outgoing) -> u32 {
         let tag = out.tag();
-        let key = self.key();
-        let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
-        let (op, prefix): (_, &[u8; 3]) = match self {
-            Self::Get(_) => (MetaOp::Get, b"mg "),
-            Self::Set { .. } => (MetaOp::Set, b"ms "),
-            Self::Delete(_) => (MetaOp::Delete, b"md "),
+        let verb = match self {
+            Self::Get(_) => b'g',
+            Self::Set { .. } => b's',
+            Self::Delete(_) => b'd',
         };
-        if is_plain(key) {
-            // The common case.
-            let line = &mut out.bytes;
-            line.extend_from_slice(prefix);
-            line.extend_from_slice(key.as_bytes());
-            rest(line);
-            line.extend_from_slice(b"\r\n");
-        } else {
-            encode_line(op, key, rest, &mut out.bytes)?;
-        }
+        let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
+        encode_line(verb, self.key(), rest, &mut out.bytes);
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
-        Ok(tag)
+        tag
     }
 
     fn encode_payload(&self, out: &mut Vec<u8>) {
@@ -263,36 +255,19 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Appends the line of a meta command; `rest` appends the part after the key. Appends nothing if
-/// the key is invalid, which the caller has checked before.
-pub(super) fn encode_line(
-    op: MetaOp,
-    key: &str,
-    rest: impl FnOnce(&mut Vec<u8>),
-    out: &mut Vec<u8>,
-) -> Result<()> {
+/// Appends the line of the meta command `m` followed by `verb`; `rest` appends the part after the
+/// key.
+pub(super) fn encode_line(verb: u8, key: &str, rest: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    out.extend_from_slice(&[b'm', verb, b' ']);
     if is_plain(key) {
-        out.extend_from_slice(op.wire());
-        out.push(b' ');
         out.extend_from_slice(key.as_bytes());
         rest(out);
-        out.extend_from_slice(b"\r\n");
-        return Ok(());
+    } else {
+        base64::encode(key.as_bytes(), out);
+        rest(out);
+        out.extend_from_slice(b" b");
     }
-    let mut line = Vec::new();
-    rest(&mut line);
-    let mut command = MetaCommand::new(op, key);
-    if let Some(flags) = line.get(1..) {
-        command = command.flag(flags);
-    }
-    let start = out.len();
-    if let Err(error) = command.encode_into(out) {
-        // It leaves an incomplete command.
-        out.truncate(start);
-        let error = Error::new(ErrorKind::InvalidKey, NAME, error.to_string());
-        return Err(error.with_key(key));
-    }
-    Ok(())
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a command that is answered once all commands before it are done, and never fails.

@@ -1,7 +1,5 @@
 //! Parsing of response lines.
 
-use memcache::exp::ReturnCode;
-
 use super::encode::tag_behind;
 use super::item::{Item, decimal, server_error};
 use super::meta_line::read_meta_response;
@@ -128,9 +126,8 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
     if code == b"SERVER_ERROR" {
         return Ok(Item::Reply(server_error(line)));
     }
-    let code = ReturnCode::from_wire(code).map_err(|_| Violation::line(line))?;
     let len = match code {
-        ReturnCode::Va => Some(
+        b"VA" => Some(
             tokens
                 .next()
                 .and_then(decimal)
@@ -158,18 +155,16 @@ fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
         }
     }
     match (code, len) {
-        (ReturnCode::Va, Some(len)) if is_tagged => Ok(Item::Value {
+        (b"VA", Some(len)) if is_tagged => Ok(Item::Value {
             key: None,
             flags,
             len,
         }),
-        (ReturnCode::Hd, None) if is_tagged => Ok(Item::Reply(Reply::Done)),
-        (ReturnCode::En, None) => Ok(Item::Reply(Reply::Missing)),
+        (b"HD", None) if is_tagged => Ok(Item::Reply(Reply::Done)),
+        (b"EN", None) => Ok(Item::Reply(Reply::Missing)),
         // The key to delete does not exist.
-        (ReturnCode::Nf, None) => Ok(Item::Reply(Reply::Done)),
-        (ReturnCode::Ns | ReturnCode::Ex, None) => {
-            Ok(Item::Reply(Reply::Failed("not stored".into())))
-        }
+        (b"NF", None) => Ok(Item::Reply(Reply::Done)),
+        (b"NS" | b"EX", None) => Ok(Item::Reply(Reply::Failed("not stored".into()))),
         _ => Err(Violation::line(line)),
     }
 }

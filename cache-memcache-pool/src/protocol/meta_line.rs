@@ -89,7 +89,7 @@ mod tests {
     use crate::protocol::{Decoder, Dialect, MetaRequest, Outgoing, Response, StoredFormat};
 
     fn answered(request: &MetaRequest, mut bytes: &[u8]) -> Result<Option<Response>, Violation> {
-        let mut expected = request.encode(&mut Outgoing::new(Dialect::Meta)).unwrap();
+        let mut expected = request.encode(&mut Outgoing::new(Dialect::Meta));
         let mut decoder = Decoder::new(100, StoredFormat::Envelope);
         let response = decoder.decode(&mut bytes, &mut expected);
         if matches!(response, Ok(Some(_))) {

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use cache_core::{Error, ErrorKind, Result};
-use memcache::exp::MetaOp;
 
 use super::encode::{Outgoing, encode_line, encode_number};
 use super::meta_response::MetaStatus;
@@ -54,25 +53,15 @@ enum Verb {
 }
 
 impl Verb {
-    fn op(self) -> MetaOp {
+    /// The letter after the `m` of all meta commands.
+    fn letter(self) -> u8 {
         match self {
-            Self::Get => MetaOp::Get,
-            Self::Set => MetaOp::Set,
-            Self::Delete => MetaOp::Delete,
-            Self::Arithmetic => MetaOp::Arithmetic,
-            Self::Debug => MetaOp::Debug,
-            Self::Noop => MetaOp::Noop,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Get => "mg",
-            Self::Set => "ms",
-            Self::Delete => "md",
-            Self::Arithmetic => "ma",
-            Self::Debug => "me",
-            Self::Noop => "mn",
+            Self::Get => b'g',
+            Self::Set => b's',
+            Self::Delete => b'd',
+            Self::Arithmetic => b'a',
+            Self::Debug => b'e',
+            Self::Noop => b'n',
         }
     }
 
@@ -86,6 +75,12 @@ impl Verb {
             // A repeated delete may find nothing.
             Self::Delete | Self::Arithmetic => None,
         }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m{}", char::from(self.letter()))
     }
 }
 
@@ -210,7 +205,7 @@ impl MetaRequest {
 
     /// Checks the flags. The error names the one that cannot be sent.
     pub(crate) fn check_flags(&self) -> Result<()> {
-        let verb = self.verb.name();
+        let verb = self.verb;
         let refused = |what: String| {
             let error = Error::new(ErrorKind::Encode, NAME, what);
             Err(error.with_key(&self.key))
@@ -245,7 +240,7 @@ impl MetaRequest {
     }
 
     /// Appends the command.
-    pub(crate) fn encode(&self, out: &mut Outgoing) -> Result<Expected> {
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> Expected {
         let is_tagged = !matches!(self.verb, Verb::Noop | Verb::Debug);
         let tag = is_tagged.then(|| out.tag());
         if self.verb == Verb::Noop {
@@ -264,14 +259,14 @@ impl MetaRequest {
                     encode_number(u64::from(tag), line);
                 }
             };
-            encode_line(self.verb.op(), &self.key, rest, &mut out.bytes)?;
+            encode_line(self.verb.letter(), &self.key, rest, &mut out.bytes);
         }
         if self.verb == Verb::Set {
             out.bytes.extend_from_slice(&self.value);
             out.bytes.extend_from_slice(b"\r\n");
         }
         out.ends.push(out.bytes.len());
-        Ok(Expected::Meta {
+        Expected::Meta {
             tag,
             status: match self.verb {
                 Verb::Debug => Some(MetaStatus::Value),
@@ -279,7 +274,7 @@ impl MetaRequest {
                 _ => None,
             },
             response: None,
-        })
+        }
     }
 }
 
@@ -302,7 +297,7 @@ mod tests {
 
     fn encoded(request: &MetaRequest) -> String {
         let mut out = Outgoing::new(Dialect::Meta);
-        request.encode(&mut out).unwrap();
+        request.encode(&mut out);
         assert_eq!(out.ends, [out.bytes.len()]);
         String::from_utf8(out.bytes).unwrap()
     }

@@ -1,5 +1,6 @@
 //! The memcached protocol, without I/O: encodes requests and decodes responses.
 
+mod base64;
 mod decode;
 mod encode;
 mod item;

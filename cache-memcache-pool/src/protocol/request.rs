@@ -7,21 +7,19 @@ use super::response::Expected;
 use crate::NAME;
 
 /// Appends one command.
-pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Result<Expected> {
-    match out.dialect() {
-        Dialect::Meta => Ok(Expected::One {
-            tag: command.encode(out)?,
-        }),
-        Dialect::Classic => Ok(match command {
-            Command::Get(key) => encode_get([*key].into_iter(), out),
-            Command::Set { .. } | Command::Delete(_) => {
-                command.encode_classic(out);
-                Expected::Lines {
-                    commands: 1,
-                    replies: Vec::with_capacity(1),
-                }
+pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Expected {
+    match (out.dialect(), command) {
+        (Dialect::Meta, _) => Expected::One {
+            tag: command.encode(out),
+        },
+        (Dialect::Classic, Command::Get(key)) => encode_get([*key].into_iter(), out),
+        (Dialect::Classic, Command::Set { .. } | Command::Delete(_)) => {
+            command.encode_classic(out);
+            Expected::Lines {
+                commands: 1,
+                replies: Vec::with_capacity(1),
             }
-        }),
+        }
     }
 }
 
@@ -52,7 +50,7 @@ pub(crate) fn encode_many<'a>(
     }
     let first = command(0);
     if n == 1 {
-        return encode_one(&first, out);
+        return Ok(encode_one(&first, out));
     }
     if is_classic_get(&command(n - 1)) {
         let keys = (0..n).map(|position| command(position).key());
@@ -69,7 +67,7 @@ pub(crate) fn encode_many<'a>(
     }
     if is_quiet && !matches!(first, Command::Get(_)) {
         for position in 0..n {
-            command(position).encode_quiet(out)?;
+            command(position).encode_quiet(out);
         }
         encode_end(out);
         return Ok(Expected::Quiet {
@@ -77,9 +75,9 @@ pub(crate) fn encode_many<'a>(
             has_failed: false,
         });
     }
-    let first = first.encode(out)?;
+    let first = first.encode(out);
     for position in 1..n {
-        command(position).encode(out)?;
+        command(position).encode(out);
     }
     Ok(Expected::Many {
         first,
