@@ -14,8 +14,8 @@ use super::load::{Keys, side_by_side};
 use crate::bench::measure::{Bench, Contestant, Sample};
 use crate::bench::report::Line;
 
-pub(super) const NAME: &str = "churn: set and get of new keys, 50 ms to live, 2 threads";
-const SLOWER: &str = "churn: set and get of new keys, 1 s to live, 2 threads";
+pub(super) const NAME: &str = "churn: new keys set, read and reclaimed, 50 ms to live, 2 threads";
+const SLOWER: &str = "churn: new keys set, read and reclaimed, 1 s to live, 2 threads";
 
 pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
     // Bounded caches get room for twice what the fastest sets within a lifetime.
