@@ -53,7 +53,7 @@ impl KeyHasher {
         state = fold(a ^ state, b ^ seed_b);
         // The length is mixed in by multiplication: `ends` reads some bytes twice and fills others
         // with zeros, so keys of different lengths may have the same state here.
-        let length = (key.len() as u64).wrapping_mul(PI[0]) ^ PI[1];
+        let length = key.code().wrapping_mul(PI[0]) ^ PI[1];
         let hash = fold(state ^ length, seed_c | 1);
         #[cfg(test)]
         let hash = hash & self.mask;

@@ -102,8 +102,13 @@ impl IndexLists {
     }
 
     pub(crate) fn first(&self, list: u32) -> Option<u32> {
-        let first = self.heads.get(list as usize)?.next;
-        (first & HEAD == 0).then_some(first)
+        self.ends(list).map(|(first, _)| first)
+    }
+
+    /// The first and the last member.
+    pub(crate) fn ends(&self, list: u32) -> Option<(u32, u32)> {
+        let Links { previous, next } = *self.heads.get(list as usize)?;
+        (next & HEAD == 0).then_some((next, previous))
     }
 
     /// Appends a slot to a list, and removes it from the list that it was in.
@@ -232,7 +237,10 @@ mod tests {
                 }
                 for list in 0..3 {
                     prop_assert_eq!(&lists.members(&mut store, list), &model[list as usize]);
-                    prop_assert_eq!(lists.first(list), model[list as usize].first().copied());
+                    let model = &model[list as usize];
+                    let ends = model.first().copied().zip(model.last().copied());
+                    prop_assert_eq!(lists.ends(list), ends);
+                    prop_assert_eq!(lists.first(list), ends.map(|(first, _)| first));
                 }
             }
         }

@@ -6,62 +6,117 @@ const INLINE: usize = 30;
 /// A key in 32 bytes. Short keys are stored in place, because following a pointer costs another
 /// access to memory.
 ///
-/// Digests, as oslo.cache and others make them from keys, are stored in place too: 32 (MD5), 40
-/// (SHA-1), 48 or 56 lower-case hexadecimal digits are packed two to a byte.
+/// Longer keys are packed, if possible:
+/// - Digests, as oslo.cache and others make them from keys: 32 (MD5), 40 (SHA-1), 48 or 56
+///   lower-case hexadecimal digits take half a byte each.
+/// - In texts of up to 40 characters of which none is in upper case, as in
+///   `tenant:7:user:profile:00000042`, a character takes six bits.
 pub(crate) enum Key {
-    /// A text, or a digest if `len` is greater than [`INLINE`].
-    Inline {
-        len: u8,
-        bytes: [u8; INLINE],
-    },
+    Inline { form: Form, bytes: [u8; INLINE] },
     Heap(Box<[u8]>),
 }
 
 /// A key in its stored form, so that comparing it needs no conversion.
 pub(crate) enum KeyRef<'k> {
     Text(&'k [u8]),
-    Digest { digits: u8, packed: [u8; INLINE] },
+    Packed { form: Form, bytes: [u8; INLINE] },
+}
+
+/// How the bytes of a key are stored in place, and the length of the key: up to [`INLINE`], the
+/// text itself; up to [`MOST_DIGITS`], a digest; with the bit [`SIX_BITS`], six bits a character.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form(u8);
+
+const MOST_DIGITS: usize = 2 * INLINE;
+/// The most characters of six bits.
+const MOST_PACKED: usize = INLINE * 8 / 6;
+const SIX_BITS: u8 = 1 << 7;
+
+impl Form {
+    /// The number of bytes in use.
+    #[inline]
+    fn used(self) -> usize {
+        let len = usize::from(self.0);
+        if len <= INLINE {
+            len
+        } else if len <= MOST_DIGITS {
+            len / 2
+        } else {
+            INLINE
+        }
+    }
 }
 
 impl<'k> KeyRef<'k> {
     #[inline]
     pub(crate) fn new(key: &'k str) -> Self {
         let text = key.as_bytes();
-        if text.len() <= INLINE || text.len() > 2 * INLINE {
+        if text.len() <= INLINE || text.len() > MOST_DIGITS {
             return Self::Text(text);
         }
-        Self::digest(text).unwrap_or(Self::Text(text))
+        Self::digest(text)
+            .or_else(|| Self::six_bits(text))
+            .unwrap_or(Self::Text(text))
     }
 
     fn digest(text: &[u8]) -> Option<Self> {
-        let mut packed = [0; INLINE];
+        let mut bytes = [0; INLINE];
         let (words, rest) = text.as_chunks::<8>();
         if !rest.is_empty() {
             return None;
         }
-        let (places, _) = packed.as_chunks_mut::<4>();
+        let (places, _) = bytes.as_chunks_mut::<4>();
         for (word, place) in words.iter().zip(places) {
             *place = packed_digits(u64::from_le_bytes(*word))?.to_le_bytes();
         }
-        let digits = u8::try_from(text.len()).ok()?;
-        Some(Self::Digest { digits, packed })
+        let form = Form(u8::try_from(text.len()).ok()?);
+        Some(Self::Packed { form, bytes })
     }
 
-    /// The bytes to compare and hash, together with [`len`](Self::len).
+    fn six_bits(text: &[u8]) -> Option<Self> {
+        if text.len() > MOST_PACKED {
+            return None;
+        }
+        let mut bytes = [0; INLINE];
+        let (words, rest) = text.as_chunks::<8>();
+        let mut last = [b' '; 8];
+        last.get_mut(..rest.len())?.copy_from_slice(rest);
+        // The padding is not needed if the length is a multiple of eight, and then has no place.
+        let words = words.iter().chain([&last]);
+        let (places, _) = bytes.as_chunks_mut::<6>();
+        for (word, place) in words.zip(places) {
+            let packed = packed_text(u64::from_le_bytes(*word))?;
+            *place = *packed.to_le_bytes().first_chunk::<6>()?;
+        }
+        let form = Form(u8::try_from(text.len()).ok()? | SIX_BITS);
+        Some(Self::Packed { form, bytes })
+    }
+
+    /// The bytes to compare and hash, together with [`code`](Self::code).
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text,
-            Self::Digest { digits, packed } => inline(*digits, packed),
+            Self::Packed { form, bytes } => inline(*form, bytes),
         }
     }
 
-    /// The length of the text.
+    /// Keys with the same bytes differ in this.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn code(&self) -> u64 {
         match self {
-            Self::Text(text) => text.len(),
-            Self::Digest { digits, .. } => usize::from(*digits),
+            Self::Text(text) => text.len() as u64,
+            Self::Packed { form, .. } => u64::from(form.0) | 1 << 63,
+        }
+    }
+
+    /// The form in which the key is stored in place.
+    #[inline]
+    fn form(&self) -> Option<Form> {
+        match self {
+            Self::Text(text) if text.len() > INLINE => None,
+            Self::Text(text) => u8::try_from(text.len()).ok().map(Form),
+            Self::Packed { form, .. } => Some(*form),
         }
     }
 }
@@ -69,16 +124,17 @@ impl<'k> KeyRef<'k> {
 impl Key {
     pub(crate) fn new(key: &KeyRef<'_>) -> Self {
         match key {
-            KeyRef::Digest { digits, packed } => Self::Inline {
-                len: *digits,
-                bytes: *packed,
+            KeyRef::Packed { form, bytes } => Self::Inline {
+                form: *form,
+                bytes: *bytes,
             },
             KeyRef::Text(text) => {
                 let mut bytes = [0; INLINE];
                 match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
                     (Some(place), Ok(len)) => {
                         place.copy_from_slice(text);
-                        Self::Inline { len, bytes }
+                        let form = Form(len);
+                        Self::Inline { form, bytes }
                     }
                     _ => Self::Heap((*text).into()),
                 }
@@ -89,8 +145,8 @@ impl Key {
     #[inline]
     pub(crate) fn is(&self, sought: &KeyRef<'_>) -> bool {
         match self {
-            Self::Inline { len, bytes } => {
-                usize::from(*len) == sought.len() && equal(inline(*len, bytes), sought.bytes())
+            Self::Inline { form, bytes } => {
+                sought.form() == Some(*form) && equal(inline(*form, bytes), sought.bytes())
             }
             Self::Heap(bytes) => matches!(sought, KeyRef::Text(text) if **text == **bytes),
         }
@@ -98,11 +154,11 @@ impl Key {
 
     pub(crate) fn as_ref(&self) -> KeyRef<'_> {
         match self {
-            Self::Inline { len, bytes } if usize::from(*len) > INLINE => KeyRef::Digest {
-                digits: *len,
-                packed: *bytes,
+            Self::Inline { form, bytes } if usize::from(form.0) > INLINE => KeyRef::Packed {
+                form: *form,
+                bytes: *bytes,
             },
-            Self::Inline { len, bytes } => KeyRef::Text(inline(*len, bytes)),
+            Self::Inline { form, bytes } => KeyRef::Text(inline(*form, bytes)),
             Self::Heap(bytes) => KeyRef::Text(bytes),
         }
     }
@@ -110,10 +166,8 @@ impl Key {
 
 /// The bytes in use.
 #[inline]
-fn inline(len: u8, bytes: &[u8; INLINE]) -> &[u8] {
-    let len = usize::from(len);
-    let used = if len > INLINE { len / 2 } else { len };
-    bytes.get(..used).unwrap_or_default()
+fn inline(form: Form, bytes: &[u8; INLINE]) -> &[u8] {
+    bytes.get(..form.used()).unwrap_or_default()
 }
 
 /// Compares eight bytes at a time, which is faster than `memcmp` for short keys.
@@ -149,8 +203,33 @@ fn packed_digits(digits: u64) -> Option<u32> {
     Some((pairs | pairs >> 16) as u32)
 }
 
+/// Packs eight characters, the first in the lowest byte, into 48 bits. Returns `None` if one is
+/// neither a lower-case letter nor a digit, `_`, or another ASCII character whose bit 0x20 is set:
+/// the space and all punctuation but ``@[\]^`` and DEL.
+fn packed_text(text: u64) -> Option<u64> {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const TOP: u64 = EACH << 7;
+    if text & TOP != 0 {
+        return None;
+    }
+    // The top bit of each byte that is not this character. No sum exceeds its byte.
+    let other_than = |byte: u8| ((text ^ (EACH * u64::from(byte))) + EACH * 0x7f) & TOP;
+    // `_` takes the code of DEL, from which it differs in the bit 0x20.
+    let underscores = (other_than(b'_') ^ TOP) >> 2;
+    let text_with_bit = text | underscores;
+    if text_with_bit & (EACH * 0x20) != EACH * 0x20 || other_than(0x7f) != TOP {
+        return None;
+    }
+    let six = (text_with_bit & (EACH * 0x1f)) | (text_with_bit & (EACH * 0x40)) >> 1;
+    let twelve = six & 0x003f_003f_003f_003f | (six & 0x3f00_3f00_3f00_3f00) >> 2;
+    let most = twelve & 0x0000_0fff_0000_0fff | (twelve & 0x0fff_0000_0fff_0000) >> 4;
+    Some(most & 0x00ff_ffff | (most >> 32) << 24)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn is_inline(key: &Key) -> bool {
@@ -165,11 +244,12 @@ mod tests {
                 let stored = Key::new(&KeyRef::new(&text));
                 assert!(stored.is(&KeyRef::new(&text)));
                 assert!(stored.is(&stored.as_ref()));
-                assert_eq!(stored.as_ref().len(), len);
                 let digest = letter != "x" && [32, 40, 48, 56].contains(&len);
-                assert_eq!(is_inline(&stored), len <= INLINE || digest, "{len}");
+                assert_eq!(is_inline(&stored), len <= 40 || digest, "{len}");
                 for at in 0..len {
-                    for other in ["y", "b", "1", "A", "@", "`", "g", "/", ":", "\0"] {
+                    for other in [
+                        "y", "b", "1", "A", "@", "`", "g", "/", ":", "\0", " ", "_", "\x7f",
+                    ] {
                         let mut changed = text.clone();
                         changed.replace_range(at..=at, other);
                         assert!(!stored.is(&KeyRef::new(&changed)), "{changed}");
@@ -208,5 +288,34 @@ mod tests {
         assert_eq!(KeyRef::new(&digest).bytes(), KeyRef::new(&text).bytes());
         assert!(!Key::new(&KeyRef::new(&digest)).is(&KeyRef::new(&text)));
         assert!(!Key::new(&KeyRef::new(&text)).is(&KeyRef::new(&digest)));
+    }
+
+    #[test]
+    fn characters_are_packed_if_six_bits_tell_them_apart() {
+        let packed = |text: &[u8; 8]| packed_text(u64::from_le_bytes(*text));
+        for at in 0..8 {
+            let mut seen = HashSet::new();
+            for byte in 0..=u8::MAX {
+                let mut text = *b"77777777";
+                text[at] = byte;
+                let can = byte == b'_' || byte & 0xa0 == 0x20 && byte != 0x7f;
+                let packed = packed(&text);
+                assert_eq!(packed.is_some(), can, "{byte:#x} at {at}");
+                assert!(packed.is_none_or(|packed| packed < 1 << 48 && seen.insert(packed)));
+            }
+            assert_eq!(seen.len(), 64);
+        }
+        assert_eq!(packed(b"        "), Some(0));
+        assert_eq!(packed(b"________"), Some((1 << 48) - 1));
+    }
+
+    #[test]
+    fn padding_is_not_text() {
+        let keys: Vec<String> = (31..=42).map(|len| " ".repeat(len)).collect();
+        for a in &keys {
+            for b in &keys {
+                assert_eq!(Key::new(&KeyRef::new(a)).is(&KeyRef::new(b)), a == b);
+            }
+        }
     }
 }

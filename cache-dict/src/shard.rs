@@ -1,9 +1,10 @@
 //! [`Shard`], one part of the entries.
 
 use std::mem::needs_drop;
+use std::time::Duration;
 
 use crate::bound::Bound;
-use crate::clock::NEVER;
+use crate::clock::{self, NEVER};
 use crate::hash::{KeyHash, KeyHasher};
 use crate::index_lists::{IndexLists, Links, Moved};
 use crate::key::{Key, KeyRef};
@@ -21,6 +22,7 @@ pub(crate) struct Shard<V> {
     wheel: Option<Box<TimingWheel>>,
     /// Present if the cache is bounded.
     written: Option<Box<Written>>,
+    sparse: Sparse,
     hasher: KeyHasher,
     counts: Counts,
 }
@@ -49,6 +51,18 @@ struct Written {
 /// The only list of [`Written`].
 const OLDEST_FIRST: u32 = 0;
 
+/// Since when few of the table's slots have been taken. If a table shrank as soon as many entries
+/// expired, it would often have to grow again for those that take their place.
+#[derive(Clone)]
+pub(crate) struct Sparse {
+    since: Option<u64>,
+    /// The table shrinks after this time, in nanoseconds.
+    patience: u64,
+}
+
+/// How long a table may be sparse, if that is less than half of the default lifetime.
+const MOST_PATIENCE: Duration = Duration::from_secs(16);
+
 /// How many entries a shard has expired and evicted.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -64,11 +78,12 @@ pub(crate) struct Garbage<V> {
 }
 
 impl<V> Shard<V> {
-    pub(crate) fn new(hasher: KeyHasher, bounded: bool) -> Self {
+    pub(crate) fn new(hasher: KeyHasher, bounded: bool, sparse: Sparse) -> Self {
         Self {
             table: Table::new(),
             wheel: None,
             written: bounded.then(|| Box::new(Written::new())),
+            sparse,
             hasher,
             counts: Counts::default(),
         }
@@ -113,7 +128,9 @@ impl<V> Shard<V> {
                 }
             }
             let key = Key::new(key);
-            self.resize(1);
+            if let Some(buckets) = self.table.larger_size() {
+                self.resize(buckets);
+            }
             (self.table.insert(hash, Entry { stored, key }), NEVER)
         };
         if let Some(written) = &mut self.written {
@@ -146,7 +163,7 @@ impl<V> Shard<V> {
     ) {
         if let Some(slot) = self.find(key, hash) {
             self.remove(slot, hash, bound, garbage);
-            self.resize(0);
+            self.shrink();
         }
     }
 
@@ -164,7 +181,7 @@ impl<V> Shard<V> {
         {
             self.remove(slot, hash, bound, garbage);
             self.counts.expired += 1;
-            self.resize(0);
+            self.shrink_in_time(now);
         }
     }
 
@@ -192,9 +209,7 @@ impl<V> Shard<V> {
                 wheel.defer(&mut self.table, &due, deadline, now);
             }
         }
-        if left < budget {
-            self.resize(0);
-        }
+        self.shrink_in_time(now);
         left
     }
 
@@ -219,7 +234,8 @@ impl<V> Shard<V> {
     /// Empties the shard.
     pub(crate) fn take(&mut self, bound: &Bound) -> Self {
         bound.give_back(self.len());
-        let mut empty = Self::new(self.hasher.clone(), self.written.is_some());
+        let (hasher, bounded) = (self.hasher.clone(), self.written.is_some());
+        let mut empty = Self::new(hasher, bounded, self.sparse.clone());
         empty.counts = self.counts;
         std::mem::replace(self, empty)
     }
@@ -233,8 +249,8 @@ impl<V> Shard<V> {
         self.hasher.hash(&self.table.entry(slot).key.as_ref())
     }
 
-    /// Takes an entry out of the lists and the table. The caller [resizes](Self::resize) the
-    /// table after the last removal.
+    /// Takes an entry out of the lists and the table. The caller [shrinks](Self::shrink) the table
+    /// after the last removal, if it should.
     fn remove(&mut self, slot: u32, hash: KeyHash, bound: &Bound, garbage: &mut Garbage<V>) {
         if let Some(wheel) = &mut self.wheel {
             wheel.unlink(&mut self.table, slot);
@@ -246,11 +262,27 @@ impl<V> Shard<V> {
         bound.give_back(1);
     }
 
-    /// Grows the table for `adding` more entries, or shrinks it, if necessary.
-    fn resize(&mut self, adding: usize) {
-        let Some(buckets) = self.table.better_size(adding) else {
-            return;
-        };
+    /// Shrinks the table if few of its slots are taken.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(buckets) = self.table.smaller_size() {
+            self.resize(buckets);
+        }
+    }
+
+    /// Shrinks the table if few of its slots have been taken for long.
+    fn shrink_in_time(&mut self, now: u64) {
+        if self.table.smaller_size().is_none() {
+            self.sparse.since = None;
+        } else {
+            let since = *self.sparse.since.get_or_insert(now);
+            if now.saturating_sub(since) >= self.sparse.patience {
+                self.shrink();
+            }
+        }
+    }
+
+    fn resize(&mut self, buckets: usize) {
+        self.sparse.since = None;
         let hash = |entry: &Entry<V>| self.hasher.hash(&entry.key.as_ref());
         let moved = self.table.resize(buckets, hash);
         if let Some(wheel) = &mut self.wheel {
@@ -258,6 +290,20 @@ impl<V> Shard<V> {
         }
         if let Some(written) = &mut self.written {
             written.renumber(&moved, self.table.slots());
+        }
+    }
+}
+
+impl Sparse {
+    /// For a backend with this default lifetime; zero: values do not expire.
+    pub(crate) fn new(default_ttl: Duration) -> Self {
+        let patience = match default_ttl / 2 {
+            Duration::ZERO => MOST_PATIENCE,
+            half => half.min(MOST_PATIENCE),
+        };
+        Self {
+            since: None,
+            patience: clock::nanos(patience),
         }
     }
 }

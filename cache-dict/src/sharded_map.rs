@@ -13,7 +13,7 @@ use crate::config::DictConfig;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::key::KeyRef;
 use crate::lock::{read, try_write, write};
-use crate::shard::{Counts, Garbage, Shard, Stored};
+use crate::shard::{Counts, Garbage, Shard, Sparse, Stored};
 use crate::stats::DictStats;
 use crate::sweep::{REAP_PER_HOLD, Sweep};
 
@@ -69,7 +69,9 @@ impl<V> ShardedMap<V> {
 
     pub(crate) fn with_hasher(config: DictConfig, time: Time, hasher: KeyHasher) -> Self {
         let bound = Bound::new(config.max_entries);
-        let shard = || CachePadded::new(RwLock::new(Shard::new(hasher.clone(), bound.exists())));
+        let sparse = Sparse::new(config.expiration_time);
+        let shard = || Shard::new(hasher.clone(), bound.exists(), sparse.clone());
+        let shard = || CachePadded::new(RwLock::new(shard()));
         Self {
             shards: std::iter::repeat_with(shard)
                 .take(shards(config.max_entries))
@@ -118,6 +120,7 @@ impl<V> ShardedMap<V> {
                     break;
                 }
             }
+            write(shard).shrink();
         }
     }
 

@@ -98,8 +98,8 @@ impl Model {
 }
 
 fn name(key: u8) -> String {
-    // Some are too long to be stored in place.
-    format!("{}{key}", "k".repeat(usize::from(key % 4) * 12))
+    // Stored in place, packed, and too long for both.
+    format!("{}{key}", "k".repeat(usize::from(key % 4) * 16))
 }
 
 fn any_mask() -> impl Strategy<Value = u64> {
@@ -233,14 +233,14 @@ fn memory_is_returned_after_a_flood() {
     assert!((200_000..400_000).contains(&before), "{before} slots");
     clock.advance(2 * second);
     // Without `purge`, the following writes remove a few hundred entries at a time.
-    for n in 0..1_000 {
+    for n in 0..1_300 {
         cache.set_sync("stays", CachedValue::new(n).with_ttl(Duration::MAX));
         clock.advance(Duration::from_millis(2));
     }
     assert_eq!(cache.len(), 1);
     let (slots, shards) = cache.map().capacity();
     assert!(slots <= shards * 75, "{slots} slots for one entry");
-    assert_eq!(*cache.get_sync("stays").unwrap().payload(), 999);
+    assert_eq!(*cache.get_sync("stays").unwrap().payload(), 1_299);
 
     for n in 0..200_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));
@@ -250,4 +250,26 @@ fn memory_is_returned_after_a_flood() {
     }
     let (slots, shards) = cache.map().capacity();
     assert!(slots <= shards * 75, "{slots} slots for one entry");
+}
+
+#[test]
+fn a_cache_that_fills_again_does_not_shrink_before() {
+    let second = Duration::from_secs(1);
+    let (cache, clock) = with_weak_hash(u64::MAX, second);
+    let set = |numbers: std::ops::Range<u32>| {
+        for n in numbers {
+            cache.set_sync(&format!("{n}"), CachedValue::new(n));
+        }
+    };
+    set(0..100_000);
+    let before = cache.map().capacity();
+    clock.advance(second * 2);
+    // Each write removes up to 32 entries.
+    set(100_000..110_000);
+    assert_eq!(cache.len(), 10_000);
+    clock.advance(second / 4);
+    set(110_000..120_000);
+    assert_eq!(cache.map().capacity(), before);
+    cache.purge();
+    assert!(cache.map().capacity() < before);
 }

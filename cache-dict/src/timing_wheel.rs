@@ -36,6 +36,9 @@ pub(crate) struct TimingWheel {
     levels: Vec<Level>,
     /// No slot is due before this time.
     soonest: u64,
+    /// The due slots are taken from both ends of their list in turn. The processor then loads the
+    /// next slot of one end while the shard removes that of the other.
+    from_back: bool,
 }
 
 /// Ticks of one length.
@@ -69,6 +72,7 @@ impl TimingWheel {
             lists: IndexLists::new(0),
             levels: Vec::new(),
             soonest: u64::MAX,
+            from_back: false,
         }
     }
 
@@ -106,7 +110,10 @@ impl TimingWheel {
     fn next_of_levels(&mut self, store: &mut impl LinkStore, now: u64) -> Option<Due> {
         for level in &mut self.levels {
             level.advance(&mut self.lists, store, now >> level.shift);
-            if let Some(slot) = self.lists.first(level.due_list()) {
+            let ends = self.lists.ends(level.due_list());
+            if let Some((first, last)) = ends {
+                let slot = if self.from_back { last } else { first };
+                self.from_back = !self.from_back;
                 self.lists.unlink(store, slot);
                 let shift = level.shift;
                 return Some(Due { slot, shift });
