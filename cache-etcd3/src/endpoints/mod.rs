@@ -102,7 +102,7 @@ pub(crate) struct Endpoints {
     runtime: Handle,
     /// Probes and other tasks that belong to no single call.
     background: Mutex<JoinSet<()>>,
-    early_timer: EarlyTimer,
+    early_timer: Arc<EarlyTimer>,
     /// The key that probes read.
     probe_key: Vec<u8>,
     serializable: bool,
@@ -131,7 +131,7 @@ impl Endpoints {
             counters: Arc::clone(counters),
             runtime,
             background: Mutex::default(),
-            early_timer: EarlyTimer::default(),
+            early_timer: Arc::default(),
             probe_key: [settings.prefix.as_bytes(), b"probe"].concat(),
             serializable: settings.serializable,
             call_timeout: settings.call_timeout,
@@ -180,8 +180,8 @@ impl Endpoints {
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         if self.early_timer.begin() {
-            let endpoints = Arc::clone(self);
-            self.spawn(async move { endpoints.early_timer.run().await });
+            let timer = Arc::clone(&self.early_timer);
+            self.spawn(async move { timer.run().await });
         }
         let mut authentications = 0;
         let mut attempts = 0;
