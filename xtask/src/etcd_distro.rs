@@ -52,3 +52,18 @@ pub(crate) fn version_of(binary: &Utf8Path) -> Result<String> {
     let version = version.lines().next().unwrap_or_default();
     Ok(version.trim_start_matches("etcd Version: ").to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_version_is_refused_and_the_known_ones_are_named() {
+        let refusal = provide("2.0", Utf8Path::new("target")).unwrap_err();
+        let refusal = refusal.to_string();
+        assert!(
+            refusal.contains("no etcd 2.0; choose from 3.5"),
+            "{refusal}"
+        );
+    }
+}

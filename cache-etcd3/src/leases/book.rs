@@ -516,7 +516,7 @@ mod tests {
         let now = Instant::now();
         let mut book = Book::new(7);
         let class = class(8);
-        for (lease, seconds) in [(1, 12), (2, 10), (3, 11)] {
+        for (lease, seconds) in [(1_i64, 12), (2, 10), (3, 11)] {
             let id = GrantId(lease.unsigned_abs());
             book.granted(now, Grant { id, class, seconds }, now, lease, seconds);
         }
