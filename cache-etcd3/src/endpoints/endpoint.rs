@@ -89,12 +89,14 @@ impl Endpoint {
         }
     }
 
+    /// The client, if there is one.
+    pub(crate) fn connected(&self) -> Option<Arc<Connected>> {
+        self.inner.connected()
+    }
+
     /// Returns the client, connecting if there is none. Calls that wait for another one that
     /// connects share its failure, so that a wrong password is sent once and not once per call.
     pub(crate) async fn client(&self, runtime: &Handle) -> Result<Arc<Connected>, Failure> {
-        if let Some(client) = self.inner.connected() {
-            return Ok(client);
-        }
         // In a task, so that it continues even if its caller is not polled.
         let inner = Arc::clone(&self.inner);
         let connect = Task::spawn(runtime, async move { inner.connect_in_turn().await });

@@ -2,6 +2,7 @@
 
 pub(crate) mod backoff;
 mod breaker;
+mod early_timer;
 mod endpoint;
 pub(crate) mod roster;
 
@@ -23,6 +24,7 @@ use crate::failure::{Failure, Fault, Next};
 use crate::stats::{Counter, Counters, EndpointStats};
 use crate::sync::lock;
 use backoff::Backoff;
+use early_timer::EarlyTimer;
 use endpoint::Endpoint;
 use roster::{Choice, Roster};
 
@@ -100,6 +102,7 @@ pub(crate) struct Endpoints {
     runtime: Handle,
     /// Probes and other tasks that belong to no single call.
     background: Mutex<JoinSet<()>>,
+    early_timer: Arc<EarlyTimer>,
     /// The key that probes read.
     probe_key: Vec<u8>,
     serializable: bool,
@@ -128,6 +131,7 @@ impl Endpoints {
             counters: Arc::clone(counters),
             runtime,
             background: Mutex::default(),
+            early_timer: Arc::default(),
             probe_key: [settings.prefix.as_bytes(), b"probe"].concat(),
             serializable: settings.serializable,
             call_timeout: settings.call_timeout,
@@ -175,6 +179,10 @@ impl Endpoints {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
+        if self.early_timer.begin() {
+            let timer = Arc::clone(&self.early_timer);
+            self.spawn(async move { timer.run().await });
+        }
         let mut authentications = 0;
         let mut attempts = 0;
         let mut backoff: Option<Backoff> = None;
@@ -287,10 +295,13 @@ impl Endpoints {
             answers: 0,
             is_open: true,
         };
-        let client = match timeout_at(limit, endpoint.client(&self.runtime)).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(failure)) => return Err(open.failed(failure)),
-            Err(_) => return Err(open.late()),
+        let client = match endpoint.connected() {
+            Some(client) => client,
+            None => match timeout_at(limit, endpoint.client(&self.runtime)).await {
+                Ok(Ok(client)) => client,
+                Ok(Err(failure)) => return Err(open.failed(failure)),
+                Err(_) => return Err(open.late()),
+            },
         };
         open.answers = client.answers();
         open.used = Some(Arc::clone(&client));

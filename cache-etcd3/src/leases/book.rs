@@ -5,11 +5,11 @@
 //! it has enough of them. Its TTL outlasts the last key that may be attached. Leases are never
 //! kept alive, so values expire on time even if the process that set them has exited.
 //!
-//! A lease is revoked once its last value has expired, one lease at a time: etcd itself revokes
-//! leases in bursts, which block all other calls.
+//! A lease is revoked once its last value has expired, one lease at a time and with pauses: etcd
+//! itself revokes leases in bursts, which block all other calls.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use cache_core::ErrorKind;
@@ -34,6 +34,16 @@ const GRANT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long after the last of its values a lease is revoked.
 const REVOKE_AFTER: Duration = Duration::from_millis(250);
+
+/// The pause after a revocation, as a multiple of its duration. It blocks other calls at the server,
+/// and etcd collects the deleted keys for a commit, which blocks calls for longer.
+const LONGEST_PAUSE: u32 = 8;
+
+/// The same if many leases are left to revoke before they expire at the server.
+const SHORTEST_PAUSE: u32 = 2;
+
+/// How many of these leases determine the pause.
+const MAX_CONSIDERED: usize = 4096;
 
 /// etcd's ID of a lease.
 pub(crate) type LeaseId = i64;
@@ -66,6 +76,9 @@ pub(crate) struct Book {
     leases: BTreeMap<LeaseId, Lease>,
     /// When the last value of each closed lease expires, soonest first.
     ends: BinaryHeap<Reverse<(Instant, LeaseId)>>,
+    /// Leases to revoke, since their last values have expired. The first to expire at the server
+    /// comes first.
+    ended: BTreeSet<(Instant, LeaseId)>,
     next_grant: u64,
     granted: u64,
     lost: u64,
@@ -112,6 +125,7 @@ impl Book {
             classes: HashMap::new(),
             leases: BTreeMap::new(),
             ends: BinaryHeap::new(),
+            ended: BTreeSet::new(),
             next_grant: 0,
             granted: 0,
             lost: 0,
@@ -252,7 +266,7 @@ impl Book {
         self.tidy(now);
         while let Some(Reverse((at, lease))) = self.ends.peek().copied() {
             if now < at {
-                return None;
+                break;
             }
             self.ends.pop();
             let Some(known) = self.leases.get(&lease) else {
@@ -262,12 +276,28 @@ impl Book {
             let end = known.last_value_expires + REVOKE_AFTER;
             if now < end {
                 self.ends.push(Reverse((end, lease)));
-                continue;
+            } else {
+                self.ended.insert((known.expires, lease));
             }
-            self.leases.remove(&lease);
-            return Some(lease);
         }
-        None
+        loop {
+            let (_, lease) = self.ended.pop_first()?;
+            // Unless it was lost.
+            if self.leases.remove(&lease).is_some() {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// The pause after a revocation that has taken so long.
+    pub(crate) fn pause(&self, now: Instant, took: Duration) -> Duration {
+        // Each lease has its share of the time until it expires at the server.
+        let left = (1_u32..).zip(self.ended.iter().take(MAX_CONSIDERED));
+        let shares = left.map(|(count, (at, _))| at.saturating_duration_since(now) / count);
+        let share = shares.min().unwrap_or(Duration::MAX);
+        share
+            .saturating_sub(took)
+            .clamp(took * SHORTEST_PAUSE, took * LONGEST_PAUSE)
     }
 
     /// When there is a lease to [`revoke`](Self::revoke), or one may be closed; `None` if none is
@@ -315,6 +345,13 @@ impl Book {
             }
             self.leases.remove(&lease);
             self.ends.pop();
+        }
+        while let Some((expires, lease)) = self.ended.first().copied() {
+            if now < expires {
+                break;
+            }
+            self.leases.remove(&lease);
+            self.ended.pop_first();
         }
     }
 
@@ -472,6 +509,33 @@ mod tests {
         assert_eq!(book.revoke(boarded + seconds(8) + REVOKE_AFTER), Some(1));
         assert_eq!(book.revoke(boarded + seconds(9)), None);
         assert_eq!(book.living(now), 0);
+    }
+
+    #[test]
+    fn ended_leases_are_revoked_before_they_expire_with_pauses() {
+        let now = Instant::now();
+        let mut book = Book::new(7);
+        let class = class(8);
+        for (lease, seconds) in [(1_i64, 12), (2, 10), (3, 11)] {
+            let id = GrantId(lease.unsigned_abs());
+            book.granted(now, Grant { id, class, seconds }, now, lease, seconds);
+        }
+        let ended = now + seconds(class.bucket());
+        assert_eq!(book.revoke(ended), None);
+        let revoked = ended + REVOKE_AFTER;
+        assert_eq!(book.revoke(revoked), Some(2), "it expires first");
+
+        let millis = Duration::from_millis;
+        let pause = |at, took| book.pause(now + millis(at), millis(took));
+        assert_eq!(pause(3000, 10), millis(80), "there is time");
+        assert_eq!(pause(10_700, 50), millis(250), "until lease 3 expires");
+        assert_eq!(pause(10_900, 50), millis(100), "there is no time");
+        assert_eq!(pause(13_000, 50), millis(100), "they have expired");
+
+        assert_eq!(book.revoke(now + seconds(11)), Some(1), "the other expired");
+        assert_eq!(book.pause(revoked, millis(10)), millis(80));
+        assert_eq!(book.revoke(now + seconds(11)), None);
+        assert!(book.leases.is_empty() && book.ends.is_empty() && book.ended.is_empty());
     }
 
     #[test]

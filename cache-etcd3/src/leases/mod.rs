@@ -24,9 +24,6 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a write is retried with a new lease for one that the server lost.
 pub(crate) const MAX_LOST: u32 = 3;
 
-/// The pause after a revocation, as a multiple of its duration: other calls come first.
-const REST: u32 = 2;
-
 /// Shared leases.
 pub(crate) struct Leases {
     book: Mutex<Book>,
@@ -172,7 +169,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// Revokes leases whose values have expired, one at a time, until none is left.
+/// Revokes leases whose values have expired, one at a time and with pauses, until none is left.
 async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
     let book = &revoking.0.book;
     loop {
@@ -194,7 +191,9 @@ async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
         });
         let _: Result<LeaseRevokeResponse, Failure> = revoked.await;
         drop(endpoints);
-        sleep(began.elapsed() * REST).await;
+        let now = Instant::now();
+        let pause = lock(book).pause(now, now - began);
+        sleep(pause).await;
     }
 }
 

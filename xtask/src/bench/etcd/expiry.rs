@@ -6,7 +6,7 @@ use anyhow::Result;
 use cache_core::{CacheBackend as _, CachedValue};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
-use test_servers::Etcd;
+use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use super::{OURS, VALUE};
@@ -34,10 +34,10 @@ enum Expiring {
     None,
 }
 
-pub(super) fn line(bench: &mut Bench<'_>, runtime: &Runtime) -> Result<()> {
+pub(super) fn line(bench: &mut Bench<'_>, server: &EtcdBuilder, runtime: &Runtime) -> Result<()> {
     let contestant = |name, role, expiring| {
         Contestant::new(name, role, move || {
-            let server = Etcd::start()?;
+            let server = server.clone().start()?;
             let backend = Etcd3Backend::builder().endpoints([server.endpoint()]);
             let backend = backend.build()?;
             runtime.block_on(async {

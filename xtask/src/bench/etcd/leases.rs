@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cache_etcd3::Etcd3Backend;
 use etcd_client::Client as EtcdClient;
-use test_servers::Etcd;
+use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use super::contestants::LeaseEach;
@@ -20,14 +20,14 @@ const NAME: &str = "leases held after 30 s of sets with a TTL of 30 s, 64 tasks"
 const LENGTH: Duration = Duration::from_secs(30);
 
 /// Each on a server of its own.
-pub(super) fn line(bench: &mut Bench<'_>, runtime: &Runtime) -> Result<()> {
+pub(super) fn line(bench: &mut Bench<'_>, server: &EtcdBuilder, runtime: &Runtime) -> Result<()> {
     let ours = Contestant::new(OURS, Role::Ours, || {
-        let server = Etcd::start()?;
+        let server = server.clone().start()?;
         let ours = Etcd3Backend::builder().endpoints([server.endpoint()]);
         held(runtime, &server, ours.ttl(LENGTH).build()?)
     });
     let lease_each = Contestant::new(LEASE_EACH, Role::Peer, || {
-        let server = Etcd::start()?;
+        let server = server.clone().start()?;
         let client = runtime.block_on(EtcdClient::connect([server.endpoint()], None))?;
         held(runtime, &server, LeaseEach { client, ttl: 30 })
     });

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use cache_core::{CacheBackend, CachedValue, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{Permission, PermissionType};
-use test_servers::Etcd;
+use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use super::{OURS, Work, keys, load};
@@ -21,11 +21,16 @@ const TASKS: usize = 64;
 const DENIED: usize = 4;
 const ALL: &str = "all permitted";
 
-pub(super) fn line(bench: &mut Bench<'_>, runtime: &Runtime, length: Duration) -> Result<()> {
+pub(super) fn line(
+    bench: &mut Bench<'_>,
+    server: &EtcdBuilder,
+    runtime: &Runtime,
+    length: Duration,
+) -> Result<()> {
     if !bench.wants(NAME) {
         return Ok(());
     }
-    let server = Etcd::start()?;
+    let server = server.clone().start()?;
     runtime.block_on(turn_on(&server))?;
     let backend = Etcd3Backend::builder()
         .endpoints([server.endpoint()])
