@@ -2,7 +2,6 @@
 
 pub(crate) mod backoff;
 mod breaker;
-mod early_timer;
 mod endpoint;
 pub(crate) mod roster;
 
@@ -24,7 +23,6 @@ use crate::failure::{Failure, Fault, Next};
 use crate::stats::{Counter, Counters, EndpointStats};
 use crate::sync::lock;
 use backoff::Backoff;
-use early_timer::EarlyTimer;
 use endpoint::Endpoint;
 use roster::{Choice, Roster};
 
@@ -102,7 +100,6 @@ pub(crate) struct Endpoints {
     runtime: Handle,
     /// Probes and other tasks that belong to no single call.
     background: Mutex<JoinSet<()>>,
-    early_timer: Arc<EarlyTimer>,
     /// The key that probes read.
     probe_key: Vec<u8>,
     serializable: bool,
@@ -131,7 +128,6 @@ impl Endpoints {
             counters: Arc::clone(counters),
             runtime,
             background: Mutex::default(),
-            early_timer: Arc::default(),
             probe_key: [settings.prefix.as_bytes(), b"probe"].concat(),
             serializable: settings.serializable,
             call_timeout: settings.call_timeout,
@@ -179,10 +175,6 @@ impl Endpoints {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        if self.early_timer.begin() {
-            let timer = Arc::clone(&self.early_timer);
-            self.spawn(async move { timer.run().await });
-        }
         let mut authentications = 0;
         let mut attempts = 0;
         let mut backoff: Option<Backoff> = None;
