@@ -43,10 +43,7 @@ mod write_coalescer;
 mod write_txn;
 
 pub use backend::Etcd3Backend;
-pub use config::{
-    Consistency, DEFAULT_HOST, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_PORT, DEFAULT_TIMEOUT,
-    Etcd3Builder, Etcd3Config, StoredFormat,
-};
+pub use config::{Consistency, Etcd3Builder, Etcd3Config, StoredFormat};
 pub use stats::{EndpointStats, Etcd3Stats};
 
 /// The name of this backend in errors.

@@ -23,37 +23,11 @@ fn refuse(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, NAME, message)
 }
 
-/// The default of [`Etcd3Config::max_request_bytes`], which is etcd's own default: 1.5 MiB.
-///
-/// ```
-/// let config = cache_etcd3::Etcd3Config::default();
-/// assert_eq!(config.max_request_bytes, cache_etcd3::DEFAULT_MAX_REQUEST_BYTES);
-/// ```
-pub const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
-
-/// The default of [`Etcd3Config::host`].
-///
-/// ```
-/// let config = cache_etcd3::Etcd3Config::default();
-/// assert_eq!(config.host, cache_etcd3::DEFAULT_HOST);
-/// ```
-pub const DEFAULT_HOST: &str = "localhost";
-
-/// The default of [`Etcd3Config::port`].
-///
-/// ```
-/// let config = cache_etcd3::Etcd3Config::default();
-/// assert_eq!(config.port, cache_etcd3::DEFAULT_PORT);
-/// ```
-pub const DEFAULT_PORT: u16 = 2379;
-
-/// The default of [`Etcd3Config::timeout`]: 30 seconds.
-///
-/// ```
-/// let config = cache_etcd3::Etcd3Config::default();
-/// assert_eq!(config.timeout, cache_etcd3::DEFAULT_TIMEOUT);
-/// ```
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// etcd's own default.
+const DEFAULT_MAX_REQUEST_BYTES: usize = 1536 * 1024;
+const DEFAULT_HOST: &str = "localhost";
+const DEFAULT_PORT: u16 = 2379;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The configuration of the backend, which serde reads from a configuration file.
 ///
@@ -75,10 +49,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Etcd3Config {
-    /// The server: a host name or an address. Default: [`DEFAULT_HOST`].
+    /// The server: a host name or an address. Default: `localhost`.
     #[serde(deserialize_with = "field::host")]
     pub host: String,
-    /// The server's port. Default: [`DEFAULT_PORT`].
+    /// The server's port. Default: 2379.
     #[serde(deserialize_with = "field::port")]
     pub port: u16,
     /// The members of a cluster: `host:port`, `[::1]:2379`, `http://host:port`; the default port
@@ -87,7 +61,7 @@ pub struct Etcd3Config {
     #[serde(deserialize_with = "field::endpoints")]
     pub endpoints: Vec<String>,
     /// As in oslo.cache, the default of both `ttl` and `call_timeout`. Zero: values do not expire,
-    /// and calls time out after [`DEFAULT_TIMEOUT`]. Default: [`DEFAULT_TIMEOUT`].
+    /// and calls time out after 30 seconds. Default: 30 seconds.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::timeout"
@@ -136,7 +110,7 @@ pub struct Etcd3Config {
     #[serde(deserialize_with = "field::stored_format")]
     pub stored_format: StoredFormat,
     /// The largest request that the servers accept, in bytes: their `--max-request-bytes`. Larger
-    /// values are refused before they are sent. Default: [`DEFAULT_MAX_REQUEST_BYTES`].
+    /// values are refused before they are sent. Default: 1.5 MiB, as etcd's.
     #[serde(deserialize_with = "field::max_request_bytes")]
     pub max_request_bytes: usize,
     /// Whether etcd refuses a write that arrives after a newer one, for example from a member that

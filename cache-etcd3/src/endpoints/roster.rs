@@ -249,12 +249,12 @@ impl Member {
         if self.has_answered {
             return message;
         }
-        let is_set = if self.url.starts_with("https:") {
-            "is set"
+        let tls = if self.url.starts_with("https:") {
+            "does it use TLS? `tls_enabled` is set; does it require `tls_certfile`?"
         } else {
-            "is not set"
+            "does it use TLS? `tls_enabled` is not set"
         };
-        format!("{message}; is it etcd, and does it use TLS? `tls_enabled` {is_set}")
+        format!("{message}; is it etcd, and {tls}")
     }
 
     fn change(&mut self, now: Instant, is_new: bool) -> Option<Change> {

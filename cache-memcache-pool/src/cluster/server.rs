@@ -705,7 +705,7 @@ impl Server {
 
 /// Advice about a server that has never responded.
 const DOUBT: &str = if cfg!(feature = "tls") {
-    "; is it memcached, and does it use TLS as `tls_enabled` says?"
+    "; is it memcached, does it use TLS as `tls_enabled` says, and does it require `tls_certfile`?"
 } else {
     "; is it memcached? TLS requires the feature `tls`"
 };
