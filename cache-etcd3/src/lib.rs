@@ -11,10 +11,14 @@
     )
 )]
 
-// The path of a get: `backend` checks the key and decodes the value; `read_coalescer` and `rounds`
-// batch it with other gets, as `coalescer` decides; `read_txn` builds the request; `endpoints`
-// sends and retries it; `roster` and `breaker` select an `endpoint`, which holds the client. A set
-// takes the same path through `write_coalescer` and `write_txn`, with a lease from `leases`;
+// The path of a `get`, downward only:
+//   backend             checks the key, decodes the value
+//   read_coalescer      batches it with other gets
+//   rounds              sends the batches that `coalescer` forms
+//   read_txn            builds the request
+//   endpoints           sends it to the endpoint that `roster` selects by their breakers, and retries
+//   endpoints/endpoint  holds the client and connects it
+// A set takes the same path through `write_coalescer` and `write_txn`, with a lease from `leases`;
 // `multi` calls the transactions directly. Decisions are made by plain types that take the time.
 mod backend;
 mod coalescer;

@@ -11,11 +11,15 @@
     )
 )]
 
-// The path of a get: `backend` checks the key, and `store` decodes the value;
-// `cluster::call` asks `router` for a server and fails over to another one;
-// `cluster::server` selects a connection of its `pool`, and handles those that end;
-// `connection` queues the request, and has a slot for the response; its `driver` does the I/O that
-// its `pipeline` decides; `protocol` encodes requests and decodes responses.
+// The path of a `get`, downward only:
+//   backend            checks the key
+//   store              encodes the request (`protocol/encode`), decodes the value
+//   cluster/call       asks the `router` for a server, retries and fails over as `attempts` allows
+//   cluster/server     selects a connection of its `pool`, judges failures by its `breaker`
+//   connection         queues the request (`queue`), and has a slot for the response (`slots`)
+//   connection/driver  the task that does the I/O of a connection
+//   connection/pipeline  matches responses to requests and their deadlines
+//   protocol/decode    parses responses
 
 mod backend;
 mod builder;
