@@ -1,7 +1,7 @@
 //! Entries that do not live long: new keys are set all the time, and read shortly after.
 //!
 //! All contestants have to remove what has expired while they are measured. cache-dict and moka do
-//! so by themselves, quick_cache evicts at its bound, and the maps are purged twice a lifetime.
+//! so by themselves, `quick_cache` evicts at its bound, and the maps are purged twice a lifetime.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
