@@ -7,10 +7,10 @@ const INLINE: usize = 30;
 /// access to memory.
 ///
 /// Longer keys are packed, if possible:
-/// - Digests, as oslo.cache and others make them from keys: 32 (MD5), 40 (SHA-1), 48 or 56
-///   lower-case hexadecimal digits take half a byte each.
 /// - In texts of up to 40 characters of which none is in upper case, as in
-///   `tenant:7:user:profile:00000042`, a character takes six bits.
+///   `tenant:7:user:profile:00000042`, a character takes six bits. So do the digests that
+///   oslo.cache and others make from keys: 32 (MD5) or 40 (SHA-1) lower-case hexadecimal digits.
+/// - Longer digests, of 48 or 56 digits, take half a byte for each.
 pub(crate) enum Key {
     Inline { form: Form, bytes: [u8; INLINE] },
     Heap(Box<[u8]>),
@@ -54,9 +54,12 @@ impl<'k> KeyRef<'k> {
         if text.len() <= INLINE || text.len() > MOST_DIGITS {
             return Self::Text(text);
         }
-        Self::digest(text)
-            .or_else(|| Self::six_bits(text))
-            .unwrap_or(Self::Text(text))
+        let packed = if text.len() <= MOST_PACKED {
+            Self::six_bits(text)
+        } else {
+            Self::digest(text)
+        };
+        packed.unwrap_or(Self::Text(text))
     }
 
     fn digest(text: &[u8]) -> Option<Self> {
@@ -73,21 +76,41 @@ impl<'k> KeyRef<'k> {
         Some(Self::Packed { form, bytes })
     }
 
+    /// Of a text longer than [`INLINE`].
     fn six_bits(text: &[u8]) -> Option<Self> {
-        if text.len() > MOST_PACKED {
+        // These overlap unless the key is as long as possible. The form has the length, so two
+        // keys with the same bytes are the same.
+        let (start, end) = (text.first_chunk::<24>()?, text.last_chunk::<16>()?);
+        // All are examined before the first decision, so that the processor does it at once.
+        let mut others = 0;
+        let mut codes_of = |word: &[u8; 8]| {
+            let (codes, others_here) = codes(u64::from_le_bytes(*word));
+            others |= others_here;
+            codes
+        };
+        let (in_place, joined, filling) = match (start.as_chunks(), end.as_chunks()) {
+            (([first, second, third], _), ([fourth, last], _)) => (
+                [codes_of(first), codes_of(second), codes_of(third)],
+                joined(codes_of(fourth)),
+                codes_of(last),
+            ),
+            _ => return None,
+        };
+        if others != 0 {
             return None;
         }
+        // The codes of the last word fill the two upper bits of each byte in the first three.
+        let filling = [
+            (filling & (EACH * 0x03)) << 6,
+            (filling & (EACH * 0x0c)) << 4,
+            (filling & (EACH * 0x30)) << 2,
+        ];
         let mut bytes = [0; INLINE];
-        let (words, rest) = text.as_chunks::<8>();
-        let mut last = [b' '; 8];
-        last.get_mut(..rest.len())?.copy_from_slice(rest);
-        // The padding is not needed if the length is a multiple of eight, and then has no place.
-        let words = words.iter().chain([&last]);
-        let (places, _) = bytes.as_chunks_mut::<6>();
-        for (word, place) in words.zip(places) {
-            let packed = packed_text(u64::from_le_bytes(*word))?;
-            *place = *packed.to_le_bytes().first_chunk::<6>()?;
+        let (places, _) = bytes.as_chunks_mut();
+        for (place, (codes, filling)) in places.iter_mut().zip(in_place.into_iter().zip(filling)) {
+            *place = (codes | filling).to_le_bytes();
         }
+        *bytes.last_chunk_mut()? = *joined.to_le_bytes().first_chunk::<6>()?;
         let form = Form(u8::try_from(text.len()).ok()? | SIX_BITS);
         Some(Self::Packed { form, bytes })
     }
@@ -183,10 +206,12 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
         }
 }
 
+/// One in each byte.
+const EACH: u64 = u64::from_le_bytes([1; 8]);
+
 /// Packs eight hexadecimal digits, the first in the lowest byte, into four bytes. Returns `None`
 /// if a byte is not a lower-case hexadecimal digit.
 fn packed_digits(digits: u64) -> Option<u32> {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
     // Letters have this bit, decimal digits do not.
     let letters = digits >> 6 & EACH;
     let values = (digits & (EACH * 0x0f)) + letters * 9;
@@ -203,34 +228,39 @@ fn packed_digits(digits: u64) -> Option<u32> {
     Some((pairs | pairs >> 16) as u32)
 }
 
-/// Packs eight characters, the first in the lowest byte, into 48 bits. Returns `None` if one is
-/// neither a lower-case letter nor a digit, `_`, or another ASCII character whose bit 0x20 is set:
-/// the space and all punctuation but ``@[\]^`` and DEL.
-fn packed_text(text: u64) -> Option<u64> {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
+/// The codes of eight characters, six bits in each byte, and a number that is zero if all have
+/// one: lower-case letters, digits, `_`, and the other ASCII characters whose bit 0x20 is set, which
+/// are the space and all punctuation but ``@[\]^``.
+#[inline]
+fn codes(text: u64) -> (u64, u64) {
     const TOP: u64 = EACH << 7;
-    if text & TOP != 0 {
-        return None;
-    }
-    // The top bit of each byte that is not this character. No sum exceeds its byte.
-    let other_than = |byte: u8| ((text ^ (EACH * u64::from(byte))) + EACH * 0x7f) & TOP;
     // `_` takes the code of DEL, from which it differs in the bit 0x20.
-    let underscores = (other_than(b'_') ^ TOP) >> 2;
-    let text_with_bit = text | underscores;
-    if text_with_bit & (EACH * 0x20) != EACH * 0x20 || other_than(0x7f) != TOP {
-        return None;
-    }
-    let six = (text_with_bit & (EACH * 0x1f)) | (text_with_bit & (EACH * 0x40)) >> 1;
-    let twelve = six & 0x003f_003f_003f_003f | (six & 0x3f00_3f00_3f00_3f00) >> 2;
+    let with_bit = text | (EACH * 0x20);
+    // The top bit of each byte that was or has become DEL. No sum exceeds its byte unless the top
+    // bit was set before.
+    let deletes = with_bit.wrapping_add(EACH);
+    let had_no_bit = !text << 2;
+    let others = ((deletes ^ had_no_bit) | text) & TOP;
+    let codes = with_bit & (EACH * 0x1f) | with_bit >> 1 & (EACH * 0x20);
+    (codes, others)
+}
+
+/// Joins eight times six bits to 48.
+#[inline]
+fn joined(codes: u64) -> u64 {
+    let twelve = codes & 0x003f_003f_003f_003f | (codes & 0x3f00_3f00_3f00_3f00) >> 2;
     let most = twelve & 0x0000_0fff_0000_0fff | (twelve & 0x0fff_0000_0fff_0000) >> 4;
-    Some(most & 0x00ff_ffff | (most >> 32) << 24)
+    most & 0x00ff_ffff | (most >> 32) << 24
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::tests::cases;
 
     fn is_inline(key: &Key) -> bool {
         matches!(key, Key::Inline { .. })
@@ -283,8 +313,8 @@ mod tests {
 
     #[test]
     fn a_digest_is_not_the_text_of_its_bytes() {
-        let digest = "61".repeat(20);
-        let text = "a".repeat(20);
+        let digest = "61".repeat(24);
+        let text = "a".repeat(24);
         assert_eq!(KeyRef::new(&digest).bytes(), KeyRef::new(&text).bytes());
         assert!(!Key::new(&KeyRef::new(&digest)).is(&KeyRef::new(&text)));
         assert!(!Key::new(&KeyRef::new(&text)).is(&KeyRef::new(&digest)));
@@ -292,25 +322,45 @@ mod tests {
 
     #[test]
     fn characters_are_packed_if_six_bits_tell_them_apart() {
-        let packed = |text: &[u8; 8]| packed_text(u64::from_le_bytes(*text));
-        for at in 0..8 {
-            let mut seen = HashSet::new();
-            for byte in 0..=u8::MAX {
-                let mut text = *b"77777777";
-                text[at] = byte;
-                let can = byte == b'_' || byte & 0xa0 == 0x20 && byte != 0x7f;
-                let packed = packed(&text);
-                assert_eq!(packed.is_some(), can, "{byte:#x} at {at}");
-                assert!(packed.is_none_or(|packed| packed < 1 << 48 && seen.insert(packed)));
+        for len in 31..=40 {
+            for at in 0..len {
+                let mut seen = HashSet::new();
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'7'; len];
+                    text[at] = byte;
+                    let can = byte == b'_' || byte & 0xa0 == 0x20 && byte != 0x7f;
+                    let packed = KeyRef::six_bits(&text);
+                    assert_eq!(packed.is_some(), can, "{byte:#x} at {at} of {len}");
+                    assert!(packed.is_none_or(|packed| seen.insert(packed.bytes().to_vec())));
+                }
+                assert_eq!(seen.len(), 64);
             }
-            assert_eq!(seen.len(), 64);
         }
-        assert_eq!(packed(b"        "), Some(0));
-        assert_eq!(packed(b"________"), Some((1 << 48) - 1));
+        let packed = |text: &str| KeyRef::six_bits(text.as_bytes()).map(|key| key.bytes().to_vec());
+        assert_eq!(packed(&" ".repeat(40)), Some(vec![0; INLINE]));
+        assert_eq!(packed(&"_".repeat(40)), Some(vec![0xff; INLINE]));
+    }
+
+    proptest! {
+        #![proptest_config(cases(256))]
+
+        #[test]
+        fn different_texts_are_packed_differently(
+            a in "[ -?_`-~]{31,40}", edits in proptest::collection::vec((0_usize..40, "[ -?_`-~]"), 1..4),
+        ) {
+            let mut b = a.clone();
+            for (at, to) in edits {
+                let at = at % b.len();
+                b.replace_range(at..=at, &to);
+            }
+            let (key_a, key_b) = (KeyRef::new(&a), KeyRef::new(&b));
+            prop_assert!(is_inline(&Key::new(&key_a)) && is_inline(&Key::new(&key_b)));
+            prop_assert_eq!(a == b, Key::new(&key_a).is(&key_b));
+        }
     }
 
     #[test]
-    fn padding_is_not_text() {
+    fn texts_of_different_lengths_are_told_apart() {
         let keys: Vec<String> = (31..=42).map(|len| " ".repeat(len)).collect();
         for a in &keys {
             for b in &keys {

@@ -12,7 +12,7 @@ use crate::clock::{self, NEVER, Reading, Time};
 use crate::config::DictConfig;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::key::KeyRef;
-use crate::lock::{read, try_write, write};
+use crate::lock::{read, try_read, try_write, write};
 use crate::shard::{Counts, Garbage, Shard, Sparse, Stored};
 use crate::stats::DictStats;
 use crate::sweep::{REAP_PER_HOLD, Sweep};
@@ -30,6 +30,11 @@ const REAP_PER_WRITE: usize = 32;
 
 /// How many keys of a call share one reading of the clock: about 20 µs.
 const KEYS_PER_READING: usize = 256;
+
+/// How many keys of a `set_multi` are [loaded](ShardedMap::load) before the first is written, if
+/// shards have so many entries: with payloads of eight bytes, 4 MiB in all.
+const KEYS_TO_LOAD: usize = 64;
+const LARGE_SHARD: usize = 512;
 
 /// The entries, divided among shards by the hash of their keys, with one hash function and one
 /// clock for all.
@@ -202,9 +207,17 @@ impl<V: Clone> ShardedMap<V> {
         let now = self.time_of_write(entries.iter().any(expires));
         // Dropped after the last write: if a `drop` panics, all entries have been written.
         let mut garbage = Garbage::new();
-        for (key, value) in entries {
-            let write = self.write_of(value, now);
-            self.write_one(key, write, now, &mut garbage);
+        let is_large = entries.len() > 1 && self.is_large();
+        let mut entries = entries.into_iter();
+        while !entries.as_slice().is_empty() {
+            if is_large {
+                let next = entries.as_slice().iter().take(KEYS_TO_LOAD);
+                next.for_each(|(key, _)| self.load(key));
+            }
+            for (key, value) in entries.by_ref().take(KEYS_TO_LOAD) {
+                let write = self.write_of(value, now);
+                self.write_one(key, write, now, &mut garbage);
+            }
         }
         self.sweep_in_turn(now);
     }
@@ -277,6 +290,23 @@ impl<V: Clone> ShardedMap<V> {
                     shard = write(lock);
                 }
             }
+        }
+    }
+
+    /// Whether there are so many entries that few of them are in the processor's cache.
+    fn is_large(&self) -> bool {
+        let first = self.shards.first();
+        first.is_some_and(|shard| read(shard).len() >= LARGE_SHARD)
+    }
+
+    /// Loads the entry of a key that is about to be written into the processor's cache. The
+    /// processor loads several at a time while it reads, but not while it writes, because a write
+    /// has to be complete before its lock is released.
+    fn load(&self, key: &str) {
+        let key = KeyRef::new(key);
+        let hash = self.hasher.hash(&key);
+        if let Some(shard) = try_read(self.shard(hash)) {
+            std::hint::black_box(shard.get(&key, hash).is_some());
         }
     }
 

@@ -217,6 +217,23 @@ fn the_last_of_equal_keys_wins_in_set_multi() {
 }
 
 #[test]
+fn set_multi_replaces_and_adds_values_of_a_large_cache() {
+    let cache = DictBackend::builder().build().unwrap();
+    let name = |n: u32| format!("key {n}");
+    // More than 512 in each shard: the entries are loaded before they are written.
+    for n in 0..100_000 {
+        cache.set_sync(&name(n), CachedValue::new(n));
+    }
+    let keys: Vec<String> = (99_900..100_100).map(name).collect();
+    let values = (1..).map(CachedValue::new);
+    cache.set_multi_sync(keys.iter().map(String::as_str).zip(values).collect());
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let found = cache.get_multi_sync(&keys).into_iter().flatten();
+    assert!(found.map(CachedValue::into_payload).eq(1..=200));
+    assert_eq!(cache.len(), 100_100);
+}
+
+#[test]
 fn a_cleared_cache_can_be_used_again() {
     let (cache, clock) = with_ttl(SECOND);
     for n in 0..1_000 {

@@ -60,6 +60,7 @@ const SHORT: Keys = Keys::short(MILLION);
 const DIGESTS: Keys = Keys::digests(MILLION);
 const LONG_KEYS: Keys = Keys::long(MILLION);
 const FEW: Keys = Keys::short(1_000);
+const FEW_LONG: Keys = Keys::long(1_000);
 
 /// Nine reads to one write over a million keys, all of them there.
 const MIXED: &[(usize, &str, Option<f64>)] = &[
@@ -83,6 +84,7 @@ const SINGLE: &[Single] = &[
     Single("90/10 uniform, 1 M keys", SHORT, SHORT, Uniform, 10, MIXED),
     Single("90/10 Zipf 0.99, 1 M keys", SHORT, SHORT, Zipf, 10, MIXED),
     Single("hits, 1 k keys", FEW, FEW, Uniform, 0, HITS),
+    Single("hits, 1 k keys of 40 characters", FEW_LONG, FEW_LONG, Uniform, 0, HITS_OF_MANY),
     Single("hits, 1 M keys", SHORT, SHORT, Uniform, 0, HITS_OF_MANY),
     Single("misses, 1 k keys", FEW, Keys::absent(1_000), Uniform, 0, &[(2, COARSE, Some(1.0))]),
     Single("10/90 uniform, 1 M keys", SHORT, SHORT, Uniform, 90, NO_GOAL),

@@ -43,6 +43,9 @@ pub(super) trait Cache<V>: Send + Sync {
 
     fn set_multi(&self, keys: &[&str], value: &V);
 
+    /// The number of entries, with those that have expired and are still held.
+    fn len(&self) -> usize;
+
     /// Removes what has expired, where the cache does not do it by itself.
     fn purge(&self) {}
 }
@@ -113,6 +116,10 @@ impl<V: Payload> Cache<V> for DictBackend<V> {
         let value = || CachedValue::new(value.clone());
         self.set_multi_sync(keys.iter().map(|key| (*key, value())).collect());
     }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
 }
 
 impl<V: Payload> Cache<V> for moka::sync::Cache<String, V> {
@@ -128,6 +135,10 @@ impl<V: Payload> Cache<V> for moka::sync::Cache<String, V> {
         for key in keys {
             self.set(key, value.clone());
         }
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.entry_count()).unwrap_or_default()
     }
 }
 
@@ -148,6 +159,7 @@ impl<V: Clone> Stored<V> {
 trait Map<V>: Send + Sync {
     fn live(&self, key: &str, now: impl FnOnce() -> Instant) -> Option<V>;
     fn insert(&self, key: String, stored: Stored<V>);
+    fn len(&self) -> usize;
     fn retain(&self, now: Instant);
 }
 
@@ -187,6 +199,10 @@ impl<V: Clone, M: Map<V>> Cache<V> for Timed<M> {
         }
     }
 
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
     fn purge(&self) {
         self.map.retain(Instant::now());
     }
@@ -202,6 +218,10 @@ macro_rules! usual_map {
 
             fn insert(&self, key: String, stored: Stored<V>) {
                 self$(.$guard())?.insert(key, stored);
+            }
+
+            fn len(&self) -> usize {
+                self$(.$guard())?.len()
             }
 
             fn retain(&self, now: Instant) {
@@ -224,6 +244,10 @@ impl<V: Clone + Send + Sync> Map<V> for scc::HashMap<String, Stored<V>> {
         self.upsert_sync(key, stored);
     }
 
+    fn len(&self) -> usize {
+        self.len()
+    }
+
     fn retain(&self, now: Instant) {
         self.retain_sync(|_, stored| now < stored.deadline);
     }
@@ -238,6 +262,10 @@ impl<V: Clone + Send + Sync> Map<V> for RwLock<HashMap<String, Stored<V>>> {
     fn insert(&self, key: String, stored: Stored<V>) {
         let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
         map.insert(key, stored);
+    }
+
+    fn len(&self) -> usize {
+        self.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn retain(&self, now: Instant) {
