@@ -102,6 +102,8 @@ fn build(copy: &Path, target: &Path) -> PathBuf {
     cargo.args(["test", "--offline", "-p", "cache-memcache-pool"]);
     cargo.args(["--test", "simulation", "--no-run"]);
     cargo.current_dir(copy).env("CARGO_TARGET_DIR", target);
+    // A thousand histories a bug take minutes without optimisation.
+    cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
     let output = cargo.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the copy does not build: {said}");
