@@ -106,6 +106,19 @@ fn goes_out_stops_goes_on_and_a_stranger_uses_it() {
     stranger.tests();
 }
 
+#[test]
+fn each_package_has_its_licence_readme_and_changelog() {
+    for name in CRATES {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["package", "--list", "--allow-dirty", "--package", name]);
+        let files = succeeds(cargo.current_dir(repository()));
+        for wanted in ["LICENSE", "README.md", "CHANGELOG.md"] {
+            let has = files.lines().any(|file| file == wanted);
+            assert!(has, "{name} has no {wanted}: {files}");
+        }
+    }
+}
+
 fn only_what_was_bumped_goes_out(playground: &Playground) {
     playground.edit(
         "cache-dict/CHANGELOG.md",

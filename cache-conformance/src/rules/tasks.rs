@@ -82,6 +82,28 @@ impl Drop for Racer {
     }
 }
 
+/// Polls both in turn, on one thread, so that they overlap unless the first poll completes one.
+pub(super) async fn both<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> (T, T) {
+    let (mut one, mut other) = (Box::pin(one), Box::pin(other));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(move |context| {
+        if first.is_none() && let Poll::Ready(result) = one.as_mut().poll(context) {
+            first = Some(result);
+        }
+        if second.is_none() && let Poll::Ready(result) = other.as_mut().poll(context) {
+            second = Some(result);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            results => {
+                (first, second) = results;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 /// Polls `future`, and drops it if it is still pending after `polls` polls.
 pub(super) async fn drop_at_poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     if polls == 0 {

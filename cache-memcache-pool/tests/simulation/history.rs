@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CacheBackend as _, CachedValue, Error, ErrorKind};
@@ -117,6 +117,22 @@ impl Plan {
 
     /// Runs it, and returns the events line by line, or the failure.
     pub(crate) fn run(&self) -> Result<String, String> {
+        let (plan, (ended, end)) = (self.clone(), mpsc::channel());
+        let running = std::thread::spawn(move || ended.send(plan.run_here()));
+        // A task that spins stops the simulated time, so only the real time shows it. A history
+        // takes well below a second.
+        let patience = Duration::from_secs(crate::number("SIMULATION_PATIENCE", 300));
+        match end.recv_timeout(patience) {
+            Ok(ended) => ended,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err("a task spins".into()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => match running.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(_) => Err("the history was lost".into()),
+            },
+        }
+    }
+
+    fn run_here(&self) -> Result<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)

@@ -540,3 +540,51 @@ async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
     let server = &processes[15].stats().servers[0];
     assert_eq!(server.calls, server.hits + server.misses, "{server:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_queued_behind_a_blocked_write_are_retried_when_the_connection_closes() {
+    let farm = farm(1, &[fault(Kind::Reset, 100, 101)], |link| {
+        link.capacity = 1000;
+    });
+    let cache = builder(&farm).pool_maxsize(1).build().unwrap();
+    cache.get("k").await.unwrap();
+    sleep(Duration::from_millis(60)).await;
+    let mut tasks = JoinSet::new();
+    let (writer, begun) = (cache.clone(), Instant::now());
+    tasks.spawn(async move { writer.set("large", value(50_000)).await.is_ok() });
+    for task in 0..10 {
+        let cache = cache.clone();
+        tasks.spawn(async move { cache.get(&format!("k{task}")).await.is_ok() });
+    }
+    let ended = timeout(10 * SECOND, tasks.join_all()).await;
+    let succeeded = ended.expect("a call never ended");
+    assert_eq!(succeeded, [true; 11]);
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_probe_that_ended_with_its_runtime_is_repeated() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    };
+    let first = runtime();
+    let cache = first.block_on(async {
+        let farm = farm(1, &[fault(Kind::Pause, 100, 5000)], |_| {});
+        let cache = backend(&farm);
+        sleep(Duration::from_millis(200)).await;
+        let timed_out = cache.get("k").await.unwrap_err();
+        assert_eq!(timed_out.kind(), ErrorKind::Timeout);
+        // Begins a probe.
+        let refused = cache.get("k").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        cache
+    });
+    drop(first);
+    runtime().block_on(async {
+        sleep(6 * SECOND).await;
+        let (failed, _) = calls(&cache, SECOND).await;
+        assert!(failed < 100, "{failed} calls failed: {:?}", cache.stats());
+        assert_eq!(cache.get("k").await.unwrap(), None);
+    });
+}
