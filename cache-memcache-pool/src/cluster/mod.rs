@@ -1,6 +1,5 @@
 //! [`Cluster`]: the servers of a backend.
 
-mod attempts;
 mod breaker;
 mod call;
 mod mark;
