@@ -4,7 +4,6 @@ mod breaker;
 mod call;
 mod mark;
 mod pool;
-mod runtime;
 mod server;
 
 use std::sync::{Arc, PoisonError};
