@@ -11,15 +11,16 @@
     )
 )]
 
-// The path of a `get`, downward only:
-//   backend            checks the key
-//   store              encodes the request (`protocol/encode`), decodes the value
-//   cluster/call       asks the `router` for a server, retries and fails over as `attempts` allows
-//   cluster/server     selects a connection of its `pool`, judges failures by its `breaker`
-//   connection         queues the request (`queue`), and has a slot for the response (`slots`)
-//   connection/driver  the task that does the I/O of a connection
-//   connection/pipeline  matches responses to requests and their deadlines
-//   protocol/decode    parses responses
+// The path of a `get`, downward only. In the task of the caller:
+//   backend              checks the key
+//   store                encodes the command (`protocol/encode`), and decodes the value
+//   cluster/call         asks the `router` for a server, retries, and fails over
+//   cluster/server       selects a connection of its `pool`, judges failures by its `breaker`
+//   connection           queues the request (`queue`), and has a slot for the response (`slots`)
+// In the task of the connection, which takes it from there and puts the response there:
+//   connection/driver    does the I/O (`stream`)
+//   connection/pipeline  matches responses to requests, and watches the deadlines
+//   protocol/decode      parses the bytes into replies (`protocol/response`)
 
 mod backend;
 mod builder;

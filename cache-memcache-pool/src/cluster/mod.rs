@@ -1,11 +1,9 @@
 //! [`Cluster`]: the servers of a backend.
 
-mod attempts;
 mod breaker;
 mod call;
 mod mark;
 mod pool;
-mod runtime;
 mod server;
 
 use std::sync::{Arc, PoisonError};

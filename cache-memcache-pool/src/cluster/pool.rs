@@ -1,14 +1,17 @@
-//! [`Pools`]: the connections to one server, separate for each runtime.
+//! [`Pools`]: the connections to one server, separate for each Tokio runtime, which needs the drivers
+//! that connections use.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use cache_core::Result;
+use cache_core::{Error, ErrorKind, Result};
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::runtime;
+use crate::NAME;
 use crate::connection::{Connection, Failure, State};
 use crate::protocol::Dialect;
 
@@ -90,7 +93,7 @@ impl Pools {
         if let Some(pool) = self.read().iter().find(|pool| pool.runtime == id) {
             return Ok(Arc::clone(pool));
         }
-        runtime::check(self.needs_io)?;
+        check(self.needs_io)?;
         let mut pools = self
             .of_runtimes
             .write()
@@ -238,5 +241,47 @@ impl Pool {
         self.connections
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The runtime of the caller.
+pub(super) fn current_runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|error| {
+        let message = "the call was made outside a Tokio runtime; make it inside one, for \
+                       example under #[tokio::main] or in Runtime::block_on";
+        Error::new(ErrorKind::Backend, NAME, message).with_source(error)
+    })
+}
+
+/// Refuses a runtime that was built without time or, if that is needed, without I/O. Called once
+/// per runtime, within it.
+///
+/// Tokio reports this only by a panic, which is caught here, before it could end a task. The panic
+/// hook still prints it, and with `panic = "abort"` the process aborts.
+fn check(needs_io: bool) -> Result<()> {
+    let touch = || {
+        drop(tokio::time::sleep(Duration::ZERO));
+        if needs_io {
+            touch_io();
+        }
+    };
+    catch_unwind(AssertUnwindSafe(touch)).map_err(|_| {
+        let message = "the Tokio runtime has no I/O or timer driver; build it with \
+                       Builder::enable_all()";
+        Error::new(ErrorKind::Backend, NAME, message)
+    })
+}
+
+#[cfg(unix)]
+fn touch_io() {
+    drop(tokio::net::UnixDatagram::unbound());
+}
+
+#[cfg(not(unix))]
+fn touch_io() {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0));
+    let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    if let Ok(socket) = socket {
+        drop(tokio::net::UdpSocket::from_std(socket));
     }
 }

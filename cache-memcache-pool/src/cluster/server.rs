@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::breaker::{Breaker, Fault, SETTLED, Verdict, later};
 use super::mark::{Mark, encode_mark};
-use super::pool::{Pick, Pool, Pools};
-use super::runtime;
+use super::pool::{Pick, Pool, Pools, current_runtime};
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
@@ -129,7 +128,7 @@ impl Server {
         if !self.health().breaker.claim_probe(Instant::now(), lease) {
             return None;
         }
-        let runtime = runtime::current().ok()?;
+        let runtime = current_runtime().ok()?;
         self.pools.of(&runtime).ok()?;
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
@@ -150,7 +149,7 @@ impl Server {
         if let Some(failure) = self.refusal() {
             return Ok(Some(Err(failure)));
         }
-        let runtime = runtime::current()?;
+        let runtime = current_runtime()?;
         let weight = self.pools.clamp(exchange.weight);
         let queued = self.pools.with(&runtime, |pool| {
             let room = pool.room.try_acquire_many(weight).ok()?;
@@ -171,7 +170,7 @@ impl Server {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let runtime = runtime::current()?;
+        let runtime = current_runtime()?;
         let weight = self.pools.clamp(exchange.weight);
         let pool = self.pools.of(&runtime)?;
         match pool.room.try_acquire_many(weight) {
@@ -569,7 +568,7 @@ impl Server {
 
     /// Checks over a temporary connection whether the server responds.
     pub(crate) async fn ping(&self) -> Result<()> {
-        self.pools.of(&runtime::current()?)?;
+        self.pools.of(&current_runtime()?)?;
         if self.status() == Status::Closed {
             return Err(self.closed());
         }
@@ -582,7 +581,7 @@ impl Server {
 
     /// Opens a connection, unless there is one, and waits until it is ready.
     pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<()> {
-        let runtime = runtime::current()?;
+        let runtime = current_runtime()?;
         let pool = self.pools.of(&runtime)?;
         let stream = self.connect().await.map_err(|why| self.reason_of(&why))?;
         if let Some(failure) = self.refusal() {

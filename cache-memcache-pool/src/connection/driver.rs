@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     batch: Batch<Caller>,
     /// The end of the bytes to write at once.
     write_to: usize,
+    /// Written bytes may wait in a buffer of the stream.
+    is_unflushed: bool,
     done: Vec<(Caller, Response)>,
     /// Callers to be woken.
     wakers: Vec<Waker>,
@@ -83,6 +85,7 @@ impl Driver {
             pipeline: Pipeline::new(now, timeouts, decoder),
             batch: Batch::default(),
             write_to: 0,
+            is_unflushed: false,
             done: Vec::new(),
             wakers: Vec::new(),
             has_yielded: false,
@@ -227,46 +230,49 @@ impl Driver {
     /// Writes what is queued, as far as the socket takes it.
     fn write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
-            if self.batch.is_written() && !self.take(cx)? {
-                return Ok(());
+            if self.batch.is_written() {
+                if !self.flush(stream, cx)? || !self.take(cx)? {
+                    return Ok(());
+                }
+                continue;
             }
             let now = Instant::now();
-            loop {
-                if self.write_to <= self.batch.written {
-                    self.write_to = stream.write_to(&self.batch, self.batch.written);
-                }
-                let rest = self.batch.bytes.get(self.batch.written..self.write_to);
-                let written = if self.batch.is_written() {
-                    // TLS keeps back what does not fit into the socket.
-                    match Pin::new(&mut *stream).poll_flush(cx) {
-                        Poll::Pending => return Ok(()),
-                        Poll::Ready(flushed) => flushed.map(|()| 0),
-                    }
-                } else {
-                    match Pin::new(&mut *stream).poll_write(cx, rest.unwrap_or_default()) {
-                        Poll::Pending => {
-                            self.park(now);
-                            return Ok(());
-                        }
-                        Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
-                        Poll::Ready(written) => written,
-                    }
-                };
-                match written {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        self.batch.written += n;
-                        self.pipeline.on_written(now, n);
-                        while let Some(request) = self.batch.pop_begun() {
-                            self.pipeline.on_sent(now, request);
-                        }
-                    }
-                    Err(error) => return Err(lost(&error)),
-                }
+            if self.write_to <= self.batch.written {
+                self.write_to = stream.write_to(&self.batch, self.batch.written);
             }
+            let rest = self.batch.bytes.get(self.batch.written..self.write_to);
+            match Pin::new(&mut *stream).poll_write(cx, rest.unwrap_or_default()) {
+                Poll::Pending => {
+                    self.park(now);
+                    return Ok(());
+                }
+                Poll::Ready(Ok(0)) => return Err(lost(&io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    self.is_unflushed = true;
+                    self.batch.written += n;
+                    self.pipeline.on_written(now, n);
+                    while let Some(request) = self.batch.pop_begun() {
+                        self.pipeline.on_sent(now, request);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(lost(&error)),
+            }
+        }
+    }
+
+    /// Flushes the batch that was written: TLS keeps back what does not fit into the socket.
+    /// `false`: the socket has no room yet.
+    fn flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.is_unflushed {
+            match Pin::new(stream).poll_flush(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(flushed) => flushed.map_err(|error| lost(&error))?,
+            }
+            self.is_unflushed = false;
             self.batch.clear();
             self.write_to = 0;
         }
+        Ok(true)
     }
 
     /// The socket has no room. Requests that were not begun can be withdrawn until it has.

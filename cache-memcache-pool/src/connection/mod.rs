@@ -1,7 +1,6 @@
 //! [`Connection`]: a pipelined connection, as callers see it: a queue that its driver empties.
 
 mod driver;
-mod patience;
 mod pipeline;
 #[cfg(test)]
 mod properties;
@@ -109,7 +108,7 @@ pub(crate) struct Connection {
     /// Callers acquire the weight of a request in permits before they queue it.
     room: Arc<Semaphore>,
     state: AtomicU8,
-    /// See [`Patience::excused`](patience::Patience::excused), in nanoseconds.
+    /// See [`Pipeline::excused`](pipeline::Pipeline::excused), in nanoseconds.
     excused: AtomicU64,
     /// When the server last sent something, in nanoseconds since `begun`; 0: never.
     heard: AtomicU64,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::patience::Patience;
 use super::queue::{Pending, Queue};
 use crate::config::Timeouts;
 use crate::protocol::{Decoder, Reply, Response, Violation};
@@ -16,6 +15,9 @@ const KEPT: usize = 256 * 1024;
 
 /// How much is read at once.
 const READ: usize = 32 * 1024;
+
+/// A server that sends this many bytes within `socket_timeout` is not slow.
+const BYTES: u32 = 64 * 1024;
 
 /// The judgement of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,6 +354,60 @@ impl<C> Pipeline<C> {
     }
 }
 
+/// The clock for the timeouts of calls on a connection, which stops while data flows.
+///
+/// Counts the time since a connection was begun, less the time in which data arrived at a
+/// sufficient rate: a large value over a slow link does not count, a trickle of bytes does.
+#[derive(Debug)]
+struct Patience {
+    epoch: Instant,
+    /// The time that does not count, so far.
+    excused: Duration,
+    /// The time up to which `excused` is computed.
+    last: Instant,
+    /// The most time that a byte excuses.
+    per_byte: Duration,
+}
+
+impl Patience {
+    fn new(now: Instant, socket_timeout: Duration) -> Self {
+        Self {
+            epoch: now,
+            excused: Duration::ZERO,
+            last: now,
+            per_byte: socket_timeout / BYTES,
+        }
+    }
+
+    fn excused(&self) -> Duration {
+        self.excused
+    }
+
+    /// The clock at `now`.
+    fn read(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
+            .saturating_sub(self.excused)
+    }
+
+    /// Records received bytes.
+    fn on_bytes(&mut self, now: Instant, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let credit = self.per_byte.saturating_mul(bytes);
+        self.excuse(credit.min(now.saturating_duration_since(self.last)));
+        self.last = now;
+    }
+
+    /// Excludes time in which this process was paused.
+    fn excuse(&mut self, time: Duration) {
+        self.excused = self.excused.saturating_add(time);
+    }
+
+    /// When the clock reaches `due`, if nothing arrives until then.
+    fn time_of(&self, due: Duration) -> Option<Instant> {
+        self.epoch.checked_add(due.saturating_add(self.excused))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -561,5 +617,33 @@ mod tests {
         let (mut pipeline, _, now) = pipeline();
         pipeline.read_buffer().0.extend_from_slice(b"HD O1\r\n");
         assert!(pipeline.on_bytes(now, 7, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_large_value_does_not_count_but_a_trickle_does() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start, SECOND);
+        let mut now = start;
+        for _ in 0..100 {
+            now += SECOND / 10;
+            patience.on_bytes(now, 64 * 1024);
+        }
+        assert!(patience.read(now) < SECOND / 100, "{patience:?}");
+        for _ in 0..100 {
+            now += SECOND / 10;
+            patience.on_bytes(now, 1);
+        }
+        assert!(patience.read(now) > SECOND * 9, "{patience:?}");
+        let due = patience.read(now) + SECOND;
+        assert_eq!(patience.time_of(due), Some(now + SECOND));
+    }
+
+    #[test]
+    fn no_more_is_excused_than_has_passed() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start, SECOND);
+        patience.on_bytes(start + SECOND, usize::MAX);
+        assert_eq!(patience.read(start + SECOND), Duration::ZERO);
+        assert_eq!(patience.read(start + SECOND * 3), SECOND * 2);
     }
 }

@@ -1,8 +1,7 @@
 //! Parsing of the responses to meta commands of callers.
 
-use super::item::{Item, decimal, server_error};
 use super::meta_response::{MetaResponse, MetaStatus};
-use super::response::{Reply, Violation};
+use super::response::{Item, Reply, Violation, decimal, server_error};
 
 /// Parses a line of the response to a [`MetaRequest`](super::MetaRequest) with this tag. `only` is the status of
 /// commands without a tag.

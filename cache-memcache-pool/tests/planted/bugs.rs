@@ -79,7 +79,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "flowing-data-is-not-excused",
-        "connection/patience.rs",
+        "connection/pipeline.rs",
         "self.excuse(credit.min(now.saturating_duration_since(self.last)));",
         "if !@ { self.excuse(credit.min(now.saturating_duration_since(self.last))); }",
     ),
@@ -127,7 +127,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "replies-of-others-are-taken",
-        "protocol/line.rs",
+        "protocol/decode.rs",
         "if !is_tag(number) {",
         "if !@ && !is_tag(number) {",
     ),
@@ -163,7 +163,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "no-deadline-after-a-failure",
-        "cluster/attempts.rs",
+        "cluster/call.rs",
         "self.deadline = Some(all.min(rest));",
         "self.deadline = Some(if @ { later(now, self.socket_timeout * 9) } else { all.min(rest) });",
     ),

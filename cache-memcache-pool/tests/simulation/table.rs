@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Protocol};
+use tokio::io::BufWriter;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -164,6 +165,24 @@ async fn large_values_are_written_over_a_narrow_link_too() {
     cache.set("k", value(7_000_000)).await.unwrap();
     assert!(farm.0[0].has("k"));
     assert_eq!(cache.stats().servers[0].timeouts, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_keeps_back_is_flushed_once_there_is_room() {
+    let farm = farm(1, &[], |link| link.capacity = 1000);
+    let net = farm.clone();
+    // It takes the bytes at once, as TLS does, and cannot flush them at once.
+    let connect = move |address: &str| {
+        let connecting = net.clone().connect(address.to_owned());
+        async { Ok(BufWriter::with_capacity(64 * 1024, connecting.await?)) }
+    };
+    let cache = builder(&farm).connect_with(connect).build().unwrap();
+    for len in [10, 5_000, 50_000] {
+        cache.set("k", value(len)).await.unwrap();
+        let both = tokio::join!(cache.get("k"), cache.set("l", value(len)));
+        assert_eq!(both.0.unwrap().unwrap().payload().len(), len);
+        both.1.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
