@@ -139,6 +139,8 @@ async fn read_many<P: ReadPart>(
     let call = local.endpoints.call(deadline, |client| {
         let names: Vec<Option<Vec<u8>>> = parts.iter().map(ReadPart::wanted).collect();
         asked = names.iter().map(Option::is_some).collect();
+        let bytes = names.iter().flatten().map(|name| OVERHEAD + name.len());
+        let bytes = bytes.sum();
         let operations: Vec<TxnOp> = names
             .into_iter()
             .flatten()
@@ -151,7 +153,8 @@ async fn read_many<P: ReadPart>(
         let kv = client.kv.clone();
         let mut kv = kv.max_decoding_message_size(MAX_ANSWER_BYTES);
         shared.counters.transactions.add(1);
-        Some(async move { kv.txn(Txn::new().and_then(operations)).await })
+        let request = async move { kv.txn(Txn::new().and_then(operations)).await };
+        Some(async move { client.detached.run(bytes, request).await })
     });
     let answer = call.await?;
     if !shared.settings.serializable {

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::breaker::Connection;
+use super::detached::Detached;
 use crate::config::Credentials;
 use crate::failure::{Failure, Fault, Next};
 use crate::stats::Counter;
@@ -21,9 +22,10 @@ pub(crate) struct Connected {
     generation: u64,
     pub(crate) kv: KvClient,
     pub(crate) lease: LeaseClient,
+    pub(crate) detached: Detached,
     made: Instant,
     /// How many responses it has received.
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
 }
 
 impl Connected {
@@ -137,12 +139,14 @@ impl Inner {
         }
         match self.connect().await {
             Ok(client) => {
+                let answers = Arc::default();
                 let connected = Arc::new(Connected {
                     generation: self.connects.add(1) + 1,
                     kv: client.kv_client(),
                     lease: client.lease_client(),
+                    detached: Detached::new(Handle::current(), Arc::clone(&answers)),
                     made: Instant::now(),
-                    answers: AtomicU64::new(0),
+                    answers,
                 });
                 *lock(&self.client) = Some(Arc::clone(&connected));
                 Ok(connected)

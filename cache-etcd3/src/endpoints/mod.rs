@@ -2,6 +2,7 @@
 
 pub(crate) mod backoff;
 mod breaker;
+mod detached;
 mod endpoint;
 pub(crate) mod roster;
 

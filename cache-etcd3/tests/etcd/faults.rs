@@ -329,3 +329,41 @@ async fn a_server_comes_back_with_its_data_gone() {
     }
     assert_eq!(backend.stats().lost_leases, 2);
 }
+
+/// Members of etcd 3.5.0 to 3.5.6 panic if a transaction that only reads is cancelled while it
+/// executes. A server that was stopped receives the requests and their cancellations at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_were_sent_are_not_cancelled() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    let handled = |code: &str| {
+        let labels = "grpc_method=\"Txn\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"";
+        let name = format!("grpc_server_handled_total{{grpc_code=\"{code}\",{labels}}}");
+        etcd.metric(&name)
+    };
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    backend.set("k0", value("v")).await.unwrap();
+    let read_all = || {
+        let mut calls = tokio::task::JoinSet::new();
+        for i in 0..200 {
+            let (one, many) = (backend.clone(), backend.clone());
+            calls.spawn(async move { drop(one.get(&format!("k{i}")).await) });
+            calls.spawn(async move { drop(many.get_multi(&["k0", "k1"]).await) });
+        }
+        calls
+    };
+    read_all().join_all().await;
+    let before = handled("OK").unwrap();
+
+    etcd.pause().unwrap();
+    let calls = read_all();
+    // Long enough for the rounds that stall to make room for one more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(calls);
+    etcd.resume().unwrap();
+    eventually(Duration::from_secs(20), "all responses", async || {
+        handled("OK").is_ok_and(|handled| handled > before + 200.0)
+    })
+    .await;
+    assert!(handled("Canceled").unwrap() < 1.0);
+}
