@@ -202,6 +202,8 @@ pub(super) fn later(now: Instant, wait: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(300);
@@ -246,6 +248,15 @@ mod tests {
         );
         assert_eq!(breaker.on_probe_answered(now + LEASE), Some(LEASE));
         assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn equal_waits_are_shortened_by_different_times() {
+        let (mut breaker, _) = breaker();
+        breaker.level = 30;
+        let waits: BTreeSet<Duration> = (0..40).map(|_| breaker.next_wait()).collect();
+        assert!(waits.len() > 20, "{waits:?}");
+        assert!(waits.first() >= Some(&(LONGEST * 3 / 4)) && waits.last() <= Some(&LONGEST));
     }
 
     #[test]
