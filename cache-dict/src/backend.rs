@@ -109,7 +109,8 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 
     /// Returns the number of entries, including expired ones that no operation has removed yet;
-    /// [`purge`](Self::purge) removes them all.
+    /// [`purge`](Self::purge) removes them all. Shards are counted one after another, so the number
+    /// is not that of one moment if other threads write meanwhile.
     pub fn len(&self) -> usize {
         self.0.len()
     }
