@@ -83,14 +83,21 @@ impl Drop for Racer {
 }
 
 /// Polls both in turn, on one thread, so that they overlap unless the first poll completes one.
-pub(super) async fn both<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> (T, T) {
+pub(super) async fn both<T>(
+    one: impl Future<Output = T>,
+    other: impl Future<Output = T>,
+) -> (T, T) {
     let (mut one, mut other) = (Box::pin(one), Box::pin(other));
     let (mut first, mut second) = (None, None);
     std::future::poll_fn(move |context| {
-        if first.is_none() && let Poll::Ready(result) = one.as_mut().poll(context) {
+        if first.is_none()
+            && let Poll::Ready(result) = one.as_mut().poll(context)
+        {
             first = Some(result);
         }
-        if second.is_none() && let Poll::Ready(result) = other.as_mut().poll(context) {
+        if second.is_none()
+            && let Poll::Ready(result) = other.as_mut().poll(context)
+        {
             second = Some(result);
         }
         match (first.take(), second.take()) {
