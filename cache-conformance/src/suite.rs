@@ -430,8 +430,7 @@ impl Suite {
             Verdict::Failed(failure) => fail_test(failure),
             Verdict::NotApplicable(why) => fail_test(format!(
                 "{group}::{name} does not apply: {why}; waive it where the tests are declared, so \
-                 that it is shown as ignored: waive {{ {group}: \"{why}\" }} or \
-                 {group}::{name}: \"{why}\""
+                 that it is shown as ignored: waive {{ {group}: {why:?} }} or {group}::{name}: {why:?}"
             )),
             _ => {}
         }

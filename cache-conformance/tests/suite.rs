@@ -79,6 +79,9 @@ fn no_rule_run_is_no_success() {
 #[test]
 fn a_test_of_a_rule_that_does_not_apply_says_how_to_waive_it() {
     let suite = manual();
+    let message = panic_of(|| suite.assert_rule("faults", "a_dead_server_is_transient"));
+    let literal = r#"waive { faults: "the harness cannot inject the fault \"down\"" }"#;
+    assert!(message.contains(literal), "{message}");
     let message = panic_of(|| suite.assert_rule("limits", "too_large_is_an_error"));
     assert!(message.contains("waive { limits:"), "{message}");
 }

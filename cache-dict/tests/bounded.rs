@@ -135,7 +135,7 @@ fn len_is_within_the_bound_while_entries_move_between_shards() {
                 for n in (writer..).step_by(7) {
                     let key = format!("{}", n % (2 * BOUND));
                     // In every round, each key is set or deleted anew.
-                    if (n / (2 * BOUND)) % 2 == 0 || n % 3 == 0 {
+                    if (n / (2 * BOUND)).is_multiple_of(2) || n.is_multiple_of(3) {
                         cache.set_sync(&key, CachedValue::new(n));
                     } else {
                         cache.delete_sync(&key);
