@@ -549,7 +549,12 @@ fn in_own_runtime<T: Send + 'static>(
         };
         let hangs = matches!(&outcome, Err(failure) if failure.kind == FailureKind::Hung);
         if !hangs {
-            context.clean_up().await;
+            // In a task of its own: if the backend panics in it, the outcome is still that of the
+            // rule.
+            let context = context.clone();
+            tokio::spawn(async move { context.clean_up().await })
+                .await
+                .ok();
         }
         outcome
     });

@@ -154,6 +154,14 @@ fn a_call_that_blocks_its_thread_is_given_up() {
 }
 
 #[test]
+fn a_panic_in_what_cleans_up_fails_no_other_rule() {
+    let panics = Backend::right().delete_multi(|_, _| panic!("index out of bounds"));
+    let rule = "basic::a_set_value_is_found";
+    let report = Suite::new(BackendHarness::patient(panics)).only(rule).run();
+    assert!(report.is_ok(), "{report}");
+}
+
+#[test]
 fn a_panic_is_a_failure_that_quotes_it() {
     let panics = Backend::right().get(|_, _| panic!("index out of bounds"));
     let rule = "basic::an_absent_key_is_a_miss";
