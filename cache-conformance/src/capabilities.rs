@@ -283,6 +283,7 @@ pub enum Expiry {
     /// Values do not expire: TTLs are ignored.
     None,
     /// Values may be lost this long before their deadline, and are never served at or after it.
+    /// The lifetimes in the rules allow for up to ten minutes.
     Granularity(Duration),
 }
 

@@ -1,10 +1,13 @@
 //! [`Context`], the argument of a rule.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::cache::Written;
-use crate::failure::{Failure, Trace, fail};
+use crate::failure::{Failure, Trace, describe_panic, fail};
 use crate::harness::{OpenError, Opened, Options, Subject};
 use crate::rng::Rng;
 use crate::{Capabilities, Clock, ManualClock};
@@ -128,7 +131,7 @@ impl Context {
 
     async fn opened<T>(&self, opening: impl Future<Output = Result<T, OpenError>>) -> Outcome<T> {
         let limit = self.capabilities.call_limit;
-        match tokio::time::timeout(limit, opening).await {
+        match tokio::time::timeout(limit, without_panic(opening)).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(Failure::unopened(format!(
                 "the backend could not be opened: {error}"
@@ -191,4 +194,17 @@ impl Context {
         self.wait(moment.saturating_duration_since(self.now()))
             .await;
     }
+}
+
+/// A harness that cannot start its server often panics. That is an error as any other, which need
+/// not be reported by each rule.
+async fn without_panic<T>(
+    opening: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    let mut opening = pin!(opening);
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(describe_panic(&*panic).into())))
+    })
+    .await
 }

@@ -1,5 +1,6 @@
 //! [`Failure`], why a rule failed, and [`Trace`], its operations until then.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
+}
+
+/// Quotes the message of a panic.
+pub(crate) fn describe_panic(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("it panicked: {}", message.unwrap_or("without a message"))
 }
 
 /// Ends the rule with a [`Failure`].
@@ -167,7 +175,7 @@ impl Trace {
                 "{what} has not returned after {:.1?}: it blocks its thread, as in a deadlock",
                 began.elapsed()
             )),
-            None if log.moved.elapsed() > limit * 4 => Some(format!(
+            None if log.moved.elapsed() > limit.saturating_mul(4) => Some(format!(
                 "the rule made no call for {:.0?}",
                 log.moved.elapsed()
             )),

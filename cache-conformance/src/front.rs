@@ -48,7 +48,9 @@ macro_rules! tests {
             fn suite() -> &'static $crate::Suite {
                 static SUITE: ::std::sync::OnceLock<$crate::Suite> = ::std::sync::OnceLock::new();
                 SUITE.get_or_init(|| {
-                    let suite = $crate::Suite::new($harness).name(stringify!($module));
+                    let suite = $crate::Suite::new($harness)
+                        .name(stringify!($module))
+                        .declared_in(module_path!());
                     $( let suite = suite.up_to($up_to); )?
                     $( $crate::__waivers!(@calls suite $($waivers)*); )?
                     suite

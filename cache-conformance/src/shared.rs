@@ -28,7 +28,7 @@ pub(crate) fn is_process_per_test() -> bool {
 /// The result of `run`, which only one process of this test run executes. `None` if that process
 /// has died, or the file cannot be created.
 pub(crate) fn once_per_run(
-    suite: &str,
+    suite: [&str; 2],
     run: impl FnOnce() -> HashMap<String, Verdict>,
 ) -> Option<HashMap<String, Verdict>> {
     let file = file_of(suite)?;
@@ -47,8 +47,8 @@ pub(crate) fn once_per_run(
     }
 }
 
-/// A file for this run of the tests, this binary and this suite.
-fn file_of(suite: &str) -> Option<PathBuf> {
+/// A file for this run of the tests, this binary and this suite, by its name and module.
+fn file_of(suite: [&str; 2]) -> Option<PathBuf> {
     let mut hasher = DefaultHasher::new();
     std::env::var_os("NEXTEST_RUN_ID").hash(&mut hasher);
     // A test that is retried must not read its earlier failure.
@@ -149,6 +149,14 @@ fn parse(mut text: &str) -> Option<HashMap<String, Verdict>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suites_of_one_name_do_not_share_verdicts() {
+        let file = |module| file_of(["backend", module]);
+        assert!(file("tests::tcp").is_some());
+        assert_eq!(file("tests::tcp"), file("tests::tcp"));
+        assert_ne!(file("tests::tcp"), file("tests::tls"));
+    }
 
     #[test]
     fn published_verdicts_are_read_back() {

@@ -1,6 +1,7 @@
 //! [`Suite`], which runs the rules against a backend.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::context::{Context, Outcome};
-use crate::failure::{Failure, FailureKind, Trace};
+use crate::failure::{Failure, FailureKind, Trace, describe_panic};
 use crate::harness::{Erased, Subject};
 use crate::report::{Report, RuleReport, Verdict};
 use crate::rng::{self, Rng, SEED_VARIABLE};
@@ -36,6 +37,8 @@ const FIRST: &str = "basic::the_backend_can_be_reached";
 /// ```
 pub struct Suite {
     name: String,
+    /// The path of the module of its tests: names need not be unique in a binary.
+    module: &'static str,
     subject: Arc<dyn Subject>,
     waivers: Vec<Waiver>,
     only: Vec<String>,
@@ -75,6 +78,7 @@ impl Suite {
     pub fn new(harness: impl Harness) -> Self {
         Self {
             name: "backend".to_owned(),
+            module: "",
             subject: Arc::new(Erased(Arc::new(harness))),
             waivers: Vec::new(),
             only: Vec::new(),
@@ -92,6 +96,13 @@ impl Suite {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn declared_in(mut self, module: &'static str) -> Self {
+        self.module = module;
         self
     }
 
@@ -217,7 +228,13 @@ impl Suite {
         const FAILING: usize = 16;
         let timed = |rule: &'static Rule| {
             let began = Instant::now();
-            (self.judge(rule), began.elapsed())
+            // What rules do is caught elsewhere; this is the harness, asked for its capabilities.
+            let judged = catch_unwind(AssertUnwindSafe(|| self.judge(rule)));
+            let verdict = judged.unwrap_or_else(|panic| {
+                let (id, panic) = (rule.id(), describe_panic(&*panic));
+                Verdict::Failed(format!("{id} was not run, because of the harness: {panic}"))
+            });
+            (verdict, began.elapsed())
         };
         let timed = &timed;
         let queue = |belongs: fn(&Rule) -> bool| -> Queue {
@@ -363,7 +380,7 @@ impl Suite {
             let rng = Rng::new(self.seed, &scene);
             Context::new(Arc::clone(&self.subject), rng, trace.clone(), pace)
         };
-        let limit = context.capabilities().call_limit + GRACE;
+        let limit = context.capabilities().call_limit.saturating_add(GRACE);
         let (sender, receiver) = mpsc::channel();
         let spawned = thread::Builder::new()
             .name(rule.id())
@@ -413,8 +430,7 @@ impl Suite {
             Verdict::Failed(failure) => fail_test(failure),
             Verdict::NotApplicable(why) => fail_test(format!(
                 "{group}::{name} does not apply: {why}; waive it where the tests are declared, so \
-                 that it is shown as ignored: waive {{ {group}: \"{why}\" }} or \
-                 {group}::{name}: \"{why}\""
+                 that it is shown as ignored: waive {{ {group}: {why:?} }} or {group}::{name}: {why:?}"
             )),
             _ => {}
         }
@@ -436,7 +452,7 @@ impl Suite {
             // verdicts.
             self.together.get_or_init(|| {
                 let all = || self.run_together(|_| true);
-                shared::once_per_run(&self.name, all).unwrap_or_default()
+                shared::once_per_run([&self.name, self.module], all).unwrap_or_default()
             })
         } else if rule.waits {
             self.together
@@ -526,25 +542,22 @@ fn in_own_runtime<T: Send + 'static>(
     let outcome = runtime.block_on(async {
         let outcome = match tokio::spawn(check(context.clone())).await {
             Ok(outcome) => outcome,
-            Err(error) => Err(Failure::new(describe_panic(error))),
+            Err(error) => Err(Failure::new(match error.try_into_panic() {
+                Ok(panic) => describe_panic(&*panic),
+                Err(_) => "the rule was cancelled".to_owned(),
+            })),
         };
         let hangs = matches!(&outcome, Err(failure) if failure.kind == FailureKind::Hung);
         if !hangs {
-            context.clean_up().await;
+            // In a task of its own: if the backend panics in it, the outcome is still that of the
+            // rule.
+            let context = context.clone();
+            tokio::spawn(async move { context.clean_up().await })
+                .await
+                .ok();
         }
         outcome
     });
     runtime.shutdown_background();
     outcome
-}
-
-fn describe_panic(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else {
-        return "the rule was cancelled".to_owned();
-    };
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("it panicked: {}", message.unwrap_or("without a message"))
 }

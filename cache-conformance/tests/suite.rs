@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use cache_conformance::mutants::{self, Backend, BackendHarness};
-use cache_conformance::{Clock, Fault, Report, Suite, Verdict};
+use cache_conformance::{
+    Capabilities, Clock, Fault, Harness, OpenError, Options, Report, Suite, Verdict,
+};
 use support::reference::ReferenceHarness;
 
 fn manual() -> Suite {
@@ -77,6 +79,9 @@ fn no_rule_run_is_no_success() {
 #[test]
 fn a_test_of_a_rule_that_does_not_apply_says_how_to_waive_it() {
     let suite = manual();
+    let message = panic_of(|| suite.assert_rule("faults", "a_dead_server_is_transient"));
+    let literal = r#"waive { faults: "the harness cannot inject the fault \"down\"" }"#;
+    assert!(message.contains(literal), "{message}");
     let message = panic_of(|| suite.assert_rule("limits", "too_large_is_an_error"));
     assert!(message.contains("waive { limits:"), "{message}");
 }
@@ -149,6 +154,14 @@ fn a_call_that_blocks_its_thread_is_given_up() {
 }
 
 #[test]
+fn a_panic_in_what_cleans_up_fails_no_other_rule() {
+    let panics = Backend::right().delete_multi(|_, _| panic!("index out of bounds"));
+    let rule = "basic::a_set_value_is_found";
+    let report = Suite::new(BackendHarness::patient(panics)).only(rule).run();
+    assert!(report.is_ok(), "{report}");
+}
+
+#[test]
 fn a_panic_is_a_failure_that_quotes_it() {
     let panics = Backend::right().get(|_, _| panic!("index out of bounds"));
     let rule = "basic::an_absent_key_is_a_miss";
@@ -164,15 +177,12 @@ fn a_panic_is_a_failure_that_quotes_it() {
 #[test]
 fn faults_that_are_declared_and_not_brought_about_are_a_failure() {
     struct Declares;
-    impl cache_conformance::Harness for Declares {
+    impl Harness for Declares {
         type Backend = support::reference::Reference;
-        fn capabilities(&self) -> cache_conformance::Capabilities {
-            cache_conformance::Capabilities::default().with_faults(&[Fault::Down])
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::default().with_faults(&[Fault::Down])
         }
-        async fn open(
-            &self,
-            options: &cache_conformance::Options,
-        ) -> Result<Self::Backend, cache_conformance::OpenError> {
+        async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
             Ok(Self::Backend::new(options.default_ttl, None))
         }
     }
@@ -229,25 +239,62 @@ fn a_rule_set_that_does_not_exist_is_a_failure() {
 
 #[test]
 fn a_backend_that_cannot_be_reached_is_told_once() {
-    struct Nowhere;
-    impl cache_conformance::Harness for Nowhere {
+    struct Nowhere {
+        panics: bool,
+    }
+    impl Harness for Nowhere {
         type Backend = support::reference::Reference;
-        async fn open(
-            &self,
-            _: &cache_conformance::Options,
-        ) -> Result<Self::Backend, cache_conformance::OpenError> {
+        async fn open(&self, _: &Options) -> Result<Self::Backend, OpenError> {
+            assert!(!self.panics, "nobody listens on port 1");
             Err("nobody listens on port 1".into())
         }
     }
-    let report = Suite::new(Nowhere).run();
-    let text = report.to_string();
-    // In the rule that is there for it, and in the first that is asked.
-    assert!(
-        (1..=2).contains(&text.matches("nobody listens").count()),
-        "{text}"
-    );
-    assert!(text.contains("was not run, because basic::the_backend_can_be_reached failed"));
-    assert_eq!(report.passed(), 0);
+    for panics in [false, true] {
+        let report = Suite::new(Nowhere { panics }).run();
+        let text = report.to_string();
+        // In the rule that is there for it, and in the first that is asked.
+        assert!(
+            (1..=2).contains(&text.matches("nobody listens").count()),
+            "{text}"
+        );
+        assert!(text.contains("was not run, because basic::the_backend_can_be_reached failed"));
+        assert_eq!(report.passed(), 0);
+    }
+}
+
+#[test]
+fn every_rule_has_a_verdict_whatever_the_harness_declares() {
+    /// With these capabilities, or with a panic in their place.
+    struct Declares(Option<Capabilities>);
+    impl Harness for Declares {
+        type Backend = support::reference::Reference;
+        fn capabilities(&self) -> Capabilities {
+            self.0.expect("no configuration")
+        }
+        async fn open(&self, options: &Options) -> Result<Self::Backend, OpenError> {
+            let clock = Some(options.clock.clone());
+            Ok(Self::Backend::new(options.default_ttl, clock))
+        }
+        async fn again(
+            &self,
+            first: &Self::Backend,
+            _: &Options,
+        ) -> Result<Self::Backend, OpenError> {
+            Ok(first.clone())
+        }
+    }
+    let manual = Capabilities::default().with_clock(Clock::Manual);
+    let for_ever = manual.with_call_limit(Duration::MAX);
+    let report = Suite::new(Declares(Some(for_ever))).only("basic").run();
+    assert!(report.is_ok(), "{report}");
+
+    let report = Suite::new(Declares(None)).run();
+    assert_eq!(report.rules.len(), cache_conformance::rules().len());
+    let failed = report.rules.iter().filter(|rule| {
+        matches!(&rule.verdict, Verdict::Failed(why) if why.starts_with(&rule.id)
+            && why.contains("no configuration"))
+    });
+    assert_eq!(failed.count(), report.rules.len(), "{report}");
 }
 
 #[test]

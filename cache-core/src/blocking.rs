@@ -18,6 +18,9 @@ const NAME: &str = "Blocking";
 /// runtime: use the backend itself there. The runtime ends when the last clone is dropped or
 /// [unwrapped](Self::into_inner), and with it the tasks and connections of the backend.
 ///
+/// A task that the backend itself spawns must not call it: the call would block the only worker
+/// thread, which it waits for.
+///
 /// Threads do not survive a `fork`, so in the child process every call returns
 /// [`ErrorKind::Backend`]: create a new backend there.
 ///
@@ -132,10 +135,11 @@ impl OwnRuntime {
         }
         let runtime = self.runtime.as_ref();
         let runtime = runtime.ok_or_else(|| failed("the runtime is shutting down"))?;
-        if Handle::try_current().is_err() {
+        if Handle::try_current().is_err_and(|error| error.is_missing_context()) {
             return Ok(runtime.block_on(operation));
         }
-        // Tokio panics when a thread of one runtime blocks on another.
+        // Tokio panics when a thread of one runtime blocks on another, and when a thread that is
+        // ending, in the destructor of a thread-local variable, blocks on any.
         thread::scope(|scope| {
             let waiting = thread::Builder::new()
                 .name("cache-blocking-call".into())

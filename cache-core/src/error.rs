@@ -229,7 +229,7 @@ impl Error {
             return cause.with_keys(keys);
         }
         let message = format!(
-            "{} of {total} keys failed; the first: {}: {}",
+            "{} of {total} keys failed; one failure: {}: {}",
             keys.len(),
             cause.kind(),
             cause.message()

@@ -91,8 +91,12 @@ fn without_value(message: &str) -> String {
         "unknown field",
     ];
     let what = QUOTING.into_iter().find(|what| message.starts_with(what));
-    // The value may contain these words, too; what was expected comes last.
-    match (what, message.rfind(", expected ")) {
+    // The value may contain these words, too; what was expected comes last. Types without variants
+    // or fields expect nothing.
+    let expected = message
+        .rfind(", expected ")
+        .max(message.rfind(", there are no "));
+    match (what, expected) {
         (Some(what), Some(expected)) => {
             format!("{what}{}", message.get(expected..).unwrap_or_default())
         }
@@ -182,18 +186,26 @@ mod tests {
             Red,
         }
 
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct NoFields {}
+
         let secret = "hunter2, expected by nobody";
         let text = format!("\"{secret}\"");
         let list = format!("[1, \"{secret}\"]");
+        let object = format!("{{\"{secret}\": 1}}");
         let errors = [
             Format::<u64>::decode(&Json, text.as_bytes()).unwrap_err(),
             Format::<Vec<u64>>::decode(&Json, list.as_bytes()).unwrap_err(),
             Format::<Color>::decode(&Json, text.as_bytes()).unwrap_err(),
             Format::<std::net::IpAddr>::decode(&Json, b"7").unwrap_err(),
+            Format::<NoFields>::decode(&Json, object.as_bytes()).unwrap_err(),
         ];
-        for (error, expected) in errors.iter().zip(["u64", "u64", "red", "IP address"]) {
+        let expected = ["u64", "u64", "red", "IP address", "there are no fields"];
+        for (error, expected) in errors.iter().zip(expected) {
             for shown in [error.to_string(), format!("{error:?}")] {
                 assert!(!shown.contains("hunter2"), "{shown}");
+                assert!(!shown.contains("nobody"), "{shown}");
                 assert!(shown.contains(expected), "{shown}");
             }
         }
@@ -201,6 +213,23 @@ mod tests {
             Format::<Color>::decode(&Json, b"\"red\""),
             Ok(Color::Red)
         ));
+    }
+
+    #[test]
+    fn floats_are_exact() {
+        let mut bits = 1_u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let float = f64::from_bits(bits);
+            if float.is_finite() {
+                let json = Format::<f64>::encode(&Json, &float).unwrap();
+                let read = Format::<f64>::decode(&Json, &json).unwrap();
+                assert_eq!(read.to_bits(), bits, "{float:e}");
+            }
+        }
+        // As Python reads it; not the neighbor 992.996466272898.
+        let read = Format::<f64>::decode(&Json, b"992.9964662728979").unwrap();
+        assert_eq!(read.to_bits(), 0x408f_07f8_c34f_2d4f);
     }
 
     #[test]

@@ -127,8 +127,15 @@ fn rename(error: Error, key: &str) -> Error {
     }
 }
 
-/// `error` with its keys under the names that the caller used.
+/// `error`, and the failure that is its source, with their keys under the names that the caller
+/// used.
 fn rename_all(error: Error, keys: &[(&str, Cow<'_, str>)]) -> Error {
+    let source = std::error::Error::source(&error);
+    let source: Option<Error> = source.and_then(|source| source.downcast_ref().cloned());
+    let error = match source {
+        Some(source) => error.with_source(rename_all(source, keys)),
+        None => error,
+    };
     if error.keys().is_empty() {
         return error;
     }

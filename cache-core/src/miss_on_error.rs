@@ -15,7 +15,8 @@ use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 /// | reads | [transient](Error::is_transient) ones, and stored values that cannot be read: [`Decode`](ErrorKind::Decode), [`ValueTooLarge`](ErrorKind::ValueTooLarge) |
 /// | writes | transient ones |
 ///
-/// Other errors, such as an invalid key, are returned. If the error of a `set` or `delete` is
+/// Other errors, such as an invalid key, are returned. If a write to several keys fails for several
+/// reasons and one of them is transient, the error is transient, so it is swallowed as a whole. If the error of a `set` or `delete` is
 /// swallowed, the key may still have its old value; if that is unacceptable, call the backend
 /// itself.
 ///

@@ -1,6 +1,8 @@
 //! Durations in configuration files: a number of seconds, possibly with a fraction, as in
 //! oslo.cache.
 //!
+//! A positive number is never read as zero, which often means "none": below a nanosecond it is one.
+//!
 //! The number may also be text, as in environment variables and in arguments of the form
 //! `timeout:600`.
 //!
@@ -58,7 +60,13 @@ impl Visitor<'_> for Seconds {
         if seconds.to_bits() == Duration::MAX.as_secs_f64().to_bits() {
             return Ok(Duration::MAX);
         }
-        Duration::try_from_secs_f64(seconds).map_err(|_| refusal(seconds))
+        let duration = Duration::try_from_secs_f64(seconds).map_err(|_| refusal(seconds))?;
+        let is_rounded_down = duration.is_zero() && seconds > 0.0;
+        Ok(if is_rounded_down {
+            Duration::from_nanos(1)
+        } else {
+            duration
+        })
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
@@ -109,5 +117,18 @@ mod tests {
             let float: F64Deserializer<Error> = written.as_secs_f64().into_deserializer();
             assert_eq!(deserialize(float), Ok(written));
         }
+    }
+
+    #[test]
+    fn only_zero_is_read_as_zero() {
+        let read = |seconds: f64| {
+            let float: F64Deserializer<Error> = seconds.into_deserializer();
+            deserialize(float)
+        };
+        for tiny in [f64::MIN_POSITIVE, 5e-324, 1e-10, 4.9e-10, 1e-9] {
+            assert_eq!(read(tiny), Ok(Duration::from_nanos(1)), "{tiny:e}");
+        }
+        assert_eq!(read(0.0), Ok(Duration::ZERO));
+        assert_eq!(read(-0.0), Ok(Duration::ZERO));
     }
 }

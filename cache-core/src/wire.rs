@@ -9,7 +9,8 @@
 //! `ct` is the cached time and `exp` the deadline, both in seconds since the Unix epoch, printed
 //! as Python prints floats; `v` is dogpile.cache's version of the format, which readers ignore.
 //! `exp` is written only for values that expire. Python ignores it: for Python, a value expires
-//! when the server removes it.
+//! when the server removes it. Such floats are a quarter of a microsecond apart; [`Metadata::of`]
+//! takes the last one that is not after the deadline.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -81,7 +82,8 @@ impl Metadata {
             deadline: value
                 .ttl()
                 .or_default(default_ttl)
-                .and_then(|ttl| now.checked_add(ttl)),
+                .and_then(|ttl| now.checked_add(ttl))
+                .map(not_after),
             extra: value.extra().map(Into::into),
         }
     }
@@ -200,6 +202,21 @@ fn foreign(stored: &[u8]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The last time at or before `deadline` that is kept when it is written as a float: the nearest
+/// float may be later, and the value would be served after its deadline.
+fn not_after(deadline: SystemTime) -> SystemTime {
+    let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let magnitude = since.as_secs().checked_ilog2().unwrap_or_default();
+    let binary_digits = (f64::MANTISSA_DIGITS - 1).saturating_sub(magnitude);
+    // With so many, a nanosecond is kept. There are fewer from April 1970 on.
+    if binary_digits >= 30 {
+        return deadline;
+    }
+    let float = (u64::from(since.subsec_nanos()) << binary_digits) / 1_000_000_000;
+    let nanos = divide(float * 1_000_000_000, 1 << binary_digits);
+    UNIX_EPOCH + Duration::from_secs(since.as_secs()) + Duration::from_nanos(nanos)
 }
 
 /// Appends the seconds since the epoch as Python's `repr` prints the float nearest to them.
@@ -677,6 +694,27 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn no_reader_serves_a_value_at_its_deadline(
+            seconds in prop_oneof![0..1_u64 << 33, 1 << 30..1_u64 << 33],
+            nanos in 0..1_000_000_000_u32,
+            ttl in 1..100_000_000_000_u64,
+        ) {
+            let now = UNIX_EPOCH + Duration::new(seconds, nanos);
+            let ttl = Duration::from_nanos(ttl);
+            let value = CachedValue::new(()).with_ttl(ttl);
+            let mut stored = Vec::new();
+            encode(&Metadata::of(&value, Duration::ZERO, now), b"", &mut stored);
+            let (metadata, _) = decode(&stored, "b").unwrap();
+            prop_assert_eq!(metadata.attach((), now + ttl), None);
+            // Floats are 2⁻²⁰ s apart before the year 2242.
+            let shortly_before = now + ttl.saturating_sub(Duration::from_nanos(954));
+            let is_served = metadata.attach((), shortly_before).is_some();
+            prop_assert!(is_served || ttl < Duration::from_micros(1));
+        }
+    }
+
     #[test]
     fn floats_are_printed_as_python_prints_them() {
         for (seconds, python) in [
@@ -707,7 +745,9 @@ mod tests {
         let now = SystemTime::now();
         let value = CachedValue::new(()).with_ttl(Duration::ZERO);
         let metadata = Metadata::of(&value, Duration::ZERO, now);
-        assert_eq!(metadata.deadline, Some(now));
+        let deadline = metadata.deadline.expect("of a value that has expired");
+        let kept = now.duration_since(deadline);
+        assert!(kept.is_ok_and(|earlier| earlier < Duration::from_micros(1)));
         assert!(metadata.attach((), now).is_none());
         let value = value.with_ttl(Duration::MAX);
         assert_eq!(Metadata::of(&value, Duration::ZERO, now).deadline, None);

@@ -129,6 +129,12 @@ async fn map_keys_renames_keys_in_errors() {
     assert_eq!(errors.len(), 6);
     for error in errors {
         assert_eq!(error.keys(), ["b"], "{error}");
+        let source: Option<&Error> = error.source().and_then(|source| source.downcast_ref());
+        assert_eq!(source.is_some(), error.kind() == ErrorKind::Partial);
+        assert!(
+            source.is_none_or(|source| source.keys() == ["b"]),
+            "{error:?}"
+        );
     }
     assert!(cache.get("a").await.unwrap().is_some());
 
@@ -482,6 +488,7 @@ mod blocking {
     use super::*;
 
     /// Needs a runtime, as backends with servers do.
+    #[derive(Clone)]
     struct Sleepy(Memory);
 
     impl CacheBackend for Sleepy {
@@ -529,6 +536,31 @@ mod blocking {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn it_works_within_a_runtime_of_several_threads() {
         tokio::spawn(async { all_six() }).await.unwrap();
+    }
+
+    #[test]
+    fn it_works_while_a_thread_ends() {
+        struct AtEnd(cache_core::Blocking<Sleepy>, std::sync::mpsc::Sender<bool>);
+
+        impl Drop for AtEnd {
+            fn drop(&mut self) {
+                let _ = self.1.send(self.0.get("a").is_ok());
+            }
+        }
+
+        thread_local! {
+            static AT_END: std::cell::RefCell<Option<AtEnd>> = const { std::cell::RefCell::new(None) };
+        }
+
+        let cache = Sleepy(Memory::default()).blocking().unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            AT_END.with_borrow_mut(|at_end| *at_end = Some(AtEnd(cache.clone(), sender)));
+            // Tokio's thread-local variables are dropped before it.
+            cache.get("a").unwrap();
+        });
+        thread.join().unwrap();
+        assert_eq!(receiver.recv(), Ok(true));
     }
 
     #[test]

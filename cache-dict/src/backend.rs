@@ -22,8 +22,9 @@ use crate::stats::DictStats;
 ///
 /// An operation holds the lock of one shard at a time, usually for well below a microsecond; a
 /// shard that grows is locked for longer ([What it costs](crate#what-it-costs)). `V::clone` runs
-/// under such a lock, so it must not use the same cache; wrap payloads that are expensive to clone
-/// in an [`Arc`]. Replaced, expired and deleted payloads are dropped after the lock is released.
+/// under such a lock, so it must not use the same cache; wrap payloads that are expensive to clone,
+/// or larger than about a kilobyte, in an [`Arc`]. Replaced, expired and deleted payloads are
+/// dropped after the lock is released.
 ///
 /// # Panics
 ///
@@ -109,7 +110,8 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 
     /// Returns the number of entries, including expired ones that no operation has removed yet;
-    /// [`purge`](Self::purge) removes them all.
+    /// [`purge`](Self::purge) removes them all. Shards are counted one after another, so the number
+    /// is not that of one moment if other threads write meanwhile.
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -25,6 +25,16 @@ impl Bound {
         self.max > 0
     }
 
+    /// A number of entries that was counted shard by shard while others were written: more than
+    /// there ever were at once, if entries were removed behind the count and added ahead of it.
+    pub(crate) fn limit(&self, counted: usize) -> usize {
+        if self.exists() {
+            counted.min(self.max)
+        } else {
+            counted
+        }
+    }
+
     /// Takes room for one entry. Returns `false` if there is none.
     #[inline]
     pub(crate) fn take_one(&self) -> bool {

@@ -95,7 +95,8 @@ impl<V> ShardedMap<V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| read(shard).len()).sum()
+        let sum = self.shards.iter().map(|shard| read(shard).len()).sum();
+        self.bound.limit(sum)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -138,6 +139,7 @@ impl<V> ShardedMap<V> {
             stats.expired += expired;
             stats.evicted += evicted;
         }
+        stats.entries = self.bound.limit(stats.entries);
         stats
     }
 

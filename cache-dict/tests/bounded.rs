@@ -1,6 +1,8 @@
 //! `max_entries`: which entries are kept, and which are evicted.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cache_core::CachedValue;
 use cache_dict::{DictBackend, ManualClock};
@@ -119,4 +121,37 @@ fn clear_keeps_the_bound() {
         cache.clear();
         assert!(cache.is_empty());
     }
+}
+
+#[test]
+fn len_is_within_the_bound_while_entries_move_between_shards() {
+    const BOUND: usize = 300;
+    let cache = bounded(BOUND);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..2 {
+            let (cache, done) = (&cache, &done);
+            scope.spawn(move || {
+                for n in (writer..).step_by(7) {
+                    let key = format!("{}", n % (2 * BOUND));
+                    // In every round, each key is set or deleted anew.
+                    if (n / (2 * BOUND)).is_multiple_of(2) || n.is_multiple_of(3) {
+                        cache.set_sync(&key, CachedValue::new(n));
+                    } else {
+                        cache.delete_sync(&key);
+                    }
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+        let began = Instant::now();
+        let mut most = 0;
+        while began.elapsed() < Duration::from_millis(500) {
+            most = most.max(cache.len()).max(cache.stats().entries);
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(most <= BOUND, "{most}");
+    });
 }
