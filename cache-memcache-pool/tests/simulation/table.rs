@@ -581,6 +581,28 @@ async fn calls_queued_behind_a_blocked_write_are_retried_when_the_connection_clo
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn connections_are_opened_when_there_is_work_for_them() {
+    let farm = farm(1, &[], |_| {});
+    let cache = backend(&farm);
+    for (tasks, expected) in [(1, 1..=1), (100, 2..=2), (2000, 3..=10)] {
+        let calls: JoinSet<_> = (0..tasks)
+            .map(|task| {
+                let cache = cache.clone();
+                async move { cache.get(&format!("k{task}")).await }
+            })
+            .collect();
+        for found in calls.join_all().await {
+            assert_eq!(found.unwrap(), None);
+        }
+        let open = cache.stats().servers[0].connections;
+        assert!(
+            expected.contains(&open),
+            "{tasks} tasks: {open} connections"
+        );
+    }
+}
+
 #[test]
 fn a_probe_that_ended_with_its_runtime_is_repeated() {
     let runtime = || {
