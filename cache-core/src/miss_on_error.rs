@@ -16,9 +16,9 @@ use crate::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 /// | writes | transient ones |
 ///
 /// Other errors, such as an invalid key, are returned. If a write to several keys fails for several
-/// reasons and one of them is transient, the error is transient, so it is swallowed as a whole. If the error of a `set` or `delete` is
-/// swallowed, the key may still have its old value; if that is unacceptable, call the backend
-/// itself.
+/// reasons and one of them is transient, the error is transient, so it is swallowed as a whole. If
+/// the error of a `set` or `delete` is swallowed, the key may still have its old value; if that is
+/// unacceptable, call the backend itself.
 ///
 /// Clones share their counts with each other and with the handle that
 /// [`swallowed`](Self::swallowed) returns.

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_a_proven_connection_is_probed_at_once() {
+    fn a_fault_on_a_proven_connection_is_probed_at_once() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         let broken = |breaker: &mut Breaker, connection| {
