@@ -15,7 +15,7 @@ where
 }
 
 #[test]
-fn the_defaults_are_those_of_oslo_cache() {
+fn the_defaults_match_oslo_cache() {
     let config = read::<u64>(&[]).unwrap();
     assert_eq!(config, DictConfig::default());
     assert_eq!(config.expiration_time, Duration::ZERO);

@@ -37,7 +37,7 @@ fn sets_remove_expired_entries() {
 }
 
 #[test]
-fn steady_writing_keeps_few_expired_entries() {
+fn steady_writes_leave_few_expired_entries() {
     let (cache, clock) = with_ttl(10 * SECOND);
     for n in 0..40_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_a_fault_while_other_requests_are_answered() {
+    fn silence_is_not_a_fault_while_other_requests_get_responses() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         breaker.answered(start + SECOND);

@@ -98,7 +98,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
             continue;
         };
         let Some(end) = read.end else { continue };
-        // The writes that completed before the read began.
+        // The acknowledged writes that ended before the read began.
         let before = calls
             .iter()
             .filter(|call| call.op != Op::Get)

@@ -430,7 +430,7 @@ mod tests {
         send(&mut pipeline, begun, 0);
         answer(&mut pipeline, begun, 0);
         pipeline.settle();
-        // The first request is forgotten once its timeout has passed.
+        // The first request is forgotten once its deadline has passed.
         let mut queue = Queue::new(Dialect::Meta);
         let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
         assert_eq!((at, verdict, expired.len()), (begun + SECOND * 2, None, 0));

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(n, 624);
     }
 
-    /// What python-memcached 1.62 chose, for one to eight servers of which some are dead.
+    /// What python-memcached 1.62 chose, for one to eight servers, some of which are dead.
     #[test]
     fn chooses_like_python_memcached() {
         const VECTORS: &str = include_str!("../../tests/data/python-memcached-routing.json");

@@ -98,7 +98,7 @@ async fn a_ttl_of_zero_removes_the_old_value() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_removes_the_old_one_and_keeps_the_connection() {
+async fn an_oversized_value_removes_the_old_one_and_keeps_the_connection() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     // One that the client refuses, and one that only the server refuses.
