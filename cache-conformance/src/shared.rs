@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suites_of_one_name_do_not_share_verdicts() {
+    fn suites_with_the_same_name_do_not_share_verdicts() {
         let file = |module| file_of(["backend", module]);
         assert!(file("tests::tcp").is_some());
         assert_eq!(file("tests::tcp"), file("tests::tcp"));

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_compared_where_they_differ() {
+    fn payloads_are_shown_where_they_differ() {
         let mut got = vec![b'x'; 2000];
         let expected = got.clone();
         assert_eq!(got.get(1024), Some(&b'x'));

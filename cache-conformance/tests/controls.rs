@@ -52,7 +52,7 @@ fn writing(write: Write) -> Backend {
         .set_multi(move |store, entries| set_multi(store, entries, write))
 }
 
-/// The faults that a call to a server meets.
+/// The effect of the current fault on a call.
 async fn reaches(store: &Store) -> Result<()> {
     match store.fault() {
         None => Ok(()),
@@ -72,7 +72,7 @@ async fn reaches(store: &Store) -> Result<()> {
     }
 }
 
-/// Runs the whole suite. Every rule that applies must pass.
+/// Runs the whole suite, in which every rule that applies must pass. Returns how many do not apply.
 fn is_right(backend: Backend, declaring: fn(Capabilities) -> Capabilities) -> usize {
     let harness = BackendHarness::patient(backend).declaring(declaring);
     let report = Suite::new(harness).run();
@@ -95,19 +95,19 @@ fn late(delay: Duration) -> Backend {
 }
 
 #[test]
-fn a_server_far_away() {
+fn a_distant_server() {
     assert_eq!(is_right(late(Duration::from_millis(3)), |it| it), BY_HAND);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn a_server_very_far_away() {
+fn a_very_distant_server() {
     assert_eq!(is_right(late(Duration::from_millis(200)), |it| it), BY_HAND);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn a_server_very_far_away_by_the_real_clock() {
+fn a_very_distant_server_on_the_real_clock() {
     let real = |it: Capabilities| it.with_clock(Clock::Real);
     assert_eq!(
         is_right(late(Duration::from_millis(200)), real),
@@ -136,7 +136,7 @@ fn a_granularity_of_a_second() {
 }
 
 #[test]
-fn a_granularity_of_a_second_by_the_real_clock() {
+fn a_granularity_of_a_second_on_the_real_clock() {
     let declared = |it: Capabilities| {
         it.with_expiry(Expiry::Granularity(Duration::from_secs(1)))
             .with_clock(Clock::Real)
@@ -183,7 +183,7 @@ fn a_store_full_of_foreign_data() {
     let crowded = Backend::right().on_open(|store| store.sharing(&CROWDED));
     let real = |it: Capabilities| it.with_clock(Clock::Real);
     assert_eq!(is_right(crowded, real), BY_THE_REAL_CLOCK);
-    // The foreign data is still there, and nothing else: each rule has removed its own keys.
+    // Only the foreign data is left: each rule has removed its own keys.
     let left = CROWDED.entries();
     let own: Vec<&String> = left
         .keys()
@@ -230,7 +230,7 @@ fn a_pause_at_every_step() {
 }
 
 #[test]
-fn values_in_another_form_below() {
+fn values_stored_in_another_form() {
     // Values are compressed or encrypted, for example, and converted back when they are read.
     fn turned(value: Value) -> Value {
         value.map(|payload| payload.into_iter().rev().map(|byte| !byte).collect())

@@ -32,7 +32,7 @@ cache_conformance::tests! {
     }
 }
 
-/// Puts something around the backend.
+/// Wraps the backend.
 struct Wrapped<B>(fn(Reference) -> B);
 
 impl<B: CacheBackend<Value = Vec<u8>> + Clone + 'static> Harness for Wrapped<B> {
@@ -52,7 +52,7 @@ impl<B: CacheBackend<Value = Vec<u8>> + Clone + 'static> Harness for Wrapped<B> 
     }
 }
 
-/// Stores bytes upside down.
+/// Stores bytes in reverse order.
 #[derive(Clone)]
 struct Reversed;
 
@@ -125,7 +125,7 @@ cache_conformance::tests! {
     up_to = "0.1"
 }
 
-/// What a later version of this crate makes of its rules.
+/// How a later version of this crate declares its rules.
 mod of_a_later_version {
     fn suite() -> cache_conformance::Suite {
         cache_conformance::Suite::new(super::ReferenceHarness {
@@ -150,7 +150,7 @@ mod of_a_later_version {
     }
 }
 
-/// What libtest lists of this binary.
+/// The tests of this binary, as libtest lists them.
 fn listed(arguments: &[&str]) -> String {
     let this = std::env::current_exe().map(std::process::Command::new);
     let output = this.and_then(|mut this| this.arg("--list").args(arguments).output());

@@ -1,5 +1,5 @@
-//! The suite's own proof: every rule finds the backends that are wrong in its way, each time, and
-//! lets those pass that are right.
+//! Proves the suite: every rule finds the backends that violate it, every time, and passes correct
+//! backends.
 
 use cache_conformance::mutants::{self, Backend, BackendHarness, Kills};
 use cache_conformance::{Capabilities, Suite, rules};
@@ -29,7 +29,7 @@ fn every_rule_has_a_mutant() {
 }
 
 #[test]
-fn bugs_that_real_projects_had_are_among_them() {
+fn mutants_include_bugs_of_real_projects() {
     let mutants = mutants::all();
     let told: Vec<&str> = mutants.iter().filter_map(|mutant| mutant.history).collect();
     assert!(told.len() >= 20, "{told:#?}");
@@ -40,20 +40,20 @@ fn bugs_that_real_projects_had_are_among_them() {
 }
 
 #[test]
-fn the_backend_that_mutants_are_made_of_is_right() {
+fn the_backend_that_mutants_derive_from_is_correct() {
     let report = mutants::right().run();
     assert!(report.is_ok(), "{report}");
     assert_eq!(report.passed(), rules().len(), "{report}");
 }
 
 #[test]
-fn it_is_right_with_values_of_any_size() {
+fn the_backend_is_correct_with_values_of_any_size() {
     let any_size = |mut declared: Capabilities| {
         declared.max_value = None;
         declared.max_key = None;
         declared
     };
-    // What is larger than usual it refuses all the same, so it keeps each value by itself.
+    // `Backend::right` refuses larger values whatever it declares, so store each value directly.
     let unlimited = Backend::right().write(|store, key, value| {
         store.write(key, value);
         Ok(())

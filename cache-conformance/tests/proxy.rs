@@ -1,4 +1,4 @@
-//! The proxy, against a real server that answers in capitals.
+//! The proxy, in front of a real server that responds in capitals.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cache_conformance::{Fault, FaultControl, Proxy};
 
-/// Answers each word in capitals, until the process ends.
+/// Responds to each word in capitals, until the process ends.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,7 +46,7 @@ fn ask(stream: &mut TcpStream, word: &[u8]) -> std::io::Result<[u8; 8]> {
 }
 
 #[test]
-fn a_server_that_is_well_is_passed_on() {
+fn a_healthy_server_is_forwarded() {
     let proxy = Proxy::start(server()).unwrap();
     for _ in 0..2 {
         let mut stream = connect(&proxy);
@@ -56,7 +56,7 @@ fn a_server_that_is_well_is_passed_on() {
 }
 
 #[test]
-fn down_refuses_and_closes_and_heals_at_the_same_address() {
+fn down_closes_connections_and_heals_at_the_same_address() {
     let mut proxy = Proxy::start(server()).unwrap();
     let address = proxy.address();
     let mut stream = connect(&proxy);
@@ -74,7 +74,7 @@ fn down_refuses_and_closes_and_heals_at_the_same_address() {
 }
 
 #[test]
-fn silence_holds_answers_back_and_lets_them_go() {
+fn silence_delays_responses_until_healed() {
     let mut proxy = Proxy::start(server()).unwrap();
     let mut stream = connect(&proxy);
     ask(&mut stream, b"question").unwrap();
@@ -83,7 +83,7 @@ fn silence_holds_answers_back_and_lets_them_go() {
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     assert!(ask(&mut stream, b"and more").is_err());
-    // New connections are accepted, and are silent too.
+    // New connections are accepted, but are silent too.
     let mut new = connect(&proxy);
     new.set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
@@ -98,7 +98,7 @@ fn silence_holds_answers_back_and_lets_them_go() {
 }
 
 #[test]
-fn garbage_is_of_the_right_length_and_wrong() {
+fn garbage_has_the_right_length_and_the_wrong_bytes() {
     let mut proxy = Proxy::start(server()).unwrap();
     let mut stream = connect(&proxy);
     ask(&mut stream, b"question").unwrap();
@@ -112,7 +112,7 @@ fn garbage_is_of_the_right_length_and_wrong() {
 }
 
 #[test]
-fn a_cut_comes_in_the_middle_of_an_answer() {
+fn a_cut_ends_the_connection_within_a_response() {
     let mut proxy = Proxy::start(server()).unwrap();
     proxy.inject(Fault::Cut).unwrap();
     let mut stream = connect(&proxy);
@@ -134,7 +134,7 @@ fn a_cut_comes_in_the_middle_of_an_answer() {
 }
 
 #[test]
-fn it_ends_when_it_is_dropped() {
+fn dropping_the_proxy_ends_it() {
     let proxy = Proxy::start(server()).unwrap();
     let address = proxy.address();
     let mut stream = connect(&proxy);

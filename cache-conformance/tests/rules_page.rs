@@ -1,4 +1,4 @@
-//! `RULES.md`, which is made of the rules and of the mutants that prove them.
+//! `RULES.md`, which is generated from the rules and the mutants that prove them.
 
 use std::fmt::Write as _;
 

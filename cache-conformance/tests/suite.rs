@@ -1,4 +1,4 @@
-//! What the suite makes of waivers, of what does not apply, and of backends that break.
+//! How the suite handles waivers, rules that do not apply, and broken backends.
 
 mod support;
 
@@ -17,7 +17,7 @@ fn manual() -> Suite {
     })
 }
 
-/// Sets nothing.
+/// Its `set` does nothing.
 fn broken() -> Suite {
     Suite::new(BackendHarness::new(Backend::right().set(|_, _, _| Ok(()))))
 }
@@ -55,7 +55,7 @@ fn a_waiver_of_a_rule_that_passes_is_stale() {
 }
 
 #[test]
-fn a_waiver_of_no_rule_fails() {
+fn a_waiver_of_an_unknown_rule_fails() {
     let report = manual().only("basic").waive("basic::no_such", "why").run();
     assert!(!report.is_ok());
     assert!(
@@ -68,7 +68,7 @@ fn a_waiver_of_no_rule_fails() {
 }
 
 #[test]
-fn no_rule_run_is_no_success() {
+fn a_run_that_executes_no_rule_is_not_a_success() {
     let report = manual().only("faults").run();
     assert!(report.rules.iter().all(|rule| !rule.verdict.is_failure()));
     assert!(!report.is_ok());
@@ -87,7 +87,7 @@ fn a_test_of_a_rule_that_does_not_apply_says_how_to_waive_it() {
 }
 
 #[test]
-fn a_failure_tells_what_is_needed() {
+fn a_failure_names_the_rule_the_calls_and_the_seed() {
     let rule = "basic::a_set_value_is_found";
     let report = broken().name("mine").seed(42).only(rule).run();
     let Verdict::Failed(message) = verdict_of(&report, rule) else {
@@ -107,7 +107,7 @@ fn a_failure_tells_what_is_needed() {
 }
 
 #[test]
-fn a_seed_repeats_the_sequence_and_it_is_shrunk() {
+fn a_seed_repeats_the_shrunk_sequence() {
     let shrunk = || {
         let mut all = mutants::all().into_iter();
         let wrong = all.find(|mutant| mutant.name == "loses every fourth write");
@@ -124,7 +124,7 @@ fn a_seed_repeats_the_sequence_and_it_is_shrunk() {
 }
 
 #[test]
-fn a_call_that_hangs_is_given_up() {
+fn a_call_that_hangs_is_abandoned() {
     let hangs = Backend::right().async_get(async |_, _| std::future::pending().await);
     let began = Instant::now();
     let report = Suite::new(BackendHarness::new(hangs)).only("basic").run();
@@ -139,7 +139,7 @@ fn a_call_that_hangs_is_given_up() {
 }
 
 #[test]
-fn a_call_that_blocks_its_thread_is_given_up() {
+fn a_call_that_blocks_its_thread_is_abandoned() {
     let blocks = Backend::right().get(|_, _| {
         loop {
             std::thread::sleep(Duration::from_secs(600));
@@ -154,7 +154,7 @@ fn a_call_that_blocks_its_thread_is_given_up() {
 }
 
 #[test]
-fn a_panic_in_what_cleans_up_fails_no_other_rule() {
+fn a_panic_during_cleanup_does_not_fail_the_rule() {
     let panics = Backend::right().delete_multi(|_, _| panic!("index out of bounds"));
     let rule = "basic::a_set_value_is_found";
     let report = Suite::new(BackendHarness::patient(panics)).only(rule).run();
@@ -162,7 +162,7 @@ fn a_panic_in_what_cleans_up_fails_no_other_rule() {
 }
 
 #[test]
-fn a_panic_is_a_failure_that_quotes_it() {
+fn a_panic_is_a_failure_that_quotes_the_message() {
     let panics = Backend::right().get(|_, _| panic!("index out of bounds"));
     let rule = "basic::an_absent_key_is_a_miss";
     let report = Suite::new(BackendHarness::patient(panics)).only(rule).run();
@@ -175,7 +175,7 @@ fn a_panic_is_a_failure_that_quotes_it() {
 }
 
 #[test]
-fn faults_that_are_declared_and_not_brought_about_are_a_failure() {
+fn declaring_faults_without_injecting_them_is_a_failure() {
     struct Declares;
     impl Harness for Declares {
         type Backend = support::reference::Reference;
@@ -197,7 +197,7 @@ fn faults_that_are_declared_and_not_brought_about_are_a_failure() {
 }
 
 #[test]
-fn every_rule_has_a_sentence_a_source_and_a_name_of_its_own() {
+fn every_rule_has_a_source_and_a_unique_statement_and_name() {
     let rules = cache_conformance::rules();
     assert!(rules.len() >= 70);
     let mut ids: Vec<String> = rules.iter().map(cache_conformance::Rule::id).collect();
@@ -219,7 +219,7 @@ fn every_rule_has_a_sentence_a_source_and_a_name_of_its_own() {
 }
 
 #[test]
-fn what_may_fail_is_held_against_neither_outcome() {
+fn a_rule_that_may_fail_is_waived_either_way() {
     let rule = "basic::a_set_value_is_found";
     for suite in [broken(), manual()] {
         let suite = suite.only(rule).may_fail(rule, "a race");
@@ -230,7 +230,7 @@ fn what_may_fail_is_held_against_neither_outcome() {
 }
 
 #[test]
-fn a_rule_set_that_does_not_exist_is_a_failure() {
+fn an_unknown_rule_set_is_a_failure() {
     let report = manual().only("basic").up_to("7.7").run();
     assert!(report.to_string().contains("unknown rule set"), "{report}");
     assert!(!report.is_ok());
@@ -238,7 +238,7 @@ fn a_rule_set_that_does_not_exist_is_a_failure() {
 }
 
 #[test]
-fn a_backend_that_cannot_be_reached_is_told_once() {
+fn an_unreachable_backend_is_reported_once() {
     struct Nowhere {
         panics: bool,
     }
@@ -252,7 +252,7 @@ fn a_backend_that_cannot_be_reached_is_told_once() {
     for panics in [false, true] {
         let report = Suite::new(Nowhere { panics }).run();
         let text = report.to_string();
-        // In the rule that is there for it, and in the first that is asked.
+        // Once in the rule for this, and at most once more in the first rule that runs.
         assert!(
             (1..=2).contains(&text.matches("nobody listens").count()),
             "{text}"
@@ -264,7 +264,7 @@ fn a_backend_that_cannot_be_reached_is_told_once() {
 
 #[test]
 fn every_rule_has_a_verdict_whatever_the_harness_declares() {
-    /// With these capabilities, or with a panic in their place.
+    /// Declares these capabilities, or panics.
     struct Declares(Option<Capabilities>);
     impl Harness for Declares {
         type Backend = support::reference::Reference;
@@ -298,8 +298,8 @@ fn every_rule_has_a_verdict_whatever_the_harness_declares() {
 }
 
 #[test]
-fn a_deadlock_is_told_in_full_a_few_times() {
-    // It blocks its thread, as a lock does that is taken twice.
+fn a_deadlock_is_reported_in_full_only_a_few_times() {
+    // It blocks its thread, like a lock that is taken twice.
     let deadlocked = Backend::right().get_multi(|_, _| {
         loop {
             std::thread::park();

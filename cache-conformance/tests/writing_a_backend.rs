@@ -8,7 +8,7 @@ mod map_backend;
 include!("guide/conformance.rs");
 
 #[test]
-fn the_page_shows_what_is_tested_here() {
+fn the_page_shows_the_code_tested_here() {
     let page = include_str!("../WRITING_A_BACKEND.md");
     for (name, code) in [
         ("src/lib.rs", include_str!("guide/backend.rs")),

@@ -26,7 +26,7 @@ const NAME: &str = "Blocking";
 ///
 /// # Panics
 ///
-/// A panic of the backend is passed on to the caller.
+/// A panic in the backend is propagated to the caller.
 ///
 /// ```
 /// use cache_core::{Blocking, CachedValue};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The result of a cache operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The reason of an [`Error`], in a form that programs can match on. Each variant says what
+/// The reason for an [`Error`], in a form that programs can match on. Each variant says what
 /// happened and what to do.
 ///
 /// ```

@@ -22,7 +22,7 @@ use crate::Error;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// The server failed, and is not used until it answers a probe.
+    /// The server failed, and is not used until it responds to a probe.
     #[non_exhaustive]
     Down {
         /// Its address, as in the configuration.

@@ -243,7 +243,7 @@ mod tests {
             "-9223372036854775809",
             "123456789012345678901234567890",
         ] {
-            // Wherever it is, the sampling must not step over it.
+            // Wherever it is, sampling must not skip it.
             for indent in 0..40 {
                 let json = format!("{}[{refused}]", " ".repeat(indent));
                 let error = decoded(&json).unwrap_err();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_outside_of_integers_are_accepted() {
+    fn digits_outside_integers_are_accepted() {
         let digits = "123456789012345678901234567890";
         for json in [
             format!("\"{digits}\""),

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_durations_can_be_read() {
+    fn written_durations_are_read_back() {
         for written in [
             Duration::ZERO,
             Duration::from_millis(1500),

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_fit_are_refused_by_name() {
+    fn numbers_that_do_not_fit_are_refused_and_named() {
         assert_eq!(read_number(65_535_u64), Ok(65_535));
         assert_eq!(read_number(" 11211 "), Ok(11_211));
         for refused in ["", "-1", "65536", "1.5", "ten", "1_0"] {

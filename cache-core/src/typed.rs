@@ -101,7 +101,7 @@ impl<T, B> Typed<T, B> {
     }
 }
 
-/// Runs a format. Anybody may have stored the bytes, so a panic fails this value and not the task.
+/// Runs a format. The bytes are untrusted, so a panic fails only this value, not the task.
 fn run<T>(
     format: impl FnOnce() -> Result<T, Box<dyn StdError + Send + Sync>>,
 ) -> Result<T, Box<dyn StdError + Send + Sync>> {

@@ -78,7 +78,7 @@ impl Metadata {
     pub fn of<V>(value: &CachedValue<V>, default_ttl: Duration, now: SystemTime) -> Self {
         Self {
             cached_at: value.cached_at(),
-            // A deadline beyond the clock's range never comes.
+            // A deadline beyond the clock's range means no expiry.
             deadline: value
                 .ttl()
                 .or_default(default_ttl)
@@ -118,7 +118,7 @@ impl Metadata {
     }
 
     /// Reads the JSON object. Fields may be in any order, floats may be integers, `v` may be
-    /// missing, and unknown fields are kept. `backend` is the name that the error has.
+    /// missing, and unknown fields are kept. `backend` is the name in the error.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Splits the stored form into metadata and payload. `backend` is the name that the error has.
+/// Splits the stored form into metadata and payload. `backend` is the name in the error.
 ///
 /// # Errors
 ///
@@ -410,7 +410,7 @@ fn read_deadline(value: &[u8]) -> Result<Option<SystemTime>, String> {
     if seconds <= 0.0 {
         return Ok(Some(UNIX_EPOCH));
     }
-    // A deadline beyond the clock's range never comes.
+    // A deadline beyond the clock's range means no expiry.
     let since = Duration::try_from_secs_f64(seconds).ok();
     Ok(since.and_then(|since| UNIX_EPOCH.checked_add(since)))
 }
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn variations_of_other_writers_are_accepted() {
+    fn variations_by_other_writers_are_accepted() {
         for json in [
             r#"{"ct": 7.5, "v": 2}"#,
             r#"{"v":2,"ct":7.5}"#,
@@ -655,7 +655,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_common_layout_is_read_as_any_other(
+        fn the_fast_path_reads_the_same_values_as_the_parser(
             seconds in prop_oneof![0..20_000_000_000_u64, 1 << 30..1_u64 << 33],
             fraction in "[0-9]{1,11}",
             deadline in proptest::option::of(0.0..9e9),
@@ -677,7 +677,7 @@ mod tests {
         #[test]
         fn times_are_printed_as_floats(
             seconds in prop_oneof![0..20_000_000_000_u64, 1 << 30..1_u64 << 33],
-            // Few binary digits give ties, few decimal ones short decimals.
+            // Few binary digits give ties, and few decimal digits give short decimals.
             nanos in prop_oneof![
                 0..1_000_000_000_u32,
                 (0..=512_u32).prop_map(|n| n * 1_953_125 % 1_000_000_000),
@@ -716,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_printed_as_python_prints_them() {
+    fn floats_are_printed_as_in_python() {
         for (seconds, python) in [
             (0.0, "0.0"),
             (0.000_01, "1e-05"),

@@ -1,4 +1,4 @@
-//! The promises of the types, most of which are checked by compiling.
+//! The guarantees of the types, most of which are checked at compile time.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -49,8 +49,8 @@ fn value(payload: &str) -> CachedValue<String> {
     CachedValue::new(payload.to_owned())
 }
 
-/// Generic code in its own task: every future has to be `Send` for any backend, without a bound
-/// that says so.
+/// Generic code in its own task: every future must be `Send` for any backend, without an explicit
+/// bound.
 async fn in_a_task<B>(backend: B) -> Result<Vec<Option<String>>>
 where
     B: CacheBackend<Value = String> + Clone + 'static,
@@ -72,7 +72,7 @@ where
 }
 
 #[tokio::test]
-async fn generic_code_is_spawned_with_any_backend() {
+async fn generic_code_can_be_spawned_with_any_backend() {
     let expected = vec![Some("2".to_owned()), None, Some("1".to_owned())];
     let leaked: &'static Three = Box::leak(Box::default());
     assert_eq!(in_a_task(Three::default()).await.unwrap(), expected);
@@ -167,7 +167,7 @@ async fn get_multi_returns_a_result_for_each_key() {
     for key in ["a", "b"] {
         backend.set(key, value(key)).await.unwrap();
     }
-    // A permanent error: the remaining keys are still asked for.
+    // A permanent error: the remaining keys are still requested.
     let found = backend.get_multi(&["a", "large 1", "x", "b"]).await;
     assert!(found[0].as_ref().unwrap().is_some());
     let error = found[1].as_ref().unwrap_err();
@@ -176,7 +176,7 @@ async fn get_multi_returns_a_result_for_each_key() {
     assert!(found[2].as_ref().unwrap().is_none());
     assert!(found[3].as_ref().unwrap().is_some());
 
-    // A transient error: the remaining keys are not asked for, and fail too.
+    // A transient error: the remaining keys are not requested, and fail too.
     let found = backend.get_multi(&["a", "down 1", "b"]).await;
     assert!(found[0].as_ref().unwrap().is_some());
     for (found, key) in found[1..].iter().zip(["down 1", "b"]) {
@@ -227,7 +227,7 @@ async fn only_the_last_value_of_a_repeated_key_counts() {
     assert!(narrow.get("a").await.unwrap().is_none());
 }
 
-/// A handle accepts an immediate backend that waits, and calls one that does not wait only once.
+/// A handle accepts an immediate backend that does wait, and calls any other exactly once.
 #[tokio::test]
 async fn immediate_is_a_hint() {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -295,7 +295,7 @@ async fn a_partial_write_names_every_key_that_failed() {
     assert!(partial.is_transient());
     assert_eq!(backend.0.lock().unwrap().len(), 1);
 
-    // If all keys fail, it is the error itself.
+    // If all keys fail, the result is the error itself.
     let keys = ["down 1", "b"];
     let entries = keys.map(|key| (key, value(key))).to_vec();
     let all = backend.set_multi(entries).await.unwrap_err();

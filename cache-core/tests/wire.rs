@@ -1,4 +1,4 @@
-//! The stored bytes: those of dogpile.cache, and arbitrary ones.
+//! The stored format, with bytes from dogpile.cache and arbitrary ones.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,7 +66,7 @@ struct Foreign {
 }
 
 #[test]
-fn other_formats_of_python_are_named_in_the_error() {
+fn other_python_formats_are_named_in_the_error() {
     let vectors: NotSerialized =
         serde_json::from_str(include_str!("data/python-not-serialized.json")).expect("vectors");
     assert_eq!(vectors.cases.len(), 9);
@@ -113,7 +113,7 @@ fn the_deadline_follows_the_fields_that_python_knows() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
+    fn written_values_are_read_back(
         payload: Vec<u8>,
         cached_at: u64,
         ttl in proptest::option::of(1_u64..10_000_000_000_000_000_000),
@@ -123,7 +123,7 @@ proptest! {
         let stored = encoded(&Metadata::new(cached_at, deadline), &payload);
         let (read, read_payload) = wire::decode(&stored, "test").expect("an envelope");
         prop_assert_eq!(read_payload, payload.as_slice());
-        // In this century, a float of seconds has a resolution below a microsecond.
+        // In this century, seconds in a float have a resolution below a microsecond.
         let apart = |a: SystemTime, b: SystemTime| a.duration_since(b).or_else(|_| b.duration_since(a));
         prop_assert!(apart(read.cached_at, cached_at).expect("either way") < Duration::from_micros(2));
         prop_assert_eq!(read.deadline.is_some(), deadline.is_some());
@@ -132,12 +132,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(stored: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(stored: Vec<u8>) {
         let _ = wire::decode(&stored, "test");
     }
 
     #[test]
-    fn no_json_like_text_panics(json in r#"[ \t\n{}\[\]:,"\\|0-9.eE+\-a-zé]{0,64}"#) {
+    fn json_like_text_does_not_panic(json in r#"[ \t\n{}\[\]:,"\\|0-9.eE+\-a-zé]{0,64}"#) {
         let _ = wire::decode(json.as_bytes(), "test");
         let _ = Metadata::read_json(json.as_bytes(), "test");
     }

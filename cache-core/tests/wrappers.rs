@@ -1,4 +1,4 @@
-//! What each wrapper adds to the wrapped backend.
+//! What each wrapper adds to its backend.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -138,7 +138,7 @@ async fn map_keys_renames_keys_in_errors() {
     }
     assert!(cache.get("a").await.unwrap().is_some());
 
-    // Both of the caller's names for the key that failed.
+    // Both names that the caller used for the key that failed.
     let error = cache.delete_multi(&["b", "a", "B"]).await.unwrap_err();
     assert_eq!(error.keys(), ["b", "B"]);
 }
@@ -244,7 +244,7 @@ async fn a_value_that_typed_cannot_decode_is_an_error_in_its_position() {
             Ok(Some(7))
         ]
     );
-    // Each key is asked for, whatever the results of the others.
+    // Each key is requested, whatever the results of the others.
     assert_eq!(memory.0.gets.load(Ordering::Relaxed), keys.len());
 
     for key in ["word", "pickled", "panic"] {
@@ -524,22 +524,22 @@ mod blocking {
     }
 
     #[test]
-    fn it_works_without_a_runtime() {
+    fn works_without_a_runtime() {
         all_six();
     }
 
     #[tokio::test]
-    async fn it_works_within_a_runtime_of_one_thread() {
+    async fn works_within_a_single_threaded_runtime() {
         all_six();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn it_works_within_a_runtime_of_several_threads() {
+    async fn works_within_a_multi_threaded_runtime() {
         tokio::spawn(async { all_six() }).await.unwrap();
     }
 
     #[test]
-    fn it_works_while_a_thread_ends() {
+    fn works_in_the_destructor_of_a_thread_local() {
         struct AtEnd(cache_core::Blocking<Sleepy>, std::sync::mpsc::Sender<bool>);
 
         impl Drop for AtEnd {
@@ -564,7 +564,7 @@ mod blocking {
     }
 
     #[test]
-    fn threads_share_it() {
+    fn threads_can_share_a_backend() {
         let cache = Arc::new(Sleepy(Memory::default()).blocking().unwrap());
         let threads = (0..8).map(|n| {
             let cache = Arc::clone(&cache);
@@ -582,7 +582,7 @@ mod blocking {
 
 #[cfg(feature = "sha1")]
 #[test]
-fn sha1_names_are_those_of_python() {
+fn sha1_names_match_python() {
     let cache = MapKeys::sha1(());
     // hashlib.sha1("ключ".encode("utf-8")).hexdigest()
     assert_eq!(
@@ -596,7 +596,7 @@ fn sha1_names_are_those_of_python() {
 }
 
 #[tokio::test]
-async fn a_million_keys_that_fail_are_a_million_errors() {
+async fn a_million_failed_keys_yield_a_million_errors() {
     let keys: Vec<String> = (0..1_000_000).map(|n| n.to_string()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let memory = Memory::default().failing("0", ErrorKind::Unavailable);

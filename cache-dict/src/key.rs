@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_all_lengths_are_kept_and_told_apart() {
+    fn keys_of_all_lengths_are_kept_and_distinguished() {
         for letter in ["x", "a", "0"] {
             for len in 0..600 {
                 let text = letter.repeat(len);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_packed_and_nothing_else_is() {
+    fn only_lowercase_hex_digits_are_packed() {
         let packed = |text: &[u8; 8]| packed_digits(u64::from_le_bytes(*text));
         assert_eq!(
             packed(b"0123abef"),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_not_the_text_of_its_bytes() {
+    fn a_digest_differs_from_the_text_of_its_bytes() {
         let digest = "61".repeat(24);
         let text = "a".repeat(24);
         assert_eq!(KeyRef::new(&digest).bytes(), KeyRef::new(&text).bytes());
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_packed_if_six_bits_tell_them_apart() {
+    fn characters_are_packed_if_six_bits_distinguish_them() {
         for len in 31..=40 {
             for at in 0..len {
                 let mut seen = HashSet::new();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_different_lengths_are_told_apart() {
+    fn texts_of_different_lengths_are_distinguished() {
         let keys: Vec<String> = (31..=42).map(|len| " ".repeat(len)).collect();
         for a in &keys {
             for b in &keys {

@@ -1,4 +1,4 @@
-//! Tests of what the public API does not show: hash collisions, and the memory in use.
+//! Tests of what the public API does not expose: hash collisions and memory use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let keys = || proptest::collection::vec(any::<u8>(), 0..40);
     let pairs = proptest::collection::vec(any::<(u8, u32)>(), 0..40);
-    // From far below the shortest tick to longer than any test lasts.
+    // From far below the shortest tick to longer than any test runs.
     let ttl = prop_oneof![Just(0), 1..1_000_u64, 1..10_u64.pow(10), Just(u64::MAX)];
     let forward = prop_oneof![1..1_000_u64, 1..10_u64.pow(8), 1..10_u64.pow(10)];
     prop_oneof![
@@ -119,7 +119,7 @@ proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
-    fn it_behaves_like_a_simple_model(
+    fn agrees_with_a_simple_model(
         mask in any_mask(),
         ttl in any_default_ttl(),
         steps in proptest::collection::vec(step(), 1..300),
@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     #[ignore = "takes minutes; run it with `cargo test -p cache-dict --lib -- --ignored`"]
-    fn it_behaves_like_a_simple_model_for_long(
+    fn agrees_with_a_simple_model_over_long_runs(
         mask in any_mask(),
         ttl in any_default_ttl(),
         steps in proptest::collection::vec(step(), 1..2_000),
@@ -253,7 +253,7 @@ fn memory_is_returned_after_a_flood() {
 }
 
 #[test]
-fn a_cache_that_fills_again_does_not_shrink_before() {
+fn a_cache_that_refills_does_not_shrink_in_between() {
     let second = Duration::from_secs(1);
     let (cache, clock) = with_weak_hash(u64::MAX, second);
     let set = |numbers: std::ops::Range<u32>| {

@@ -296,7 +296,7 @@ mod tests {
         #![proptest_config(cases(100))]
 
         #[test]
-        fn an_entry_is_due_at_most_one_32nd_of_its_lifetime_after_its_deadline(
+        fn an_entry_is_removable_at_most_one_32nd_of_its_lifetime_after_its_deadline(
             steps in proptest::collection::vec((0..SLOTS, 0..45_u32, 0.5..1_f64, 0.0..2_f64), 1..60),
         ) {
             let mut shard = Shard {

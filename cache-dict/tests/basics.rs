@@ -1,4 +1,4 @@
-//! What a single caller sees, on a manual clock.
+//! The behavior for a single caller, on a manual clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,7 +50,7 @@ fn writing_extends_the_lifetime_and_reading_does_not() {
 }
 
 #[test]
-fn an_own_ttl_takes_precedence_over_the_default() {
+fn the_ttl_of_a_value_takes_precedence_over_the_default() {
     let (cache, clock) = with_ttl(10 * SECOND);
     cache.set_sync("shorter", value("v").with_ttl(SECOND));
     cache.set_sync("longer", value("v").with_ttl(60 * SECOND));
@@ -74,7 +74,7 @@ fn an_own_ttl_takes_precedence_over_the_default() {
 }
 
 #[test]
-fn a_ttl_of_zero_removes_what_was_there() {
+fn a_ttl_of_zero_removes_the_old_value() {
     let (cache, _) = with_ttl(SECOND);
     cache.set_sync("k", value("old"));
     cache.set_sync("k", value("new").with_ttl(Duration::ZERO));
@@ -91,7 +91,7 @@ fn a_ttl_of_zero_removes_what_was_there() {
 }
 
 #[test]
-fn a_default_of_zero_or_of_more_than_the_clock_has_means_for_ever() {
+fn a_default_ttl_of_zero_or_beyond_the_clock_means_no_expiry() {
     for ttl in [Duration::ZERO, Duration::MAX] {
         let (cache, clock) = with_ttl(ttl);
         cache.set_sync("k", value("v"));
@@ -105,7 +105,7 @@ fn a_default_of_zero_or_of_more_than_the_clock_has_means_for_ever() {
 }
 
 #[test]
-fn what_has_expired_stays_so_when_the_clock_steps_back() {
+fn expired_values_stay_expired_when_the_clock_steps_back() {
     let (cache, clock) = with_ttl(60 * SECOND);
     clock.set(1000 * SECOND);
     cache.set_sync("old", value("v"));
@@ -113,7 +113,7 @@ fn what_has_expired_stays_so_when_the_clock_steps_back() {
     assert_eq!(payload(&cache, "old"), None);
     clock.set(5 * SECOND);
     assert_eq!(payload(&cache, "old"), None);
-    // Time does not advance, so a value written now lives until the clock has caught up.
+    // Time stops until the clock has caught up, and the lifetime of a new value counts from then.
     cache.set_sync("new", value("v"));
     clock.set(1119 * SECOND);
     assert_eq!(payload(&cache, "new").as_deref(), Some("v"));
@@ -124,12 +124,12 @@ fn what_has_expired_stays_so_when_the_clock_steps_back() {
 }
 
 #[test]
-fn steps_of_the_wall_clock_do_not_matter() {
+fn steps_of_the_wall_clock_do_not_affect_expiry() {
     let cache = DictBackend::builder()
         .expiration_time(3600 * SECOND)
         .build()
         .unwrap();
-    // As a caller with a wrong clock would write it.
+    // As written by a caller whose clock is wrong.
     for cached_at in [UNIX_EPOCH, SystemTime::now() + 100_000 * SECOND] {
         cache.set_sync("k", CachedValue::new(1).with_cached_at(cached_at));
         let found = cache.get_sync("k").unwrap();
@@ -193,7 +193,7 @@ fn keys_of_any_length_and_content_are_distinguished() {
 }
 
 #[test]
-fn the_last_of_equal_keys_wins_in_set_multi() {
+fn the_last_value_of_a_repeated_key_wins_in_set_multi() {
     let (cache, _) = with_ttl(SECOND);
     // Repeated keys that are close together and far apart.
     let keys: Vec<String> = (0..5_000).map(|n| format!("k{}", n % 700)).collect();
@@ -217,7 +217,7 @@ fn the_last_of_equal_keys_wins_in_set_multi() {
 }
 
 #[test]
-fn set_multi_replaces_and_adds_values_of_a_large_cache() {
+fn set_multi_replaces_and_adds_values_in_a_large_cache() {
     let cache = DictBackend::builder().build().unwrap();
     let name = |n: u32| format!("key {n}");
     // More than 512 in each shard: the entries are loaded before they are written.
@@ -262,7 +262,7 @@ fn debug_shows_the_configuration_and_no_values() {
 }
 
 #[test]
-fn clones_reach_the_same_entries() {
+fn clones_share_their_entries() {
     let cache = DictBackend::from_config(DictConfig::default()).unwrap();
     cache.clone().set_sync("k", CachedValue::new(1));
     assert!(cache.get_sync("k").is_some());

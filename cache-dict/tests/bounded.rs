@@ -134,7 +134,7 @@ fn len_is_within_the_bound_while_entries_move_between_shards() {
             scope.spawn(move || {
                 for n in (writer..).step_by(7) {
                     let key = format!("{}", n % (2 * BOUND));
-                    // In every round, each key is set or deleted anew.
+                    // In every round, each key is set or deleted again.
                     if (n / (2 * BOUND)).is_multiple_of(2) || n.is_multiple_of(3) {
                         cache.set_sync(&key, CachedValue::new(n));
                     } else {

@@ -18,7 +18,7 @@ fn named(key: &str, n: u64) -> CachedValue<Named> {
 }
 
 #[test]
-fn readers_see_each_key_grow_and_nothing_else() {
+fn readers_see_the_values_of_a_key_in_order_and_no_others() {
     for max_entries in [0, 100, 1_000] {
         let builder = DictBackend::builder().max_entries(max_entries);
         let cache = builder
@@ -109,7 +109,7 @@ async fn tasks_share_a_cache_behind_a_handle() {
     assert_eq!(backend.len(), 16 * 500);
 }
 
-/// The output of a future that is ready at its first poll, without a runtime.
+/// Polls a future once, without a runtime, and returns its output.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     let ready = match pin!(future).poll(&mut context) {
@@ -120,7 +120,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn every_operation_ends_at_its_first_poll() {
+fn every_operation_completes_at_its_first_poll() {
     const { assert!(DictBackend::<u32>::IMMEDIATE) };
     let cache = DictBackend::builder()
         .expiration_time(Duration::from_secs(3600))

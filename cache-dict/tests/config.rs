@@ -15,7 +15,7 @@ where
 }
 
 #[test]
-fn the_defaults_are_those_of_oslo_cache() {
+fn the_defaults_match_oslo_cache() {
     let config = read::<u64>(&[]).unwrap();
     assert_eq!(config, DictConfig::default());
     assert_eq!(config.expiration_time, Duration::ZERO);
@@ -64,7 +64,7 @@ fn numbers_may_be_text() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_by_name() {
+fn an_unknown_field_is_refused_and_named() {
     let error = read(&[("expiration_tiem", 60_u64)]).unwrap_err();
     assert!(error.contains("expiration_tiem"), "{error}");
     assert!(error.contains("expiration_time"), "{error}");

@@ -1,4 +1,4 @@
-//! The conformance suite, for each way to use the backend.
+//! The conformance suite, for every way to use the backend.
 
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
 use cache_core::DynBackend;
@@ -21,7 +21,7 @@ fn on_manual_clock(options: &Options) -> DictBuilder<Vec<u8>> {
     builder(options).clock(move || clock.elapsed())
 }
 
-/// On the clock of the system; with the feature `coarse-clock`, on the coarse one.
+/// On the system clock; with the feature `coarse-clock`, on the coarse one.
 struct RealClock;
 
 impl Harness for RealClock {

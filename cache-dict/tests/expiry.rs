@@ -15,7 +15,7 @@ fn with_ttl(ttl: Duration) -> (DictBackend<u32>, ManualClock) {
     (builder.clock(clock.clone()).build().unwrap(), clock)
 }
 
-/// Sets one key again and again, which removes other entries that have expired.
+/// Sets one key repeatedly, which removes other entries that have expired.
 fn keep_setting(cache: &DictBackend<u32>, clock: &ManualClock, times: u32) {
     for n in 0..times {
         cache.set_sync("busy", CachedValue::new(n));
@@ -37,7 +37,7 @@ fn sets_remove_expired_entries() {
 }
 
 #[test]
-fn steady_writing_keeps_few_expired_entries() {
+fn steady_writes_leave_few_expired_entries() {
     let (cache, clock) = with_ttl(10 * SECOND);
     for n in 0..40_000 {
         cache.set_sync(&format!("{n}"), CachedValue::new(n));
@@ -74,7 +74,7 @@ fn an_entry_whose_lifetime_is_shortened_is_removed_early() {
         cache.set_sync(&key, CachedValue::new(n).with_ttl(SECOND));
     }
     clock.advance(2 * SECOND);
-    // The default is long, so all shards are swept once a second.
+    // The default TTL is long, so all shards are swept once a second.
     keep_setting(&cache, &clock, 1_000);
     assert_eq!(cache.len(), 1);
 }
@@ -257,7 +257,7 @@ fn a_clock_may_use_the_cache() {
     assert_eq!(cache.len(), 1);
 }
 
-/// A backend on the clock of the system, exact or coarse.
+/// A backend on the system clock, exact or coarse.
 fn on_system_clock(coarse: bool) -> DictBackend<u32> {
     let builder = DictBackend::builder();
     #[cfg(feature = "coarse-clock")]
@@ -267,7 +267,7 @@ fn on_system_clock(coarse: bool) -> DictBackend<u32> {
 }
 
 #[test]
-fn by_the_system_clock_no_value_is_returned_at_or_after_its_deadline() {
+fn on_the_system_clock_no_value_is_returned_at_or_after_its_deadline() {
     for coarse in [false, true] {
         let cache = on_system_clock(coarse);
         // For some, most reads use the coarse clock; for others, none does.

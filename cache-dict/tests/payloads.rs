@@ -8,7 +8,7 @@ use std::time::Duration;
 use cache_core::CachedValue;
 use cache_dict::{DictBackend, ManualClock};
 
-/// Panics once when armed.
+/// Panics once, when armed.
 #[derive(Default)]
 struct Bomb {
     in_clone: Arc<AtomicBool>,
@@ -142,7 +142,7 @@ impl Drop for Nosy {
 }
 
 #[test]
-fn payloads_are_dropped_when_no_lock_is_held() {
+fn payloads_are_dropped_without_holding_a_lock() {
     let clock = ManualClock::new();
     let builder = DictBackend::builder().max_entries(100).clock(clock.clone());
     let cache: DictBackend<Nosy> = builder.build().unwrap();

@@ -292,7 +292,7 @@ mod tests {
         coalescer.members(round).map(|(_, key)| *key).collect()
     }
 
-    /// With the keys 1000 and 1001 in flight, which leaves no room.
+    /// A coalescer with the keys 1000 and 1001 in flight, which is full.
     fn busy(now: Instant, exclusive: bool) -> (Coalescer<u64>, RoundId) {
         let mut coalescer = Coalescer::new(exclusive);
         let Entry::Alone(first) = enter(&mut coalescer, now, 1000) else {
@@ -314,7 +314,7 @@ mod tests {
         let round = coalescer.begin(now, LIMITS).unwrap();
         assert_eq!(keys(&coalescer, round), [1, 2, 3, 4]);
         assert_eq!(coalescer.begin(now, LIMITS), None);
-        // It does not overtake those that wait.
+        // It does not overtake waiting calls.
         waits(enter(&mut coalescer, now, 7));
         assert_eq!(coalescer.finish(round).len(), 4);
         let round = coalescer.begin(now, LIMITS).unwrap();

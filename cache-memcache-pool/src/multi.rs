@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_of_repeated_keys_counts() {
+    fn only_the_last_of_repeated_keys_counts() {
         assert_eq!(
             last_of_each(["a", "b", "a", "c", "b"].into_iter()),
             [2, 3, 4]
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_bounded_in_keys_and_bytes() {
+    fn requests_are_bounded_by_keys_and_bytes() {
         let positions: Vec<usize> = (0..=KEYS).collect();
         let cut = chunks(&positions, &|_| Command::Get("k"));
         let lens: Vec<usize> = cut.iter().map(|chunk| chunk.positions.len()).collect();

@@ -322,7 +322,7 @@ mod tests {
     use crate::MemcachePoolBackend;
 
     #[test]
-    fn a_thousand_calls_under_way_fit_into_a_cache_of_the_processor() {
+    fn a_thousand_calls_in_flight_fit_in_the_cpu_cache() {
         let cache = MemcachePoolBackend::builder().build().unwrap();
         let size = size_of_val(&cache.get("key"));
         assert!(size <= 1024, "{size} bytes");

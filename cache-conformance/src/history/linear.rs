@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn good_histories_are_accepted() {
+    fn linearizable_histories_are_accepted() {
         let good: &[&[(Action, u64, u64)]] = &[
             &[],
             &[(Read(None), 0, 1)],
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_histories_are_refused() {
+    fn non_linearizable_histories_are_refused() {
         let bad: &[&[(Action, u64, u64)]] = &[
             // A value that was never written.
             &[(Read(Some(7)), 0, 1)],
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_may_happen_late_or_never() {
+    fn abandoned_operations_may_take_effect_late_or_never() {
         let given_up = |mut operations: Vec<Operation>| {
             operations[1].answered = None;
             operations

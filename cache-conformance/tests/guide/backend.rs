@@ -43,7 +43,7 @@ impl CacheBackend for MapBackend {
         let Some(deadline) = entry.deadline else {
             return Ok(Some(value.with_ttl(Ttl::Never)));
         };
-        // What is read tells the time that it has left, and is gone when that is nothing.
+        // A value that is read has the time it has left as its TTL; with none left, it has expired.
         let left = deadline.saturating_duration_since(Instant::now());
         Ok((!left.is_zero()).then(|| value.with_ttl(left)))
     }
@@ -52,7 +52,7 @@ impl CacheBackend for MapBackend {
         let deadline = value
             .ttl()
             .or_default(self.default_ttl)
-            // A deadline that cannot be represented never comes.
+            // A deadline that cannot be represented means no expiry.
             .and_then(|ttl| Instant::now().checked_add(ttl));
         let entry = Entry { value, deadline };
         self.entries().insert(key.to_owned(), entry);

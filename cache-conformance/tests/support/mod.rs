@@ -1,4 +1,4 @@
-//! What the tests of the suite share.
-#![allow(dead_code)] // Each test binary uses its own part.
+//! Code shared by the tests of the suite.
+#![allow(dead_code)] // Each test binary uses only some of it.
 
 pub(crate) mod reference;

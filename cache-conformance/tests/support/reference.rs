@@ -1,4 +1,4 @@
-//! A small backend that keeps the contract, by either clock.
+//! A small backend that keeps the contract, with either clock.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use cache_conformance::mutants::Store;
 use cache_conformance::{Capabilities, Clock, Harness, ManualClock, OpenError, Options};
 use cache_core::{CacheBackend, CachedValue, Result};
 
-/// What is not required it leaves to the trait.
+/// Implements only the required methods.
 #[derive(Clone)]
 pub(crate) struct Reference(Store);
 

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_endpoints_are_refused_by_name() {
+    fn invalid_endpoints_are_refused_and_named() {
         for (text, why) in [
             ("", "neither a host name"),
             (":2379", "neither a host name"),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_beside_endpoints_is_a_warning() {
+    fn a_host_beside_endpoints_causes_a_warning() {
         let beside = Etcd3Config {
             host: "user:secret@a".to_owned(),
             endpoints: vec!["b:1".to_owned()],

@@ -502,7 +502,7 @@ mod tests {
         let fields: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
         assert!(fields.len() > 15, "{unknown}");
         for field in fields {
-            // A list of nothing fits nowhere.
+            // A list containing null is invalid for every field.
             let given = MapDeserializer::<_, Error>::new([(field, vec![()])].into_iter());
             let error = Etcd3Config::deserialize(given).unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{field}`: ")), "{error}");

@@ -251,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(stored: Vec<u8>, text in r#"[\[\]{}:,"\\0-9.eE+\-a-zé ]{0,64}"#) {
+        fn arbitrary_bytes_do_not_panic(stored: Vec<u8>, text in r#"[\[\]{}:,"\\0-9.eE+\-a-zé ]{0,64}"#) {
             let _ = decode(stored);
             let _ = decode(text.clone().into_bytes());
             let _ = decode(format!("[{text}]").into_bytes());

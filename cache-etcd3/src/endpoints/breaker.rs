@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_a_fault_while_other_requests_are_answered() {
+    fn silence_is_not_a_fault_while_other_requests_get_responses() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         breaker.answered(start + SECOND);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_a_proven_connection_is_probed_at_once() {
+    fn a_fault_on_a_proven_connection_is_probed_at_once() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
         let broken = |breaker: &mut Breaker, connection| {

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_fails_at_once_if_all_endpoints_refuse_connections() {
+    fn a_call_fails_immediately_if_all_endpoints_refuse_connections() {
         let mut roster = Roster::new(vec!["http://m0".into()], Duration::from_secs(5));
         let now = Instant::now();
         refused(&mut roster, now, 0);
@@ -303,7 +303,7 @@ mod tests {
         assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
     }
 
-    /// The outcome of a call at `now` and the time when it is known, if no probe is answered.
+    /// The outcome of a call at `now` and the time when it is known, if no probe gets a response.
     fn refusal_while_silent(roster: &mut Roster, mut now: Instant) -> Instant {
         let mut probe: Option<Instant> = None;
         loop {
@@ -333,11 +333,11 @@ mod tests {
         let mut roster = Roster::new(vec!["http://m0".into()], timeout);
         let sent = Instant::now();
         roster.late(sent + timeout, 0, sent, Connection::Proven);
-        // After a quiet period the call waits for a probe, but for no second one.
+        // After a quiet period the call waits for one probe, but not for a second one.
         let quiet = sent + 4 * timeout;
         let refused = refusal_while_silent(&mut roster, quiet);
         assert_eq!(refused, quiet + roster.probe_limit());
-        // Further calls fail at once, or when the next probe has had a moment.
+        // Further calls fail at once, or shortly after the next probe begins.
         assert_eq!(refusal_while_silent(&mut roster, refused), refused);
         let soon = refused + RETRY_SOON;
         let refused = refusal_while_silent(&mut roster, soon);

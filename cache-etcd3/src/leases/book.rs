@@ -448,7 +448,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// With lease 1 open to keys of that class.
+    /// A book in which lease 1 is open to keys of that class.
     fn book(now: Instant, class: TtlClass) -> Book {
         let mut book = Book::new(7);
         let (boarding, grant) = book.board(now, class, 0);
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_leases_are_revoked_before_they_expire_with_pauses() {
+    fn ended_leases_are_revoked_before_they_expire_with_pauses_between() {
         let now = Instant::now();
         let mut book = Book::new(7);
         let class = class(8);

@@ -10,7 +10,7 @@ use super::random::Rng;
 /// What is stored under a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
-    /// `None`: the mark that a delete leaves.
+    /// `None`: the mark left by a delete.
     pub(super) value: Option<u64>,
     pub(super) deadline: Option<Instant>,
     revision: i64,
@@ -23,7 +23,7 @@ pub(super) struct Lease {
     pub(super) ttl: Duration,
 }
 
-/// What a write asks for.
+/// The contents of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Put {
     pub(super) key: u64,
@@ -56,12 +56,12 @@ pub(super) enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Well,
-    /// It accepts requests and answers none until it resumes.
+    /// It accepts requests, but responds only after it resumes.
     Hangs,
     Dead,
     CutOff,
     Learner,
-    /// Earlier connections were dropped without notice.
+    /// Earlier connections were silently dropped.
     Forgotten,
     /// It asks clients to retry.
     Electing,
@@ -76,7 +76,7 @@ pub(super) struct Cluster {
     next_lease: i64,
     /// Values that were ever applied.
     pub(super) applied: Vec<u64>,
-    /// What the server adds to what it is asked for.
+    /// Whether the server grants longer leases than requested.
     generous: bool,
     pub(super) most_on_one_lease: usize,
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::world::{Call, Op, Outcome, RECOVERY, World};
 
-/// How much later a call may end than it should, for events at the same moment.
+/// How late a call may end, to allow for simultaneous events.
 const SLACK: Duration = Duration::from_millis(5);
 
 /// How long a call may take once all faults are over.
@@ -90,7 +90,7 @@ fn ends_in_time(world: &World, call: &Call, wrong: &mut Vec<String>) {
     }
 }
 
-/// Each read finds a value that a register may have: one not overwritten before the read began.
+/// Each read returns a value that a register could have: one not overwritten before the read began.
 fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
     let acknowledged = |call: &&&Call| call.outcome == Some(Outcome::Done);
     for read in calls {
@@ -98,7 +98,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
             continue;
         };
         let Some(end) = read.end else { continue };
-        // The writes that were applied in full before the read began.
+        // The acknowledged writes that ended before the read began.
         let before = calls
             .iter()
             .filter(|call| call.op != Op::Get)
@@ -146,7 +146,7 @@ fn reads_are_right(world: &World, calls: &[&Call], wrong: &mut Vec<String>) {
     }
 }
 
-/// Whether the key may be gone after this write.
+/// Whether the key may be absent after this write.
 fn removes(call: &Call, at: Instant) -> bool {
     match call.op {
         Op::Delete => true,

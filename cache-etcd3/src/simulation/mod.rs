@@ -1,9 +1,9 @@
 //! The decisions of the backend against a model of an etcd cluster, in simulated time.
 //!
-//! Everything derives from one seed: the calls, the responses and their timing, and the faults. The
-//! code that does I/O is modelled here, event by event, since the real one needs sockets. Each
-//! history is checked: no acknowledged write is lost or undone, each call ends in time, and calls
-//! succeed once all faults are over. Planted [`Bug`]s prove that the checks work.
+//! Everything derives from one seed: calls, responses, their timing, and faults. The code that does
+//! I/O is modeled here, event by event, since the real one needs sockets. Each history is checked:
+//! no acknowledged write is lost or undone, each call ends in time, and calls succeed once all
+//! faults are over. Planted [`Bug`]s prove that the checks work.
 //!
 //! `CACHE_ETCD3_HISTORIES` is the number of histories; `CACHE_ETCD3_SEED` is the first seed.
 
@@ -29,7 +29,7 @@ pub(crate) enum Bug {
     NotWithdrawn,
     /// Requests are retried although their callers are gone.
     RepeatedForNobody,
-    /// A finished round makes no room.
+    /// A finished round does not free its slot.
     RoundNotFinished,
     /// The TTL of a lease counts from the response.
     LeaseCountsFromAnswer,
@@ -47,7 +47,7 @@ pub(crate) enum Bug {
     GivenUpNotTold,
     /// A timeout counts as a fault even if the call had little time left.
     ShortTimeIsFault,
-    /// Endpoints out of use are not probed.
+    /// Endpoints that are down are not probed.
     NoProbes,
     /// A silent connection is kept.
     SilentConnectionKept,
@@ -72,7 +72,7 @@ const BUGS: [Bug; 16] = [
     Bug::SilentConnectionKept,
 ];
 
-/// The problems in the history of a seed.
+/// The problems found in the history of a seed.
 fn run(seed: u64, bug: Option<Bug>) -> Vec<String> {
     let mut world = World::new(seed, bug);
     world.run();

@@ -143,7 +143,7 @@ async fn missing_permissions_are_reported() {
         assert!(!error.is_transient());
         assert_shows_no_password(&error);
     }
-    // The server is not to blame and stays in use.
+    // The server is not at fault and stays in use.
     assert_eq!(backend.stats().endpoints[0].down_for, None);
 }
 

@@ -7,7 +7,7 @@ use cache_conformance::{Capabilities, Fault, Faulty, Harness, OpenError, Options
 use cache_etcd3::{Etcd3Backend, Etcd3Builder, StoredFormat};
 use test_servers::{Etcd, EtcdCluster};
 
-/// Much longer than a call takes after a fault, so that no call fails on a slow machine.
+/// Much longer than a call needs after a fault, so that no call fails on a slow machine.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long calls may take, and how long they may fail after a fault, on a busy machine.

@@ -287,7 +287,7 @@ async fn a_single_node_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_comes_back_with_its_data_gone() {
+async fn a_server_returns_without_its_data() {
     let _place = heavy();
     let mut etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();

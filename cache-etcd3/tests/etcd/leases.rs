@@ -116,7 +116,7 @@ async fn etcd_keys(client: &mut Client) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn setting_the_same_keys_again_takes_no_more_leases() {
+async fn setting_the_same_keys_again_needs_no_more_leases() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();

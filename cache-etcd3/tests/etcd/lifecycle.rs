@@ -12,7 +12,7 @@ use test_servers::Etcd;
 use crate::{all, backend, heavy, payload, value};
 
 #[tokio::test]
-async fn the_first_call_names_the_endpoint_that_is_unreachable() {
+async fn the_first_call_names_the_unreachable_endpoint() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -42,7 +42,7 @@ async fn the_first_call_names_the_endpoint_that_is_unreachable() {
 }
 
 #[test]
-fn a_backend_outlives_the_runtime_that_it_was_first_used_in() {
+fn a_backend_outlives_the_runtime_it_was_first_used_in() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -108,7 +108,7 @@ async fn concurrent_writes_share_requests() {
     for i in 0..500 {
         let backend = backend.clone();
         calls.spawn(async move {
-            // A few keys are set by many at once.
+            // Many tasks set the same few keys at once.
             let key = format!("k{}", i % 100);
             backend.set(&key, value(format!("{i}"))).await.unwrap();
             let found = backend.get(&key).await.unwrap().unwrap().into_payload();
@@ -119,7 +119,7 @@ async fn concurrent_writes_share_requests() {
     calls.join_all().await;
     let transactions = backend.stats().transactions;
     assert!(transactions > 0 && transactions < 250, "{transactions}");
-    // Of several waiting sets of one key only the last is sent.
+    // Of several waiting sets of one key, only the last is sent.
     assert!(etcd.metric("etcd_mvcc_put_total").unwrap() - before <= 500.0);
 
     // A single call does not wait and needs no transaction.
@@ -129,7 +129,7 @@ async fn concurrent_writes_share_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_of_other_programs_are_errors_that_name_the_keys() {
+async fn values_from_other_programs_are_errors_that_name_the_keys() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();

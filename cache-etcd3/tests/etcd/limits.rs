@@ -1,4 +1,4 @@
-//! Values that are too large, requests that are too large, and a full server.
+//! Oversized values, oversized requests, and a full server.
 
 use cache_core::{CacheBackend, ErrorKind};
 use test_servers::Etcd;
@@ -8,7 +8,7 @@ use crate::{all, backend, heavy, payload, value};
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_is_too_large_is_refused_and_the_old_one_removed() {
+async fn an_oversized_value_is_refused_and_the_old_one_removed() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
@@ -27,7 +27,7 @@ async fn a_value_that_is_too_large_is_refused_and_the_old_one_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_value_that_is_too_large_does_not_fail_the_others() {
+async fn one_oversized_value_does_not_fail_the_others() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();

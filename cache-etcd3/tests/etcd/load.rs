@@ -20,7 +20,7 @@ pub(crate) struct Load {
 pub(crate) struct Summary {
     pub(crate) calls: u64,
     pub(crate) errors: Vec<Error>,
-    /// Calls that their callers gave up.
+    /// Calls that their callers abandoned.
     pub(crate) given_up: u64,
     pub(crate) slowest: Duration,
     /// Results that were neither the last value set nor one that may have been applied since.
@@ -32,7 +32,7 @@ impl Load {
         Self::start_with(backend, None)
     }
 
-    /// With callers that give up after `patience`.
+    /// Starts callers that give up after `patience`.
     pub(crate) fn start_impatient(backend: &Etcd3Backend, patience: Duration) -> Self {
         Self::start_with(backend, Some(patience))
     }
@@ -221,7 +221,7 @@ impl Worker {
             }
             Some(Err(error)) => {
                 self.summary.errors.push(error);
-                // As a real service would, it retries less often.
+                // Like a real service, it retries less often.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 None
             }

@@ -42,7 +42,7 @@ fn payload(found: Option<CachedValue<Vec<u8>>>) -> Option<Vec<u8>> {
     found.map(CachedValue::into_payload)
 }
 
-/// The results of a multi operation, all of which have to be successful.
+/// The results of a multi operation, all of which must be successful.
 fn all<T>(found: Vec<Result<T>>) -> Vec<T> {
     found.into_iter().collect::<Result<_>>().unwrap()
 }

@@ -1,4 +1,4 @@
-//! The error messages that a new user sees first.
+//! The first error messages that a new user sees.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

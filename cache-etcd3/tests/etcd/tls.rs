@@ -32,9 +32,9 @@ async fn an_untrusted_certificate_is_refused() {
     let another = Etcd::builder().tls().start().unwrap();
     let of = |etcd: &Etcd| backend([etcd.endpoint()]).tls_enabled(true);
     let attempts = [
-        // No trusted authority signed it.
+        // It is not signed by a trusted authority.
         of(&etcd),
-        // Another authority signed it.
+        // It is signed by another authority.
         of(&etcd).tls_cafile(another.certificate()),
     ];
     for attempt in attempts {
@@ -92,7 +92,7 @@ fn missing_files_are_named() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_certificate_is_a_configuration_error() {
+async fn a_key_for_another_certificate_is_a_configuration_error() {
     let _place = heavy();
     let etcd = Etcd::builder().tls().start().unwrap();
     let output = Command::new("openssl").arg("genrsa").output();
@@ -127,7 +127,7 @@ fn file(name: &str, content: &str) -> PathBuf {
 }
 
 #[test]
-fn files_with_other_content_are_named() {
+fn files_with_the_wrong_content_are_named() {
     let certificate = file(
         "certificate",
         "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",

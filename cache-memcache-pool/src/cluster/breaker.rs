@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_silent_connection_of_a_server_that_answers_is_replaced() {
+    fn one_silent_connection_to_a_responsive_server_is_replaced() {
         let (mut breaker, now) = breaker();
         let fault = Fault::Silent {
             others_answer: true,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_waits_are_shortened_by_different_times() {
+    fn equal_waits_get_different_jitter() {
         let (mut breaker, _) = breaker();
         breaker.level = 30;
         let waits: BTreeSet<Duration> = (0..40).map(|_| breaker.next_wait()).collect();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_waits_double_up_to_the_longest() {
+    fn waits_double_up_to_the_maximum() {
         let (mut breaker, mut now) = breaker();
         breaker.on_fault(now, Fault::NotConnected, now, false);
         let mut nominal = FIRST_WAIT;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_pause_of_up_to_two_seconds_is_noticed_within_half_a_second() {
+    fn the_end_of_a_pause_of_up_to_two_seconds_is_detected_within_half_a_second() {
         let timeout = SECOND / 2;
         for seed in 0..1000_u64 {
             let (_, paused) = breaker();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_ends_all_connections_and_is_one_strike() {
+    fn connections_lost_in_one_restart_count_as_one_strike() {
         let (mut breaker, now) = breaker();
         for _ in 0..10 {
             let verdict = breaker.on_fault(now + SECOND, Fault::Broken, now, true);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_bad_connections_in_a_row_open_it() {
+    fn a_few_consecutive_bad_connections_open_the_breaker() {
         let (mut breaker, mut now) = breaker();
         for _ in 0..2 {
             let verdict = breaker.on_fault(now + MS, Fault::Broken, now, true);
@@ -326,7 +326,7 @@ mod tests {
             breaker.on_fault(now + MS, Fault::Broken, now, true),
             Verdict::Open
         );
-        // It answers the probe, then fails again: the waits grow.
+        // It responds to the probe, then fails again: the waits grow.
         let mut last = Duration::ZERO;
         for _ in 0..5 {
             let wait = breaker.left(now + MS).unwrap();
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lived_connections_do_not_add_up() {
+    fn losses_of_long_lived_connections_do_not_add_up() {
         let (mut breaker, mut now) = breaker();
         for _ in 0..20 {
             let begun = now;

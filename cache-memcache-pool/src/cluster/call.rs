@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_early_failure_one_more_timeout_is_left() {
+    fn an_early_failure_leaves_one_more_timeout() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         attempts.patience(begun);
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_probe_counts() {
+    fn time_spent_waiting_for_a_probe_counts() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         attempts.on_wait(begun);

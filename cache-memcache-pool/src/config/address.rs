@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_may_be_repeated_with_the_routings_of_python() {
+    fn servers_may_be_repeated_with_the_python_routings() {
         let twice = ["a:7", "b:7", "a:7"];
         assert_eq!(list(&twice, Routing::PythonMemcached).unwrap().len(), 3);
         let refused = list(&twice, Routing::Consistent).unwrap_err();

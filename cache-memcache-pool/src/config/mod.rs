@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_text_is_refused_by_the_name_of_its_field() {
+    fn invalid_text_is_refused_and_the_field_is_named() {
         for (name, invalid) in [
             ("pool_maxsize", "-1"),
             ("pool_maxsize", "1.5"),
@@ -468,7 +468,7 @@ mod tests {
         let fields: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
         assert!(fields.len() > 20, "{unknown}");
         for field in fields {
-            // A list of nothing fits nowhere.
+            // A list containing null is invalid for every field.
             let given = MapDeserializer::<_, ValueError>::new([(field, vec![()])].into_iter());
             let error = MemcachePoolConfig::deserialize(given).unwrap_err();
             let error = error.to_string();
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn files_for_tls_without_tls_have_no_effect() {
+    fn tls_files_without_tls_have_no_effect() {
         let mut config = MemcachePoolConfig {
             tls_cafile: Some("ca.pem".into()),
             ..MemcachePoolConfig::default()
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_fields_are_refused_by_name() {
+    fn invalid_fields_are_refused_and_named() {
         assert!(refusal(|c| c.url.clear()).contains("`url` is empty"));
         assert!(refusal(|c| c.url = vec!["a:1".into(), "a:1".into()]).contains("a:1 twice"));
         assert!(refusal(|c| c.url = vec!["a".into(), "A:11211".into()]).contains("twice"));
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown() {
+    fn the_password_is_not_shown() {
         let config = MemcachePoolConfig {
             username: Some("me".into()),
             password: Some("hunter2".into()),

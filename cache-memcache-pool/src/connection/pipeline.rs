@@ -423,14 +423,14 @@ mod tests {
         unused: Duration::from_secs(60),
     };
 
-    /// A pipeline whose first request was answered long ago, and the time.
+    /// A pipeline whose first response arrived long ago, and the current time.
     fn pipeline() -> (Pipeline<u32>, Queue<u32>, Instant) {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun, 0);
         answer(&mut pipeline, begun, 0);
         pipeline.settle();
-        // The first request is forgotten once its time is over.
+        // The first request is forgotten once its deadline has passed.
         let mut queue = Queue::new(Dialect::Meta);
         let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
         assert_eq!((at, verdict, expired.len()), (begun + SECOND * 2, None, 0));
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_last_sign_of_life() {
+    fn silence_is_measured_from_the_last_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         send(&mut pipeline, now, 2);
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn after_half_of_the_timeout_a_silence_is_suspect_once() {
+    fn silence_is_suspect_once_after_half_the_timeout() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         let half = now + SECOND / 2;
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn for_callers_that_waited_for_the_connection_silence_counts_from_its_begin() {
+    fn for_callers_that_waited_to_connect_silence_counts_from_the_attempt() {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         let silent = |mut pipeline: Pipeline<u32>| {
@@ -543,7 +543,7 @@ mod tests {
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun + SECOND, 1);
         assert_eq!(silent(pipeline), SECOND * 3 / 2);
-        // All of it is left on a connection that no caller waited for.
+        // The whole timeout is left on a connection that no caller waited for.
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         pipeline.settle();
         send(&mut pipeline, begun + SECOND, 1);
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_at_the_head_is_too_slow() {
+    fn a_trickling_response_at_the_head_is_too_slow() {
         let (mut pipeline, mut queue, begun) = pipeline();
         send(&mut pipeline, begun, 1);
         let mut now = begun;
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_behind_others_do_not_wait_beyond_their_deadlines() {
+    fn queued_callers_do_not_wait_past_their_deadlines() {
         let (mut pipeline, mut queue, begun) = pipeline();
         for caller in 1..=10 {
             send(&mut pipeline, begun, caller);
@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_that_has_room_again_is_a_sign_of_life() {
+    fn a_full_socket_regaining_room_is_a_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         pipeline.on_blocked(now);
         pipeline.on_written(now + SECOND / 2, 10);
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_value_does_not_count_but_a_trickle_does() {
+    fn a_large_value_does_not_use_up_patience_but_a_trickle_does() {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
         let mut now = start;
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_excused_than_has_passed() {
+    fn no_more_time_is_excused_than_has_passed() {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
         patience.on_bytes(start + SECOND, usize::MAX);

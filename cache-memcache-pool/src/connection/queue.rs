@@ -356,7 +356,7 @@ mod tests {
         queue.push(encode, caller, 1, due).unwrap()
     }
 
-    /// Everything that is left, as the server would see it, and the callers.
+    /// Everything still queued, as the server would see it, and the callers.
     fn all(queue: &mut Queue<u32>) -> (String, Vec<u32>) {
         let (mut text, mut callers) = (String::new(), Vec::new());
         let mut batch = Batch::default();
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_do_not_fit_into_the_socket_can_be_withdrawn_unless_begun() {
+    fn requests_that_do_not_fit_in_the_socket_can_be_withdrawn_unless_partly_written() {
         let mut queue = queue();
         let ids: Vec<u64> = (0..4).map(|caller| push(&mut queue, caller, 1)).collect();
         let mut batch = Batch::default();
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_kept_fails_with_the_others_when_the_connection_ends() {
+    fn a_parked_batch_fails_with_the_others_when_the_connection_ends() {
         let mut queue = queue();
         push(&mut queue, 0, 1);
         let mut batch = Batch::default();

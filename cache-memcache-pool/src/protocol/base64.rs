@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_rfc_4648() {
+    fn matches_the_vectors_of_rfc_4648() {
         for (bytes, encoded) in [
             ("", ""),
             ("f", "Zg=="),

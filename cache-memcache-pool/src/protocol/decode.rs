@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_commands_are_done_at_the_final_response() {
+    fn quiet_commands_complete_at_the_final_response() {
         for bytes in [&b"MN\r\n"[..], b"NF O7\r\nNF O8\r\nMN\r\n"] {
             let response = decode(bytes, quiet()).unwrap();
             let Some(Response::Many(replies)) = response else {
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_be_announced_in_other_words() {
+    fn a_value_header_may_take_other_forms() {
         let value = "{\"ct\": 7.5, \"v\": 2}|hi";
         for line in [
             "VA 22 f0 O7",
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_the_keys_in_their_order() {
+    fn values_are_matched_to_keys_in_order() {
         let value = |key: &str| format!("VALUE {key} 0 22\r\n{{\"ct\": 7.5, \"v\": 2}}|hi\r\n");
         let get = |bytes: String| {
             decode(
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beyond_the_limit_is_passed_over() {
+    fn a_value_beyond_the_limit_is_skipped() {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');
         bytes.extend_from_slice(b"\r\nEN\r\n");

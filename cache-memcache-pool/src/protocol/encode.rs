@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_plain_without_spaces_and_control_characters_anywhere() {
+    fn keys_are_plain_if_they_contain_no_spaces_or_control_characters() {
         for len in 0..40 {
             assert!(is_plain(&"k".repeat(len)));
             for at in 0..len {

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_would_break_the_pipeline_are_refused_by_name() {
+    fn flags_that_would_break_the_pipeline_are_refused_and_named() {
         let get = || MetaRequest::get("k");
         for (request, words) in [
             (get().flag('q'), "quiet"),
@@ -353,7 +353,7 @@ mod tests {
         assert!(MetaRequest::debug("k").is_repeatable());
         assert!(!get().flag('h').is_repeatable());
         assert!(!get().flag('l').is_repeatable());
-        // The first attempt wins the right to fill the gap, so a second one would not.
+        // The first attempt wins the right to recache, so a second one would not.
         assert!(!get().flag_with('N', 30).is_repeatable());
         assert!(!get().flag_with('R', 30).is_repeatable());
         for mode in ['E', 'A', 'P', 'R', 'S'] {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compressed_values_are_read_up_to_the_limit() {
+    fn compressed_values_are_decompressed_up_to_the_limit() {
         let compressed = compress(b"head|", &[b'x'; 1000]).unwrap();
         let bytes = decompress(&compressed, 1005).unwrap();
         assert_eq!(bytes.len(), 1005);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_would_not_become_shorter_are_not_compressed() {
+    fn values_that_would_not_shrink_are_not_compressed() {
         assert_eq!(compress(b"", b"short"), None);
     }
 }

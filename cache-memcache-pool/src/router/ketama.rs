@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chooses_as_libmemcached() {
+    fn chooses_like_libmemcached() {
         let vectors = include_str!("../../tests/data/ketama-routing.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = Ketama::new(servers);

@@ -124,7 +124,7 @@ mod tests {
 
     /// The test suite of RFC 1321.
     #[test]
-    fn digests_as_published() {
+    fn matches_the_published_digests() {
         for (text, digest) in [
             ("", "d41d8cd98f00b204e9800998ecf8427e"),
             ("a", "0cc175b9c0f1b6a831c399e269772661"),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_that_of_its_author() {
+    fn the_hash_matches_the_reference_implementation() {
         let murmur3 = |text: &str| {
             let mut hash = Murmur3::default();
             hash.write(text);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn chooses_as_pymemcache() {
+    fn chooses_like_pymemcache() {
         let vectors = include_str!("../../tests/data/pymemcache-routing.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = Pymemcache::new(servers);

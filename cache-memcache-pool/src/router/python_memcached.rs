@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_zlibs() {
+    fn the_hash_matches_zlib() {
         assert_eq!(crc32(b""), 0);
         assert_eq!(crc32(b"123456789"), 3_421_780_262);
         assert_eq!(hash("ключ".as_bytes()), 3247);
     }
 
     #[test]
-    fn chooses_as_python_memcached_by_weight_and_with_a_server_listed_twice() {
+    fn chooses_like_python_memcached_by_weight_and_with_a_server_listed_twice() {
         let vectors = include_str!("../../tests/data/python-memcached-weights.tsv");
         let n = agrees_with(vectors, |servers| {
             let router = PythonMemcached::new(servers);
@@ -86,11 +86,11 @@ mod tests {
         assert_eq!(n, 624);
     }
 
-    /// What python-memcached 1.62 chose, for one to eight servers of which some are dead.
+    /// What python-memcached 1.62 chose, for one to eight servers, some of which are dead.
     #[test]
-    fn chooses_as_python_memcached() {
+    fn chooses_like_python_memcached() {
         const VECTORS: &str = include_str!("../../tests/data/python-memcached-routing.json");
-        // Read without a JSON crate: the file has no escapes, and no braces but its own.
+        // Parsed without a JSON crate: no string in the file contains escapes or braces.
         let (_, cases) = VECTORS.split_once("\"cases\"").unwrap();
         let mut n = 0;
         for case in cases.split('{').skip(1) {

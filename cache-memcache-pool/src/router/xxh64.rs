@@ -67,7 +67,7 @@ mod tests {
 
     /// Values of Python's xxhash package.
     #[test]
-    fn hashes_as_published() {
+    fn matches_the_published_hashes() {
         for (text, hash) in [
             ("", 0xef46_db37_51d8_e999),
             ("a", 0xd24e_c4f1_a98c_6e5b),

@@ -138,18 +138,18 @@ impl Harness for &'static Servers {
 
 static ONE: Servers = Servers::new(1, |server| server, |cache, _| cache).in_the_clear();
 
-// If several servers return one after the other, each takes back its keys, and values written to
-// another one meanwhile are misses; so the fault rules use one server.
+// If several servers return one after another, each takes back its keys, and values written to
+// others in the meantime are misses; so the fault rules use one server.
 static THREE: Servers = Servers::new(3, |server| server, |cache, _| cache)
     .with_faults_of(1)
     .in_the_clear();
 
-// A key has one home, and is unavailable while that is down.
+// Each key has one home server, and is unavailable while that is down.
 static HOMES: Servers =
     Servers::new(3, |server| server, |cache, _| cache.failover(false)).in_the_clear();
 
-// python-memcached tries ten times to find a server that is up. By chance it skips some, which
-// would return after the others.
+// python-memcached tries ten times to find a server that is up, and may miss some by chance, which
+// would then return after the others.
 static PYTHON: Servers = Servers::new(
     3,
     |server| server,

@@ -1,4 +1,4 @@
-//! Servers that die, hang, send corrupt responses, and return.
+//! Servers that die, hang, send corrupt responses, and recover.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ fn connections(cache: &MemcachePoolBackend) -> usize {
     cache.stats().servers.iter().map(|s| s.connections).sum()
 }
 
-/// Makes calls until the server is in use again.
+/// Makes calls until the server is back in use.
 async fn is_back(cache: &MemcachePoolBackend, server: usize) {
     let began = Instant::now();
     while is_down(cache, server) {
@@ -38,7 +38,7 @@ async fn is_back(cache: &MemcachePoolBackend, server: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_killed_under_load_fails_no_call() {
+async fn killing_a_server_under_load_fails_no_calls() {
     let mut servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     let before = Handle::current().metrics().num_alive_tasks();
@@ -63,7 +63,7 @@ async fn a_server_killed_under_load_fails_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_stopped_under_load_fails_no_call() {
+async fn stopping_a_server_under_load_fails_no_calls() {
     let servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     let load = Load::start(&cache, TASKS);
@@ -77,7 +77,7 @@ async fn a_server_stopped_under_load_fails_no_call() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_is_detected_by_one_call_and_returns() {
+async fn a_stopped_server_is_detected_by_one_call_and_recovers() {
     let servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     for i in 0..30 {
@@ -96,7 +96,7 @@ async fn a_stopped_server_is_detected_by_one_call_and_returns() {
 }
 
 #[tokio::test]
-async fn callers_of_a_silent_server_are_released_together() {
+async fn callers_of_a_silent_server_time_out_together() {
     let server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     cache.set("k", value("1")).await.unwrap();
@@ -120,7 +120,7 @@ async fn callers_of_a_silent_server_are_released_together() {
 }
 
 #[tokio::test]
-async fn if_all_servers_are_down_the_error_names_each_and_its_next_attempt() {
+async fn when_all_servers_are_down_the_error_names_each_and_its_next_attempt() {
     let mut servers = servers(2);
     let cache = builder(urls(&servers)).build().unwrap();
     for server in &mut servers {
@@ -172,7 +172,7 @@ async fn a_server_that_starts_later_is_used_once_it_is_available() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_is_soon_in_use() {
+async fn a_restarted_server_is_soon_back_in_use() {
     let mut server = Memcached::start().unwrap();
     let cache = builder([server.url()]).build().unwrap();
     for _ in 0..5 {
@@ -190,7 +190,7 @@ async fn a_restarted_server_is_soon_in_use() {
 }
 
 #[tokio::test]
-async fn a_full_accept_queue_is_a_silent_server() {
+async fn a_full_accept_queue_counts_as_a_silent_server() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -210,7 +210,7 @@ async fn a_full_accept_queue_is_a_silent_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_flushed_on_its_return_serves_no_old_values() {
+async fn a_server_flushed_on_reconnect_serves_no_old_values() {
     for flush in [false, true] {
         let servers = servers(2);
         let cache = builder(urls(&servers))
@@ -351,7 +351,7 @@ async fn an_invalid_line_is_reported_and_does_not_mark_the_server_down() {
 }
 
 #[tokio::test]
-async fn a_server_lost_during_a_multi_operation_fails_over() {
+async fn losing_a_server_during_a_multi_operation_fails_over() {
     let mut servers = servers(3);
     let cache = builder(urls(&servers)).build().unwrap();
     let keys: Vec<String> = (0..2000).map(|i| format!("k{i}")).collect();

@@ -1,4 +1,4 @@
-//! Values that are shared with programs in other languages, and server lists in Python's form.
+//! Values shared with programs in other languages, and server lists in Python's form.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -86,7 +86,7 @@ async fn the_python_client_determines_the_client_flags() {
 
 #[cfg(feature = "zlib")]
 #[tokio::test]
-async fn compressed_values_are_written_above_the_threshold_and_read() {
+async fn values_above_the_threshold_are_compressed_and_read_back() {
     let server = Memcached::start().unwrap();
     let compressing = builder([server.url()])
         .python_client(PythonClient::Bmemcached)
@@ -170,7 +170,7 @@ async fn servers_may_be_repeated_and_have_weights_and_families() {
 }
 
 #[test]
-fn files_for_tls_without_tls_are_a_warning() {
+fn tls_files_without_tls_cause_a_warning() {
     let (sender, warnings) = std::sync::mpsc::channel();
     let cache = builder(["a"]).tls_cafile("ca.pem");
     let cache = cache.on_server_event(move |event| {

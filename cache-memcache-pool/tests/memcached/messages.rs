@@ -1,4 +1,4 @@
-//! The error messages that a new user sees first.
+//! The first error messages that a new user sees.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {
     ]
 }
 
-/// A web server that answers every request with an error, and what it received.
+/// Starts a web server that responds to every request with an error, and records what it received.
 fn web_server() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -60,7 +60,7 @@ async fn a_refused_connection_asks_whether_memcached_is_running() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_listener_does_not_affect_the_call() {
+async fn a_panic_in_the_listener_does_not_affect_the_call() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);

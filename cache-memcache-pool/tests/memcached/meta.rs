@@ -1,4 +1,4 @@
-//! Meta commands of callers.
+//! Meta commands issued by callers.
 
 use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaResponse, MetaStatus, Protocol};
@@ -179,7 +179,7 @@ async fn a_refused_command_is_an_error_and_keeps_the_connection() {
         assert!(error.message().contains(words), "{name}: {error}");
         assert!(error.message().contains(&server.url()), "{name}: {error}");
         assert_eq!(error.keys(), ["k"]);
-        // The next response is that of the next request.
+        // The next response belongs to the next request.
         assert_eq!(
             ask(&cache, MetaRequest::get("k").flag('v')).await.value(),
             b"text"
@@ -236,7 +236,7 @@ async fn commands_are_routed_by_key_and_fail_over() {
     let count = || count().flag_with('J', 1);
     assert_eq!(ask(&cache, count()).await.value(), b"1");
     servers[1].kill().unwrap();
-    // The command that is sent may be the one that sees the connection end, and is not retried
+    // The command that is sent may be the one that sees the connection close, and is not retried
     // then.
     let mut counted = 0;
     for _ in 0..10 {

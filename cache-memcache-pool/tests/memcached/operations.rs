@@ -29,7 +29,7 @@ fn value(payload: &[u8]) -> CachedValue<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn values_are_stored_in_the_format_of_dogpile_cache_with_flags_0() {
+async fn values_are_stored_in_dogpile_cache_format_with_flags_0() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
@@ -66,7 +66,7 @@ async fn the_expiry_is_sent_to_the_server() {
 }
 
 #[tokio::test]
-async fn a_value_expires_at_its_deadline_although_memcached_still_has_it() {
+async fn a_value_expires_at_its_deadline_even_if_memcached_still_has_it() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let short = value(b"1").with_ttl(Duration::from_millis(200));
@@ -98,10 +98,10 @@ async fn a_ttl_of_zero_removes_the_old_value() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_removes_the_old_one_and_keeps_the_connection() {
+async fn an_oversized_value_removes_the_old_one_and_keeps_the_connection() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
-    // One that this side refuses, and one that only the server refuses.
+    // One that the client refuses, and one that only the server refuses.
     for len in [2 << 20, (1 << 20) - 60] {
         cache.set("k", value(b"old")).await.unwrap();
         let error = cache.set("k", value(&vec![b'x'; len])).await.unwrap_err();
@@ -143,7 +143,7 @@ async fn a_larger_limit_on_both_sides_allows_larger_values() {
     );
     let found = all(cache.get_multi(&["no", "k"]).await).unwrap();
     assert_eq!(found[1].as_ref().unwrap().payload(), large.payload());
-    // With a lower limit the read fails for that key only, and keeps the connection.
+    // With a lower limit, the read fails for that key only and keeps the connection.
     let small = builder(&server).build().unwrap();
     small.set("l", value(b"1")).await.unwrap();
     let error = small.get("k").await.unwrap_err();
@@ -194,7 +194,7 @@ async fn keys_are_stored_unchanged_or_refused() {
     for (key, found) in keys.iter().zip(found) {
         assert_eq!(found.unwrap().payload(), key.as_bytes(), "{key:?}");
     }
-    // UTF-8 is sent unencoded, as from Python.
+    // UTF-8 is sent unencoded, as by Python.
     assert!(say(&server, "get ключ\r\n".as_bytes()).starts_with("VALUE ключ 0"));
     cache.delete_multi(&keys).await.unwrap();
     assert!(
@@ -228,7 +228,7 @@ async fn keys_are_stored_unchanged_or_refused() {
 }
 
 #[tokio::test]
-async fn ten_thousand_keys_fit_into_one_call() {
+async fn ten_thousand_keys_fit_in_one_call() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     let keys: Vec<String> = (0..10_000).map(|i| format!("key {i:05}")).collect();
@@ -250,7 +250,7 @@ async fn ten_thousand_keys_fit_into_one_call() {
 }
 
 #[tokio::test]
-async fn values_of_other_programs_are_reported_by_their_kind() {
+async fn values_from_other_programs_are_reported_by_kind() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server).build().unwrap();
     for (flags, stored, says) in [
@@ -315,7 +315,7 @@ async fn a_server_that_is_out_of_memory_is_reported() {
 }
 
 #[tokio::test]
-async fn the_refused_ones_of_many_writes_are_named() {
+async fn set_multi_names_the_keys_that_were_refused() {
     let server = Memcached::builder().args(["-I", "512k"]).start().unwrap();
     let cache = builder(&server).build().unwrap();
     let keys: Vec<String> = (0..50).map(|i| format!("k{i}")).collect();
@@ -346,7 +346,7 @@ async fn the_refused_ones_of_many_writes_are_named() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_and_opened_again() {
+async fn idle_connections_are_closed_and_reopened() {
     let server = Memcached::start().unwrap();
     let cache = builder(&server)
         .pool_unused_timeout(Duration::from_millis(50))
@@ -431,7 +431,7 @@ fn a_call_outside_a_runtime_is_an_error() {
 }
 
 #[tokio::test]
-async fn the_addresses_of_a_name_are_servers() {
+async fn each_address_of_a_host_name_is_a_server() {
     let server = Memcached::start().unwrap();
     let cache = MemcachePoolBackend::builder().build().unwrap();
     let name = format!("localhost:{}", server.port().unwrap());
@@ -443,7 +443,7 @@ async fn the_addresses_of_a_name_are_servers() {
     for i in 0..20 {
         cache.set(&format!("k{i}"), value(b"1")).await.unwrap();
     }
-    // Nothing has changed, so connections stay open.
+    // Nothing has changed, so the connections stay open.
     let connects = cache.stats();
     assert_eq!(cache.set_servers_by_name(&name).await.unwrap(), n);
     assert_eq!(cache.stats(), connects);

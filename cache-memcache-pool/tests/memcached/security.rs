@@ -7,7 +7,7 @@ use test_servers::Memcached;
 const PASSWORD: &str = "correct-horse";
 
 #[tokio::test]
-async fn a_wrong_or_missing_password_is_refused_and_no_server_is_down() {
+async fn a_wrong_or_missing_password_does_not_mark_servers_down() {
     let server = Memcached::builder().auth("me", PASSWORD).start().unwrap();
     let wrong = builder([server.url()])
         .username("me")
@@ -83,7 +83,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_not_in_the_certificate_is_refused() {
+    async fn a_name_missing_from_the_certificate_is_refused() {
         let server = Memcached::builder().tls().start().unwrap();
         let port = server.port().unwrap();
         let reach = |host: &str| {
@@ -197,7 +197,7 @@ mod tls {
     }
 
     #[test]
-    fn files_with_other_content_are_named() {
+    fn files_with_the_wrong_content_are_named() {
         let server = Memcached::builder().tls().start().unwrap();
         let certificate = server.certificate();
         let name = format!("cache-memcache-pool-{}-empty", std::process::id());

@@ -1,4 +1,4 @@
-//! The planted bugs. In `to` the character `@` is replaced by the condition that enables the bug.
+//! The planted bugs. In `to`, the character `@` is replaced by the condition that enables the bug.
 
 pub(crate) struct Bug {
     pub(crate) name: &'static str,

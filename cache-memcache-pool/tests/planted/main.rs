@@ -1,5 +1,5 @@
-//! Proves that the simulation finds bugs: each is planted in a copy of the crate, where the
-//! simulation has to find it.
+//! Proves that the simulation finds bugs: each one is planted in a copy of the crate, where the
+//! simulation must find it.
 //!
 //! ```text
 //! cargo test -p cache-memcache-pool --test planted -- --ignored --nocapture
@@ -20,7 +20,7 @@ use bugs::BUGS;
 /// Some bugs cause an endless loop.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// A copy of what the simulation needs, in which an environment variable chooses the bug.
+/// A copy of the crate for the simulation, in which an environment variable selects the bug.
 fn plant(crates: &Path, copy: &Path) {
     let _ = fs::remove_dir_all(copy);
     for part in [
@@ -102,7 +102,7 @@ fn build(copy: &Path, target: &Path) -> PathBuf {
     cargo.args(["test", "--offline", "-p", "cache-memcache-pool"]);
     cargo.args(["--test", "simulation", "--no-run"]);
     cargo.current_dir(copy).env("CARGO_TARGET_DIR", target);
-    // A thousand histories a bug take minutes without optimisation.
+    // Without optimization, a thousand histories per bug take minutes.
     cargo.env("CARGO_PROFILE_TEST_OPT_LEVEL", "2");
     let output = cargo.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -118,7 +118,7 @@ fn finds(program: &Path, bug: &str) -> bool {
     run.env("PLANTED", bug).env("SIMULATION_SHRINKS", "0");
     run.env("SIMULATION_HISTORIES", "1000")
         .env("SIMULATION_PATIENCE", "10")
-        // All at once, since one that never ends must not hold up the others.
+        // All at once, so that one that never ends does not hold up the others.
         .env("RUST_TEST_THREADS", "64")
         .env("RUST_BACKTRACE", "0");
     let mut run = run
@@ -143,7 +143,7 @@ fn finds(program: &Path, bug: &str) -> bool {
 
 #[test]
 #[ignore = "rebuilds the crate and runs the simulation for each bug; takes minutes"]
-fn each_planted_bug_is_found() {
+fn every_planted_bug_is_found() {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let crates = manifest.parent().unwrap();
     let copy = crates.join("target/planted/copy");
@@ -172,7 +172,7 @@ fn each_planted_bug_is_found() {
 }
 
 #[test]
-fn there_are_enough_and_each_has_its_place() {
+fn every_bug_applies_to_exactly_one_place() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     assert!(BUGS.len() >= 20, "{}", BUGS.len());
     for bug in BUGS {

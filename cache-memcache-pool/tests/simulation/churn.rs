@@ -1,4 +1,4 @@
-//! A large farm with churn: few keys move, no call fails, no resources accumulate.
+//! A large farm with churn: few keys move, no calls fail, and no resources accumulate.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::server::{Farm, fast};
 /// How many keys are read each second.
 const KEYS: usize = 2000;
 
-/// Tasks that read them.
+/// How many tasks read them.
 const READERS: usize = 8;
 
 fn name(server: usize) -> String {
     format!("server-{server}:1")
 }
 
-/// Reads these keys and writes the missing ones. Returns the number of misses.
+/// Reads these keys and sets the missing ones. Returns the number of misses.
 async fn read(cache: MemcachePoolBackend, keys: Vec<String>) -> usize {
     let mut missing = 0;
     for key in keys {
@@ -47,11 +47,11 @@ async fn read_all(cache: &MemcachePoolBackend) -> usize {
     missing
 }
 
-/// A farm of `servers`, of which the `churn` oldest are replaced each second. A key that moves is
-/// missing where it goes: it has never been there, since the servers it came from are older and
-/// leave first.
+/// A farm of `servers`, of which the oldest `churn` are replaced each second. A key that moves is
+/// a miss on its new server: it has never been there, since the servers it came from are older and
+/// are removed first.
 ///
-/// Returns the memory of the process after a quarter of the time and at the end.
+/// Returns the memory used by the process after a quarter of the time and at the end.
 async fn servers_come_and_go(servers: usize, churn: usize, seconds: usize) -> (u64, u64) {
     let start = Instant::now();
     let metrics = tokio::runtime::Handle::current().metrics();
@@ -72,9 +72,9 @@ async fn servers_come_and_go(servers: usize, churn: usize, seconds: usize) -> (u
     let mut early = 0;
     for second in 1..=seconds {
         let first = second * churn;
-        // The farm shrinks by the oldest, then it grows by as many.
+        // The oldest servers are removed, then the same number is added.
         for servers in [first..first - churn + servers, first..first + servers] {
-            // Either way the share of `churn` servers.
+            // Either way, the share of `churn` servers.
             ideal += (KEYS * churn) as f64 / largest;
             cache.set_servers(servers.map(name)).unwrap();
             moved += read_all(&cache).await;
@@ -86,7 +86,7 @@ async fn servers_come_and_go(servers: usize, churn: usize, seconds: usize) -> (u
         if second == seconds.div_ceil(4) {
             early = resident();
         }
-        // A connection is a task here and one in the model of its server.
+        // A connection is one task in the client and one in the model of its server.
         most_tasks = most_tasks.max(metrics.num_alive_tasks());
         sleep_until(start + Duration::from_secs(second as u64)).await;
     }
@@ -103,19 +103,19 @@ async fn servers_come_and_go(servers: usize, churn: usize, seconds: usize) -> (u
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_keys_move_when_servers_come_and_go() {
+async fn few_keys_move_when_servers_are_replaced() {
     servers_come_and_go(100, 1, 40).await;
 }
 
-/// Ten minutes of a farm of a thousand.
+/// Ten minutes of a farm of a thousand servers.
 #[tokio::test(start_paused = true)]
 #[ignore = "takes minutes; cargo test --release -p cache-memcache-pool --test simulation -- --ignored"]
-async fn few_keys_move_in_ten_minutes_of_a_thousand_servers() {
+async fn few_keys_move_in_ten_minutes_with_a_thousand_servers() {
     let (early, late) = servers_come_and_go(1000, 10, 600).await;
     assert!(late <= early + early / 4, "{early} KiB became {late} KiB");
 }
 
-/// The memory of this process in KiB, where the system tells.
+/// The memory used by this process in KiB, if the system reports it.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -87,7 +87,7 @@ impl Plan {
         }
     }
 
-    /// Smaller plans.
+    /// Returns smaller plans.
     fn smaller(&self) -> Vec<Self> {
         let mut smaller = Vec::new();
         for index in 0..self.faults.len() {
@@ -115,11 +115,11 @@ impl Plan {
         smaller
     }
 
-    /// Runs it, and returns the events line by line, or the failure.
+    /// Runs the plan. Returns the events, one per line, or the failure.
     pub(crate) fn run(&self) -> Result<String, String> {
         let (plan, (ended, end)) = (self.clone(), mpsc::channel());
         let running = std::thread::spawn(move || ended.send(plan.run_here()));
-        // A task that spins stops the simulated time, so only the real time shows it. A history
+        // A task that spins stops simulated time, so only real time can detect it. A history
         // takes well below a second.
         let patience = Duration::from_secs(crate::number("SIMULATION_PATIENCE", 300));
         match end.recv_timeout(patience) {
@@ -143,7 +143,7 @@ impl Plan {
         ended.unwrap_or_else(|_| Err("a call never ended".into()))
     }
 
-    /// A minimal failing plan, and its failure.
+    /// Returns a minimal failing plan and its failure.
     pub(crate) fn shrink(mut self, mut failure: String) -> (Self, String) {
         while let Some((plan, other)) = self
             .smaller()
@@ -183,15 +183,15 @@ impl Plan {
         is_silence && self.servers > 1 && self.pauses.is_empty()
     }
 
-    /// How much longer than without faults a call may take.
+    /// How much longer a call may take than without faults.
     fn allowance(&self) -> Duration {
         let paused: Duration = self.pauses.iter().map(|(_, length)| *length).sum();
-        // A timer counts whole milliseconds; slow links and large values take their time.
+        // Timers count whole milliseconds; slow links and large values need some time.
         paused + Duration::from_millis(60)
     }
 }
 
-/// What the tasks have observed.
+/// The observations of the tasks.
 #[derive(Default)]
 struct Seen {
     trace: String,
@@ -481,7 +481,7 @@ impl Client {
         value.with_cached_at(now(self.world.start))
     }
 
-    /// A call that was not dropped has ended.
+    /// Checks a call that completed.
     fn took(&self, what: &str, keys: &[String], began: Instant, error: Option<&Error>) {
         let took = began.elapsed();
         let shown = error.map(Error::kind);
@@ -500,7 +500,7 @@ impl Client {
         }
         let Some(error) = error else { return };
         if self.world.plan.faults.is_empty() && self.world.plan.pauses.is_empty() {
-            // Only room may be short.
+            // The pool may be at capacity, but nothing else may fail.
             if error.kind() != ErrorKind::PoolExhausted {
                 self.world
                     .fail(format!("nothing is wrong, and {what} fails: {error}"));

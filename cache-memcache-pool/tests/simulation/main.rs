@@ -22,7 +22,7 @@ mod table;
 
 use history::Plan;
 
-/// A number from the environment.
+/// Reads a number from the environment.
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().expect("a number"),
@@ -31,7 +31,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn whatever_happens_no_promise_is_broken() {
+fn under_any_faults_no_promise_is_broken() {
     let first = number("SIMULATION_SEED", 1);
     let histories = number("SIMULATION_HISTORIES", 40);
     let mut calls = 0;

@@ -20,9 +20,9 @@ pub(crate) enum Kind {
     Pause,
     /// It is partitioned from the clients.
     Partition,
-    /// It is stopped, and has lost its values when it returns.
+    /// It is stopped, and returns without its values.
     Restart,
-    /// Its connections end, once.
+    /// Its connections are reset, once.
     Reset,
     /// It sends invalid responses.
     Garbage,
@@ -63,7 +63,7 @@ impl Timeline {
         faults.find(|fault| fault.kind == kind && fault.from <= at && at < fault.to)
     }
 
-    /// The first time from `at` on at which there is no fault of this kind.
+    /// The first time at or after `at` without a fault of this kind.
     pub(crate) fn after(&self, kind: Kind, mut at: Instant) -> Instant {
         while let Some(fault) = self.fault(kind, at) {
             at = self.start + fault.to;
@@ -77,11 +77,11 @@ impl Timeline {
 pub(crate) struct Link {
     pub(crate) latency: Duration,
     pub(crate) per_kilobyte: Duration,
-    /// The most bytes in transit or unread.
+    /// The maximum number of bytes in transit or unread.
     pub(crate) capacity: usize,
-    /// How long the server takes for a command.
+    /// How long the server needs for a command.
     pub(crate) think: Duration,
-    /// The most bytes that a read gives.
+    /// The maximum number of bytes that a read returns.
     pub(crate) most: usize,
     pub(crate) timeline: Arc<Timeline>,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Link {
 /// One direction of a connection.
 #[derive(Debug, Default)]
 struct Pipe {
-    /// When it arrives, the bytes, and how many of them have been read.
+    /// When each chunk arrives, its bytes, and how many of them have been read.
     chunks: VecDeque<(Instant, Vec<u8>, usize)>,
     held: usize,
     /// When the last byte leaves the sender and arrives.
@@ -118,7 +118,7 @@ pub(crate) struct Socket {
     rng: Rng,
 }
 
-/// Ends a connection from outside.
+/// Resets a connection from outside.
 #[derive(Clone)]
 pub(crate) struct Plug([Arc<Mutex<Pipe>>; 2]);
 
@@ -140,7 +140,7 @@ impl Plug {
     }
 }
 
-/// The two ends of a connection, the client's first, and what ends it.
+/// The two ends of a connection, the client's first, and a plug to reset it.
 pub(crate) fn connection(link: &Link, rng: &mut Rng) -> (Socket, Socket, Plug) {
     let pipes: [Arc<Mutex<Pipe>>; 2] = Default::default();
     let [up, down] = pipes.clone();

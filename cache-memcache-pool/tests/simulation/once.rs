@@ -1,5 +1,5 @@
 //! Commands that are not idempotent: with any fault each is executed at most once, and its outcome
-//! tells whether it may have been executed.
+//! shows whether it may have been executed.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ const CALLS: u64 = 40;
 #[derive(Debug, Default)]
 struct Outcomes {
     done: u64,
-    /// Errors after which it may have counted, and those of them after which it had.
+    /// Errors after which the command may have been executed, and how many of these had been.
     unknown: u64,
     counted: u64,
-    /// Errors after which it has not.
+    /// Errors after which it has not been executed.
     failed: u64,
     failovers: u64,
 }
@@ -88,7 +88,7 @@ async fn history(plan: Plan, outcomes: &mut Outcomes) {
 }
 
 #[test]
-fn a_command_that_may_not_be_done_twice_is_not() {
+fn non_idempotent_commands_are_executed_at_most_once() {
     let mut outcomes = Outcomes::default();
     for seed in 1..=60 {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,7 +8,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// Another source, which does not depend on how much is drawn from this one later.
+    /// Returns another generator, which does not depend on later draws from this one.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

@@ -247,7 +247,7 @@ struct Request {
     value: Vec<u8>,
 }
 
-/// Removes a request from the bytes, once it is complete.
+/// Removes a request from the bytes once it is complete.
 fn take(bytes: &mut Vec<u8>) -> Option<Request> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let line = std::str::from_utf8(&bytes[..end])
@@ -281,12 +281,12 @@ fn take(bytes: &mut Vec<u8>) -> Option<Request> {
     Some(Request { line, value })
 }
 
-/// The farm as the backend reaches it.
+/// The farm, as the backend connects to it.
 #[derive(Clone)]
 pub(crate) struct Farm(pub(crate) Arc<Vec<Arc<Server>>>);
 
 impl Farm {
-    /// Servers that are called `server-0:1`, `server-1:1` and so on.
+    /// Servers that are named `server-0:1`, `server-1:1` and so on.
     pub(crate) fn start(links: Vec<Link>, faults: &[Fault], start: Instant, rng: &mut Rng) -> Self {
         let servers = links.into_iter().enumerate().map(|(index, link)| {
             let own: Vec<Fault> = faults

@@ -1,5 +1,5 @@
-//! Single cases, exact to the millisecond: the effect on callers of a silent connection, a slow
-//! link, a restart, a pause, a corrupt server, or a burst of calls.
+//! Single cases, to the millisecond: how callers are affected by a silent connection, a slow link,
+//! a restart, a pause, a corrupt server, or a burst of calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn fault(kind: Kind, from: u64, to: u64) -> Fault {
     }
 }
 
-/// One server, or several of which the first has these faults.
+/// One or more servers, the first of which has these faults.
 fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
     let start = Instant::now();
     let link = |server: usize| {
@@ -73,7 +73,7 @@ fn stored(len: usize) -> Vec<u8> {
     stored
 }
 
-/// Makes calls one after the other for a while. Returns how many failed, and the slowest time.
+/// Makes calls one after another for a while. Returns how many failed, and the longest duration.
 async fn calls(cache: &MemcachePoolBackend, length: Duration) -> (usize, Duration) {
     let (begun, mut failed, mut slowest) = (Instant::now(), 0, Duration::ZERO);
     for turn in 0_u64.. {
@@ -89,12 +89,12 @@ async fn calls(cache: &MemcachePoolBackend, length: Duration) -> (usize, Duratio
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_silent_connection_of_two_is_replaced_and_the_server_stays() {
+async fn one_silent_connection_is_replaced_and_the_server_stays_up() {
     let farm = farm(1, &[fault(Kind::SilentConnection, 100, 60_000)], |_| {});
     let cache = builder(&farm).pool_maxsize(2).build().unwrap();
     cache.get("k").await.unwrap();
     sleep_until(Instant::now() + Duration::from_millis(100)).await;
-    // The one connection is silent from now on; others are opened beside it.
+    // The first connection is silent from now on; others are opened in addition.
     let mut tasks = JoinSet::new();
     for task in 0..20 {
         let cache = cache.clone();
@@ -114,8 +114,8 @@ async fn one_silent_connection_of_two_is_replaced_and_the_server_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_values_over_a_narrow_link_are_no_silence() {
-    // Megabytes per second, callers, values each, kilobytes, and the timeout in milliseconds.
+async fn large_values_over_a_slow_link_do_not_count_as_silence() {
+    // Megabytes per second, callers, values per call, kilobytes per value, timeout in milliseconds.
     for (rate, tasks, values, size, socket_timeout) in [
         (20, 64, 1, 1000, 3000),
         (50, 16, 1, 1000, 250),
@@ -154,7 +154,7 @@ async fn large_values_over_a_narrow_link_are_no_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_values_are_written_over_a_narrow_link_too() {
+async fn large_values_can_be_written_over_a_slow_link() {
     let farm = farm(1, &[], |link| {
         link.per_kilobyte = Duration::from_micros(500);
     });
@@ -168,10 +168,10 @@ async fn large_values_are_written_over_a_narrow_link_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stream_keeps_back_is_flushed_once_there_is_room() {
+async fn buffered_bytes_are_flushed_once_the_link_has_room() {
     let farm = farm(1, &[], |link| link.capacity = 1000);
     let net = farm.clone();
-    // It takes the bytes at once, as TLS does, and cannot flush them at once.
+    // It accepts the bytes at once, like TLS, but cannot flush them at once.
     let connect = move |address: &str| {
         let connecting = net.clone().connect(address.to_owned());
         async { Ok(BufWriter::with_capacity(64 * 1024, connecting.await?)) }
@@ -186,7 +186,7 @@ async fn what_a_stream_keeps_back_is_flushed_once_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drip_of_bytes_keeps_nobody_for_longer_than_told() {
+async fn a_trickle_of_bytes_does_not_extend_the_timeout() {
     let farm = farm(1, &[fault(Kind::Drip, 0, 600_000)], |_| {});
     farm.0[0].put("k", stored(100));
     let cache = backend(&farm);
@@ -204,7 +204,7 @@ async fn a_drip_of_bytes_keeps_nobody_for_longer_than_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_restarted_under_load_is_in_use_within_half_a_second() {
+async fn a_server_restarted_under_load_is_back_in_use_within_half_a_second() {
     for down in [10, 100, 500] {
         let farm = farm(1, &[fault(Kind::Restart, 1000, 1000 + down)], |_| {});
         let cache = backend(&farm);
@@ -219,7 +219,7 @@ async fn a_server_that_is_restarted_under_load_is_in_use_within_half_a_second() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_costs_a_server_no_more_than_half_a_second_beyond_it() {
+async fn a_paused_server_is_back_in_use_within_half_a_second_of_resuming() {
     for pause in (300..=2000).step_by(17) {
         let farm = farm(1, &[fault(Kind::Pause, 1000, 1000 + pause)], |_| {});
         let cache = backend(&farm);
@@ -234,7 +234,7 @@ async fn a_pause_costs_a_server_no_more_than_half_a_second_beyond_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_server_of_three_costs_one_slow_call_in_all() {
+async fn stopping_one_of_three_servers_causes_one_slow_call() {
     let farm = farm(3, &[fault(Kind::Pause, 1000, 600_000)], |_| {});
     let cache = backend(&farm);
     calls(&cache, SECOND).await;
@@ -250,7 +250,7 @@ async fn a_stopped_server_of_three_costs_one_slow_call_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
+async fn a_server_with_invalid_responses_is_marked_down_after_a_few() {
     for kind in [Kind::Garbage, Kind::Foreign, Kind::CloseEach] {
         let farm = farm(2, &[fault(kind, 500, 10_500)], |_| {});
         let cache = backend(&farm);
@@ -261,7 +261,7 @@ async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
         let connects = farm.0[0].connects() - before;
         assert!(connects <= 40, "{kind:?}: {connects} connections");
         assert!(cache.stats().servers[0].downs > 0, "{kind:?}");
-        // Its return is noticed at the latest after the current wait.
+        // Its recovery is detected after the current wait at the latest.
         calls(&cache, SECOND * 12).await;
         let (failed, _) = calls(&cache, SECOND * 3).await;
         assert_eq!(failed, 0, "{kind:?}");
@@ -270,8 +270,8 @@ async fn a_server_that_lies_is_left_alone_after_a_few_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_behind_many_others_ends_within_its_time() {
-    // Each request takes 0.3 s, and there is one connection.
+async fn a_call_queued_behind_many_others_ends_by_its_deadline() {
+    // Each request needs 0.3 s, and there is only one connection.
     for bulk in [1_usize, 5, 20] {
         let farm = farm(1, &[], |link| {
             link.think = Duration::from_micros(300_000 / 65);
@@ -300,7 +300,7 @@ async fn a_call_behind_many_others_ends_within_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_for_room_are_served_in_the_order_in_which_they_came() {
+async fn waiting_calls_are_served_first_come_first_served() {
     let farm = farm(1, &[], |link| link.latency = Duration::from_millis(5));
     let cache = builder(&farm)
         .pool_maxsize(1)
@@ -332,7 +332,7 @@ async fn those_who_wait_for_room_are_served_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_that_are_too_large_are_passed_over_beside_readers_of_small_ones() {
+async fn oversized_values_are_skipped_without_affecting_reads_of_small_ones() {
     let farm = farm(1, &[], |_| {});
     farm.0[0].put("large", stored(3 << 20));
     farm.0[0].put("small", stored(10));
@@ -361,7 +361,7 @@ async fn values_that_are_too_large_are_passed_over_beside_readers_of_small_ones(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_sent_is_withdrawn() {
+async fn dropped_calls_withdraw_unsent_requests() {
     let farm = farm(1, &[fault(Kind::Pause, 100, 60_000)], |link| {
         link.capacity = 1000;
     });
@@ -395,7 +395,7 @@ async fn what_was_not_sent_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_is_closed_lets_calls_end_and_takes_no_more() {
+async fn closing_a_backend_completes_calls_in_flight_and_refuses_new_ones() {
     let farm = farm(2, &[], |link| link.latency = Duration::from_millis(100));
     let cache = backend(&farm);
     for (server, answer) in cache.warm_up().await {
@@ -419,7 +419,7 @@ async fn a_backend_that_is_closed_lets_calls_end_and_takes_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_tells_of_each_server_and_changes_nothing() {
+async fn a_ping_reports_each_server_and_changes_nothing() {
     let farm = farm(2, &[fault(Kind::Restart, 0, 600_000)], |_| {});
     let cache = backend(&farm);
     let answers = cache.ping().await;
@@ -434,7 +434,7 @@ async fn a_ping_tells_of_each_server_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_come_and_go_and_calls_under_way_end() {
+async fn replacing_servers_does_not_interrupt_calls_in_flight() {
     let farm = farm(4, &[], |link| link.latency = Duration::from_millis(20));
     let urls = farm.urls();
     let cache = builder(&farm).url(&urls[..3]).build().unwrap();
@@ -453,7 +453,7 @@ async fn servers_come_and_go_and_calls_under_way_end() {
         }
     });
     sleep(Duration::from_millis(5)).await;
-    // The third goes, the fourth comes.
+    // The third server is replaced by the fourth.
     cache.set_servers([&urls[0], &urls[1], &urls[3]]).unwrap();
     for found in call.await.unwrap() {
         assert!(found.unwrap().is_some());
@@ -463,7 +463,7 @@ async fn servers_come_and_go_and_calls_under_way_end() {
         .iter()
         .filter(|found| found.as_ref().unwrap().is_none())
         .count();
-    // The third of the one that went, and what the new one takes over from the two that stay.
+    // The third on the removed server, and the keys that the new one takes from the two others.
     let ideal = keys.len() / 3 + keys.len() * 2 / 9;
     assert!(
         moved > ideal * 7 / 10 && moved < ideal * 13 / 10,
@@ -478,7 +478,7 @@ async fn servers_come_and_go_and_calls_under_way_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
+async fn a_proxy_that_supports_only_the_classic_protocol_works() {
     let farm = farm(2, &[], |_| {});
     let cache = builder(&farm).protocol(Protocol::Classic).build().unwrap();
     let keys: Vec<String> = (0..200).map(|i| format!("k{i}")).collect();
@@ -498,10 +498,10 @@ async fn a_proxy_that_knows_the_classic_protocol_alone_will_do() {
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
 }
 
-/// A hundred times a server is unreachable for a while, its keys are written elsewhere, and it
-/// returns with its old values. Two of sixteen processes notice.
+/// A hundred times, a server is unreachable for a while, its keys are written elsewhere, and it
+/// returns with its old values. Two of the sixteen processes notice.
 #[tokio::test(start_paused = true)]
-async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
+async fn a_server_that_returns_does_not_serve_values_from_before_its_outage() {
     const PERIOD: u64 = 6000;
     let faults: Vec<Fault> = (0..100)
         .map(|n| fault(Kind::Partition, n * PERIOD + 1000, n * PERIOD + 3000))
@@ -555,7 +555,7 @@ async fn what_a_server_had_before_it_was_away_is_not_served_after_its_return() {
         .map(|cache| cache.stats().servers[0].downs)
         .sum();
     assert!(downs > 100, "{downs}");
-    // What is read beside does not count.
+    // Additional reads by the backend itself do not count.
     let server = &processes[15].stats().servers[0];
     assert_eq!(server.calls, server.hits + server.misses, "{server:?}");
 }
@@ -604,7 +604,7 @@ async fn connections_are_opened_when_there_is_work_for_them() {
 }
 
 #[test]
-fn a_probe_that_ended_with_its_runtime_is_repeated() {
+fn a_probe_lost_with_its_runtime_is_repeated() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_time().start_paused(true).build().unwrap()
@@ -616,7 +616,7 @@ fn a_probe_that_ended_with_its_runtime_is_repeated() {
         sleep(Duration::from_millis(200)).await;
         let timed_out = cache.get("k").await.unwrap_err();
         assert_eq!(timed_out.kind(), ErrorKind::Timeout);
-        // Begins a probe.
+        // This call starts a probe.
         let refused = cache.get("k").await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
         cache

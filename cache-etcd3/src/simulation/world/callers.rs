@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// A caller leaves before its call was answered.
+    /// A caller gives up before its call completes.
     pub(super) fn leave(&mut self, call: usize, outcome: Outcome) {
         if self.calls[call].end.is_some() {
             return;

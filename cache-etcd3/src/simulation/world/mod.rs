@@ -1,4 +1,4 @@
-//! One history: callers, the client's decisions, the cluster, and what happens when.
+//! One history: the callers, the client's decisions, the cluster, and the schedule of events.
 
 mod callers;
 mod network;
@@ -29,7 +29,7 @@ const LIMITS: Limits = Limits {
 const HEALED: Duration = Duration::from_secs(16);
 const STOP: Duration = Duration::from_secs(27);
 
-/// How long after the last fault calls have to succeed again.
+/// How long after the last fault calls must succeed again.
 pub(super) const RECOVERY: Duration = Duration::from_secs(9);
 
 /// Kinds of rounds.
@@ -63,7 +63,7 @@ pub(super) struct Call {
     pub(super) gives_up: Option<Instant>,
     pub(super) end: Option<Instant>,
     pub(super) outcome: Option<Outcome>,
-    /// Its value has to protect the key from a late set.
+    /// Its value must protect the key from a late set.
     endures: bool,
     lease: Option<(TtlClass, i64)>,
     place: Place,
@@ -101,7 +101,7 @@ enum What {
     },
 }
 
-/// A request, until it is answered.
+/// A request in flight.
 #[derive(Debug)]
 struct Job {
     what: What,
@@ -206,7 +206,7 @@ pub(super) struct World {
     keys: u64,
     call_timeout: Duration,
     give_up: u64,
-    /// Since when one member hangs while all others are well.
+    /// Since when one member has been hanging while all others are healthy.
     hangs: Option<Instant>,
     pub(super) had_faults: bool,
     faults: usize,
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// What happened, for comparison.
+    /// The events, for comparison.
     pub(super) fn trace(&self) -> String {
         let since = |at: Instant| at.saturating_duration_since(self.start);
         let call = |call: &Call| {

@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// What the request asks the server for; `None` if no caller waits for it.
+    /// The contents of the request; `None` if no caller waits for it.
     pub(super) fn ask(&self, job: &Job) -> Option<Ask> {
         let members: Vec<usize> = match &job.what {
             What::Grant { grant, .. } => {
@@ -122,7 +122,7 @@ impl World {
         })
     }
 
-    /// Turns writes that do not protect their key into marks, if it is in doubt.
+    /// Turns writes that do not protect their key into marks if the key is in doubt.
     pub(super) fn send_back(&mut self, id: u64) {
         if self.has(Bug::NoTombstone) {
             return;
@@ -286,7 +286,7 @@ impl World {
         }
     }
 
-    /// No caller waits for the request any longer.
+    /// No caller waits for the request any more.
     pub(super) fn abort(&mut self, id: u64) {
         let Some(job) = self.jobs.remove(&id) else {
             return;

@@ -29,7 +29,7 @@ fn shares(servers: &[ServerSpec], n: usize) -> Vec<usize> {
     shares
 }
 
-/// The distance of a server from a key on each ring, straight from the definition.
+/// The distance of a server from a key on each ring, directly from the definition.
 fn distances(server: &ServerSpec, key: &str) -> Vec<u32> {
     let mut generator = random(&server.name);
     let points: Vec<_> = (0..server.weight).map(|_| places(&mut generator)).collect();
@@ -127,7 +127,7 @@ fn a_larger_weight_takes_keys_and_moves_no_others() {
 }
 
 #[test]
-fn the_keys_of_a_server_that_is_down_spread_over_all_others() {
+fn the_keys_of_a_down_server_spread_over_all_others() {
     let n = 50;
     let router = Consistent::new(&servers(n));
     for down in 0..5 {
@@ -154,8 +154,8 @@ fn the_keys_of_a_server_that_is_down_spread_over_all_others() {
     }
 }
 
-/// A farm of 1,000 servers of which 1 % is replaced per second, for half a minute: only the keys of
-/// added and removed servers move.
+/// A farm of 1,000 servers, 1 % of which are replaced per second for half a minute: only the keys
+/// of added and removed servers move.
 #[test]
 fn churn_moves_only_necessary_keys() {
     let mut farm: Vec<String> = (0..1000).map(|i| format!("server-{i}:11211")).collect();
@@ -198,7 +198,7 @@ fn churn_moves_only_necessary_keys() {
 }
 
 #[test]
-fn a_server_that_is_listed_twice_is_one() {
+fn a_server_listed_twice_counts_once() {
     let mut twice = servers(3);
     twice.push(twice[0].clone());
     let (once, twice) = (Consistent::new(&servers(3)), Consistent::new(&twice));
@@ -247,7 +247,7 @@ proptest! {
         }
     }
 
-    /// Only the keys of a removed server move, and with an added server only to that.
+    /// Removing a server moves only its keys, and adding one moves keys only to it.
     #[test]
     fn only_keys_of_the_removed_server_move(
         servers in farm(),
@@ -285,9 +285,9 @@ proptest! {
     }
 }
 
-/// Both ways to the first choice agree, with weights and at the limit between them.
+/// Both ways to find the first choice agree, with weights and at the limit between them.
 #[test]
-fn few_servers_are_chosen_as_many_are() {
+fn short_and_long_lists_choose_alike() {
     for n in [1, 2, 3, FEW - 2, FEW - 1, FEW] {
         let mut servers = servers(n);
         servers[n / 2].weight = 2;
@@ -305,7 +305,7 @@ fn few_servers_are_chosen_as_many_are() {
 }
 
 #[test]
-fn servers_at_the_same_distance_are_left_to_the_definition() {
+fn ties_are_decided_by_the_definition() {
     let mut router = Consistent::new(&servers(3));
     let (points, _) = router.few[0];
     router.few.push((points, 1));

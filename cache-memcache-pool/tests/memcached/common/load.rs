@@ -1,4 +1,4 @@
-//! Many tasks that read and write concurrently, and check everything that they read.
+//! Many tasks that read and write concurrently and check everything they read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{CALL_LIMIT, all, scrambled, value};
 
-/// What a [`Load`] saw.
+/// The results of a [`Load`].
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) calls: u64,

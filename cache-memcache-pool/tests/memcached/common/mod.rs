@@ -1,4 +1,4 @@
-//! Common parts of the fault tests.
+//! Code shared by the fault tests.
 
 pub(crate) mod load;
 pub(crate) mod proxy;
@@ -9,10 +9,10 @@ use cache_core::{CachedValue, Result};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder};
 use test_servers::Memcached;
 
-/// How long servers may be silent in these tests.
+/// The timeout for silent servers in these tests.
 pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A call tries one server, and has the same time again for all others. The rest is for a busy
+/// A call tries one server, and has the same time again for all others, plus a margin for a busy
 /// machine.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,7 +34,7 @@ pub(crate) fn urls(servers: &[Memcached]) -> Vec<String> {
     servers.iter().map(Memcached::url).collect()
 }
 
-/// Waits until `is_so` returns true, which must happen.
+/// Waits until `is_so` returns true, or panics.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if is_so() {

@@ -1,4 +1,4 @@
-//! A proxy in front of a real server, which corrupts responses.
+//! A proxy in front of a real server that corrupts responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +15,7 @@ pub(crate) enum Spoil {
     Nothing,
     /// One byte at a time.
     ByteByByte,
-    /// The first half, then the end of the connection.
+    /// The first half, then closes the connection.
     HalfThenEnd,
     /// The first half, and nothing more.
     HalfThenSilence,
@@ -23,13 +23,13 @@ pub(crate) enum Spoil {
     Garbage,
     /// A valid unsolicited response before the right one.
     OneTooMany,
-    /// A wrong length of a value.
+    /// A wrong length for a value.
     WrongLength,
     /// A length that exceeds every limit.
     HugeLength,
-    /// A line without an end.
+    /// A line that never ends.
     EndlessLine,
-    /// The connection ends as soon as it is open.
+    /// Closes the connection as soon as it is open.
     EndAtOnce,
 }
 
