@@ -1,4 +1,4 @@
-//! What the matrix does not show: values that cannot be shared, and what counts as their age.
+//! Checks that the matrix does not cover: values that cannot be shared, and the age of values.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::recipe::Recipe;
 use crate::settings::{etcd, etcd_json, memcached, pymemcache};
 
-/// Rust refuses to read `bad`, alone and between others, and says all of `words`.
+/// Checks that Rust refuses to read `bad`, alone and among other keys, and that the error contains
+/// all of `words`.
 fn refuses(
     context: &Context,
     cache: &DynBackend<Vec<u8>>,

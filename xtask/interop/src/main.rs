@@ -1,7 +1,6 @@
-//! `cargo xtask interop`: Rust and Python share one cache.
+//! `cargo xtask interop`: checks that Rust and Python can share a cache.
 //!
-//! Real servers, the real Python packages, and every pair of writer and reader. A table says what
-//! the one reads of what the other wrote.
+//! Uses real servers and the real Python packages, in both directions.
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
@@ -29,7 +28,7 @@ use crate::python::Python;
 use crate::servers::Servers;
 use crate::settings::Setting;
 
-/// A sentence that has to be true, and what proves it.
+/// A statement and the function that checks it.
 type Check = (&'static str, fn(&Context) -> Result<()>);
 
 const CHECKS: &[Check] = &[
@@ -77,7 +76,7 @@ fn main() -> Result<()> {
         runtime: tokio::runtime::Runtime::new()?,
         python: Python::start(&interpreter)?,
     };
-    // The backends live in it.
+    // The backends require a runtime context.
     let _inside = context.runtime.enter();
 
     let settings = Setting::all(&context.servers)?;

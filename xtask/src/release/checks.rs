@@ -120,8 +120,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Checks that the changelogs describe the new versions. `clippy::cargo_common_metadata` already
-    /// checks description, license, README and keywords.
+    /// Checks that the changelogs describe the new versions. `clippy::cargo_common_metadata` checks
+    /// description, license, README and keywords.
     pub(crate) fn check_changelogs(&mut self) -> Result<()> {
         // The latest current date in any time zone.
         let today = process::output_of(process::command("date").arg("+%F").env("TZ", "UTC-14"))?;

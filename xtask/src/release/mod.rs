@@ -39,7 +39,7 @@ use crate::workspace::{self, Workspace};
 pub(crate) struct Options {
     #[command(subcommand)]
     job: Option<Job>,
-    /// The crates to release [default: all with unreleased changes]
+    /// The crates to release; default: all with unreleased changes
     #[arg(value_name = "CRATE")]
     crates: Vec<String>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(crate) struct Options {
 enum Job {
     /// Shows which crates would be released, in which order and why
     Plan {
-        /// The crates to release [default: all with unreleased changes]
+        /// The crates to release; default: all with unreleased changes
         #[arg(value_name = "CRATE")]
         crates: Vec<String>,
         /// Prints JSON, including problems; exits with 1 if there are any
@@ -73,7 +73,7 @@ struct How {
     /// Pushes the tags once all crates are in the index
     #[arg(long, global = true, requires = "execute")]
     push: bool,
-    /// The registry from cargo's configuration to publish to [default: crates.io]
+    /// The registry from cargo's configuration to publish to; default: crates.io
     #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
     /// The branch to release from

@@ -1,6 +1,6 @@
-"""How much faster a Python service's cache calls are through the bridge.
+"""Measures how much faster a Python service's cache calls are through the bridge.
 
-Calls a second, the median of rounds in which the contestants take turns, are written to the page.
+Writes calls per second to the page: the medians of interleaved rounds.
 """
 
 import json
