@@ -248,12 +248,12 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn ends_grandchildren_stopped_ones_too() {
-        // Another mark than the other tests, which have children too.
+    fn ends_stopped_grandchildren() {
+        // Use a different mark than the other tests, which also have children.
         let mark = format!("{}/grandchildren", mark());
         let is_there = |id: u32| running(&mark).iter().any(|(found, _)| *found == id);
 
-        // The shell goes at once and leaves a grandchild without a parent.
+        // The shell exits immediately and orphans a grandchild.
         let mut shell = sh("sleep 1000 >/dev/null 2>&1 & echo $!");
         let id = output_of(shell.env(MARK, &mark)).unwrap();
         let id = id.trim().parse::<u32>().unwrap();

@@ -77,7 +77,7 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
-/// The names in code style in brackets that have no definition: `` [`Name`] ``.
+/// The undefined reference links with a name in code style: `` [`Name`] ``.
 fn undefined(text: &str) -> Vec<String> {
     let prose = prose(text);
     let defined: Vec<&str> = prose

@@ -170,7 +170,7 @@ fn release_killed_at_any_step_resumes_to_the_same_outcome() {
     let kills = (1..=commands).map(Kill::AfterGit);
     for kill in kills.chain((1..=requests).map(Kill::AfterRequest)) {
         stage.reset();
-        assert!(stage.run(kill), "{kill:?} did not come to pass");
+        assert!(stage.run(kill), "{kill:?} did not happen");
         assert!(!stage.run(Kill::Never));
         assert_eq!(stage.outcome(), undisturbed, "{kill:?}");
     }

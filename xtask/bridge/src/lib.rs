@@ -89,16 +89,14 @@ impl Bytes {
                 read::<MemcachePoolConfig>(config)?,
             )),
             "etcd3" => opened(Etcd3Backend::from_config(read::<Etcd3Config>(config)?)),
-            _ => Err(PyValueError::new_err(format!(
-                "no backend is called {backend}"
-            ))),
+            _ => Err(PyValueError::new_err(format!("unknown backend {backend}"))),
         }?;
         let stored = match stored {
             "envelope" => Stored::Envelope,
             "payload" => Stored::Payload,
             _ => {
                 return Err(PyValueError::new_err(format!(
-                    "nothing is stored as {stored}"
+                    "unknown stored form {stored}"
                 )));
             }
         };

@@ -137,7 +137,7 @@ fn main() -> Result<()> {
     let first = arguments.next().unwrap_or("5".to_owned());
     let Ok(rounds) = first.parse() else {
         let entrant = entrants().into_iter().find(|(name, _)| *name == first);
-        let (_, suite) = entrant.with_context(|| format!("there is no adapter {first}"))?;
+        let (_, suite) = entrant.with_context(|| format!("unknown cache {first}"))?;
         println!("{}", arguments.fold(suite, Suite::only).run());
         return Ok(());
     };

@@ -160,7 +160,7 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
     reader.delete(key)?;
     ensure!(
         writer.get(key)?.is_none(),
-        "{key} was deleted by the reader and is still there"
+        "{key} still exists after the reader deleted it"
     );
 
     let before = now();
@@ -219,7 +219,7 @@ fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
     while reader.get(key)?.is_some() {
         ensure!(
             Instant::now() < limit,
-            "{key} is still there long after its deadline"
+            "{key} still exists long after its deadline"
         );
         thread::sleep(Duration::from_millis(100));
     }
@@ -232,7 +232,7 @@ fn refuses(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) ->
     let refused = writer.set(key, payload).is_err() && writer.set_multi(entries).is_err();
     ensure!(
         refused,
-        "{} takes bytes that JSON cannot hold",
+        "{} accepts bytes that JSON cannot represent",
         writer.name()
     );
     ensure!(reader.get(key)?.is_none(), "something was stored");
@@ -254,7 +254,7 @@ fn agree(
         .get(key)?
         .with_context(|| format!("the reader misses {key}"))?;
     ensure!(found == *payload, "get of {key}: {}", shown(&found));
-    ensure!(own == *payload, "{key} comes back to its writer otherwise");
+    ensure!(own == *payload, "the writer reads another value of {key}");
     ensure!(
         time.to_bits() == own_time.to_bits(),
         "{key} was cached at {own_time:?} for its writer and at {time:?} for its reader"

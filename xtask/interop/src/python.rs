@@ -36,13 +36,13 @@ impl Python {
         let mut answer = String::new();
         {
             let channel = self.channel.lock();
-            let mut channel = channel.map_err(|_| anyhow!("the driver broke"))?;
+            let mut channel = channel.map_err(|_| anyhow!("an earlier request panicked"))?;
             let (requests, answers) = &mut *channel;
             writeln!(requests, "{request}").context("the Python driver has ended")?;
             answers.read_line(&mut answer)?;
         }
         let mut answer: Value =
-            serde_json::from_str(&answer).context("the Python driver gave no answer")?;
+            serde_json::from_str(&answer).context("the Python driver did not answer")?;
         if let Some(error) = answer.get("error").and_then(Value::as_str) {
             bail!("Python raised {error}");
         }

@@ -143,7 +143,7 @@ impl Etcd {
 
     /// Returns one of the server's metrics, such as `process_resident_memory_bytes`.
     ///
-    /// Fails if the server is not running or paused, or if the metric does not exist.
+    /// Fails if the server is paused or not running, or if the metric does not exist.
     ///
     /// ```no_run
     /// use test_servers::Etcd;

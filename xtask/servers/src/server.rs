@@ -138,13 +138,13 @@ impl Server {
             let server = self.process.as_mut().map(|(server, _)| server);
             // The response may have come from another process that already used the port.
             if let Some(status) = server.ok_or_else(not_running)?.try_wait()? {
-                return Err(self.failure(&format!("ended at once ({status})")));
+                return Err(self.failure(&format!("exited during startup ({status})")));
             }
             if was_ready {
                 return Ok(());
             }
             if begin.elapsed() > READY_WITHIN {
-                return Err(self.failure(&format!("gave no answer within {READY_WITHIN:?}")));
+                return Err(self.failure(&format!("did not respond within {READY_WITHIN:?}")));
             }
         }
     }
@@ -185,7 +185,7 @@ impl Drop for Server {
 }
 
 fn not_running() -> io::Error {
-    io::Error::other("the server does not run; `restart` starts it again")
+    io::Error::other("the server is not running; `restart` starts it again")
 }
 
 /// Runs a command; if it fails, the error contains its standard error.

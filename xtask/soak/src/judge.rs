@@ -317,8 +317,8 @@ impl Judge {
                 };
                 let lines: Vec<String> = shrunk.iter().map(Operation::to_string).collect();
                 let text = format!(
-                    "no order of the calls explains what was read of {key:?}; those that \
-                     disagree, in microseconds of the run:\n    {}",
+                    "no order of the calls explains the values read for {key:?}; the conflicting \
+                     calls, with times in microseconds since the start:\n    {}",
                     lines.join("\n    ")
                 );
                 self.wrong("history", &text);

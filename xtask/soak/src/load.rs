@@ -128,7 +128,7 @@ impl Load {
             sleep(Duration::from_millis(50)).await;
         }
         if tasks() > 0 {
-            judge.wrong("leak", &format!("dropped backends keep {} tasks", tasks()));
+            judge.wrong("leak", &format!("dropped backends left {} tasks", tasks()));
         }
     }
 }
@@ -231,8 +231,8 @@ impl Client {
         }
     }
 
-    /// Keys that only this client writes, without duplicates, of which only the last value would
-    /// be written.
+    /// Keys that only this client writes. They are distinct, because a multi operation would write
+    /// only the last value of a repeated key.
     fn own_keys(&mut self, space: usize, count: usize) -> Vec<Key> {
         let round = now().as_secs() / ROUND.as_secs();
         let mut own_key = || Key {

@@ -183,7 +183,7 @@ async fn call<C: Client>(
             client.set(chosen, &value).await?;
         } else {
             let found = client.get(chosen).await?;
-            ensure!(found == batch, "{found} values in place of {batch}");
+            ensure!(found == batch, "found {found} values instead of {batch}");
         }
         calls += 1;
         first = (first + batch) % (keys.len() - batch + 1);

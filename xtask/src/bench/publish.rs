@@ -28,11 +28,9 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
         let (name, folder) = COMPARISONS
             .iter()
             .find(|(known, _)| known == name)
-            .with_context(|| {
-                format!("unknown benchmark `{name}`; there are dict, memcache and etcd")
-            })?;
+            .with_context(|| format!("unknown benchmark `{name}`; use dict, memcache or etcd"))?;
         let report = Report::read(&Report::measured(name))
-            .with_context(|| format!("measure first: `cargo xtask bench {name}`"))?;
+            .with_context(|| format!("run `cargo xtask bench {name}` first"))?;
         if let Some(reason) = &report.unpublishable {
             bail!("{name} cannot be published: {reason}; measure all lines");
         }
@@ -59,7 +57,7 @@ fn drawn(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     for (name, folder) in COMPARISONS {
         let path = root.join(folder).join("speed.json");
         let report = Report::read(&path)
-            .with_context(|| format!("`cargo xtask bench publish {name}` makes it"))?;
+            .with_context(|| format!("`cargo xtask bench publish {name}` creates it"))?;
         files.push((path.with_extension("svg"), chart::draw(&report)));
         let path = root.join(folder).join("README.md");
         let text = with_part(&path, &readme::of_crate(&report))?;
@@ -101,8 +99,8 @@ mod tests {
             let there = fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 there == text,
-                "{} differs from what the crate's speed.json says; `cargo xtask bench draw` \
-                 writes it anew",
+                "{} does not match the crate's speed.json; run `cargo xtask bench draw` to \
+                 regenerate it",
                 path.display()
             );
         }

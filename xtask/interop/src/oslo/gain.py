@@ -39,7 +39,7 @@ def memcached():
         "`get_multi` of 100": lambda cache: cache.get_serialized_multi(KEYS),
     }
     ours.set_serialized_multi(dict.fromkeys(KEYS, STORED))
-    # Each routes and stores alike, so that all find what one has written.
+    # All clients use the same routing and format, so each finds the values written by ours.
     for name, cache in theirs.items():
         assert len(cache.get_serialized_multi(KEYS)) == len(KEYS), name
     for threads in (1, 8):

@@ -89,7 +89,7 @@ impl Client for Denied {
             let done = CacheBackend::set(&self.0, key, CachedValue::new(value.to_vec())).await;
             match done {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
-                other => bail!("{key}: {other:?} in place of a refusal"),
+                other => bail!("{key}: {other:?} instead of a permission error"),
             }
         }
         Ok(())

@@ -59,7 +59,7 @@ impl Limit {
     /// Spawns the drivers on the caller's runtime.
     pub(super) async fn connect(urls: &[String]) -> Result<Self> {
         let [url] = urls else {
-            bail!("the limit has one server");
+            bail!("the limit supports only one server");
         };
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -192,7 +192,7 @@ impl Driver {
                 rest = rest.get(len..).unwrap_or_default();
                 let caller = self.in_flight.pop_front();
                 self.answered
-                    .push((caller.context("an answer too many")?, found));
+                    .push((caller.context("an unexpected answer")?, found));
             }
             let parsed = self.filled - rest.len();
             self.buffer.copy_within(parsed..self.filled, 0);
