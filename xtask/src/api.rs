@@ -59,8 +59,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     Ok(format!("{count} items"))
 }
 
-/// The public items of a crate, without blanket implementations and without auto traits other than
-/// `Send` and `Sync`.
+/// The public items of a crate. Omits blanket implementations, and of the traits that the compiler
+/// implements, all but `Send` and `Sync`.
 fn items(file: &Path) -> Result<Vec<String>> {
     const NOISE: [&str; 4] = ["Freeze", "Unpin", "UnwindSafe", "StructuralPartialEq"];
     let api = public_api::Builder::from_rustdoc_json(file)
