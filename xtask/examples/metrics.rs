@@ -1,5 +1,5 @@
-//! Feeds an observer of the cache to the `metrics` facade, and shows what Prometheus would scrape.
-//! The names are OpenTelemetry's for database clients, in Prometheus' spelling.
+//! Reports cache events to the `metrics` facade, and prints what Prometheus would scrape. The names
+//! are OpenTelemetry's for database clients, in Prometheus style.
 //!
 //! ```text
 //! cargo run --package xtask --example metrics
@@ -10,9 +10,9 @@ use cache_dict::DictBackend;
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-/// Counts hits and misses, and measures every call.
+/// Counts hits and misses, and measures the duration of every call.
 struct Metrics {
-    /// `db.system.name`: which store it is.
+    /// `db.system.name`: the store.
     system: &'static str,
 }
 

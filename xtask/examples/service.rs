@@ -1,5 +1,5 @@
-//! A service's cache: the backend comes from the configuration file, the values are its own type,
-//! and a cache that is down does not take the service down. The README shows what is between
+//! The cache of a service. The configuration file selects the backend, the values have a custom
+//! type, and the service keeps working while the cache is down. The README shows the part between
 //! the two marks.
 //!
 //! ```text

@@ -1,5 +1,5 @@
-//! Feeds an observer of the cache to `tracing`, an event for each call under the span of the
-//! request, with OpenTelemetry's attributes for database clients.
+//! Reports each cache call to `tracing`, as an event in the span of the request, with
+//! OpenTelemetry's attributes for database clients.
 //!
 //! ```text
 //! cargo run --package xtask --example tracing
@@ -9,9 +9,9 @@ use cache_core::{CacheBackend, CacheBackendExt, CachedValue, Call, Observer};
 use cache_dict::DictBackend;
 use tracing::{Instrument as _, info_span};
 
-/// Reports every call as an event: at level `WARN` if it failed, else at `DEBUG`.
+/// Reports every call as an event, at level `WARN` if it failed, and otherwise at `DEBUG`.
 struct Trace {
-    /// `db.system.name`: which store it is.
+    /// `db.system.name`: the store.
     system: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Observer for Trace {
         }
     }
 
-    /// No event, no need for its duration.
+    /// Without the event, the duration is not needed.
     fn wants_duration(&self, _: cache_core::Operation) -> bool {
         tracing::enabled!(tracing::Level::WARN)
     }

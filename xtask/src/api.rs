@@ -1,7 +1,7 @@
-//! `cargo xtask api`: the public API of the published crates, one item a line.
+//! `cargo xtask api`: lists the public API of the published crates, one item per line.
 //!
-//! The lists are kept in `xtask/api`, so that no change of the API goes unseen. The crate
-//! `public-api` makes them from rustdoc's JSON.
+//! The lists in `xtask/api` make every API change visible in review. The crate `public-api`
+//! generates them from rustdoc's JSON.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -15,7 +15,7 @@ use rustdoc_types::{Crate, Id, ItemEnum, Visibility};
 use crate::process;
 use crate::workspace::{self, Workspace};
 
-/// `cargo xtask test` fails if the API differs from the accepted lists, or an item has no example
+/// `cargo xtask test` fails if the API differs from the accepted lists or an item lacks an example
 #[derive(Args)]
 pub(crate) struct Options {
     /// Writes the current lists to xtask/api/
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The public API is the one that was accepted, and each item has an example. Returns a remark.
+/// Checks that the public API matches the accepted lists and that each item has an example.
 pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     let mut problems = Vec::new();
     let mut count = 0;
@@ -49,18 +49,18 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
         let kept = fs::read_to_string(kept(workspace, &name)).unwrap_or_default();
         problems.extend(difference(&name, &kept, &now));
         let missing = without_example(&file)?.into_iter();
-        problems.extend(missing.map(|item| format!("without an example: {item}")));
+        problems.extend(missing.map(|item| format!("missing example: {item}")));
     }
     ensure!(
         problems.is_empty(),
-        "{}\nIf the API is to change like this: cargo xtask api --accept",
+        "{}\nTo accept these API changes, run: cargo xtask api --accept",
         problems.join("\n")
     );
     Ok(format!("{count} items"))
 }
 
-/// The public items of a crate. Blanket implementations come with std; of what the compiler finds
-/// out, two traits matter to most.
+/// The public items of a crate. Omits blanket implementations, and of the traits that the compiler
+/// implements, all but `Send` and `Sync`.
 fn items(file: &Path) -> Result<Vec<String>> {
     const NOISE: [&str; 4] = ["Freeze", "Unpin", "UnwindSafe", "StructuralPartialEq"];
     let api = public_api::Builder::from_rustdoc_json(file)
@@ -79,14 +79,14 @@ fn items(file: &Path) -> Result<Vec<String>> {
 
 fn of_another_format() -> String {
     format!(
-        "rustdoc's JSON changes from one Rust to the next, and this program reads format {}: use a \
-         Rust that writes it, or the `public-api` in xtask/Cargo.toml that fits yours",
+        "the format of rustdoc's JSON depends on the Rust version, and this program reads format \
+         {}: use a Rust that writes it, or change `public-api` in xtask/Cargo.toml to match yours",
         rustdoc_types::FORMAT_VERSION
     )
 }
 
-/// The public items of which neither the documentation nor that of what they belong to has an
-/// example. What only names something needs none: modules, aliases, implementations.
+/// The public items without an example in their own documentation or in that of an enclosing item.
+/// Modules, aliases and implementations do not need one.
 fn without_example(file: &Path) -> Result<Vec<String>> {
     let krate: Crate = serde_json::from_slice(&fs::read(file)?).with_context(of_another_format)?;
     let parents = parents(&krate);
@@ -101,13 +101,13 @@ fn without_example(file: &Path) -> Result<Vec<String>> {
                 | ItemEnum::Macro(_)
                 | ItemEnum::Constant { .. }
         );
-        // What an implementation of a trait does is told where the trait is.
+        // Items of trait implementations, which the trait documents, have no parent.
         let is_reachable = parents.contains_key(id) && item.visibility != Visibility::Crate;
         if item.crate_id != 0 || !needs_one || !is_reachable {
             continue;
         }
         let above = std::iter::successors(Some(id), |id| parents.get(*id).copied());
-        // The crate's own page is not the documentation of everything in it.
+        // An example in the crate's documentation does not cover its items.
         let mut docs = above
             .filter(|id| **id != krate.root)
             .filter_map(|id| krate.index.get(id)?.docs.as_deref());
@@ -124,7 +124,7 @@ fn without_example(file: &Path) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-/// What each item that a user can name belongs to: a module, or a type that was exported.
+/// Maps each item that users can name to its parent, a module or an exported type.
 fn parents(krate: &Crate) -> HashMap<&Id, &Id> {
     let mut parents = HashMap::new();
     let mut open = vec![&krate.root];
@@ -140,7 +140,7 @@ fn parents(krate: &Crate) -> HashMap<&Id, &Id> {
             ItemEnum::Use(of) => of.id.iter().collect(),
             _ => Vec::new(),
         };
-        // A re-export is transparent: its item belongs to the module above.
+        // Re-exports are transparent: the item belongs to the enclosing module.
         let parent = match &item.inner {
             ItemEnum::Use(_) => parents.get(id).copied().unwrap_or(&krate.root),
             _ => id,
@@ -167,7 +167,7 @@ fn own_items<'a>(krate: &'a Crate, implementations: &'a [Id]) -> Vec<&'a Id> {
     implementations.flatten().collect()
 }
 
-/// Whether the public API of `name` names something of the crate `other`.
+/// Whether the public API of `name` mentions an item of the crate `other`.
 pub(crate) fn names(workspace: &Workspace, name: &str, other: &str) -> Result<bool> {
     let other = other.replace('-', "_");
     for (_, file) in document(workspace, |found| found == name)? {
@@ -180,7 +180,7 @@ pub(crate) fn names(workspace: &Workspace, name: &str, other: &str) -> Result<bo
     Ok(false)
 }
 
-/// Packages with all their features, and the JSON that rustdoc wrote of each.
+/// Documents packages with all features, and returns each name with the path of rustdoc's JSON.
 fn document(
     workspace: &Workspace,
     is_wanted: impl Fn(&str) -> bool,
@@ -194,7 +194,7 @@ fn document(
     for package in &packages {
         cargo.args(["--package", &package.name]);
     }
-    // Allowed to rustdoc alone: allowed to all, every dependency would be compiled anew.
+    // Set `RUSTC_BOOTSTRAP` only for rustdoc; otherwise all dependencies would be rebuilt.
     cargo.env("RUSTDOC", unstable_rustdoc(workspace)?);
     cargo.env(
         "RUSTDOCFLAGS",
@@ -211,7 +211,7 @@ fn document(
     Ok(named.collect())
 }
 
-/// A program that runs rustdoc with leave to write JSON, which a stable one has not.
+/// Writes a script that lets stable rustdoc write JSON.
 fn unstable_rustdoc(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target_directory.join("api");
     fs::create_dir_all(&folder)?;
@@ -225,7 +225,7 @@ fn unstable_rustdoc(workspace: &Workspace) -> Result<PathBuf> {
     Ok(file.into())
 }
 
-/// Where the list of a crate is kept.
+/// The path of a crate's accepted list.
 fn kept(workspace: &Workspace, name: &str) -> PathBuf {
     workspace
         .workspace_root
@@ -233,7 +233,7 @@ fn kept(workspace: &Workspace, name: &str) -> PathBuf {
         .into()
 }
 
-/// What came and what went, a line each.
+/// The removed and added items, one per line.
 fn difference(name: &str, kept: &str, now: &[String]) -> Vec<String> {
     let kept: BTreeSet<&str> = kept.lines().collect();
     let now: BTreeSet<&str> = now.iter().map(String::as_str).collect();
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_line_by_line() {
+    fn difference_has_a_line_per_item() {
         let now = ["fn a()".to_owned(), "fn c()".to_owned()];
         assert_eq!(
             difference("x", "fn a()\nfn b()\n", &now),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_example_is_named() {
+    fn reports_items_without_example() {
         let source = "
             /// None.
             pub struct Plain;

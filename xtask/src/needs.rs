@@ -1,4 +1,4 @@
-//! Programs that the tests use and Rust does not bring along.
+//! Programs that the tests require, other than those that come with Rust.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
-/// Something that has to be on the machine.
+/// A program required on the machine.
 pub(crate) struct Need {
     name: &'static str,
-    /// What asks for it.
+    /// What requires it.
     purpose: &'static str,
-    /// Of Debian; none for what comes with Rust.
+    /// Debian packages; empty for programs that come with Rust.
     packages: &'static [&'static str],
     is_there: fn() -> bool,
 }
@@ -77,7 +77,7 @@ const ALL: &[Need] = &[
     ),
 ];
 
-/// For everything but interoperation.
+/// The requirements of everything except interoperation.
 pub(crate) const WITHOUT_PYTHON: &[Need] = ALL.split_at(ALL.len() - 1).0;
 pub(crate) const EVERYTHING: &[Need] = ALL;
 
@@ -91,7 +91,7 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Debian splits them: `protoc` alone compiles nothing that imports a well-known type.
+/// Whether `protoc` finds the well-known types, which Debian packages separately.
 fn protoc_works() -> bool {
     let folder = std::env::temp_dir().join(format!("protoc-probe-{}", std::process::id()));
     let probe = "syntax = \"proto3\";\nimport \"google/protobuf/descriptor.proto\";\n";
@@ -118,12 +118,12 @@ fn compiles(folder: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Sees to it that everything needed is there; returns what was done, in a few words.
+/// Installs what is missing, and returns a short summary.
 pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
     let missing = || -> Vec<&Need> { needs.iter().filter(|need| !(need.is_there)()).collect() };
     let wanted = missing();
     if wanted.is_empty() {
-        return Ok(format!("all {} are there", needs.len()));
+        return Ok(format!("all {} found", needs.len()));
     }
     if wanted.iter().any(|need| need.packages.is_empty()) {
         bail!("rustfmt or clippy is missing: rustup component add rustfmt clippy");
@@ -137,14 +137,14 @@ pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
     let still = missing();
     if !still.is_empty() {
         bail!(
-            "{}\nThey were installed a moment ago and are still not found: is PATH right?",
+            "{}\nThey were just installed but still cannot be found; check PATH",
             instructions(&still, &packages)
         );
     }
     Ok(format!("installed {}", packages.join(" ")))
 }
 
-/// What a person has to do.
+/// Tells how to install what is missing.
 fn instructions(missing: &[&Need], packages: &[&str]) -> String {
     let line = |need: &&Need| format!("  {} ({})\n", need.name, need.purpose);
     let missing: String = missing.iter().map(line).collect();
@@ -155,13 +155,13 @@ fn instructions(missing: &[&Need], packages: &[&str]) -> String {
     )
 }
 
-/// Installs Debian packages, as root or through a `sudo` that asks for no password.
+/// Installs Debian packages, as root or through passwordless `sudo`.
 fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
     let id = Command::new("id").arg("-u").output();
     let is_root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     let may_sudo = !is_root && runs("sudo", &["-n", "true"]);
     ensure!(is_root || may_sudo, "only root can install packages");
-    ensure!(runs("apt-get", &["--version"]), "this is not Debian");
+    ensure!(runs("apt-get", &["--version"]), "cannot run apt-get");
     eprintln!("installing Debian packages: {}", packages.join(" "));
     let apt = |arguments: &[&str]| {
         let mut command = process::command(if may_sudo { "sudo" } else { "env" });
@@ -173,7 +173,7 @@ fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
     let update = process::capture(&mut apt(&["update"]), &show)?;
     let mut command = apt(&["install", "--no-install-recommends"]);
     let done = process::capture(command.args(packages), &show)?;
-    // A list that could not be brought up to date is the usual reason, so show both.
+    // A failed update of the package lists is the usual cause, so show both outputs.
     ensure!(done.status.success(), "{}{}", update.output, done.output);
     Ok(())
 }
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_told_the_exact_command() {
+    fn instructions_have_the_exact_command() {
         let missing: Vec<&Need> = ALL.iter().skip(1).take(2).collect();
         let text = instructions(&missing, &["memcached", "etcd-server"]);
         assert!(text.contains("memcached (tests of"), "{text}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_program_is_seen() {
+    fn detects_missing_programs() {
         assert!(runs("true", &[]));
         assert!(!runs("false", &[]));
         assert!(!runs("no-such-program-anywhere", &[]));

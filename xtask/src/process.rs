@@ -1,5 +1,5 @@
-//! Child processes. Each carries a mark in its environment, and so do its own children, so that
-//! none outlives this process: neither a compiler nor a server that a test had started.
+//! Child processes. A mark in their environment, which their own children inherit, makes sure that
+//! none outlives this process, be it a compiler or a server started by a test.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A path of process ids, outermost first: a task that runs another one is ended with all below.
+/// The variable of the mark: a path of process IDs, outermost first, so that ending a task also
+/// ends the tasks it runs.
 const MARK: &str = "CACHE_XTASK_RUN";
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -21,17 +22,17 @@ fn mark() -> String {
     format!("{outer}/{}", std::process::id())
 }
 
-/// A command that carries the mark.
+/// Creates a command with the mark.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env(MARK, mark());
     command
 }
 
-/// `cargo`, the one that runs this process, if one does.
+/// Creates a command for the `cargo` that runs this process, if any, or the one in `PATH`.
 pub(crate) fn cargo() -> Command {
     let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // These describe the package `xtask`; to another cargo they are noise that rebuilds things.
+    // These describe the package `xtask` and would cause needless rebuilds.
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
         if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
@@ -41,7 +42,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// How a person would type it.
+/// Formats the command as typed in a shell.
 pub(crate) fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let program = program.rsplit('/').next().unwrap_or(&program).to_owned();
@@ -57,7 +58,7 @@ pub(crate) fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs to the end with this process's own terminal.
+/// Runs a command with inherited standard streams.
 pub(crate) fn stream(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -68,14 +69,14 @@ pub(crate) fn stream(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a captured command left.
+/// The result of a captured command.
 pub(crate) struct Captured {
     pub(crate) status: ExitStatus,
-    /// Both streams, as they came.
+    /// Both output streams, interleaved.
     pub(crate) output: String,
 }
 
-/// Runs to the end, keeping what it prints, and hands each line to `progress` as it comes.
+/// Runs a command, captures its output, and passes each line to `progress` as it arrives.
 pub(crate) fn capture(command: &mut Command, mut progress: impl FnMut(&str)) -> Result<Captured> {
     let (reader, writer) = io::pipe()?;
     let spawned = command
@@ -83,7 +84,7 @@ pub(crate) fn capture(command: &mut Command, mut progress: impl FnMut(&str)) -> 
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn();
-    // The command's own ends of the pipe would keep the reader waiting for ever.
+    // Drop the command's ends of the pipe, or the reader would never see its end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = spawned.with_context(|| format!("cannot start `{}`", shown(command)))?;
     let mut reader = BufReader::new(reader);
@@ -98,7 +99,7 @@ pub(crate) fn capture(command: &mut Command, mut progress: impl FnMut(&str)) -> 
     Ok(Captured { status, output })
 }
 
-/// Standard output of a command that has to succeed; what it said is in the error.
+/// Runs a command and returns its standard output; if it fails, the error contains all output.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     let started = command.stdin(Stdio::null()).output();
     let Output {
@@ -114,7 +115,7 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// Marked processes that still run: `(id, command line)`.
+/// Marked processes that are still running: `(id, command line)`.
 ///
 /// Empty on systems without `/proc`, where Ctrl-C ends the terminal's process group.
 pub(crate) fn running_children() -> Vec<(u32, String)> {
@@ -146,7 +147,7 @@ fn running(mark: &str) -> Vec<(u32, String)> {
     found
 }
 
-/// Ends every marked process: asks first, and kills what has not gone after two seconds.
+/// Terminates every marked process, and kills those that are still running after two seconds.
 pub(crate) fn end_children() {
     end(&mark());
 }
@@ -173,17 +174,17 @@ fn signal(processes: &[(u32, String)], names: &[&str]) {
         .iter()
         .map(|name| format!("kill -{name} {} 2>/dev/null", ids.join(" ")))
         .collect();
-    // The shell's own `kill`: no package is needed for it. It carries no mark.
+    // Use the shell's built-in `kill`, which needs no package. The shell must not carry the mark.
     let _ = Command::new("sh").arg("-c").arg(script.join(";")).status();
 }
 
-/// On Ctrl-C, and on a polite kill, ends the children first.
+/// Ends the children first on Ctrl-C and on SIGTERM.
 pub(crate) fn end_children_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
-        // Below another task, that one says it.
+        // An outer task prints the message itself.
         if std::env::var_os(MARK).is_none() {
-            eprintln!("\ninterrupted: ending what was started");
+            eprintln!("\ninterrupted: stopping child processes");
         }
         end_children();
         std::process::exit(130);
@@ -191,14 +192,15 @@ pub(crate) fn end_children_on_signals() -> Result<()> {
     .context("cannot listen for Ctrl-C")
 }
 
-/// After Ctrl-C a child's failure is not worth a message; the handler is about to end this process.
+/// After Ctrl-C, waits for the handler to end this process, so that failures of the interrupted
+/// children are not reported.
 pub(crate) fn wait_if_interrupted() {
     if INTERRUPTED.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_secs(10));
     }
 }
 
-/// Prints the error, if there is one.
+/// Prints the error, if any.
 pub(crate) fn exit_code(result: Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_carries_what_the_command_said() {
+    fn error_contains_command_output() {
         let error = output_of(&mut sh("echo it broke >&2; exit 1")).unwrap_err();
         assert!(error.to_string().contains("it broke"), "{error}");
     }
@@ -246,12 +248,12 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn ends_grandchildren_stopped_ones_too() {
-        // Another mark than the other tests, which have children too.
+    fn ends_stopped_grandchildren() {
+        // Use a different mark than the other tests, which also have children.
         let mark = format!("{}/grandchildren", mark());
         let is_there = |id: u32| running(&mark).iter().any(|(found, _)| *found == id);
 
-        // The shell goes at once and leaves a grandchild without a parent.
+        // The shell exits immediately and orphans a grandchild.
         let mut shell = sh("sleep 1000 >/dev/null 2>&1 & echo $!");
         let id = output_of(shell.env(MARK, &mark)).unwrap();
         let id = id.trim().parse::<u32>().unwrap();

@@ -1,5 +1,5 @@
-//! Jobs that are programs of their own, in crates below `xtask/`, since they need the backends:
-//! `cargo xtask test` should not have to compile these before it can start.
+//! Jobs in separate programs, in crates below `xtask/`, because they depend on the backends, which
+//! `cargo xtask test` should not have to compile before it can start.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{needs, process};
 
-/// What the program is given, unread.
+/// Arguments, passed on unparsed.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     arguments: Vec<OsString>,
 }
 
-/// Builds the program with optimisations and runs it in this terminal.
+/// Builds the program in release mode and runs it in this terminal.
 pub(crate) fn run(package: &str, arguments: &Arguments) -> Result<()> {
     needs::provide(needs::EVERYTHING, |_| ())?;
     let mut cargo = process::cargo();

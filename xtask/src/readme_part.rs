@@ -1,8 +1,8 @@
-//! The parts of READMEs that commands write, between two comments.
+//! Generated parts of READMEs, delimited by two comments.
 
 use anyhow::{Context, Result, ensure};
 
-/// `readme` with `part` in the place of the part about `topic`, which `cargo xtask COMMAND` writes.
+/// Replaces the part of `readme` about `topic`, which `cargo xtask COMMAND` generates.
 pub(crate) fn replace(readme: &str, topic: &str, command: &str, part: &str) -> Result<String> {
     let begin = format!("<!-- {topic}: `cargo xtask {command}` writes what follows -->\n");
     let end = format!("<!-- end of {topic} -->");
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_part_is_replaced() {
+    fn replaces_only_the_part() {
         const BEGIN: &str = "<!-- speed: `cargo xtask bench publish` writes what follows -->\n";
         const END: &str = "<!-- end of speed -->";
         let with_part = |readme: &str, part| replace(readme, "speed", "bench publish", part);

@@ -1,4 +1,4 @@
-//! Numbered steps on the terminal: how long each took, and how long the rest is likely to take.
+//! Runs numbered steps, and shows the duration of each and the estimated time left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::process;
 
-/// One step: what it is called, and what it does. It returns a short remark.
+/// A step with a title. Its action returns a short remark.
 pub(crate) struct Step<'a> {
     pub(crate) title: String,
     action: Action<'a>,
@@ -30,7 +30,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// A command that says nothing unless it fails.
+    /// A step that runs a command and shows its output only if it fails.
     pub(crate) fn command(title: impl Into<String>, mut command: Command) -> Self {
         Self::new(title, move |live| {
             live.run(&mut command)?;
@@ -39,7 +39,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// The line on which a running step shows what it is at. Without a terminal it shows nothing.
+/// The status line of a running step. Hidden without a terminal.
 pub(crate) struct Live(ProgressBar);
 
 impl Live {
@@ -62,13 +62,13 @@ impl Live {
         self.0.set_message(format!("{rest}  {text}"));
     }
 
-    /// Prints a line above the live one.
+    /// Prints a line above the status line.
     pub(crate) fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));
     }
 
-    /// Runs a command, its last line shown as it goes, and returns what it said; if it fails, that
-    /// is the error.
+    /// Runs a command, showing its latest line of output, and returns its output. If the command
+    /// fails, the error contains the output.
     pub(crate) fn run(&self, command: &mut Command) -> Result<String> {
         self.show(&process::shown(command));
         let captured = process::capture(command, |line| self.show(line))?;
@@ -80,7 +80,7 @@ impl Live {
     }
 }
 
-/// Seconds that each step took when it last succeeded, kept from run to run.
+/// The duration of each step when it last succeeded, kept across runs.
 #[derive(Default)]
 pub(crate) struct Times {
     file: PathBuf,
@@ -88,7 +88,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Those kept in `file`, or an empty set if it cannot be read.
+    /// Reads the times from `file`; starts empty if it cannot be read.
     pub(crate) fn kept_in(file: PathBuf) -> Self {
         let text = fs::read(&file).unwrap_or_default();
         let seconds = serde_json::from_slice(&text).unwrap_or_default();
@@ -102,24 +102,23 @@ impl Times {
 
     pub(crate) fn set(&mut self, title: &str, time: Duration) {
         self.seconds.insert(title.to_owned(), time.as_secs_f64());
-        // Only the estimates would be missing.
+        // Without the file, only the estimates are missing.
         if let Ok(text) = serde_json::to_vec_pretty(&self.seconds) {
             let _ = fs::write(&self.file, text);
         }
     }
 }
 
-/// How a run of steps ended.
+/// The outcome of a run of steps.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) passed: usize,
     pub(crate) failed: Vec<String>,
-    /// Steps after a failure.
+    /// The number of steps skipped after a failure.
     pub(crate) not_run: usize,
 }
 
-/// Runs the steps in order, until one fails or, with `keep_going`, to the end. The error of a step
-/// is printed.
+/// Runs the steps in order, up to the first failure unless `keep_going` is set. Prints the errors.
 pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool, times: &mut Times) -> Outcome {
     let total = steps.len();
     let titles: Vec<String> = steps.iter().map(|step| step.title.clone()).collect();
@@ -158,7 +157,7 @@ pub(crate) fn run(steps: Vec<Step<'_>>, keep_going: bool, times: &mut Times) -> 
 impl Outcome {
     /// # Errors
     ///
-    /// A step has failed; which.
+    /// Lists the failed steps, if any.
     pub(crate) fn into_result(self) -> Result<()> {
         match (self.failed.as_slice(), self.not_run) {
             ([], _) => Ok(()),
@@ -173,7 +172,7 @@ impl Outcome {
     }
 }
 
-/// `4.2 s`, `2 min 03 s`.
+/// Formats a duration: `4.2 s`, `2 min 03 s`.
 pub(crate) fn shown(time: Duration) -> String {
     let whole = time.as_secs();
     if whole < 100 {
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_ends_the_run() {
+    fn first_failure_ends_the_run() {
         let (outcome, ran) = run_two(false);
         assert!(!ran);
         let error = outcome.into_result().unwrap_err().to_string();
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_shows_its_output() {
+    fn failing_command_shows_its_output() {
         let live = Live(ProgressBar::hidden());
         let error = live.run(&mut shell("echo why; exit 7")).unwrap_err();
         let text = error.to_string();

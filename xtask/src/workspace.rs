@@ -1,4 +1,4 @@
-//! What `cargo metadata` says of this workspace.
+//! The `cargo metadata` of this workspace.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 
-/// The metadata, which [`Deref`] gives access to.
+/// The metadata, accessible through [`Deref`].
 pub(crate) struct Workspace(Metadata);
 
 impl Deref for Workspace {
@@ -18,12 +18,12 @@ impl Deref for Workspace {
 }
 
 impl Workspace {
-    /// The workspace at `root`, without what it depends on.
+    /// Loads the workspace at `root`, without its dependencies.
     pub(crate) fn members_only(root: &Path) -> Result<Self> {
         Self::load(root, &["--no-deps"])
     }
 
-    /// The workspace at `root` with everything it depends on, all features on.
+    /// Loads the workspace at `root` with all dependencies and features.
     pub(crate) fn with_dependencies(root: &Path) -> Result<Self> {
         Self::load(root, &["--all-features", "--locked"])
     }
@@ -40,7 +40,7 @@ impl Workspace {
         Ok(Self(command.exec()?))
     }
 
-    /// The members that go to a registry.
+    /// The members that are published to a registry.
     pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
         let members = self.0.workspace_packages().into_iter();
         members.filter(|package| is_published(package))
@@ -56,13 +56,13 @@ pub(crate) fn is_published(package: &Package) -> bool {
     package.publish.as_ref().is_none_or(|to| !to.is_empty())
 }
 
-/// Where the package's Cargo.toml is.
+/// The folder of the package's Cargo.toml.
 pub(crate) fn folder(package: &Package) -> &Path {
     let manifest = package.manifest_path.as_std_path();
     manifest.parent().unwrap_or(manifest)
 }
 
-/// The features that a user can name: those that were written down.
+/// The features that users can select, except `default`.
 pub(crate) fn own_features(package: &Package) -> impl Iterator<Item = &str> {
     let names = package.features.keys().map(String::as_str);
     names.filter(|name| *name != "default")

@@ -1,22 +1,22 @@
-//! The pages of this repository link to what exists: to files and headings here, by relative and
-//! by absolute links, and on docs.rs to items of the public API as accepted in `xtask/api`.
+//! Checks the links in this repository's Markdown files: relative and absolute links to its files
+//! and headings, and links to docs.rs, whose items must be in the public API (`xtask/api`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const DOCS: &str = "https://docs.rs/";
 
-/// Links to files of this repository that docs.rs and crates.io resolve, too.
+/// Absolute links to files of this repository, which also work on docs.rs and crates.io.
 const FILES: [&str; 2] = [
     "https://github.com/cache-rs/cache/blob/main/",
     "https://raw.githubusercontent.com/cache-rs/cache/main/",
 ];
 
-/// Pages of this repository that are not files, such as its issues.
+/// Pages of the repository on GitHub that are not files.
 const PAGES: [&str; 3] = ["issues", "discussions", "security"];
 
 #[test]
-fn links_lead_somewhere() {
+fn links_resolve() {
     let mut problems = Vec::new();
     let mut count = 0;
     for page in pages() {
@@ -40,7 +40,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The README of the repository, and all pages of the crates, those below `xtask` included.
+/// The README of the repository, and the Markdown files of all crates, including those in `xtask`.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md")];
     let folders = [root(), root().join("xtask")].map(|parent| fs::read_dir(parent).unwrap());
@@ -77,7 +77,7 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
-/// The names in code style in brackets that have no definition: `` [`Name`] ``.
+/// The undefined reference links with a name in code style: `` [`Name`] ``.
 fn undefined(text: &str) -> Vec<String> {
     let prose = prose(text);
     let defined: Vec<&str> = prose
@@ -112,12 +112,12 @@ fn check(page: &Path, link: &str) -> Result<(), String> {
             .ok_or_else(|| format!("link to a file as {}", FILES.join("… or ")));
     }
     if link.starts_with("https://") {
-        return Ok(()); // Another site.
+        return Ok(()); // External links are not checked.
     }
     check_file(page, page, link)
 }
 
-/// A file or folder, and perhaps a heading in the file, relative to the page `base`.
+/// Checks a link to a file or folder, optionally with a heading, relative to the page `base`.
 fn check_file(page: &Path, base: &Path, link: &str) -> Result<(), String> {
     let (file, heading) = link.split_once('#').unwrap_or((link, ""));
     let file = match file {
@@ -139,7 +139,7 @@ fn check_file(page: &Path, base: &Path, link: &str) -> Result<(), String> {
     }
 }
 
-/// What a heading is linked by.
+/// The anchor of a heading.
 fn anchor(line: &str) -> Option<String> {
     let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
     let kept = heading
@@ -199,7 +199,7 @@ fn check_docs(link: &str) -> Result<(), String> {
         }
     };
     let wanted = format!("pub {kind}{}", path.join("::"));
-    // Behind the name come parameters, before it attributes.
+    // Parameters may follow the name, and attributes may precede it.
     let is_it = |listed: &str| {
         let listed = without_generics(listed).replace("pub async fn ", "pub fn ");
         let rest = listed.split_once(&wanted).map(|(_, rest)| rest);
@@ -212,7 +212,7 @@ fn check_docs(link: &str) -> Result<(), String> {
     }
 }
 
-/// `T<V>::method` as `T::method`.
+/// Converts `T<V>::method` to `T::method`.
 fn without_generics(line: &str) -> String {
     let mut depth = 0;
     let mut last = ' ';
@@ -230,7 +230,7 @@ fn without_generics(line: &str) -> String {
 }
 
 #[test]
-fn what_leads_nowhere_is_found() {
+fn finds_broken_links() {
     let page = root().join("README.md");
     for link in [
         "no-such-file.md",

@@ -1,12 +1,12 @@
-//! `cargo xtask release` against a registry on loopback, with two tiny crates: what goes out, and
-//! what is refused before anything does.
+//! `cargo xtask release` with two tiny crates and a registry on loopback: what is published, and
+//! what is refused before anything is published.
 
 mod support;
 
 use support::playground::Playground;
 
 #[test]
-fn dry_is_the_default() {
+fn default_is_a_dry_run() {
     let playground = Playground::tiny();
     playground.release(&[]).succeeds(&[
         "1. publish  tiny-base",
@@ -19,7 +19,7 @@ fn dry_is_the_default() {
 }
 
 #[test]
-fn plan_tells_order_versions_and_reasons() {
+fn plan_shows_order_versions_and_reasons() {
     let playground = Playground::tiny();
     let plan = playground.release(&["plan"]);
     plan.succeeds(&[
@@ -47,7 +47,7 @@ fn publishes_in_order_then_has_nothing_to_do() {
         assert!(list.contains("packages"), "{list}");
     }
 
-    // What is done is not done again; what is left is said.
+    // Finished steps are not repeated; remaining ones are reported.
     playground.release(&["--execute"]).succeeds(&[
         "nothing to do",
         "git push origin tiny-base-v0.1.0 tiny-top-v0.1.0",
@@ -65,7 +65,7 @@ fn publishes_in_order_then_has_nothing_to_do() {
     a_change_needs_a_new_version(&playground);
 }
 
-/// Also one that a crate inherits; but not one that no package has.
+/// This includes inherited changes, but not files outside of the packages.
 fn a_change_needs_a_new_version(playground: &Playground) {
     playground.write("notes.md", "Not in any package.\n");
     playground.commit("notes");
@@ -93,7 +93,7 @@ fn a_change_needs_a_new_version(playground: &Playground) {
 }
 
 #[test]
-fn one_crate_does_not_go_out_before_what_it_needs() {
+fn refuses_a_crate_before_its_dependency() {
     let playground = Playground::tiny();
     playground
         .release(&["tiny-top"])
@@ -121,7 +121,7 @@ fn refuses_another_branch() {
 }
 
 #[test]
-fn refuses_a_tag_that_leads_the_index() {
+fn refuses_a_tag_without_a_published_version() {
     let playground = Playground::tiny();
     playground.git(&["tag", "tiny-base-v0.1.0"]);
     playground
@@ -130,7 +130,7 @@ fn refuses_a_tag_that_leads_the_index() {
 }
 
 #[test]
-fn refuses_a_dependent_that_asks_for_the_old_version() {
+fn refuses_a_dependent_that_requires_the_old_version() {
     let playground = Playground::tiny();
     playground.bump("tiny-base", "0.1.0", "0.1.1");
     playground.lock();
@@ -141,7 +141,7 @@ fn refuses_a_dependent_that_asks_for_the_old_version() {
 }
 
 #[test]
-fn refuses_a_changelog_that_does_not_say_what_is_new() {
+fn refuses_undated_or_empty_changelog_entries() {
     let playground = Playground::tiny();
     playground.edit("tiny-base/CHANGELOG.md", "(2026-01-01)", "(unreleased)");
     playground.edit(
@@ -157,7 +157,7 @@ fn refuses_a_changelog_that_does_not_say_what_is_new() {
 }
 
 #[test]
-fn refuses_a_circle_of_versioned_dev_dependencies() {
+fn refuses_a_cycle_of_versioned_dev_dependencies() {
     let playground = Playground::tiny();
     let manifest = playground.read("tiny-base/Cargo.toml");
     let top = "\n[dev-dependencies]\ntiny-top = { path = \"../tiny-top\" }\n";
@@ -177,14 +177,14 @@ fn refuses_a_circle_of_versioned_dev_dependencies() {
 }
 
 #[test]
-fn refuses_a_crate_that_is_not_here() {
+fn refuses_an_unknown_crate() {
     Playground::tiny()
         .release(&["tiny-bottom"])
         .fails(&["`tiny-bottom` is not a published crate"]);
 }
 
 #[test]
-fn a_plan_for_programs() {
+fn plan_as_json() {
     let playground = Playground::tiny();
     let plan = playground.release(&["plan", "--json"]);
     plan.succeeds(&[]);
@@ -223,7 +223,7 @@ fn refuses_a_shallow_clone() {
 }
 
 #[test]
-fn refuses_a_commit_that_users_cannot_see() {
+fn refuses_an_unpushed_commit() {
     let playground = Playground::tiny();
     playground.write("notes.md", "");
     playground.git(&["add", "--all"]);
@@ -243,7 +243,7 @@ fn refuses_a_commit_that_users_cannot_see() {
 }
 
 #[test]
-fn refuses_another_repository_than_the_remote() {
+fn refuses_a_repository_that_differs_from_the_remote() {
     let playground = Playground::tiny();
     let folder = format!("url.{}.insteadOf", playground.origin().display());
     playground.git(&["config", &folder, "git@example.com:some/where.git"]);
@@ -286,7 +286,7 @@ fn refuses_to_start_without_a_token() {
 }
 
 #[test]
-fn refuses_tags_that_are_elsewhere() {
+fn refuses_tags_outside_of_the_branch() {
     let playground = Playground::tiny();
     playground.git(&["switch", "--quiet", "--create", "elsewhere"]);
     playground.write("tiny-base/src/more.rs", "");
@@ -307,7 +307,7 @@ fn refuses_tags_that_are_elsewhere() {
 }
 
 #[test]
-fn refuses_a_dependency_that_is_not_published() {
+fn refuses_an_unpublished_dependency() {
     let playground = Playground::tiny();
     playground.edit(
         "tiny-base/Cargo.toml",
@@ -322,7 +322,7 @@ fn refuses_a_dependency_that_is_not_published() {
 }
 
 #[test]
-fn a_registry_that_does_not_answer_is_told_from_one_that_has_nothing() {
+fn distinguishes_an_unresponsive_registry_from_an_empty_one() {
     let playground = Playground::tiny();
     playground.registry.index_fails(500);
     let plan = ["plan"];

@@ -1,4 +1,4 @@
-//! `cargo xtask release` to the end, against a registry on loopback that does not always do its part.
+//! Complete runs of `cargo xtask release`, with faults of a registry on loopback.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::playground::Playground;
 use support::registry::errors;
 
-/// Publishes `tiny-base` and does not tag it, as a release does that ends between the two.
+/// Publishes `tiny-base` without tagging it, like a release interrupted between the two.
 fn publish_without_tag(playground: &Playground) {
     playground
         .release(&["tiny-base", "--execute"])
@@ -16,7 +16,7 @@ fn publish_without_tag(playground: &Playground) {
 }
 
 #[test]
-fn half_a_failure_is_resumed() {
+fn partial_release_is_resumed() {
     let playground = Playground::tiny();
     playground
         .registry
@@ -40,7 +40,7 @@ fn half_a_failure_is_resumed() {
 }
 
 #[test]
-fn what_is_in_the_index_without_a_tag_is_only_tagged() {
+fn published_version_without_a_tag_is_only_tagged() {
     let playground = Playground::tiny();
     publish_without_tag(&playground);
     playground
@@ -56,7 +56,7 @@ fn what_is_in_the_index_without_a_tag_is_only_tagged() {
 }
 
 #[test]
-fn another_checksum_in_the_index_stops_everything() {
+fn different_checksum_in_the_index_stops_the_release() {
     let playground = Playground::tiny();
     publish_without_tag(&playground);
     playground.edit("tiny-base/src/lib.rs", "    1\n", "    1 + 0\n");
@@ -69,14 +69,14 @@ fn another_checksum_in_the_index_stops_everything() {
 }
 
 #[test]
-fn a_rate_limit_ends_it_and_the_same_command_resumes() {
+fn rate_limited_release_can_be_resumed() {
     let playground = Playground::tiny();
     let detail = "You have published too many new crates in a short period of time. Please try \
                   again after Sun, 29 Nov 2026 10:00:00 GMT.";
     playground
         .registry
         .fail_from_now_on("tiny-top", 429, &errors(detail));
-    // However often it refuses: each run ends, and what is out is not sent again.
+    // Each run ends, and published crates are not uploaded again.
     for _ in 0..2 {
         playground.release(&["--execute"]).fails(&[
             "loopback did not take tiny-top 0.1.0",
@@ -98,7 +98,7 @@ fn a_rate_limit_ends_it_and_the_same_command_resumes() {
 }
 
 #[test]
-fn a_token_that_the_registry_repeats_is_not_printed() {
+fn token_in_a_response_is_not_printed() {
     let playground = Playground::tiny();
     let secret = "secret-of-somebody";
     let output = playground
@@ -115,7 +115,7 @@ fn a_token_that_the_registry_repeats_is_not_printed() {
 }
 
 #[test]
-fn one_crate_can_go_out_by_itself() {
+fn single_crate_can_be_released() {
     let playground = Playground::tiny();
     playground
         .release(&["tiny-base", "--execute"])
@@ -169,7 +169,7 @@ fn refuses_documentation_with_warnings() {
 #[test]
 fn refuses_a_package_that_does_not_build_alone() {
     let playground = Playground::tiny();
-    // In the tree it builds: the file is there, outside of what is packaged.
+    // It builds in the tree, since the file exists, but outside of the package.
     playground.write("shared.txt", "text");
     playground.edit(
         "tiny-base/src/lib.rs",
@@ -185,7 +185,7 @@ fn refuses_a_package_that_does_not_build_alone() {
 }
 
 #[test]
-fn refuses_a_version_that_goes_back() {
+fn refuses_a_lower_version() {
     let playground = Playground::released();
     playground.bump("tiny-base", "0.1.0", "0.0.9");
     playground.edit(
@@ -201,7 +201,7 @@ fn refuses_a_version_that_goes_back() {
 }
 
 #[test]
-fn only_what_was_bumped_goes_out() {
+fn only_bumped_crates_are_published() {
     let playground = Playground::released();
     playground.edit("tiny-top/src/lib.rs", "+ 1", "+ 2");
     playground.bump("tiny-top", "0.1.0", "0.2.0");
@@ -214,7 +214,7 @@ fn only_what_was_bumped_goes_out() {
 }
 
 #[test]
-fn prepare_makes_the_edits_that_versions_take() {
+fn prepare_edits_manifests_and_changelogs() {
     let playground = Playground::released();
     for name in ["tiny-base", "tiny-top"] {
         playground.edit(
@@ -253,7 +253,7 @@ fn prepare_makes_the_edits_that_versions_take() {
 }
 
 #[test]
-fn an_answer_that_is_an_error_ends_it_and_the_same_command_resumes() {
+fn release_ended_by_an_error_can_be_resumed() {
     let playground = Playground::tiny();
     for status in [500, 403] {
         playground
@@ -273,7 +273,7 @@ fn an_answer_that_is_an_error_ends_it_and_the_same_command_resumes() {
 }
 
 #[test]
-fn an_upload_without_an_answer_ends_it() {
+fn upload_without_a_response_ends_the_release() {
     let playground = Playground::tiny();
     playground.registry.is_silent_on("PUT");
     let output = playground
@@ -290,7 +290,7 @@ fn an_upload_without_an_answer_ends_it() {
 }
 
 #[test]
-fn a_late_index_is_waited_for() {
+fn waits_for_a_slow_index() {
     let playground = Playground::tiny();
     playground.registry.is_late_by(Duration::from_secs(70));
     playground
@@ -301,7 +301,7 @@ fn a_late_index_is_waited_for() {
 }
 
 #[test]
-fn a_registry_that_keeps_something_else_is_told_as_such() {
+fn detects_a_registry_that_changes_files() {
     let playground = Playground::tiny();
     playground.registry.changes_files();
     let release = playground.release(&["--execute"]);
@@ -319,7 +319,7 @@ fn a_registry_that_keeps_something_else_is_told_as_such() {
 }
 
 #[test]
-fn a_yanked_version_is_not_released_again() {
+fn yanked_version_is_not_released_again() {
     let playground = Playground::released();
     playground.registry.yank("tiny-top");
     playground
@@ -328,7 +328,7 @@ fn a_yanked_version_is_not_released_again() {
 }
 
 #[test]
-fn an_older_line_gets_its_fix() {
+fn fix_of_an_older_version_can_be_released() {
     let playground = Playground::released();
     playground.bump("tiny-top", "0.1.0", "0.2.0");
     playground.lock();
@@ -353,14 +353,14 @@ fn an_older_line_gets_its_fix() {
             "compatible: tiny-top",
             "published tiny-top 0.1.1",
         ]);
-    // What is on the way to this commit; the newer line is another matter.
+    // Only tags reachable from this commit are pushed.
     assert_eq!(
         playground.tags_of_origin(),
         ["tiny-base-v0.1.0", "tiny-top-v0.1.0", "tiny-top-v0.1.1"]
     );
 }
 
-/// `tiny-top` implements a trait of `tiny-base`, or only uses it inside.
+/// `tiny-top` implements a trait of `tiny-base`, publicly or only internally.
 fn with_a_trait(is_public: bool) -> Playground {
     let playground = Playground::tiny();
     let code = "//! Tiny.\n\n/// Counts.\npub trait Count {\n    /// So many.\n    fn count(&self) -> u8;\n}\n";
@@ -399,7 +399,7 @@ fn with_a_trait(is_public: bool) -> Playground {
 }
 
 #[test]
-fn breaks_with_a_sister_that_it_shows() {
+fn breaking_public_dependency_requires_a_breaking_version() {
     let playground = with_a_trait(true);
     playground.release(&["plan"]).fails(&[
         "tiny-top 0.1.1 claims to be compatible with 0.1.0, but tiny-base, which its public API \
@@ -419,13 +419,13 @@ fn breaks_with_a_sister_that_it_shows() {
 }
 
 #[test]
-fn a_sister_inside_may_break_alone() {
+fn breaking_private_dependency_does_not() {
     let playground = with_a_trait(false);
     playground.release(&["plan"]).succeeds(&["0.1.0 → 0.1.1"]);
 }
 
 #[test]
-fn packages_are_the_same_from_two_places() {
+fn packages_are_reproducible_in_another_folder() {
     let playground = Playground::tiny();
     let elsewhere = playground.folder().join("some/other/place");
     let to = elsewhere.to_str().unwrap();
@@ -455,7 +455,7 @@ fn packages_are_the_same_from_two_places() {
 }
 
 #[test]
-fn a_stranger_finds_the_crates_beside_crates_io() {
+fn new_project_can_use_the_crates_with_crates_io() {
     let playground = Playground::released();
     let folder = playground.folder().join("stranger");
     playground.cargo(&["new", "--quiet", "--lib", folder.to_str().unwrap()]);
@@ -471,7 +471,7 @@ fn a_stranger_finds_the_crates_beside_crates_io() {
 }
 
 #[test]
-fn a_release_does_without_no_tool() {
+fn failing_tool_ends_the_release() {
     let playground = Playground::released();
     playground.bump("tiny-top", "0.1.0", "0.1.1");
     playground.lock();

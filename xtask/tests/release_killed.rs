@@ -1,8 +1,7 @@
-//! A release that is killed at any of its steps, and then run again, ends like one that was not: the
-//! same packages in the registry, the same tags here and where they are pushed to.
+//! Kills a release at each step and runs it again. The outcome must match that of an uninterrupted
+//! release: the same packages in the registry, and the same tags locally and on the remote.
 //!
-//! The steps are not listed here. An undisturbed run counts them: every request that the registry
-//! gets, and every command that git gets.
+//! An uninterrupted run counts the steps: every request to the registry and every git command.
 
 mod support;
 
@@ -17,7 +16,7 @@ use support::playground::{Playground, succeeds};
 
 const RELEASE: [&str; 2] = ["--execute", "--push"];
 
-/// Where a release is killed: after so many commands of git, or requests to the registry.
+/// When to kill a release: after a number of git commands, or of requests to the registry.
 #[derive(Clone, Copy, Debug)]
 enum Kill {
     Never,
@@ -25,7 +24,7 @@ enum Kill {
     AfterRequest(usize),
 }
 
-/// What there is in the end.
+/// The outcome of a release.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     packages: BTreeMap<String, String>,
@@ -35,9 +34,9 @@ struct Outcome {
 
 struct Stage {
     playground: Playground,
-    /// What the workspace and the repository that it is pushed to were before any release.
+    /// A copy of the workspace and its remote from before the release.
     before: PathBuf,
-    /// The commands that git got.
+    /// The log of git commands.
     log: PathBuf,
 }
 
@@ -47,7 +46,7 @@ impl Stage {
         let folder = playground.folder();
         let (before, log) = (folder.join("before"), folder.join("git.log"));
         let git = succeeds(Command::new("sh").args(["-c", "command -v git"]));
-        // Kills the whole group of the release, and so itself.
+        // Kills the whole process group of the release, including itself.
         let script = format!(
             "[ -z \"$KILL_GROUP_OF\" ] && exec {git} \"$@\"\n\
              {git} \"$@\"\ncode=$?\necho \"$*\" >> '{log}'\n\
@@ -57,7 +56,7 @@ impl Stage {
             log = log.display()
         );
         playground.tool("git", &script);
-        // That the packages build is not what is shown here, a hundred times over.
+        // Skip the builds, which would only slow down a hundred runs.
         let cargo = env!("CARGO");
         let script = format!("case \"$1\" in test|doc) exit 0 ;; esac\nexec '{cargo}' \"$@\"");
         playground.tool("cargo-without-builds", &script);
@@ -71,7 +70,7 @@ impl Stage {
         }
     }
 
-    /// Everything as before the first release, but for what is built already.
+    /// Restores the state before the release, except for build artifacts.
     fn reset(&self) {
         let playground = &self.playground;
         playground.registry.clear();
@@ -90,7 +89,7 @@ impl Stage {
         }
     }
 
-    /// Whether it was killed.
+    /// Runs a release, and returns whether it was killed.
     fn run(&self, kill: Kill) -> bool {
         let mut command = self.playground.release_command(&RELEASE);
         let after_git = if let Kill::AfterGit(number) = kill {
@@ -113,7 +112,7 @@ impl Stage {
             let group = Arc::clone(&group);
             self.playground.registry.after_request(move |request| {
                 if request == number {
-                    // Not before it is known whom to kill.
+                    // Waits for the group ID.
                     let group = group.lock().unwrap().unwrap();
                     let group = format!("-{group}");
                     let kill = Command::new("kill").args(["-9", "--", &group]).status();
@@ -154,7 +153,7 @@ fn copy(from: &Path, into: &Path) {
 }
 
 #[test]
-fn killed_at_any_step_a_release_goes_on_to_the_same_end() {
+fn release_killed_at_any_step_resumes_to_the_same_outcome() {
     let stage = Stage::new();
     stage.reset();
     assert!(!stage.run(Kill::Never));
@@ -171,7 +170,7 @@ fn killed_at_any_step_a_release_goes_on_to_the_same_end() {
     let kills = (1..=commands).map(Kill::AfterGit);
     for kill in kills.chain((1..=requests).map(Kill::AfterRequest)) {
         stage.reset();
-        assert!(stage.run(kill), "{kill:?} did not come to pass");
+        assert!(stage.run(kill), "{kill:?} did not happen");
         assert!(!stage.run(Kill::Never));
         assert_eq!(stage.outcome(), undisturbed, "{kill:?}");
     }

@@ -1,5 +1,5 @@
-//! The release of this very workspace, rehearsed against a registry on loopback; and then a
-//! stranger who finds the crates there.
+//! Rehearses the release of this workspace with a registry on loopback, and then uses the crates
+//! from there in a new project.
 
 mod support;
 
@@ -18,11 +18,11 @@ fn repository() -> PathBuf {
         .to_path_buf()
 }
 
-/// The working tree as it is, changelogs dated, committed.
+/// A commit of the current working tree, with dated changelogs.
 fn this_workspace() -> Playground {
     let repository = repository();
     let registry = Registry::start_with(Upstream::of(&repository));
-    // One place for all runs: what was built from the same dependencies is not built again.
+    // Use the same folder for all runs, so that unchanged dependencies are not rebuilt.
     let folder = repository.join("target/release-rehearsal");
     let playground = Playground::new(registry)
         .with_crates_io_replaced()
@@ -50,7 +50,7 @@ fn this_workspace() -> Playground {
     playground
 }
 
-/// A file or a link; what was removed from the working tree stays away.
+/// Copies a file or a link; skips files removed from the working tree.
 fn copy(from: &Path, to: &Path) {
     let Ok(found) = from.symlink_metadata() else {
         return;
@@ -63,7 +63,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// In an order in which they can go out.
+/// The crates in publication order.
 const CRATES: [&str; 5] = [
     "cache-core",
     "cache-conformance",
@@ -73,7 +73,7 @@ const CRATES: [&str; 5] = [
 ];
 
 #[test]
-fn goes_out_stops_goes_on_and_a_stranger_uses_it() {
+fn release_fails_and_resumes_and_a_new_project_uses_it() {
     let playground = this_workspace();
     let version = "0.1.0";
 
@@ -107,7 +107,7 @@ fn goes_out_stops_goes_on_and_a_stranger_uses_it() {
 }
 
 #[test]
-fn each_package_has_its_licence_readme_and_changelog() {
+fn packages_have_license_readme_and_changelog() {
     for name in CRATES {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["package", "--list", "--allow-dirty", "--package", name]);
@@ -137,7 +137,7 @@ fn only_what_was_bumped_goes_out(playground: &Playground) {
     assert_eq!(playground.tags_of_origin(), playground.tags());
 }
 
-/// A project of somebody who follows `WRITING_A_BACKEND.md`, and uses the other backends as well.
+/// A project that follows `WRITING_A_BACKEND.md`, and also uses the other backends.
 struct Stranger<'a> {
     playground: &'a Playground,
     folder: PathBuf,

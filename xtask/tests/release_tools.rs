@@ -1,13 +1,13 @@
-//! `cargo xtask release` with the tools of others: what they have to say is in the error, and what
-//! they write is kept.
+//! `cargo xtask release` with third-party tools: errors include their output, and the documents
+//! they write are kept.
 
 mod support;
 
 use support::playground::Playground;
 
 #[test]
-#[ignore = "takes tools of others; `cargo xtask test --all` builds them and runs it"]
-fn refuses_a_breaking_change_without_the_version_that_says_so() {
+#[ignore = "needs third-party tools; `cargo xtask test --all` builds and runs them"]
+fn refuses_a_breaking_change_in_a_compatible_version() {
     let playground = Playground::tiny().with_real_tools();
     playground.release(&["--execute"]).succeeds(&[]);
     playground.edit("tiny-top/src/lib.rs", "fn two()", "fn deux()");
@@ -18,7 +18,7 @@ fn refuses_a_breaking_change_without_the_version_that_says_so() {
         "tiny-top 0.1.1 claims to be compatible with tiny-top-v0.1.0",
         "pub fn removed or renamed",
     ]);
-    // Those who know better say so, crate by crate.
+    // The check can be overridden per crate.
     playground
         .release(&["--allow-breaking", "tiny-top"])
         .succeeds(&["0.1.0 → 0.1.1", "nothing was published"]);
@@ -37,8 +37,8 @@ fn refuses_a_breaking_change_without_the_version_that_says_so() {
 }
 
 #[test]
-#[ignore = "takes tools of others; `cargo xtask test --all` builds them and runs it"]
-fn a_compatible_change_takes_a_compatible_version() {
+#[ignore = "needs third-party tools; `cargo xtask test --all` builds and runs them"]
+fn accepts_a_compatible_change_in_a_compatible_version() {
     let playground = Playground::tiny().with_real_tools();
     playground.release(&["--execute"]).succeeds(&[]);
     let code = playground.read("tiny-top/src/lib.rs");
@@ -52,8 +52,8 @@ fn a_compatible_change_takes_a_compatible_version() {
         .succeeds(&["compatible: tiny-top", "nothing was published"]);
 }
 #[test]
-#[ignore = "takes tools of others; `cargo xtask test --all` builds them and runs it"]
-fn the_list_of_licences_names_what_a_crate_is_built_from() {
+#[ignore = "needs third-party tools; `cargo xtask test --all` builds and runs them"]
+fn sbom_lists_dependencies_and_licenses() {
     let playground = Playground::tiny().with_real_tools();
     playground.release(&[]).succeeds(&[]);
     let list = playground.read("target/release/sbom/tiny-top-0.1.0.spdx.json");

@@ -1,8 +1,8 @@
-//! The three backends as a module of Python.
+//! The three backends as a Python module.
 //!
-//! It exists so that the tests of dogpile.cache and oslo.cache, which are written in Python, can
-//! judge them. What Python sees is in `python/cache_bridge/__init__.py`; here is only what it
-//! takes to get there and back.
+//! The module allows the test suites of dogpile.cache and oslo.cache, which are written in Python,
+//! to test them. The Python API is in `python/cache_bridge/__init__.py`; this file only contains
+//! the bindings.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,20 +25,20 @@ create_exception!(
     "What a backend answers instead of a value."
 );
 
-/// The name that errors of this file carry.
+/// The backend name in errors of this file.
 const NAME: &str = "bridge";
 
 fn raise(error: Error) -> PyErr {
     CacheError::new_err(error.to_string())
 }
 
-/// How the bytes that dogpile.cache made of a value become a value here.
+/// How to convert the bytes serialized by dogpile.cache to a value.
 #[derive(Clone, Copy)]
 enum Stored {
-    /// They are metadata and payload, as dogpile.cache writes them: the cached time in them is
-    /// that of the value.
+    /// The bytes are dogpile.cache's metadata and payload; the value gets the cached time from the
+    /// metadata.
     Envelope,
-    /// They are the payload, whatever they are.
+    /// The bytes are the payload, without interpretation.
     Payload,
 }
 
@@ -49,7 +49,7 @@ impl Stored {
             Self::Envelope => {
                 let (metadata, payload) = wire::decode(bytes, NAME)?;
                 let value = metadata.attach(payload.to_vec(), SystemTime::now());
-                // Python writes no deadline, so what has one was read from Rust a moment ago.
+                // Python does not write deadlines, so a value with one was just read from Rust.
                 value.ok_or_else(|| {
                     Error::new(cache_core::ErrorKind::Encode, NAME, "the value has expired")
                 })
@@ -70,7 +70,7 @@ impl Stored {
     }
 }
 
-/// A backend of bytes.
+/// A backend for bytes.
 #[pyclass(frozen)]
 struct Bytes {
     cache: Blocking<DynBackend<Vec<u8>>>,
@@ -89,16 +89,14 @@ impl Bytes {
                 read::<MemcachePoolConfig>(config)?,
             )),
             "etcd3" => opened(Etcd3Backend::from_config(read::<Etcd3Config>(config)?)),
-            _ => Err(PyValueError::new_err(format!(
-                "no backend is called {backend}"
-            ))),
+            _ => Err(PyValueError::new_err(format!("unknown backend {backend}"))),
         }?;
         let stored = match stored {
             "envelope" => Stored::Envelope,
             "payload" => Stored::Payload,
             _ => {
                 return Err(PyValueError::new_err(format!(
-                    "nothing is stored as {stored}"
+                    "unknown stored form {stored}"
                 )));
             }
         };
@@ -174,13 +172,13 @@ fn opened(
     opened.map_err(raise)
 }
 
-/// `cache-dict` over objects of Python, as `oslo_cache.dict` keeps them.
+/// `cache-dict` with Python objects as values, like `oslo_cache.dict`.
 #[pyclass(frozen)]
 struct Objects(DictBackend<Arc<Py<PyAny>>>);
 
 #[pymethods]
 impl Objects {
-    /// `now` returns seconds since some moment, which expiry counts by.
+    /// `now` returns the time in seconds, and determines expiry.
     #[new]
     fn new(config: &str, now: Py<PyAny>) -> PyResult<Self> {
         let config: DictConfig = read(config)?;
@@ -230,7 +228,7 @@ impl Objects {
         self.0.delete_multi_sync(&keys);
     }
 
-    /// Removes what has expired.
+    /// Removes expired entries.
     fn purge(&self) {
         self.0.purge();
     }

@@ -1,4 +1,4 @@
-//! async-memcached: after a refused key, the next call is given the rest of that key's answer.
+//! async-memcached: after a refused key, the next call receives the rest of that key's answer.
 //! Rules: keys::the_empty_key_is_kept_or_refused, errors::a_refused_key_is_not_transient,
 //! errors::the_refused_key_is_named. Argument: the address of a memcached, `127.0.0.1:11211`.
 

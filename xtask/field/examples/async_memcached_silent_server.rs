@@ -1,4 +1,4 @@
-//! async-memcached waits indefinitely for a server that accepts connections and says nothing.
+//! async-memcached waits indefinitely for a server that accepts connections but never responds.
 //! Rules: faults::a_silent_server_causes_no_busy_loop, faults::a_silent_server_ends_reads,
 //! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
 //! faults::many_calls_to_a_silent_server_all_end, faults::late_responses_reach_no_other_caller.

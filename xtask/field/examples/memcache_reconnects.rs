@@ -1,4 +1,4 @@
-//! memcache: one call to a server that hangs up connects to it thousands of times.
+//! memcache: a single call reconnects thousands of times to a server that closes connections.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! memcache: with time-outs of one second, a call to a silent server has not ended after a minute.
+//! memcache: with timeouts of one second, a call to a silent server does not end within a minute.
 //! Rules: faults::a_silent_server_causes_no_busy_loop, faults::a_silent_server_ends_reads,
 //! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
 //! faults::late_responses_reach_no_other_caller.

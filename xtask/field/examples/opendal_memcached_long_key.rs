@@ -1,5 +1,5 @@
-//! OpenDAL on memcached: a key of more than 65,535 bytes is written under the first of its bytes.
-//! Rules: keys::long_keys_are_not_truncated. What was overwritten in that way is then found by
+//! OpenDAL on memcached: a key of more than 65,535 bytes is truncated, which overwrites others.
+//! Rules: keys::long_keys_are_not_truncated. Values overwritten in this way also break
 //! errors::a_refused_key_is_not_transient, errors::keys_do_not_break_lines,
 //! errors::long_keys_are_shortened, errors::payloads_are_not_shown,
 //! errors::the_backend_and_the_reason_are_named, errors::the_refused_key_is_named.

@@ -1,5 +1,5 @@
-//! redis's connection manager: after answers broke off while it connected anew, it never connects
-//! again. Rule: faults::broken_connections_are_replaced.
+//! redis's connection manager never reconnects after answers break off while it is reconnecting.
+//! Rule: faults::broken_connections_are_replaced.
 
 use std::io::{Read, Write};
 
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::thread::spawn(move || {
         for mut connection in server.incoming().flatten() {
             println!("connected, {:?} bytes", connection.read(&mut [0; 1000]));
-            let _ = connection.write(b"+OK"); // Without the end of the line.
+            let _ = connection.write(b"+OK"); // Without the line ending.
         }
     });
     let mut manager = client.get_connection_manager_lazy(Default::default())?;

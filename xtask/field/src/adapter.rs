@@ -1,4 +1,4 @@
-//! How a cache is put under test.
+//! Adapts caches to the conformance suite.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
 use crate::entry::Entry;
 
-/// What a cache is asked for.
+/// A call to a cache.
 pub enum Call {
     Get(String),
     Set(String, Entry),
     Delete(String),
 }
 
-/// A cache, or a connected client of one.
+/// A cache or a connected client.
 pub trait Cache: Clone + Send + Sync + 'static {
-    /// Gives what is found, if it is asked for.
+    /// Executes a call; a get returns the entry found.
     fn call(&self, call: Call) -> impl Future<Output = anyhow::Result<Option<Entry>>> + Send;
 }
 
-/// Where a cache keeps its entries.
+/// The store of a cache and its limits.
 #[derive(Clone)]
 pub struct Store {
-    /// Of the server; empty for what is kept in this process.
+    /// The address of the server; empty for in-process caches.
     pub address: String,
     /// In bytes.
     pub max_key: Option<usize>,
@@ -40,7 +40,7 @@ impl Store {
             address: address.to_owned(),
             max_key,
             max_value,
-            // Some thousand keys one by one take a while, and longer on a busy machine.
+            // Thousands of keys, one by one, take a while on a busy machine.
             call_limit: Duration::from_secs(600),
         }
     }
@@ -58,7 +58,7 @@ struct Adapter<C> {
 }
 
 impl<C: Cache> Adapter<C> {
-    /// `length`: of the value that is written.
+    /// `length` is the length of the value to write.
     async fn call(&self, key: &str, length: usize, call: Call) -> Result<Option<Entry>> {
         let failure = match self.cache.call(call).await {
             Ok(found) => return Ok(found),
@@ -69,7 +69,7 @@ impl<C: Cache> Adapter<C> {
             let lower = text.to_lowercase();
             let refusals = ["invalid key", "key is", "key too", "key contains"];
             let is_too_long = |max| key.is_empty() || key.len() > max;
-            // Which of its errors refuses a key or a value, a client need not say.
+            // Clients need not tell which of their errors reject a key or a value.
             let kind = if self.store.max_key.is_some_and(is_too_long) {
                 ErrorKind::InvalidKey
             } else if self.store.max_value.is_some_and(|max| length > max) {
@@ -102,7 +102,7 @@ impl<C: Cache> CacheBackend for Adapter<C> {
         let set = Call::Set(key.to_owned(), Entry::new(value, ttl));
         let written = self.call(key, length, set).await;
         if matches!(&written, Err(error) if error.kind() == ErrorKind::ValueTooLarge) {
-            // The contract has the old value removed, which a store need not do.
+            // The contract requires that the old value is removed, but stores may keep it.
             self.delete(key).await?;
         }
         written.map(drop)
@@ -114,7 +114,7 @@ impl<C: Cache> CacheBackend for Adapter<C> {
     }
 }
 
-/// Opens a cache, also with a proxy before its server.
+/// Opens a cache, optionally with a proxy in front of its server.
 struct Opens<F> {
     open: F,
     store: Store,
@@ -165,7 +165,7 @@ where
     }
 }
 
-/// The suite for what `open` gives.
+/// Creates the suite for the caches returned by `open`.
 pub fn suite<C, O, F>(store: &Store, open: F) -> Suite
 where
     C: Cache,

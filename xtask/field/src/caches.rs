@@ -1,4 +1,4 @@
-//! The caches, each made a [`Cache`](crate::adapter::Cache).
+//! Implementations of [`Cache`](crate::adapter::Cache).
 
 pub mod hitbox;
 pub mod in_process;
@@ -8,5 +8,5 @@ pub mod redis;
 
 use std::time::Duration;
 
-/// Of clients that have one: much more than a call takes on a busy machine.
+/// The timeout of clients that support one: much longer than a call takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(5);

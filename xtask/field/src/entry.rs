@@ -1,15 +1,15 @@
-//! What a cache is given to keep.
+//! The entries that caches store.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use cache_core::wire::{self, Metadata};
 use cache_core::{CachedValue, Ttl};
 
-/// A value and when it expires.
+/// A value and its deadline.
 #[derive(Clone)]
 pub struct Entry {
     value: CachedValue<Vec<u8>>,
-    /// `None`: never.
+    /// `None` means never.
     deadline: Option<Instant>,
 }
 
@@ -20,13 +20,13 @@ impl Entry {
         Self { value, deadline }
     }
 
-    /// What it was given; `None`: for ever.
+    /// The TTL at creation; `None` means forever.
     pub fn ttl(&self) -> Option<Duration> {
         let ttl = self.value.ttl().or_default(Duration::ZERO);
         self.deadline.and(ttl)
     }
 
-    /// How long it has left; `None`: for ever.
+    /// The remaining time to live; `None` means forever.
     pub fn left(&self) -> Option<Duration> {
         let deadline = self.deadline?;
         Some(deadline.saturating_duration_since(Instant::now()))
@@ -36,13 +36,14 @@ impl Entry {
         self.left() != Some(Duration::ZERO)
     }
 
-    /// What a cache returns is served, so that a value that it returns too late is seen.
+    /// Converts the entry to a value, even if it has expired, so that the suite notices values
+    /// returned too late.
     pub fn into_value(self) -> CachedValue<Vec<u8>> {
         let left = self.left().map(|left| left.max(Duration::from_nanos(1)));
         self.value.with_ttl(left.map_or(Ttl::Never, Ttl::from))
     }
 
-    /// For clients of servers: the envelope, which carries the deadline.
+    /// Encodes the entry for servers as an envelope, which includes the deadline.
     pub fn to_bytes(&self) -> Vec<u8> {
         let metadata = Metadata::of(&self.value, Duration::ZERO, SystemTime::now());
         let mut bytes = Vec::new();
@@ -50,7 +51,7 @@ impl Entry {
         bytes
     }
 
-    /// What such bytes say; `None` after the deadline as well.
+    /// Decodes an envelope; returns `None` if it has expired.
     pub fn from_bytes(bytes: Option<Vec<u8>>) -> anyhow::Result<Option<Self>> {
         let Some(bytes) = bytes else { return Ok(None) };
         let (metadata, payload) = wire::decode(&bytes, "field")?;

@@ -1,9 +1,9 @@
-//! The conformance suite over other people's caches: `cargo xtask conformance field`.
+//! `cargo xtask conformance field`: runs the conformance suite on third-party caches.
 //!
 //! ```text
-//! field                   all of them, five times, and the page
-//! field ROUNDS            the same, so many times
-//! field moka [RULE …]     only this one, and these rules or groups, with the whole report
+//! field                   runs all caches five times and writes the page
+//! field ROUNDS            the same, ROUNDS times
+//! field moka [RULE …]     runs one cache, with these rules or groups, and prints the full report
 //! ```
 
 mod adapter;
@@ -24,17 +24,17 @@ use adapter::{Store, suite};
 use caches::{hitbox, in_process, memcached, opendal, redis};
 use page::Row;
 
-/// The crate and what is tested of it, as in `opendal redis`, and how.
+/// The name, a crate and optionally a part of it, such as `opendal redis`, and the suite.
 type Entrant = (&'static str, Suite);
 
-/// On these servers, given by their addresses.
+/// Creates the entrants, with the addresses of the servers to use.
 fn entrants(redis_server: &str, memcached_server: &str, etcd_server: &str) -> Vec<Entrant> {
     let nowhere = Store::in_process();
     let redis_store = Store::new(redis_server, None, None);
     let mut memcached_store = Store::new(memcached_server, Some(250), Some(1_000_000));
-    // Calls of two of its clients never end if the server is silent.
+    // Calls of two memcached clients never end if the server does not respond.
     memcached_store.call_limit = Duration::from_secs(60);
-    // A path is twice as long as its key.
+    // Paths are twice as long as their keys.
     let paths = Store::new(memcached_server, Some(124), Some(1_000_000));
     let etcd = Store::new(etcd_server, None, Some(1_000_000));
     let entrants = [
@@ -70,7 +70,8 @@ fn entrants(redis_server: &str, memcached_server: &str, etcd_server: &str) -> Ve
 
 fn adjusted(name: &str, suite: Suite) -> Suite {
     match name {
-        // While answers are broken it reconnects without a pause, until no suite can open a file.
+        // It reconnects in a tight loop while answers are broken, until the process runs out of
+        // file descriptors.
         "memcache" => {
             let breaks = |rule: &str| {
                 ["garbage", "truncated", "broken"]
@@ -91,7 +92,7 @@ fn adjusted(name: &str, suite: Suite) -> Suite {
                 )
             })
         }
-        // A call takes 40 to 90 ms, since requests are written in pieces without TCP_NODELAY.
+        // Calls take 40 to 90 ms, because requests are written in pieces without TCP_NODELAY.
         "opendal memcached" => {
             let groups = ["basic", "errors", "faults", "keys", "limits", "metadata"];
             let dropped =
@@ -129,14 +130,14 @@ fn main() -> Result<()> {
         command
     })?;
     let (memcached, etcd) = (Memcached::start()?, Etcd::start()?);
-    // A suite remembers which calls hang, so each round has suites of its own.
+    // Suites remember which calls hang, so create new ones for each round.
     let redis = redis_server.address().to_string();
     let entrants = || entrants(&redis, &memcached.url(), &etcd.endpoint());
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or("5".to_owned());
     let Ok(rounds) = first.parse() else {
         let entrant = entrants().into_iter().find(|(name, _)| *name == first);
-        let (_, suite) = entrant.with_context(|| format!("there is no adapter {first}"))?;
+        let (_, suite) = entrant.with_context(|| format!("unknown cache {first}"))?;
         println!("{}", arguments.fold(suite, Suite::only).run());
         return Ok(());
     };
@@ -155,7 +156,7 @@ fn main() -> Result<()> {
                 row.reports.push(report);
             }
         };
-        // Suites wait more than they work.
+        // Suites mostly wait.
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(work);

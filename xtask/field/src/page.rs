@@ -1,4 +1,4 @@
-//! The page: `README.md` of this folder.
+//! Writes the page, the `README.md` of this crate.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,18 +11,18 @@ use cache_conformance::{Report, RuleReport, Verdict};
 
 const HEAD: &str = include_str!("page.md");
 const LOCK: &str = include_str!("../Cargo.lock");
-/// In characters: what is shown of a failure.
+/// The maximum length of a failure message, in characters.
 const LONGEST: usize = 200;
 
-/// What the table counts: first the failures, which are listed below it.
+/// The columns of the table. The first [`FAILURES`] are failures, which are listed below the table.
 const VERDICTS: &str = "broken | hangs | not confirmed | varies | kept | waived | not applicable";
 const FAILURES: usize = 4;
 
-/// One line of the table.
+/// A row of the table.
 pub struct Row {
-    /// The crate, as in `Cargo.lock`, and what is tested of it.
+    /// The crate, as in `Cargo.lock`, and optionally the part under test.
     pub name: &'static str,
-    /// One for each round.
+    /// One report per round.
     pub reports: Vec<Report>,
 }
 
@@ -34,8 +34,8 @@ impl Row {
         rest.split('"').next().unwrap_or_default()
     }
 
-    /// The program in `examples` that shows, for this cache, that the rule fails: its comment
-    /// names the rule.
+    /// The program in `examples` that shows that this cache breaks the rule, which its comment
+    /// names.
     fn program(&self, rule: &str) -> Option<String> {
         let prefix = self.name.replace(['-', ' '], "_") + "_";
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -51,7 +51,7 @@ impl Row {
             Verdict::Passed => "kept",
             Verdict::NotApplicable(_) => "not applicable",
             Verdict::Failed(_) if self.program(&rule.id).is_none() => "not confirmed",
-            // After two such rules, others like them are not run.
+            // After two such failures, the suite skips further rules of this kind.
             Verdict::Failed(text) if text.contains("calls hang") => "hangs",
             Verdict::Failed(text) if text.contains("the call_limit") => "hangs",
             Verdict::Failed(_) => "broken",
@@ -59,7 +59,7 @@ impl Row {
         }
     }
 
-    /// For each rule the verdict of all rounds, and what failed in the first that failed.
+    /// The verdict of each rule over all rounds, and the message of its first failure.
     fn verdicts(&self) -> BTreeMap<&str, (&'static str, &str)> {
         let mut verdicts = BTreeMap::new();
         for rule in self.reports.iter().flat_map(|report| &report.rules) {
@@ -67,7 +67,7 @@ impl Row {
             let all: &mut (&str, &str) = verdicts.entry(&*rule.id).or_insert((verdict, ""));
             all.0 = match (all.0, verdict) {
                 (one, other) if one == other => one,
-                // A rule that may fail is waived when it does.
+                // A rule with `may_fail` counts as waived when it fails.
                 ("kept" | "waived", "kept" | "waived") => "waived",
                 _ => "varies",
             };
@@ -79,7 +79,7 @@ impl Row {
         verdicts
     }
 
-    /// What is broken, if anything is.
+    /// Writes the table of failures, if there are any.
     fn write_failures(&self, page: &mut String) -> std::fmt::Result {
         let mut failures = self.verdicts();
         failures

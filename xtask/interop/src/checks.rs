@@ -1,4 +1,4 @@
-//! What the matrix does not show: values that cannot be shared, and what counts as their age.
+//! Checks that the matrix does not cover: values that cannot be shared, and the age of values.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,8 @@ use crate::context::Context;
 use crate::recipe::Recipe;
 use crate::settings::{etcd, etcd_json, memcached, pymemcache};
 
-/// Rust refuses to read `bad`, alone and between others, and says all of `words`.
+/// Checks that Rust refuses to read `bad`, alone and among other keys, and that the error contains
+/// all of `words`.
 fn refuses(
     context: &Context,
     cache: &DynBackend<Vec<u8>>,
@@ -23,7 +24,7 @@ fn refuses(
         .block_on(cache.get_multi(&["not-there", bad]));
     let among = among.into_iter().find_map(Result::err);
     for error in [alone, among] {
-        let error = error.with_context(|| format!("Rust takes {bad} for a value"))?;
+        let error = error.with_context(|| format!("Rust accepts {bad} as a value"))?;
         ensure!(error.kind() == ErrorKind::Decode, "{bad}: {error}");
         ensure!(
             error.keys() == [bad],
@@ -33,7 +34,7 @@ fn refuses(
         for word in words {
             ensure!(
                 error.to_string().contains(word),
-                "{bad}: {error}: nothing of {word}"
+                "{bad}: {error}: does not mention {word}"
             );
         }
     }
@@ -93,7 +94,7 @@ pub(crate) fn two_formats_in_etcd(context: &Context) -> Result<()> {
         CachedValue::new(b"\"text\"".to_vec()),
     )?;
     let Err(error) = region.ask("get", json!({"key": "two/rust"})) else {
-        bail!("oslo.cache takes the envelope for its own JSON");
+        bail!("oslo.cache accepts the envelope as its own JSON");
     };
     ensure!(error.to_string().contains("JSONDecodeError"), "{error:#}");
     refuses(context, &arrays, "two/rust", &[])?;

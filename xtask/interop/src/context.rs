@@ -1,4 +1,4 @@
-//! What a check works with.
+//! The environment of a check.
 
 use anyhow::{Context as _, Result};
 use cache_core::{CacheBackend as _, CachedValue, DynBackend};

@@ -1,7 +1,7 @@
 """The Python side of `cargo xtask interop`.
 
-Reads a JSON object a line, does what it asks for with the real packages, and answers with a JSON
-object a line: {"ok": …}, or {"error": "Type: message"}. Bytes travel as {"hex": "00ff"}.
+Reads one JSON request per line, executes it with the real packages, and answers with one JSON
+object per line: {"ok": …}, or {"error": "Type: message"}. Bytes are encoded as {"hex": "00ff"}.
 """
 
 import json
@@ -18,19 +18,19 @@ REGIONS = []
 
 OPERATIONS = {}
 
-# Seconds, far beyond the time-outs of the packages.
+# Seconds, far longer than the timeouts of the packages.
 LIMIT = 120
 
 
 def operation(function):
-    """Lets a request ask for `function` by its name."""
+    """Registers `function` as a request by its name."""
     OPERATIONS[function.__name__] = function
     return function
 
 
 @operation
 def make(lines, ini):
-    """The number of the region that `lines` make, CONF being what the service has read."""
+    """Executes `lines`, with CONF read from `ini`, and returns the number of the new region."""
     conf = cfg.ConfigOpts()
     core.configure(conf)
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
@@ -87,14 +87,14 @@ def get_or_create(region, key, payload):
 
 @operation
 def set_at(region, key, payload, time):
-    """Sets what `payload` says in JSON, at that time."""
+    """Sets the JSON `payload` with the clock at `time`."""
     with mock.patch("time.time", return_value=time):
         REGIONS[region].set(key, incoming(json.loads(payload)))
 
 
 @operation
 def get_stored(region, key):
-    """The bytes that the region, or whoever shares its servers, has stored."""
+    """The bytes stored by the region or by another client of its servers."""
     backend = REGIONS[region].actual_backend
     if hasattr(backend, "_client"):
         (stored,) = backend._client.get(mangled(region, key))
@@ -121,11 +121,11 @@ def outgoing(payload):
 
 
 def main():
-    # Whatever else prints must not print between the answers.
+    # Other output must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
-        # Ends the program.
+        # Ends the program at the limit.
         signal.alarm(LIMIT)
         try:
             answer = {"ok": OPERATIONS[request.pop("do")](**request)}

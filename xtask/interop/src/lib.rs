@@ -1,5 +1,5 @@
-//! What others need of `cargo xtask interop`: a Python with the packages that Rust is compared
-//! with. The program itself is in `main.rs`.
+//! The shared part of `cargo xtask interop`: a Python environment with the packages that Rust is
+//! compared with. The program itself is in `main.rs`.
 #![cfg_attr(
     not(test),
     warn(

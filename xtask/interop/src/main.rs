@@ -1,7 +1,6 @@
-//! `cargo xtask interop`: Rust and Python share one cache.
+//! `cargo xtask interop`: checks that Rust and Python can share a cache.
 //!
-//! Real servers, the real Python packages, and every pair of writer and reader. A table says what
-//! the one reads of what the other wrote.
+//! Uses real servers and the real Python packages, in both directions.
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)
@@ -29,30 +28,33 @@ use crate::python::Python;
 use crate::servers::Servers;
 use crate::settings::Setting;
 
-/// A sentence that has to be true, and what proves it.
+/// A statement and the function that checks it.
 type Check = (&'static str, fn(&Context) -> Result<()>);
 
 const CHECKS: &[Check] = &[
     (
-        "what Python pickled is refused, with the cure",
+        "values pickled by Python are rejected with advice",
         checks::pickled,
     ),
-    ("what Python compressed is read", checks::compressed),
+    ("values compressed by Python are read", checks::compressed),
     (
-        "two formats in one etcd are told apart",
+        "two formats in one etcd are distinguished",
         checks::two_formats_in_etcd,
     ),
     (
         "expiration_time counts from cached_at",
         checks::expiration_time,
     ),
-    ("get_or_create takes what Rust wrote", checks::get_or_create),
     (
-        "the vectors of the crates are what is stored",
+        "get_or_create accepts values from Rust",
+        checks::get_or_create,
+    ),
+    (
+        "the crates' test vectors match what Python stores",
         vectors::are_what_is_stored,
     ),
     (
-        "a service migrates as MIGRATING.md says",
+        "a service can migrate as described in MIGRATING.md",
         walk::is_as_the_page_says,
     ),
 ];
@@ -67,7 +69,7 @@ fn main() -> Result<()> {
         None => {}
         Some((word, options)) if word == "oslo" => return oslo::run(&target, options),
         Some((word, _)) => bail!(
-            "unknown argument `{word}`: `cargo xtask interop` takes none, or `oslo`, which runs \
+            "unknown argument `{word}`: `cargo xtask interop` accepts only `oslo`, which runs \
              Python's test suites"
         ),
     }
@@ -77,14 +79,14 @@ fn main() -> Result<()> {
         runtime: tokio::runtime::Runtime::new()?,
         python: Python::start(&interpreter)?,
     };
-    // The backends live in it.
+    // The backends require a runtime context.
     let _inside = context.runtime.enter();
 
     let settings = Setting::all(&context.servers)?;
     let mut outcome = matrix::run(&context, &settings)?;
     let cells = outcome.passed;
     println!(
-        "{cells} exchanges between Python and Rust hold, in {} settings",
+        "{cells} exchanges between Python and Rust passed, in {} settings",
         settings.len()
     );
     for (sentence, check) in CHECKS {
@@ -97,9 +99,9 @@ fn main() -> Result<()> {
     }
     ensure!(
         outcome.failures.is_empty(),
-        "Rust and Python do not share one cache:\n{}",
+        "Rust and Python cannot share a cache:\n{}",
         outcome.failures.join("\n")
     );
-    println!("\n{cells} exchanges and {} checks hold", CHECKS.len());
+    println!("\n{cells} exchanges and {} checks passed", CHECKS.len());
     Ok(())
 }

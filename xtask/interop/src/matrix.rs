@@ -1,4 +1,4 @@
-//! Every kind of value through every operation, each way.
+//! Exchanges every kind of value through every operation, in both directions.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,19 +10,19 @@ use crate::context::Context;
 use crate::settings::Setting;
 use crate::sides::{Format, Rust, Side, from_bytes};
 
-/// The lifetime of values that are to expire.
+/// The lifetime of values that should expire.
 const TTL: Duration = Duration::from_secs(5);
 
-/// How much later than its deadline a value may go: memcached's clock ticks in seconds, and a
-/// lease of etcd is shared and removed when the server comes to it.
+/// How long a value may outlive its deadline: memcached's clock ticks in seconds, and etcd's leases
+/// are shared and revoked with a delay.
 const LATE: Duration = Duration::from_secs(60);
 
-/// So many keys that each of three servers gets some.
+/// Enough keys for each of three servers to get some.
 const KEYS: usize = 12;
 
 const MIB: usize = 1024 * 1024;
 
-/// A kind of value, or of key.
+/// A kind of value or key.
 struct Kind {
     name: &'static str,
     payload: fn(usize) -> Value,
@@ -48,7 +48,7 @@ const KINDS: &[Kind] = &[
     kind("a|b", |i| {
         json!(format!("|{i}|{{\"ct\": 1.5, \"v\": 2}}||"))
     }),
-    // Less a little: the limit of memcached includes key, metadata and its own header.
+    // Slightly less, because memcached's limit includes the key, the metadata and its own header.
     kind("1 MiB", |i| json!(format!("{i}{}", "x".repeat(MIB - 1024)))),
     Kind {
         key: "ключ/é/e\u{301}/鍵/😀/",
@@ -67,21 +67,22 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// A value that has to go.
+/// A value that should expire.
 struct Leaving<'a> {
     what: String,
     reader: Box<dyn Side + 'a>,
     key: String,
 }
 
-/// What came out: a line each.
+/// The number of passed checks, and a line for each failure.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) passed: usize,
     pub(crate) failures: Vec<String>,
 }
 
-/// Runs every cell. A mismatch is a failure; an error is what keeps the matrix from being run.
+/// Runs every cell of the matrix. Mismatches are failures in the outcome; an error means that the
+/// matrix could not run.
 pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut leaving = Vec::new();
@@ -103,7 +104,7 @@ pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<O
                 })
             };
             for kind in KINDS {
-                // The shortest that JSON has.
+                // The shortest JSON payload instead.
                 let is_shortest = kind.name == "empty" && !setting.holds_bytes;
                 let (format, payload): (_, fn(usize) -> Value) = if is_shortest {
                     (Format::Json, |_| json!(""))
@@ -113,7 +114,7 @@ pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<O
                 let (writer, reader) = pair(format, None)?;
                 let way = format!("{} → {}", writer.name(), reader.name());
                 let what = format!("{}, {way}, {}", setting.name, kind.name);
-                // Some clients take no spaces in a key.
+                // The namespace is a number, since some clients reject keys with spaces.
                 namespace += 1;
                 let entry = |i| (format!("{namespace}/{}{i}", kind.key), payload(i));
                 let count = if kind.name == "1 MiB" { 2 } else { KEYS };
@@ -130,7 +131,7 @@ pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<O
             }
         }
     }
-    // All go at about the same time.
+    // All values expire at about the same time.
     let limit = Instant::now() + TTL + LATE;
     for Leaving { what, reader, key } in leaving {
         outcome.take(&what, goes(&*reader, &key, limit));
@@ -147,8 +148,8 @@ impl Outcome {
     }
 }
 
-/// What the writer does with `entries` is what the reader sees, and what one side deletes is gone
-/// for both.
+/// Checks that the reader sees what the writer does with `entries`, and that deletions by one side
+/// affect both.
 fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
     let (key, _) = entries.first().context("no entry")?;
     for (_, payload) in entries.iter().take(2) {
@@ -159,12 +160,12 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
     reader.delete(key)?;
     ensure!(
         writer.get(key)?.is_none(),
-        "{key} was deleted by the reader and is still there"
+        "{key} still exists after the reader deleted it"
     );
 
     let before = now();
     writer.set_multi(entries)?;
-    // In another order, and with a key that is not there.
+    // In another order, and with an absent key.
     let mut asked: Vec<(&str, Option<&Value>)> = entries
         .iter()
         .rev()
@@ -198,14 +199,14 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
     Ok(())
 }
 
-/// A value with a lifetime is there at first. [`goes`] sees it go.
+/// Checks that a value with a lifetime is present at first. [`goes`] checks that it expires.
 fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Value) -> Result<()> {
     for _ in 0..5 {
         let started = Instant::now();
         let before = now();
         writer.set(key, payload)?;
         let result = agree(writer, reader, key, payload, before);
-        // Where the machine was so slow that the value may have gone, this said nothing.
+        // If the machine was so slow that the value may have expired, the result is inconclusive.
         if result.is_ok() || started.elapsed() + Duration::from_secs(1) < TTL {
             return result.context("set with a lifetime");
         }
@@ -213,32 +214,32 @@ fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Value
     bail!("setting and getting {key} takes longer than {TTL:?}")
 }
 
-/// A value that had a lifetime is gone before `limit`.
+/// Checks that a value with a lifetime expires before `limit`.
 fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
     while reader.get(key)?.is_some() {
         ensure!(
             Instant::now() < limit,
-            "{key} is still there long after its deadline"
+            "{key} still exists long after its deadline"
         );
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }
 
-/// A payload that the shared format cannot say is refused, and nothing is left of it.
+/// Checks that a payload that the shared format cannot represent is refused and not stored.
 fn refuses(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
     let (key, payload) = entries.last().context("no entry")?;
     let refused = writer.set(key, payload).is_err() && writer.set_multi(entries).is_err();
     ensure!(
         refused,
-        "{} takes bytes that JSON cannot hold",
+        "{} accepts bytes that JSON cannot represent",
         writer.name()
     );
     ensure!(reader.get(key)?.is_none(), "something was stored");
     Ok(())
 }
 
-/// Both sides find `payload`, cached at the same time, which is when it was written.
+/// Checks that both sides find `payload`, cached at the time when it was written.
 fn agree(
     writer: &dyn Side,
     reader: &dyn Side,
@@ -253,12 +254,12 @@ fn agree(
         .get(key)?
         .with_context(|| format!("the reader misses {key}"))?;
     ensure!(found == *payload, "get of {key}: {}", shown(&found));
-    ensure!(own == *payload, "{key} comes back to its writer otherwise");
+    ensure!(own == *payload, "the writer reads another value of {key}");
     ensure!(
         time.to_bits() == own_time.to_bits(),
         "{key} was cached at {own_time:?} for its writer and at {time:?} for its reader"
     );
-    // A float of this size is exact to a microsecond.
+    // A float of this magnitude is precise to a microsecond.
     let is_now = (before - 1e-5..=now() + 1e-5).contains(&time);
     ensure!(
         is_now,
@@ -274,6 +275,6 @@ fn now() -> f64 {
 
 fn shown(found: &impl std::fmt::Debug) -> String {
     let shown = format!("found {found:?}, which is not what was written");
-    // It may be long.
+    // The payload may be long.
     shown.chars().take(200).collect()
 }

@@ -1,4 +1,4 @@
-//! A Python process that does what it is asked with the real packages.
+//! A Python process that executes requests with the real packages.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const DRIVER: &str = include_str!("driver.py");
 
-/// The driver, running. It ends when this is dropped, or when an answer takes too long.
+/// A running driver. It ends when dropped, or when an answer takes too long.
 pub(crate) struct Python {
     child: Child,
     /// One request at a time.
@@ -31,18 +31,18 @@ impl Python {
         Ok(Self { child, channel })
     }
 
-    /// What the driver answers to `request`; an exception there is an error here.
+    /// Sends `request` and returns the driver's answer; an exception in Python becomes an error.
     pub(crate) fn ask(&self, request: &Value) -> Result<Value> {
         let mut answer = String::new();
         {
             let channel = self.channel.lock();
-            let mut channel = channel.map_err(|_| anyhow!("the driver broke"))?;
+            let mut channel = channel.map_err(|_| anyhow!("an earlier request panicked"))?;
             let (requests, answers) = &mut *channel;
             writeln!(requests, "{request}").context("the Python driver has ended")?;
             answers.read_line(&mut answer)?;
         }
         let mut answer: Value =
-            serde_json::from_str(&answer).context("the Python driver gave no answer")?;
+            serde_json::from_str(&answer).context("the Python driver did not answer")?;
         if let Some(error) = answer.get("error").and_then(Value::as_str) {
             bail!("Python raised {error}");
         }

@@ -1,11 +1,11 @@
-//! What the pages say that a service in Python has to write, with the addresses of real servers.
+//! The Python code and configuration from the documentation, with the addresses of real servers.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 const POOL: &str = include_str!("../../../cache-memcache-pool/README.md");
 const ETCD: &str = include_str!("../../../cache-etcd3/README.md");
 
-/// Lines of Python that make a region, and the configuration file of the service.
+/// Python code that makes a region, and the configuration file of the service.
 #[derive(Clone)]
 pub(crate) struct Recipe {
     pub(crate) lines: String,
@@ -13,29 +13,29 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    /// The region of dogpile.cache in the README for memcached.
+    /// The dogpile.cache region from the README for memcached.
     pub(crate) fn dogpile(urls: &[String]) -> Result<Self> {
         let section = sharing(POOL)?;
         let [dogpile, _] = &*blocks(section, "python") else {
-            bail!("the README for memcached has other lines of Python than are run");
+            bail!("the README for memcached does not have the expected Python examples");
         };
         Self::new(dogpile, "").on_farm(urls)
     }
 
-    /// The region of oslo.cache in the README for memcached.
+    /// The oslo.cache region from the README for memcached.
     pub(crate) fn oslo_pool(urls: &[String]) -> Result<Self> {
         let section = sharing(POOL)?;
         let ([ini], [_, oslo]) = (&*blocks(section, "ini"), &*blocks(section, "python")) else {
-            bail!("the README for memcached has other examples than are run");
+            bail!("the README for memcached does not have the expected examples");
         };
         Self::new(oslo, ini).on_farm(urls)
     }
 
-    /// The region of oslo.cache in the README for etcd.
+    /// The oslo.cache region from the README for etcd.
     pub(crate) fn oslo_etcd(endpoint: &str) -> Result<Self> {
         let section = sharing(ETCD)?;
         let ([ini], [lines]) = (&*blocks(section, "ini"), &*blocks(section, "python")) else {
-            bail!("the README for etcd has other examples than are run");
+            bail!("the README for etcd does not have the expected examples");
         };
         let (host, port) = endpoint.split_once(':').context("etcd has no port")?;
         Self::new(lines, ini)
@@ -50,7 +50,7 @@ impl Recipe {
         }
     }
 
-    /// With `other` in place of what is `written`.
+    /// Replaces `written` with `other`.
     pub(crate) fn with(self, written: &str, other: &str) -> Result<Self> {
         let Self { lines, ini } = self;
         ensure!(
@@ -63,17 +63,17 @@ impl Recipe {
         })
     }
 
-    /// With another argument for the backend of dogpile.cache.
+    /// Adds an argument for the dogpile.cache backend.
     pub(crate) fn with_argument(self, argument: &str) -> Result<Self> {
         self.with("arguments={", &format!("arguments={{{argument}, "))
     }
 
-    /// The region pickles, as it does by itself.
+    /// Makes the region pickle, which is its default.
     pub(crate) fn pickling(self) -> Result<Self> {
         self.with(BY_JSON, "")
     }
 
-    /// The region takes bytes and stores them as they are.
+    /// Makes the region store bytes unchanged.
     pub(crate) fn of_bytes(self) -> Result<Self> {
         self.with(BY_JSON, "serializer=bytes, deserializer=bytes")
     }
@@ -86,11 +86,11 @@ impl Recipe {
     }
 }
 
-/// What regions of the pages make values into bytes by.
+/// The serializer arguments of the documented regions.
 const BY_JSON: &str =
     "serializer=lambda value: json.dumps(value).encode(), deserializer=json.loads";
 
-/// The section of a README that tells how to share a cache with Python.
+/// The section of a README about sharing a cache with Python.
 fn sharing(readme: &'static str) -> Result<&'static str> {
     let (_, section) = readme
         .split_once("## Sharing a cache with Python\n")
@@ -98,9 +98,9 @@ fn sharing(readme: &'static str) -> Result<&'static str> {
     Ok(section.split("\n## ").next().unwrap_or(section))
 }
 
-/// The blocks of a page in one language.
+/// The code blocks of a page in one language.
 pub(crate) fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
-    // Every second piece is between two fences.
+    // Every second part is inside of a code block.
     let blocks = page.split("```").skip(1).step_by(2);
     let blocks = blocks.filter_map(|block| block.split_once('\n'));
     blocks

@@ -1,11 +1,11 @@
-//! The servers that all share.
+//! The servers shared by all checks.
 
 use anyhow::Result;
 use test_servers::{Etcd, Memcached};
 
 pub(crate) struct Servers {
     memcached: Vec<Memcached>,
-    /// Killed, so that nobody listens there.
+    /// Killed, so that nothing listens on its port.
     dead: Memcached,
     etcd: Etcd,
 }
@@ -26,12 +26,12 @@ impl Servers {
         })
     }
 
-    /// The addresses of three memcached.
+    /// The addresses of three memcached servers.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.memcached.iter().map(Memcached::url).collect()
     }
 
-    /// Three memcached as well, the second of them dead.
+    /// The addresses of three memcached servers, the second of which is dead.
     pub(crate) fn urls_one_dead(&self) -> Vec<String> {
         let mut urls = self.urls();
         if let Some(second) = urls.get_mut(1) {
@@ -40,7 +40,7 @@ impl Servers {
         urls
     }
 
-    /// The address of the etcd.
+    /// The address of the etcd server.
     pub(crate) fn etcd(&self) -> String {
         self.etcd.endpoint()
     }

@@ -1,4 +1,4 @@
-//! What is compared with what: a region of Python, and the backend of Rust on the same servers.
+//! The pairs to compare: a Python region and a Rust backend on the same servers.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::recipe::Recipe;
 use crate::servers::Servers;
 use crate::sides::Format;
 
-/// A region of Python and a backend of Rust that share servers.
+/// A Python region and a Rust backend that share servers.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) rust: DynBackend<Vec<u8>>,
     recipe: Recipe,
     set_lifetime: fn(Recipe, u64) -> Result<Recipe>,
-    /// Whether a payload may be any bytes; JSON otherwise.
+    /// Whether payloads may be arbitrary bytes, not only JSON.
     pub(crate) holds_bytes: bool,
 }
 
 impl Setting {
-    /// Every pair that shares a cache.
+    /// All pairs that share a cache.
     pub(crate) fn all(servers: &Servers) -> Result<Vec<Self>> {
         let (urls, one_dead) = (servers.urls(), servers.urls_one_dead());
         let endpoint = servers.etcd();
@@ -75,7 +75,7 @@ impl Setting {
         ])
     }
 
-    /// What makes the region; what it writes lives for `ttl`, if there is one.
+    /// The recipe of the region, with `ttl` as the lifetime of its values, if any.
     pub(crate) fn recipe(&self, format: Format, ttl: Option<Duration>) -> Result<Recipe> {
         let mut recipe = self.recipe.clone();
         if format == Format::Bytes && self.holds_bytes {
@@ -113,14 +113,14 @@ fn pool(urls: &[String], routing: Routing) -> Result<DynBackend<Vec<u8>>> {
     Ok(pool.build()?.into_dyn())
 }
 
-/// etcd as oslo.cache uses it.
+/// The etcd backend with oslo.cache's format.
 pub(crate) fn etcd_json(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
     let etcd = Etcd3Backend::builder().endpoints([endpoint]);
     let etcd = etcd.stored_format(StoredFormat::PythonJson);
     Ok(etcd.build()?.into_dyn())
 }
 
-/// etcd with the envelope.
+/// The etcd backend with the envelope.
 pub(crate) fn etcd(endpoint: &str) -> Result<DynBackend<Vec<u8>>> {
     let etcd = Etcd3Backend::builder().endpoints([endpoint]);
     Ok(etcd.build()?.into_dyn())

@@ -1,6 +1,6 @@
-//! The two sides of a cache: Rust and Python, with the same operations.
+//! The two sides of a shared cache, Rust and Python, with the same operations.
 //!
-//! A payload is JSON, or bytes as hexadecimal digits in an object, as they travel to Python.
+//! A payload is JSON, or bytes as an object with hexadecimal digits, the encoding used for Python.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,12 +13,12 @@ use tokio::runtime::Runtime;
 use crate::python::Python;
 use crate::recipe::Recipe;
 
-/// How payloads become bytes.
+/// How payloads are serialized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// `json.dumps` in Python.
     Json,
-    /// As they are, in both languages.
+    /// Unchanged, in both languages.
     Bytes,
 }
 
@@ -33,10 +33,10 @@ pub(crate) fn to_bytes(payload: &Value) -> Result<Vec<u8>> {
     }
 }
 
-/// A payload that was read, and when it was cached, in seconds since the epoch.
+/// A payload and the time at which it was cached, in seconds since the epoch.
 pub(crate) type Found = (Value, f64);
 
-/// Who writes or reads.
+/// A writer or reader of the cache.
 pub(crate) trait Side {
     fn name(&self) -> &'static str;
     fn set(&self, key: &str, payload: &Value) -> Result<()>;
@@ -119,7 +119,7 @@ impl Side for Rust<'_> {
     }
 }
 
-/// A region of dogpile.cache in the driver, by its number there.
+/// A region of dogpile.cache, identified by its number in the driver.
 pub(crate) struct Region<'a> {
     python: &'a Python,
     number: Value,
@@ -132,7 +132,7 @@ impl<'a> Region<'a> {
         Ok(Self { python, number })
     }
 
-    /// One of the driver's operations on this region.
+    /// Executes one of the driver's operations on this region.
     pub(crate) fn ask(&self, operation: &str, mut request: Value) -> Result<Value> {
         request["do"] = operation.into();
         request["region"] = self.number.clone();
@@ -160,8 +160,8 @@ impl Side for Region<'_> {
         if found.is_null() {
             return Ok(None);
         }
-        // As text: not every JSON parser reads a float to the last digit. It is missing where the
-        // value has just expired.
+        // The time is text, because not every JSON parser reads floats exactly. It is missing if
+        // the value has just expired.
         let Some(cached_at) = found["ct"].as_str().map(str::parse).transpose()? else {
             return Ok(None);
         };

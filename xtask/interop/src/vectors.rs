@@ -1,4 +1,4 @@
-//! The test data of the crates, which they read and write without Python.
+//! Checks the crates' test vectors against what Python stores.
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
@@ -30,7 +30,7 @@ struct Oslo {
     stored: String,
 }
 
-/// What a region stores at that time for that payload is what the vector says.
+/// Checks that a region stores each payload as in its vector.
 pub(crate) fn are_what_is_stored(context: &Context) -> Result<()> {
     let region = context.region(&Recipe::dogpile(&context.servers.urls())?.of_bytes()?)?;
     for case in serde_json::from_str::<Vectors<Dogpile>>(DOGPILE)?.cases {

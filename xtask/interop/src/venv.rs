@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 
-/// The interpreter of a virtual environment in `folder` that has the packages. It is made where
-/// it is missing or has others.
+/// Returns the interpreter of a virtual environment in `folder` with the packages. Creates the
+/// environment if it is missing or has different requirements.
 ///
 /// # Errors
 ///
-/// Python, its module `venv`, or one of the packages cannot be had.
+/// Fails if Python, its module `venv`, or one of the packages is unavailable.
 pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
     let folder = folder.as_ref();
     let python = folder.join("bin").join("python");
@@ -28,7 +28,7 @@ pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
             .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(
-        "cannot make a virtual environment (on Debian it takes the package python3-venv)",
+        "cannot create a virtual environment (on Debian, install the package python3-venv)",
     )?;
     let wanted = folder.join("wanted.txt");
     fs::write(&wanted, REQUIREMENTS)?;
@@ -44,16 +44,16 @@ pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
         .arg("--requirement")
         .arg(&wanted))
     .context("cannot install the Python packages from PyPI")?;
-    // Its presence says that the installation was completed.
+    // The file marks a complete installation.
     fs::rename(&wanted, &installed)?;
     Ok(python)
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for it.
 ///
 /// # Errors
 ///
-/// It cannot be started or fails; the message has what it said.
+/// Fails if the command cannot be started or exits with a failure, with its standard error.
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! The walk of a migrating service, step by step as `MIGRATING.md` has it.
+//! Performs the migration of a service step by step, as described in `MIGRATING.md`.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::sides::Region;
 const PAGE: &str = include_str!("../MIGRATING.md");
 const SOURCE: &str = include_str!("walk.rs");
 
-/// How many keys are tried: some for each server.
+/// Enough keys for each server to get some.
 const KEYS: usize = 12;
 
 fn on_the_same_keys(servers: &[String]) -> cache_core::Result<DynBackend<Vec<String>>> {
@@ -51,12 +51,12 @@ pub(crate) fn is_as_the_page_says(context: &Context) -> Result<()> {
     for block in blocks(PAGE, "rust") {
         ensure!(
             SOURCE.contains(block),
-            "the page has other Rust than is run:\n{block}"
+            "the page has Rust code that differs from the code run here:\n{block}"
         );
     }
     let (configurations, python) = (blocks(PAGE, "ini"), blocks(PAGE, "python"));
     let ([farm, tls], [pickles, shares]) = (&*configurations, &*python) else {
-        bail!("the page has more or fewer configurations and lines of Python than are run");
+        bail!("the page does not have the expected configurations and Python examples");
     };
     let urls = context.servers.urls();
     let pickles = Recipe::new(pickles, farm).on_farm(&urls)?;
@@ -73,7 +73,7 @@ pub(crate) fn is_as_the_page_says(context: &Context) -> Result<()> {
     both_read_and_write(context, &context.region(&secured)?, &cache).context("step 4")
 }
 
-/// Neither reads what the other wrote, and both say so.
+/// Checks that neither side reads what the other wrote, and that both report an error.
 fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<()> {
     let cache = on_the_same_keys(urls)?;
     region.ask("set", json!({"key": "walk", "payload": ["by Python"]}))?;
@@ -84,7 +84,7 @@ fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<(
     let page = PAGE.replace("\n> ", " ");
     ensure!(
         page.contains(error.message()),
-        "the page has another message than {error}"
+        "the page does not have the message {error}"
     );
 
     let value = CachedValue::new(vec!["by Rust".to_owned()]);
@@ -103,7 +103,7 @@ fn both_read_and_write(
 ) -> Result<()> {
     for number in 0..KEYS {
         let key = format!("page/{number}");
-        // Some small, some so large that they are compressed where anything is.
+        // Some small, some large enough to be compressed.
         let payload = vec!["by Rust".to_owned(); 1 + number * number];
         let value = CachedValue::new(payload.clone());
         context.set(cache, &key, value)?;

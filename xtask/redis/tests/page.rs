@@ -1,7 +1,7 @@
-//! What `WRITING_A_BACKEND.md` shows is what is tested here.
+//! Checks that `WRITING_A_BACKEND.md` shows the code of this crate.
 
 #[test]
-fn the_page_shows_this_crate() {
+fn page_shows_this_crate() {
     let page = include_str!("../../../cache-conformance/WRITING_A_BACKEND.md");
     for (name, code) in [
         ("src/lib.rs", include_str!("../src/lib.rs")),

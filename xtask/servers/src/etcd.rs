@@ -1,4 +1,4 @@
-//! [`Etcd`], one member, and [`EtcdCluster`].
+//! [`Etcd`], a single server, and [`EtcdCluster`].
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use crate::server::{Server, command, free_port, make_certificate};
 
-/// How long the election of a leader may take, on a machine that is busy.
+/// How long a leader election may take on a busy machine.
 const ELECTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A member that does not answer its metrics port for so long is paused or gone.
+/// A member whose metrics port does not respond within this time is paused or dead.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
 
 /// An etcd server: a single node, or a member of an [`EtcdCluster`].
 ///
-/// It is the `etcd` of `PATH`, or the one that the variable `TEST_SERVERS_ETCD` names.
+/// Runs the binary that the variable `TEST_SERVERS_ETCD` names, or else the `etcd` in `PATH`.
 ///
-/// Its data lives in a temporary folder. Dropping it kills the process and removes the folder.
+/// The data is stored in a temporary folder. Dropping the server kills the process and removes the
+/// folder.
 ///
 /// ```no_run
 /// use test_servers::Etcd;
@@ -28,7 +29,7 @@ const METRICS_LIMIT: Duration = Duration::from_secs(1);
 /// let mut etcd = Etcd::start()?;
 /// println!("listening on {}", etcd.endpoint());
 /// etcd.kill()?;
-/// etcd.restart()?; // With its data.
+/// etcd.restart()?; // Keeps its data.
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Etcd {
     settings: EtcdBuilder,
     name: String,
     ports: Ports,
-    /// The peers of all members, as `--initial-cluster` takes them.
+    /// The peers of all members, in the format of `--initial-cluster`.
     cluster: String,
     server: Server,
 }
@@ -85,7 +86,7 @@ impl Etcd {
         EtcdBuilder::default().start()
     }
 
-    /// Options for what is not the default.
+    /// Returns a builder for a server with other options.
     ///
     /// ```no_run
     /// use test_servers::Etcd;
@@ -97,30 +98,30 @@ impl Etcd {
         EtcdBuilder::default()
     }
 
-    /// Where clients connect: `127.0.0.1:port`.
+    /// The address for clients: `127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.ports.client)
     }
 
-    /// Starts it anew on the same ports and with its data, stopping it first where it still
-    /// runs, and waits until it serves.
+    /// Restarts the server with its data and on the same ports, stopping it first if it is still
+    /// running, and waits until it serves.
     ///
-    /// A member of a cluster serves only together with a majority: where that is down, too,
-    /// [`launch`](Self::launch) all and then [wait](Self::wait_until_serving).
+    /// A cluster member serves only while a majority of the members is up. If that is down too,
+    /// [`launch`](Self::launch) all members and then [wait](Self::wait_until_serving).
     pub fn restart(&mut self) -> io::Result<()> {
         self.server.stop()?;
         self.launch()?;
         self.wait_until_serving()
     }
 
-    /// [`restart`](Self::restart) with the data gone: an empty server on the same ports.
+    /// Restarts the server on the same ports, without its data.
     pub fn restart_empty(&mut self) -> io::Result<()> {
         self.server.kill()?;
         fs::remove_dir_all(self.server.file("data"))?;
         self.restart()
     }
 
-    /// Starts the process if it does not run, and does not wait until it serves.
+    /// Starts the process unless it is running, without waiting until it serves.
     pub fn launch(&mut self) -> io::Result<()> {
         if self.server.id().is_some() {
             return Ok(());
@@ -134,14 +135,15 @@ impl Etcd {
         self.server.launch(command.args(self.args()))
     }
 
-    /// Waits until the server knows a leader and takes connections.
+    /// Waits until the server has a leader and accepts connections.
     pub fn wait_until_serving(&mut self) -> io::Result<()> {
         let ports = self.ports;
         self.server.wait_until(|| ports.serve())
     }
 
-    /// The value of one of the server's metrics, such as `process_resident_memory_bytes`; an
-    /// error if it does not run, is paused, or has no metric of that name.
+    /// Returns one of the server's metrics, such as `process_resident_memory_bytes`.
+    ///
+    /// Fails if the server is paused or not running, or if the metric does not exist.
     ///
     /// ```no_run
     /// use test_servers::Etcd;
@@ -189,7 +191,7 @@ impl Etcd {
     }
 }
 
-/// What it shares with other servers.
+/// Gives access to the methods common to all servers.
 impl Deref for Etcd {
     type Target = Server;
 
@@ -204,7 +206,7 @@ impl DerefMut for Etcd {
     }
 }
 
-/// What an [`Etcd`] or an [`EtcdCluster`] is started with.
+/// The options of an [`Etcd`] or an [`EtcdCluster`].
 ///
 /// ```no_run
 /// use test_servers::Etcd;
@@ -221,14 +223,14 @@ pub struct EtcdBuilder {
 }
 
 impl EtcdBuilder {
-    /// Starts this program instead of the `etcd` of `PATH` or of `TEST_SERVERS_ETCD`.
+    /// Sets the binary, instead of `TEST_SERVERS_ETCD` or the `etcd` in `PATH`.
     #[must_use]
     pub fn binary(mut self, binary: impl Into<OsString>) -> Self {
         self.binary = Some(binary.into());
         self
     }
 
-    /// Adds an argument of the command line, such as `--max-request-bytes=1024`.
+    /// Adds a command-line argument, such as `--max-request-bytes=1024`.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
@@ -236,7 +238,7 @@ impl EtcdBuilder {
     }
 
     /// Serves clients over TLS, with a new self-signed certificate for `localhost` and
-    /// `127.0.0.1` at [`Server::certificate`]. Needs the `openssl` binary.
+    /// `127.0.0.1` at [`Server::certificate`]. Requires the `openssl` binary.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -257,8 +259,7 @@ impl EtcdBuilder {
         Ok(EtcdCluster { members })
     }
 
-    /// Another process may take a port before etcd does: then all start once more, on other
-    /// ports.
+    /// Retries with other ports if another process takes a port before etcd does.
     fn start_members(&self, size: usize) -> io::Result<Vec<Etcd>> {
         for attempt in 1.. {
             match self.try_start_members(size) {
@@ -296,7 +297,7 @@ impl EtcdBuilder {
     }
 }
 
-/// A cluster of etcd servers on one machine.
+/// A cluster of etcd servers on this machine.
 ///
 /// ```no_run
 /// use test_servers::EtcdCluster;
@@ -318,7 +319,7 @@ impl EtcdCluster {
         EtcdBuilder::default().start_cluster(3)
     }
 
-    /// Where clients connect, member by member.
+    /// The addresses for clients, in the order of the members.
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(Etcd::endpoint).collect()
     }
@@ -328,12 +329,12 @@ impl EtcdCluster {
         &self.members
     }
 
-    /// The members, to do something to them.
+    /// The members, mutably.
     pub fn members_mut(&mut self) -> &mut [Etcd] {
         &mut self.members
     }
 
-    /// The index of the leader; waits up to a minute for one that is alive to be elected.
+    /// Returns the index of the leader, waiting up to a minute for the election of a live one.
     pub fn leader(&self) -> io::Result<usize> {
         let deadline = Instant::now() + ELECTED_WITHIN;
         loop {

@@ -1,8 +1,8 @@
-//! Real servers for tests: each a process of its own on a free loopback port, which ends when
-//! its handle is dropped.
+//! Real servers for tests. Each is a separate process on a free loopback port, and ends when its
+//! handle is dropped.
 //!
-//! A binary that is not installed is an error that says what to install. [`Memcached`] and
-//! [`Etcd`] share [`Server`]: they are paused, killed and ended the same way.
+//! If a binary is not installed, the error names the package to install. [`Memcached`] and
+//! [`Etcd`] dereference to [`Server`], whose methods pause, kill and stop them.
 #![cfg_attr(
     not(test),
     warn(

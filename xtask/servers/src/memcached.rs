@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use crate::server::{Server, command, free_port, make_certificate};
 
-/// A memcached of your own, on a free loopback port or a unix socket. It ends when this is
-/// dropped.
+/// A memcached server on a free loopback port or a Unix socket. It ends when dropped.
 ///
-/// Needs the `memcached` binary, 1.6 or later.
+/// Requires the `memcached` binary, version 1.6 or later.
 ///
 /// ```no_run
 /// use test_servers::Memcached;
 ///
 /// let mut server = Memcached::start()?;
 /// println!("listening at {}", server.url());
-/// server.pause()?; // silent, its connections open
+/// server.pause()?; // unresponsive, with open connections
 /// server.resume()?;
 /// server.kill()?;
 /// server.restart()?; // empty, at the same address
@@ -34,7 +33,7 @@ pub struct Memcached {
     server: Server,
 }
 
-/// How a [`Memcached`] is to be started.
+/// The options of a [`Memcached`].
 ///
 /// ```no_run
 /// use test_servers::Memcached;
@@ -76,30 +75,30 @@ impl MemcachedBuilder {
         self
     }
 
-    /// Listens on a unix socket in place of a TCP port.
+    /// Listens on a Unix socket instead of a TCP port.
     #[must_use]
     pub fn unix_socket(mut self) -> Self {
         self.unix_socket = true;
         self
     }
 
-    /// Asks for this name and password: memcached's ASCII authentication.
+    /// Requires this name and password, with memcached's ASCII authentication.
     #[must_use]
     pub fn auth(mut self, username: &str, password: &str) -> Self {
         self.auth = Some((username.to_owned(), password.to_owned()));
         self
     }
 
-    /// Speaks TLS, with a new self-signed certificate for `localhost` and `127.0.0.1` at
-    /// [`Server::certificate`]. Needs the `openssl` binary, and a memcached that was built
-    /// with TLS, as Debian's is.
+    /// Uses TLS, with a new self-signed certificate for `localhost` and `127.0.0.1` at
+    /// [`Server::certificate`]. Requires the `openssl` binary, and a memcached built with TLS
+    /// support, such as Debian's.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Starts the server and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     pub fn start(self) -> io::Result<Memcached> {
         let server = Server::new("memcached")?;
         if let Some((username, password)) = &self.auth {
@@ -155,7 +154,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether there is an answer of any kind.
+    /// Whether the server sends any answer.
     fn answers(&self) -> bool {
         let answer = self.connect().and_then(|mut stream| {
             stream.write_all(b"version\r\n")?;
@@ -171,12 +170,12 @@ impl Memcached {
         Self::builder().start()
     }
 
-    /// To start a server with arguments of its own.
+    /// Returns a builder for a server with other options.
     pub fn builder() -> MemcachedBuilder {
         MemcachedBuilder::default()
     }
 
-    /// Its address as clients take it: `127.0.0.1:PORT`, or `unix:/path`.
+    /// The address for clients: `127.0.0.1:PORT`, or `unix:/path`.
     pub fn url(&self) -> String {
         match &self.endpoint {
             Endpoint::Tcp(port) => format!("127.0.0.1:{port}"),
@@ -184,7 +183,7 @@ impl Memcached {
         }
     }
 
-    /// Its port, `None` on a unix socket.
+    /// The port; `None` for a Unix socket.
     pub fn port(&self) -> Option<u16> {
         match self.endpoint {
             Endpoint::Tcp(port) => Some(port),
@@ -192,11 +191,11 @@ impl Memcached {
         }
     }
 
-    /// Starts it anew at the same address, killing it first where it still runs.
+    /// Restarts the server at the same address, killing it first if it is still running.
     pub fn restart(&mut self) -> io::Result<()> {
         self.server.kill()?;
         let mut command = command("memcached", "memcached")?;
-        // Only asked of root, who has to say that it is meant.
+        // Memcached refuses to run as root without this; other users may pass it as well.
         command.args(["-u", "root"]);
         match &self.endpoint {
             Endpoint::Tcp(port) => {
@@ -226,8 +225,8 @@ impl Memcached {
         })
     }
 
-    /// What memcached itself counts, by name: `curr_connections`, `cmd_get`, ….
-    /// Not over TLS, and not with authentication.
+    /// Memcached's statistics by name: `curr_connections`, `cmd_get`, …. Does not support TLS or
+    /// authentication.
     pub fn stats(&self) -> io::Result<HashMap<String, String>> {
         let mut stream = self.endpoint.connect()?;
         stream.write_all(b"stats\r\n")?;
@@ -247,7 +246,7 @@ impl Memcached {
     }
 }
 
-/// What it shares with other servers.
+/// Gives access to the methods common to all servers.
 impl Deref for Memcached {
     type Target = Server;
 

@@ -1,4 +1,4 @@
-//! [`Server`], a process with a temporary folder: what memcached and etcd have in common.
+//! [`Server`], the process and temporary folder of a memcached or etcd server.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Where the servers keep their data; the directory for temporary files if it is not set.
+/// The variable that sets the folder for the servers' data; defaults to the temporary directory.
 const FOLDER: &str = "TEST_SERVERS_FOLDER";
 
-/// How long a server may take to answer after it was started.
+/// How long a server may take to respond after its start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a server may take to end, or to stop, when it is told to.
+/// How long a server may take to react to a signal that terminates or stops it.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 const STEP: Duration = Duration::from_millis(5);
 
-/// Waits for the end of its standard input, which comes when the tests end in whatever way, and
-/// cleans up after them.
+/// Waits for the end of its standard input, which comes when the tests end in any way, and cleans
+/// up after them.
 const WATCHDOG: &str = r#"cat > /dev/null; kill -9 "$0"; rm -rf "$1""#;
 
 /// A server's process and folder.
@@ -32,7 +32,7 @@ const WATCHDOG: &str = r#"cat > /dev/null; kill -9 "$0"; rm -rf "$1""#;
 /// without dropping it, as with a server in a `static`.
 #[derive(Debug)]
 pub struct Server {
-    /// With its watchdog.
+    /// The server and its watchdog.
     process: Option<(Child, Child)>,
     folder: TempDir,
 }
@@ -47,22 +47,22 @@ impl Server {
         })
     }
 
-    /// The id of its process, `None` while it is killed.
+    /// The process ID; `None` if it is not running.
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(|(server, _)| server.id())
     }
 
-    /// The file with its certificate, for clients to trust. It exists only if the server was
-    /// started with `tls`.
+    /// The file with the server's certificate, for clients to trust. It exists only if the server
+    /// was started with `tls`.
     pub fn certificate(&self) -> PathBuf {
         self.file("certificate.pem")
     }
 
-    /// Stops the process (`SIGSTOP`): its connections stay open, the kernel accepts new ones,
-    /// and nothing is answered.
+    /// Stops the process (`SIGSTOP`): connections stay open and the kernel accepts new ones, but
+    /// the server does not respond.
     pub fn pause(&self) -> io::Result<()> {
         self.signal("STOP")?;
-        // Each thread stops when it next leaves the kernel.
+        // Each thread stops only when it next leaves the kernel.
         let begin = Instant::now();
         while self.has_running_threads() && begin.elapsed() < ENDED_WITHIN {
             sleep(STEP);
@@ -75,19 +75,19 @@ impl Server {
         self.signal("CONT")
     }
 
-    /// Kills the process (`SIGKILL`). Its port then refuses connections; its data stays.
+    /// Kills the process (`SIGKILL`). Its port then refuses connections; its data is kept.
     pub fn kill(&mut self) -> io::Result<()> {
         let Some((mut server, mut watchdog)) = self.process.take() else {
             return Ok(());
         };
-        // The watchdog first: the process's id may soon be another's.
+        // End the watchdog first, since the process ID may soon be reused.
         watchdog.kill()?;
         watchdog.wait()?;
         server.kill()?;
         server.wait().map(drop)
     }
 
-    /// Ends the process (`SIGTERM`) and waits for it; kills it if it takes longer than 5 s.
+    /// Terminates the process (`SIGTERM`) and waits for it; kills it after 5 s.
     pub fn stop(&mut self) -> io::Result<()> {
         if self.process.is_some() {
             self.signal("TERM")?;
@@ -106,7 +106,7 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    /// Starts the process, and does not wait until it serves.
+    /// Starts the process without waiting until it serves.
     pub(crate) fn launch(&mut self, command: &mut Command) -> io::Result<()> {
         let log = File::create(self.file("log"))?;
         let mut server = command
@@ -120,7 +120,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for the tests; it has to outlive them.
+            // The watchdog must outlive the tests, so Ctrl-C must not reach it.
             .process_group(0)
             .spawn()
             .inspect_err(|_| drop(server.kill()))?;
@@ -128,7 +128,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until `is_ready`. A process that exits instead is an error with the last lines of
+    /// Waits until `is_ready`. If the process exits instead, the error contains the last lines of
     /// its output.
     pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> io::Result<()> {
         let begin = Instant::now();
@@ -136,15 +136,15 @@ impl Server {
             let was_ready = is_ready();
             sleep(STEP);
             let server = self.process.as_mut().map(|(server, _)| server);
-            // What answered may be another process that was there before.
+            // The response may have come from another process that already used the port.
             if let Some(status) = server.ok_or_else(not_running)?.try_wait()? {
-                return Err(self.failure(&format!("ended at once ({status})")));
+                return Err(self.failure(&format!("exited during startup ({status})")));
             }
             if was_ready {
                 return Ok(());
             }
             if begin.elapsed() > READY_WITHIN {
-                return Err(self.failure(&format!("gave no answer within {READY_WITHIN:?}")));
+                return Err(self.failure(&format!("did not respond within {READY_WITHIN:?}")));
             }
         }
     }
@@ -160,17 +160,17 @@ impl Server {
 
     fn signal(&self, signal: &str) -> io::Result<()> {
         let id = self.id().ok_or_else(not_running)?;
-        // The shell has `kill` built in, on systems without such a binary too.
+        // Use the shell's built-in `kill`, since not every system has the binary.
         let kill = format!("kill -{signal} {id}");
         succeed(Command::new("sh").args(["-c", &kill]))
     }
 
-    /// Where `/proc` tells.
+    /// Whether any thread is not stopped; always `false` without `/proc`.
     fn has_running_threads(&self) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id().unwrap_or_default()));
         threads.into_iter().flatten().flatten().any(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state comes after the name, which is in brackets and may hold anything.
+            // The state follows the name, which is in parentheses and may contain anything.
             let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
             state.is_some_and(|state| !state.starts_with('T'))
         })
@@ -179,16 +179,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may already have ended.
         let _ = self.kill();
     }
 }
 
 fn not_running() -> io::Error {
-    io::Error::other("the server does not run; `restart` starts it again")
+    io::Error::other("the server is not running; `restart` starts it again")
 }
 
-/// Runs a command; if it fails, its standard error is the error.
+/// Runs a command; if it fails, the error contains its standard error.
 fn succeed(command: &mut Command) -> io::Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
@@ -198,7 +198,7 @@ fn succeed(command: &mut Command) -> io::Result<()> {
     Err(io::Error::other(format!("{command:?} failed: {said}")))
 }
 
-/// The command of a server, looked for in `PATH` and where distributions put servers.
+/// Finds a server's binary in `PATH` and in the usual folders for servers.
 pub(crate) fn command(name: &str, package: &str) -> io::Result<Command> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
@@ -212,11 +212,10 @@ pub(crate) fn command(name: &str, package: &str) -> io::Result<Command> {
     Ok(Command::new(found))
 }
 
-/// A port that nobody listens on.
+/// Finds an unused port.
 ///
-/// It lies below the range from which the kernel takes the ports of outgoing connections.
-/// Within that range a client that keeps trying to reach a server which is down ends up
-/// connected to itself.
+/// The port is below the kernel's range of ephemeral ports. Within that range, a client that keeps
+/// trying to connect to a dead server may end up connected to itself.
 pub(crate) fn free_port() -> io::Result<u16> {
     let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..30_000)).take(1000);
     ports
@@ -226,7 +225,7 @@ pub(crate) fn free_port() -> io::Result<u16> {
 
 /// Writes a new self-signed `certificate.pem` for `localhost` and `127.0.0.1`, and its `key.pem`.
 pub(crate) fn make_certificate(folder: &Path) -> io::Result<()> {
-    // Clients refuse a certificate that is both an authority's and a server's.
+    // Clients reject a certificate that is both a CA and a server certificate.
     let options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
                    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
                    -addext basicConstraints=critical,CA:FALSE \

@@ -1,4 +1,4 @@
-//! The memcached that tests are given, against the real binary.
+//! Tests `Memcached` with the real binary.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn ask(server: &Memcached, request: &str) -> std::io::Result<String> {
 }
 
 #[test]
-fn it_is_paused_resumed_killed_and_restarted_at_the_same_address() {
+fn pause_resume_kill_and_restart_keep_the_address() {
     let mut server = Memcached::start().unwrap();
     let url = server.url();
     assert_eq!(ask(&server, "set k 0 0 1\r\nv\r\n").unwrap(), "STORED\r\n");
@@ -38,7 +38,7 @@ fn it_is_paused_resumed_killed_and_restarted_at_the_same_address() {
 }
 
 #[test]
-fn it_ends_when_it_is_dropped() {
+fn server_ends_on_drop() {
     let server = Memcached::start().unwrap();
     let url = server.url();
     server.pause().unwrap();
@@ -47,14 +47,14 @@ fn it_ends_when_it_is_dropped() {
 }
 
 #[test]
-fn it_listens_on_a_unix_socket() {
+fn listens_on_a_unix_socket() {
     let server = Memcached::builder().unix_socket().start().unwrap();
     let url = server.url();
     UnixStream::connect(url.strip_prefix("unix:").unwrap()).unwrap();
 }
 
 #[test]
-fn it_asks_for_a_password() {
+fn requires_the_password() {
     let server = Memcached::builder().auth("me", "secret").start().unwrap();
     assert!(
         ask(&server, "get k\r\n")
@@ -69,10 +69,10 @@ fn it_asks_for_a_password() {
 }
 
 #[test]
-fn it_speaks_tls() {
+fn serves_tls() {
     let server = Memcached::builder().tls().start().unwrap();
     assert!(server.certificate().is_file());
-    // A request in the clear is not answered.
+    // The server does not answer plaintext requests.
     assert!(
         !ask(&server, "version\r\n")
             .unwrap_or_default()
@@ -81,7 +81,7 @@ fn it_speaks_tls() {
 }
 
 #[test]
-fn an_argument_that_memcached_does_not_know_is_told() {
+fn error_names_the_unknown_argument() {
     let error = Memcached::builder()
         .arg("--no-such-thing")
         .start()

@@ -1,4 +1,4 @@
-//! cache-dict: nothing fails but the machine.
+//! cache-dict, which has no servers that could fail.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) fn target() -> Result<Target> {
     let builder = || DictBackend::<Vec<u8>>::builder().expiration_time(DEFAULT_TTL);
     let whole = builder().build()?;
     let bounded = builder().max_entries(300).build()?;
-    // Handles of one backend, as the tasks of a service have them.
+    // Handles of one backend, as in the tasks of a service.
     let space = |backend: &DictBackend<Vec<u8>>| {
         let handles = (0..3).map(|_| DynBackend::new(backend.clone()));
         Space::new(now, handles.collect())

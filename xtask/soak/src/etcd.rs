@@ -1,4 +1,4 @@
-//! cache-etcd3 on a cluster of three, each member behind a proxy.
+//! cache-etcd3 with a cluster of three members, each behind a proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -55,9 +55,9 @@ pub(crate) fn target() -> Result<Target> {
         bounded: None,
         promises: Promises {
             linearizable: Linearizable::Always,
-            // What a busy machine may add.
+            // The extra second allows for a busy machine.
             bound: CALL_TIMEOUT + Duration::from_secs(1),
-            // A member that was silent is left alone for 5 s; an election takes up to 2 s.
+            // An unresponsive member is left alone for 5 s; an election takes up to 2 s.
             settle: Duration::from_secs(8),
             default_ttl: DEFAULT_TTL,
             largest: 1024 * 1024,
@@ -77,7 +77,7 @@ impl Servers for EtcdCluster {
     }
 
     fn restart(&mut self) -> io::Result<()> {
-        // All first: one alone does not serve.
+        // Launch all of them before waiting, since a single member does not serve.
         self.members_mut().iter_mut().try_for_each(Etcd::launch)?;
         self.members_mut()
             .iter_mut()

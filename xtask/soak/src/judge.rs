@@ -1,4 +1,4 @@
-//! Records calls and faults, and decides whether the promises of a backend were kept.
+//! Records calls and faults, and decides whether a backend kept its promises.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -10,16 +10,16 @@ use cache_core::{Error, ErrorKind};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-/// How long one set of keys is used. Its histories are judged once it is over.
+/// How long a set of keys is used before its histories are judged.
 pub(crate) const ROUND: Duration = Duration::from_secs(10);
 
-/// Violations that are printed; further ones are counted.
+/// The maximum number of violations printed per rule; further ones are only counted.
 const PRINTED: u64 = 20;
 
-/// The machine gave this process no time.
+/// The fault recorded when the machine stalls this process.
 pub(crate) const STALL: &str = "machine stalled";
 
-/// Errors that no fault of a server or of the network excuses.
+/// Errors that no server or network fault excuses.
 const NEVER_EXCUSED: [ErrorKind; 4] = [
     ErrorKind::InvalidKey,
     ErrorKind::Decode,
@@ -27,7 +27,7 @@ const NEVER_EXCUSED: [ErrorKind; 4] = [
     ErrorKind::Config,
 ];
 
-/// The time since the run began, by a clock that never steps.
+/// The time since the start of the run, on a monotonic clock.
 pub(crate) fn now() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     START.elapsed()
@@ -41,37 +41,38 @@ pub(crate) fn micros(time: Duration) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Linearizable {
     Always,
-    /// A fault may lose values and bring older ones back, since keys move to other servers and
-    /// back again.
+    /// A fault may lose values or bring back older ones, because keys move to other servers and
+    /// back.
     BetweenFaults,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Promises {
     pub(crate) linearizable: Linearizable,
-    /// No call takes longer.
+    /// The maximum duration of a call.
     pub(crate) bound: Duration,
     /// After a fault, all calls succeed again within this time.
     pub(crate) settle: Duration,
-    /// The lifetime of values without one of their own.
+    /// The lifetime of values without their own TTL.
     pub(crate) default_ttl: Duration,
     /// The largest payload in bytes.
     pub(crate) largest: usize,
 }
 
 impl Promises {
-    /// A call that takes longer without a fault met a stalled machine, and may be repeated.
+    /// A call that takes longer without a fault is attributed to a stalled machine, and may have
+    /// been retried.
     fn slow(&self) -> Duration {
         self.bound / 5
     }
 
-    /// How long a call is waited for: long enough to tell a late answer from none.
+    /// How long to wait for a call: long enough to distinguish a late result from none.
     pub(crate) fn patience(&self) -> Duration {
         self.bound * 2 + Duration::from_secs(5)
     }
 }
 
-/// A key by its store, its round, and its number there.
+/// A key, identified by its store, its round, and its index in the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) space: usize,
@@ -79,16 +80,16 @@ pub(crate) struct Key {
     pub(crate) index: usize,
 }
 
-/// Something that was done to the servers, or that happened to the machine.
+/// A fault injected into the servers, or a stall of the machine.
 #[derive(Clone, Copy, Debug)]
 struct Fault {
     name: &'static str,
     begin: Duration,
-    /// `Duration::MAX` while it lasts.
+    /// `Duration::MAX` while the fault lasts.
     end: Duration,
 }
 
-/// What was counted during a run.
+/// The counts of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) calls: BTreeMap<String, u64>,
@@ -96,11 +97,11 @@ pub(crate) struct Tally {
     pub(crate) misses: u64,
     pub(crate) dropped: u64,
     pub(crate) judged: usize,
-    /// Calls that a fault excuses, by the kind of their error.
+    /// Failed calls, by error kind.
     pub(crate) errors: BTreeMap<String, u64>,
-    /// By rule.
+    /// Violations, by rule.
     pub(crate) violations: BTreeMap<&'static str, u64>,
-    /// Microseconds of calls without a fault.
+    /// Latencies of calls without a fault, in microseconds.
     pub(crate) latencies: Histogram<u64>,
     pub(crate) slowest: Duration,
 }
@@ -110,14 +111,14 @@ struct Record {
     tally: Tally,
     faults: Vec<Fault>,
     histories: BTreeMap<u64, HashMap<Key, Vec<Operation>>>,
-    /// Rounds before this one have been judged.
+    /// The first round not judged yet.
     judged: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Judge {
     pub(crate) promises: Promises,
-    /// The space whose entries may go at any time, since their number is bounded.
+    /// The space with bounded capacity, whose entries may be evicted at any time.
     bounded: Option<usize>,
     record: Mutex<Record>,
 }
@@ -155,7 +156,7 @@ impl Judge {
         self.with(|record| record.tally.clone())
     }
 
-    /// How often each fault was brought about.
+    /// How often each fault occurred.
     pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         for fault in self.with(|record| record.faults.clone()) {
@@ -164,12 +165,12 @@ impl Judge {
         counts
     }
 
-    /// Call it before the fault can have any effect.
+    /// Must be called before the fault can have any effect.
     pub(crate) fn fault_begins(&self, name: &'static str) {
         self.fault(name, now(), Duration::MAX);
     }
 
-    /// Call it once the fault is over.
+    /// Must be called after the fault is over.
     pub(crate) fn fault_ends(&self) {
         let end = now();
         self.with(|record| {
@@ -184,7 +185,7 @@ impl Judge {
         self.with(|record| record.faults.push(Fault { name, begin, end }));
     }
 
-    /// Records a call that has ended, with its error if it failed.
+    /// Records a completed call, with its error if it failed.
     pub(crate) fn call(&self, name: &str, begin: Duration, error: Option<&Error>) {
         let end = now();
         let took = end.saturating_sub(begin);
@@ -216,12 +217,12 @@ impl Judge {
         }
     }
 
-    /// Records a call that was dropped before it ended.
+    /// Records a call that was dropped before it completed.
     pub(crate) fn dropped(&self) {
         self.with(|record| record.tally.dropped += 1);
     }
 
-    /// Records what a call did to a key or saw of it.
+    /// Records the effect of a call on a key, or what it read.
     pub(crate) fn operation(&self, key: Key, operation: Operation) {
         self.with(|record| {
             match operation.action {
@@ -253,7 +254,7 @@ impl Judge {
         });
     }
 
-    /// Whether a fault, or the recovery from one, touches this span.
+    /// Whether a fault, or the recovery from one, overlaps this span.
     fn is_disturbed(&self, from: Duration, to: Duration) -> bool {
         let settle = self.promises.settle;
         let touches = |fault: &Fault| fault.begin <= to && from <= fault.end.saturating_add(settle);
@@ -282,7 +283,7 @@ impl Judge {
         spans
     }
 
-    /// Judges the rounds of which no call is under way any more; at the end of the run, all.
+    /// Judges the rounds without calls in flight, or, at the end of the run, all rounds.
     pub(crate) fn judge_rounds(&self, all: bool) {
         let grace = self.promises.patience() + Duration::from_secs(3);
         let over = now().saturating_sub(grace).as_secs() / ROUND.as_secs();
@@ -308,7 +309,7 @@ impl Judge {
                 }
             };
             for part in parts.iter().filter(|part| !is_linearizable(part)) {
-                // The search takes time that doubles with each call that was given up.
+                // The search time doubles with each call that was given up.
                 let given_up = part.iter().filter(|call| call.answered.is_none()).count();
                 let shrunk = match given_up {
                     0..=8 => Shrunk::of(part).operations,
@@ -316,8 +317,8 @@ impl Judge {
                 };
                 let lines: Vec<String> = shrunk.iter().map(Operation::to_string).collect();
                 let text = format!(
-                    "no order of the calls explains what was read of {key:?}; those that \
-                     disagree, in microseconds of the run:\n    {}",
+                    "no order of the calls explains the values read for {key:?}; the conflicting \
+                     calls, with times in microseconds since the start:\n    {}",
                     lines.join("\n    ")
                 );
                 self.wrong("history", &text);
@@ -326,9 +327,10 @@ impl Judge {
     }
 }
 
-/// What is known to have happened between two faults: it begins with the first write that was
-/// acknowledged, since only then is it known what the key holds. Each key has one client that
-/// writes it, one call after another. What it gave up may take effect until `late` afterwards.
+/// The part of a history between two faults that can be judged. It starts with the first
+/// acknowledged write, because the key's value is unknown before that. Each key is written by a
+/// single client, sequentially; a write that the client gave up may still take effect up to `late`
+/// after its start.
 fn within(history: &[Operation], (from, to): (u64, u64), late: u64) -> Vec<Operation> {
     let is_write = |operation: &Operation| !matches!(operation.action, Action::Read(_));
     let is_within = |operation: &Operation| {

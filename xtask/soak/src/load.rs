@@ -1,4 +1,4 @@
-//! [`Load`], many clients that call a backend at random and check what it answers.
+//! [`Load`], many clients that make random calls to a backend and check the results.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,25 +16,24 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::judge::{Judge, Key, ROUND, micros, now};
 
-/// How many keys a client writes in each round. Every client reads those of all.
+/// How many keys each client writes per round. Every client reads the keys of all clients.
 const OWN_KEYS: usize = 8;
 
-/// The most keys of a multi operation.
+/// The maximum number of keys in a multi operation.
 const MOST_KEYS: usize = 24;
 
-/// The share of calls that are dropped before they end.
+/// The fraction of calls that are dropped before they complete.
 const DROPPED: f64 = 0.03;
 
-/// What a deadline may be off by: it travels as a float of seconds.
+/// The tolerance for deadlines, which are stored as floating-point seconds.
 const ROUNDING: Duration = Duration::from_micros(10);
 
-/// How long dropped backends may keep tasks: clients of HTTP/2 learn after 15 s that a
-/// connection has died.
+/// How long tasks may outlive dropped backends: HTTP/2 clients notice a dead connection after 15 s.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(30);
 
-/// A store, and the backends that reach it.
+/// A store and the backends that use it.
 pub(crate) struct Space {
-    /// The clock by which values expire.
+    /// The clock that determines expiry.
     clock: fn() -> Duration,
     backends: Vec<RwLock<DynBackend<Vec<u8>>>>,
     last_version: AtomicU64,
@@ -49,7 +48,7 @@ impl Space {
         }
     }
 
-    /// Microseconds of the clock. Each write has a version of its own.
+    /// A unique version for a write: the time in microseconds, or one more than the last version.
     fn version(&self) -> u64 {
         let next = |last: u64| micros((self.clock)()).max(last + 1);
         let order = Ordering::SeqCst;
@@ -59,10 +58,10 @@ impl Space {
     }
 }
 
-/// Opens another backend to the first space.
+/// Opens another backend for the first space.
 pub(crate) type Open = Box<dyn Fn() -> Result<DynBackend<Vec<u8>>> + Send + Sync>;
 
-/// Clients that run, in the runtime in which they were started.
+/// Running clients.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
@@ -71,10 +70,10 @@ pub(crate) struct Load {
 struct Shared {
     judge: Arc<Judge>,
     spaces: Vec<Space>,
-    /// A part of every key, so that runs do not disturb each other.
+    /// Part of every key, to keep runs apart.
     run: u64,
     clients: usize,
-    /// Calls a second of all clients together.
+    /// Calls per second, of all clients together.
     rate: f64,
     stop: AtomicBool,
 }
@@ -111,7 +110,7 @@ impl Load {
         Self { shared, tasks }
     }
 
-    /// Stops the clients, drops the backends, and checks that these leave no task behind.
+    /// Stops the clients, drops the backends, and checks that they leave no tasks behind.
     pub(crate) async fn finish(self) {
         let judge = Arc::clone(&self.shared.judge);
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -129,12 +128,12 @@ impl Load {
             sleep(Duration::from_millis(50)).await;
         }
         if tasks() > 0 {
-            judge.wrong("leak", &format!("dropped backends keep {} tasks", tasks()));
+            judge.wrong("leak", &format!("dropped backends left {} tasks", tasks()));
         }
     }
 }
 
-/// Replaces a backend every few seconds; calls of the old one go on.
+/// Replaces a backend every few seconds, while calls to the old one continue.
 async fn reopen(shared: Arc<Shared>, open: Open, mut rng: Rng) {
     loop {
         for _ in 0..rng.u32(20..60) {
@@ -159,14 +158,14 @@ async fn reopen(shared: Arc<Shared>, open: Open, mut rng: Rng) {
     }
 }
 
-/// A task that does what a service does.
+/// A task that acts like a service.
 struct Client {
     shared: Arc<Shared>,
     rng: Rng,
     number: usize,
 }
 
-/// Where a call goes: the number of the space, the space, and one of its backends.
+/// The target of a call: the number of the space, the space, and one of its backends.
 type Place<'a> = (usize, &'a Space, DynBackend<Vec<u8>>);
 
 impl Client {
@@ -198,7 +197,7 @@ impl Client {
         }
     }
 
-    /// Calls come at random, and a third of them at the same moments.
+    /// Waits at random; a third of the calls are aligned to common instants.
     async fn pause(&mut self) {
         const BEAT: u64 = 50_000;
         #[allow(clippy::cast_precision_loss)] // There are few clients.
@@ -211,13 +210,13 @@ impl Client {
         sleep(pause).await;
     }
 
-    /// The first are the most likely.
+    /// A random index; lower ones are more likely.
     fn skewed(&mut self, count: usize) -> usize {
         let most = self.rng.usize(..count);
         self.rng.usize(..=most)
     }
 
-    /// A key to read, now and then of an earlier round.
+    /// A key to read, occasionally from an earlier round.
     fn key(&mut self, space: usize) -> Key {
         let earlier = if self.rng.f64() < 0.05 {
             self.rng.u64(1..9)
@@ -232,8 +231,8 @@ impl Client {
         }
     }
 
-    /// Keys that only this client writes, each once: of a key that is repeated only the last
-    /// value is written.
+    /// Keys that only this client writes. They are distinct, because a multi operation would write
+    /// only the last value of a repeated key.
     fn own_keys(&mut self, space: usize, count: usize) -> Vec<Key> {
         let round = now().as_secs() / ROUND.as_secs();
         let mut own_key = || Key {
@@ -249,8 +248,8 @@ impl Client {
         keys.iter().map(|key| name(self.shared.run, *key)).collect()
     }
 
-    /// Makes the call, and waits for its answers or drops it. Returns what a history says of it,
-    /// but for the action.
+    /// Makes a call and waits for its results, or drops it. Returns the operation for the history,
+    /// with a placeholder as action, and the results.
     async fn call<T>(
         &mut self,
         space: &Space,
@@ -262,7 +261,7 @@ impl Client {
         let is_dropped = self.rng.f64() < DROPPED;
         let limit = match (is_dropped, self.rng.bool()) {
             (false, _) => judge.promises.patience(),
-            // After it was polled once.
+            // Drops the call after the first poll.
             (true, false) => Duration::ZERO,
             (true, true) => Duration::from_micros(self.rng.u64(..5_000)),
         };
@@ -320,8 +319,8 @@ impl Client {
         }
     }
 
-    /// The version of a value that a read found. The value itself says whether it is the right
-    /// one and when its deadline was, even if its history is gone.
+    /// Returns the version of a value found by a read. The value itself shows whether it is the
+    /// right one and has outlived its deadline, even without its history.
     fn checked(&self, name: &str, began: Duration, found: &CachedValue<Vec<u8>>) -> Result<u64> {
         let promises = &self.shared.judge.promises;
         let cached_at = found.cached_at().duration_since(UNIX_EPOCH)?;
@@ -388,7 +387,7 @@ impl Client {
         }
     }
 
-    /// Records a write, as given up unless it was surely applied to this key.
+    /// Records a write, as given up unless it was certainly applied to this key.
     fn written(
         &self,
         key: Key,
@@ -415,7 +414,7 @@ fn with(operation: Operation, action: Action) -> Operation {
     }
 }
 
-/// The key's name in the store. Some names trip careless protocols.
+/// The key's name in the store. Some names challenge the protocol.
 fn name(run: u64, key: Key) -> String {
     let Key {
         space,
@@ -433,8 +432,8 @@ fn name(run: u64, key: Key) -> String {
     }
 }
 
-/// The one value that a key has in a version: payload and lifetime follow from both, so that a
-/// reader can tell whether it found what was written.
+/// The value of a key at a version. Payload and lifetime are derived from both, so that a reader
+/// can tell whether it found what was written.
 fn value(name: &str, version: u64, largest: usize) -> CachedValue<Vec<u8>> {
     let mut hasher = DefaultHasher::new();
     (name, version).hash(&mut hasher);
@@ -458,8 +457,8 @@ fn value(name: &str, version: u64, largest: usize) -> CachedValue<Vec<u8>> {
         .with_ttl(ttl)
 }
 
-/// Backends with one bug each, under a real load in simulated time. The judge has to find every
-/// bug, and nothing where there is none.
+/// Runs the load in simulated time against backends with one bug each. The judge must find every
+/// bug and report no false positives.
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -475,21 +474,21 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Bug {
         None,
-        /// Some reads answer with what the key held before.
+        /// Some reads return the previous value.
         StaleAnswer,
-        /// A call that is dropped while it waits keeps its slot.
+        /// A call that is dropped while waiting keeps its slot.
         LeakedSlot,
-        /// Values are served half a second too long.
+        /// Values expire half a second late.
         LateExpiry,
-        /// Some calls wait for something that never comes.
+        /// Some calls wait forever.
         LostWakeUp,
-        /// A value gets the payload of its neighbour in a multi read.
+        /// Multi reads return values for the wrong keys.
         MixedUp,
-        /// A multi delete forgets all keys but the first.
+        /// Multi deletes delete only the first key.
         ForgottenDelete,
-        /// Some values are not kept.
+        /// Some writes are lost.
         LostValue,
-        /// Some values arrive with a changed byte.
+        /// Some reads return a corrupted payload.
         Torn,
         /// A task outlives the backend.
         LeakedTask,
@@ -501,7 +500,7 @@ mod tests {
         before: Option<CachedValue<Vec<u8>>>,
     }
 
-    /// Keeps values in memory, and lets a few calls in at a time, as a pool of connections does.
+    /// Keeps values in memory, and limits concurrent calls like a connection pool.
     struct Planted {
         bug: Bug,
         entries: Mutex<HashMap<String, Entry>>,
@@ -512,14 +511,14 @@ mod tests {
     const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
     impl Planted {
-        /// Whether the bug shows, which it does every so many calls.
+        /// Whether the bug shows in this call, which it does once every `every` calls.
         fn shows(&self, bug: Bug, every: u32) -> bool {
             let mut calls = self.calls.lock().unwrap();
             *calls += u32::from(self.bug == bug);
             self.bug == bug && calls.is_multiple_of(every)
         }
 
-        /// A slot, and the time that a round trip takes.
+        /// Acquires a slot for the duration of a round trip.
         async fn round_trip(&self) {
             let slot = self.slots.acquire().await.unwrap();
             if self.bug == Bug::LeakedSlot {
@@ -636,7 +635,7 @@ mod tests {
         judge.tally()
     }
 
-    /// In a thread, since the clock of a run belongs to its runtime.
+    /// Runs the soak in a runtime with simulated time.
     fn tally(bug: Bug) -> Tally {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -646,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn the_judge_finds_every_bug_and_nothing_else() {
+    fn judge_finds_every_bug_and_nothing_else() {
         let sound = tally(Bug::None);
         assert!(sound.violations.is_empty(), "{:?}", sound.violations);
         assert_eq!(sound.calls.len(), 6, "{:?}", sound.calls);

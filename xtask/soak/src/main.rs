@@ -1,13 +1,13 @@
-//! `cargo xtask soak`: many clients on real servers that are killed, stopped and cut off, for
-//! minutes or hours, and a judge of every answer.
+//! `cargo xtask soak`: runs many clients for minutes or hours while real servers are killed, paused
+//! and disconnected, and checks every result.
 //!
-//! What needs no real process is tested in simulated time, in the crates themselves.
+//! The crates' own tests cover what does not need real processes, in simulated time.
 //!
-//! - `load.rs` runs the clients, which make calls at random and check each answer.
-//! - `judge.rs` records calls and faults, and decides whether the promises of the backend were
-//!   kept. The histories of keys go to the conformance suite's linearizability checker.
-//! - `dict.rs`, `memcache.rs` and `etcd.rs` start the servers and know their faults.
-//! - `run.rs` puts them together for one backend: faults, leaks and the report.
+//! - `load.rs` runs the clients, which make random calls and check each result.
+//! - `judge.rs` records calls and faults, and decides whether the backend kept its promises. The
+//!   conformance suite's linearizability checker judges the histories of keys.
+//! - `dict.rs`, `memcache.rs` and `etcd.rs` start the servers of each backend.
+//! - `run.rs` runs one backend: it injects faults, checks for leaks and prints the report.
 #![cfg_attr(
     not(test),
     warn(
@@ -33,7 +33,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
-/// Runs load against the backends while their servers fail, and checks every result
+/// Puts load on the backends while their servers fail, and checks every result
 #[derive(Clone, Debug, Parser)]
 #[command(bin_name = "cargo xtask soak")]
 struct Options {
@@ -43,10 +43,10 @@ struct Options {
     /// The duration of the run in minutes
     #[arg(long, default_value = "1", value_parser = minutes)]
     minutes: Duration,
-    /// Repeats the load and the faults of an earlier run
+    /// Repeats the load and faults of an earlier run
     #[arg(long, default_value_t = fastrand::u64(..1_000_000_000))]
     seed: u64,
-    /// Calls per second; default: the backend's own rate
+    /// Calls per second; default: depends on the backend
     #[arg(long)]
     rate: Option<f64>,
     /// Runs this many histories against simulated servers instead
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A process for each backend, so that a leak can be attributed to one of them.
+/// Runs each backend in a separate process, so that leaks can be attributed.
 fn each_in_its_process(options: &Options, backends: &[Backend]) -> Result<()> {
     let start = |backend: &Backend| -> Result<Child> {
         let minutes = options.minutes.as_secs_f64() / 60.0;
@@ -123,7 +123,7 @@ fn each_in_its_process(options: &Options, backends: &[Backend]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the crates' own tests on simulated servers, with more histories than usual.
+/// Runs the crates' own tests against simulated servers, with more histories than usual.
 fn simulate(options: &Options, backends: &[Backend]) -> Result<()> {
     let histories = options.simulated.unwrap_or_default().to_string();
     let seed = options.seed.to_string();
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_read() {
+    fn parses_options() {
         let parse = |text: &str| Options::try_parse_from(text.split(' '));
         let options = parse("soak memcache --minutes 0.5 --seed 7 --rate 50").unwrap();
         assert_eq!(options.backends, [Backend::Memcache]);

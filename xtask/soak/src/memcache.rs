@@ -1,4 +1,4 @@
-//! cache-memcache-pool on three memcached servers, each behind a proxy.
+//! cache-memcache-pool with three memcached servers, each behind a proxy.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 const DEAD_RETRY: Duration = Duration::from_secs(1);
 const DEFAULT_TTL: Duration = Duration::from_secs(120);
-/// What a busy machine may add.
+/// Additional latency allowed for a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
 fn open(servers: &[SocketAddr]) -> Result<DynBackend<Vec<u8>>> {
@@ -39,7 +39,7 @@ fn open(servers: &[SocketAddr]) -> Result<DynBackend<Vec<u8>>> {
 }
 
 pub(crate) fn target() -> Result<Target> {
-    // With room for all values, since an eviction would look like a loss.
+    // With enough memory for all values, since an eviction would look like a lost value.
     let start = || Memcached::builder().args(["-m", "1024", "-t", "2"]).start();
     let servers: io::Result<Vec<Memcached>> = (0..SERVERS).map(|_| start()).collect();
     let servers = servers.context("cannot start memcached")?;
@@ -57,7 +57,7 @@ pub(crate) fn target() -> Result<Target> {
         promises: Promises {
             linearizable: Linearizable::BetweenFaults,
             bound: CONNECTION_TIMEOUT + SOCKET_TIMEOUT * 2 + SLACK,
-            // Left alone, probed by the next call, and that call's time.
+            // The server is left alone, then the next call probes it within that call's time.
             settle: DEAD_RETRY + SOCKET_TIMEOUT * 2 + SLACK,
             default_ttl: DEFAULT_TTL,
             largest: 1024 * 1024 - 1024,

@@ -1,4 +1,4 @@
-//! The run of one backend: its load, the faults of its servers, and what is left in the end.
+//! The run of one backend: load, server faults, leak checks and the report.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::load::Load;
 use crate::target::{Servers, Target};
 use crate::{Backend, Options, dict, etcd, memcache};
 
-/// What can be done to servers. Those of processes affect so many of them.
+/// A fault to inject. `Kill` and `Stop` carry the number of affected processes.
 #[derive(Clone, Copy)]
 enum Deed {
     Kill(usize),
@@ -41,8 +41,8 @@ const DEEDS: [(&str, Deed); 10] = [
     ),
 ];
 
-/// By how many MiB the memory of the process may grow from the first third of a run to its end,
-/// besides a quarter: what allocators do not return.
+/// How many MiB the process may grow from the first third of a run to its end, in addition to a
+/// quarter, because allocators do not return all memory.
 const MEMORY_SLACK: u64 = 128;
 
 pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
@@ -96,8 +96,8 @@ pub(crate) fn run(backend: Backend, options: &Options) -> Result<()> {
     report(backend, options, rate, &judge)
 }
 
-/// Judges round by round and prints the state until the run is over. Returns the memory in use
-/// after a third of it.
+/// Judges the rounds and prints the progress until the run is over. Returns the memory in use after
+/// a third of the run.
 fn watch(backend: Backend, judge: &Judge, began: Duration, length: Duration) -> u64 {
     let end = began + length;
     let mut memory_then = None;
@@ -124,8 +124,8 @@ fn watch(backend: Backend, judge: &Judge, began: Duration, length: Duration) -> 
     memory_then.unwrap_or_else(memory)
 }
 
-/// One fault after another, each kind once before any comes again, until `end`. The last one is
-/// over by then, and the recovery from it too.
+/// Injects one fault after another until `end`, each kind once before any is repeated. The last
+/// fault and the recovery from it are over by `end`.
 fn bring_faults_about(
     servers: &mut dyn Servers,
     proxies: &mut Vec<Proxy>,
@@ -137,7 +137,7 @@ fn bring_faults_about(
     let mut plan = Vec::new();
     loop {
         sleep(settle + Duration::from_millis(rng.u64(1_000..4_000)));
-        // A fault takes some seconds, and so does the recovery from it.
+        // A fault and the recovery from it take several seconds.
         if now() + settle + Duration::from_secs(8) > end {
             return Ok(());
         }
@@ -152,11 +152,11 @@ fn bring_faults_about(
         let done = inflict(deed, servers, proxies, &mut rng);
         judge.fault_ends();
         done.map_err(|error| anyhow!(error))
-            .with_context(|| format!("cannot bring about or end `{name}`"))?;
+            .with_context(|| format!("cannot start or end the fault `{name}`"))?;
     }
 }
 
-/// Brings a fault about, waits, and ends it.
+/// Injects a fault, waits, and ends it.
 fn inflict(
     deed: Deed,
     servers: &mut dyn Servers,
@@ -189,7 +189,7 @@ fn inflict(
     Ok(())
 }
 
-/// Records when the machine gives this process no time: no promise can be kept then.
+/// Records when the machine stalls this process, during which no promise can be kept.
 fn watch_machine(judge: &Judge, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let before = now();
@@ -200,7 +200,7 @@ fn watch_machine(judge: &Judge, stop: &AtomicBool) {
     }
 }
 
-/// After all backends, servers and proxies were dropped.
+/// Checks for leaks after all backends, servers and proxies were dropped.
 fn check_leaks(judge: &Judge, files_before: usize, early_memory: u64) {
     let dropped = Instant::now();
     let left = || open_files().saturating_sub(files_before);
@@ -218,12 +218,12 @@ fn check_leaks(judge: &Judge, files_before: usize, early_memory: u64) {
     }
 }
 
-/// How many files this process has open, sockets included; zero where the system does not tell.
+/// The number of open files of this process, including sockets; zero if unknown.
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// The memory of this process in MiB; zero where the system does not tell.
+/// The memory of this process in MiB; zero if unknown.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -262,14 +262,14 @@ fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Resu
     let name = backend.name();
     ensure!(
         tally.hits > 0 && tally.judged > 0,
-        "{name}: nothing was read, so nothing was judged"
+        "{name}: there were no hits or no judged operations"
     );
     let violations = listed(&tally.violations);
     ensure!(tally.violations.is_empty(), "{name}: {violations}");
     Ok(())
 }
 
-/// `get 12, set 3`.
+/// Formats counts: `get 12, set 3`.
 fn listed<K: AsRef<str>, V: Debug>(counts: &std::collections::BTreeMap<K, V>) -> String {
     if counts.is_empty() {
         return "none".to_owned();

@@ -1,4 +1,4 @@
-//! [`Target`]: a backend under load, and its [`Servers`].
+//! [`Target`], a backend under load, and its [`Servers`].
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,17 +9,17 @@ use test_servers::Server;
 use crate::judge::Promises;
 use crate::load::{Open, Space};
 
-/// A backend, its servers, and the load that suits them.
+/// A backend, its servers, and a suitable load.
 pub(crate) struct Target {
     pub(crate) spaces: Vec<Space>,
     pub(crate) open: Option<Open>,
-    /// The index of a space whose number of entries is bounded.
+    /// The index of the space with bounded capacity.
     pub(crate) bounded: Option<usize>,
     pub(crate) promises: Promises,
     pub(crate) clients: usize,
-    /// Calls a second.
+    /// Calls per second.
     pub(crate) rate: f64,
-    /// With a proxy in front of each; `None` in process.
+    /// The servers, with a proxy in front of each; `None` for in-process backends.
     pub(crate) servers: Option<(Box<dyn Servers>, Vec<Proxy>)>,
 }
 
@@ -27,11 +27,11 @@ pub(crate) struct Target {
 pub(crate) trait Servers: Send {
     fn processes(&mut self) -> Vec<&mut Server>;
 
-    /// Starts those that were killed, and waits until all serve.
+    /// Restarts the killed servers, and waits until all of them serve.
     fn restart(&mut self) -> io::Result<()>;
 }
 
-/// The wall clock since 1970, by which values expire that servers hold.
+/// The time since the Unix epoch, which determines when values on servers expire.
 pub(crate) fn wall() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,7 +1,7 @@
-//! A comparison as a picture: one bar a contestant, a group of bars a line of work.
+//! Draws a comparison as a bar chart: a group of bars per line, a bar per contestant.
 //!
-//! SVG by hand, since it is a few rectangles and texts. It follows the reader's choice of light
-//! or dark. It has a background of its own, since a page may be dark where the browser is not.
+//! The SVG is written by hand, since it consists of a few rectangles and texts. It follows the
+//! browser's color scheme and sets its own background, because the page may use another scheme.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,10 @@ use super::report::{Line, Report, Role, Row};
 use super::words::{summary, verdict};
 
 const WIDTH: f64 = 800.0;
-/// Around it all.
 const MARGIN: f64 = 12.0;
-/// Where bars begin; names end a little before.
+/// Where bars start; names end slightly before.
 const LEFT: f64 = 236.0;
-/// The longest bar; the figure follows.
+/// The length of the longest bar; its figure follows.
 const BAR_WIDTH: f64 = 480.0;
 const ROW: f64 = 15.0;
 const HEADING: f64 = 24.0;
@@ -32,7 +31,7 @@ path{stroke:#24292f;opacity:.55;fill:none}\
 text{fill:#e6edf3}.verdict{fill:#4493f8}\
 .ours{fill:#4493f8}.peer{fill:#656c76}.limit{stroke:#9198a1}.page{fill:#0d1117}path{stroke:#e6edf3}}";
 
-/// The picture of what is to be shown of a comparison.
+/// Draws the lines that the report [shows](Report::shown).
 pub(crate) fn draw(report: &Report) -> String {
     let mut body = String::new();
     let mut top = 0.0;
@@ -52,7 +51,7 @@ pub(crate) fn draw(report: &Report) -> String {
     )
 }
 
-/// Draws a line of work and returns where it ends.
+/// Draws one line's group of bars and returns where it ends.
 fn group(body: &mut String, line: &Line, top: f64) -> f64 {
     let y = top + 18.0;
     let _ = writeln!(
@@ -103,8 +102,8 @@ fn group(body: &mut String, line: &Line, top: f64) -> f64 {
     y
 }
 
-/// The contestants that have a bar. What measuring costs has none; nor has, in a headline, a
-/// variant of ours to which the verdict does not refer.
+/// The contestants that get a bar: not the measuring overhead and, in a headline, no variant of
+/// ours other than the one the verdict refers to.
 fn drawn(line: &Line) -> Vec<&Row> {
     let ours = line.ours().map(|row| &row.name);
     let mut rows = line.ranking();
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_in_proportion_and_say_what_they_show() {
+    fn bars_are_proportional_and_labeled() {
         let mut report = example();
         for row in report.lines.iter_mut().flat_map(|line| &mut line.rows) {
             (row.min, row.max) = (row.median, row.median);
@@ -154,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_of_the_rounds_is_drawn_and_the_figure_follows() {
+    fn spread_is_drawn_before_the_figure() {
         let svg = draw(&example());
         assert!(svg.contains("<path d=\"M239.9 "), "{svg}");
         assert!(svg.contains("H716.0\"/><text x=\"722.0\""), "{svg}");
     }
 
     #[test]
-    fn what_measuring_costs_is_left_out() {
+    fn measuring_overhead_is_left_out() {
         let mut report = example();
         let bare = &mut report.lines[0].rows[3];
         assert_eq!(bare.role, Role::Limit);
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_headline_shows_one_way_to_call_ours() {
+    fn headline_shows_one_variant_of_ours() {
         let mut report = example();
         report.lines[0].rows[1].role = Role::Ours;
         assert!(!draw(&report).contains(">moka<"));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench dict`: cache-dict beside in-process caches and maps.
+//! `cargo xtask bench dict`: compares cache-dict with in-process caches and maps.
 
 mod bound;
 mod churn;
@@ -24,10 +24,10 @@ pub(super) use memory::MemoryOf;
 
 const MILLION: u32 = 1_000_000;
 
-/// Long enough that nothing expires while it is measured.
+/// Long enough that nothing expires during a measurement.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// One of each kind: many single keys, a few hot ones, many keys a call, expiry, memory.
+/// One of each kind: many single keys, a few hot keys, many keys per call, expiry, memory.
 const HEADLINES: &[&str] = &[
     "90/10 uniform, 1 M keys, 2 threads",
     "hits, 1 k keys, 2 threads",
@@ -45,8 +45,8 @@ const CRATES: &[&str] = &[
     "scc",
 ];
 
-/// Single keys: which are held and which are asked for, how many in a hundred are written, and
-/// with so many threads, which variant of ours has which goal.
+/// A single-key workload: name, stored keys, requested keys, their distribution, the percentage of
+/// writes, and the runs: number of threads, variant of ours, goal.
 struct Single(
     &'static str,
     Keys,
@@ -62,14 +62,14 @@ const LONG_KEYS: Keys = Keys::long(MILLION);
 const FEW: Keys = Keys::short(1_000);
 const FEW_LONG: Keys = Keys::long(1_000);
 
-/// Nine reads to one write over a million keys, all of them there.
+/// Nine reads per write over a million keys, all of them hits.
 const MIXED: &[(usize, &str, Option<f64>)] = &[
     (1, COARSE, Some(1.8)),
     (2, COARSE, Some(2.0)),
     (2, EXACT, Some(1.5)),
     (8, COARSE, Some(2.0)),
 ];
-/// Reads of a few keys: the goal is for peers whose reads take locks, as ours do.
+/// Reads of a few keys. The goal considers only peers whose reads take locks, as ours do.
 const HITS: &[(usize, &str, Option<f64>)] = &[
     (1, COARSE, Some(1.3)),
     (2, COARSE, Some(1.3)),
@@ -105,7 +105,7 @@ pub(super) fn main(options: &Measure) -> Result<()> {
     for line in SINGLE {
         single(&mut bench, line, || 7_u64)?;
     }
-    // Payloads that are allocated, one for each key: shared, and copied by each read.
+    // Heap-allocated payloads, one per key: shared by reads, and copied by each read.
     single(&mut bench, &SHARED, || Arc::<[u8]>::from([7_u8; 100]))?;
     single(&mut bench, &COPIED, || "7".repeat(100))?;
     multi(&mut bench)?;
@@ -151,7 +151,7 @@ fn single<V: Payload>(bench: &mut Bench<'_>, line: &Single, value: impl Fn() -> 
     Ok(())
 }
 
-/// Many keys a call.
+/// Many keys per call.
 fn multi(bench: &mut Bench<'_>) -> Result<()> {
     let lines = ["get_multi of 100", "get_multi of 5", "set_multi of 100"];
     let lines = lines.map(|name| format!("{name}, 1 M keys, 2 threads"));
@@ -177,8 +177,8 @@ fn multi(bench: &mut Bench<'_>) -> Result<()> {
     })
 }
 
-/// The cost of a set by how many entries there are besides: the same thousand keys are
-/// overwritten, so that the speed of memory stays out of it.
+/// The cost of a set by the number of other entries held. Overwrites the same thousand keys, so
+/// that memory latency does not affect the result.
 fn flat(bench: &mut Bench<'_>) -> Result<()> {
     const NAME: &str = "set, by entries held besides";
     if !bench.wants(NAME) {
@@ -207,7 +207,7 @@ fn flat(bench: &mut Bench<'_>) -> Result<()> {
     bench.compare(Line { goal, ..line }, contestants)
 }
 
-/// All variants of ours and all peers, holding a value under each key.
+/// All variants of ours and all peers, filled with `keys`.
 fn filled<V: Payload>(keys: Keys, value: impl Fn() -> V) -> Result<Vec<Named<V>>> {
     let all = contestants::all(2 * keys.count as usize, LONG)?;
     for entry in &all {
@@ -216,7 +216,7 @@ fn filled<V: Payload>(keys: Keys, value: impl Fn() -> V) -> Result<Vec<Named<V>>
     Ok(all)
 }
 
-/// This variant of ours and all peers, each at the same work.
+/// The given variant of ours and all peers, each doing the same work.
 fn contestants<'a, V: Payload>(
     all: &'a [Named<V>],
     ours: &str,

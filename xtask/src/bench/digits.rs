@@ -1,6 +1,6 @@
-//! Figures with three significant digits.
+//! Formats figures with three significant digits.
 
-/// Three digits that count: `158,000`, `12.4 M`, `83.2`.
+/// Formats a figure: `158,000`, `12.4 M`, `83.2`.
 pub(crate) fn short(value: f64) -> String {
     let value: f64 = format!("{value:.2e}").parse().unwrap_or(value);
     if value >= 1e6 {
@@ -18,7 +18,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// With as many decimals as three digits leave.
+/// Formats a figure with as many decimals as three digits allow.
 fn digits(value: f64) -> String {
     let decimals = match value {
         value if value < 9.995 => 2,
@@ -28,7 +28,7 @@ fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `0.95×`, `43.9×`, `121×`.
+/// Formats a ratio: `0.95×`, `43.9×`, `121×`.
 pub(crate) fn times(ratio: f64) -> String {
     format!("{}×", digits(ratio))
 }

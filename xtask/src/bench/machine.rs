@@ -1,4 +1,4 @@
-//! Where and with which versions a comparison ran, and what its processes use, from `/proc`.
+//! Describes the machine and the crate versions of a run, and reads resource usage from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::{process, workspace};
 
-/// What figures depend on, as far as the machine tells:
-/// `AMD EPYC, 2 cores, 24 GiB, Linux 6.18, rustc 1.95.0`.
+/// Describes the machine, as far as known: `AMD EPYC, 2 cores, 24 GiB, Linux 6.18, rustc 1.95.0`.
 pub(crate) fn describe() -> String {
     let first_line = |path| Some(fs::read_to_string(path).ok()?.trim().to_owned());
     let parts = |text: String, at, count| {
@@ -40,20 +39,20 @@ fn field_of(path: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Of a field such as `MemTotal:  24684084 kB`.
+/// Parses a field such as `MemTotal:  24684084 kB`.
 fn kibibytes(path: &str, name: &str) -> Option<u64> {
     field_of(path, name)?.strip_suffix(" kB")?.parse().ok()
 }
 
-/// Bytes of memory that this process holds at the moment.
+/// The resident memory of this process, in bytes.
 pub(crate) fn resident() -> Result<u64> {
     let held = kibibytes("/proc/self/status", "VmRSS");
     Ok(held.context("cannot read /proc/self/status")? * 1024)
 }
 
-/// CPU time, user and system, that process `id` has used so far; `"self"` is this one.
+/// The CPU time, user and system, that process `id` has used; `"self"` is this process.
 ///
-/// Linux counts it in ticks of 10 ms, so a round should last a second or longer.
+/// Linux counts in ticks of 10 ms, so a round should last at least a second.
 pub(crate) fn cpu_time(id: &str) -> Result<Duration> {
     let path = format!("/proc/{id}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -61,7 +60,7 @@ pub(crate) fn cpu_time(id: &str) -> Result<Duration> {
 }
 
 fn parse_cpu_time(stat: &str) -> Option<Duration> {
-    // The name in parentheses may hold anything, spaces too.
+    // The process name, in parentheses, may contain anything, including spaces.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -81,7 +80,7 @@ pub(crate) fn versions(crates: &[&str]) -> Result<BTreeMap<String, String>> {
     crates.iter().map(version).collect()
 }
 
-/// The highest version of `name`: the last, as Cargo.lock is sorted.
+/// The highest version of `name`, which is the last, since Cargo.lock is sorted.
 fn locked(lock: &str, name: &str) -> Option<String> {
     let heading = format!("name = \"{name}\"\nversion = \"");
     let (_, rest) = lock.rsplit_once(&heading)?;
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_in_short() {
+    fn description_is_short() {
         let machine = describe();
         assert!(machine.contains(" cores, "), "{machine}");
         assert!(machine.contains(", rustc 1."), "{machine}");
@@ -101,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_kernel_writes() {
+    fn parses_cpu_time() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 1 1 1";
         assert_eq!(parse_cpu_time(stat), Some(Duration::from_secs(2)));
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_uses_both() {
+    fn this_process_uses_cpu_and_memory() {
         assert!(cpu_time("self").is_ok());
         assert!(resident().unwrap() > 100_000);
     }

@@ -1,14 +1,14 @@
-//! Contestants take turns, round by round, so that a noisy machine is noisy for all of them;
-//! medians and ratios are what counts.
+//! Runs contestants in interleaved rounds, so that noise on the machine affects all of them alike.
+//! Results are medians and ratios of medians.
 //!
 //! ```text
 //! let mut bench = Bench::new("dict", options, HEADLINES, &["moka", "quick_cache"])?;
 //! let line = Line { goal: Some(2.0), ..Line::new("get, 1 M keys, 2 threads") };
 //! let ours = Contestant::new("cache-dict", Role::Ours, || Ok(Sample::operations(n, elapsed)));
-//! bench.compare(line, vec![ours, peer])?;                   // measures; prints the line
+//! bench.compare(line, vec![ours, peer])?;                   // measures and prints the line
 //! bench.finish()?;                                          // target/bench/dict.{json,svg}
 //! ```
-//! An asynchronous contestant enters its runtime by itself: `|| runtime.block_on(work())`.
+//! An asynchronous contestant brings its own runtime: `|| runtime.block_on(work())`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,30 +21,30 @@ use indicatif::ProgressBar;
 use super::report::{Line, Report, Role, Row};
 use super::{chart, machine};
 
-/// Of fewer rounds a median says nothing.
+/// With fewer rounds, a median is meaningless.
 const FEWEST_ROUNDS: usize = 3;
 
-/// A table, and JSON and a chart under target/bench/.
+/// Prints a table and writes JSON and a chart to target/bench/.
 #[derive(Args)]
 pub(crate) struct Measure {
-    /// How often each contestant has its turn
+    /// The number of measured rounds
     #[arg(long, default_value_t = 7)]
     pub(crate) rounds: usize,
-    /// Measures only lines whose name contains this; may be repeated
+    /// Measures only lines whose name contains this; repeatable
     #[arg(long)]
     pub(crate) only: Vec<String>,
-    /// Leaves out lines whose name contains this; may be repeated
+    /// Skips lines whose name contains this; repeatable
     #[arg(long)]
     pub(crate) except: Vec<String>,
-    /// How long a turn is, for the clients of memcached and etcd
+    /// The length of a turn, for the memcached and etcd clients
     #[arg(long, default_value_t = 0.7)]
     pub(crate) seconds: f64,
-    /// Leaves Python's clients out
+    /// Skips the Python clients
     #[arg(long)]
     pub(crate) without_python: bool,
 }
 
-/// What one contestant did in one round.
+/// The result of one contestant in one round.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) figure: f64,
@@ -52,32 +52,32 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Throughput: so many operations (or keys, for the multi operations) took so long.
+    /// Throughput: `count` operations (keys, for multi operations) in `elapsed`.
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn operations(count: u64, elapsed: Duration) -> Self {
         Self::figure(count as f64 / elapsed.as_secs_f64().max(1e-9))
     }
 
-    /// How many nanoseconds each of so many operations took.
+    /// Mean latency: nanoseconds per operation.
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn nanoseconds(count: u64, elapsed: Duration) -> Self {
         Self::figure(elapsed.as_nanos() as f64 / count as f64)
     }
 
-    /// Any other figure, in the unit of the line.
+    /// Any other figure, in the line's unit.
     pub(crate) fn figure(figure: f64) -> Self {
         let extras = BTreeMap::new();
         Self { figure, extras }
     }
 
-    /// A further figure, in a column of its own: `with("p99.9 µs", 12.5)`.
+    /// Adds a figure in a separate column: `with("p99.9 µs", 12.5)`.
     pub(crate) fn with(mut self, name: &'static str, figure: f64) -> Self {
         self.extras.insert(name, figure);
         self
     }
 }
 
-/// The time below which so many of a thousand lie.
+/// The given per-mille quantile of `times`; 1000 is the maximum.
 pub(crate) fn per_mille(times: &mut [Duration], thousandths: usize) -> Duration {
     times.sort_unstable();
     let last = times.len().saturating_sub(1);
@@ -85,8 +85,8 @@ pub(crate) fn per_mille(times: &mut [Duration], thousandths: usize) -> Duration 
     time.copied().unwrap_or_default()
 }
 
-/// Who does the work of a line. A round does it once, and measures only what is to be compared:
-/// preparing and cleaning up stay outside of what it reports.
+/// One implementation of a line's work. Each call of `round` is one round; its [`Sample`] must not
+/// include setup and cleanup.
 pub(crate) struct Contestant<'a> {
     name: String,
     role: Role,
@@ -104,7 +104,7 @@ impl<'a> Contestant<'a> {
     }
 }
 
-/// One comparison: several lines, one report.
+/// A comparison: several lines in one report.
 pub(crate) struct Bench<'a> {
     name: &'static str,
     options: &'a Measure,
@@ -113,8 +113,8 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// `name` is that of the file under target/bench/; charts and READMEs show the `headlines`;
-    /// the versions of `crates`, as locked, belong into the report.
+    /// `name` is the file stem under target/bench/. Charts and READMEs show only `headlines`. The
+    /// report includes the locked versions of `crates`.
     pub(crate) fn new(
         name: &'static str,
         options: &'a Measure,
@@ -135,21 +135,21 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The version of something other than a crate: a server, a Python package.
+    /// Records the version of something other than a crate: a server, a Python package.
     pub(crate) fn version(&mut self, name: &str, version: &str) {
         let versions = &mut self.report.versions;
         versions.insert(name.to_owned(), version.trim().to_owned());
     }
 
-    /// Whether the line of this name was asked for.
+    /// Whether the options select this line.
     pub(crate) fn wants(&self, work: &str) -> bool {
         let Measure { only, except, .. } = self.options;
         let has = |part: &String| work.contains(part);
         (only.is_empty() || only.iter().any(has)) && !except.iter().any(has)
     }
 
-    /// Measures, if the line was asked for: one unmeasured round each, to warm up, then the
-    /// rounds. Prints the line.
+    /// Measures and prints the line if it is selected. With more than one round, a warm-up round
+    /// comes first.
     pub(crate) fn compare(
         &mut self,
         mut line: Line,
@@ -168,7 +168,7 @@ impl<'a> Bench<'a> {
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contestants.len()];
         for round in 0..rounds + warm_up {
             let mut turns: Vec<_> = contestants.iter_mut().zip(&mut samples).collect();
-            // Each round begins with another contestant, so that none is always the first.
+            // Rotate the order so that no contestant always goes first.
             let first = round % turns.len().max(1);
             turns.rotate_left(first);
             for (contestant, samples) in turns {
@@ -189,11 +189,11 @@ impl<'a> Bench<'a> {
         }
         print!("{}", line.table());
         self.report.lines.push(line);
-        // A run that is interrupted, or fails on a later line, keeps what it has measured.
+        // Write after each line, so that an interrupted or failed run keeps its results.
         self.report.write(&Report::measured(self.name))
     }
 
-    /// Says which goals were missed, writes the report, and draws it.
+    /// Writes the report and its chart, and prints which goals were met.
     pub(crate) fn finish(mut self) -> Result<()> {
         let measured = |name: &&&str| self.report.lines.iter().any(|line| line.work == **name);
         let Measure { only, except, .. } = self.options;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn contestants_take_turns_and_the_first_changes() {
+    fn contestants_take_turns_in_rotating_order() {
         let order = RefCell::new(String::new());
         let options = options(2, &[]);
         let mut bench = Bench::new("test-turns", &options, &[], &[]).unwrap();
@@ -267,13 +267,13 @@ mod tests {
         bench
             .compare(Line::new("work"), contestants.into())
             .unwrap();
-        // The first two warm up.
+        // The first two turns are the warm-up round.
         assert_eq!(*order.borrow(), "abbaab");
         remove(&bench);
     }
 
     #[test]
-    fn the_base_is_the_best_peer_that_counts_unless_it_is_named() {
+    fn base_defaults_to_the_best_eligible_peer() {
         let options = options(1, &[]);
         let mut bench = Bench::new("test-base", &options, &[], &[]).unwrap();
         let mut base = |line: Line| {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_not_published() {
+    fn partial_runs_are_unpublishable() {
         let refused = |name, rounds, headline, only: &[&str]| {
             let options = options(rounds, only);
             let headlines = [headline];
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_asked_for_is_measured() {
+    fn unselected_lines_are_not_measured() {
         let options = options(1, &["set", "1 k"]);
         let mut bench = Bench::new("test-only", &options, &[], &[]).unwrap();
         assert!(bench.wants("get, 1 k keys") && bench.wants("set"));
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contestant_that_fails_is_named() {
+    fn error_names_the_failing_contestant() {
         let options = options(1, &[]);
         let mut bench = Bench::new("test-fails", &options, &[], &[]).unwrap();
         let broken = Contestant::new("broken", Role::Peer, || bail!("no server"));

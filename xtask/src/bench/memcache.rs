@@ -1,4 +1,4 @@
-//! `cargo xtask bench memcache`: cache-memcache-pool beside other clients of memcached, on real
+//! `cargo xtask bench memcache`: compares cache-memcache-pool with other memcached clients, on real
 //! servers.
 
 mod bare;
@@ -21,7 +21,7 @@ use bare::RoundTrip;
 use clients::{AsyncMemcached, AsyncMeta, Ours};
 use limit::Limit;
 
-/// One of each kind: a caller alone, many at once, many keys a call.
+/// One of each kind: a single caller, many concurrent callers, many keys per call.
 const HEADLINES: &[&str] = &[
     "90/10, 1 task, 100 B",
     "90/10, 64 tasks, 100 B",
@@ -29,7 +29,7 @@ const HEADLINES: &[&str] = &[
     "set_multi of 100, 1 task, 100 B, 1 server",
 ];
 
-/// The work, so many tasks, bytes of a value, and how many servers there are.
+/// A workload: name, operation, number of tasks, value size in bytes, number of servers.
 struct Row(&'static str, Work, usize, usize, usize);
 
 #[rustfmt::skip]
@@ -50,7 +50,7 @@ const LINES: &[Row] = &[
     Row("set_multi of 100, 1 task, 100 B, 3 servers", SetMulti(100), 1, 100, 3),
 ];
 
-/// What ours has to reach of a limit.
+/// The fraction of the limit that ours must reach.
 const GOAL: f64 = 0.95;
 
 const PYTHON: &[&str] = &["oslo.cache memcache_pool", "pymemcache"];
@@ -72,8 +72,8 @@ pub(super) fn main(options: &Measure) -> Result<()> {
     if !options.without_python {
         python = Some(Python::start(&mut bench, &packages)?);
     }
-    // Both are common: `#[tokio::main]` has workers, and many a server has a runtime with a single
-    // thread for each core. Two workers are what a line without a word about it has.
+    // Both are common: `#[tokio::main]` uses worker threads, and many servers run a single-threaded
+    // runtime per core. Lines without a suffix use two workers.
     for (suffix, mut builder) in [
         ("", Builder::new_multi_thread()),
         (", current_thread", Builder::new_current_thread()),
@@ -92,7 +92,7 @@ pub(super) fn main(options: &Measure) -> Result<()> {
                 length: Duration::try_from_secs_f64(options.seconds)?,
                 servers: servers.iter().filter_map(|server| server.id()).collect(),
             };
-            // Python has no runtime of ours, and one line is enough for it.
+            // Python does not use the Rust runtime, so measure it only once.
             let python = python.as_ref().filter(|_| suffix.is_empty());
             line(&mut bench, &name, &runtime, servers, &load, python)?;
         }
@@ -100,8 +100,8 @@ pub(super) fn main(options: &Measure) -> Result<()> {
     bench.finish()
 }
 
-/// All of them at one piece of work. Ours is held against the limit: for a task alone that is the
-/// bare round trip.
+/// Measures one workload with all contestants. The base is the limit, which is the bare round trip
+/// for a single task.
 fn line(
     bench: &mut Bench<'_>,
     name: &str,
@@ -153,7 +153,7 @@ struct Contestants<'a> {
 }
 
 impl Contestants<'_> {
-    /// Each client reads what it has written, in its own form.
+    /// Each client gets its own keys, since clients store values in different formats.
     fn enter<C: Client>(
         &mut self,
         name: &'static str,
@@ -169,7 +169,7 @@ impl Contestants<'_> {
     }
 }
 
-/// As many as the servers have room for. They are 40 characters, as oslo.cache makes them.
+/// As many keys as fit on a server, 40 characters long, like those of oslo.cache.
 fn keys(client: usize, size: usize) -> Keys {
     let count: u128 = if size > 10_000 { 500 } else { 10_000 };
     let key = |n| format!("{client}{:039x}", 0x9e37_79b9_7f4a_7c15_u128 * n);

@@ -1,12 +1,13 @@
-//! `cargo xtask bench`: our backends beside their peers.
+//! `cargo xtask bench`: compares our backends with their peers.
 //!
-//! A comparison is a file of its own (`dict.rs`, `memcache.rs`, `etcd.rs`) behind a feature of the
-//! same name, since its peers take minutes to compile. It describes lines of work and who does
-//! them; [`measure`] lets contestants take turns, [`report`] is what was measured, and
-//! [`publish`] writes it into the crates' folders. `load` and `python` are the tasks and the
-//! Python process that ask servers.
+//! Each comparison is a separate file (`dict.rs`, `memcache.rs`, `etcd.rs`) behind its own feature,
+//! because the peers take minutes to compile. It defines the lines (workloads) and their
+//! contestants; [`measure`] runs the contestants in turn, [`report`] holds the results, and
+//! [`publish`] writes them into the crates' folders. `load` and `python` generate the load on
+//! servers, from Rust tasks and from a Python process.
 
-// What the comparisons share is compiled and tested always; only all of them together use it all.
+// The shared code is always compiled and tested, but some of it is unused unless every comparison
+// is enabled.
 #![cfg_attr(
     not(all(
         feature = "bench-dict",
@@ -51,14 +52,14 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Measures cache-dict and other maps and caches in process
+    /// Compares cache-dict with other in-process maps and caches
     Dict(Measure),
     /// Compares cache-memcache-pool with other memcached clients
     Memcache(Measure),
     /// Compares cache-etcd3 with the plain client and oslo.cache
     Etcd(EtcdOptions),
-    /// Copies the last measurements to the crates and READMEs; requires a complete run with at
-    /// least three rounds
+    /// Publishes the last results to the crates and READMEs; requires a complete run of at least
+    /// three rounds
     Publish {
         /// The comparisons: dict, memcache, etcd
         #[arg(required = true)]
@@ -66,24 +67,24 @@ enum Job {
     },
     /// Regenerates charts and READMEs from each crate's speed.json
     Draw,
-    /// Prints how many bytes one cache takes: `bench dict` starts it
+    /// Prints the memory one cache uses, in bytes; run by `bench dict`
     #[cfg(feature = "bench-dict")]
     #[command(hide = true)]
     MemoryOf(dict::MemoryOf),
 }
 
-/// A table, and JSON and a chart under target/bench/.
+/// Prints a table and writes JSON and a chart to target/bench/.
 #[derive(Args)]
 struct EtcdOptions {
     #[command(flatten)]
     measure: Measure,
-    /// The version of etcd: 3.5, or that of the installed one
+    /// The etcd version: 3.5, or that of the installed etcd
     #[arg(long, value_name = "VERSION", default_value = "3.5")]
     server: String,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    #[allow(unreachable_patterns)] // With its feature on, a comparison needs no second start.
+    #[allow(unreachable_patterns)] // The fallback arms are for comparisons whose feature is off.
     match &options.job {
         #[cfg(feature = "bench-dict")]
         Job::Dict(options) => dict::main(options),
@@ -101,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Starts this program once more, with the feature that has the peers.
+/// Reruns this program with the feature that enables the peers.
 fn run_with_peers(feature: &str) -> Result<()> {
     needs::provide(needs::EVERYTHING, |_| ())?;
     eprintln!("building the peers (feature {feature})");

@@ -1,7 +1,7 @@
-//! What was measured last, into the crates' folders and the READMEs.
+//! Publishes the last results to the crates' folders and READMEs.
 //!
-//! Measuring and publishing are two steps: a run on a busy machine, or of a single line, need not
-//! become what everybody reads.
+//! Publishing is a separate step, so that a run on a busy machine or of a single line does not end
+//! up in the READMEs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use super::report::Report;
 use super::{chart, readme};
 use crate::{readme_part, workspace};
 
-/// The comparisons, and the folder of the crate that each is about.
+/// Each comparison and its crate's folder.
 const COMPARISONS: [(&str, &str); 3] = [
     ("dict", "cache-dict"),
     ("memcache", "cache-memcache-pool"),
     ("etcd", "cache-etcd3"),
 ];
 
-/// `cargo xtask bench publish NAME…`: target/bench/NAME.json becomes speed.json of the crate, and
-/// all is drawn anew. Either all of the names are good enough for that, or nothing is written.
+/// `cargo xtask bench publish NAME…`: copies target/bench/NAME.json to the crate's speed.json and
+/// regenerates charts and READMEs. Writes nothing unless all reports are publishable.
 pub(crate) fn publish(names: &[String]) -> Result<()> {
     let root = workspace::root();
     let mut found = Vec::new();
@@ -28,11 +28,9 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
         let (name, folder) = COMPARISONS
             .iter()
             .find(|(known, _)| known == name)
-            .with_context(|| {
-                format!("unknown benchmark `{name}`; there are dict, memcache and etcd")
-            })?;
+            .with_context(|| format!("unknown benchmark `{name}`; use dict, memcache or etcd"))?;
         let report = Report::read(&Report::measured(name))
-            .with_context(|| format!("measure first: `cargo xtask bench {name}`"))?;
+            .with_context(|| format!("run `cargo xtask bench {name}` first"))?;
         if let Some(reason) = &report.unpublishable {
             bail!("{name} cannot be published: {reason}; measure all lines");
         }
@@ -44,7 +42,7 @@ pub(crate) fn publish(names: &[String]) -> Result<()> {
     draw()
 }
 
-/// `cargo xtask bench draw`: charts and READMEs from each crate's speed.json.
+/// `cargo xtask bench draw`: regenerates charts and READMEs from each crate's speed.json.
 pub(crate) fn draw() -> Result<()> {
     for (path, text) in drawn(&workspace::root())? {
         write(&path, &text)?;
@@ -52,14 +50,14 @@ pub(crate) fn draw() -> Result<()> {
     Ok(())
 }
 
-/// Every file that is made from the crates' speed.json, and what it has to hold.
+/// Every file generated from the crates' speed.json, with its contents.
 fn drawn(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     let mut family = Vec::new();
     for (name, folder) in COMPARISONS {
         let path = root.join(folder).join("speed.json");
         let report = Report::read(&path)
-            .with_context(|| format!("`cargo xtask bench publish {name}` makes it"))?;
+            .with_context(|| format!("`cargo xtask bench publish {name}` creates it"))?;
         files.push((path.with_extension("svg"), chart::draw(&report)));
         let path = root.join(folder).join("README.md");
         let text = with_part(&path, &readme::of_crate(&report))?;
@@ -81,7 +79,7 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Says what has changed.
+/// Writes the file if it differs, and prints its path.
 fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
@@ -96,20 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charts_and_readmes_show_what_was_measured() {
+    fn charts_and_readmes_are_up_to_date() {
         for (path, text) in drawn(&workspace::root()).unwrap() {
             let there = fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 there == text,
-                "{} differs from what the crate's speed.json says; `cargo xtask bench draw` \
-                 writes it anew",
+                "{} does not match the crate's speed.json; run `cargo xtask bench draw` to \
+                 regenerate it",
                 path.display()
             );
         }
     }
 
     #[test]
-    fn names_are_checked() {
+    fn rejects_unknown_names() {
         let error = publish(&["etcd3".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("unknown benchmark `etcd3`"), "{error}");
     }

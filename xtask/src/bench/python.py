@@ -1,7 +1,7 @@
-"""Does what `load.rs` does with Python's clients.
+"""The counterpart of `load.rs` for Python clients.
 
-Each line of standard input is a job in JSON; the answer is how many keys were done in how many
-seconds, and the CPU seconds that took.
+Each line of standard input is a job in JSON. The answer is the number of keys processed, and the
+elapsed and CPU seconds.
 """
 
 import functools
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-# urllib3 says for each connection beyond ten that it does not keep it.
+# urllib3 warns about each connection beyond ten that it discards.
 logging.disable(logging.CRITICAL)
 
 

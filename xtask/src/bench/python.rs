@@ -1,4 +1,4 @@
-//! Python's clients, in a process of their own: oslo.cache's backends, the originals of ours, and
+//! Python clients in a separate process: the oslo.cache backends that ours reimplement, and
 //! pymemcache.
 
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use super::report::Role;
 use crate::process;
 use crate::workspace;
 
-/// The most threads that are started in place of tasks.
+/// The maximum number of threads that stand in for tasks.
 const THREADS: usize = 64;
 
 pub(super) struct Python(RefCell<Process>);
@@ -36,7 +36,7 @@ struct Answer {
 }
 
 impl Python {
-    /// Starts the process, and notes the versions of these packages.
+    /// Starts the process and records the versions of `packages`.
     pub(super) fn start(bench: &mut Bench<'_>, packages: &[&str]) -> Result<Self> {
         let python = venv::provide(workspace::root().join("target/interop"))?;
         let mut pip = process::command(&python);
@@ -59,7 +59,7 @@ impl Python {
         })))
     }
 
-    /// The client of this name in `python.py`, at `servers`.
+    /// Creates a contestant for the client of this name in `python.py`.
     pub(super) fn contestant<'a>(
         &'a self,
         client: &'a str,

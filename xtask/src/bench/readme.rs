@@ -1,17 +1,17 @@
-//! The parts of the READMEs that are written from a comparison.
+//! The generated README parts.
 //!
-//! They become documentation, too: what looks like code or markup is set as code.
+//! READMEs are also included in rustdoc, so anything that looks like code or markup is formatted as
+//! code.
 
 use super::digits::{short, times};
 use super::report::{Line, Report, Role};
 use super::words::{conditions, summary};
 
-/// Where the files of this repository are. READMEs are shown on docs.rs and crates.io too, which
-/// do not resolve relative links.
+/// Absolute URLs, because docs.rs and crates.io do not resolve a README's relative links.
 const RAW: &str = "https://raw.githubusercontent.com/cache-rs/cache/main";
 const BLOB: &str = "https://github.com/cache-rs/cache/blob/main";
 
-/// The chart, its headlines as a table, and where it was measured.
+/// The part of a crate's README: the chart, the headlines as a table, and the conditions.
 pub(crate) fn of_crate(report: &Report) -> String {
     let folder = report.ours();
     let ours = format!("`{folder}`");
@@ -43,7 +43,7 @@ pub(crate) fn of_crate(report: &Report) -> String {
 
 fn cells(line: &Line) -> Vec<String> {
     let measure = line.measure();
-    // What is told of the unit once the figure has shown it.
+    // The unit itself follows each figure.
     let remark = measure.strip_prefix(&*line.unit).unwrap_or_default();
     let (ours, peer) = (line.ours(), line.best(Role::Peer));
     let ratio = |role| line.best(role).map(|row| times(line.times(row)));
@@ -58,7 +58,7 @@ fn cells(line: &Line) -> Vec<String> {
     ]
 }
 
-/// One row a crate, in the order given: a folder and its comparison.
+/// The part of the workspace README: one row per crate, given as folder and report.
 pub(crate) fn of_family(family: &[(&str, Report)]) -> String {
     let header = [
         "",
@@ -96,7 +96,7 @@ pub(crate) fn of_family(family: &[(&str, Report)]) -> String {
     table(&rows)
 }
 
-/// From the lowest to the highest of all lines, `1.12× – 2.43×`.
+/// The range of ratios over all lines: `1.12× – 2.43×`.
 fn span(report: &Report, ratio: impl Fn(&Line) -> Option<f64>) -> String {
     let mut ratios: Vec<f64> = report.shown().filter_map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
@@ -110,7 +110,7 @@ fn span(report: &Report, ratio: impl Fn(&Line) -> Option<f64>) -> String {
     ends.join(" – ")
 }
 
-/// A table in Markdown; the first row is its header.
+/// Formats a Markdown table; the first row is the header.
 fn table(rows: &[Vec<String>]) -> String {
     let mut lines: Vec<String> = rows
         .iter()
@@ -118,11 +118,11 @@ fn table(rows: &[Vec<String>]) -> String {
         .collect();
     let columns = rows.first().map_or(0, Vec::len);
     lines.insert(1, format!("|{}\n", "---|".repeat(columns)));
-    // Without a second blank in empty cells.
+    // Collapse the double space in empty cells.
     lines.concat().replace("|  |", "| |").replace("|  |", "| |")
 }
 
-/// Words that look like code or markup, between backticks.
+/// Puts words that look like code or markup in backticks.
 fn as_documentation(text: &str) -> String {
     let words = text.split(' ').map(|word| {
         let bare = word.trim_end_matches([',', ';', '.', ':']);
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_shows_its_headlines() {
+    fn crate_part_shows_headlines() {
         assert_eq!(
             of_crate(&example()),
             "![cache-dict beside its peers. `get_multi` `<hot>`: 2.00× the best peer · 0.50× the \
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bare_client_there_is_no_column_for_it() {
+    fn bare_client_column_is_optional() {
         let mut report = example();
         for line in &mut report.lines {
             line.rows.retain(|row| row.name != "bare");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_family_has_a_row_for_each_and_tells_the_worst_with_the_best() {
+    fn family_table_has_a_row_per_crate_with_its_range() {
         let mut one = example();
         one.lines[1].headline = true;
         one.lines[1].rows[1].median = 4000.0;

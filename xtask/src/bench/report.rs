@@ -1,5 +1,5 @@
-//! A comparison: what was measured, of whom, where. It is kept in target/bench/NAME.json, and,
-//! once it is published, in the crate's speed.json, of which charts and READMEs are made.
+//! The results of a comparison. They are stored in target/bench/NAME.json and, once published, in
+//! the crate's speed.json, from which charts and READMEs are generated.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use super::digits::{short, times};
 use crate::workspace;
 
-/// What a contestant is in the comparison.
+/// A contestant's role in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Our backend, or a variant of it.
     Ours,
-    /// What a user could choose instead.
+    /// An alternative that users could choose.
     Peer,
-    /// What is possible at all, say a hand-written client without any of the duties of a library.
+    /// An upper bound, such as a hand-written client without error handling.
     Limit,
-    /// What measuring costs: the same loop without a contestant.
+    /// The measuring overhead: the same loop without a cache.
     Overhead,
 }
 
@@ -30,36 +30,36 @@ pub(crate) enum Role {
 pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) versions: BTreeMap<String, String>,
-    /// Why it must not be published.
+    /// Why the report cannot be published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unpublishable: Option<String>,
     pub(crate) lines: Vec<Line>,
 }
 
-/// One piece of work.
+/// One workload and its results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) work: String,
     pub(crate) unit: String,
     pub(crate) less_is_better: bool,
-    /// Whether charts and READMEs show it.
+    /// Whether charts and READMEs show this line.
     pub(crate) headline: bool,
     pub(crate) rounds: usize,
-    /// How many times better than the base ours has to be: 2.0 is twice as good, whichever way the
-    /// unit counts.
+    /// How many times better than the base ours must be. 2.0 means twice as good, even if less is
+    /// better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) goal: Option<f64>,
-    /// The contestant to which ratios and the goal refer. Unless it is named, it is the best peer
-    /// (without peers, the limit; without a limit, the first contestant).
+    /// The contestant that ratios and the goal refer to. Defaults to the best peer, then the limit,
+    /// then ours.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) base: String,
-    /// A peer that the goal, and so the ratios, are not about.
+    /// A peer that cannot be the default base.
     #[serde(skip)]
     pub(crate) beside_the_goal: &'static str,
     pub(crate) rows: Vec<Row>,
 }
 
-/// One contestant's figures.
+/// The figures of one contestant.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -72,7 +72,7 @@ pub(crate) struct Row {
 }
 
 impl Report {
-    /// Where the comparison that was measured last is.
+    /// The path of the last run's report.
     pub(crate) fn measured(name: &str) -> PathBuf {
         let folder = workspace::root().join("target/bench");
         folder.join(format!("{name}.json"))
@@ -89,9 +89,9 @@ impl Report {
         fs::write(path, self.json()?).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// One contestant a line, so that a change can be read.
+    /// Formats one contestant per line, for readable diffs.
     pub(crate) fn json(&self) -> Result<String> {
-        // Inside of a string the quotes would be escaped, so only the structure is found.
+        // Quotes inside strings are escaped, so this matches only the structure.
         let text = serde_json::to_string(self)?
             .replace(",\"versions\":", ",\n\"versions\":")
             .replace(",\"lines\":", ",\n\"lines\":")
@@ -100,19 +100,19 @@ impl Report {
         Ok(text + "\n")
     }
 
-    /// The lines to show: the headlines, or all if a part was measured that has none.
+    /// The headlines, or all lines if a partial run has no headlines.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &Line> {
         let any = self.lines.iter().any(|line| line.headline);
         self.lines.iter().filter(move |line| line.headline || !any)
     }
 
-    /// What our backend is called.
+    /// The name of our backend.
     pub(crate) fn ours(&self) -> &str {
         let ours = self.shown().find_map(Line::ours);
         ours.map_or("ours", |row| &row.name)
     }
 
-    /// Each goal, and whether it was met.
+    /// Formats each goal and whether it was met.
     pub(crate) fn goals(&self) -> String {
         let (mut met, mut all, mut text) = (0, 0, String::new());
         for line in &self.lines {
@@ -127,7 +127,7 @@ impl Report {
 }
 
 impl Line {
-    /// One piece of work for all contestants: throughput in op/s, without a goal.
+    /// Creates a line that measures throughput in op/s, without a goal.
     pub(crate) fn new(work: impl Into<String>) -> Self {
         Self {
             work: work.into(),
@@ -136,13 +136,13 @@ impl Line {
         }
     }
 
-    /// Throughput in something else than op/s: `keys/s`.
+    /// Sets the unit of throughput, such as `keys/s`.
     pub(crate) fn unit(self, unit: &str) -> Self {
         let unit = unit.to_owned();
         Self { unit, ..self }
     }
 
-    /// A figure of which less is better, such as `µs` or `bytes/entry`.
+    /// Sets a unit for which less is better, such as `µs` or `bytes/entry`.
     pub(crate) fn less_is_better(self, unit: &str) -> Self {
         let less_is_better = true;
         Self {
@@ -156,7 +156,7 @@ impl Line {
         Self { base, ..self }
     }
 
-    /// Names the base, unless it has a name.
+    /// Sets the default base unless one is set.
     pub(crate) fn choose_base(&mut self) {
         if self.base.is_empty() {
             let mut ranking = self.ranking();
@@ -168,7 +168,7 @@ impl Line {
         }
     }
 
-    /// Our row: the first with that role.
+    /// The first row with the role [`Role::Ours`].
     pub(crate) fn ours(&self) -> Option<&Row> {
         self.rows.iter().find(|row| row.role == Role::Ours)
     }
@@ -177,7 +177,7 @@ impl Line {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// The best first.
+    /// The rows, best first.
     pub(crate) fn ranking(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by(|a, b| b.median.total_cmp(&a.median));
@@ -191,8 +191,8 @@ impl Line {
         self.ranking().into_iter().find(|row| row.role == role)
     }
 
-    /// How many times better `row` is than `base`, by the medians: who reads the figures gets
-    /// the same.
+    /// How many times better `row` is than `base`. Uses the medians, so that readers can check the
+    /// ratio against the figures shown.
     fn ratio(&self, row: &Row, base: &Row) -> f64 {
         if self.less_is_better {
             base.median / row.median
@@ -201,12 +201,12 @@ impl Line {
         }
     }
 
-    /// How many times better than `row` ours is.
+    /// How many times better ours is than `row`.
     pub(crate) fn times(&self, row: &Row) -> f64 {
         self.ratio(self.ours().unwrap_or(row), row)
     }
 
-    /// The unit, and how to read it.
+    /// The unit and how to read it.
     pub(crate) fn measure(&self) -> String {
         let mut text = self.unit.clone();
         if self.less_is_better {
@@ -218,7 +218,7 @@ impl Line {
         text
     }
 
-    /// Whether the goal was met, in words too; `None` without a goal.
+    /// Whether the goal was met, with a message; `None` without a goal.
     fn verdict(&self) -> Option<(bool, String)> {
         let (goal, base) = (self.goal?, &self.base);
         let ratio = self.times(self.row(base)?);
@@ -227,7 +227,7 @@ impl Line {
         Some((ratio >= goal, text))
     }
 
-    /// All contestants for the terminal, the best first.
+    /// Formats all contestants for the terminal, best first.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("\n{} ({})\n", self.work, self.measure());
         for row in self.ranking() {
@@ -250,7 +250,7 @@ impl Line {
 }
 
 impl Row {
-    /// Of the figures of all rounds.
+    /// Summarizes the figures of all rounds.
     pub(crate) fn new(name: &str, role: Role, rounds: &[f64]) -> Self {
         Self {
             name: name.to_owned(),
@@ -262,18 +262,18 @@ impl Row {
         }
     }
 
-    /// A further figure, of the figures of all rounds.
+    /// Adds the median of an extra figure over all rounds.
     pub(crate) fn add(&mut self, name: &str, rounds: &[f64]) {
         self.extras.insert(name.to_owned(), rounded(median(rounds)));
     }
 }
 
-/// Four digits that count: the fifth is noise.
+/// Rounds to four significant digits; further ones are noise.
 fn rounded(figure: f64) -> f64 {
     format!("{figure:.3e}").parse().unwrap_or(figure)
 }
 
-/// The middle one, or the mean of the two in the middle; zero of none.
+/// The median, or zero if `figures` is empty.
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_those_of_the_medians() {
+    fn ratios_use_medians() {
         let report = example();
         let line = report.shown().next().unwrap();
         let times = |role| line.times(line.best(role).unwrap());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn headlines_are_shown_and_without_any_all() {
+    fn shows_headlines_or_else_all_lines() {
         let mut report = example();
         assert_eq!(report.shown().count(), 1);
         assert_eq!(report.ours(), "cache-dict");
@@ -306,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn json_has_a_line_for_each_contestant_and_reads_back() {
+    fn json_has_one_line_per_contestant_and_round_trips() {
         let json = example().json().unwrap();
-        // The machine, the versions, the word `lines`, two lines of work with four rows each.
+        // The machine, the versions, the key `lines`, and two workloads with four rows each.
         assert_eq!(json.lines().count(), 3 + 2 * (1 + 4), "{json}");
         let read: Report = serde_json::from_str(&json).unwrap();
         assert_eq!(read.json().unwrap(), json);
     }
 
     #[test]
-    fn less_is_better_turns_the_ranking_and_the_ratios_around() {
+    fn less_is_better_reverses_ranking_and_ratios() {
         let mut line = example().lines.remove(0);
         line.less_is_better = true;
         line.rounds = 1;
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_terminal_shows_the_best_first_and_whether_goals_are_met() {
+    fn table_shows_the_best_first_and_whether_goals_are_met() {
         let mut report = example();
         report.lines[0].goal = Some(1.5);
         report.lines[1].goal = Some(2.5);

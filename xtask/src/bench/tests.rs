@@ -1,10 +1,10 @@
-//! What the tests of reports, charts and READMEs share.
+//! Shared by the tests of reports, charts and READMEs.
 
 use std::collections::BTreeMap;
 
 use super::report::{Line, Report, Role, Row};
 
-/// Two lines, the first of them a headline.
+/// A report with two lines; the first is a headline.
 pub(crate) fn example() -> Report {
     let line = |work: &str, headline| Line {
         headline,

@@ -1,9 +1,9 @@
-//! A comparison in words: what its chart and the READMEs both say.
+//! The text shared by charts and READMEs.
 
 use super::digits::times;
 use super::report::{Line, Report, Role};
 
-/// `2.43× the best peer · 0.95× the bare client`, as far as there are such.
+/// Formats `2.43× the best peer · 0.95× the bare client`, leaving out missing contestants.
 pub(crate) fn verdict(line: &Line) -> String {
     let parts = [(Role::Peer, "best peer"), (Role::Limit, "bare client")].map(|(role, whom)| {
         let row = line.best(role)?;
@@ -12,7 +12,7 @@ pub(crate) fn verdict(line: &Line) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-/// All verdicts in one sentence, for those who do not see the picture.
+/// All verdicts in one sentence, as the chart's text alternative.
 pub(crate) fn summary(report: &Report) -> String {
     let lines = report.shown();
     let lines: Vec<String> = lines
@@ -21,7 +21,7 @@ pub(crate) fn summary(report: &Report) -> String {
     format!("{} beside its peers. {}", report.ours(), lines.join("; "))
 }
 
-/// How, where and with what it was measured.
+/// The conditions of the run: rounds, machine and versions.
 pub(crate) fn conditions(report: &Report) -> String {
     let versions = report.versions.iter();
     let versions: Vec<String> = versions.map(|(k, v)| format!("{k} {v}")).collect();
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_has_every_verdict() {
+    fn summary_has_every_verdict() {
         assert_eq!(
             summary(&example()),
             "cache-dict beside its peers. \

@@ -1,11 +1,11 @@
-//! [`Verdicts`], what became of each rule.
+//! [`Verdicts`], the result of each rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-/// By rule and by the name under which a backend runs the suite.
+/// Results by rule and by the name under which a backend runs the suite.
 #[derive(Default, Serialize)]
 pub(super) struct Verdicts(BTreeMap<String, BTreeMap<String, &'static str>>);
 
@@ -14,7 +14,7 @@ impl Verdicts {
         self.0.is_empty()
     }
 
-    /// Takes in what libtest printed: `test module::suite::group::rule ... ok`.
+    /// Parses libtest's output: `test module::suite::group::rule ... ok`.
     pub(super) fn read(&mut self, output: &str, module: &str) {
         let tests = output
             .lines()
@@ -34,7 +34,7 @@ impl Verdicts {
     }
 }
 
-/// The sums, then a line per rule and a column per suite.
+/// Prints the totals, then a row per rule and a column per suite.
 impl fmt::Display for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let suites: BTreeSet<&String> = self.0.values().flat_map(BTreeMap::keys).collect();

@@ -1,9 +1,9 @@
-//! A changelog's entry for a version: `## 1.2.3 (2026-01-31)` and what changed.
+//! Checks a changelog's entry for a version: `## 1.2.3 (2026-01-31)` and a description.
 
 use semver::Version;
 
-/// Why the changelog does not do for `version`, if so. `last_day` is the latest date that it is
-/// anywhere on Earth.
+/// Returns what is wrong with the changelog entry for `version`, if anything. `last_day` is the
+/// latest current date in any time zone.
 pub(crate) fn problem(text: &str, version: &Version, last_day: &str) -> Option<String> {
     let mut entries = text.split("\n## ").skip(1);
     let entry = entries.find_map(|entry| {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dated_entry_will_do() {
+    fn accepts_dated_entries() {
         for heading in [
             "0.2.0 (2026-01-31)",
             "[0.2.0] - 2026-01-31",
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn no_date_no_entry_or_no_word_will_not() {
+    fn rejects_undated_missing_or_empty_entries() {
         for (heading, body, says) in [
             ("0.2.0 (unreleased)", "- It is.", "does not date"),
             ("0.2.0", "- It is.", "does not date"),

@@ -1,5 +1,5 @@
-//! What has to hold before a crate goes out, beside its version: what the crates ask of each other,
-//! what a crate's page shows, and that users can see the source.
+//! Checks before publication, other than of versions: the crates' requirements on each other, the
+//! changelog and repository that a crate's page shows, and that the source is public.
 
 use std::fs;
 
@@ -14,7 +14,8 @@ use crate::workspace::folder;
 use crate::{api, process};
 
 impl Plan<'_> {
-    /// What the crates ask of each other has to be what they were built with, and be there.
+    /// Checks that the crates require of each other the versions they were built with, and that
+    /// these versions are or will be published.
     pub(crate) fn check_requirements(&mut self, sources: &Sources<'_>) -> Result<()> {
         let mut refusals = Vec::new();
         for entry in &self.entries {
@@ -25,7 +26,7 @@ impl Plan<'_> {
                     .iter()
                     .find(|sister| sister.name == dependency.name);
                 let Some(sister) = sister else {
-                    // A member that stays here, or a folder that was never published.
+                    // An unpublished member, or a folder outside of the workspace.
                     if entry.goes_out() && dependency.path.is_some() {
                         refusals.push(format!(
                             "{name} depends on the folder of {}, which is not published from \
@@ -54,7 +55,7 @@ impl Plan<'_> {
                         registry.shown()
                     ));
                 }
-                // What is out there asks for the version before.
+                // The published version of `name` still requires the old version.
                 let last = sister.last.as_ref();
                 if sister.goes_out()
                     && last.is_some_and(|last| !is_compatible(last, version))
@@ -73,8 +74,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// A crate that shows another one's types breaks its users together with that one: those who
-    /// also use the other would have two of them that do not fit.
+    /// Checks crates that expose another crate's types: a breaking change to that crate also breaks
+    /// them, because users who depend on both would end up with two incompatible versions of it.
     pub(crate) fn check_public_sisters(
         &mut self,
         sources: &Sources<'_>,
@@ -119,10 +120,10 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The changelog has to say what is new. Description, licence, README and keywords are what
-    /// `clippy::cargo_common_metadata` asks for.
+    /// Checks that the changelogs describe the new versions. `clippy::cargo_common_metadata` checks
+    /// description, license, README and keywords.
     pub(crate) fn check_changelogs(&mut self) -> Result<()> {
-        // Anywhere on Earth.
+        // The latest current date in any time zone.
         let today = process::output_of(process::command("date").arg("+%F").env("TZ", "UTC-14"))?;
         let mut refusals = Vec::new();
         for entry in self.outgoing() {
@@ -138,7 +139,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The remote has what the crates' pages lead to: this commit, and no other one's tags.
+    /// Checks that the remote, which the crates' pages link to, contains this commit and has no
+    /// conflicting tags.
     pub(crate) fn check_remote(&mut self, remote: &Remote, git: &Git, state: &State) {
         let (mut refusals, mut hindrances) = (Vec::new(), Vec::new());
         let name = &remote.name;
@@ -174,7 +176,7 @@ impl Plan<'_> {
     }
 }
 
-/// What users of a package have to build as well.
+/// The dependencies that users of a package also build.
 fn asked_of_users(package: &Package) -> impl Iterator<Item = &cargo_metadata::Dependency> {
     versioned(package).filter(|dependency| dependency.kind == DependencyKind::Normal)
 }

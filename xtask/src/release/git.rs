@@ -1,4 +1,4 @@
-//! What a release asks of git: this tree, its tags, and the remote they are pushed to.
+//! The git operations of a release: on this tree, its tags and the remote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,22 +13,22 @@ pub(crate) struct Git {
     root: PathBuf,
 }
 
-/// Tags by name, with the objects that they are.
+/// Object IDs by tag name.
 type Tags = BTreeMap<String, String>;
 
-/// One moment of the repository.
+/// A snapshot of the repository.
 pub(crate) struct State {
-    /// The commit that is released.
+    /// The commit to release.
     pub(crate) head: String,
     pub(crate) tags: Tags,
-    /// Those on the way to `head`: a branch for an older line does not see newer lines.
+    /// Tags reachable from `head`, so that a maintenance branch ignores newer releases.
     reachable: BTreeSet<String>,
 }
 
-/// Where the branch and the tags are pushed to.
+/// The remote of the branch and the tags.
 pub(crate) struct Remote {
     pub(crate) name: String,
-    /// Its address on the web, unless it is a folder.
+    /// Its web address, unless it is a local folder.
     pub(crate) address: Option<String>,
     refs: BTreeMap<String, String>,
 }
@@ -44,7 +44,7 @@ impl Git {
         let mut git = process::command("git");
         git.args(arguments)
             .current_dir(&self.root)
-            // Neither a question nor a silent server may hold up a release.
+            // Neither a prompt nor an unresponsive server may block a release.
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_HTTP_LOW_SPEED_LIMIT", "1")
             .env("GIT_HTTP_LOW_SPEED_TIME", "30");
@@ -57,7 +57,7 @@ impl Git {
             .to_owned())
     }
 
-    /// `None` where git ends with a failure.
+    /// Like [`run`](Self::run), but returns `None` if git fails.
     fn ask(&self, arguments: &[&str]) -> Option<String> {
         self.run(arguments).ok()
     }
@@ -72,7 +72,7 @@ impl Git {
         Ok(())
     }
 
-    /// Why nothing may be released from this tree as it is.
+    /// The reasons why this tree cannot be released.
     pub(crate) fn refusals(&self, branch: &str) -> Result<Vec<String>> {
         let mut refusals = Vec::new();
         if let Err(error) = self.is_clean() {
@@ -107,7 +107,7 @@ impl Git {
         })
     }
 
-    /// The remote that `branch` belongs to, as it is now.
+    /// Queries the remote of `branch`.
     pub(crate) fn remote(&self, branch: &str) -> Result<Remote> {
         let setting = |key: String| self.ask(&["config", "--get", &key]);
         let name = setting(format!("branch.{branch}.remote")).unwrap_or("origin".to_owned());
@@ -153,7 +153,7 @@ impl Git {
         Ok(())
     }
 
-    /// A clone at `commit` in `folder`, which is replaced, and the folder of the workspace in it.
+    /// Replaces `folder` with a clone at `commit`, and returns the workspace root inside it.
     pub(crate) fn cloned(&self, folder: &Path, commit: &str) -> Result<PathBuf> {
         if folder.exists() {
             std::fs::remove_dir_all(folder)?;
@@ -167,26 +167,26 @@ impl Git {
         Ok(folder.join(prefix))
     }
 
-    /// Files that differ between two folders, from either of them.
+    /// The relative paths of files that differ between two folders.
     pub(crate) fn difference(&self, old: &Path, new: &Path) -> Result<Vec<String>> {
         let mut git = self.command(&["diff", "--no-index", "--no-renames", "--name-only"]);
         let output = git.args([old, new]).output().context("cannot start git")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // 0: they are alike, 1: they differ.
+        // 0: no difference, 1: differences.
         anyhow::ensure!(
             matches!(output.status.code(), Some(0 | 1)),
             "git diff failed: {text}{}",
             String::from_utf8_lossy(&output.stderr)
         );
         let [old, new] = [old, new].map(|folder| format!("{}/", folder.display()));
-        // git leaves out the first slash of some.
+        // git omits the leading slash of some paths.
         let absolute = |line: &str| format!("/{}", line.trim_start_matches('/'));
         let inside = |line| absolute(line).replace(&old, "").replace(&new, "");
         Ok(text.lines().map(inside).collect())
     }
 }
 
-/// Lines of two words.
+/// Parses lines of two words.
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     let words = text
         .lines()
@@ -195,7 +195,7 @@ fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 impl State {
-    /// The versions of `name` that were released on the way to HEAD, each with its tag.
+    /// The released versions of `name` that are reachable from HEAD, with their tags.
     pub(crate) fn released(&self, name: &str) -> BTreeMap<Version, String> {
         let version = |tag: &str| tag.strip_prefix(name)?.strip_prefix("-v")?.parse().ok();
         let tags = self.reachable.iter();
@@ -205,7 +205,7 @@ impl State {
 }
 
 impl Remote {
-    /// What the remote has under the name of a tag.
+    /// The object that `tag` refers to on the remote.
     pub(crate) fn tag(&self, tag: &str) -> Option<&str> {
         self.refs
             .get(&format!("refs/tags/{tag}"))
@@ -213,7 +213,7 @@ impl Remote {
     }
 }
 
-/// `https://host/path` for an address of git's, in any of its forms.
+/// Converts any form of git URL to `https://host/path`; `None` for local paths.
 pub(crate) fn web_address(url: &str) -> Option<String> {
     let url = url.trim_end_matches('/').trim_end_matches(".git");
     let (host, path) = match url.split_once("://") {
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_one_form_on_the_web() {
+    fn git_urls_become_web_addresses() {
         for url in [
             "https://example.org/a/b",
             "https://example.org/a/b.git",

@@ -1,4 +1,4 @@
-//! Dependencies as a Cargo.toml writes them.
+//! Dependencies in a Cargo.toml.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use anyhow::Result;
 use semver::{Op, Version, VersionReq};
 use toml_edit::{DocumentMut, Item, TableLike, value};
 
-/// Hands every dependency that is written as a table to `change`, with the name of its package:
-/// those of the workspace, of every kind and of every target.
+/// Calls `change` with the package name and the table of every dependency written as a table: of
+/// the workspace, and of every kind and target.
 pub(crate) fn each_dependency(
     table: &mut dyn TableLike,
     change: &mut dyn FnMut(&str, &mut dyn TableLike),
@@ -30,10 +30,10 @@ pub(crate) fn each_dependency(
     }
 }
 
-/// Whether users would notice that one normalised manifest took the place of the other.
+/// Whether the difference between two normalized manifests matters to users.
 ///
-/// That a crate asks for a newer `sister` than before makes no difference by itself, as long as
-/// what it asked for before would take that one as well.
+/// A higher requirement on one of `sisters` alone does not, as long as the old requirement also
+/// matches the new version.
 pub(crate) fn differs(old: &str, new: &str, sisters: &[&str]) -> Result<bool> {
     let (mut old, mut new): (DocumentMut, DocumentMut) = (old.parse()?, new.parse()?);
     let mut asked: BTreeMap<String, VersionReq> = BTreeMap::new();
@@ -58,7 +58,7 @@ fn requirement(dependency: &dyn TableLike) -> Option<VersionReq> {
     VersionReq::parse(dependency.get("version")?.as_str()?).ok()
 }
 
-/// The lowest version that `requirement` takes, if it says one.
+/// The lowest version that `requirement` accepts, if it has a lower bound.
 pub(crate) fn lowest(requirement: &VersionReq) -> Option<Version> {
     let comparator = requirement.comparators.iter().find(|comparator| {
         let op = comparator.op;
@@ -74,7 +74,7 @@ pub(crate) fn lowest(requirement: &VersionReq) -> Option<Version> {
     })
 }
 
-/// Whether those who ask for `from` also take `to`.
+/// Whether a requirement on `from` also accepts `to`.
 pub(crate) fn is_compatible(from: &Version, to: &Version) -> bool {
     VersionReq::parse(&from.to_string()).is_ok_and(|requirement| requirement.matches(to))
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requirement_says_its_lowest_version() {
+    fn lowest_version_of_requirement() {
         for (requirement, version) in [
             ("^0.1.2", "0.1.2"),
             ("~0.1.2", "0.1.2"),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn compatible_is_what_cargo_takes_it_for() {
+    fn compatibility_matches_cargo() {
         assert!(is_compatible(&v("0.1.0"), &v("0.1.9")));
         assert!(!is_compatible(&v("0.1.0"), &v("0.2.0")));
         assert!(is_compatible(&v("1.1.0"), &v("1.2.0")));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_compatible_raise_of_a_sister_makes_no_difference() {
+    fn only_compatible_raises_of_sisters_are_ignored() {
         let manifest = "[package]\nname = \"x\"\n\n[dependencies.sister]\nversion = \"0.1.0\"\n\n\
                         [dependencies.other]\nversion = \"1.0.0\"\n";
         let differs = |from, to| differs(manifest, &manifest.replace(from, to), &["sister"]);

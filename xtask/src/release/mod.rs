@@ -1,7 +1,7 @@
 //! `cargo xtask release`: publishes and tags the crates in order, and resumes after a failure.
 //!
-//! Nothing is published before everything has been checked. Without `--execute` it ends there.
-//! `.github/RELEASING.md` is the page for those who release.
+//! All checks run before anything is published. Without `--execute`, only the checks run.
+//! `.github/RELEASING.md` is the guide for maintainers.
 
 mod changelog;
 mod checks;
@@ -33,7 +33,7 @@ use self::released::Past;
 use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
-/// The token is that of `cargo login` or `CARGO_REGISTRY_TOKEN`. See .github/RELEASING.md
+/// Requires `cargo login` or `CARGO_REGISTRY_TOKEN`. See .github/RELEASING.md
 #[derive(Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct Options {
@@ -48,16 +48,16 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Shows which crates would be released, with versions, order and reasons
+    /// Shows which crates would be released, in which order and why
     Plan {
         /// The crates to release; default: all with unreleased changes
         #[arg(value_name = "CRATE")]
         crates: Vec<String>,
-        /// Prints JSON, including problems; the exit code is 1 if there are any
+        /// Prints JSON, including problems; exits with 1 if there are any
         #[arg(long)]
         json: bool,
     },
-    /// Edits manifests, requirements and changelogs for new versions
+    /// Updates manifests, requirements and changelogs for new versions
     Prepare {
         /// Pairs of a crate and its new version
         #[arg(value_names = ["CRATE", "VERSION"], num_args = 2.., required = true)]
@@ -67,22 +67,22 @@ enum Job {
 
 #[derive(Args)]
 struct How {
-    /// Publishes and tags; otherwise checks everything and changes nothing
+    /// Publishes and tags; without this, only checks
     #[arg(long, global = true)]
     execute: bool,
     /// Pushes the tags once all crates are in the index
     #[arg(long, global = true, requires = "execute")]
     push: bool,
-    /// Publishes to this registry from cargo's configuration instead of crates.io
+    /// The registry from cargo's configuration to publish to; default: crates.io
     #[arg(long, global = true, value_name = "NAME")]
     registry: Option<String>,
     /// The branch to release from
     #[arg(long, global = true, value_name = "NAME", default_value = "main")]
     branch: String,
-    /// Publishes a compatible version of CRATE despite a detected breaking change
+    /// Accepts a detected breaking change in a compatible version of CRATE
     #[arg(long, global = true, value_name = "CRATE")]
     allow_breaking: Vec<String>,
-    /// The workspace to release; default: this one
+    /// The workspace to release
     #[arg(long, global = true, value_name = "DIR", default_value_os_t = workspace::root())]
     root: PathBuf,
 }
@@ -141,7 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The plan, with the mistakes found.
+/// Makes the plan and collects all problems.
 fn plan<'a>(
     sources: &Sources<'a>,
     how: &How,
@@ -173,13 +173,12 @@ fn plan<'a>(
     Ok(plan)
 }
 
-/// Where the commit is kept that has passed every check.
+/// The file that records the last commit to pass all checks.
 fn tested(workspace: &Workspace) -> PathBuf {
     workspace.target_directory.join("xtask-tested").into()
 }
 
-/// Notes that the tree as it is has passed `cargo xtask test --all`, if it is one that could be
-/// released.
+/// Records that HEAD has passed `cargo xtask test --all`, if the tree is clean.
 pub(crate) fn note_tested(workspace: &Workspace) -> Result<()> {
     let git = Git::at(workspace.workspace_root.as_std_path());
     if git.is_clean().is_ok() {
@@ -188,7 +187,7 @@ pub(crate) fn note_tested(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Pushes, or names, the tags of this and of earlier runs that the remote does not have yet.
+/// Pushes or lists the tags, of this and earlier runs, that the remote lacks.
 fn push(push: bool, git: &Git, remote: &Remote, plan: &Plan<'_>) -> Result<()> {
     let state = git.state()?;
     let tags: Vec<String> = plan
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_unless_asked_for() {
+    fn default_is_a_dry_run() {
         let options = parse(&["cache-core"]).unwrap();
         assert!(options.job.is_none() && !options.how.execute);
         assert_eq!(options.crates, ["cache-core"]);
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_arguments_are_named() {
+    fn errors_name_bad_arguments() {
         for (arguments, says) in [
             (vec!["--exceute"], "--exceute"),
             (vec!["--registry"], "a value is required"),

@@ -1,4 +1,4 @@
-//! The package files: made, shown, and built without the rest of the repository.
+//! Creates and lists the package files, and builds them without the rest of the repository.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,14 +17,14 @@ use crate::process;
 use crate::steps::Live;
 use crate::workspace::Workspace;
 
-/// One `.crate` file.
+/// A `.crate` file.
 pub(crate) struct Packaged {
     name: String,
     checksum: String,
     file: PathBuf,
 }
 
-/// The commit that is released, in a clone: what is edited in the tree meanwhile is not in it.
+/// A clone of the commit to release, unaffected by later edits to the tree.
 pub(crate) struct Checkout<'a> {
     folder: PathBuf,
     target: PathBuf,
@@ -50,8 +50,7 @@ impl<'a> Checkout<'a> {
         Ok(checkout)
     }
 
-    /// Crates for another registry than crates.io have to find each other there, whether their
-    /// manifests say so or not.
+    /// Makes the crates depend on each other in this registry, which their manifests need not name.
     fn look_for_sisters_in(&self, registry: &str, workspace: &Workspace) -> Result<()> {
         let root = workspace.workspace_root.as_path();
         let members = workspace.workspace_packages().into_iter();
@@ -71,7 +70,7 @@ impl<'a> Checkout<'a> {
         Ok(())
     }
 
-    /// `cargo package` or `cargo publish`, for that registry.
+    /// `cargo package` or `cargo publish` for the registry.
     pub(crate) fn cargo(&self, command: &str) -> Command {
         let mut cargo = process::cargo();
         cargo
@@ -81,7 +80,7 @@ impl<'a> Checkout<'a> {
             .arg(&self.target)
             .current_dir(&self.folder);
         if self.registry.name.is_some() {
-            // For the lines that were added.
+            // The manifests were edited.
             cargo.arg("--allow-dirty");
         }
         bounded(&mut cargo, PATIENCE_WITH_PACKAGES);
@@ -89,8 +88,8 @@ impl<'a> Checkout<'a> {
     }
 }
 
-/// Packages what goes out and what is to be tagged, in one go: so the crates find each other
-/// though the registry does not have them yet. Shows what each package holds.
+/// Packages all crates to publish or tag, and lists the contents of each package. A single cargo
+/// command lets crates depend on versions that are not in the registry yet.
 pub(crate) fn make(checkout: &Checkout<'_>, plan: &Plan<'_>, live: &Live) -> Result<Vec<Packaged>> {
     let mut cargo = checkout.cargo("package");
     for entry in plan.to_tag() {
@@ -121,18 +120,18 @@ pub(crate) fn make(checkout: &Checkout<'_>, plan: &Plan<'_>, live: &Live) -> Res
     packaged.collect()
 }
 
-/// The checksum of what was packaged of `name`.
+/// The checksum of the package of `name`.
 pub(crate) fn checksum_of<'a>(packages: &'a [Packaged], name: &str) -> Result<&'a str> {
     let package = packages.iter().find(|package| package.name == name);
     let package = package.with_context(|| format!("{name} was not packaged"))?;
     Ok(&package.checksum)
 }
 
-/// Builds, tests and documents the crates from what their packages hold and nothing else.
+/// Builds, tests and documents the crates from the contents of their packages alone.
 ///
-/// The unpacked crates form a workspace of their own, so that they find each other, and keep the
-/// locked versions of everything else. Unlike cargo's own verification this needs no fresh
-/// `CARGO_HOME`: nothing is taken from a cache of sources that had the same name and version.
+/// The unpacked crates form a separate workspace, so that they use each other and the locked
+/// versions of everything else. Unlike cargo's own verification, this does not need a fresh
+/// `CARGO_HOME`, since it cannot pick up cached sources of the same name and version.
 pub(crate) fn verify(
     workspace: &Workspace,
     packages: &[Packaged],
@@ -147,8 +146,8 @@ pub(crate) fn verify(
     let mut patches = String::new();
     for Packaged { name, file, .. } in packages {
         let mut tar = process::command("tar");
-        // Cargo packs everything with one date of long ago; with it, cargo would take what it
-        // built from an earlier package for up to date.
+        // Cargo gives all packed files the same old timestamp, which would make builds of an
+        // earlier package look up to date.
         tar.args(["--extract", "--touch", "--gzip", "--file"])
             .arg(file)
             .current_dir(&folder);

@@ -1,4 +1,4 @@
-//! Which crates go out, at which versions, in which order, and why; and why not.
+//! Decides which crates to publish, at which versions, in which order, and why.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,13 +13,13 @@ use super::registry::Registry;
 use super::released::Past;
 use crate::workspace::Workspace;
 
-/// What is to be done with one crate.
+/// What to do with a crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
-    /// Publish it and tag it.
+    /// Publish and tag it.
     Publish,
-    /// Tag it: the registry has it already.
+    /// Only tag it, since the registry already has it.
     Tag,
     None,
 }
@@ -28,17 +28,17 @@ pub(crate) enum Action {
 pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
     pub(crate) version: Version,
-    /// The latest version released on the way to HEAD, other than `version`.
+    /// The latest release reachable from HEAD, other than `version`.
     pub(crate) last: Option<Version>,
     pub(crate) tag: String,
     pub(crate) action: Action,
     why: String,
     #[serde(skip)]
     pub(crate) package: &'a Package,
-    /// The checksum that the registry has of `version`.
+    /// The checksum of `version` in the registry.
     #[serde(skip)]
     pub(crate) in_registry: Option<String>,
-    /// Whether `version` was released, by its tag.
+    /// Whether `version` was released, judging by its tag.
     #[serde(skip)]
     pub(crate) is_out: bool,
 }
@@ -53,20 +53,20 @@ impl Entry<'_> {
     }
 }
 
-/// Every published crate, in the order of publication. As JSON it is the answer of `plan --json`.
+/// All publishable crates, in publication order. Serializes to the output of `plan --json`.
 #[derive(Serialize)]
 pub(crate) struct Plan<'a> {
     registry: &'a str,
     #[serde(rename = "crates")]
     pub(crate) entries: Vec<Entry<'a>>,
-    /// Mistakes; with any of them nothing is done.
+    /// Errors, which prevent any action.
     pub(crate) refusals: Vec<String>,
-    /// What is missing before `--execute` may act.
+    /// Problems to solve before `--execute` can act.
     #[serde(rename = "before_execute")]
     pub(crate) hindrances: Vec<String>,
 }
 
-/// What a plan is made from.
+/// The inputs of a plan.
 pub(crate) struct Sources<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) past: Past<'a>,
@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
                      that as {version}; raise the version, or remove the tag if it is wrong (git \
                      tag --delete {tag})"
                 ));
-                (Action::None, format!("{tag} is elsewhere"))
+                (Action::None, format!("{tag} is not reachable from HEAD"))
             }
             (true, Some(_)) => {
                 let changed = sources.past.changed(package, &tag, names)?;
@@ -184,7 +184,7 @@ impl<'a> Plan<'a> {
         let (action, why) = if asked || action == Action::None {
             (action, why)
         } else {
-            (Action::None, format!("not asked for ({why})"))
+            (Action::None, format!("not selected ({why})"))
         };
         Ok(Entry {
             name,
@@ -213,7 +213,7 @@ impl fmt::Display for Plan<'_> {
     }
 }
 
-/// Dependencies that the registry gets to see: a path alone is left out of a package.
+/// The dependencies that the registry sees: packaging drops path-only dev-dependencies.
 pub(crate) fn versioned(package: &Package) -> impl Iterator<Item = &Dependency> {
     let dependencies = package.dependencies.iter();
     dependencies.filter(|dependency| {
@@ -221,7 +221,7 @@ pub(crate) fn versioned(package: &Package) -> impl Iterator<Item = &Dependency> 
     })
 }
 
-/// Dependencies first; and those that depend on each other in a circle.
+/// Sorts packages after their dependencies; also returns the names of packages in a cycle.
 fn in_order<'a>(packages: &[&'a Package]) -> (Vec<&'a Package>, Vec<&'a str>) {
     let mut left: Vec<&Package> = packages.to_vec();
     left.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,4 +1,4 @@
-//! `cargo xtask release prepare CRATE VERSION`: the edits that a new version takes.
+//! `cargo xtask release prepare CRATE VERSION`: makes the edits for a new version.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use super::manifest;
 use crate::process;
 use crate::workspace::{Workspace, folder};
 
-/// Sets the versions of crates, what the others ask of them, and the dates of their changelog
-/// entries. What was edited is left to be read and committed.
+/// Sets the versions of crates, other crates' requirements on them, and the dates of their
+/// changelog entries. Leaves the changes uncommitted, for review.
 pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<()> {
-    // The edits alone are in the tree afterwards, or nothing is.
+    // A clean tree keeps the edits separate from other changes.
     git.is_clean()?;
     let tags = git.state()?.tags;
     let today = process::output_of(process::command("date").arg("+%F"))?;
@@ -24,7 +24,7 @@ pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<
     let mut edited = Vec::new();
     for pair in pairs.chunks(2) {
         let [name, version] = pair else {
-            bail!("each crate takes a version: prepare CRATE VERSION [CRATE VERSION]…");
+            bail!("each crate needs a version: prepare CRATE VERSION [CRATE VERSION]…");
         };
         let package = workspace
             .published()
@@ -69,17 +69,17 @@ pub(crate) fn run(workspace: &Workspace, git: &Git, pairs: &[String]) -> Result<
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         println!("edited {}", file.display());
     }
-    // Writes the lock file anew.
+    // Updates the lock file.
     let mut cargo = process::cargo();
     cargo
         .args(["metadata", "--format-version", "1"])
         .current_dir(&workspace.workspace_root);
     process::output_of(&mut cargo)?;
-    println!("read the changes, commit them, and go on with `plan`");
+    println!("review and commit the changes, then continue with `plan`");
     Ok(())
 }
 
-/// The first heading of the changelog with this version and date, if it is one without a date.
+/// Replaces the changelog's first heading, which must be `Unreleased`, with the version and date.
 fn dated(changelog: &str, version: &Version, date: &str) -> Option<String> {
     let heading = changelog.lines().find(|line| line.starts_with("## "))?;
     if !heading.to_lowercase().contains("unreleased") {
@@ -88,9 +88,8 @@ fn dated(changelog: &str, version: &Version, date: &str) -> Option<String> {
     Some(changelog.replacen(heading, &format!("## {version} ({date})"), 1))
 }
 
-/// The manifest of `package`, or of the workspace, with its new version, and with new versions
-/// wherever it asks for one of the crates, in the same manner (`^`, `~`, `=`) as before. A
-/// dependency that is a path alone stays one.
+/// Updates the manifest of `package`, or of the workspace: its own version, and its requirements on
+/// the crates, keeping their operators (`^`, `~`, `=`). Path-only dependencies do not change.
 fn with_versions(
     manifest: &str,
     package: Option<&Package>,
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_entry_without_a_date_is_dated() {
+    fn only_unreleased_entries_are_dated() {
         let version = Version::new(0, 2, 0);
         for heading in ["Unreleased", "0.2.0 (unreleased)"] {
             let text = format!("# Changelog\n\n## {heading}\n\n- More.\n");
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_are_raised_in_their_own_manner() {
+    fn raised_requirements_keep_their_operators() {
         let manifest = "# Kept.\n[workspace.dependencies]\n\
                         cache-core = { version = \"~0.1.0\", path = \"x\" } # Kept.\n\
                         cache-core-more = { version = \"0.1.0\" }\n\n\

@@ -1,4 +1,4 @@
-//! The crates into the registry, each tagged once the index has it.
+//! Publishes the crates, and tags each once it is in the index.
 
 use std::cell::Cell;
 use std::thread;
@@ -13,10 +13,10 @@ use super::registry::{PATIENCE_WITH_PACKAGES, Registry};
 use crate::process;
 use crate::steps::Live;
 
-/// How long the index may take to show what was published.
+/// How long to wait for the index to show a published version.
 const INDEX_PATIENCE: Duration = Duration::from_secs(180);
 
-/// What the registry has without a tag must be what is here.
+/// Checks that published versions without a tag match this tree.
 pub(crate) fn compare(plan: &Plan<'_>, packages: &[Packaged]) -> Result<String> {
     let mut same = 0;
     for entry in plan.to_tag() {
@@ -38,14 +38,14 @@ pub(crate) fn compare(plan: &Plan<'_>, packages: &[Packaged]) -> Result<String> 
     Ok(format!("{same} already there, with the same checksum"))
 }
 
-/// Everything that publishing takes.
+/// Publishes and tags crates.
 pub(crate) struct Publisher<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) checkout: &'a Checkout<'a>,
     pub(crate) git: &'a Git,
     /// The commit to tag.
     pub(crate) head: &'a str,
-    /// Whether anything was published or tagged.
+    /// Set once anything was published or tagged.
     pub(crate) has_acted: &'a Cell<bool>,
 }
 
@@ -55,11 +55,12 @@ impl Publisher<'_> {
         live.say(what);
     }
 
-    /// Publishes, and returns once the index has this very file.
+    /// Publishes a crate, and returns once the index has it with this checksum.
     ///
-    /// One crate at a time, not `cargo publish --workspace`: so cargo's exit code tells whether the
-    /// registry took this one, and a slow index does not end the run. A registry that refuses for
-    /// now (429) ends it: what it answers says until when, and the same command resumes.
+    /// Publishes one crate at a time instead of using `cargo publish --workspace`, so that cargo's
+    /// exit code tells whether the registry accepted this crate, and a slow index does not end the
+    /// run. Rate limiting (429) does end it: the response says when to retry, and the same command
+    /// resumes.
     pub(crate) fn publish(&self, entry: &Entry<'_>, checksum: &str, live: &Live) -> Result<String> {
         let (name, version, shown) = (entry.name, &entry.version, self.registry.shown());
         let mut cargo = self.checkout.cargo("publish");
@@ -68,7 +69,7 @@ impl Publisher<'_> {
             "uploading {name} {version}; {shown} has {PATIENCE_WITH_PACKAGES} s to answer"
         ));
         let captured = process::capture(&mut cargo, |line| live.show(&without_tokens(line)))?;
-        // Where cargo failed, the package may have arrived although the answer did not.
+        // Even if cargo failed, the registry may have received the package.
         if !captured.status.success() && self.registry.checksum(name, version)?.is_none() {
             bail!(
                 "{shown} did not take {name} {version}:\n{}\nOnce it does, run the same command \
@@ -104,7 +105,7 @@ impl Publisher<'_> {
     }
 }
 
-/// `text` without any token that cargo may have been given in the environment.
+/// Masks the registry tokens from the environment in `text`.
 fn without_tokens(text: &str) -> String {
     let tokens = std::env::vars().filter(|(name, token)| {
         name.starts_with("CARGO_REGISTR") && name.ends_with("_TOKEN") && !token.is_empty()

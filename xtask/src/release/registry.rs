@@ -1,4 +1,4 @@
-//! What a registry holds, as cargo sees it.
+//! Queries a registry through cargo.
 
 use std::cell::Cell;
 use std::fs;
@@ -12,14 +12,14 @@ use toml_edit::{DocumentMut, Item};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Seconds that a registry may be silent when it is asked, and when it is sent a package.
+/// Timeouts, in seconds, for queries and for uploads.
 const PATIENCE: u32 = 15;
 pub(crate) const PATIENCE_WITH_PACKAGES: u32 = 30;
 
-/// A registry, by its name in cargo's configuration; crates.io without one.
+/// A registry, identified by its name in cargo's configuration; `None` is crates.io.
 pub(crate) struct Registry {
     pub(crate) name: Option<String>,
-    /// A project of which cargo is asked to resolve the dependencies.
+    /// The folder of a project whose dependencies cargo resolves.
     probe: PathBuf,
     was_asked: Cell<bool>,
 }
@@ -34,7 +34,7 @@ impl Registry {
         }
     }
 
-    /// How cargo is told of it.
+    /// The cargo arguments that select the registry.
     pub(crate) fn arguments(&self) -> Vec<&str> {
         match &self.name {
             Some(name) => vec!["--registry", name],
@@ -46,10 +46,10 @@ impl Registry {
         self.name.as_deref().unwrap_or("crates.io")
     }
 
-    /// The checksum of that version of `name`, or `None` if the registry does not offer it.
+    /// The checksum of a version of `name`, or `None` if the registry does not offer it.
     ///
-    /// Cargo answers this for every kind of registry and credential: what it would lock is what
-    /// the index says.
+    /// Cargo finds it out by locking a project, which works for every kind of registry and
+    /// credential.
     pub(crate) fn checksum(&self, name: &str, version: &Version) -> Result<Option<String>> {
         if !self.was_asked.replace(true) {
             let shown = self.shown();
@@ -66,8 +66,8 @@ impl Registry {
                 .with_context(|| format!("cargo locked {name} {version} without a checksum"))?;
             return Ok(Some(checksum.trim_matches('"').to_owned()));
         }
-        // Is the version absent, or the registry? With a patch to take instead, cargo still asks the
-        // registry, and fails only where it gets no answer.
+        // Either the version is missing or the registry is unreachable. With a patch in place,
+        // cargo still queries the registry, but fails only if it gets no answer.
         match self.lock(name, "*", true)? {
             Ok(()) => Ok(None),
             Err(said) => bail!(
@@ -78,7 +78,7 @@ impl Registry {
         }
     }
 
-    /// Locks a project that asks for this; if it does not work out, what cargo said.
+    /// Locks a project with this dependency; the inner error is cargo's output.
     fn lock(&self, name: &str, requirement: &str, replace: bool) -> Result<Result<(), String>> {
         let registry = self.name.as_deref().unwrap_or("crates-io");
         let from = self.name.as_ref().map_or_else(String::new, |registry| {
@@ -114,7 +114,7 @@ impl Registry {
         })
     }
 
-    /// Why cargo could not publish there from `root`, as far as its configuration tells.
+    /// Why cargo could not publish to the registry from `root`, judging by its configuration.
     pub(crate) fn lacks_token(&self, root: &Path) -> Option<String> {
         let name = self.name.as_deref();
         let variable = name.map_or("CARGO_REGISTRY_TOKEN".to_owned(), |name| {
@@ -139,7 +139,7 @@ impl Registry {
     }
 }
 
-/// Gives up on a server that is silent for so many seconds, unless cargo is set to something else.
+/// Sets cargo's network timeout to `patience` seconds, unless the environment sets it.
 pub(crate) fn bounded(cargo: &mut Command, patience: u32) -> &mut Command {
     let patience = patience.to_string();
     for (variable, value) in [
@@ -153,7 +153,7 @@ pub(crate) fn bounded(cargo: &mut Command, patience: u32) -> &mut Command {
     cargo
 }
 
-/// The files from which cargo takes credentials.
+/// The files in which cargo looks for credentials.
 fn settings(root: &Path) -> impl Iterator<Item = DocumentMut> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
@@ -170,7 +170,7 @@ fn settings(root: &Path) -> impl Iterator<Item = DocumentMut> {
     texts.into_iter().filter_map(|text| text.parse().ok())
 }
 
-/// A token, or a program that has one.
+/// Whether there is a token or a credential provider.
 fn has_credential(settings: &DocumentMut, name: Option<&str>) -> bool {
     let global = settings.get("registry");
     let own = match name {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_that_of_the_registry() {
+    fn token_must_belong_to_the_registry() {
         let settings: DocumentMut = "[registries.other]\ntoken = \"x\"".parse().unwrap();
         assert!(has_credential(&settings, Some("other")));
         assert!(!has_credential(&settings, Some("another")));

@@ -1,4 +1,4 @@
-//! What a crate was when it was released, compared with what it would be now.
+//! Compares a crate with its last release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::manifest;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Makes the past of this workspace visible in folders below target/.
+/// Checks out earlier states of this workspace below target/.
 pub(crate) struct Past<'a> {
     pub(crate) git: &'a Git,
     pub(crate) workspace: &'a Workspace,
@@ -23,13 +23,13 @@ impl Past<'_> {
         folder.join(name).into_std_path_buf()
     }
 
-    /// The workspace as it was at `tag`.
+    /// The workspace at `tag`.
     pub(crate) fn at(&self, tag: &str) -> Result<Workspace> {
         let clone = self.git.cloned(&self.folder("past"), tag)?;
         Workspace::members_only(&clone).with_context(|| format!("the workspace at {tag}"))
     }
 
-    /// Files of which the package would hold something else than at `tag`.
+    /// The packaged files that have changed since `tag`.
     pub(crate) fn changed(
         &self,
         package: &Package,
@@ -47,8 +47,8 @@ impl Past<'_> {
     }
 }
 
-/// What the package holds, with the manifest as cargo normalises it: whatever it inherits from the
-/// workspace is written out there.
+/// Packages and unpacks a crate, so that its manifest is normalized, with inherited settings
+/// resolved.
 fn unpacked(workspace: &Workspace, package: &Package, folder: &Path) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -65,8 +65,8 @@ fn unpacked(workspace: &Workspace, package: &Package, folder: &Path) -> Result<P
     let packages = folder.join("package");
     let mut tar = process::command("tar");
     tar.args(["--extract", "--gzip", "--file", &format!("{stem}.crate")])
-        // They differ from one commit to the next whatever was changed, or hold nothing that the
-        // normalised manifest does not.
+        // The former differs between any two commits; the latter adds nothing to the normalized
+        // manifest.
         .args([
             "--exclude=.cargo_vcs_info.json",
             "--exclude=Cargo.toml.orig",

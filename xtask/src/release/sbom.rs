@@ -1,5 +1,4 @@
-//! What each released crate is built from, with licences: an SPDX document, for those who have to
-//! account for it.
+//! Writes an SPDX software bill of materials, with licenses, for each released crate.
 
 use std::fs;
 
@@ -11,7 +10,7 @@ use crate::process;
 use crate::steps::Live;
 use crate::workspace::Workspace;
 
-/// Writes a document for each crate that goes out; returns where they are.
+/// Writes a document for each crate to publish, and returns their folder.
 pub(crate) fn run(workspace: &Workspace, plan: &Plan<'_>, live: &Live) -> Result<String> {
     let folder = workspace.target_directory.join("release/sbom");
     fs::create_dir_all(&folder)?;
@@ -29,7 +28,7 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan<'_>, live: &Live) -> Result
         let read: serde_json::Value = serde_json::from_str(&document)?;
         ensure!(
             read.get("packages").is_some(),
-            "the list of {} is empty",
+            "the SBOM of {} is empty",
             entry.name
         );
         let file = format!("{}-{}.spdx.json", entry.name, entry.version);

@@ -1,4 +1,4 @@
-//! Whether a version that claims to be compatible is.
+//! Checks versions that claim to be compatible for breaking changes.
 
 use anyhow::{Context, Result};
 
@@ -9,7 +9,7 @@ use crate::process;
 use crate::steps::Live;
 use crate::workspace::Workspace;
 
-/// Compares each crate that claims to be compatible with its last release, by the tag of that.
+/// Compares each crate whose version claims to be compatible with its last release.
 pub(crate) fn run(
     workspace: &Workspace,
     plan: &Plan<'_>,
@@ -22,7 +22,7 @@ pub(crate) fn run(
             continue;
         };
         let name = entry.name;
-        // A version that says that it breaks may.
+        // A breaking version may break.
         if !is_compatible(last, &entry.version) || allowed.iter().any(|allowed| allowed == name) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Programs of others that a release takes, built when they are first needed.
+//! Third-party tools for releases, built on first use.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,20 @@ pub(crate) struct Tool {
     version: &'static str,
 }
 
-/// Knows what breaks users of a Rust crate.
+/// Detects breaking API changes.
 pub(crate) const SEMVER_CHECKS: Tool = Tool {
     name: "cargo-semver-checks",
     version: "0.51.0",
 };
 
-/// Lists what a crate is built from, with licences.
+/// Lists a crate's dependencies and licenses.
 pub(crate) const SBOM: Tool = Tool {
     name: "cargo-sbom",
     version: "0.10.0",
 };
 
 impl Tool {
-    /// The tool on `PATH` or in target/tools; built there if it is in neither.
+    /// Finds the tool on `PATH` or in target/tools, or else builds it there.
     pub(crate) fn provide(&self, workspace: &Workspace, live: &Live) -> Result<PathBuf> {
         let Self { name, version } = self;
         let tools = workspace.target_directory.join("tools").into_std_path_buf();
@@ -40,17 +40,17 @@ impl Tool {
         if let Some(tool) = find() {
             return Ok(tool);
         }
-        eprintln!("\nbuilding {name} {version} into target/tools, once; this takes minutes");
+        eprintln!("\nbuilding {name} {version} in target/tools; this takes a few minutes, once");
         let mut install = process::cargo();
         install
             .args(["install", name, "--version", version, "--locked"])
-            // It runs for a second; what it takes is the time to build it.
+            // The tool runs for a second, so a faster build outweighs a faster tool.
             .args(["--profile", "dev", "--root"])
             .arg(&tools)
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .current_dir(&workspace.workspace_root);
         live.run(&mut install)
-            .with_context(|| format!("{name} is needed here: cargo install {name}"))?;
-        find().with_context(|| format!("{name} is not there after installing it"))
+            .with_context(|| format!("{name} is required: cargo install {name}"))?;
+        find().with_context(|| format!("{name} was not found after its installation"))
     }
 }

@@ -1,7 +1,8 @@
-//! What the published crates ask of their users: which crates, and which Rust.
+//! Checks the dependencies and Rust version that the published crates require.
 //!
-//! cargo-deny reads `deny.toml` for licences and advisories. What is here it cannot say: which
-//! crates a published one may name directly, as what, and that none asks for a newer Rust.
+//! cargo-deny checks licenses and advisories (`deny.toml`), but cannot express these rules: which
+//! crates a published crate may depend on directly, in which role, and that none of its
+//! dependencies requires a newer Rust.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +11,17 @@ use cargo_metadata::{Dependency, DependencyKind, Package};
 
 use crate::workspace::Workspace;
 
-/// What a published crate may depend on, besides its sisters and `crossbeam`.
+/// The allowed dependencies of published crates, in addition to each other and `crossbeam`.
 const ALLOWED: &[&str] = &["serde", "thiserror", "tokio", "etcd-client", "memcache"];
-/// What its tests may use beyond that.
+/// Additional dependencies allowed in tests.
 const ALLOWED_IN_TESTS: &[&str] = &["proptest", "criterion"];
-/// The crate whose business is testing.
+/// The crate that supports tests, and may depend on what is allowed in tests.
 const TEST_CRATE: &str = "cache-conformance";
-/// Dependencies of tests that are tolerated in one crate: `(crate, dependency)`.
+/// Dev-dependencies tolerated in a single crate: `(crate, dependency)`.
 const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
 
-/// Every direct dependency of a published crate is allowed, or optional and off by default; and
-/// none of all of them asks for a newer Rust than the crate itself.
+/// Checks that every direct dependency of a published crate is allowed, or optional and off by
+/// default, and that no transitive dependency requires a newer Rust than the crate itself.
 pub(super) fn check(workspace: &Workspace) -> Result<String> {
     let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
     let helpers: BTreeSet<&str> = workspace.unpublished().map(|p| p.name.as_str()).collect();
@@ -33,7 +34,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<String> {
         problems.extend(asking_for_newer_rust(package, workspace)?);
     }
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
-    Ok(format!("{count} direct ones"))
+    Ok(format!("{count} direct dependencies"))
 }
 
 fn problem_with(
@@ -60,14 +61,14 @@ fn problem_with(
         DependencyKind::Normal => Some(format!(
             "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
         )),
-        // Cargo leaves out of a package what has no version.
+        // Cargo drops dev-dependencies without a version from packages.
         DependencyKind::Development if helpers.contains(name) => (dependency.req.to_string()
             != "*")
-            .then(|| format!("{of}: `{name}` is not published; name its path, and no version")),
+            .then(|| format!("{of}: `{name}` is not published; give its path without a version")),
         DependencyKind::Development => {
             let tolerated = ALLOWED_IN_TESTS.contains(&name)
                 || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
-                // What an optional feature brings, its tests may use.
+                // Tests may use optional dependencies.
                 || package.dependencies.iter().any(|d| d.optional && d.name == name);
             (!tolerated).then(|| format!("{of}: `{name}` may not be a dev-dependency"))
         }
@@ -97,11 +98,11 @@ fn enabled_by_default(package: &Package, dependency: &str) -> bool {
     false
 }
 
-/// What `package` depends on, at any distance and but for tests, with a newer `rust-version`.
+/// The transitive dependencies of `package`, except dev-dependencies, with a newer `rust-version`.
 fn asking_for_newer_rust(package: &Package, workspace: &Workspace) -> Result<Vec<String>> {
     let name = &package.name;
     let Some(ours) = &package.rust_version else {
-        bail!("{name} states no rust-version");
+        bail!("{name} has no rust-version");
     };
     let resolve = workspace.resolve.as_ref().context("no resolved graph")?;
     let mut problems = Vec::new();
@@ -116,7 +117,7 @@ fn asking_for_newer_rust(package: &Package, workspace: &Workspace) -> Result<Vec
         if let Some(theirs) = found.rust_version.as_ref().filter(|theirs| *theirs > ours) {
             let (of, version) = (&found.name, &found.version);
             problems.push(format!(
-                "{of} {version} asks for Rust {theirs}; {name} promises {ours}"
+                "{of} {version} requires Rust {theirs}, but {name} promises {ours}"
             ));
         }
         let node = resolve.nodes.iter().find(|node| node.id == *id);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_ones_and_sisters_pass() {
+    fn accepts_allowed_crates_and_sisters() {
         for name in ["serde", "crossbeam-utils", "cache-core"] {
             assert!(
                 problems(&dependency(name, "null", false), "").is_empty(),
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_named() {
+    fn rejects_other_crates() {
         let found = problems(&dependency("rand", "null", false), "");
         assert!(found.first().unwrap().contains("`rand`"), "{found:?}");
         assert_eq!(problems(&dependency("rand", "\"dev\"", false), "").len(), 1);
@@ -182,7 +183,7 @@ mod tests {
             problems(&dependency("proptest", "null", false), "").len(),
             1
         );
-        // The same prefix is not the same family.
+        // Not a `crossbeam-` crate, despite the prefix.
         assert_eq!(
             problems(&dependency("crossbeamer", "null", false), "").len(),
             1
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_one_has_to_be_off_by_default() {
+    fn optional_dependencies_must_be_off_by_default() {
         let tls = dependency("rustls", "null", true);
         assert!(problems(&tls, r#""default":[],"tls":["dep:rustls"]"#).is_empty());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Whether the published crates build with the lowest versions that they ask for.
+//! Checks that the published crates build with the minimal versions of their dependencies.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use crate::process;
 use crate::steps::Live;
 use crate::workspace::{Workspace, folder, is_published};
 
-/// Checks a copy of the workspace, whose lock file has the lowest version of each direct
-/// dependency. Of what is not published it has what the tests of the others need.
+/// Checks a copy of the workspace whose lock file has the minimal version of each direct
+/// dependency. The copy omits unpublished crates that the published ones do not depend on.
 pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     let copy = workspace
         .target_directory
@@ -46,8 +46,8 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
 
     let mut lock = process::cargo();
     lock.args(["generate-lockfile", "-Z", "direct-minimal-versions"])
-        // Cargo lets stable Rust do this only so. It changes no more than the choice of versions;
-        // what follows is built as ever.
+        // Required for `-Z` on stable Rust. It affects only the choice of versions, not the build
+        // below.
         .env("RUSTC_BOOTSTRAP", "1")
         .current_dir(&copy);
     live.run(&mut lock)?;
@@ -66,7 +66,7 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     Ok(String::new())
 }
 
-/// The manifest without the line of that member.
+/// Removes a member's line from the manifest.
 fn without_member(manifest: &str, member: &str) -> String {
     let line = format!("\"{member}\",");
     let lines = manifest.split_inclusive('\n');
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_member_is_left_out() {
+    fn removes_a_member() {
         let manifest = "members = [\n    \"a\",\n    \"b\",\n]\n";
         assert_eq!(
             without_member(manifest, "b"),

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything that has to hold before a change is good.
+//! `cargo xtask test`: all checks and tests for a change.
 //!
-//! What is slow and rarely breaks runs with `--all` only; a release asks for that.
+//! Slow checks that rarely fail run only with `--all`, which a release requires.
 
 mod dependencies;
 mod minimal_versions;
@@ -21,8 +21,8 @@ use crate::{api, needs, process, release};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Runs only the test programs whose name contains a filter, such as `cache-dict` or
-    /// `cache-etcd3/etcd`, and no other checks
+    /// Runs only test programs whose name contains a filter, such as `cache-dict` or
+    /// `cache-etcd3/etcd`, and skips other checks
     filters: Vec<String>,
     /// Also runs slow checks that rarely fail; a release requires them
     #[arg(long)]
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Keeps all processors busy while the tests run
     #[arg(long)]
     busy: bool,
-    /// Continues with the later steps after a failure
+    /// Continues after a failed step
     #[arg(long)]
     keep_going: bool,
     /// Runs only the steps whose title contains STEP
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
-/// Run by `--all` alone: a registry is set up and crates are built from their packages.
+/// Test programs that run only with `--all`, because they set up a registry and build packages.
 const SLOW_PROGRAMS: &[&str] = &[
     "xtask/release_faults",
     "xtask/release_killed",
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (passed, failed) = tests.counts();
     let checks = outcome.passed + outcome.failed.len();
     eprintln!("{checks} steps in {}", steps::shown(started.elapsed()));
-    // A step of tests that failed counts by its tests.
+    // A failed test step counts as its failed tests.
     let failed = failed.max(outcome.failed.len());
     println!("{} passed, {failed} failed", passed + outcome.passed);
     outcome.into_result()?;
@@ -84,8 +84,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Every feature of the published crates, so that everything is built once. The peers that the
-/// benchmarks compare with are behind features of `xtask` and not among them.
+/// All features of the published crates, so that everything is built only once. Excludes the
+/// features of `xtask`, which enable the peers of the benchmarks.
 fn features(workspace: &Workspace) -> String {
     let features = workspace.published().flat_map(|package| {
         own_features(package).map(|feature| format!("{}/{feature}", package.name))
@@ -93,7 +93,7 @@ fn features(workspace: &Workspace) -> String {
     features.collect::<Vec<_>>().join(",")
 }
 
-/// What can be said without running any of it.
+/// The static checks.
 fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
     let features = features(workspace);
     let mut clippy = cargo("clippy --workspace --all-targets --locked --features");
@@ -159,7 +159,7 @@ fn run_the_tests<'a>(
         Step::new("no processes left", |_| nothing_is_left_running()),
     ];
     if options.all && options.filters.is_empty() {
-        // With the features of the tests, so that no dependency is built twice.
+        // Use the same features as the tests, so that no dependency is built twice.
         let mut build = cargo("build --workspace --bins --locked --features");
         build.arg(features(workspace));
         steps.push(Step::command("build the programs", build));
@@ -180,7 +180,7 @@ fn run_the_tests<'a>(
     steps
 }
 
-/// Tests of the release that take tools of others.
+/// Runs the release tests that need third-party tools.
 fn releases_with_tools(workspace: &Workspace, live: &Live) -> Result<String> {
     let tools = [&SEMVER_CHECKS, &SBOM].map(|tool| tool.provide(workspace, live));
     let mut command = cargo("test --workspace --locked --features");
@@ -197,7 +197,7 @@ fn releases_with_tools(workspace: &Workspace, live: &Live) -> Result<String> {
     Ok(String::new())
 }
 
-/// cargo-hack would do the same, and takes longer to compile than this to run.
+/// Does the same as cargo-hack, which takes longer to compile than this takes to run.
 fn each_feature_alone(workspace: &Workspace, live: &Live) -> Result<String> {
     let mut count = 0;
     for package in workspace.published() {
@@ -225,7 +225,7 @@ fn nothing_is_left_running() -> Result<String> {
     bail!("the tests left processes behind:\n{}", lines.join("\n"))
 }
 
-/// A command that ends by summing up what it did.
+/// A step whose remark is the last line of the command's output.
 fn last_line_of(title: &str, mut command: Command) -> Step<'static> {
     Step::new(title, move |live| {
         let said = live.run(&mut command)?;
@@ -233,7 +233,7 @@ fn last_line_of(title: &str, mut command: Command) -> Step<'static> {
     })
 }
 
-/// `cargo` with arguments in which no space is meant.
+/// `cargo` with whitespace-separated arguments.
 fn cargo(arguments: &str) -> Command {
     let mut cargo = process::cargo();
     cargo.args(arguments.split_whitespace());

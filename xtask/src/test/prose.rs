@@ -1,4 +1,4 @@
-//! The English of READMEs, pages and doc comments: proselint, and a vocabulary of ours.
+//! Checks the English of Markdown files and doc comments with proselint and our own word list.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 const PROSELINT: &str = "proselint==0.16.0";
 
-/// What is checked, as `git ls-files` takes it: pages, and source for its doc comments.
+/// The files to check, as patterns for `git ls-files`: Markdown, and sources for doc comments.
 const FILES: [&str; 2] = ["*.md", "cache-*/src/*.rs"];
 
 pub(crate) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
@@ -25,7 +25,7 @@ pub(crate) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     Ok(said.trim().to_owned())
 }
 
-/// The Python of a virtual environment below target/ that has proselint.
+/// The Python interpreter of a virtual environment below target/ with proselint installed.
 fn proselint(workspace: &Workspace, live: &Live) -> Result<PathBuf> {
     let folder: PathBuf = workspace.target_directory.join("prose").into();
     let (python, installed) = (folder.join("bin/python"), folder.join("installed"));

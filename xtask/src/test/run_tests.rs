@@ -1,7 +1,7 @@
-//! The test programs: built in one go, run several at a time, counted test by test.
+//! Builds the test programs, runs several at a time, and counts their tests.
 //!
-//! `cargo test` runs one program after the other, and most of ours wait for servers most of the
-//! time. cargo-nextest would do better, and takes minutes to compile on each machine.
+//! `cargo test` runs programs one after another, but ours mostly wait for servers. cargo-nextest
+//! would be better, but takes minutes to compile on each machine.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -22,21 +22,21 @@ use crate::process;
 use crate::steps::{Live, Times, shown};
 use crate::workspace::Workspace;
 
-/// A program that runs longer hangs; it is ended and has failed.
+/// The timeout of a test program. One that exceeds it is killed and counts as failed.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// What libtest reads.
+/// The variable from which libtest reads the number of threads.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const TESTS_PER_PROCESSOR: usize = 4;
 
-/// The job that compiles and runs the examples in the documentation.
+/// The name of the job that runs doc tests.
 const DOC_TESTS: &str = "examples in the documentation";
 
-/// Under which circumstances the tests run.
+/// How to stress the tests.
 #[derive(Clone, Copy)]
 pub(crate) struct Pressure {
     pub(crate) repeat: usize,
-    /// Beside a loop on each processor.
+    /// Whether to keep each processor busy with a loop.
     pub(crate) busy: bool,
 }
 
@@ -55,7 +55,7 @@ struct Program {
     /// `package/target`.
     name: String,
     executable: PathBuf,
-    /// Where cargo would run it.
+    /// The folder in which cargo would run it.
     folder: PathBuf,
 }
 
@@ -96,7 +96,7 @@ impl Tests {
     pub(crate) fn build(&self, live: &Live) -> Result<String> {
         let mut cargo = self.cargo_test();
         live.run(cargo.arg("--no-run"))?;
-        // Everything is built; once more for the list.
+        // Everything is built; run again for the list.
         let mut cargo = self.cargo_test();
         let list = process::output_of(cargo.args(["--no-run", "--message-format=json"]))?;
         for message in Message::parse_stream(BufReader::new(list.as_bytes())) {
@@ -107,7 +107,7 @@ impl Tests {
                 continue;
             };
             let package = self.folders.get(&artifact.package_id.repr);
-            let (package, folder) = package.context("a program of no package")?;
+            let (package, folder) = package.context("a program without a package")?;
             self.programs.borrow_mut().push(Program {
                 name: format!("{package}/{}", artifact.target.name),
                 executable: executable.into(),
@@ -117,7 +117,7 @@ impl Tests {
         Ok(format!("{} programs", self.programs.borrow().len()))
     }
 
-    /// Runs the programs whose name the filter takes, and the examples in the documentation.
+    /// Runs the programs and doc tests whose name passes the filter.
     pub(crate) fn run(
         &self,
         filter: impl Fn(&str) -> bool,
@@ -136,7 +136,7 @@ impl Tests {
                 .collect()
         };
         let mut command = self.cargo_test();
-        // One crate that fails should not hide the others.
+        // A failing crate should not hide other failures.
         command.args(["--doc", "--no-fail-fast"]);
         jobs.push(Job {
             name: DOC_TESTS.to_owned(),
@@ -144,12 +144,13 @@ impl Tests {
         });
         jobs.retain(|job| filter(&job.name));
         if jobs.is_empty() {
-            bail!("no test program has such a name");
+            bail!("no test program matches the filters");
         }
         let logs = self.target.join("xtask-tests");
         fs::create_dir_all(&logs)?;
         let mut times = Times::kept_in(logs.join("times.json"));
-        // The longest first, or it runs alone at the end. As long as nothing is known, the largest.
+        // Start the longest job first, so that it does not run alone at the end; those without a
+        // known time come first, the largest in front.
         jobs.sort_by_key(|job| {
             let size = fs::metadata(job.command.get_program()).map_or(0, |program| program.len());
             let time = times.of(&job.name).unwrap_or(Duration::MAX);
@@ -187,7 +188,7 @@ impl Tests {
             .map(|(test, count)| format!("  {count} of {} times  {test}", pressure.repeat))
             .collect();
         bail!(
-            "failed:\n{}\nall output is in {}",
+            "failed:\n{}\nthe full output is in {}",
             lines.join("\n"),
             logs.display()
         )
@@ -202,13 +203,13 @@ struct Job {
 impl Job {
     fn of_program(program: &Program, folder: Option<&str>) -> Self {
         let mut command = process::command(&program.executable);
-        // As cargo sets them.
+        // Same as cargo.
         command
             .current_dir(&program.folder)
             .env("CARGO_MANIFEST_DIR", &program.folder)
             .env("CARGO", process::cargo().get_program());
         if std::env::var_os(TEST_THREADS).is_none() {
-            // Most tests wait for servers most of the time.
+            // Most tests mostly wait for servers.
             let processors = thread::available_parallelism().map_or(1, NonZero::get);
             command.env(TEST_THREADS, (TESTS_PER_PROCESSOR * processors).to_string());
         }
@@ -222,8 +223,8 @@ impl Job {
     }
 }
 
-/// A file system in memory with room for the data of the test servers. On a disk, etcd waits for
-/// each write to be flushed, and most of the time of its tests is that.
+/// An in-memory file system with enough space for the data of the test servers. On disk, the etcd
+/// tests would spend most of their time waiting for flushes.
 fn in_memory() -> Option<&'static str> {
     const FOLDER: &str = "/dev/shm";
     const ROOM: u64 = 4 << 30;
@@ -233,10 +234,10 @@ fn in_memory() -> Option<&'static str> {
     (room >= ROOM).then_some(FOLDER)
 }
 
-/// A program that has come to its end.
+/// A finished job.
 struct Ended {
     name: String,
-    /// `None` if it was ended because it hung.
+    /// `None` if it was killed because it hung.
     status: Option<ExitStatus>,
     output: String,
 }
@@ -248,8 +249,8 @@ struct Running {
     log: PathBuf,
 }
 
-/// Runs each job once, two at a time per processor, since most of them wait for servers. What one
-/// of them printed is shown when it fails.
+/// Runs each job once, two at a time per processor, since most of them wait for servers. Prints
+/// the output of failed jobs.
 fn run_all(
     jobs: &mut [Job],
     logs: &Path,
@@ -309,7 +310,7 @@ fn run_all(
 
 fn start(job: &mut Job, logs: &Path) -> Result<Running> {
     let log = logs.join(job.name.replace(['/', ' '], "-") + ".log");
-    // A file and no pipe: a server that a test has left behind must not keep us reading.
+    // Use a file, not a pipe, which a server left behind by a test would keep open.
     let mut file = File::create(&log)?;
     writeln!(file, "$ {}", process::shown(&job.command))?;
     job.command
@@ -331,10 +332,10 @@ fn start(job: &mut Job, logs: &Path) -> Result<Running> {
 impl Ended {
     fn report(&self) -> String {
         let status = self.status.map_or_else(
-            || format!("ended after {}: it hung", shown(LONGEST)),
+            || format!("hung; killed after {}", shown(LONGEST)),
             |status| status.to_string(),
         );
-        // What passed is of no interest.
+        // Omit passed tests.
         let lines = self.output.lines();
         let lines: Vec<&str> = lines.filter(|line| !is_verdict(line, "ok")).collect();
         format!("\n{}: {status}\n{}", self.name, lines.join("\n"))
@@ -350,7 +351,7 @@ fn is_verdict(line: &str, verdict: &str) -> bool {
     })
 }
 
-/// What libtest printed, in figures.
+/// The results in libtest's output.
 #[derive(Debug, PartialEq, Eq)]
 struct Counts {
     passed: usize,
@@ -378,7 +379,7 @@ impl Counts {
     }
 }
 
-/// A loop on each processor, until it is dropped.
+/// Keeps each processor busy with a loop until dropped.
 struct Busy {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_counted_and_failures_named() {
+    fn counts_tests_and_names_failures() {
         let script = "echo 'test a::b ... ok'; echo 'test a::c ... FAILED'; \
                       echo 'test result: FAILED. 7 passed; 1 failed; 0 ignored'; exit 101";
         let expected = Counts {
@@ -438,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_dies_without_a_word_has_failed() {
+    fn program_without_output_counts_as_failed() {
         assert_eq!(counts("exit 3").failed, ["the program itself"]);
     }
 }

@@ -1,5 +1,5 @@
-//! What the release tests share: a registry on loopback, and workspaces to throw away.
-#![allow(dead_code, unreachable_pub)] // Each test program uses a part.
+//! Shared by the release tests: a registry on loopback, and temporary workspaces.
+#![allow(dead_code, unreachable_pub)] // Each test program uses only a part.
 
 pub mod playground;
 pub mod registry;

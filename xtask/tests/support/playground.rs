@@ -1,5 +1,5 @@
-//! A folder to throw away: a `CARGO_HOME` that knows the registry on loopback, a workspace under
-//! git, and the repository that it is pushed to.
+//! A temporary folder with a `CARGO_HOME` configured for the registry on loopback, a workspace in a
+//! git repository, and its remote.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,17 +11,17 @@ use super::registry::{Registry, TOKEN};
 
 pub struct Playground {
     folder: PathBuf,
-    /// Where to build, and where the `CARGO_HOME` is: dependencies that were built from the same
-    /// paths are not built again.
+    /// The folder for builds and the `CARGO_HOME`. With the same paths, dependencies are not
+    /// rebuilt.
     lasting: Option<PathBuf>,
-    /// Whether the registry also is crates.io.
+    /// Whether the registry also replaces crates.io.
     replaces_crates_io: bool,
     pub registry: Registry,
 }
 
 impl Drop for Playground {
     fn drop(&mut self) {
-        // What a failed test left is worth a look.
+        // Keep the folder of a failed test for inspection.
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -33,7 +33,7 @@ impl Playground {
     pub fn new(registry: Registry) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Outside of this repository: `cargo new` would join its workspace.
+        // Must be outside of this repository, whose workspace `cargo new` would join.
         let name = format!("cache-release-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let playground = Self {
@@ -56,13 +56,13 @@ impl Playground {
             origin,
         ]);
         playground.git(&["remote", "add", "origin", origin]);
-        // Tools of others take minutes to build; what they are asked is enough for most tests.
+        // Third-party tools take minutes to build; stubs are enough for most tests.
         playground.tool("cargo-sbom", "echo '{\"packages\": []}'");
         playground.tool("cargo-semver-checks", "exit 0");
         playground
     }
 
-    /// A program that goes before any other of that name.
+    /// Installs a script that takes precedence over other programs of that name.
     pub fn tool(&self, name: &str, script: &str) {
         let file = self.tools().join(name);
         fs::create_dir_all(self.tools()).unwrap();
@@ -74,25 +74,25 @@ impl Playground {
         self.folder.join("tools")
     }
 
-    /// The tools of others, from then on.
+    /// Uses the real third-party tools.
     pub fn with_real_tools(self) -> Self {
         fs::remove_dir_all(self.tools()).unwrap();
         self
     }
 
-    /// The repository that is pushed to.
+    /// The remote repository.
     pub fn origin(&self) -> PathBuf {
         self.folder.join("origin.git")
     }
 
-    /// Builds in `folder`, which stays for the next run.
+    /// Builds in `folder`, which is kept for the next run.
     pub fn with_target(mut self, folder: &Path) -> Self {
         self.lasting = Some(folder.to_path_buf());
         self.fresh_cargo_home();
         self
     }
 
-    /// The registry takes the place of crates.io.
+    /// Replaces crates.io with the registry.
     pub fn with_crates_io_replaced(mut self) -> Self {
         self.replaces_crates_io = true;
         self.fresh_cargo_home();
@@ -113,7 +113,7 @@ impl Playground {
         fs::write(home.join("config.toml"), config).unwrap();
     }
 
-    /// Two tiny crates: `tiny-base`, and `tiny-top`, which depends on it; committed.
+    /// A committed workspace with two tiny crates: `tiny-base` and its dependent `tiny-top`.
     pub fn tiny() -> Self {
         let playground = Self::new(Registry::start());
         playground.write(
@@ -137,7 +137,7 @@ impl Playground {
         playground
     }
 
-    /// The same, with both crates in the registry.
+    /// Like [`tiny`](Self::tiny), with both crates released.
     pub fn released() -> Self {
         let playground = Self::tiny();
         playground.release(&["--execute"]).succeeds(&[]);
@@ -191,7 +191,7 @@ impl Playground {
         fs::read_to_string(self.root().join(path)).unwrap()
     }
 
-    /// Replaces text in a file; it has to be there.
+    /// Replaces text in a file; panics if the file does not contain it.
     pub fn edit(&self, path: &str, from: &str, to: &str) {
         let text = self.read(path);
         assert!(
@@ -201,8 +201,8 @@ impl Playground {
         self.write(path, &text.replace(from, to));
     }
 
-    /// A command in the workspace, with the playground's `CARGO_HOME` and without what the cargo
-    /// that runs this test has set.
+    /// A command in the workspace, with the playground's `CARGO_HOME` and without the variables set
+    /// by the cargo that runs this test.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -215,14 +215,14 @@ impl Playground {
             .env("CARGO", env!("CARGO"))
             .env("CARGO_HOME", self.cargo_home())
             .env("CARGO_REGISTRIES_LOOPBACK_TOKEN", TOKEN)
-            // What is built here is never debugged.
+            // Debug information is not needed.
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("CARGO_INCREMENTAL", "0")
             .env("GIT_AUTHOR_NAME", "Test")
             .env("GIT_AUTHOR_EMAIL", "test@example.org")
             .env("GIT_COMMITTER_NAME", "Test")
             .env("GIT_COMMITTER_EMAIL", "test@example.org")
-            // The same files make the same commits.
+            // Makes commit IDs reproducible.
             .env("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")
             .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -251,7 +251,7 @@ impl Playground {
         self.git(&["push", "--quiet", "origin", "HEAD"]);
     }
 
-    /// A new version of a crate, with an entry in its changelog; committed.
+    /// Raises the version of a crate and adds an entry to its changelog.
     pub fn bump(&self, name: &str, from: &str, to: &str) {
         self.edit(
             &format!("{name}/Cargo.toml"),
@@ -265,7 +265,7 @@ impl Playground {
         );
     }
 
-    /// Brings Cargo.lock up to date.
+    /// Updates Cargo.lock.
     pub fn lock(&self) {
         self.cargo(&["metadata", "--format-version", "1"]);
     }
@@ -284,7 +284,7 @@ impl Playground {
         tags.lines().map(str::to_owned).collect()
     }
 
-    /// `cargo xtask release` on this workspace.
+    /// Runs `cargo xtask release` on this workspace.
     pub fn release(&self, arguments: &[&str]) -> Release {
         let output = self.release_command(arguments).output().unwrap();
         let release = Release {
@@ -310,7 +310,7 @@ impl Playground {
     }
 }
 
-/// How a release went.
+/// The result of a release.
 pub struct Release {
     pub succeeded: bool,
     pub stdout: String,

@@ -1,4 +1,4 @@
-//! A sparse registry on loopback: what `cargo` asks of one, and faults on demand.
+//! A sparse registry on loopback, with faults on demand.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use super::upstream::Upstream;
 
-/// The token that it takes.
+/// The token that the registry accepts.
 pub const TOKEN: &str = "loopback-secret-token";
 
-/// Runs until the process ends.
+/// A registry that runs until the process ends.
 #[derive(Clone)]
 pub struct Registry {
     port: u16,
@@ -30,23 +30,24 @@ struct State {
     index: BTreeMap<String, Vec<String>>,
     /// Package files by crate and version.
     files: HashMap<(String, String), Vec<u8>>,
-    /// `name version`, in the order of arrival.
+    /// Published crates as `name version`, in order.
     published: Vec<String>,
-    /// Answers to attempts to publish a crate, and how many attempts are still to get them.
+    /// The status and body of failed publish attempts by crate, and the number of attempts left to
+    /// fail.
     faults: HashMap<String, (u16, String, usize)>,
-    /// Attempts to publish, refused ones too.
+    /// All attempts to publish, including refused ones.
     attempts: Vec<String>,
-    /// How many requests came in since it was emptied, and what happens after each.
+    /// The number of requests since the last [`clear`](Registry::clear), and a callback after each.
     requests: usize,
     after_request: Option<Box<dyn Fn(usize) + Send>>,
-    /// How long the index keeps a new version to itself.
+    /// How long it takes for the index to show a new version.
     lateness: Duration,
     newest: Option<Instant>,
-    /// Whether it changes the files that it is sent.
+    /// Whether to change uploaded files.
     changes_files: bool,
-    /// Whether it takes requests and answers none: of what kind.
+    /// The kind of requests that get no response, if any.
     silent: Option<&'static str>,
-    /// The status of every answer about the index.
+    /// The status of all responses to index requests, if they fail.
     index_status: Option<u16>,
 }
 
@@ -55,14 +56,14 @@ impl Registry {
         Self::serve_at(0, None)
     }
 
-    /// One that also has what `upstream` has.
+    /// Starts a registry that also has the crates of `upstream`.
     pub fn start_with(upstream: Upstream) -> Self {
         Self::serve_at(28_391, Some(upstream))
     }
 
     fn serve_at(port: u16, upstream: Option<Upstream>) -> Self {
-        // The port is part of where cargo unpacks sources, and so of whether what was built from
-        // them is still good: the same one each time, if it is free.
+        // The port is part of the path to which cargo unpacks sources. Use the same one each time,
+        // if it is free, so that cargo can reuse earlier builds.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .unwrap();
@@ -77,19 +78,19 @@ impl Registry {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = server.clone();
-                // A client that goes away does not disturb the others.
+                // A client that disconnects must not affect the others.
                 thread::spawn(move || server.serve(&stream));
             }
         });
         registry
     }
 
-    /// `config.toml` of a `CARGO_HOME` that knows this registry, beside crates.io.
+    /// The `config.toml` of a `CARGO_HOME` with this registry in addition to crates.io.
     pub fn cargo_config(&self) -> String {
         format!("[registries.loopback]\nindex = \"{}\"\n\n", self.url())
     }
 
-    /// And one for which it also is crates.io.
+    /// The `config.toml` of a `CARGO_HOME` in which this registry also replaces crates.io.
     pub fn cargo_config_as_crates_io(&self) -> String {
         let config = self.cargo_config();
         let url = self.url();
@@ -103,13 +104,13 @@ impl Registry {
         format!("sparse+http://127.0.0.1:{}/index/", self.port)
     }
 
-    /// The next attempt to publish `name` gets this answer instead.
+    /// Makes the next attempt to publish `name` fail with this response.
     pub fn fail_next(&self, name: &str, status: u16, body: &str) {
         let fault = (status, body.to_owned(), 1);
         self.state().faults.insert(name.to_owned(), fault);
     }
 
-    /// Every attempt to publish `name` gets this answer instead.
+    /// Makes every attempt to publish `name` fail with this response.
     pub fn fail_from_now_on(&self, name: &str, status: u16, body: &str) {
         let fault = (status, body.to_owned(), usize::MAX);
         self.state().faults.insert(name.to_owned(), fault);
@@ -119,27 +120,27 @@ impl Registry {
         self.state().faults.remove(name);
     }
 
-    /// From now on, an index that shows what was published only after so long.
+    /// Delays the appearance of new versions in the index from now on.
     pub fn is_late_by(&self, lateness: Duration) {
         self.state().lateness = lateness;
     }
 
-    /// From now on, something else than it is sent is what it keeps.
+    /// Makes the registry change uploaded files from now on.
     pub fn changes_files(&self) {
         self.state().changes_files = true;
     }
 
-    /// From now on, requests that begin like this get no answer.
+    /// Makes the registry ignore requests that start with `request` from now on.
     pub fn is_silent_on(&self, request: &'static str) {
         self.state().silent = Some(request);
     }
 
-    /// From now on, the index answers with this status alone.
+    /// Makes index requests fail with this status from now on.
     pub fn index_fails(&self, status: u16) {
         self.state().index_status = Some(status);
     }
 
-    /// Calls `act` with the number of each request, when that was done and not yet answered.
+    /// Calls `act` with the number of each request, after it was processed and before the response.
     pub fn after_request(&self, act: impl Fn(usize) + Send + 'static) {
         self.state().after_request = Some(Box::new(act));
     }
@@ -148,7 +149,7 @@ impl Registry {
         self.state().requests
     }
 
-    /// Forgets what was published and counted.
+    /// Resets published crates and counts.
     pub fn clear(&self) {
         let mut state = self.state();
         let upstream = state.upstream.take();
@@ -158,14 +159,14 @@ impl Registry {
         };
     }
 
-    /// Withdraws a version.
+    /// Yanks a crate.
     pub fn yank(&self, name: &str) {
         for line in self.state().index.get_mut(name).unwrap() {
             *line = line.replace("\"yanked\":false", "\"yanked\":true");
         }
     }
 
-    /// The checksum of each file that it has.
+    /// The checksum of each package file.
     pub fn files(&self) -> BTreeMap<String, String> {
         let state = self.state();
         let files = state.files.iter();
@@ -323,7 +324,7 @@ impl Registry {
     }
 }
 
-/// What a registry says when it refuses.
+/// The body of an error response.
 pub fn errors(detail: &str) -> String {
     json!({"errors": [{"detail": detail}]}).to_string()
 }
@@ -336,7 +337,7 @@ pub fn checksum(file: &[u8]) -> String {
     text
 }
 
-/// Length, metadata, length, package file.
+/// Splits an upload, which consists of length, metadata, length and package file.
 fn split(body: &[u8]) -> (&[u8], &[u8]) {
     let take = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
     let (metadata, rest) = body[4..].split_at(take(body));
@@ -344,7 +345,7 @@ fn split(body: &[u8]) -> (&[u8], &[u8]) {
     (metadata, &rest[4..4 + length])
 }
 
-/// The index line for what was uploaded.
+/// The index line of an uploaded crate.
 fn index_line(metadata: &Value, checksum: &str) -> Value {
     let dependencies: Vec<Value> = metadata["deps"]
         .as_array()

@@ -1,5 +1,5 @@
-//! The crates that this workspace depends on, out of cargo's own cache: to the registry on
-//! loopback they are the rest of the world, and no test needs the network for them.
+//! The dependencies of this workspace, from cargo's cache. The registry on loopback serves them, so
+//! that tests do not need the network.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,12 +13,12 @@ use super::registry::checksum;
 pub struct Upstream {
     /// Index lines by crate.
     index: HashMap<String, Vec<String>>,
-    /// Where cargo keeps the package files.
+    /// The folders in which cargo caches package files.
     folders: Vec<PathBuf>,
 }
 
 impl Upstream {
-    /// What the lock file of `workspace` names; cargo fetches what is not there yet.
+    /// Loads the crates in the lock file of `workspace`; cargo fetches missing ones.
     pub fn of(workspace: &Path) -> Self {
         let output = Command::new(env!("CARGO"))
             .args([

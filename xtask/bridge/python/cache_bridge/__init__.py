@@ -1,7 +1,7 @@
-"""The Rust backends as backends of dogpile.cache.
+"""The Rust backends as dogpile.cache backends.
 
-`register()` puts them in the places of oslo.cache's own three, and of dogpile.cache's memory
-backend, so that a suite which names one of these in its configuration runs over Rust.
+`register()` replaces oslo.cache's three backends and dogpile.cache's memory backend, so that suites
+configured with one of these use the Rust backends.
 """
 
 import json
@@ -17,16 +17,16 @@ __all__ = ["CacheError", "Dict", "Etcd", "MemcachePool", "Memory", "register"]
 
 
 class _Bytes(BytesBackend):
-    """A backend of bytes: what dogpile.cache serialized is a value of Rust.
+    """A backend for values serialized by dogpile.cache.
 
-    `arguments` are those of the Python original. What the Rust backend does not have, such as
-    the options of another client, is left out, and what `options` say is added.
+    `arguments` are those of the Python original. Arguments that the Rust backend does not support,
+    such as options of another client, are dropped; those in `options` are added.
     """
 
     backend = ""
     known = ()
     options = {}
-    # Whether the bytes are taken apart into metadata and payload, or are the payload.
+    # Whether to split the bytes into metadata and payload, or to store them as the payload.
     stored = "envelope"
 
     def __init__(self, arguments):
@@ -40,7 +40,7 @@ class _Bytes(BytesBackend):
         self._open()
 
     def _open(self):
-        # Threads do not survive a fork, so a child opens connections of its own.
+        # Threads do not survive a fork, so a child must open its own connections.
         if self._owner != os.getpid():
             self._cache = Bytes(self.backend, self._config, self.stored)
             self._owner = os.getpid()
@@ -94,12 +94,12 @@ class Etcd(_Bytes):
 
 
 class Memory(CacheBackend):
-    """`cache-dict` over Python's own objects."""
+    """`cache-dict` with Python objects as values."""
 
     def __init__(self, arguments):
         expiration_time = arguments.get("expiration_time", 0)
         config = json.dumps({"expiration_time": expiration_time})
-        # What the original reads the time from, and its tests set.
+        # The original's time source, which its tests override.
         self.cache = Objects(config, lambda: timeutils.utcnow_ts(microsecond=True))
 
     def get(self, key):

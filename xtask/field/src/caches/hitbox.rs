@@ -1,4 +1,4 @@
-//! hitbox's backends, which keep bytes until a date.
+//! hitbox's backends, which store bytes with an expiry date.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub async fn redis(address: String) -> Result<Hitbox<RedisBackend>> {
     Ok(Hitbox(builder.build()?))
 }
 
-/// Its errors are not `Sync`.
+/// Converts errors, which are not `Sync`.
 fn text(error: BackendError) -> anyhow::Error {
     anyhow!("{error}")
 }
@@ -45,7 +45,7 @@ impl<B: Backend + Clone + 'static> Cache for Hitbox<B> {
                 return Entry::from_bytes(found.map(|found| found.into_inner().to_vec()));
             }
             Call::Set(key, entry) => {
-                // It passes whole seconds on, rounded down.
+                // hitbox rounds down to whole seconds.
                 let left = entry.left().map(|left| left + Duration::from_secs(1));
                 let left = left.and_then(|left| TimeDelta::from_std(left).ok());
                 let expires = left.and_then(|left| Utc::now().checked_add_signed(left));

@@ -1,5 +1,4 @@
-//! Caches in this process. What a cache evicts to stay within a bound is not at issue: it is made
-//! large.
+//! In-process caches, with a capacity large enough to avoid evictions.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,10 +12,10 @@ use cachet_tier::{CacheEntry, CacheTier};
 use crate::adapter::{self, Cache, Call, Store};
 use crate::entry::Entry;
 
-/// In entries: more than the suite keeps at once.
+/// The capacity in entries, more than the suite stores at once.
 const CAPACITY: usize = 1 << 20;
 
-/// A cache, and how it is called.
+/// A cache and its operations.
 struct Calls<C> {
     cache: C,
     get: fn(&C, &str) -> Option<Entry>,
@@ -41,7 +40,7 @@ fn suite<C: Send + Sync + 'static>(open: fn() -> Calls<C>) -> Suite {
     })
 }
 
-/// For moka: each entry tells how long it lives.
+/// moka's expiry policy: each entry has its own lifetime.
 struct Lifetime;
 
 impl moka::Expiry<String, Entry> for Lifetime {
@@ -87,7 +86,7 @@ pub fn cached() -> Suite {
     })
 }
 
-/// Its writes are buffered, and visible after a wait. To it, a TTL of zero means for ever.
+/// stretto buffers writes, so wait until they are visible. A TTL of zero means forever.
 pub fn stretto() -> Suite {
     suite(|| Calls {
         cache: stretto::Cache::new(CAPACITY, 1 << 20).expect("a capacity"),
@@ -124,7 +123,7 @@ pub fn cachet() -> Suite {
     adapter::suite(&Store::in_process(), |_| async { Ok(InMemoryCache::new()) })
 }
 
-// These expire no values, or only with one TTL for all.
+// The following caches do not support expiry, or only a common TTL for all values.
 
 pub fn papaya() -> Suite {
     suite(|| Calls {

@@ -1,4 +1,4 @@
-//! Clients of memcached.
+//! memcached clients.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::TIMEOUT;
 use crate::adapter::{Cache, Call};
 use crate::entry::Entry;
 
-/// Rounded up; zero is for ever, and more than 30 days would be taken for a date.
+/// The TTL in seconds, rounded up. Zero means forever, which is also used for TTLs of more than 30
+/// days, because memcached would interpret these as dates.
 fn seconds(entry: &Entry) -> u32 {
     let seconds = entry.left().map_or(0, |left| left.as_secs() + 2);
     match u32::try_from(seconds) {
@@ -42,7 +43,7 @@ impl Cache for Arc<AsyncMetaClient> {
 
 pub async fn memcache(address: String) -> Result<memcache::Client> {
     let url = format!("memcache://{address}?timeout=5&connect_timeout=5");
-    // `connect` takes the time-outs of the URL off again.
+    // `connect` would remove the timeouts set in the URL.
     Ok(spawn_blocking(|| memcache::Client::with_pool_size(url, 4)).await??)
 }
 
@@ -61,7 +62,7 @@ impl Cache for memcache::Client {
     }
 }
 
-/// One connection, for one caller at a time, opened anew once it is closed.
+/// A connection for one caller at a time, reopened after it is closed.
 #[derive(Clone)]
 pub struct Connection {
     dsn: String,

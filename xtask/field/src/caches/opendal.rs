@@ -1,5 +1,5 @@
-//! OpenDAL's services for key-value stores. A key is a path there: it is written in hexadecimal,
-//! so that paths are not what is tested. Services have no TTL for each value.
+//! OpenDAL's services for key-value stores. Keys are encoded in hexadecimal, so that OpenDAL's
+//! handling of paths does not affect the results. The services do not support TTLs per value.
 
 use std::fmt::Write as _;
 
@@ -15,8 +15,8 @@ pub async fn memory(_: String) -> Result<Operator> {
     open(services::Memory::default())
 }
 
-/// Its connections wait half a second for a response, whatever is configured; on a busy machine
-/// a call is repeated.
+/// The service's connections time out after half a second, regardless of the configuration, so
+/// retry calls on a busy machine.
 pub async fn redis(address: String) -> Result<Operator> {
     let service = services::Redis::default().endpoint(&format!("redis://{address}"));
     Ok(open(service)?.layer(RetryLayer::new()))

@@ -1,4 +1,4 @@
-//! Clients of Redis.
+//! Redis clients.
 
 use anyhow::Result;
 use fred::prelude::*;
@@ -9,7 +9,7 @@ use super::TIMEOUT;
 use crate::adapter::{Cache, Call};
 use crate::entry::Entry;
 
-/// Rounded up; `None` also where Redis would refuse so long a time.
+/// The TTL in milliseconds, rounded up; `None` if it is unlimited or too long for Redis.
 fn milliseconds(entry: &Entry) -> Option<i64> {
     let milliseconds = i64::try_from(entry.left()?.as_millis() + 1).ok();
     milliseconds.filter(|milliseconds| *milliseconds < 1 << 60)

@@ -1,8 +1,8 @@
-"""What a process that was forked from one that uses a cache gets: an error or connections of its
-own, and never a call that does not return.
+"""Checks caches in forked processes: a child gets an error or its own connections, and no call
+hangs.
 
 `python fork.py BACKEND CONFIG` prints a JSON object: what a child finds with the parent's handle
-and with one of its own, and the parent afterwards.
+and with its own, and what the parent finds afterwards.
 """
 
 import json
@@ -14,12 +14,12 @@ import time
 import cache_bridge
 from cache_bridge._bridge import Bytes
 
-# Far beyond any time-out of a backend's configuration here.
+# Far longer than any timeout in the configurations of the backends.
 LIMIT = 60
 
 
 def in_child(call):
-    """What `call` returns in a child process, or None if it does not return."""
+    """Runs `call` in a child process and returns its result, or None if it hangs."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -28,7 +28,7 @@ def in_child(call):
         except cache_bridge.CacheError as error:
             answer = f"CacheError: {error}"
         os.write(write, json.dumps(answer).encode())
-        # As a child of multiprocessing ends; destructors run.
+        # Exit like a multiprocessing child, which runs destructors.
         sys.exit(0)
     os.close(write)
     limit = time.monotonic() + LIMIT

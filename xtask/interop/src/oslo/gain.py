@@ -1,6 +1,6 @@
-"""How much faster a Python service's cache calls are through the bridge.
+"""Measures how much faster a Python service's cache calls are through the bridge.
 
-Calls a second, the median of rounds in which the contestants take turns, are written to the page.
+Writes calls per second to the page: the medians of interleaved rounds.
 """
 
 import json
@@ -39,7 +39,7 @@ def memcached():
         "`get_multi` of 100": lambda cache: cache.get_serialized_multi(KEYS),
     }
     ours.set_serialized_multi(dict.fromkeys(KEYS, STORED))
-    # Each routes and stores alike, so that all find what one has written.
+    # All clients use the same routing and format, so each finds the values written by ours.
     for name, cache in theirs.items():
         assert len(cache.get_serialized_multi(KEYS)) == len(KEYS), name
     for threads in (1, 8):

@@ -1,5 +1,5 @@
-//! `cargo xtask interop oslo`: the suites of dogpile.cache and oslo.cache, which judge every
-//! backend of Python, judge these, through a module of Python that is built from `xtask/bridge`.
+//! `cargo xtask interop oslo`: runs the test suites of dogpile.cache and oslo.cache on our
+//! backends, through a Python module built from `xtask/bridge`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use interop::venv;
 use test_servers::{Etcd, Memcached};
 
-/// The servers that the suites use, and the interpreter that has the bridge.
+/// The servers for the suites, and a Python interpreter with the bridge installed.
 struct Stage {
     python: PathBuf,
     memcached: Memcached,
@@ -27,7 +27,7 @@ impl Stage {
         })
     }
 
-    /// One of the programs in this folder, on the servers. It is ended after ten minutes.
+    /// Creates the command for one of the scripts in this folder, with a timeout of ten minutes.
     fn script(&self, name: &str) -> Result<Command> {
         let mut command = Command::new("timeout");
         command
@@ -52,8 +52,8 @@ impl Stage {
     }
 }
 
-/// Runs the suites; with `--measure` measures what a Python service would gain. Either writes its
-/// part of the page.
+/// Runs the suites or, with `--measure`, measures the speedup for a Python service. Both write
+/// their part of the page.
 pub(crate) fn run(target: &Path, arguments: &[String]) -> Result<()> {
     let script = match arguments {
         [] => "suites.py",
@@ -65,10 +65,10 @@ pub(crate) fn run(target: &Path, arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the module with maturin and installs it beside the packages.
+/// Builds the module with maturin and installs it into the virtual environment.
 fn install_bridge(venv: &Path, target: &Path) -> Result<()> {
     let wheels = target.join("interop-wheels");
-    // What is left of an older build would be installed as well.
+    // Remove wheels of earlier builds, so that only the new one is found.
     if wheels.exists() {
         std::fs::remove_dir_all(&wheels)?;
     }
@@ -106,7 +106,7 @@ fn install_bridge(venv: &Path, target: &Path) -> Result<()> {
     venv::run(&mut install).context("cannot install the bridge")
 }
 
-/// This folder.
+/// The folder of the scripts.
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/oslo")
 }

@@ -1,4 +1,4 @@
-"""Writes the sections of OSLO.md that say what was found out."""
+"""Writes the results in OSLO.md."""
 
 from pathlib import Path
 

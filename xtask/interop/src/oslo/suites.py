@@ -1,8 +1,8 @@
-"""The suites of dogpile.cache and oslo.cache over the Rust backends.
+"""Runs the test suites of dogpile.cache and oslo.cache on the Rust backends.
 
-`python suites.py` runs them over all three, on the servers whose ports are in the environment, and
-writes the page. `python suites.py BACKEND` runs them over `dict`, `memcache_pool` or `etcd3`; the
-last line that it prints is a JSON object: how many tests of each suite passed, and of how many.
+`python suites.py` runs them on all three, with the servers whose ports are in the environment, and
+writes the page. `python suites.py BACKEND` runs them on `dict`, `memcache_pool` or `etcd3`; the
+last line of its output is a JSON object with the passed and total number of tests per suite.
 """
 
 import json
@@ -34,7 +34,7 @@ BACKENDS = {
     ),
 }
 
-# Tests that cannot pass, in suites whose name has this word in it. One that passes is a failure.
+# Tests that cannot pass, in suites whose name contains this word. If one passes, the run fails.
 EXCEPTIONS = [
     (
         "mutex",
@@ -50,11 +50,11 @@ EXCEPTIONS = [
     ),
 ]
 
-# Of oslo.cache's own files of tests, which of its tests go through a backend; None: all of them.
+# The tests in oslo.cache's own test files that go through a backend; None means all of them.
 OSLO = {
     "dict": {
         "unit/test_dict_backend.py": None,
-        # The others build oslo.cache's dictionary of arguments and look at it.
+        # The other tests only inspect oslo.cache's dictionary of arguments.
         "unit/test_cache_basics.py": (
             "test_region_built_with_proxy_direct_cache_test",
             "test_cache_region_no_error_multiple_config",
@@ -73,14 +73,14 @@ OSLO = {
 
 
 def dogpile_suites(name):
-    """Classes of tests for pytest to collect."""
+    """Test classes for pytest to collect."""
     backend, arguments = BACKENDS[name]
     classes = {}
     for stored in ("envelope", "payload"):
         registered = f"cache_bridge.{name}.{stored}"
         options = dict(backend.options)
         if stored == "payload" and name != "dict":
-            # The server keeps what dogpile.cache made, byte for byte.
+            # The server stores dogpile.cache's bytes unchanged.
             options["stored_format"] = "raw"
         classes[f"Backend_{stored}"] = type(backend)(
             f"Backend_{stored}", (backend,), {"stored": stored, "options": options}
@@ -106,7 +106,7 @@ def dogpile_suites(name):
 
 
 class OsloFunctionalDict(BaseTestCaseCacheBackend):
-    """oslo.cache has no such class for its dict."""
+    """oslo.cache does not have such a class for its dict."""
 
     suite = "oslo.cache, functional"
 
@@ -116,7 +116,7 @@ class OsloFunctionalDict(BaseTestCaseCacheBackend):
 
 
 class Fork:
-    """What a process gets that was forked from one that uses the backend."""
+    """Uses the backend in a forked process."""
 
     suite = "a process is forked"
 
@@ -127,7 +127,7 @@ class Fork:
         found = json.loads(subprocess.check_output([*program, config], timeout=300))
         assert "CacheError" in found["the parent's"] and "fork" in found["the parent's"]
         stored = "b'by the parent'"
-        # What is kept in a process is the process's own.
+        # Values kept in memory are not shared between processes.
         assert found["its own"] == ("None" if name == "dict" else stored)
         assert found["afterwards"] == stored
 
@@ -154,7 +154,7 @@ class Recorder:
                     item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
     def pytest_runtest_logreport(self, report):
-        # Set-up and tear-down count where they fail.
+        # Setup and teardown count only if they fail.
         if report.when != "call" and report.passed:
             return
         suite = self.suites[report.nodeid]
@@ -177,7 +177,7 @@ def run(name):
 
 
 def run_all():
-    """Over all backends at once: they wait more than they work."""
+    """Runs the suites on all backends at once, since they mostly wait."""
     run_one = [sys.executable, __file__]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     running = {name: subprocess.Popen([*run_one, name], **options) for name in BACKENDS}
@@ -205,7 +205,7 @@ if __name__ == "__main__":
     else:
         run_all()
 else:
-    # pytest's copy of this file.
+    # Imported by pytest.
     cache_bridge.register()
     globals().update(dogpile_suites(os.environ["CACHE_BRIDGE_BACKEND"]))
     TestFork = Fork

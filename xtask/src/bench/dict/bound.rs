@@ -1,4 +1,4 @@
-//! What the machine allows: loads from as much memory as a million entries take.
+//! The bound set by the machine: loads from about as much memory as a million entries use.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::bench::measure::{Bench, Contestant, Sample};
 use crate::bench::report::{Line, Role};
 
-/// One number a cache line, 64 MiB in all.
+/// One number per cache line, 64 MiB in total.
 const LINES: usize = 1 << 20;
 const LOADS: u64 = 400_000;
 
@@ -24,7 +24,7 @@ pub(super) fn line(bench: &mut Bench<'_>) -> Result<()> {
     let waiting = "each tells where the next is";
     let dependent = Contestant::new(waiting, Role::Limit, || {
         let begin = Instant::now();
-        // The count keeps it from running in a small circle.
+        // Mixing in `n` avoids a short cycle.
         let number = (0..LOADS).fold(0, |number, n| at(number ^ n));
         black_box(number);
         Ok(Sample::nanoseconds(LOADS, begin.elapsed()))

@@ -1,9 +1,9 @@
-//! Entries that do not live long: new keys are set all the time, and read shortly after.
+//! Short-lived entries: new keys are set continuously and read shortly after.
 //!
-//! All contestants have to remove what has expired while they are measured: cache-dict and moka do
-//! so by themselves, and the maps are purged twice a lifetime. `quick_cache` does not: it evicts at
-//! its bound, so that it is always full, and its user has to know the bound. It is measured too,
-//! but the goal is about the others, and how much each holds at the end is shown beside its figure.
+//! Removing expired entries is part of the measurement: cache-dict and moka do so on their own, and
+//! the maps are purged twice per TTL. `quick_cache` instead evicts at its capacity, so it is always
+//! full and its user must know the right capacity. It is measured, but does not count for the goal.
+//! An extra column shows how many entries each contestant holds at the end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -20,7 +20,7 @@ pub(super) const NAME: &str = "churn: new keys set, read and reclaimed, 50 ms to
 const SLOWER: &str = "churn: new keys set, read and reclaimed, 1 s to live, 2 threads";
 
 pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
-    // Bounded caches get room for twice what the fastest sets within a lifetime.
+    // Bounded caches get twice the capacity that the fastest contestant fills within a TTL.
     for (name, ttl, length, capacity) in
         [(NAME, 50, 500, 300_000), (SLOWER, 1_000, 1_600, 4_000_000)]
     {
@@ -29,7 +29,7 @@ pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
         let contestants = all.iter().map(|entry| {
             let mut unused = [0, 1 << 31];
             if entry.name == QUICK_CACHE {
-                // Full from the start, so that it evicts in each round as the others remove.
+                // Fill it up front, so that it evicts in every round, as the others remove.
                 unused[0] = capacity;
                 Keys::short(capacity).each(|key| entry.cache.set(key, 7));
             }
@@ -51,8 +51,8 @@ pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Each of two threads sets keys that no round has set before, from `unused` on: a key that is set
-/// again would take the place of an entry that has expired, which then need not be removed.
+/// Each of two threads sets keys that no earlier round has set, starting at `unused`. Setting a key
+/// again would replace its expired entry, which then would not need to be removed.
 fn round(entry: &Named<u64>, unused: &[AtomicU32], ttl: Duration, length: Duration) -> Sample {
     let (cache, done) = (entry.cache.as_ref(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -75,12 +75,12 @@ fn round(entry: &Named<u64>, unused: &[AtomicU32], ttl: Duration, length: Durati
     })
 }
 
-/// Sets one key after the other from `first` on, for so long; returns how many.
+/// Sets consecutive keys starting at `first` for `length` and returns their number.
 fn work(cache: &dyn Cache<u64>, first: u32, length: Duration) -> u32 {
     let mut buffer = Keys::short(0).buffer();
     let mut sets = 0_u32;
     let begin = Instant::now();
-    // Reading the clock takes as long as a set.
+    // Reading the clock costs as much as a set, so do it only every 16 sets.
     while !sets.is_multiple_of(16) || begin.elapsed() < length {
         cache.set(buffer.key(first + sets), 7);
         let recent = first + sets.saturating_sub(1_000);

@@ -1,4 +1,4 @@
-//! cache-dict, and what a user could take instead, each in its default configuration.
+//! cache-dict and its alternatives, each in its default configuration.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -12,14 +12,14 @@ use crate::bench::report::Role;
 
 /// cache-dict with the feature `coarse-clock`.
 pub(super) const COARSE: &str = "cache-dict";
-/// cache-dict without it.
+/// cache-dict without `coarse-clock`.
 pub(super) const EXACT: &str = "cache-dict, exact clock";
 
-/// The peer whose reads take no lock.
+/// The peer with lock-free reads.
 pub(super) const PAPAYA: &str = "papaya + deadlines";
 
-/// The bounded peer that knows no deadlines: it evicts what is old, so its user does not remove
-/// what has expired.
+/// The bounded peer without expiry: it evicts old entries, so its user does not remove expired
+/// ones.
 pub(super) const QUICK_CACHE: &str = "quick_cache + deadlines";
 
 pub(super) const PEERS: &[&str] = &[
@@ -31,22 +31,23 @@ pub(super) const PEERS: &[&str] = &[
     "RwLock<HashMap> + deadlines",
 ];
 
-/// The operations of all contestants. A key is found until its lifetime is over.
+/// The operations of all contestants. Expired keys are misses.
 pub(super) trait Cache<V>: Send + Sync {
     fn get(&self, key: &str) -> Option<V>;
     fn set(&self, key: &str, value: V);
 
-    /// How many were found. A cache without such an operation does what its user would write.
+    /// Returns the number of keys found. The default is what a user would write for a cache without
+    /// this operation.
     fn get_multi(&self, keys: &[&str]) -> usize {
         keys.iter().filter(|key| self.get(key).is_some()).count()
     }
 
     fn set_multi(&self, keys: &[&str], value: &V);
 
-    /// The number of entries, with those that have expired and are still held.
+    /// The number of entries held, including expired ones.
     fn len(&self) -> usize;
 
-    /// Removes what has expired, where the cache does not do it by itself.
+    /// Removes expired entries, if the cache does not do so on its own.
     fn purge(&self) {}
 }
 
@@ -112,7 +113,7 @@ impl<V: Payload> Cache<V> for DictBackend<V> {
     }
 
     fn set_multi(&self, keys: &[&str], value: &V) {
-        // Each value is made as its user makes it, which reads the wall clock.
+        // Create each value as a user would; this reads the wall clock.
         let value = || CachedValue::new(value.clone());
         self.set_multi_sync(keys.iter().map(|key| (*key, value())).collect());
     }
@@ -142,7 +143,7 @@ impl<V: Payload> Cache<V> for moka::sync::Cache<String, V> {
     }
 }
 
-/// A payload with the deadline that the user of a map without expiry stores beside it.
+/// A payload with its deadline, as users of a map without expiry would store it.
 #[derive(Clone)]
 struct Stored<V> {
     payload: V,
@@ -184,7 +185,7 @@ impl<V: Clone, M: Map<V>> Cache<V> for Timed<M> {
     }
 
     fn get_multi(&self, keys: &[&str]) -> usize {
-        // One reading of the clock for all keys, as in cache-dict.
+        // Read the clock once for all keys, as cache-dict does.
         let now = Instant::now();
         let found = keys.iter().filter_map(|key| self.map.live(key, || now));
         found.count()
@@ -208,7 +209,7 @@ impl<V: Clone, M: Map<V>> Cache<V> for Timed<M> {
     }
 }
 
-/// A map that has the usual methods itself, or by way of a guard.
+/// Implements [`Map`] for a type with the usual methods, optionally through a guard.
 macro_rules! usual_map {
     ($map:ty $(, $guard:ident)?) => {
         impl<V: Clone + Send + Sync> Map<V> for $map {

@@ -1,4 +1,4 @@
-//! Keys, the order in which they are requested, and the threads that request them.
+//! Keys, access patterns, and the threads that run them.
 
 use std::sync::Barrier;
 use std::thread;
@@ -8,12 +8,12 @@ use fastrand::Rng;
 
 use crate::bench::measure::Sample;
 
-/// Numbered keys. They are written into a buffer when needed: reading them from memory would
-/// cost every contestant the same again as its own work.
+/// Numbered keys, formatted into a buffer on use: reading them from memory would cost as much as
+/// the measured operation itself.
 #[derive(Clone, Copy)]
 pub(super) struct Keys {
     pub(super) count: u32,
-    /// Precedes the number of eight digits.
+    /// Precedes the eight-digit number.
     pub(super) prefix: &'static str,
 }
 
@@ -21,31 +21,31 @@ const DIGITS: usize = 8;
 const LONGEST: usize = 40;
 
 impl Keys {
-    /// As `user:000f4240`.
+    /// Keys such as `user:000f4240`.
     pub(super) const fn short(count: u32) -> Self {
         let prefix = "user:";
         Self { count, prefix }
     }
 
-    /// Short keys, none of which is among the [short](Self::short) ones.
+    /// Keys as long as the [short](Self::short) ones, but disjoint from them.
     pub(super) const fn absent(count: u32) -> Self {
         let prefix = "item:";
         Self { count, prefix }
     }
 
-    /// 40 hexadecimal digits, as oslo.cache makes them of any key.
+    /// 40 hexadecimal digits, the form into which oslo.cache hashes keys.
     pub(super) const fn digests(count: u32) -> Self {
         let prefix = "a62f2225bf70bfaccbc7f1ef2a397836";
         Self { count, prefix }
     }
 
-    /// 40 characters, as a person would choose them.
+    /// 40 characters, as a human would choose them.
     pub(super) const fn long(count: u32) -> Self {
         let prefix = "tenant:7:project:12:user:profile";
         Self { count, prefix }
     }
 
-    /// Each key once.
+    /// Visits each key once.
     pub(super) fn each(self, mut visit: impl FnMut(&str)) {
         let mut buffer = self.buffer();
         for number in 0..self.count {
@@ -65,7 +65,7 @@ impl Keys {
     }
 }
 
-/// Room for one key.
+/// A buffer for one key.
 #[derive(Clone, Copy)]
 pub(super) struct Buffer {
     bytes: [u8; LONGEST],
@@ -94,24 +94,25 @@ impl Buffer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spread {
     Uniform,
-    /// The key of rank n is asked for in proportion to n^-0.99, as in YCSB.
+    /// The probability of the key of rank n is proportional to n^-0.99, as in YCSB.
     Zipf,
 }
 
-/// What each thread does in a round.
+/// The operations of each thread in a round.
 pub(super) struct Load {
     keys: Keys,
-    /// For each thread, the numbers of the keys; the top bit says that it is written.
+    /// The key numbers of each thread; the top bit marks a write.
     threads: Vec<Vec<u32>>,
 }
 
 const WRITE: u32 = 1 << 31;
 
-/// All threads together do the same, however many there are; two cores do the work.
+/// The total number of operations, divided among the threads. A single thread does only half of
+/// them, so that rounds last about equally long on two cores.
 const OPERATIONS: usize = 800_000;
 
 impl Load {
-    /// So many operations in a hundred are writes.
+    /// `writes` is the percentage of writes.
     pub(super) fn new(keys: Keys, spread: Spread, writes: u32, threads: usize) -> Self {
         let zipf = if spread == Spread::Zipf {
             zipf(keys.count)
@@ -136,7 +137,7 @@ impl Load {
         }
     }
 
-    /// One operation after the other.
+    /// One key per operation.
     pub(super) fn single(&self, get: impl Fn(&str) + Sync, set: impl Fn(&str) + Sync) -> Sample {
         let (elapsed, _) = side_by_side(&self.threads, |numbers| {
             let mut buffer = self.keys.buffer();
@@ -152,7 +153,7 @@ impl Load {
         self.sample(elapsed)
     }
 
-    /// `N` keys a call.
+    /// `N` keys per call.
     pub(super) fn batches<const N: usize>(&self, call: impl Fn(&[&str]) + Sync) -> Sample {
         let (elapsed, _) = side_by_side(&self.threads, |numbers| {
             let mut buffers = [self.keys.buffer(); N];
@@ -172,8 +173,8 @@ impl Load {
     }
 }
 
-/// Runs `work` with each of `shares` in a thread of its own; returns the time from the first begin
-/// to the last end, and what each has returned.
+/// Runs `work` on each of `shares` in a separate thread. Returns the time from the first start to
+/// the last end, and the results.
 pub(super) fn side_by_side<T: Sync, R: Send>(
     shares: &[T],
     work: impl Fn(&T) -> R + Sync,
@@ -206,7 +207,7 @@ pub(super) fn side_by_side<T: Sync, R: Send>(
     (elapsed, returned.collect())
 }
 
-/// The cumulative distribution of ranks.
+/// The cumulative distribution (unnormalized) of ranks.
 fn zipf(count: u32) -> Vec<f64> {
     let mut sum = 0.0;
     let ranks = (1..=count).map(|rank| {
@@ -220,6 +221,6 @@ fn zipf(count: u32) -> Vec<f64> {
 fn draw(zipf: &[f64], random: &mut Rng) -> u32 {
     let point = random.f64() * zipf.last().copied().unwrap_or_default();
     let rank = zipf.partition_point(|sum| *sum < point);
-    // Popular keys are not adjacent.
+    // Scatter popular keys.
     (rank * 7_368_787 % zipf.len()) as u32
 }

@@ -1,4 +1,4 @@
-//! Memory by entry: what the process grows by, each contestant in a process of its own.
+//! Memory per entry, measured as the growth of a separate process for each contestant.
 
 use std::time::Duration;
 
@@ -56,17 +56,17 @@ pub(crate) struct MemoryOf {
 }
 
 impl MemoryOf {
-    /// Fills one cache and prints by how much this process has grown.
+    /// Fills one cache and prints how much this process has grown.
     pub(crate) fn print(&self) -> Result<()> {
         let (name, count) = (self.name.as_str(), self.count);
         let known = PEERS.iter().find(|peer| **peer == name);
         let known = known.copied().unwrap_or(COARSE);
         let prefix = self.prefix.clone().leak();
         let before = machine::resident()?;
-        // Caches with a bound get some room: they would evict before it is reached.
+        // Bounded caches get some headroom, because they evict before they are full.
         let filled = make::<u64>(known, count as usize / 8 * 9, LONG)?;
         Keys { count, prefix }.each(|key| filled.cache.set(key, 7));
-        // Some do part of the work later, on their own threads.
+        // Some caches defer work to background threads.
         std::thread::sleep(Duration::from_millis(500));
         let grown = machine::resident()?.saturating_sub(before);
         let mut held = 0;

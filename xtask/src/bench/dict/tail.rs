@@ -1,4 +1,4 @@
-//! The slowest thousandth of sets: alone, beside a reader of many keys, and while the cache grows.
+//! Tail latency (p99.9) of sets: alone, alongside multi-key reads, and while the cache grows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -45,7 +45,7 @@ fn alone(cache: &dyn Cache<u64>) -> Sample {
     slowest(took.concat())
 }
 
-/// One thread sets for a while, the other one reads a hundred keys a call all the time.
+/// One thread sets keys while another continuously reads a hundred keys per call.
 fn beside_get_multi(cache: &dyn Cache<u64>) -> Sample {
     const LENGTH: Duration = Duration::from_millis(300);
     let done = AtomicBool::new(false);
@@ -71,7 +71,7 @@ fn beside_get_multi(cache: &dyn Cache<u64>) -> Sample {
     })
 }
 
-/// From nothing to two million entries.
+/// Grows the cache from empty to two million entries.
 fn growing(name: &'static str) -> Result<Sample> {
     let entry = make::<u64>(name, 3 * MILLION as usize, LONG)?;
     let (_, took) = side_by_side(&[0, MILLION], |first| {

@@ -1,4 +1,4 @@
-//! Who takes part: ours, the plain client, and the original's way in Rust.
+//! The contestants: ours, the plain client, and oslo.cache's approach in Rust.
 
 use anyhow::Result;
 use cache_core::{CacheBackend as _, CachedValue};
@@ -32,12 +32,12 @@ impl Client for Etcd3Backend {
     }
 }
 
-/// `etcd-client` as it is: no leases, no envelope, no deadlines, no failover.
+/// Plain `etcd-client`: no leases, no envelope, no deadlines, no failover.
 #[derive(Clone)]
 pub(super) struct Plain(pub(super) KvClient);
 
 impl Plain {
-    /// As many transactions side by side as it takes.
+    /// Splits the keys into as many concurrent transactions as needed.
     async fn transactions(
         &self,
         keys: &[&str],
@@ -79,7 +79,7 @@ impl Client for Plain {
     }
 }
 
-/// The same with one key a call.
+/// [`Plain`] with one key per call.
 #[derive(Clone)]
 pub(super) struct OneByOne(pub(super) Plain);
 
@@ -100,7 +100,7 @@ impl Client for OneByOne {
     }
 }
 
-/// The original's way through `etcd-client`: a lease for each set.
+/// oslo.cache's approach with `etcd-client`: one lease per set.
 #[derive(Clone)]
 pub(super) struct LeaseEach {
     pub(super) client: etcd_client::Client,

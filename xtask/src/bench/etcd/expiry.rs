@@ -1,4 +1,4 @@
-//! What other calls feel while leases expire.
+//! The latency of other calls while leases expire.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const NAME: &str = "p99 of a get while 50,000 keys expire";
 const KEYS: usize = 50_000;
 const TTL: Duration = Duration::from_secs(8);
 
-/// Longer than the lease of a key that was set at the beginning lives after the last was.
+/// Long enough for every lease to expire after the last key was set.
 const EXPIRING: Duration = Duration::from_secs(18);
 
 /// Short enough that a stall is not diluted by the quiet around it.
@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 
 const IDLE: &str = "no key expires";
 
-/// What puts the keys in place.
+/// How the expiring keys are set.
 #[derive(Clone, Copy)]
 enum Expiring {
     Ours,
@@ -91,7 +91,7 @@ async fn with_one_lease(server: &Etcd) -> Result<()> {
     Ok(())
 }
 
-/// What gets take in the worst half second, which is the one in which most keys go.
+/// Measures gets in the worst half second, the one in which most keys expire.
 async fn sample(backend: &Etcd3Backend, server: &Etcd) -> Result<Sample> {
     backend.set("probe", CachedValue::new(payload())).await?;
     let end = Instant::now() + EXPIRING;

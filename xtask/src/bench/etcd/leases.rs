@@ -1,4 +1,4 @@
-//! How many leases the server holds when every key is new.
+//! The number of leases on the server when every key is new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::bench::report::{Line, Role};
 const NAME: &str = "leases held after 30 s of sets with a TTL of 30 s, 64 tasks";
 const LENGTH: Duration = Duration::from_secs(30);
 
-/// Each on a server of its own.
+/// Each contestant gets its own server.
 pub(super) fn line(bench: &mut Bench<'_>, server: &EtcdBuilder, runtime: &Runtime) -> Result<()> {
     let ours = Contestant::new(OURS, Role::Ours, || {
         let server = server.clone().start()?;

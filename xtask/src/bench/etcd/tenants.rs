@@ -1,4 +1,4 @@
-//! What one tenant that may not write costs the others.
+//! The effect on other tenants of one tenant without write permission.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(super) fn line(
     bench.compare(Line { goal, ..line }, vec![ours, all])
 }
 
-/// Authentication with a user that may do everything below `app/`.
+/// Enables authentication, with a user that has full access below `app/`.
 async fn turn_on(server: &Etcd) -> Result<()> {
     let mut client = etcd_client::Client::connect([server.endpoint()], None).await?;
     client.user_add("root", PASSWORD, None).await?;
@@ -75,7 +75,7 @@ async fn turn_on(server: &Etcd) -> Result<()> {
     Ok(())
 }
 
-/// Sets keys that it must not set, and wants to be told so.
+/// Sets forbidden keys and expects to be denied.
 #[derive(Clone)]
 struct Denied(Etcd3Backend);
 
@@ -89,7 +89,7 @@ impl Client for Denied {
             let done = CacheBackend::set(&self.0, key, CachedValue::new(value.to_vec())).await;
             match done {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
-                other => bail!("{key}: {other:?} in place of a refusal"),
+                other => bail!("{key}: {other:?} instead of a permission error"),
             }
         }
         Ok(())

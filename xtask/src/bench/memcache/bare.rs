@@ -1,4 +1,4 @@
-//! The bare round trip: one caller, a connection to each server, a system call each way.
+//! The bare round trip: one caller, one connection per server, one system call each way.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl RoundTrip {
         Ok(Self(Arc::new(Mutex::new(connections))))
     }
 
-    /// One key on the server that has it.
+    /// Sends a single-key request to the server that holds the key.
     async fn one(&self, key: &str, encode: impl Fn(&mut Vec<u8>)) -> Result<Found> {
         let mut connections = self.0.lock().await;
         let servers = connections.len();
@@ -50,7 +50,7 @@ impl RoundTrip {
         }
     }
 
-    /// Each server is asked for its share of the keys.
+    /// Sends each server the request for its share of the keys.
     async fn ask(
         &self,
         keys: &[&str],
@@ -83,7 +83,7 @@ impl Connection {
 }
 
 impl Client for RoundTrip {
-    /// All servers are asked before the first is heard.
+    /// Sends all requests before reading the first answer.
     async fn get(&mut self, keys: &[&str]) -> Result<usize> {
         if let [key] = keys {
             let found = self.one(key, |out| wire::get(key, out)).await?;
@@ -125,7 +125,7 @@ impl Client for RoundTrip {
     }
 }
 
-/// By the last characters of the key, which are hexadecimal digits.
+/// Picks a server by the key's last characters, which are hexadecimal digits.
 fn server_of(key: &str, servers: usize) -> usize {
     let end = key.as_bytes().iter().rev().take(8);
     let sum = end.fold(0_usize, |sum, &byte| sum * 31 + usize::from(byte));

@@ -1,4 +1,4 @@
-//! Ours and what a user could take instead.
+//! Ours and its alternatives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,7 +77,7 @@ impl Client for AsyncMeta {
     }
 }
 
-/// Ten connections, each for one caller at a time: the crate has no pool of its own.
+/// Ten connections, each used by one caller at a time, because the crate has no pool.
 #[derive(Clone)]
 pub(super) struct AsyncMemcached {
     clients: Arc<[Mutex<async_memcached::Client>]>,

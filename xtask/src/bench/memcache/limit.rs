@@ -1,9 +1,9 @@
-//! What is possible without any of the duties of a library: a pipelined client that knows two
-//! commands, one server, and no faults.
+//! An upper bound: a hand-written pipelined client that supports two commands and one server, and
+//! does not handle faults.
 //!
-//! One task drives a connection. Callers write their requests into a buffer that they share, and
-//! the driver takes over what is there as one batch, with one system call; it reads all that has
-//! come before it completes the first caller.
+//! One task drives each connection. Callers append requests to a shared buffer, which the driver
+//! takes as one batch and sends with one system call. It reads all available answers before it
+//! completes the first caller.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,13 +20,13 @@ use tokio::sync::oneshot;
 use super::wire::{self, Found};
 use crate::bench::load::Client;
 
-/// As many as ours takes for work of this kind.
+/// As many as ours uses for this kind of load.
 const CONNECTIONS: usize = 2;
 
-/// While a connection has less in flight the next one is left alone: fewer, fuller batches.
+/// Requests in flight before the next connection is used: fewer connections, fuller batches.
 const FILLED: usize = 16;
 
-/// At least so much room is there for a read.
+/// The minimum free space for a read.
 const READ: usize = 16 * 1024;
 
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub(super) struct Limit {
 #[derive(Default)]
 struct Connection {
     queue: Mutex<Queue>,
-    /// How many requests are not answered.
+    /// The number of unanswered requests.
     load: AtomicUsize,
 }
 
@@ -45,7 +45,7 @@ struct Connection {
 struct Queue {
     out: Vec<u8>,
     waiting: Vec<oneshot::Sender<Found>>,
-    /// The driver, if it waits for requests, and for how many.
+    /// The driver, if it waits for requests, and how many it waits for.
     driver: Option<(Waker, usize)>,
 }
 
@@ -56,10 +56,10 @@ impl Connection {
 }
 
 impl Limit {
-    /// Drivers run on the runtime of the caller.
+    /// Spawns the drivers on the caller's runtime.
     pub(super) async fn connect(urls: &[String]) -> Result<Self> {
         let [url] = urls else {
-            bail!("the limit has one server");
+            bail!("the limit supports only one server");
         };
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -77,7 +77,7 @@ impl Limit {
         Ok(Self { connections })
     }
 
-    /// The first that is not filled, else the one with the least to do.
+    /// The first connection below [`FILLED`], or else the least loaded.
     fn connection(&self) -> Option<&Connection> {
         let load = |connection: &&Arc<Connection>| connection.load.load(Ordering::Relaxed);
         let connections = self.connections.iter();
@@ -116,7 +116,7 @@ impl Client for Limit {
     }
 }
 
-/// The only key: for several there is the bare round trip.
+/// The only key; multi operations use the bare round trip as their limit.
 fn single<'a>(keys: &[&'a str]) -> &'a str {
     keys.first().copied().unwrap_or_default()
 }
@@ -124,7 +124,7 @@ fn single<'a>(keys: &[&'a str]) -> &'a str {
 struct Driver {
     stream: TcpStream,
     connection: Arc<Connection>,
-    /// The batch that is being written.
+    /// The batch being written.
     out: Vec<u8>,
     written: usize,
     taken: Vec<oneshot::Sender<Found>>,
@@ -132,7 +132,7 @@ struct Driver {
     buffer: Vec<u8>,
     filled: usize,
     answered: Vec<(oneshot::Sender<Found>, Found)>,
-    /// Others have had their turn since a batch was there to be written.
+    /// Whether the driver has yielded to other tasks since the current batch became ready.
     has_yielded: bool,
 }
 
@@ -160,7 +160,7 @@ impl Driver {
             let load = &self.connection.load;
             load.fetch_sub(self.answered.len(), Ordering::Relaxed);
             for (caller, found) in self.answered.drain(..) {
-                // A caller that has gone needs no answer.
+                // The caller may be gone.
                 let _ = caller.send(found);
             }
             if self.out.is_empty() && !self.take(cx) {
@@ -172,7 +172,7 @@ impl Driver {
         }
     }
 
-    /// All that has come.
+    /// Reads everything available.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<()> {
         loop {
             if self.buffer.len() - self.filled < READ {
@@ -192,7 +192,7 @@ impl Driver {
                 rest = rest.get(len..).unwrap_or_default();
                 let caller = self.in_flight.pop_front();
                 self.answered
-                    .push((caller.context("an answer too many")?, found));
+                    .push((caller.context("an unexpected answer")?, found));
             }
             let parsed = self.filled - rest.len();
             self.buffer.copy_within(parsed..self.filled, 0);
@@ -200,11 +200,11 @@ impl Driver {
         }
     }
 
-    /// The next batch, if it is time to write one; otherwise the driver is woken when it is.
+    /// Takes the next batch, if it is time to write one; otherwise arranges for a wakeup.
     fn take(&mut self, cx: &mut Context<'_>) -> bool {
         let mut queue = self.connection.lock();
-        // While much is in flight its answers will soon call for more, and half of it is worth a
-        // system call.
+        // Answers to requests in flight will soon trigger new requests, so wait until at least half
+        // as many are queued before spending a system call.
         let enough = (self.in_flight.len() / 2).max(1);
         if queue.waiting.len() < enough {
             queue.driver = Some((cx.waker().clone(), enough));
@@ -212,7 +212,7 @@ impl Driver {
             return false;
         }
         if !self.has_yielded {
-            // Callers that have just been answered may have more to ask.
+            // Callers that were just answered may have more requests.
             self.has_yielded = true;
             drop(queue);
             cx.waker().wake_by_ref();

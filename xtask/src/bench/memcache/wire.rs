@@ -1,6 +1,6 @@
-//! The protocol, as far as the limits need it: requests into a buffer, answers out of one, and no
-//! faults. Values travel as cache-memcache-pool stores them, with their metadata, and are taken
-//! apart and copied for the caller as it does: the same bytes and the same result.
+//! The subset of the protocol that the limits need, without error handling. Values carry the same
+//! metadata as in cache-memcache-pool and are decoded and copied for the caller in the same way, so
+//! the comparison covers the same bytes and the same result.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use cache_core::CachedValue;
 use cache_core::wire::{self, Metadata};
 
-/// What a get found.
+/// The result of a get.
 pub(super) type Found = Option<CachedValue<Vec<u8>>>;
 
 pub(super) fn get(key: &str, out: &mut Vec<u8>) {
@@ -22,7 +22,7 @@ pub(super) fn set(key: &str, value: &[u8], out: &mut Vec<u8>) {
     set_with("", key, value, out);
 }
 
-/// Many keys at once: one command of the classic protocol, the cheapest for the server.
+/// Encodes a multi-get as one command of the classic protocol, the cheapest for the server.
 pub(super) fn get_many(keys: &[&str], out: &mut Vec<u8>) {
     out.extend_from_slice(b"get");
     for key in keys {
@@ -32,7 +32,7 @@ pub(super) fn get_many(keys: &[&str], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Many values at once: answered by a single line behind them unless one fails.
+/// Encodes a multi-set in quiet mode: unless a set fails, the server answers only the final `mn`.
 pub(super) fn set_many(keys: &[&str], value: &[u8], out: &mut Vec<u8>) {
     for key in keys {
         set_with(" q", key, value, out);
@@ -44,14 +44,14 @@ fn set_with(flag: &str, key: &str, value: &[u8], out: &mut Vec<u8>) {
     let mut head = Vec::with_capacity(40);
     Metadata::new(SystemTime::now(), None).write_json(&mut head);
     head.push(b'|');
-    // Writing into memory does not fail.
+    // Writing to a `Vec` cannot fail.
     let _ = write!(out, "ms {key} {}{flag}\r\n", head.len() + value.len());
     out.extend_from_slice(&head);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
-/// One answer to a get or a set, and its length, if it is whole.
+/// Parses the answer to a get or a set; returns it with its length if it is complete.
 pub(super) fn answer(buffer: &[u8]) -> Result<Option<(Found, usize)>> {
     let Some((line, end)) = line(buffer) else {
         return Ok(None);
@@ -63,7 +63,7 @@ pub(super) fn answer(buffer: &[u8]) -> Result<Option<(Found, usize)>> {
     }
 }
 
-/// One of the values that answer [`get_many`]; `None` in place of a value is the end of them.
+/// Parses one value of the answer to [`get_many`]; a `None` value marks the end.
 pub(super) fn value(buffer: &[u8]) -> Result<Option<(Found, usize)>> {
     let Some((line, end)) = line(buffer) else {
         return Ok(None);
@@ -75,7 +75,7 @@ pub(super) fn value(buffer: &[u8]) -> Result<Option<(Found, usize)>> {
     data(buffer, end, len.unwrap_or_default())
 }
 
-/// Whether all values of [`set_many`] are stored.
+/// Whether the answer to [`set_many`] is complete; an error if a set failed.
 pub(super) fn are_stored(buffer: &[u8]) -> Result<bool> {
     match line(buffer) {
         None => Ok(false),
@@ -84,7 +84,7 @@ pub(super) fn are_stored(buffer: &[u8]) -> Result<bool> {
     }
 }
 
-/// The first line, and where it ends.
+/// The first line and the offset after it.
 fn line(buffer: &[u8]) -> Option<(&[u8], usize)> {
     let end = buffer.iter().position(|&byte| byte == b'\n')?;
     Some((buffer.get(..end.saturating_sub(1))?, end + 1))
@@ -98,7 +98,7 @@ fn data(buffer: &[u8], from: usize, len: &[u8]) -> Result<Option<(Found, usize)>
     }
     let stored = buffer.get(from..from + len).unwrap_or_default();
     let (metadata, payload) = wire::decode(stored, "bench")?;
-    // It has no deadline, so the time does not matter.
+    // The value has no deadline, so the time does not matter.
     Ok(Some((metadata.attach(payload.to_vec(), UNIX_EPOCH), whole)))
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_when_they_are_whole() {
+    fn incomplete_answers_are_not_parsed() {
         let mut request = Vec::new();
         set("k", b"abc", &mut request);
         let line = request.iter().position(|&byte| byte == b'\n').unwrap() + 1;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_end_with_a_line() {
+    fn multi_get_ends_with_end_line() {
         let bytes = b"VALUE k 0 22\r\n{\"ct\": 1.5, \"v\": 2}|hi\r\nEND\r\n";
         let (found, len) = value(bytes).unwrap().unwrap();
         assert_eq!(found.unwrap().payload(), b"hi");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_sets_say_only_what_went_wrong() {
+    fn quiet_sets_report_only_failures() {
         assert!(!are_stored(b"MN\r").unwrap());
         assert!(are_stored(b"MN\r\n").unwrap());
         assert!(are_stored(b"SERVER_ERROR object too large for cache\r\nMN\r\n").is_err());
