@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cache_core::{CachedValue, Error, ErrorKind, Result};
+use tokio::time::sleep;
 
 use crate::cluster::{Call, MARK, Server};
 use crate::connection::{Exchange, Waiter};
@@ -177,8 +178,10 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
     let first = open.first().map(|&first| command(first));
     let is_marked = first.is_some_and(|first| store.is_marked(&first));
     while !open.is_empty() {
-        if let Err(error) = call.begin_round() {
-            return fail(outcomes, &open, &error);
+        match call.begin_round() {
+            Ok(pause) if pause.is_zero() => {}
+            Ok(pause) => Box::pin(sleep(pause)).await,
+            Err(error) => return fail(outcomes, &open, &error),
         }
         let (groups, mut unrouted) = by_server(&mut call, open, &command);
         let mut sent = Vec::new();

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
 use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
+use tokio::time::sleep;
 
 use crate::NAME;
 use crate::cluster::{Call, Cluster, MARK, Server};
@@ -240,7 +241,10 @@ where
     let farm = call.farm;
     let mut from = None;
     loop {
-        call.begin_round()?;
+        let pause = call.begin_round()?;
+        if !pause.is_zero() {
+            Box::pin(sleep(pause)).await;
+        }
         let Some(index) = call.choose(key) else {
             if Box::pin(call.probed()).await {
                 continue;

@@ -18,8 +18,14 @@ use crate::NAME;
 use crate::connection::{Exchange, Failure, Unanswered, Waiter};
 use crate::protocol::{Expected, Outgoing, Reply, Response};
 
-/// How often a call is retried because its connection ended.
-const REPEATS: u32 = 2;
+/// How long a call waits before each retry that it makes because its connection ended: a server that
+/// is killed may close some connections before it refuses new ones. The first retry is immediate,
+/// since the server may only have closed an idle connection.
+const PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+];
 
 /// The state of a call. Without failures it costs nothing.
 pub(crate) struct Call<'a> {
@@ -61,12 +67,11 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Begins a round of attempts. An error if the retry budget is exhausted.
-    pub(crate) fn begin_round(&mut self) -> Result<()> {
-        if self.attempts.begin_round() {
-            return Ok(());
-        }
-        Err(self.given_up())
+    /// Begins a round of attempts, to be made after the returned pause. An error if the retry budget
+    /// is exhausted.
+    pub(crate) fn begin_round(&mut self) -> Result<Duration> {
+        let pause = self.attempts.begin_round(Instant::now);
+        pause.ok_or_else(|| self.given_up())
     }
 
     /// The server for `key`.
@@ -398,7 +403,7 @@ struct Attempts {
     begun: Option<Instant>,
     /// The deadline of the call, set after the first failure.
     deadline: Option<Instant>,
-    lost: u32,
+    lost: usize,
     has_lost: bool,
 }
 
@@ -424,10 +429,17 @@ impl Attempts {
         }
     }
 
-    /// Begins a round of concurrent attempts. `false`: the retry budget is exhausted.
-    fn begin_round(&mut self) -> bool {
-        self.lost += u32::from(std::mem::take(&mut self.has_lost));
-        self.lost <= REPEATS
+    /// Begins a round of concurrent attempts after the returned pause, at most a quarter of the time
+    /// that is left. `None`: the retry budget is exhausted.
+    fn begin_round(&mut self, now: impl Fn() -> Instant) -> Option<Duration> {
+        if !std::mem::take(&mut self.has_lost) {
+            return Some(Duration::ZERO);
+        }
+        let pause = PAUSES.get(self.lost).copied();
+        self.lost += 1;
+        let pause = pause?;
+        let left = self.deadline?.saturating_duration_since(now());
+        Some(pause.min(left / 4))
     }
 
     /// Records a failed attempt. All further ones share one `socket_timeout`, and the call as a
@@ -454,7 +466,7 @@ impl Attempts {
     }
 
     /// How often a connection ended during the call.
-    fn lost(&self) -> u32 {
+    fn lost(&self) -> usize {
         self.lost
     }
 }
@@ -504,14 +516,27 @@ mod tests {
     fn a_round_of_lost_connections_counts_once() {
         let now = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
-        for _ in 0..=REPEATS {
-            assert!(attempts.begin_round());
+        assert_eq!(attempts.begin_round(|| now), Some(Duration::ZERO));
+        for pause in PAUSES {
             for _ in 0..10 {
                 attempts.on_setback(now, Setback::Lost);
             }
+            assert_eq!(attempts.begin_round(|| now), Some(pause));
         }
-        assert!(!attempts.begin_round());
-        assert_eq!(attempts.lost(), REPEATS + 1);
+        attempts.on_setback(now, Setback::Lost);
+        assert_eq!(attempts.begin_round(|| now), None);
+        assert_eq!(attempts.lost(), PAUSES.len() + 1);
+    }
+
+    #[test]
+    fn a_pause_leaves_time_for_the_retry() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(TIMEOUT);
+        for left in [TIMEOUT, Duration::from_millis(8)] {
+            attempts.on_setback(now, Setback::Lost);
+            let pause = attempts.begin_round(|| now + TIMEOUT - left).unwrap();
+            assert!(pause <= left / 4, "{pause:?} of {left:?}");
+        }
     }
 
     #[test]
@@ -519,7 +544,7 @@ mod tests {
         let now = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         for _ in 0..50 {
-            assert!(attempts.begin_round());
+            assert_eq!(attempts.begin_round(|| now), Some(Duration::ZERO));
             attempts.on_setback(now, Setback::Down);
         }
         assert_eq!(attempts.lost(), 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
+use cache_core::{CacheBackend as _, CachedValue, Error, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
 use tokio::task::JoinHandle;
 
@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) calls: u64,
     pub(crate) hits: u64,
     pub(crate) errors: BTreeMap<ErrorKind, u64>,
+    /// One of the errors.
+    pub(crate) error: Option<Error>,
 }
 
 pub(crate) struct Load {
@@ -41,6 +43,7 @@ impl Load {
             let seen = task.await.unwrap();
             all.calls += seen.calls;
             all.hits += seen.hits;
+            all.error = all.error.or(seen.error);
             for (kind, n) in seen.errors {
                 *all.errors.entry(kind).or_default() += n;
             }
@@ -106,6 +109,7 @@ async fn work(cache: MemcachePoolBackend, task: u64, stop: Arc<AtomicBool>) -> S
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
                 *seen.errors.entry(error.kind()).or_default() += 1;
+                seen.error = Some(error);
                 // A task whose calls fail immediately would otherwise only produce errors.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
