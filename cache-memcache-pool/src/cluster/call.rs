@@ -70,7 +70,7 @@ impl<'a> Call<'a> {
     /// Begins a round of attempts, to be made after the returned pause. An error if the retry budget
     /// is exhausted.
     pub(crate) fn begin_round(&mut self) -> Result<Duration> {
-        let pause = self.attempts.begin_round(Instant::now);
+        let pause = self.attempts.begin_round();
         pause.ok_or_else(|| self.given_up())
     }
 
@@ -429,17 +429,15 @@ impl Attempts {
         }
     }
 
-    /// Begins a round of concurrent attempts after the returned pause, at most a quarter of the time
-    /// that is left. `None`: the retry budget is exhausted.
-    fn begin_round(&mut self, now: impl Fn() -> Instant) -> Option<Duration> {
+    /// Begins a round of concurrent attempts after the returned pause, at most an eighth of
+    /// `socket_timeout`. `None`: the retry budget is exhausted.
+    fn begin_round(&mut self) -> Option<Duration> {
         if !std::mem::take(&mut self.has_lost) {
             return Some(Duration::ZERO);
         }
         let pause = PAUSES.get(self.lost).copied();
         self.lost += 1;
-        let pause = pause?;
-        let left = self.deadline?.saturating_duration_since(now());
-        Some(pause.min(left / 4))
+        Some(pause?.min(self.socket_timeout / 8))
     }
 
     /// Records a failed attempt. All further ones share one `socket_timeout`, and the call as a
@@ -516,26 +514,27 @@ mod tests {
     fn a_round_of_lost_connections_counts_once() {
         let now = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
-        assert_eq!(attempts.begin_round(|| now), Some(Duration::ZERO));
+        assert_eq!(attempts.begin_round(), Some(Duration::ZERO));
         for pause in PAUSES {
             for _ in 0..10 {
                 attempts.on_setback(now, Setback::Lost);
             }
-            assert_eq!(attempts.begin_round(|| now), Some(pause));
+            assert_eq!(attempts.begin_round(), Some(pause));
         }
         attempts.on_setback(now, Setback::Lost);
-        assert_eq!(attempts.begin_round(|| now), None);
+        assert_eq!(attempts.begin_round(), None);
         assert_eq!(attempts.lost(), PAUSES.len() + 1);
     }
 
     #[test]
     fn a_pause_leaves_time_for_the_retry() {
         let now = Instant::now();
-        let mut attempts = Attempts::new(TIMEOUT);
-        for left in [TIMEOUT, Duration::from_millis(8)] {
+        let timeout = Duration::from_millis(40);
+        let mut attempts = Attempts::new(timeout);
+        for _ in PAUSES {
             attempts.on_setback(now, Setback::Lost);
-            let pause = attempts.begin_round(|| now + TIMEOUT - left).unwrap();
-            assert!(pause <= left / 4, "{pause:?} of {left:?}");
+            let pause = attempts.begin_round().unwrap();
+            assert!(pause <= timeout / 8, "{pause:?}");
         }
     }
 
@@ -544,7 +543,7 @@ mod tests {
         let now = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         for _ in 0..50 {
-            assert_eq!(attempts.begin_round(|| now), Some(Duration::ZERO));
+            assert_eq!(attempts.begin_round(), Some(Duration::ZERO));
             attempts.on_setback(now, Setback::Down);
         }
         assert_eq!(attempts.lost(), 0);
