@@ -74,7 +74,7 @@ const LINES: &[Row] = &[
 ];
 
 /// `server` is the etcd version.
-pub(super) fn main(options: &Measure, server: &str) -> Result<()> {
+pub(super) fn main(options: &Measure, server: &str, members: usize) -> Result<()> {
     let crates = ["cache-etcd3", "etcd-client"];
     let mut bench = Bench::new("etcd", options, HEADLINES, &crates)?;
     let workspace = Workspace::members_only(&workspace::root())?;
@@ -83,9 +83,9 @@ pub(super) fn main(options: &Measure, server: &str) -> Result<()> {
     let server = Etcd::builder().binary(binary);
     let length = Duration::try_from_secs_f64(options.seconds)?;
     let runtime = Runtime::new()?;
-    side_by_side(&mut bench, options, &server, &runtime, length)?;
+    side_by_side(&mut bench, options, &server, members, &runtime, length)?;
     leases::line(&mut bench, &server, &runtime)?;
-    tenants::line(&mut bench, &server, &runtime, length)?;
+    tenants::line(&mut bench, &server, members, &runtime, length)?;
     expiry::line(&mut bench, &server, &runtime)?;
     bench.finish()
 }
@@ -95,6 +95,7 @@ fn side_by_side(
     bench: &mut Bench<'_>,
     options: &Measure,
     server: &EtcdBuilder,
+    members: usize,
     runtime: &Runtime,
     length: Duration,
 ) -> Result<()> {
@@ -102,13 +103,14 @@ fn side_by_side(
         return Ok(());
     }
     let server = server.clone().arg("--quota-backend-bytes=8000000000");
-    let server = server.start()?;
+    let server = server.start_cluster(members)?;
+    let endpoints = server.endpoints();
     let mut python = None;
     if !options.without_python {
         python = Some(Python::start(bench, &["oslo.cache", "etcd3gw"])?);
     }
-    let client = runtime.block_on(Client::connect([server.endpoint()], None))?;
-    let builder = Etcd3Backend::builder().endpoints([server.endpoint()]);
+    let client = runtime.block_on(Client::connect(&endpoints, None))?;
+    let builder = Etcd3Backend::builder().endpoints(&endpoints);
     let builder = builder.ttl(Duration::from_secs(600));
     let unguarded = builder.clone().refuse_late_writes(false).build()?;
     let ours = builder.build()?;
@@ -134,7 +136,7 @@ fn side_by_side(
                 ONE_BY_ONE => load.contestant(name, Role::Peer, runtime, OneByOne(plain), keys),
                 LEASE_EACH => load.contestant(name, Role::Peer, runtime, lease_each.clone(), keys),
                 _ => match &python {
-                    Some(python) => python.contestant(name, &[server.endpoint()], &load),
+                    Some(python) => python.contestant(name, &endpoints[..1], &load),
                     None => continue,
                 },
             });

@@ -81,6 +81,9 @@ struct EtcdOptions {
     /// The etcd version: 3.5, or that of the installed etcd
     #[arg(long, value_name = "VERSION", default_value = "3.5")]
     server: String,
+    /// The members of the cluster, except where a line requires a single node
+    #[arg(long, default_value_t = 3)]
+    members: usize,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -93,7 +96,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         #[cfg(feature = "bench-memcache")]
         Job::Memcache(options) => memcache::main(options),
         #[cfg(feature = "bench-etcd")]
-        Job::Etcd(options) => etcd::main(&options.measure, &options.server),
+        Job::Etcd(options) => etcd::main(&options.measure, &options.server, options.members),
         Job::Dict(_) => run_with_peers("bench-dict"),
         Job::Memcache(_) => run_with_peers("bench-memcache"),
         Job::Etcd(_) => run_with_peers("bench-etcd"),

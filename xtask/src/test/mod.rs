@@ -8,7 +8,8 @@ mod prose;
 mod run_tests;
 
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -212,8 +213,16 @@ fn each_feature_alone(workspace: &Workspace, live: &Live) -> Result<String> {
     Ok(format!("{count} combinations"))
 }
 
+/// How long the watchdogs of the tests' servers may take to remove the servers' data.
+const LEFT_WITHIN: Duration = Duration::from_secs(60);
+
 fn nothing_is_left_running() -> Result<String> {
-    let left = process::running_children();
+    let begin = Instant::now();
+    let mut left = process::running_children();
+    while !left.is_empty() && begin.elapsed() < LEFT_WITHIN {
+        thread::sleep(Duration::from_millis(50));
+        left = process::running_children();
+    }
     if left.is_empty() {
         return Ok(String::new());
     }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use cache_core::{CacheBackend, CachedValue, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use etcd_client::{Permission, PermissionType};
-use test_servers::{Etcd, EtcdBuilder};
+use test_servers::{EtcdBuilder, EtcdCluster};
 use tokio::runtime::Runtime;
 
 use super::{OURS, Work, keys, load};
@@ -24,16 +24,17 @@ const ALL: &str = "all permitted";
 pub(super) fn line(
     bench: &mut Bench<'_>,
     server: &EtcdBuilder,
+    members: usize,
     runtime: &Runtime,
     length: Duration,
 ) -> Result<()> {
     if !bench.wants(NAME) {
         return Ok(());
     }
-    let server = server.clone().start()?;
+    let server = server.clone().start_cluster(members)?;
     runtime.block_on(turn_on(&server))?;
     let backend = Etcd3Backend::builder()
-        .endpoints([server.endpoint()])
+        .endpoints(server.endpoints())
         .ttl(Duration::from_secs(600))
         .username("app")
         .password(PASSWORD)
@@ -61,8 +62,8 @@ pub(super) fn line(
 }
 
 /// Enables authentication, with a user that has full access below `app/`.
-async fn turn_on(server: &Etcd) -> Result<()> {
-    let mut client = etcd_client::Client::connect([server.endpoint()], None).await?;
+async fn turn_on(server: &EtcdCluster) -> Result<()> {
+    let mut client = etcd_client::Client::connect(server.endpoints(), None).await?;
     client.user_add("root", PASSWORD, None).await?;
     client.role_add("root").await?;
     client.user_grant_role("root", "root").await?;
