@@ -136,7 +136,7 @@ fn side_by_side(
                 ONE_BY_ONE => load.contestant(name, Role::Peer, runtime, OneByOne(plain), keys),
                 LEASE_EACH => load.contestant(name, Role::Peer, runtime, lease_each.clone(), keys),
                 _ => match &python {
-                    Some(python) => python.contestant(name, &endpoints[..1], &load),
+                    Some(python) => python.contestant(name, &endpoints, &load),
                     None => continue,
                 },
             });
