@@ -100,7 +100,7 @@ fn release_fails_and_resumes_and_a_new_project_uses_it() {
 
     let stranger = Stranger::new(&playground);
     stranger.tests();
-    only_what_was_bumped_goes_out(&playground);
+    only_bumped_crates_are_released(&playground);
     stranger.cargo(&["update", "--quiet"]);
     assert!(stranger.uses("cache-dict", "0.1.1") && stranger.uses("cache-core", "0.1.0"));
     stranger.tests();
@@ -119,7 +119,7 @@ fn packages_have_license_readme_and_changelog() {
     }
 }
 
-fn only_what_was_bumped_goes_out(playground: &Playground) {
+fn only_bumped_crates_are_released(playground: &Playground) {
     playground.edit(
         "cache-dict/CHANGELOG.md",
         "# Changelog\n",

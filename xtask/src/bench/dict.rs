@@ -143,7 +143,7 @@ fn single<V: Payload>(bench: &mut Bench<'_>, line: &Single, value: impl Fn() -> 
         }));
         let line = Line {
             goal,
-            beside_the_goal: if writes == 0 { PAPAYA } else { "" },
+            excluded_from_goal: if writes == 0 { PAPAYA } else { "" },
             ..Line::new(name(threads, ours))
         };
         bench.compare(line, contestants)?;

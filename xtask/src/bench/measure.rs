@@ -288,9 +288,9 @@ mod tests {
             anyhow::Ok(bench.report.lines.pop().unwrap().base)
         };
         assert_eq!(base(Line::new("work")).unwrap(), "fast");
-        let beside_the_goal = "fast";
+        let excluded_from_goal = "fast";
         let slower = Line {
-            beside_the_goal,
+            excluded_from_goal,
             ..Line::new("work")
         };
         assert_eq!(base(slower).unwrap(), "slow");

@@ -55,7 +55,7 @@ pub(crate) struct Line {
     pub(crate) base: String,
     /// A peer that cannot be the default base.
     #[serde(skip)]
-    pub(crate) beside_the_goal: &'static str,
+    pub(crate) excluded_from_goal: &'static str,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -160,7 +160,7 @@ impl Line {
     pub(crate) fn choose_base(&mut self) {
         if self.base.is_empty() {
             let mut ranking = self.ranking();
-            ranking.retain(|row| row.name != self.beside_the_goal);
+            ranking.retain(|row| row.name != self.excluded_from_goal);
             let of_role = |role| ranking.iter().find(|row| row.role == role);
             let roles = [Role::Peer, Role::Limit, Role::Ours];
             let base = roles.into_iter().find_map(of_role);

@@ -27,7 +27,7 @@ impl Plan<'_> {
                     .find(|sister| sister.name == dependency.name);
                 let Some(sister) = sister else {
                     // An unpublished member, or a folder outside of the workspace.
-                    if entry.goes_out() && dependency.path.is_some() {
+                    if entry.will_publish() && dependency.path.is_some() {
                         refusals.push(format!(
                             "{name} depends on the folder of {}, which is not published from \
                              here: publish it, or name a version that is",
@@ -37,7 +37,7 @@ impl Plan<'_> {
                     continue;
                 };
                 let version = &sister.version;
-                if entry.goes_out() && lowest(&dependency.req).as_ref() != Some(version) {
+                if entry.will_publish() && lowest(&dependency.req).as_ref() != Some(version) {
                     refusals.push(format!(
                         "{name} asks for {} {}; with this release it is {version}: raise the \
                          requirement",
@@ -45,8 +45,8 @@ impl Plan<'_> {
                     ));
                 }
                 let registry = sources.registry;
-                if entry.goes_out()
-                    && !sister.goes_out()
+                if entry.will_publish()
+                    && !sister.will_publish()
                     && registry.checksum(sister.name, version)?.is_none()
                 {
                     refusals.push(format!(
@@ -57,7 +57,7 @@ impl Plan<'_> {
                 }
                 // The published version of `name` still requires the old version.
                 let last = sister.last.as_ref();
-                if sister.goes_out()
+                if sister.will_publish()
                     && last.is_some_and(|last| !is_compatible(last, version))
                     && entry.is_out
                     && dependency.kind != DependencyKind::Development
@@ -158,7 +158,7 @@ impl Plan<'_> {
                      and look which is right"
                 ));
             }
-            let Some(address) = remote.address.as_deref().filter(|_| entry.goes_out()) else {
+            let Some(address) = remote.address.as_deref().filter(|_| entry.will_publish()) else {
                 continue;
             };
             let claimed = entry.package.repository.as_deref();

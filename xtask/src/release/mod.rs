@@ -246,7 +246,7 @@ fn act(sources: &Sources<'_>, how: &How, plan: &Plan<'_>) -> Result<()> {
     }
     for entry in plan.to_tag().filter(|_| how.execute) {
         let publisher = &publisher;
-        if entry.goes_out() {
+        if entry.will_publish() {
             let title = format!("publish {} {}", entry.name, entry.version);
             steps.push(Step::new(title, move |live| {
                 let checksum = package::checksum_of(packages(), entry.name)?;

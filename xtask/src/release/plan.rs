@@ -44,7 +44,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    pub(crate) fn goes_out(&self) -> bool {
+    pub(crate) fn will_publish(&self) -> bool {
         self.action == Action::Publish
     }
 
@@ -110,7 +110,7 @@ impl<'a> Plan<'a> {
 
     /// The crates to publish, in order.
     pub(crate) fn outgoing(&self) -> impl Iterator<Item = &Entry<'a>> {
-        self.entries.iter().filter(|entry| entry.goes_out())
+        self.entries.iter().filter(|entry| entry.will_publish())
     }
 
     /// The crates that get a tag, in order.

@@ -42,7 +42,7 @@ pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
         bench.compare(
             Line {
                 goal,
-                beside_the_goal: QUICK_CACHE,
+                excluded_from_goal: QUICK_CACHE,
                 ..Line::new(name)
             },
             contestants,
