@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache_core::{CacheBackend, Error, ErrorKind, Result};
 use cache_etcd3::Etcd3Builder;
@@ -14,7 +14,7 @@ use crate::{backend, heavy, payload, value};
 const PASSWORD: &str = "correct horse";
 
 /// Enables authentication, with a user `app` that has all permissions under `app/`.
-async fn turn_on(etcd: &Etcd) -> Client {
+async fn turn_on(etcd: &Etcd) {
     let mut client = Client::connect([etcd.endpoint()], None).await.unwrap();
     client.user_add("root", PASSWORD, None).await.unwrap();
     client.role_add("root").await.unwrap();
@@ -28,10 +28,18 @@ async fn turn_on(etcd: &Etcd) -> Client {
         .unwrap();
     client.user_grant_role("app", "app").await.unwrap();
     client.auth_enable().await.unwrap();
-    let root = ConnectOptions::new().with_user("root", PASSWORD);
-    Client::connect([etcd.endpoint()], Some(root))
-        .await
-        .unwrap()
+}
+
+/// Adds a user. The token of the client that does so may expire meanwhile.
+async fn add_user(etcd: &Etcd, name: &str) {
+    loop {
+        let root = ConnectOptions::new().with_user("root", PASSWORD);
+        let root = Client::connect([etcd.endpoint()], Some(root)).await;
+        match root.unwrap().user_add(name, PASSWORD, None).await {
+            Err(error) if error.to_string().contains("invalid auth token") => {}
+            added => return drop(added.unwrap()),
+        }
+    }
 }
 
 fn app(etcd: &Etcd) -> Etcd3Builder {
@@ -52,6 +60,7 @@ async fn a_token_that_expired_is_renewed() {
     let etcd = Etcd::builder().arg("--auth-token-ttl=1").start().unwrap();
     turn_on(&etcd).await;
     let backend = app(&etcd).build().unwrap();
+    let began = Instant::now();
     backend.set("k", value("1")).await.unwrap();
     for _ in 0..2 {
         // The server removes expired tokens once a second.
@@ -70,10 +79,12 @@ async fn a_token_that_expired_is_renewed() {
             assert!(found.unwrap().iter().all(Option::is_some));
         }
     }
+    // Far fewer than calls. A token is used for a second at least, however slow the machine is.
     let connects = backend.stats().endpoints[0].connects;
+    let seconds = began.elapsed().as_secs();
     assert!(
-        (3..=8).contains(&connects),
-        "{connects} tokens for 3 periods"
+        (3..=seconds * 2).contains(&connects),
+        "{connects} tokens in {seconds} s"
     );
 }
 
@@ -107,11 +118,11 @@ async fn a_signed_token_is_renewed_when_it_expires_and_when_users_change() {
         .start()
         .unwrap();
     std::fs::remove_dir_all(&keys).unwrap();
-    let mut root = turn_on(&etcd).await;
+    turn_on(&etcd).await;
     let backend = app(&etcd).build().unwrap();
     backend.set("k", value("1")).await.unwrap();
     // The users change while the token is valid.
-    root.user_add("another", PASSWORD, None).await.unwrap();
+    add_user(&etcd, "another").await;
     backend.set("k", value("2")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     backend.set("k", value("3")).await.unwrap();
