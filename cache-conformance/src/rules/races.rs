@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cache_core::{CacheBackend, CachedValue, Ttl};
 
 use crate::context::{Cache, Context, Outcome, Value};
-use crate::failure::{ensure, fail};
+use crate::failure::{Failure, ensure, fail};
 use crate::harness::BoxFuture;
 use crate::history::{Action, Recorder, seen};
 use crate::rule::{Requirement, Rule, rules};
@@ -13,7 +13,7 @@ use crate::show;
 
 use super::life::{HOUR, Life};
 use super::source::{CANCELLATION, CONCURRENCY, LIFETIMES};
-use super::tasks::{Race, drop_at_poll, together};
+use super::tasks::{Race, both, drop_at_poll, together};
 
 const TTL: &[Requirement] = &[Requirement::Ttl];
 
@@ -97,13 +97,28 @@ impl Term {
     }
 }
 
+fn missed(key: &str) -> Failure {
+    Failure::new(format!(
+        "get {key:?}: expected a value, because it is only replaced, got a miss"
+    ))
+}
+
 async fn a_deadline_goes_with_its_payload(context: Context) -> Outcome {
     const READS: usize = 120;
     const WRITES: usize = 80;
     let cache = context.open().await?;
     let key = context.key("k");
     let (reads, writes) = (context.scaled(READS, 30), context.scaled(WRITES, 20));
-    cache.set(&key, Term::Never.value(0)).await?;
+    for (one, other) in TERMS.iter().zip(TERMS.iter().rev()) {
+        let sets = both(
+            cache.set(&key, one.value(0)),
+            cache.set(&key, other.value(1)),
+        );
+        let (one, other) = sets.await;
+        one.and(other)?;
+        let found = cache.get(&key).await?;
+        Term::is_told(&found.ok_or_else(|| missed(&key))?)?;
+    }
     let race = Race::default();
     let mut tasks: Vec<BoxFuture<'static, Outcome>> = Vec::new();
     for task in 0..3_u64 {
@@ -134,9 +149,7 @@ async fn a_deadline_goes_with_its_payload(context: Context) -> Outcome {
                 for found in all {
                     match found {
                         Some(found) => Term::is_told(&found)?,
-                        None => fail!(
-                            "get {key:?}: expected a value, because it is only replaced, got a miss"
-                        ),
+                        None => return Err(missed(&key)),
                     }
                 }
             }

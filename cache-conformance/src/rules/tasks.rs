@@ -82,17 +82,17 @@ impl Drop for Racer {
     }
 }
 
-/// Polls both in turn, on one thread, so that they overlap unless the first poll completes one.
+/// Polls both in turn, on one thread, so that they overlap unless the first poll completes one. The
+/// one that begins first continues second.
 pub(super) async fn both<T>(
     one: impl Future<Output = T>,
     other: impl Future<Output = T>,
 ) -> (T, T) {
     let (mut one, mut other) = (Box::pin(one), Box::pin(other));
     let (mut first, mut second) = (None, None);
+    let mut has_begun = false;
     std::future::poll_fn(move |context| {
-        if first.is_none()
-            && let Poll::Ready(result) = one.as_mut().poll(context)
-        {
+        if !has_begun && let Poll::Ready(result) = one.as_mut().poll(context) {
             first = Some(result);
         }
         if second.is_none()
@@ -100,6 +100,13 @@ pub(super) async fn both<T>(
         {
             second = Some(result);
         }
+        if has_begun
+            && first.is_none()
+            && let Poll::Ready(result) = one.as_mut().poll(context)
+        {
+            first = Some(result);
+        }
+        has_begun = true;
         match (first.take(), second.take()) {
             (Some(first), Some(second)) => Poll::Ready((first, second)),
             results => {
