@@ -15,7 +15,7 @@ use crate::Ttl;
 /// let value = CachedValue::new("hello").with_ttl(Duration::from_secs(60));
 /// assert_eq!(*value.payload(), "hello");
 /// assert_eq!(value.ttl(), Ttl::For(Duration::from_secs(60)));
-/// assert!(value.age() < Duration::from_secs(1));
+/// assert!(value.age() < Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CachedValue<V> {
