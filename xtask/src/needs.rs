@@ -167,6 +167,8 @@ fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
         let mut command = process::command(if may_sudo { "sudo" } else { "env" });
         command.args(may_sudo.then_some("-n"));
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"]);
+        // A mirror may fail once, and a new machine may be installing its updates.
+        command.args(["-oAcquire::Retries=3", "-oDPkg::Lock::Timeout=300"]);
         command.args(arguments);
         command
     };
