@@ -1,6 +1,6 @@
 //! [`Load`], many clients that make random calls to a backend and check the results.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -98,6 +98,7 @@ impl Load {
             shared: Arc::clone(&shared),
             rng: seeds.fork(),
             number,
+            writers: BTreeMap::new(),
         };
         let clients: Vec<Client> = (0..clients).map(client).collect();
         let mut tasks: Vec<_> = clients
@@ -163,6 +164,9 @@ struct Client {
     shared: Arc<Shared>,
     rng: Rng,
     number: usize,
+    /// The backend for writes to each space, and the round in which it is used. A set that arrives
+    /// late may undo a delete, unless the same backend sent both.
+    writers: BTreeMap<usize, (u64, DynBackend<Vec<u8>>)>,
 }
 
 /// The target of a call: the number of the space, the space, and one of its backends.
@@ -177,13 +181,9 @@ impl Client {
             let Some(space) = shared.spaces.get(number) else {
                 return;
             };
-            let Some(backend) = self.rng.choice(&space.backends) else {
+            let Some(backend) = self.any_backend(space) else {
                 return;
             };
-            let backend = backend
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
             let place = (number, space, backend);
             let many = self.rng.usize(2..=MOST_KEYS);
             match self.rng.u32(..100) {
@@ -195,6 +195,22 @@ impl Client {
                 _ => self.delete(&place, many).await,
             }
         }
+    }
+
+    fn any_backend(&mut self, space: &Space) -> Option<DynBackend<Vec<u8>>> {
+        let backend = self.rng.choice(&space.backends)?.read();
+        Some(backend.unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// The backend for writes of keys of this round.
+    fn writer(&mut self, (number, _, backend): &Place<'_>, keys: &[Key]) -> DynBackend<Vec<u8>> {
+        let round = keys.first().map_or(0, |key| key.round);
+        let writer = self.writers.entry(*number);
+        let writer = writer.or_insert_with(|| (round, backend.clone()));
+        if writer.0 != round {
+            *writer = (round, backend.clone());
+        }
+        writer.1.clone()
     }
 
     /// Waits at random; a third of the calls are aligned to common instants.
@@ -341,9 +357,11 @@ impl Client {
         Ok(version)
     }
 
-    async fn write(&mut self, (number, space, backend): &Place<'_>, count: usize) {
+    async fn write(&mut self, place: &Place<'_>, count: usize) {
+        let (number, space, _) = place;
         let promises = self.shared.judge.promises.clone();
         let keys = self.own_keys(*number, count);
+        let backend = self.writer(place, &keys);
         let names = self.names(&keys);
         let written = names.iter().map(|name| {
             let version = space.version();
@@ -370,8 +388,10 @@ impl Client {
         }
     }
 
-    async fn delete(&mut self, (number, space, backend): &Place<'_>, count: usize) {
+    async fn delete(&mut self, place: &Place<'_>, count: usize) {
+        let (number, space, _) = place;
         let keys = self.own_keys(*number, count);
+        let backend = self.writer(place, &keys);
         let names = self.names(&keys);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let delete = async {
