@@ -1,6 +1,6 @@
 //! Multi operations: several transactions in flight at a time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
@@ -52,6 +52,11 @@ impl WritePart for &Part<Ready, ()> {
 
     fn answer(&self, outcome: Result<(), Failure>) {
         lock(&self.outcome).get_or_insert(outcome);
+    }
+
+    fn refuse(&self, _: &Weak<Write>, failure: Failure) -> bool {
+        self.answer(Err(failure));
+        false
     }
 }
 

@@ -1,6 +1,6 @@
 //! Single writes, batched with concurrent ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
@@ -107,7 +107,8 @@ impl Kind for Writing {
     }
 }
 
-/// Only the last write of a key is sent, as if the others had been applied just before it.
+/// Only the last write of a key is sent, as if the others had been applied just before it. If it is
+/// refused, the one before it is sent.
 impl WritePart for Key<Writing> {
     fn wanted(&self) -> Option<Ready> {
         self.ask()
@@ -115,6 +116,11 @@ impl WritePart for Key<Writing> {
 
     fn answer(&self, outcome: Result<(), Failure>) {
         self.answer_all(&outcome);
+    }
+
+    fn refuse(&self, write: &Weak<Write>, failure: Failure) -> bool {
+        let is_it = |ready: &Ready| std::ptr::eq(Arc::as_ptr(&ready.write), write.as_ptr());
+        self.answer_latest(is_it, Err(failure))
     }
 }
 
@@ -131,5 +137,10 @@ impl WritePart for Only {
 
     fn answer(&self, outcome: Result<(), Failure>) {
         lock(&self.outcome).get_or_insert(outcome);
+    }
+
+    fn refuse(&self, _: &Weak<Write>, failure: Failure) -> bool {
+        self.answer(Err(failure));
+        false
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that write, and their split if they are refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cache_core::ErrorKind;
 use etcd_client::{Compare, CompareOp, Txn};
@@ -18,25 +18,39 @@ pub(crate) trait WritePart {
     /// `None` if no caller waits for it any longer.
     fn wanted(&self) -> Option<Ready>;
 
-    /// Reports the outcome. Only the first one counts.
+    /// Reports the outcome to all callers. Only the first one counts.
     fn answer(&self, outcome: Result<(), Failure>);
+
+    /// Reports a failure that concerns only `write`, to its caller. Returns whether other callers
+    /// wait, whose writes have to be sent.
+    fn refuse(&self, write: &Weak<Write>, failure: Failure) -> bool;
+}
+
+/// Whether a failure concerns this write of a key, and not every write of it.
+fn is_about_one(failure: &Failure) -> bool {
+    matches!(
+        failure.next,
+        Next::Split(_) | Next::Full | Next::NewLease | Next::Mark
+    )
 }
 
 /// What to send for a part. If its key is in doubt and the write does not protect it, the part is
 /// answered with [`Next::Mark`] instead.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
-    let ready = part.wanted()?;
-    let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
     // Without metadata a mark would be read as a value.
     let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
-    if !ready.write.endures() && has_marks && is_in_doubt() {
-        part.answer(Err(Failure::new(
-            Next::Mark,
-            "an earlier set of this key may still be applied",
-        )));
-        return None;
+    loop {
+        let ready = part.wanted()?;
+        let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
+        if ready.write.endures() || !has_marks || !is_in_doubt() {
+            return Some(ready);
+        }
+        let message = "an earlier set of this key may still be applied";
+        let failure = Failure::new(Next::Mark, message);
+        if !part.refuse(&Arc::downgrade(&ready.write), failure) {
+            return None;
+        }
     }
-    Some(ready)
 }
 
 /// The outcome of a request that was executed.
@@ -51,7 +65,7 @@ enum Sent {
 /// its own outcome.
 pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadline: Instant) {
     let mut pending = vec![(parts, false)];
-    while let Some((parts, has_moved_on)) = pending.pop() {
+    while let Some((mut parts, has_moved_on)) = pending.pop() {
         if let [part] = parts.as_slice() {
             write_alone(local, part, deadline).await;
             continue;
@@ -74,10 +88,11 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
         };
         match failure.as_ref().map(|failure| failure.next) {
             Some(Next::Full) if parts.iter().any(|part| !is_delete(part)) => {
-                let (deletes, puts): (Vec<P>, Vec<P>) = parts.into_iter().partition(is_delete);
-                answer_all(&puts, failure);
-                if !deletes.is_empty() {
-                    pending.push((deletes, false));
+                if let Some(failure) = failure {
+                    parts.retain(|part| refuse_puts(part, &failure));
+                }
+                if !parts.is_empty() {
+                    pending.push((parts, false));
                 }
             }
             None | Some(Next::Nothing(_) | Next::Full) => {
@@ -103,6 +118,20 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
 
 fn is_delete<P: WritePart>(part: &P) -> bool {
     part.wanted().is_some_and(|it| it.write.put.is_none())
+}
+
+/// Refuses the puts of a key. Returns whether a caller waits for its delete.
+fn refuse_puts<P: WritePart>(part: &P, failure: &Failure) -> bool {
+    while let Some(ready) = part.wanted() {
+        let write = Arc::downgrade(&ready.write);
+        if ready.write.put.is_none() {
+            return true;
+        }
+        if !part.refuse(&write, failure.clone()) {
+            break;
+        }
+    }
+    false
 }
 
 fn bytes_of<P: WritePart>(part: &P) -> usize {
@@ -207,21 +236,30 @@ impl Drop for Doubt {
 
 /// Writes one part in its own request, and notes keys that must not be batched.
 pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadline: Instant) {
-    let Some(ready) = part.wanted() else { return };
-    let name = ready.write.name.clone();
-    drop(ready);
-    let outcome = alone(local, part, deadline).await;
-    let loners = &local.shared.refused;
-    match &outcome {
-        Ok(()) => lock(loners).forget(&name),
-        Err(failure) => {
-            if let Next::Nothing(kind) = failure.next {
-                let whole_prefix = kind == ErrorKind::PermissionDenied;
-                lock(loners).note(Instant::now(), &name, whole_prefix);
+    while let Some(ready) = part.wanted() {
+        let name = ready.write.name.clone();
+        let write = Arc::downgrade(&ready.write);
+        drop(ready);
+        let outcome = alone(local, part, deadline).await;
+        let loners = &local.shared.refused;
+        match &outcome {
+            Ok(()) => lock(loners).forget(&name),
+            Err(failure) => {
+                if let Next::Nothing(kind) = failure.next {
+                    let whole_prefix = kind == ErrorKind::PermissionDenied;
+                    lock(loners).note(Instant::now(), &name, whole_prefix);
+                }
             }
         }
+        match outcome {
+            Err(failure) if is_about_one(&failure) => {
+                if !part.refuse(&write, failure) {
+                    return;
+                }
+            }
+            outcome => return part.answer(outcome),
+        }
     }
-    part.answer(outcome);
 }
 
 async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Result<(), Failure> {
