@@ -49,9 +49,12 @@ pub(crate) async fn write(
         };
         let Err(failure) = outcome else { return Ok(()) };
         match (failure.next, write.class(), lease) {
-            (Next::NewLease, Some(class), Some(lease)) if lost < MAX_LOST => {
+            // Without a lease, it shared a request with a write whose lease was lost.
+            (Next::NewLease, class, lease) if lost < MAX_LOST => {
                 lost += 1;
-                leases.lost(class, lease);
+                if let (Some(class), Some(lease)) = (class, lease) {
+                    leases.lost(class, lease);
+                }
             }
             (Next::Mark, ..) => write = Arc::new(write.as_mark(local.shared.settings.format)?),
             _ => return Err(failure),

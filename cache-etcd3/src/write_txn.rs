@@ -1,5 +1,6 @@
 //! Requests that write, and their split if they are refused.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use cache_core::ErrorKind;
@@ -7,6 +8,7 @@ use etcd_client::{Compare, CompareOp, Txn};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Next};
+use crate::leases::LeaseId;
 use crate::local::Local;
 use crate::shared::Shared;
 use crate::sync::lock;
@@ -101,6 +103,16 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
                 })
                 .await;
             }
+            Some(Next::NewLease) => {
+                // etcd does not name the lease that it lost: parts without one must not fail, nor
+                // may other leases be replaced.
+                let mut groups = by_lease(parts);
+                if groups.len() > 1 {
+                    pending.extend(groups.into_iter().map(|group| (group, false)));
+                } else if let Some(parts) = groups.pop() {
+                    answer_all(&parts, failure);
+                }
+            }
             Some(Next::Split(excess)) => {
                 let bytes = parts.iter().map(bytes_of).sum();
                 local.shared.limits.learn(excess, parts.len(), bytes);
@@ -118,6 +130,16 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
 
 fn is_delete<P: WritePart>(part: &P) -> bool {
     part.wanted().is_some_and(|it| it.write.put.is_none())
+}
+
+/// The parts with each lease, and those without one.
+fn by_lease<P: WritePart>(parts: Vec<P>) -> Vec<Vec<P>> {
+    let mut groups: HashMap<Option<LeaseId>, Vec<P>> = HashMap::new();
+    for part in parts {
+        let lease = part.wanted().and_then(|ready| ready.lease);
+        groups.entry(lease).or_default().push(part);
+    }
+    groups.into_values().collect()
 }
 
 /// Refuses the puts of a key. Returns whether a caller waits for its delete.
