@@ -21,7 +21,7 @@ use crate::revision::{Doubts, Guard, Revision};
 use crate::runtimes::{PerRuntime, Runtimes};
 use crate::shared::Shared;
 use crate::stats::Etcd3Stats;
-use crate::write::{Put, Write};
+use crate::write::{Mark, Put, Write};
 use crate::{multi, read_coalescer, write_coalescer};
 
 /// The longest key in bytes, including the prefix. etcd limits only the size of the request, so a
@@ -131,8 +131,12 @@ impl Etcd3Backend {
 
     fn removal(&self, key: &str) -> Write {
         let Name { name, hash } = self.name(key);
-        let put = None;
-        Write { name, hash, put }
+        Write {
+            name,
+            hash,
+            put: None,
+            mark: Mark::default(),
+        }
     }
 
     /// What to write for `value`, and the error that the call returns nevertheless: a value that
@@ -163,7 +167,14 @@ impl Etcd3Backend {
             stored: stored.map_err(|error| error.with_key(key))?,
             class: lifetime.and_then(TtlClass::of),
         });
-        Ok((Write { name, hash, put }, None))
+        let mark = Mark::default();
+        let write = Write {
+            name,
+            hash,
+            put,
+            mark,
+        };
+        Ok((write, None))
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {

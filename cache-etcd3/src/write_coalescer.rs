@@ -31,7 +31,14 @@ pub(crate) async fn write(
                 // Boxed since it is rare and would enlarge the future of every set.
                 None => {
                     let boarding = leases.board(endpoints, class, write.hash, deadline);
-                    Some(Box::pin(boarding).await?)
+                    match (Box::pin(boarding).await, write.without_mark()) {
+                        (Ok(lease), _) => Some(lease),
+                        (Err(failure), Some(delete)) if failure.next == Next::Full => {
+                            write = Arc::new(delete);
+                            continue;
+                        }
+                        (Err(failure), _) => return Err(failure),
+                    }
                 }
             },
         };
@@ -57,6 +64,10 @@ pub(crate) async fn write(
                 }
             }
             (Next::Mark, ..) => write = Arc::new(write.as_mark(local.shared.settings.format)?),
+            (Next::Full, ..) => match write.without_mark() {
+                Some(delete) => write = Arc::new(delete),
+                None => return Err(failure),
+            },
             _ => return Err(failure),
         }
     }

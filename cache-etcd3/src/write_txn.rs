@@ -13,7 +13,7 @@ use crate::local::Local;
 use crate::shared::Shared;
 use crate::sync::lock;
 use crate::tasks::{self, ONE_BY_ONE};
-use crate::write::{Ready, Write};
+use crate::write::{Mark, Ready, Write};
 
 /// A write of one key for one or more callers.
 pub(crate) trait WritePart {
@@ -44,7 +44,8 @@ fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     loop {
         let ready = part.wanted()?;
         let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
-        if ready.write.endures() || !has_marks || !is_in_doubt() {
+        let may_need_mark = !ready.write.endures() && ready.write.mark != Mark::Impossible;
+        if !may_need_mark || !has_marks || !is_in_doubt() {
             return Some(ready);
         }
         let message = "an earlier set of this key may still be applied";
@@ -330,6 +331,7 @@ async fn remove_old(
             name: ready.write.name.clone(),
             hash: ready.write.hash,
             put: None,
+            mark: Mark::Impossible,
         };
         Some(Ready {
             write: Arc::new(write),

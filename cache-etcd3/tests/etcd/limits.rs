@@ -1,5 +1,7 @@
 //! Oversized values, oversized requests, and a full server.
 
+use std::time::Duration;
+
 use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
@@ -179,5 +181,31 @@ async fn a_value_does_not_fail_because_a_concurrent_one_is_too_large() {
             Err(error) if !is_small => assert_eq!(error.kind(), ErrorKind::ValueTooLarge),
             outcome => outcome.unwrap(),
         }
+    }
+}
+
+/// A set that may still arrive would undo a delete, so the delete stores a mark, which a full
+/// server refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_deletes_keys_that_a_late_set_may_write() {
+    let _place = heavy();
+    let etcd = Etcd::builder()
+        .arg("--quota-backend-bytes=2000000")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys = ["a", "b", "c"];
+    let entries = || keys.map(|key| (key, value("v"))).into();
+    backend.set_multi(entries()).await.unwrap();
+    etcd.pause().unwrap();
+    let dropped = backend.set_multi(entries());
+    let outcome = tokio::time::timeout(Duration::from_millis(50), dropped).await;
+    assert!(outcome.is_err(), "a server that is stopped answered");
+    etcd.resume().unwrap();
+    fill(&backend).await;
+    backend.delete("a").await.unwrap();
+    backend.delete_multi(&["b", "c"]).await.unwrap();
+    for found in all(backend.get_multi(&keys).await) {
+        assert!(found.is_none());
     }
 }
