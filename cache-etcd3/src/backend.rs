@@ -192,21 +192,21 @@ impl Etcd3Backend {
         for (key, write) in writes {
             match write {
                 Ok((write, error)) => {
-                    keys.push((key, error.is_some()));
+                    keys.push((key, error));
                     valid.push(write);
-                    if let Some(error) = error {
-                        failed.add(key, error);
-                    }
                 }
                 Err(error) => failed.add(key, error),
             }
         }
         if !valid.is_empty() {
             let (here, deadline) = self.begin().await?;
-            for (at, failure) in multi::write(&here.local, valid, deadline).await {
-                // A value that is too large has an error already.
-                if let Some((key, false)) = keys.get(at) {
-                    failed.add(key, failure.into_error());
+            let failures = multi::write(&here.local, valid, deadline).await;
+            let mut failures: HashMap<usize, Failure> = failures.into_iter().collect();
+            for (at, (key, error)) in keys.into_iter().enumerate() {
+                // If the old value of one that is too large remains, retrying may help.
+                let failure = failures.remove(&at).map(Failure::into_error);
+                if let Some(error) = failure.or(error) {
+                    failed.add(key, error);
                 }
             }
         }

@@ -209,3 +209,19 @@ async fn a_full_server_deletes_keys_that_a_late_set_may_write() {
         assert!(found.is_none());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_value_that_remains_is_reported() {
+    let _place = heavy();
+    let mut etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    etcd.kill().unwrap();
+    let large = || value(vec![0; 2 * MIB]);
+    let errors = [
+        backend.set("k", large()).await.unwrap_err(),
+        backend.set_multi(vec![("k", large())]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+}
