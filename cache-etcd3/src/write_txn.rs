@@ -266,7 +266,8 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
         let outcome = alone(local, part, deadline).await;
         let loners = &local.shared.refused;
         match &outcome {
-            Ok(()) => lock(loners).forget(&name),
+            Ok(Compared::AsConfigured) => lock(loners).forget(&name),
+            Ok(Compared::Forbidden) => lock(loners).note(Instant::now(), &name, true),
             Err(failure) => {
                 if let Next::Nothing(kind) = failure.next {
                     let whole_prefix = kind == ErrorKind::PermissionDenied;
@@ -280,12 +281,23 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
                     return;
                 }
             }
-            outcome => return part.answer(outcome),
+            outcome => return part.answer(outcome.map(drop)),
         }
     }
 }
 
-async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Result<(), Failure> {
+/// Whether a write that succeeded compared the revision of its key.
+enum Compared {
+    AsConfigured,
+    /// It did not, although others do: the user may write its key, but not read it.
+    Forbidden,
+}
+
+async fn alone(
+    local: &Local,
+    part: &impl WritePart,
+    deadline: Instant,
+) -> Result<Compared, Failure> {
     let guard = &local.shared.guard;
     let mut has_moved_on = false;
     let mut is_guarded = local.shared.guard.is_on();
@@ -294,18 +306,20 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
         let wanted = || ready(&local.shared, part);
         match write_one(local, wanted, deadline, is_guarded).await {
             Ok(Sent::Applied) => {
-                if !is_guarded && !is_full && guard.is_on() {
-                    guard.is_forbidden();
+                if is_guarded || is_full || !guard.is_on() {
+                    return Ok(Compared::AsConfigured);
                 }
-                return Ok(());
+                if guard.has_worked() {
+                    return Ok(Compared::Forbidden);
+                }
+                guard.is_forbidden();
+                return Ok(Compared::AsConfigured);
             }
             // Another write followed after this call began, as if this one had come just before.
-            Ok(Sent::MovedOn) if has_moved_on => return Ok(()),
+            Ok(Sent::MovedOn) if has_moved_on => return Ok(Compared::AsConfigured),
             Ok(Sent::MovedOn) => has_moved_on = true,
             Err(failure) => match failure.next {
-                Next::Nothing(ErrorKind::PermissionDenied) if is_guarded && !guard.has_worked() => {
-                    is_guarded = false;
-                }
+                Next::Nothing(ErrorKind::PermissionDenied) if is_guarded => is_guarded = false,
                 // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
                 Next::Full if is_guarded && is_delete(part) => {
                     is_full = true;
