@@ -180,6 +180,7 @@ impl Etcd3Backend {
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
         let (here, deadline) = self.begin().await?;
         let written = write_coalescer::write(&here.writes, write, deadline).await;
+        self.count_timeout(written.as_ref().err());
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
@@ -201,6 +202,7 @@ impl Etcd3Backend {
         if !valid.is_empty() {
             let (here, deadline) = self.begin().await?;
             let failures = multi::write(&here.local, valid, deadline).await;
+            self.count_timeout(failures.iter().map(|(_, failure)| failure));
             let mut failures: HashMap<usize, Failure> = failures.into_iter().collect();
             for (at, (key, error)) in keys.into_iter().enumerate() {
                 // If the old value of one that is too large remains, retrying may help.
@@ -248,6 +250,14 @@ impl Etcd3Backend {
         let counters = &self.shared().counters;
         counters.hits.add(hits);
         counters.misses.add(total - hits);
+    }
+
+    /// Counts a call with these failures if it ran out of time.
+    fn count_timeout<'a>(&self, failures: impl IntoIterator<Item = &'a Failure>) {
+        let mut failures = failures.into_iter();
+        if failures.any(|failure| failure.is_out_of_time) {
+            self.shared().counters.timeouts.add(1);
+        }
     }
 }
 
@@ -327,6 +337,7 @@ impl CacheBackend for Etcd3Backend {
         self.check_key(key)?;
         let (here, deadline) = self.begin().await?;
         let stored = read_coalescer::read(&here.reads, self.name(key), deadline).await;
+        self.count_timeout(stored.as_ref().err());
         let found = self.found(key, stored, SystemTime::now())?;
         self.count_reads(usize::from(found.is_some()), 1);
         Ok(found)
@@ -355,7 +366,9 @@ impl CacheBackend for Etcd3Backend {
         } else {
             match self.begin().await {
                 Ok((here, deadline)) => {
-                    Ok(multi::read(&here.local, names, deadline).await.into_iter())
+                    let stored = multi::read(&here.local, names, deadline).await;
+                    self.count_timeout(stored.iter().filter_map(|it| it.as_ref().err()));
+                    Ok(stored.into_iter())
                 }
                 Err(error) => Err(error),
             }
