@@ -61,7 +61,7 @@ impl Health {
                 EndpointStats {
                     address: roster.url(at).to_owned(),
                     connects: connects.get(),
-                    down_for: open.map(|open| open.retry_at.saturating_duration_since(now)),
+                    down_for: roster.probe_in(now, at),
                     failure: open.map(|open| open.message.clone()),
                 }
             })
