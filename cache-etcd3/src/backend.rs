@@ -119,6 +119,10 @@ impl Etcd3Backend {
         Ok((here, deadline))
     }
 
+    async fn begin_for(&self, key: &str) -> Result<(Arc<PerRuntime>, Instant)> {
+        self.begin().await.map_err(|error| error.with_key(key))
+    }
+
     /// The key with its prefix.
     fn name(&self, key: &str) -> Name {
         let prefix = self.shared().settings.prefix.as_bytes();
@@ -178,7 +182,7 @@ impl Etcd3Backend {
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let (here, deadline) = self.begin().await?;
+        let (here, deadline) = self.begin_for(key).await?;
         let written = write_coalescer::write(&here.writes, write, deadline).await;
         self.count_timeout(written.as_ref().err());
         written.map_err(|failure| failure.into_error().with_key(key))
@@ -200,14 +204,18 @@ impl Etcd3Backend {
             }
         }
         if !valid.is_empty() {
-            let (here, deadline) = self.begin().await?;
-            let failures = multi::write(&here.local, valid, deadline).await;
-            self.count_timeout(failures.iter().map(|(_, failure)| failure));
-            let mut failures: HashMap<usize, Failure> = failures.into_iter().collect();
+            let mut failures: HashMap<usize, Error> = match self.begin().await {
+                Ok((here, deadline)) => {
+                    let failures = multi::write(&here.local, valid, deadline).await;
+                    self.count_timeout(failures.iter().map(|(_, failure)| failure));
+                    let failures = failures.into_iter();
+                    failures.map(|(at, it)| (at, it.into_error())).collect()
+                }
+                Err(error) => (0..keys.len()).map(|at| (at, error.clone())).collect(),
+            };
             for (at, (key, error)) in keys.into_iter().enumerate() {
                 // If the old value of one that is too large remains, retrying may help.
-                let failure = failures.remove(&at).map(Failure::into_error);
-                if let Some(error) = failure.or(error) {
+                if let Some(error) = failures.remove(&at).or(error) {
                     failed.add(key, error);
                 }
             }
@@ -335,7 +343,7 @@ impl CacheBackend for Etcd3Backend {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let (here, deadline) = self.begin().await?;
+        let (here, deadline) = self.begin_for(key).await?;
         let stored = read_coalescer::read(&here.reads, self.name(key), deadline).await;
         self.count_timeout(stored.as_ref().err());
         let found = self.found(key, stored, SystemTime::now())?;
