@@ -120,6 +120,8 @@ async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
         payload(backend.get("small").await.unwrap()),
         Some(b"v".to_vec())
     );
+    let found = all(backend.get_multi(&["small", "0"]).await);
+    assert!(found.iter().all(Option::is_some));
     backend.delete("small").await.unwrap();
     assert!(backend.get("small").await.unwrap().is_none());
     backend.delete_multi(&["0", "1", "2"]).await.unwrap();
