@@ -65,9 +65,13 @@ impl Roster {
         self.members.get(at).map_or("", |member| &member.url)
     }
 
-    /// The addresses of all endpoints, for messages.
+    /// The addresses of all endpoints, for messages, with the faults of those out of use.
     pub(crate) fn urls(&self) -> String {
-        let urls: Vec<&str> = self.members.iter().map(|it| it.url.as_str()).collect();
+        let shown = |member: &Member| match member.breaker.open() {
+            Some(open) => format!("{} (out of use: {})", member.url, open.message),
+            None => member.url.clone(),
+        };
+        let urls: Vec<String> = self.members.iter().map(shown).collect();
         urls.join(", ")
     }
 
@@ -311,6 +315,14 @@ mod tests {
         refused(&mut roster, now, 0);
         assert!(roster.begin_probes(now).is_empty());
         assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+    }
+
+    #[test]
+    fn messages_name_the_endpoints_and_their_faults() {
+        let urls = vec!["http://m0".into(), "http://m1".into()];
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        refused(&mut roster, Instant::now(), 0);
+        assert_eq!(roster.urls(), "http://m0 (out of use: refused), http://m1");
     }
 
     #[test]
