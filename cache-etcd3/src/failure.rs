@@ -198,6 +198,12 @@ impl Failure {
         Self::new(next, format!("{message}{advice}"))
     }
 
+    /// Whether the user lacks a permission, rather than the right password.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.next == Next::Nothing(ErrorKind::PermissionDenied)
+            && self.message.contains("permission denied")
+    }
+
     /// The error to return once retries are exhausted.
     pub(crate) fn into_error(self) -> Error {
         let kind = match self.next {

@@ -319,7 +319,7 @@ async fn alone(
             Ok(Sent::MovedOn) if has_moved_on => return Ok(Compared::AsConfigured),
             Ok(Sent::MovedOn) => has_moved_on = true,
             Err(failure) => match failure.next {
-                Next::Nothing(ErrorKind::PermissionDenied) if is_guarded => is_guarded = false,
+                Next::Nothing(_) if is_guarded && failure.is_forbidden() => is_guarded = false,
                 // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
                 Next::Full if is_guarded && is_delete(part) => {
                     is_full = true;

@@ -195,6 +195,14 @@ async fn a_wrong_and_a_missing_password_are_refused() {
         assert!(error.message().contains("`password`"), "{error}");
         assert!(!format!("{error} {error:?}").contains("wrong secret"));
     }
+    // A write does not try it again without a comparison.
+    let labels = "grpc_method=\"Authenticate\",grpc_service=\"etcdserverpb.Auth\"";
+    let name = format!("grpc_server_started_total{{{labels},grpc_type=\"unary\"}}");
+    let before = etcd.metric(&name).unwrap();
+    wrong.set("k", value("1")).await.unwrap_err();
+    wrong.delete("k").await.unwrap_err();
+    let tried = etcd.metric(&name).unwrap() - before;
+    assert!(tried < 2.5, "{tried} attempts for two calls");
     let nobody = backend([etcd.endpoint()]).build().unwrap();
     let error = nobody.set("k", value("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
