@@ -21,7 +21,7 @@ use crate::revision::{Doubts, Guard, Revision};
 use crate::runtimes::{PerRuntime, Runtimes};
 use crate::shared::Shared;
 use crate::stats::Etcd3Stats;
-use crate::write::{Put, Write};
+use crate::write::{Mark, Put, Write};
 use crate::{multi, read_coalescer, write_coalescer};
 
 /// The longest key in bytes, including the prefix. etcd limits only the size of the request, so a
@@ -119,6 +119,10 @@ impl Etcd3Backend {
         Ok((here, deadline))
     }
 
+    async fn begin_for(&self, key: &str) -> Result<(Arc<PerRuntime>, Instant)> {
+        self.begin().await.map_err(|error| error.with_key(key))
+    }
+
     /// The key with its prefix.
     fn name(&self, key: &str) -> Name {
         let prefix = self.shared().settings.prefix.as_bytes();
@@ -131,8 +135,12 @@ impl Etcd3Backend {
 
     fn removal(&self, key: &str) -> Write {
         let Name { name, hash } = self.name(key);
-        let put = None;
-        Write { name, hash, put }
+        Write {
+            name,
+            hash,
+            put: None,
+            mark: Mark::default(),
+        }
     }
 
     /// What to write for `value`, and the error that the call returns nevertheless: a value that
@@ -163,12 +171,20 @@ impl Etcd3Backend {
             stored: stored.map_err(|error| error.with_key(key))?,
             class: lifetime.and_then(TtlClass::of),
         });
-        Ok((Write { name, hash, put }, None))
+        let mark = Mark::default();
+        let write = Write {
+            name,
+            hash,
+            put,
+            mark,
+        };
+        Ok((write, None))
     }
 
     async fn write_one(&self, key: &str, write: Write) -> Result<()> {
-        let (here, deadline) = self.begin().await?;
+        let (here, deadline) = self.begin_for(key).await?;
         let written = write_coalescer::write(&here.writes, write, deadline).await;
+        self.count_timeout(written.as_ref().err());
         written.map_err(|failure| failure.into_error().with_key(key))
     }
 
@@ -181,21 +197,26 @@ impl Etcd3Backend {
         for (key, write) in writes {
             match write {
                 Ok((write, error)) => {
-                    keys.push((key, error.is_some()));
+                    keys.push((key, error));
                     valid.push(write);
-                    if let Some(error) = error {
-                        failed.add(key, error);
-                    }
                 }
                 Err(error) => failed.add(key, error),
             }
         }
         if !valid.is_empty() {
-            let (here, deadline) = self.begin().await?;
-            for (at, failure) in multi::write(&here.local, valid, deadline).await {
-                // A value that is too large has an error already.
-                if let Some((key, false)) = keys.get(at) {
-                    failed.add(key, failure.into_error());
+            let mut failures: HashMap<usize, Error> = match self.begin().await {
+                Ok((here, deadline)) => {
+                    let failures = multi::write(&here.local, valid, deadline).await;
+                    self.count_timeout(failures.iter().map(|(_, failure)| failure));
+                    let failures = failures.into_iter();
+                    failures.map(|(at, it)| (at, it.into_error())).collect()
+                }
+                Err(error) => (0..keys.len()).map(|at| (at, error.clone())).collect(),
+            };
+            for (at, (key, error)) in keys.into_iter().enumerate() {
+                // If the old value of one that is too large remains, retrying may help.
+                if let Some(error) = failures.remove(&at).or(error) {
+                    failed.add(key, error);
                 }
             }
         }
@@ -237,6 +258,14 @@ impl Etcd3Backend {
         let counters = &self.shared().counters;
         counters.hits.add(hits);
         counters.misses.add(total - hits);
+    }
+
+    /// Counts a call with these failures if it ran out of time.
+    fn count_timeout<'a>(&self, failures: impl IntoIterator<Item = &'a Failure>) {
+        let mut failures = failures.into_iter();
+        if failures.any(|failure| failure.is_out_of_time) {
+            self.shared().counters.timeouts.add(1);
+        }
     }
 }
 
@@ -314,8 +343,9 @@ impl CacheBackend for Etcd3Backend {
 
     async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
         self.check_key(key)?;
-        let (here, deadline) = self.begin().await?;
+        let (here, deadline) = self.begin_for(key).await?;
         let stored = read_coalescer::read(&here.reads, self.name(key), deadline).await;
+        self.count_timeout(stored.as_ref().err());
         let found = self.found(key, stored, SystemTime::now())?;
         self.count_reads(usize::from(found.is_some()), 1);
         Ok(found)
@@ -344,7 +374,9 @@ impl CacheBackend for Etcd3Backend {
         } else {
             match self.begin().await {
                 Ok((here, deadline)) => {
-                    Ok(multi::read(&here.local, names, deadline).await.into_iter())
+                    let stored = multi::read(&here.local, names, deadline).await;
+                    self.count_timeout(stored.iter().filter_map(|it| it.as_ref().err()));
+                    Ok(stored.into_iter())
                 }
                 Err(error) => Err(error),
             }

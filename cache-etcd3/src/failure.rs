@@ -13,6 +13,8 @@ pub(crate) struct Failure {
     pub(crate) next: Next,
     /// What happened.
     pub(crate) message: String,
+    /// Whether the deadline of the call has passed.
+    pub(crate) is_out_of_time: bool,
 }
 
 /// What to do after a failed attempt.
@@ -70,6 +72,15 @@ impl Failure {
         Self {
             next,
             message: message.into(),
+            is_out_of_time: false,
+        }
+    }
+
+    /// A failure because the deadline of the call has passed.
+    pub(crate) fn out_of_time(next: Next, message: impl Into<String>) -> Self {
+        Self {
+            is_out_of_time: true,
+            ..Self::new(next, message)
         }
     }
 
@@ -185,6 +196,12 @@ impl Failure {
             _ => (Next::Nothing(ErrorKind::Backend), ""),
         };
         Self::new(next, format!("{message}{advice}"))
+    }
+
+    /// Whether the user lacks a permission, rather than the right password.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.next == Next::Nothing(ErrorKind::PermissionDenied)
+            && self.message.contains("permission denied")
     }
 
     /// The error to return once retries are exhausted.

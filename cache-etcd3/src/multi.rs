@@ -1,6 +1,6 @@
 //! Multi operations: several transactions in flight at a time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
@@ -53,6 +53,11 @@ impl WritePart for &Part<Ready, ()> {
     fn answer(&self, outcome: Result<(), Failure>) {
         lock(&self.outcome).get_or_insert(outcome);
     }
+
+    fn refuse(&self, _: &Weak<Write>, failure: Failure) -> bool {
+        self.answer(Err(failure));
+        false
+    }
 }
 
 impl ReadPart for &Part<Name, Option<Vec<u8>>> {
@@ -77,10 +82,13 @@ pub(crate) async fn write(
     for lost in 0..=MAX_LOST {
         let leases = board(local, &left, deadline).await;
         let mut parts = Vec::with_capacity(left.len());
-        for ((at, write), lease) in left.drain(..).zip(leases) {
-            match lease {
-                Ok(lease) => parts.push(Part::new(at, Ready { write, lease })),
-                Err(failure) => failed.push((at, failure)),
+        for ((at, write), lease) in std::mem::take(&mut left).into_iter().zip(leases) {
+            match (lease, write.without_mark()) {
+                (Ok(lease), _) => parts.push(Part::new(at, Ready { write, lease })),
+                (Err(failure), Some(delete)) if failure.next == Next::Full => {
+                    left.push((at, Arc::new(delete)));
+                }
+                (Err(failure), _) => failed.push((at, failure)),
             }
         }
         let limits = &local.shared.limits;
@@ -106,6 +114,10 @@ pub(crate) async fn write(
                         Err(failure) => failed.push((at, failure)),
                     }
                 }
+                (Next::Full, ..) if has_tries => match ready.write.without_mark() {
+                    Some(delete) => left.push((at, Arc::new(delete))),
+                    None => failed.push((at, failure)),
+                },
                 _ => failed.push((at, failure)),
             }
         }

@@ -62,7 +62,8 @@ pub(crate) async fn read<P: ReadPart>(local: &Arc<Local>, parts: Vec<P>, deadlin
                     pending.push(rest);
                     pending.push(parts);
                 }
-                Next::Nothing(_) => {
+                // etcd 3.5.1 refuses every transaction when it is full.
+                Next::Nothing(_) | Next::Full => {
                     tasks::all(parts, ONE_BY_ONE, async |part| {
                         read_alone(local, &part, deadline).await;
                     })

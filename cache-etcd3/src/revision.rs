@@ -54,7 +54,8 @@ pub(crate) struct Guard {
     is_configured: bool,
     /// A write with a comparison succeeded, so the user may read.
     works: AtomicBool,
-    /// The user may write but not read, so comparisons are not permitted.
+    /// The user may write but not read, so comparisons are not permitted. It is assumed if the
+    /// first write shows it.
     is_forbidden: AtomicBool,
 }
 

@@ -245,6 +245,30 @@ impl<K: Kind> Key<K> {
         calls.find_map(|ticket| Some(state.coalescer.member(*ticket)?.ask.clone()))
     }
 
+    /// Answers the latest call that still waits, if it is the one that `is_it` accepts. Returns
+    /// whether a call waits after that.
+    pub(crate) fn answer_latest(
+        &self,
+        is_it: impl FnOnce(&K::Ask) -> bool,
+        outcome: Result<K::Answer, Failure>,
+    ) -> bool {
+        let mut state = lock(&self.rounds.state);
+        let waits = |ticket: &Ticket| state.coalescer.member(*ticket).is_some();
+        let mut waiting = self.tickets.iter().rev().copied().filter(waits);
+        let (latest, is_last) = (waiting.next(), waiting.next().is_none());
+        let Some(latest) = latest else {
+            return false;
+        };
+        let asked = state.coalescer.member(latest);
+        if !asked.is_some_and(|call| is_it(&call.ask)) {
+            return true;
+        }
+        if let Some(call) = state.coalescer.take(latest) {
+            let _ = call.done.send(outcome);
+        }
+        !is_last
+    }
+
     pub(crate) fn answer_all(&self, outcome: &Result<K::Answer, Failure>) {
         let mut state = lock(&self.rounds.state);
         for ticket in &self.tickets {

@@ -36,7 +36,7 @@ pub struct Etcd3Stats {
     pub retries: u64,
     /// Retries that went to another endpoint.
     pub failovers: u64,
-    /// Calls and grants that exceeded `call_timeout`.
+    /// Calls that exceeded `call_timeout`.
     pub timeouts: u64,
     /// The endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointStats>,

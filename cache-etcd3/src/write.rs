@@ -20,6 +20,20 @@ pub(crate) struct Write {
     pub(crate) hash: u64,
     /// The value to store; `None` deletes the key.
     pub(crate) put: Option<Put>,
+    /// Whether it may need a mark, see [`as_mark`](Self::as_mark).
+    pub(crate) mark: Mark,
+}
+
+/// Whether a write is sent in a form that protects its key from a late set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// If its key is in doubt.
+    #[default]
+    IfNeeded,
+    /// It stores a mark instead of a delete.
+    OfDelete,
+    /// The server is full: it cannot store a mark.
+    Impossible,
 }
 
 #[derive(Debug)]
@@ -74,6 +88,20 @@ impl Write {
                 stored,
                 class: TtlClass::of(ENDURES),
             }),
+            mark: match &self.put {
+                Some(_) => Mark::IfNeeded,
+                None => Mark::OfDelete,
+            },
+        })
+    }
+
+    /// The delete that this stores a mark for, if it is one. A late set may undo it.
+    pub(crate) fn without_mark(&self) -> Option<Self> {
+        (self.mark == Mark::OfDelete).then(|| Self {
+            name: self.name.clone(),
+            hash: self.hash,
+            put: None,
+            mark: Mark::Impossible,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Single writes, batched with concurrent ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
@@ -31,7 +31,14 @@ pub(crate) async fn write(
                 // Boxed since it is rare and would enlarge the future of every set.
                 None => {
                     let boarding = leases.board(endpoints, class, write.hash, deadline);
-                    Some(Box::pin(boarding).await?)
+                    match (Box::pin(boarding).await, write.without_mark()) {
+                        (Ok(lease), _) => Some(lease),
+                        (Err(failure), Some(delete)) if failure.next == Next::Full => {
+                            write = Arc::new(delete);
+                            continue;
+                        }
+                        (Err(failure), _) => return Err(failure),
+                    }
                 }
             },
         };
@@ -49,11 +56,18 @@ pub(crate) async fn write(
         };
         let Err(failure) = outcome else { return Ok(()) };
         match (failure.next, write.class(), lease) {
-            (Next::NewLease, Some(class), Some(lease)) if lost < MAX_LOST => {
+            // Without a lease, it shared a request with a write whose lease was lost.
+            (Next::NewLease, class, lease) if lost < MAX_LOST => {
                 lost += 1;
-                leases.lost(class, lease);
+                if let (Some(class), Some(lease)) = (class, lease) {
+                    leases.lost(class, lease);
+                }
             }
             (Next::Mark, ..) => write = Arc::new(write.as_mark(local.shared.settings.format)?),
+            (Next::Full, ..) => match write.without_mark() {
+                Some(delete) => write = Arc::new(delete),
+                None => return Err(failure),
+            },
             _ => return Err(failure),
         }
     }
@@ -107,7 +121,8 @@ impl Kind for Writing {
     }
 }
 
-/// Only the last write of a key is sent, as if the others had been applied just before it.
+/// Only the last write of a key is sent, as if the others had been applied just before it. If it is
+/// refused, the one before it is sent.
 impl WritePart for Key<Writing> {
     fn wanted(&self) -> Option<Ready> {
         self.ask()
@@ -115,6 +130,11 @@ impl WritePart for Key<Writing> {
 
     fn answer(&self, outcome: Result<(), Failure>) {
         self.answer_all(&outcome);
+    }
+
+    fn refuse(&self, write: &Weak<Write>, failure: Failure) -> bool {
+        let is_it = |ready: &Ready| std::ptr::eq(Arc::as_ptr(&ready.write), write.as_ptr());
+        self.answer_latest(is_it, Err(failure))
     }
 }
 
@@ -131,5 +151,10 @@ impl WritePart for Only {
 
     fn answer(&self, outcome: Result<(), Failure>) {
         lock(&self.outcome).get_or_insert(outcome);
+    }
+
+    fn refuse(&self, _: &Weak<Write>, failure: Failure) -> bool {
+        self.answer(Err(failure));
+        false
     }
 }

@@ -1,42 +1,59 @@
 //! Requests that write, and their split if they are refused.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use cache_core::ErrorKind;
 use etcd_client::{Compare, CompareOp, Txn};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Next};
+use crate::leases::LeaseId;
 use crate::local::Local;
 use crate::shared::Shared;
 use crate::sync::lock;
 use crate::tasks::{self, ONE_BY_ONE};
-use crate::write::{Ready, Write};
+use crate::write::{Mark, Ready, Write};
 
 /// A write of one key for one or more callers.
 pub(crate) trait WritePart {
     /// `None` if no caller waits for it any longer.
     fn wanted(&self) -> Option<Ready>;
 
-    /// Reports the outcome. Only the first one counts.
+    /// Reports the outcome to all callers. Only the first one counts.
     fn answer(&self, outcome: Result<(), Failure>);
+
+    /// Reports a failure that concerns only `write`, to its caller. Returns whether other callers
+    /// wait, whose writes have to be sent.
+    fn refuse(&self, write: &Weak<Write>, failure: Failure) -> bool;
+}
+
+/// Whether a failure concerns this write of a key, and not every write of it.
+fn is_about_one(failure: &Failure) -> bool {
+    matches!(
+        failure.next,
+        Next::Split(_) | Next::Full | Next::NewLease | Next::Mark
+    )
 }
 
 /// What to send for a part. If its key is in doubt and the write does not protect it, the part is
 /// answered with [`Next::Mark`] instead.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
-    let ready = part.wanted()?;
-    let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
     // Without metadata a mark would be read as a value.
     let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
-    if !ready.write.endures() && has_marks && is_in_doubt() {
-        part.answer(Err(Failure::new(
-            Next::Mark,
-            "an earlier set of this key may still be applied",
-        )));
-        return None;
+    loop {
+        let ready = part.wanted()?;
+        let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
+        let may_need_mark = !ready.write.endures() && ready.write.mark != Mark::Impossible;
+        if !may_need_mark || !has_marks || !is_in_doubt() {
+            return Some(ready);
+        }
+        let message = "an earlier set of this key may still be applied";
+        let failure = Failure::new(Next::Mark, message);
+        if !part.refuse(&Arc::downgrade(&ready.write), failure) {
+            return None;
+        }
     }
-    Some(ready)
 }
 
 /// The outcome of a request that was executed.
@@ -51,7 +68,7 @@ enum Sent {
 /// its own outcome.
 pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadline: Instant) {
     let mut pending = vec![(parts, false)];
-    while let Some((parts, has_moved_on)) = pending.pop() {
+    while let Some((mut parts, has_moved_on)) = pending.pop() {
         if let [part] = parts.as_slice() {
             write_alone(local, part, deadline).await;
             continue;
@@ -74,10 +91,11 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
         };
         match failure.as_ref().map(|failure| failure.next) {
             Some(Next::Full) if parts.iter().any(|part| !is_delete(part)) => {
-                let (deletes, puts): (Vec<P>, Vec<P>) = parts.into_iter().partition(is_delete);
-                answer_all(&puts, failure);
-                if !deletes.is_empty() {
-                    pending.push((deletes, false));
+                if let Some(failure) = failure {
+                    parts.retain(|part| refuse_puts(part, &failure));
+                }
+                if !parts.is_empty() {
+                    pending.push((parts, false));
                 }
             }
             None | Some(Next::Nothing(_) | Next::Full) => {
@@ -85,6 +103,16 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
                     write_alone(local, &part, deadline).await;
                 })
                 .await;
+            }
+            Some(Next::NewLease) => {
+                // etcd does not name the lease that it lost: parts without one must not fail, nor
+                // may other leases be replaced.
+                let mut groups = by_lease(parts);
+                if groups.len() > 1 {
+                    pending.extend(groups.into_iter().map(|group| (group, false)));
+                } else if let Some(parts) = groups.pop() {
+                    answer_all(&parts, failure);
+                }
             }
             Some(Next::Split(excess)) => {
                 let bytes = parts.iter().map(bytes_of).sum();
@@ -103,6 +131,30 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
 
 fn is_delete<P: WritePart>(part: &P) -> bool {
     part.wanted().is_some_and(|it| it.write.put.is_none())
+}
+
+/// The parts with each lease, and those without one.
+fn by_lease<P: WritePart>(parts: Vec<P>) -> Vec<Vec<P>> {
+    let mut groups: HashMap<Option<LeaseId>, Vec<P>> = HashMap::new();
+    for part in parts {
+        let lease = part.wanted().and_then(|ready| ready.lease);
+        groups.entry(lease).or_default().push(part);
+    }
+    groups.into_values().collect()
+}
+
+/// Refuses the puts of a key. Returns whether a caller waits for its delete.
+fn refuse_puts<P: WritePart>(part: &P, failure: &Failure) -> bool {
+    while let Some(ready) = part.wanted() {
+        let write = Arc::downgrade(&ready.write);
+        if ready.write.put.is_none() {
+            return true;
+        }
+        if !part.refuse(&write, failure.clone()) {
+            break;
+        }
+    }
+    false
 }
 
 fn bytes_of<P: WritePart>(part: &P) -> usize {
@@ -207,24 +259,45 @@ impl Drop for Doubt {
 
 /// Writes one part in its own request, and notes keys that must not be batched.
 pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadline: Instant) {
-    let Some(ready) = part.wanted() else { return };
-    let name = ready.write.name.clone();
-    drop(ready);
-    let outcome = alone(local, part, deadline).await;
-    let loners = &local.shared.refused;
-    match &outcome {
-        Ok(()) => lock(loners).forget(&name),
-        Err(failure) => {
-            if let Next::Nothing(kind) = failure.next {
-                let whole_prefix = kind == ErrorKind::PermissionDenied;
-                lock(loners).note(Instant::now(), &name, whole_prefix);
+    while let Some(ready) = part.wanted() {
+        let name = ready.write.name.clone();
+        let write = Arc::downgrade(&ready.write);
+        drop(ready);
+        let outcome = alone(local, part, deadline).await;
+        let loners = &local.shared.refused;
+        match &outcome {
+            Ok(Compared::AsConfigured) => lock(loners).forget(&name),
+            Ok(Compared::Forbidden) => lock(loners).note(Instant::now(), &name, true),
+            Err(failure) => {
+                if let Next::Nothing(kind) = failure.next {
+                    let whole_prefix = kind == ErrorKind::PermissionDenied;
+                    lock(loners).note(Instant::now(), &name, whole_prefix);
+                }
             }
         }
+        match outcome {
+            Err(failure) if is_about_one(&failure) => {
+                if !part.refuse(&write, failure) {
+                    return;
+                }
+            }
+            outcome => return part.answer(outcome.map(drop)),
+        }
     }
-    part.answer(outcome);
 }
 
-async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Result<(), Failure> {
+/// Whether a write that succeeded compared the revision of its key.
+enum Compared {
+    AsConfigured,
+    /// It did not, although others do: the user may write its key, but not read it.
+    Forbidden,
+}
+
+async fn alone(
+    local: &Local,
+    part: &impl WritePart,
+    deadline: Instant,
+) -> Result<Compared, Failure> {
     let guard = &local.shared.guard;
     let mut has_moved_on = false;
     let mut is_guarded = local.shared.guard.is_on();
@@ -233,18 +306,20 @@ async fn alone(local: &Local, part: &impl WritePart, deadline: Instant) -> Resul
         let wanted = || ready(&local.shared, part);
         match write_one(local, wanted, deadline, is_guarded).await {
             Ok(Sent::Applied) => {
-                if !is_guarded && !is_full && guard.is_on() {
-                    guard.is_forbidden();
+                if is_guarded || is_full || !guard.is_on() {
+                    return Ok(Compared::AsConfigured);
                 }
-                return Ok(());
+                if guard.has_worked() {
+                    return Ok(Compared::Forbidden);
+                }
+                guard.is_forbidden();
+                return Ok(Compared::AsConfigured);
             }
             // Another write followed after this call began, as if this one had come just before.
-            Ok(Sent::MovedOn) if has_moved_on => return Ok(()),
+            Ok(Sent::MovedOn) if has_moved_on => return Ok(Compared::AsConfigured),
             Ok(Sent::MovedOn) => has_moved_on = true,
             Err(failure) => match failure.next {
-                Next::Nothing(ErrorKind::PermissionDenied) if is_guarded && !guard.has_worked() => {
-                    is_guarded = false;
-                }
+                Next::Nothing(_) if is_guarded && failure.is_forbidden() => is_guarded = false,
                 // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
                 Next::Full if is_guarded && is_delete(part) => {
                     is_full = true;
@@ -270,6 +345,7 @@ async fn remove_old(
             name: ready.write.name.clone(),
             hash: ready.write.hash,
             put: None,
+            mark: Mark::Impossible,
         };
         Some(Ready {
             write: Arc::new(write),

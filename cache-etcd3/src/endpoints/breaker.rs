@@ -161,10 +161,23 @@ impl Breaker {
         self.last_answer.is_some_and(|answer| answer >= sent)
     }
 
+    /// When the next probe may begin if it is open. `needed`: no other endpoint is available.
+    pub(crate) fn probe_at(&self, needed: bool) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        if !needed {
+            return Some(open.retry_at);
+        }
+        let soon = match open.fault {
+            Fault::Unreachable => RETRY_UNREACHABLE_SOON,
+            _ => RETRY_SOON,
+        };
+        Some(open.retry_at.min(open.last + soon))
+    }
+
     /// Begins a probe if it is time for one. `needed`: no other endpoint is available. A probe
     /// that takes longer than `lost_after` is considered lost.
     pub(crate) fn begin_probe(&mut self, now: Instant, needed: bool, lost_after: Duration) -> bool {
-        let Some(open) = &self.open else {
+        let (Some(open), Some(probe_at)) = (&self.open, self.probe_at(needed)) else {
             return false;
         };
         if self
@@ -173,11 +186,7 @@ impl Breaker {
         {
             return false;
         }
-        let soon = match open.fault {
-            Fault::Unreachable => RETRY_UNREACHABLE_SOON,
-            _ => RETRY_SOON,
-        };
-        if now < open.retry_at && !(needed && now >= open.last + soon) {
+        if now < probe_at {
             return false;
         }
         let decides = now > open.last + FRESH;

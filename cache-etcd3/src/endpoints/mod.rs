@@ -61,7 +61,7 @@ impl Health {
                 EndpointStats {
                     address: roster.url(at).to_owned(),
                     connects: connects.get(),
-                    down_for: open.map(|open| open.retry_at.saturating_duration_since(now)),
+                    down_for: roster.probe_in(now, at),
                     failure: open.map(|open| open.message.clone()),
                 }
             })
@@ -154,10 +154,9 @@ impl Endpoints {
 
     /// The failure of a call whose deadline passed before it was sent or answered.
     pub(crate) fn expired(&self, what: &str) -> Failure {
-        self.counters.timeouts.add(1);
         let urls = lock(&self.health.roster).urls();
         let timeout = self.call_timeout;
-        Failure::new(
+        Failure::out_of_time(
             Next::Late,
             format!("{what} within {timeout:.1?} (`call_timeout`) by {urls}"),
         )
@@ -343,12 +342,11 @@ impl Endpoints {
     }
 
     fn out_of_time(&self, last: &Failure) -> Failure {
-        self.counters.timeouts.add(1);
         let message = format!(
             "no success within {:.1?} (`call_timeout`): {}",
             self.call_timeout, last.message
         );
-        Failure::new(last.next, message)
+        Failure::out_of_time(last.next, message)
     }
 }
 

@@ -65,9 +65,13 @@ impl Roster {
         self.members.get(at).map_or("", |member| &member.url)
     }
 
-    /// The addresses of all endpoints, for messages.
+    /// The addresses of all endpoints, for messages, with the faults of those out of use.
     pub(crate) fn urls(&self) -> String {
-        let urls: Vec<&str> = self.members.iter().map(|it| it.url.as_str()).collect();
+        let shown = |member: &Member| match member.breaker.open() {
+            Some(open) => format!("{} (out of use: {})", member.url, open.message),
+            None => member.url.clone(),
+        };
+        let urls: Vec<String> = self.members.iter().map(shown).collect();
         urls.join(", ")
     }
 
@@ -88,12 +92,21 @@ impl Roster {
         LONGEST_ATTEMPT
     }
 
+    fn are_all_down(&self) -> bool {
+        let mut members = self.members.iter();
+        members.all(|member| member.breaker.open().is_some())
+    }
+
+    /// The time until the next probe of an endpoint that is out of use.
+    pub(crate) fn probe_in(&self, now: Instant, at: usize) -> Option<Duration> {
+        let breaker = &self.members.get(at)?.breaker;
+        let probe_at = breaker.probe_at(self.are_all_down())?;
+        Some(probe_at.saturating_duration_since(now))
+    }
+
     /// The endpoints to probe now. The caller must report the outcome of each probe.
     pub(crate) fn begin_probes(&mut self, now: Instant) -> Vec<usize> {
-        let needed = self
-            .members
-            .iter()
-            .all(|member| member.breaker.open().is_some());
+        let needed = self.are_all_down();
         let lost_after = self.probe_limit() + LOST;
         let members = self.members.iter_mut().enumerate();
         members
@@ -157,7 +170,7 @@ impl Roster {
         let is_new = member
             .breaker
             .failed(now, sent, connection, fault, &failure.message);
-        (failure, member.change(now, is_new))
+        (failure, self.change(now, at, is_new))
     }
 
     /// Records an attempt without a response in time. Returns the failure to report to the caller.
@@ -188,7 +201,16 @@ impl Roster {
     ) -> Option<Change> {
         let member = self.members.get_mut(at)?;
         let is_new = member.breaker.given_up(now, sent, connection);
-        member.change(now, is_new)
+        self.change(now, at, is_new)
+    }
+
+    /// The change to report if an endpoint has just gone out of use.
+    fn change(&self, now: Instant, at: usize, is_new: bool) -> Option<Change> {
+        let open = self.open(at).filter(|_| is_new)?;
+        Some(Change::Down {
+            reason: Failure::new(Next::Elsewhere(open.fault), open.message.clone()),
+            retry_in: self.probe_in(now, at)?,
+        })
     }
 
     /// A probe has ended, with whatever outcome.
@@ -256,14 +278,6 @@ impl Member {
         };
         format!("{message}; is it etcd, and {tls}")
     }
-
-    fn change(&mut self, now: Instant, is_new: bool) -> Option<Change> {
-        let open = self.breaker.open().filter(|_| is_new)?;
-        Some(Change::Down {
-            reason: Failure::new(Next::Elsewhere(open.fault), open.message.clone()),
-            retry_in: open.retry_at.saturating_duration_since(now),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -301,6 +315,37 @@ mod tests {
         refused(&mut roster, now, 0);
         assert!(roster.begin_probes(now).is_empty());
         assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+    }
+
+    #[test]
+    fn messages_name_the_endpoints_and_their_faults() {
+        let urls = vec!["http://m0".into(), "http://m1".into()];
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        refused(&mut roster, Instant::now(), 0);
+        assert_eq!(roster.urls(), "http://m0 (out of use: refused), http://m1");
+    }
+
+    #[test]
+    fn the_time_until_the_next_probe_is_shorter_if_all_are_down() {
+        let urls = vec!["http://m0".into(), "http://m1".into()];
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        let now = Instant::now();
+        let mut down = |at| {
+            let fault = Fault::Silent;
+            let message = "silent".into();
+            let change = roster.failed(now, at, now, Connection::Fresh, fault, message);
+            let reported = match change.1 {
+                Some(Change::Down { retry_in, .. }) => Some(retry_in),
+                _ => None,
+            };
+            assert_eq!(reported, roster.probe_in(now, at));
+            reported.unwrap()
+        };
+        assert!(down(0) > RETRY_SOON);
+        assert_eq!(down(1), RETRY_SOON);
+        assert_eq!(roster.probe_in(now, 0), Some(RETRY_SOON));
+        assert!(roster.begin_probes(now).is_empty());
+        assert_eq!(roster.begin_probes(now + RETRY_SOON), [0, 1]);
     }
 
     /// The outcome of a call at `now` and the time when it is known, if no probe gets a response.

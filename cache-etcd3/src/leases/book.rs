@@ -15,7 +15,7 @@ use std::time::Duration;
 use cache_core::ErrorKind;
 use tokio::time::Instant;
 
-use super::class::TtlClass;
+use super::class::{MAX_GRANTED, TtlClass};
 use crate::failure::{Failure, Next};
 
 /// How many keys share a lease. More keys slow down puts (in etcd 3.4 their cost is proportional
@@ -197,7 +197,8 @@ impl Book {
         ttl: i64,
     ) {
         let Grant { id, class, seconds } = grant;
-        let ttl = u64::try_from(ttl).unwrap_or(0);
+        // The clock cannot represent every TTL that a response may contain.
+        let ttl = u64::try_from(ttl).unwrap_or(0).min(MAX_GRANTED);
         let state = self.classes.entry(class).or_default();
         if state.asked.is_some_and(|(asked, _)| asked <= id) {
             state.asked = None;
@@ -497,6 +498,16 @@ mod tests {
             Boarding::Wait(_)
         ));
         assert!(last + seconds(8) < book.leases[&1].expires);
+    }
+
+    #[test]
+    fn a_lease_with_an_absurd_ttl_is_used() {
+        let now = Instant::now();
+        let mut book = Book::new(7);
+        let grant = book.board(now, class(8), 0).1.unwrap();
+        book.granted(now, grant, now, 1, i64::MAX);
+        assert_eq!(book.board(now, class(8), 0).0, Boarding::On(1));
+        assert_eq!(book.living(now), 1);
     }
 
     #[test]

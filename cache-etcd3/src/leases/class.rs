@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// The longest TTL that etcd grants in seconds, less the longest bucket and spread.
-const MAX_SECONDS: u64 = 8_000_000_000;
+/// The longest TTL that etcd grants, in seconds.
+pub(crate) const MAX_GRANTED: u64 = 9_000_000_000;
+
+/// The longest lifetime: with a bucket and a spread it is not longer than that.
+const MAX_SECONDS: u64 = MAX_GRANTED / 6 * 5 - 60;
 
 /// A lifetime in whole seconds, rounded up to one of eight steps per octave, so that few leases
 /// are needed regardless of the lifetimes that callers use.
@@ -96,10 +99,11 @@ mod tests {
 
     #[test]
     fn the_spread_adds_a_tenth_on_average() {
-        for seconds in [1, 8, 60, 600, 90_112] {
+        for seconds in [1, 8, 60, 600, 90_112, MAX_SECONDS] {
             let class = TtlClass(seconds);
             let lease = class.seconds() + class.bucket();
             assert!(class.spread() * 5 <= lease, "{seconds}");
+            assert!(lease + class.spread() <= MAX_GRANTED, "{seconds}");
         }
         assert_eq!(TtlClass(600).spread(), 132);
     }

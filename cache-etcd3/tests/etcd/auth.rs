@@ -206,6 +206,14 @@ async fn a_wrong_and_a_missing_password_are_refused() {
         assert!(error.message().contains("`password`"), "{error}");
         assert!(!format!("{error} {error:?}").contains("wrong secret"));
     }
+    // A write does not try it again without a comparison.
+    let labels = "grpc_method=\"Authenticate\",grpc_service=\"etcdserverpb.Auth\"";
+    let name = format!("grpc_server_started_total{{{labels},grpc_type=\"unary\"}}");
+    let before = etcd.metric(&name).unwrap();
+    wrong.set("k", value("1")).await.unwrap_err();
+    wrong.delete("k").await.unwrap_err();
+    let tried = etcd.metric(&name).unwrap() - before;
+    assert!(tried < 2.5, "{tried} attempts for two calls");
     let nobody = backend([etcd.endpoint()]).build().unwrap();
     let error = nobody.set("k", value("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
@@ -228,4 +236,31 @@ async fn authentication_may_be_enabled_while_a_service_runs() {
         payload(backend.get("k").await.unwrap()),
         Some(b"2".to_vec())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_the_user_may_write_but_not_read_are_written() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    let mut root = turn_on(&etcd).await;
+    let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
+    root.role_grant_permission("app", permission).await.unwrap();
+    for [first, second] in [["app/", "log/"], ["log/", "app/"]] {
+        let backend = app(&etcd).prefix("").build().unwrap();
+        for prefix in [first, second] {
+            let keys = [format!("{prefix}a"), format!("{prefix}b")];
+            let names = keys.each_ref().map(String::as_str);
+            backend.set(names[0], value("1")).await.unwrap();
+            let entries = names.map(|key| (key, value("2"))).into();
+            backend.set_multi(entries).await.unwrap();
+            backend.delete(names[0]).await.unwrap();
+            backend.delete_multi(&names).await.unwrap();
+        }
+        let entries = vec![("app/c", value("1")), ("log/c", value("1"))];
+        backend.set_multi(entries).await.unwrap();
+        let error = backend.set("other/c", value("1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        let error = backend.get("log/c").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    }
 }

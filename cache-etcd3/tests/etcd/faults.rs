@@ -217,6 +217,40 @@ async fn a_single_node_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_call_that_times_out_is_counted_once() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()])
+        .call_timeout(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    backend.set("k", value("v")).await.unwrap();
+    etcd.pause().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..64 {
+        let backend = backend.clone();
+        calls.spawn(async move {
+            // Several transactions.
+            let keys: Vec<String> = (0..300).map(|key| key.to_string()).collect();
+            let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+            match i {
+                0 => backend.get_multi(&names).await.remove(0).unwrap_err(),
+                1 => backend.delete_multi(&names).await.unwrap_err(),
+                i if i % 2 == 0 => backend.get(&keys[i]).await.unwrap_err(),
+                i => backend.set(&keys[i], value("v")).await.unwrap_err(),
+            }
+        });
+    }
+    let errors = calls.join_all().await;
+    let timeouts = errors
+        .iter()
+        .filter(|error| error.message().contains("`call_timeout`"));
+    assert_eq!(backend.stats().timeouts, timeouts.count() as u64);
+    assert!(backend.stats().timeouts > 32);
+    etcd.resume().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_set_does_not_undo_later_writes() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();

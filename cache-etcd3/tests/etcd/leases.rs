@@ -177,16 +177,20 @@ async fn values_outlive_the_backend_and_expire() {
     assert!(second.get("long").await.unwrap().is_some());
 }
 
+async fn revoke_all(etcd: &Etcd) {
+    let mut client = client(etcd).await;
+    for lease in leases(&mut client).await {
+        client.lease_revoke(lease).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_was_revoked_is_replaced() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("k", value("1")).await.unwrap();
-    let mut client = client(&etcd).await;
-    for lease in leases(&mut client).await {
-        client.lease_revoke(lease).await.unwrap();
-    }
+    revoke_all(&etcd).await;
     assert!(backend.get("k").await.unwrap().is_none());
     backend.set("k", value("2")).await.unwrap();
     assert_eq!(
@@ -194,6 +198,49 @@ async fn a_lease_that_was_revoked_is_replaced() {
         Some(b"2".to_vec())
     );
     assert_eq!(backend.stats().lost_leases, 1);
+}
+
+/// etcd refuses the whole transaction, and does not name the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_fails_no_write_that_shares_its_request() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let never = |payload: &str| value(payload).with_ttl(cache_core::Ttl::Never);
+    backend.set("k", value("v")).await.unwrap();
+    revoke_all(&etcd).await;
+    // The lease of this one is not lost.
+    let minute = Duration::from_secs(60);
+    let kept = value("4").with_ttl(minute);
+    backend.set("kept", kept.clone()).await.unwrap();
+    let entries = vec![
+        ("lost", value("1")),
+        ("never", never("2")),
+        ("deleted", value("3").with_ttl(Duration::ZERO)),
+        ("kept", kept),
+    ];
+    backend.set_multi(entries).await.unwrap();
+    let found = backend.get_multi(&["lost", "never", "kept"]).await;
+    assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))));
+    assert_eq!(backend.stats().lost_leases, 1);
+
+    revoke_all(&etcd).await;
+    let mut calls = JoinSet::new();
+    for i in 0..96 {
+        let (backend, never) = (backend.clone(), never("v"));
+        calls.spawn(async move {
+            let key = format!("{}", i % 48);
+            match i % 3 {
+                0 => backend.set(&key, value("v")).await,
+                1 => backend.set(&key, never).await,
+                _ => backend.delete(&key).await,
+            }
+        });
+    }
+    for outcome in calls.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!(backend.stats().lost_leases, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

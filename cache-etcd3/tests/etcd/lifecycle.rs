@@ -1,11 +1,11 @@
 //! Building, the first call, other runtimes, prefixes.
 
 use std::net::TcpListener;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use cache_core::{CacheBackend, Error, ErrorKind};
+use cache_core::{CacheBackend, Error, ErrorKind, Result};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
 
@@ -194,9 +194,18 @@ async fn python_json_values_are_json_arrays() {
 fn a_call_outside_a_runtime_is_an_error() {
     let backend = backend(["localhost:1".to_owned()]).build().unwrap();
     let mut context = Context::from_waker(Waker::noop());
-    let call = pin!(backend.set("k", value("v")));
-    let Poll::Ready(Err(error)) = call.poll(&mut context) else {
-        panic!("there is no runtime to wait in");
-    };
-    assert!(error.message().contains("Tokio runtime"), "{error}");
+    let calls: [Pin<Box<dyn Future<Output = Result<()>>>>; 5] = [
+        Box::pin(backend.set("k", value("v"))),
+        Box::pin(backend.delete("k")),
+        Box::pin(backend.set_multi(vec![("k", value("v"))])),
+        Box::pin(backend.delete_multi(&["k"])),
+        Box::pin(async { backend.get("k").await.map(drop) }),
+    ];
+    for mut call in calls {
+        let Poll::Ready(Err(error)) = call.as_mut().poll(&mut context) else {
+            panic!("there is no runtime to wait in");
+        };
+        assert!(error.message().contains("Tokio runtime"), "{error}");
+        assert_eq!(error.keys(), ["k"]);
+    }
 }

@@ -1,6 +1,9 @@
 //! Oversized values, oversized requests, and a full server.
 
-use cache_core::{CacheBackend, ErrorKind};
+use std::time::Duration;
+
+use cache_core::{CacheBackend, Error, ErrorKind};
+use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
 
 use crate::{all, backend, heavy, payload, value};
@@ -90,6 +93,16 @@ async fn large_responses_are_read_completely() {
     }
 }
 
+/// Sets values until the server is full, and returns the error of the last set.
+async fn fill(backend: &Etcd3Backend) -> Error {
+    for i in 0..100 {
+        if let Err(error) = backend.set(&format!("{i}"), value(vec![0; 100_000])).await {
+            return error;
+        }
+    }
+    panic!("10 MB fit into 2 MB");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
     let _place = heavy();
@@ -99,14 +112,7 @@ async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
         .unwrap();
     let backend = backend([etcd.endpoint()]).build().unwrap();
     backend.set("small", value("v")).await.unwrap();
-    let mut full = None;
-    for i in 0..100 {
-        if let Err(error) = backend.set(&format!("{i}"), value(vec![0; 100_000])).await {
-            full = Some(error);
-            break;
-        }
-    }
-    let error = full.expect("10 MB fit into 2 MB");
+    let error = fill(&backend).await;
     assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
     assert!(error.message().contains("alarm disarm"), "{error}");
     assert!(!error.is_transient());
@@ -114,8 +120,110 @@ async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
         payload(backend.get("small").await.unwrap()),
         Some(b"v".to_vec())
     );
+    let found = all(backend.get_multi(&["small", "0"]).await);
+    assert!(found.iter().all(Option::is_some));
     backend.delete("small").await.unwrap();
     assert!(backend.get("small").await.unwrap().is_none());
     backend.delete_multi(&["0", "1", "2"]).await.unwrap();
     assert!(backend.get("1").await.unwrap().is_none());
+}
+
+/// Concurrent calls for one key share a request, which sends only the last write. Its refusal does
+/// not fail the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_does_not_fail_because_of_a_concurrent_set_on_a_full_server() {
+    let _place = heavy();
+    let etcd = Etcd::builder()
+        .arg("--quota-backend-bytes=2000000")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    fill(&backend).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..90 {
+        let backend = backend.clone();
+        calls.spawn(async move {
+            let key = format!("k{}", i % 4);
+            let is_delete = i % 3 == 0;
+            let outcome = if is_delete {
+                backend.delete(&key).await
+            } else {
+                backend.set(&key, value("v")).await
+            };
+            (is_delete, outcome)
+        });
+    }
+    for (is_delete, outcome) in calls.join_all().await {
+        // A set may succeed, too: as if it came just before a delete.
+        if is_delete {
+            outcome.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_does_not_fail_because_a_concurrent_one_is_too_large() {
+    let _place = heavy();
+    let etcd = Etcd::builder()
+        .arg("--max-request-bytes=4096")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for i in 0..64 {
+        let backend = backend.clone();
+        calls.spawn(async move {
+            let is_small = i % 2 == 0;
+            let len = if is_small { 10 } else { 10_000 };
+            (is_small, backend.set("k", value(vec![0; len])).await)
+        });
+    }
+    for (is_small, outcome) in calls.join_all().await {
+        match outcome {
+            Err(error) if !is_small => assert_eq!(error.kind(), ErrorKind::ValueTooLarge),
+            outcome => outcome.unwrap(),
+        }
+    }
+}
+
+/// A set that may still arrive would undo a delete, so the delete stores a mark, which a full
+/// server refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_deletes_keys_that_a_late_set_may_write() {
+    let _place = heavy();
+    let etcd = Etcd::builder()
+        .arg("--quota-backend-bytes=2000000")
+        .start()
+        .unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let keys = ["a", "b", "c"];
+    let entries = || keys.map(|key| (key, value("v"))).into();
+    backend.set_multi(entries()).await.unwrap();
+    etcd.pause().unwrap();
+    let dropped = backend.set_multi(entries());
+    let outcome = tokio::time::timeout(Duration::from_millis(50), dropped).await;
+    assert!(outcome.is_err(), "a server that is stopped answered");
+    etcd.resume().unwrap();
+    fill(&backend).await;
+    backend.delete("a").await.unwrap();
+    backend.delete_multi(&["b", "c"]).await.unwrap();
+    for found in all(backend.get_multi(&keys).await) {
+        assert!(found.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_value_that_remains_is_reported() {
+    let _place = heavy();
+    let mut etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    etcd.kill().unwrap();
+    let large = || value(vec![0; 2 * MIB]);
+    let errors = [
+        backend.set("k", large()).await.unwrap_err(),
+        backend.set_multi(vec![("k", large())]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
 }
