@@ -172,7 +172,7 @@ impl Store {
                     reply
                 })
             }
-            Response::SomeFailed => Err(senseless()),
+            Response::AllDone(_) | Response::SomeFailed => Err(senseless()),
         }
     }
 

@@ -468,11 +468,8 @@ mod tests {
     fn quiet_commands_complete_at_the_final_response() {
         for bytes in [&b"MN\r\n"[..], b"NF O7\r\nNF O8\r\nMN\r\n"] {
             let response = decode(bytes, quiet()).unwrap();
-            let Some(Response::Many(replies)) = response else {
-                panic!("{response:?}");
-            };
-            assert_eq!(replies.len(), 3);
-            assert!(replies.iter().all(|reply| matches!(reply, Reply::Done)));
+            let is_done = matches!(response, Some(Response::AllDone(3)));
+            assert!(is_done, "{response:?}");
         }
         for bytes in [&b""[..], b"MN", b"NF O7\r\n"] {
             assert!(matches!(decode(bytes, quiet()), Ok(None)));
