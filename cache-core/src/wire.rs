@@ -67,6 +67,7 @@ pub struct Metadata {
 impl Metadata {
     /// Creates the metadata of a payload that was cached at `cached_at` and expires at `deadline`,
     /// or never.
+    #[inline]
     pub fn new(cached_at: SystemTime, deadline: Option<SystemTime>) -> Self {
         Self {
             cached_at,
@@ -93,14 +94,15 @@ impl Metadata {
     /// Returns the value as `get` returns it at `now`, with the time it has left as its TTL, or
     /// `None` if it has expired.
     pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
-        let value = CachedValue::new_at(payload, self.cached_at).with_extra(self.extra.clone());
-        match self.deadline {
-            None => Some(value.with_ttl(Ttl::Never)),
+        let ttl = match self.deadline {
+            None => Ttl::Never,
             Some(deadline) => match deadline.duration_since(now) {
-                Ok(left) if !left.is_zero() => Some(value.with_ttl(left)),
-                _ => None,
+                Ok(left) if !left.is_zero() => Ttl::For(left),
+                _ => return None,
             },
-        }
+        };
+        let extra = self.extra.clone();
+        Some(CachedValue::stored(payload, self.cached_at, ttl, extra))
     }
 
     /// Appends the JSON object to `out`.
@@ -155,12 +157,17 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
 ///
 /// [`ErrorKind::Decode`], which says what is wrong and, for a value from Python, what to change
 /// there.
+#[inline]
 pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     if let Some((metadata, rest)) = read_own(stored)
         && let Some(payload) = rest.strip_prefix(b"|")
     {
         return Ok((metadata, payload));
     }
+    decode_other(stored, backend)
+}
+
+fn decode_other<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
     if let Some(reason) = foreign(stored) {
         return Err(undecodable(reason));
@@ -283,6 +290,7 @@ fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
 
 /// Fast path for the layout that [`Metadata::write_json`] and Python write. Returns the metadata
 /// and the rest. `None`: another layout, which [`read_metadata`] parses.
+#[inline]
 fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
     let (cached_at, rest) = read_time(bytes.strip_prefix(b"{\"ct\": ")?)?;
     let rest = rest.strip_prefix(b", \"v\": 2")?;

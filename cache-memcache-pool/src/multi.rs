@@ -199,6 +199,7 @@ impl<T, F: FnMut(usize, Result<Reply>) -> Result<T>> Outcomes<'_, T, F> {
         }
     }
 
+    #[inline]
     fn record(&mut self, position: usize, reply: Result<Reply>) {
         if let Some(outcome) = self.outcomes.get_mut(position) {
             *outcome = (self.finish)(position, reply);

@@ -199,6 +199,7 @@ impl Store {
     }
 
     /// The value of a read, unless it has expired. `now` caches the time.
+    #[inline]
     pub(crate) fn found(
         &self,
         reply: Reply,
