@@ -31,13 +31,7 @@ pub struct CachedValue<V> {
 impl<V> CachedValue<V> {
     /// Creates a value that is cached now, with [`Ttl::Default`]: the backend's default applies.
     pub fn new(payload: V) -> Self {
-        Self::new_at(payload, SystemTime::now())
-    }
-
-    /// [`new`](Self::new) and [`with_cached_at`](Self::with_cached_at) in one, without reading
-    /// the clock.
-    pub(crate) fn new_at(payload: V, cached_at: SystemTime) -> Self {
-        Self::from_nanos(payload, nanos(cached_at))
+        Self::from_nanos(payload, nanos(SystemTime::now()))
     }
 
     /// Creates a value that was cached `cached_at` nanoseconds after the Unix epoch, with
@@ -148,9 +142,19 @@ impl<V> CachedValue<V> {
         }
     }
 
-    pub(crate) fn with_extra(mut self, extra: Option<Box<str>>) -> Self {
-        self.extra = extra;
-        self
+    /// All in one, since moving a value for each of its fields costs more than reading it.
+    pub(crate) fn stored(
+        payload: V,
+        cached_at: SystemTime,
+        ttl: Ttl,
+        extra: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            payload,
+            cached_at: nanos(cached_at),
+            ttl,
+            extra,
+        }
     }
 
     /// Returns the metadata that another program stored with the value and that this crate does

@@ -30,6 +30,8 @@
 //! # Ok::<(), cache_core::Error>(())
 //! ```
 
+mod digits;
+
 use std::cmp::Ordering;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,6 +67,7 @@ pub struct Metadata {
 impl Metadata {
     /// Creates the metadata of a payload that was cached at `cached_at` and expires at `deadline`,
     /// or never.
+    #[inline]
     pub fn new(cached_at: SystemTime, deadline: Option<SystemTime>) -> Self {
         Self {
             cached_at,
@@ -91,14 +94,15 @@ impl Metadata {
     /// Returns the value as `get` returns it at `now`, with the time it has left as its TTL, or
     /// `None` if it has expired.
     pub fn attach<V>(&self, payload: V, now: SystemTime) -> Option<CachedValue<V>> {
-        let value = CachedValue::new_at(payload, self.cached_at).with_extra(self.extra.clone());
-        match self.deadline {
-            None => Some(value.with_ttl(Ttl::Never)),
+        let ttl = match self.deadline {
+            None => Ttl::Never,
             Some(deadline) => match deadline.duration_since(now) {
-                Ok(left) if !left.is_zero() => Some(value.with_ttl(left)),
-                _ => None,
+                Ok(left) if !left.is_zero() => Ttl::For(left),
+                _ => return None,
             },
-        }
+        };
+        let extra = self.extra.clone();
+        Some(CachedValue::stored(payload, self.cached_at, ttl, extra))
     }
 
     /// Appends the JSON object to `out`.
@@ -153,12 +157,17 @@ pub fn encode(metadata: &Metadata, payload: &[u8], out: &mut Vec<u8>) {
 ///
 /// [`ErrorKind::Decode`], which says what is wrong and, for a value from Python, what to change
 /// there.
+#[inline]
 pub fn decode<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     if let Some((metadata, rest)) = read_own(stored)
         && let Some(payload) = rest.strip_prefix(b"|")
     {
         return Ok((metadata, payload));
     }
+    decode_other(stored, backend)
+}
+
+fn decode_other<'a>(stored: &'a [u8], backend: &'static str) -> Result<(Metadata, &'a [u8])> {
     let undecodable = |reason: &str| Error::new(ErrorKind::Decode, backend, reason);
     if let Some(reason) = foreign(stored) {
         return Err(undecodable(reason));
@@ -233,36 +242,30 @@ fn write_time(time: SystemTime, out: &mut Vec<u8>) {
 /// The shortest decimal that reads as the same float has at most six digits behind the point, or
 /// seven: floats in this range are more than 1e-7 apart, and less than 1e-6.
 fn write_own(since: Duration, out: &mut Vec<u8>) -> Option<()> {
-    const SECONDS_DIGITS: usize = 10;
-    let binary_digits = binary_digits(since.as_secs())?;
+    let seconds = since.as_secs();
+    let binary_digits = binary_digits(seconds)?;
     let float = divide(
         u64::from(since.subsec_nanos()) << binary_digits,
         1_000_000_000,
     );
-    let micros = divide(float * 1_000_000, 1 << binary_digits);
+    let micros = shift(float * 1_000_000, binary_digits);
     let fraction = if divide(micros << binary_digits, 1_000_000) == float {
         micros * 10
     } else {
         // Which of two equally near decimals is printed is left to the slow path.
         let exact = float * 10_000_000;
         let is_tie = exact % (1 << binary_digits) == 1 << (binary_digits - 1);
-        (!is_tie).then(|| divide(exact, 1 << binary_digits))?
+        (!is_tie).then(|| shift(exact, binary_digits))?
     };
     // The float may be that of the next second.
     if fraction == 10_000_000 {
         return None;
     }
-    let mut rest = since.as_secs() * 10_000_000 + fraction;
-    let mut digits = [b'0'; SECONDS_DIGITS + 7];
-    for digit in digits.iter_mut().rev() {
-        *digit += (rest % 10) as u8;
-        rest /= 10;
-    }
-    let (seconds, fraction) = digits.split_at(SECONDS_DIGITS);
-    let zeros = fraction.iter().rev().take_while(|&&digit| digit == b'0');
-    let len = (fraction.len() - zeros.count()).max(1);
-    out.extend_from_slice(seconds);
-    out.push(b'.');
+    let (tens, ones) = ((seconds / 10 % 10) as u8, (seconds % 10) as u8);
+    let fraction = digits::write(fraction * 10);
+    let len = (fraction.len() - digits::trailing_zeros(fraction)).max(1);
+    out.extend_from_slice(&digits::write(seconds / 100));
+    out.extend_from_slice(&[b'0' + tens, b'0' + ones, b'.']);
     out.extend_from_slice(fraction.get(..len).unwrap_or_default());
     Some(())
 }
@@ -287,6 +290,7 @@ fn write_python_float(seconds: f64, out: &mut Vec<u8>) {
 
 /// Fast path for the layout that [`Metadata::write_json`] and Python write. Returns the metadata
 /// and the rest. `None`: another layout, which [`read_metadata`] parses.
+#[inline]
 fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
     let (cached_at, rest) = read_time(bytes.strip_prefix(b"{\"ct\": ")?)?;
     let rest = rest.strip_prefix(b", \"v\": 2")?;
@@ -298,18 +302,27 @@ fn read_own(bytes: &[u8]) -> Option<(Metadata, &[u8])> {
     Some((Metadata::new(cached_at, Some(deadline)), rest))
 }
 
-/// Reads seconds with a fraction of up to nine digits that denote a time from 2004 to 2242, and
+/// Reads seconds with a fraction of up to seven digits that denote a time from 2004 to 2242, and
 /// returns the rest. The result is that of parsing a float, but is computed with integers: all
 /// floats between two powers of two have the same number of binary digits after the point.
 fn read_time(bytes: &[u8]) -> Option<(SystemTime, &[u8])> {
-    let (seconds, _, rest) = read_digits(bytes)?;
+    let (upper, rest) = bytes.split_first_chunk()?;
+    let ([tens, ones, b'.'], rest) = rest.split_first_chunk()? else {
+        return None;
+    };
+    let (upper, 8) = digits::read(*upper) else {
+        return None;
+    };
+    let digit = |byte: &u8| char::from(*byte).to_digit(10).map(u64::from);
+    let seconds = upper * 100 + digit(tens)? * 10 + digit(ones)?;
     let binary_digits = binary_digits(seconds)?;
-    let (fraction, digits, rest) = read_digits(rest.strip_prefix(b".")?)?;
-    let unit = 10_u64.pow(Some(digits).filter(|&digits| digits <= 9)?);
-    let float = divide(fraction << binary_digits, unit);
-    let nanos = divide(float * 1_000_000_000, 1 << binary_digits);
-    let since = Duration::from_secs(seconds) + Duration::from_nanos(nanos);
-    Some((UNIX_EPOCH + since, rest))
+    let (fraction, len @ 1..=7) = digits::read(*rest.first_chunk()?) else {
+        return None;
+    };
+    let float = divide(fraction << binary_digits, 100_000_000);
+    let nanos = shift(float * 1_000_000_000, binary_digits);
+    let since = Duration::new(seconds, u32::try_from(nanos).ok()?);
+    Some((UNIX_EPOCH + since, rest.get(len as usize..)?))
 }
 
 /// Returns how many binary digits floats have behind the point from `seconds` to the next power of
@@ -322,6 +335,7 @@ fn binary_digits(seconds: u64) -> Option<u32> {
 }
 
 /// Divides and rounds to the nearest integer, ties to even, as float operations do.
+#[inline]
 fn divide(dividend: u64, divisor: u64) -> u64 {
     let (whole, rest) = (dividend / divisor, dividend % divisor);
     match (2 * rest).cmp(&divisor) {
@@ -331,19 +345,10 @@ fn divide(dividend: u64, divisor: u64) -> u64 {
     }
 }
 
-/// Reads up to ten decimal digits. Returns the number, the count of digits, and the rest.
-fn read_digits(bytes: &[u8]) -> Option<(u64, u32, &[u8])> {
-    let (mut number, mut digits) = (0, 0);
-    let mut rest = bytes;
-    while let Some((byte @ b'0'..=b'9', behind)) = rest.split_first() {
-        number = number * 10 + u64::from(byte - b'0');
-        digits += 1;
-        rest = behind;
-        if digits > 10 {
-            return None;
-        }
-    }
-    (digits > 0).then_some((number, digits, rest))
+/// Divides by a power of two, at least 2, and rounds like [`divide`].
+fn shift(dividend: u64, exponent: u32) -> u64 {
+    let is_odd = (dividend >> exponent) & 1;
+    (dividend + (1 << (exponent - 1)) - 1 + is_odd) >> exponent
 }
 
 /// Reads the object, or says what is wrong with it.
@@ -667,7 +672,7 @@ mod tests {
                 prop_assert_eq!(Ok(own), scanned);
                 prop_assert!(rest.is_empty());
             } else {
-                let is_common = (1 << 30..1 << 33).contains(&seconds) && fraction.len() <= 9;
+                let is_common = (1 << 30..1 << 33).contains(&seconds) && fraction.len() <= 7;
                 prop_assert!(!is_common || deadline.is_some());
             }
         }

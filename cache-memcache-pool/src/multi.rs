@@ -11,7 +11,7 @@ use crate::connection::{Exchange, Waiter};
 use crate::protocol::{
     Command, Expected, Outgoing, Reply, Response, check_key, encode_many, is_classic_get,
 };
-use crate::store::{HEAD, Removal, Store, WEIGHT_BYTES, name_refuser, refused, senseless};
+use crate::store::{self, HEAD, Removal, Store, WEIGHT_BYTES, name_refuser, senseless};
 
 /// The most keys in one request. A call with more keys sends several concurrently, on different
 /// connections: memcached serves each connection by one thread. With fewer keys the system calls
@@ -24,25 +24,17 @@ const BYTES: usize = 1024 * 1024;
 /// How many keys of a multi operation weigh as much as a small call.
 const WEIGHT_KEYS: usize = 4;
 
-/// The outcome of each key; `None` while it is pending.
-type Outcomes = Vec<Option<Result<Reply>>>;
-
 pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
+    let key = |position: usize| keys.get(position).copied().unwrap_or_default();
     let mut outcomes = checked(store, keys.iter().copied());
-    run(store, &mut outcomes, |position| {
-        Command::Get(keys.get(position).copied().unwrap_or_default())
-    })
-    .await;
     let mut now = None;
-    let outcomes = outcomes.into_iter().zip(keys);
+    let finish = |position: usize, reply: Result<Reply>| {
+        reply
+            .and_then(|reply| store.found(reply, &mut now))
+            .map_err(|error| error.with_key(key(position)))
+    };
+    run(store, &mut outcomes, |n| Command::Get(key(n)), finish).await;
     outcomes
-        .map(|(outcome, key)| {
-            outcome
-                .unwrap_or_else(|| Err(senseless()))
-                .and_then(|reply| store.found(reply, &mut now))
-                .map_err(|error| error.with_key(*key))
-        })
-        .collect()
 }
 
 pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
@@ -54,66 +46,80 @@ pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)])
         (*key, value.payload().as_slice(), prepared)
     });
     let entries: Vec<_> = prepared.collect();
-    let mut outcomes = checked(store, entries.iter().map(|(key, ..)| *key));
-    run(store, &mut outcomes, |position| {
-        match entries.get(position) {
-            Some((key, payload, prepared)) => prepared.command(&heads, key, payload),
-            None => Command::Get(""),
-        }
-    })
-    .await;
+    let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
+    let mut refused = Vec::new();
+    let mut outcomes = checked(store, keys.iter().copied());
+    let command = |position: usize| match entries.get(position) {
+        Some((key, payload, prepared)) => prepared.command(&heads, key, payload),
+        None => Command::Get(""),
+    };
+    let finish = |position, reply| written(position, reply, &mut refused);
+    run(store, &mut outcomes, command, finish).await;
     for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
-        if let (Some(Removal::TooLarge(len)), Some(Ok(_))) = (&prepared.removal, &outcome) {
-            *outcome = Some(Err(store.too_large(*len)));
+        if let (Some(Removal::TooLarge(len)), Ok(())) = (&prepared.removal, &outcome) {
+            *outcome = Err(store.too_large(*len));
         }
     }
-    let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
-    written(store, outcomes, &keys).await
+    conclude(store, outcomes, &keys, &refused).await
 }
 
 pub(crate) async fn delete(store: &Store, keys: &[&str]) -> Result<()> {
+    let mut refused = Vec::new();
     let mut outcomes = checked(store, keys.iter().copied());
-    run(store, &mut outcomes, |position| {
-        Command::Delete(keys.get(position).copied().unwrap_or_default())
-    })
-    .await;
-    written(store, outcomes, keys).await
+    let finish = |position, reply| written(position, reply, &mut refused);
+    run(store, &mut outcomes, |n| deletion(keys, n), finish).await;
+    conclude(store, outcomes, keys, &refused).await
 }
 
-/// Refuses invalid keys.
-fn checked<'k>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Outcomes {
+fn deletion<'k>(keys: &[&'k str], position: usize) -> Command<'k> {
+    Command::Delete(keys.get(position).copied().unwrap_or_default())
+}
+
+/// Refuses invalid keys. The outcomes of the others are those of a miss or of a write, until
+/// [`run`] replaces them.
+fn checked<'k, T: Default>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Vec<Result<T>> {
     let dialect = store.cluster.settings.dialect;
-    keys.map(|key| check_key(key, dialect).err().map(Err))
+    keys.map(|key| check_key(key, dialect).map(|()| T::default()))
         .collect()
 }
 
-/// The result of a write, from the outcome of each key.
-async fn written(store: &Store, outcomes: Outcomes, keys: &[&str]) -> Result<()> {
-    let (mut failed, mut leftovers, mut cause) = (Vec::new(), Vec::new(), None);
-    for (outcome, key) in outcomes.into_iter().zip(keys) {
-        let error = match outcome {
-            Some(Ok(Reply::Done)) => continue,
-            Some(Ok(Reply::Failed(reason))) => {
-                let error = refused(&reason);
-                if error.kind() == ErrorKind::ValueTooLarge {
-                    leftovers.push(*key);
-                }
-                error
+/// The outcome of the write at `position`, which is added to `refused` if the server refused the
+/// value because of its size.
+fn written(position: usize, reply: Result<Reply>, refused: &mut Vec<usize>) -> Result<()> {
+    match reply? {
+        Reply::Done => Ok(()),
+        Reply::Failed(reason) => {
+            let error = store::refused(&reason);
+            if error.kind() == ErrorKind::ValueTooLarge {
+                refused.push(position);
             }
-            Some(Ok(Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing | Reply::Meta(_)))
-            | None => senseless(),
-            Some(Err(error)) => error,
-        };
-        failed.push(*key);
-        cause.get_or_insert(error);
+            Err(error)
+        }
+        Reply::Found(_) | Reply::TooLarge(_) | Reply::Missing | Reply::Meta(_) => Err(senseless()),
     }
-    if !leftovers.is_empty() {
+}
+
+/// The result of a write, from the outcome of each key.
+async fn conclude(
+    store: &Store,
+    outcomes: Vec<Result<()>>,
+    keys: &[&str],
+    refused: &[usize],
+) -> Result<()> {
+    if !refused.is_empty() {
         // Some versions of memcached may not remove the old values.
-        let mut outcomes = leftovers.iter().map(|_| None).collect();
-        run(store, &mut outcomes, |position| {
-            Command::Delete(leftovers.get(position).copied().unwrap_or_default())
-        })
-        .await;
+        let refused = refused.iter().filter_map(|&position| keys.get(position));
+        let refused: Vec<&str> = refused.copied().collect();
+        let mut outcomes = vec![Ok(()); refused.len()];
+        let finish = |_, reply: Result<Reply>| reply.map(drop);
+        run(store, &mut outcomes, |n| deletion(&refused, n), finish).await;
+    }
+    let (mut failed, mut cause) = (Vec::new(), None);
+    for (outcome, key) in outcomes.into_iter().zip(keys) {
+        if let Err(error) = outcome {
+            failed.push(*key);
+            cause.get_or_insert(error);
+        }
     }
     match cause {
         None => Ok(()),
@@ -163,15 +169,60 @@ struct Sent<'f> {
     waiter: Waiter,
 }
 
-/// Sends each command without an outcome, and records the outcomes.
-async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize) -> Command<'a>) {
+/// The outcome of each key, which `finish` makes of the reply.
+struct Outcomes<'o, T, F> {
+    outcomes: &'o mut [Result<T>],
+    finish: F,
+}
+
+impl<T, F: FnMut(usize, Result<Reply>) -> Result<T>> Outcomes<'_, T, F> {
+    /// Records the replies of `server` at their positions.
+    fn place(
+        &mut self,
+        server: &Server,
+        positions: &[usize],
+        replies: impl IntoIterator<Item = Reply>,
+    ) {
+        let mut replies = replies.into_iter();
+        for &position in positions {
+            let mut reply = replies.next().ok_or_else(senseless);
+            if let Ok(reply) = &mut reply {
+                name_refuser(server, reply);
+            }
+            self.record(position, reply);
+        }
+    }
+
+    fn fail(&mut self, positions: &[usize], error: &Error) {
+        for &position in positions {
+            self.record(position, Err(error.clone()));
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, position: usize, reply: Result<Reply>) {
+        if let Some(outcome) = self.outcomes.get_mut(position) {
+            *outcome = (self.finish)(position, reply);
+        }
+    }
+}
+
+/// Sends each command whose outcome is not an error, and replaces the outcomes by what `finish`
+/// makes of the replies.
+async fn run<'a, T>(
+    store: &Store,
+    outcomes: &mut [Result<T>],
+    command: impl Fn(usize) -> Command<'a>,
+    finish: impl FnMut(usize, Result<Reply>) -> Result<T>,
+) {
     let farm = store.cluster.farm();
     let mut call = Call::new(&store.cluster, &farm);
     let mut open: Vec<usize> = outcomes
         .iter()
         .enumerate()
-        .filter_map(|(position, outcome)| outcome.is_none().then_some(position))
+        .filter_map(|(position, outcome)| outcome.is_ok().then_some(position))
         .collect();
+    let mut outcomes = Outcomes { outcomes, finish };
     // The servers that failed for a position in the last round.
     let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
@@ -181,7 +232,7 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
         match call.begin_round() {
             Ok(pause) if pause.is_zero() => {}
             Ok(pause) => Box::pin(sleep(pause)).await,
-            Err(error) => return fail(outcomes, &open, &error),
+            Err(error) => return outcomes.fail(&open, &error),
         }
         let (groups, mut unrouted) = by_server(&mut call, open, &command);
         let mut sent = Vec::new();
@@ -206,7 +257,7 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
                         left.extend(positions.iter().map(|&position| (position, index)));
                         again.extend(positions);
                     }
-                    Err(error) => fail(outcomes, &positions, &error),
+                    Err(error) => outcomes.fail(&positions, &error),
                 }
             }
         }
@@ -224,8 +275,10 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
                     again.extend(positions);
                 }
                 Ok(Some(Response::One(reply))) => {
-                    place(outcomes, server, &positions, vec![reply]);
+                    outcomes.place(server, &positions, [reply]);
                 }
+                // Their outcomes say so already.
+                Ok(Some(Response::AllDone(_))) => {}
                 Ok(Some(Response::Many(mut replies))) => {
                     if is_marked && !replies.is_empty() {
                         call.note_mark(index, &replies.remove(0));
@@ -235,41 +288,23 @@ async fn run<'a>(store: &Store, outcomes: &mut Outcomes, command: impl Fn(usize)
                         });
                         replies = believed.collect();
                     }
-                    place(outcomes, server, &positions, replies);
+                    outcomes.place(server, &positions, replies);
                 }
                 Ok(None) => {
                     left.extend(positions.iter().map(|&position| (position, index)));
                     again.extend(positions);
                 }
-                Err(error) => fail(outcomes, &positions, &error),
+                Err(error) => outcomes.fail(&positions, &error),
             }
         }
         if !unrouted.is_empty() {
             if call.probed().await {
                 again.append(&mut unrouted);
             } else {
-                fail(outcomes, &unrouted, &call.nobody());
+                outcomes.fail(&unrouted, &call.nobody());
             }
         }
         open = again;
-    }
-}
-
-fn fail(outcomes: &mut Outcomes, positions: &[usize], error: &Error) {
-    for &position in positions {
-        if let Some(outcome) = outcomes.get_mut(position) {
-            *outcome = Some(Err(error.clone()));
-        }
-    }
-}
-
-/// Records the replies at their positions.
-fn place(outcomes: &mut Outcomes, server: &Server, positions: &[usize], replies: Vec<Reply>) {
-    for (&position, reply) in positions.iter().zip(replies) {
-        if let Some(outcome) = outcomes.get_mut(position) {
-            let reply = outcome.insert(Ok(reply));
-            let _ = reply.as_mut().map(|reply| name_refuser(server, reply));
-        }
     }
 }
 

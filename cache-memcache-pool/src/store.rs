@@ -172,7 +172,7 @@ impl Store {
                     reply
                 })
             }
-            Response::SomeFailed => Err(senseless()),
+            Response::AllDone(_) | Response::SomeFailed => Err(senseless()),
         }
     }
 
@@ -199,6 +199,7 @@ impl Store {
     }
 
     /// The value of a read, unless it has expired. `now` caches the time.
+    #[inline]
     pub(crate) fn found(
         &self,
         reply: Reply,
@@ -209,10 +210,10 @@ impl Store {
             Reply::Failed(reason) => Err(refused(&reason)),
             Reply::Done | Reply::Meta(_) => Err(senseless()),
             Reply::TooLarge(len) => Err(self.too_large_to_read(len)),
-            Reply::Found(stored) => {
-                let stored = stored?;
+            Reply::Found(Err(error)) => Err(error),
+            Reply::Found(Ok(stored)) => {
                 let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
-                Ok(match stored.metadata {
+                Ok(match &stored.metadata {
                     // Only values that expire need the clock.
                     Some(metadata) => {
                         let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());

@@ -209,9 +209,8 @@ impl<C> Pipeline<C> {
                 Ok(None) => break Ok(()),
                 Ok(Some(response)) => {
                     self.answered += 1;
-                    let replies = response.replies();
-                    self.tally.calls += replies.len();
-                    for reply in replies {
+                    self.tally.calls += response.commands();
+                    for reply in response.replies() {
                         self.tally.hits +=
                             usize::from(matches!(reply, Reply::Found(_) | Reply::TooLarge(_)));
                         self.tally.misses += usize::from(matches!(reply, Reply::Missing));

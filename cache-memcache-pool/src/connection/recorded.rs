@@ -105,7 +105,7 @@ fn exchanges() -> Vec<Exchange> {
             one(),
             "too large",
         ),
-        of("set-quiet", &sets.concat(), quiet(2), "[Done, Done]"),
+        of("set-quiet", &sets.concat(), quiet(2), "AllDone(2)"),
         of(
             "set-quiet-too-large",
             &one_too_large.concat(),
@@ -118,7 +118,7 @@ fn exchanges() -> Vec<Exchange> {
             "delete-quiet",
             b"md q0 q O7\r\nmd k0 q O8\r\nmn\r\n",
             quiet(2),
-            "[Done, Done]",
+            "AllDone(2)",
         ),
         of(
             "classic-writes",

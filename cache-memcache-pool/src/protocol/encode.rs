@@ -26,9 +26,9 @@ pub(crate) fn wire_len(key: &str) -> usize {
 pub(crate) fn is_plain(key: &str) -> bool {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // Eight bytes at once: a byte less than `n` borrows from its highest bit.
-    let has_less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGH;
-    let odd = |word: u64| has_less(word, 0x21) | has_less(word ^ (ONES * 0x7f), 1);
+    // Eight bytes at once: of ASCII, a byte below 0x21 borrows from its highest bit, and 0x7f plus
+    // one carries into it. No byte of UTF-8 is so large that one carries into the next byte.
+    let odd = |word: u64| (word.wrapping_sub(ONES * 0x21) | word.wrapping_add(ONES)) & !word & HIGH;
     let bytes = key.as_bytes();
     let Some(last) = bytes.last_chunk() else {
         return !bytes.iter().any(|&byte| byte <= 0x20 || byte == 0x7f);

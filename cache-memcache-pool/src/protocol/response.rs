@@ -166,10 +166,7 @@ impl Expected {
             Self::Quiet {
                 has_failed: true, ..
             } => Ok(Response::SomeFailed),
-            Self::Quiet { commands, .. } => {
-                let done = std::iter::repeat_with(|| Reply::Done);
-                Ok(Response::Many(done.take(*commands).collect()))
-            }
+            Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
             Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
             }
@@ -190,17 +187,27 @@ pub(super) fn nth_key<'a>(request: &'a str, ends: &[usize], n: usize) -> Option<
 pub(crate) enum Response {
     One(Reply),
     Many(Vec<Reply>),
+    /// This many quiet commands succeeded.
+    AllDone(usize),
     /// Some quiet commands failed; it is unknown which.
     SomeFailed,
 }
 
 impl Response {
-    /// The replies, one for each command.
+    /// How many commands it answers.
+    pub(crate) fn commands(&self) -> usize {
+        match self {
+            Self::AllDone(commands) => *commands,
+            _ => self.replies().len(),
+        }
+    }
+
+    /// The replies to commands that were not quiet.
     pub(crate) fn replies(&self) -> &[Reply] {
         match self {
             Self::One(reply) => std::slice::from_ref(reply),
             Self::Many(replies) => replies,
-            Self::SomeFailed => &[],
+            Self::AllDone(_) | Self::SomeFailed => &[],
         }
     }
 }

@@ -45,6 +45,7 @@ pub(crate) const COMPRESSED: u32 = 8;
 impl Stored {
     /// Decodes `stored`, which has the client flags `flags` and at most `limit` bytes once
     /// decompressed.
+    #[inline]
     pub(super) fn decode(
         format: StoredFormat,
         flags: u32,

@@ -188,7 +188,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "outcomes-in-the-wrong-places",
         "multi.rs",
-        "for (&position, reply) in positions.iter().zip(replies) {",
-        "let positions: Vec<usize> = if @ { positions.iter().rev().copied().collect() } else { positions.to_vec() };\n    for (&position, reply) in positions.iter().zip(replies) {",
+        "for &position in positions {\n            let mut reply",
+        "let positions: Vec<usize> = if @ { positions.iter().rev().copied().collect() } else { positions.to_vec() };\n        for position in positions {\n            let mut reply",
     ),
 ];
