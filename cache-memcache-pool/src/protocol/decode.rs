@@ -19,7 +19,7 @@ const LARGE: usize = 16 * 1024;
 
 /// The largest item that memcached can be configured to store. A larger announced value is a
 /// protocol violation.
-const MAX_ITEM: usize = 1 << 30;
+pub(super) const MAX_ITEM: usize = 1 << 30;
 
 /// Decodes bytes into responses. It buffers at most one value.
 #[derive(Debug)]
