@@ -218,13 +218,20 @@ impl Server {
                     let queued = connection.submit(exchange, weight, now, patience, waker);
                     if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
                         if and_grow && self.may_grow(now) {
-                            self.open(pool, runtime, false);
+                            let _ = self.open(pool, runtime, false);
                         }
                         return Ok(Ok(waiter));
                     }
                     // It was closed meanwhile; the next iteration skips it.
                 }
-                Pick::Open => self.open(pool, runtime, true),
+                Pick::Open => {
+                    // A runtime that was shut down drops the task immediately.
+                    let opened = self.open(pool, runtime, true);
+                    if let Some(failure) = opened.and_then(|connection| connection.failure()) {
+                        pool.room.add_permits(weight);
+                        return Ok(Err(failure));
+                    }
+                }
             }
         }
     }
@@ -263,10 +270,15 @@ impl Server {
     }
 
     /// Opens a connection, unless another call just did. `is_first`: the pool is empty.
-    fn open(self: &Arc<Self>, pool: &Arc<Pool>, runtime: &Handle, is_first: bool) {
-        if let Some(connection) = pool.add(self.settings.dialect, is_first) {
-            self.spawn(pool, runtime, connection, None);
-        }
+    fn open(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        runtime: &Handle,
+        is_first: bool,
+    ) -> Option<Arc<Connection>> {
+        let connection = pool.add(self.settings.dialect, is_first)?;
+        self.spawn(pool, runtime, Arc::clone(&connection), None);
+        Some(connection)
     }
 
     /// Spawns the task of a connection, which opens it first unless there is a `stream`.
@@ -296,6 +308,7 @@ impl Server {
         mut driver: Driver,
         stream: Option<Stream>,
     ) {
+        driver.begin();
         let stream = match stream {
             Some(stream) => Ok(Ok(stream)),
             None => driver.until_closed(self.connect()).await,

@@ -173,6 +173,11 @@ impl Connection {
         }
     }
 
+    /// Why it is closed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.lock().closed.clone()
+    }
+
     pub(crate) fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
     }

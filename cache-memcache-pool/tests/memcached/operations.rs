@@ -470,3 +470,26 @@ async fn dropping_the_backend_closes_its_connections() {
     }
     panic!("{} connections are still open, of {open}", connections());
 }
+
+#[test]
+fn a_call_in_a_runtime_that_was_shut_down_is_an_error() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // In a thread, since the call must not hang.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(cache.set("k", value(b"1"))).unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let single = handle.block_on(cache.get("k")).map(|_| ());
+        let multi = handle.block_on(cache.delete_multi(&["k", "l"]));
+        sender.send([single, multi]).unwrap();
+    });
+    let results = receiver.recv_timeout(Duration::from_secs(60));
+    for result in results.expect("the calls end") {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+        assert!(error.message().contains("was shut down"), "{error}");
+    }
+}
