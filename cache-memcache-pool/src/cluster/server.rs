@@ -534,7 +534,7 @@ impl Server {
         if self.settings.flush_on_reconnect {
             let answer = stream.ask(b"flush_all\r\n").await?;
             if answer != "OK" {
-                return Err(crate::connection::odd(&answer).into());
+                return Err(refused_to("flush it", "pool_flush_on_reconnect", &answer));
             }
         }
         if self.settings.expire_on_reconnect {
@@ -542,7 +542,8 @@ impl Server {
             let mark = encode_mark(returned, Outgoing::new(self.settings.dialect));
             let answer = stream.ask(&mark).await?;
             if !answer.starts_with("HD") && answer != "STORED" {
-                return Err(crate::connection::odd(&answer).into());
+                let setting = "pool_expire_on_reconnect";
+                return Err(refused_to("store the mark of its return", setting, &answer));
             }
             self.returned.raise(returned);
         }
@@ -713,6 +714,13 @@ impl Server {
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The error of a server that cannot be used again, since it does not do what a setting requires.
+fn refused_to(act: &str, setting: &str, answer: &str) -> ConnectError {
+    ConnectError::Io(std::io::Error::other(format!(
+        "it refused to {act} ({answer:?}), as `{setting}` requires; permit it, or unset that"
+    )))
 }
 
 /// Advice about a server that has never responded.

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
-pub(crate) use stream::{ConnectError, Stream, cannot_connect, odd};
+pub(crate) use stream::{ConnectError, Stream, cannot_connect};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::Queue;

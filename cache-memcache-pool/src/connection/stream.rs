@@ -221,7 +221,7 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 }
 
 /// The error for an unexpected response.
-pub(crate) fn odd(answer: &str) -> io::Error {
+fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
         "unexpected response {answer:?}; is it memcached 1.6 or later? For older servers and \
          proxies set `protocol` to \"classic\""

@@ -235,6 +235,30 @@ async fn a_server_flushed_on_reconnect_serves_no_old_values() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_to_be_flushed_is_reported() {
+    let mut server = Memcached::builder().arg("-F").start().unwrap();
+    let cache = builder([server.url()]).pool_flush_on_reconnect(true);
+    let cache = cache.build().unwrap();
+    cache.set("k", value("1")).await.unwrap();
+    server.kill().unwrap();
+    cache.get("k").await.unwrap_err();
+    server.restart().unwrap();
+    for _ in 0..1000 {
+        let error = cache.get("k").await.unwrap_err();
+        if error.message().contains("flush_all not allowed") {
+            assert!(
+                error.message().contains("`pool_flush_on_reconnect`"),
+                "{error}"
+            );
+            assert!(!error.message().contains("is it memcached"), "{error}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the server was not probed");
+}
+
+#[tokio::test]
 async fn without_failover_the_keys_of_a_down_server_are_unavailable() {
     let mut servers = servers(2);
     let cache = builder(urls(&servers)).failover(false).build().unwrap();
