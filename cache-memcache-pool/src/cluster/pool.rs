@@ -142,13 +142,12 @@ impl Pools {
         }
     }
 
-    /// The load of each ready connection.
-    pub(super) fn loads(&self) -> Vec<usize> {
+    /// The state and the load of each connection.
+    pub(super) fn loads(&self) -> Vec<(State, usize)> {
         let mut loads = Vec::new();
         for pool in self.read().iter() {
             let connections = pool.read();
-            let ready = connections.iter().filter(|c| c.state() == State::Ready);
-            loads.extend(ready.map(|connection| connection.load()));
+            loads.extend(connections.iter().map(|c| (c.state(), c.load())));
         }
         loads
     }

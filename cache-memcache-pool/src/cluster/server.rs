@@ -19,7 +19,7 @@ use super::pool::{Pick, Pool, Pools, current_runtime};
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
-    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, Stream, Waiter,
+    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, State, Stream, Waiter,
     cannot_connect,
 };
 use crate::protocol::{Expected, Outgoing, Violation};
@@ -625,6 +625,7 @@ impl Server {
 
     pub(crate) fn stats(&self) -> ServerStats {
         let loads = self.pools.loads();
+        let ready = || loads.iter().filter(|(state, _)| *state == State::Ready);
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // Marks are not keys of callers.
@@ -633,9 +634,9 @@ impl Server {
             address: self.name.clone(),
             down_for: health.breaker.left(Instant::now()),
             failure: health.reason.as_ref().map(|e| e.message().to_owned()),
-            connections: loads.len(),
-            idle: loads.iter().filter(|&&load| load == 0).count(),
-            in_flight: loads.iter().sum(),
+            connections: ready().count(),
+            idle: ready().filter(|&&(_, load)| load == 0).count(),
+            in_flight: loads.iter().map(|&(_, load)| load).sum(),
             calls: read(&self.gauges.calls).saturating_sub(marks),
             hits: read(&self.gauges.hits).saturating_sub(found),
             misses: read(&self.gauges.misses).saturating_sub(marks.saturating_sub(found)),

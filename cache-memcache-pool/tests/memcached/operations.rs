@@ -493,3 +493,21 @@ fn a_call_in_a_runtime_that_was_shut_down_is_an_error() {
         assert!(error.message().contains("was shut down"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_are_in_flight() {
+    type Never = std::future::Pending<std::io::Result<tokio::net::TcpStream>>;
+
+    let cache =
+        MemcachePoolBackend::builder().connect_with(|_| -> Never { std::future::pending() });
+    let cache = cache.build().unwrap();
+    let calls: Vec<_> = (0..3).map(|_| cache.clone()).collect();
+    for cache in calls {
+        tokio::spawn(async move { cache.get("k").await });
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let stats = &cache.stats().servers[0];
+    assert_eq!((stats.in_flight, stats.connections, stats.idle), (3, 0, 0));
+}
