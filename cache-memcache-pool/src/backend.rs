@@ -48,7 +48,7 @@ pub(crate) struct Inner {
     route: Box<Route>,
 }
 
-type Route = dyn Fn(&[Address]) -> Router + Send + Sync;
+type Route = dyn Fn(&[Address]) -> Result<Router> + Send + Sync;
 
 impl fmt::Debug for MemcachePoolBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,15 +64,15 @@ impl MemcachePoolBackend {
     pub(crate) fn new(
         addresses: Vec<Address>,
         settings: Settings,
-        route: impl Fn(&[Address]) -> Router + Send + Sync + 'static,
-    ) -> Self {
-        let router = route(&addresses);
-        Self {
+        route: impl Fn(&[Address]) -> Result<Router> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let router = route(&addresses)?;
+        Ok(Self {
             inner: Arc::new(Inner {
                 store: Store::new(Cluster::new(addresses, router, Arc::new(settings))),
                 route: Box::new(route),
             }),
-        }
+        })
     }
 
     /// Returns the state and the counters of each server.
@@ -91,6 +91,8 @@ impl MemcachePoolBackend {
     ///
     /// With consistent routing only the keys of added and removed servers move. Calls in flight
     /// finish with the servers they began with. Connections to servers that remain stay open.
+    /// Servers of [`url`](crate::MemcachePoolConfig::url) have the weights that were configured for
+    /// them, all others 1.
     ///
     /// # Errors
     ///
@@ -106,7 +108,7 @@ impl MemcachePoolBackend {
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
         let addresses = Address::parse_all(&servers, self.inner.store.cluster.settings.routing)?;
-        let router = (self.inner.route)(&addresses);
+        let router = (self.inner.route)(&addresses)?;
         self.inner.store.cluster.set_servers(addresses, router);
         Ok(())
     }

@@ -94,7 +94,9 @@ impl Cluster {
         let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
         let kept = kept(farm.servers().map(|server| server.name.as_str()), &names);
         let members = addresses.into_iter().zip(kept).map(|(address, kept)| {
-            match kept.and_then(|position| farm.members.get(position)) {
+            let kept = kept.and_then(|position| farm.members.get(position));
+            // `inet:` or `inet6:` before the same name is another address.
+            match kept.filter(|member| *member.0.address() == address) {
                 Some(member) => Arc::clone(member),
                 None => {
                     let settings = Arc::clone(&self.settings);

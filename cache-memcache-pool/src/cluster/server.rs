@@ -108,6 +108,10 @@ impl Server {
         }
     }
 
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             0 => Status::Up,
