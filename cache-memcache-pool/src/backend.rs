@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::cluster::{Cluster, Server};
+use crate::cluster::{Cluster, Server, current_runtime};
 use crate::config::{Address, Settings};
 use crate::protocol::{Command, check_key};
 use crate::router::Router;
@@ -121,7 +120,8 @@ impl MemcachePoolBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the lookup fails or returns no address; then nothing changes.
+    /// [`ErrorKind::Config`] if the lookup fails or returns no address, [`ErrorKind::Backend`]
+    /// outside a Tokio runtime; then nothing changes.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -145,6 +145,7 @@ impl MemcachePoolBackend {
     pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
         let refused =
             |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name:?}: {reason}"));
+        current_runtime()?;
         let found = tokio::net::lookup_host(name).await;
         let found = found.map_err(|error| {
             refused(format!("cannot look it up: {error}; use host:port")).with_source(error)
@@ -232,7 +233,8 @@ impl MemcachePoolBackend {
     }
 
     /// Closes the backend, for all its clones: new calls fail immediately, calls in flight finish,
-    /// then the connections are closed. Returns when that is done; closing again has no effect.
+    /// then the connections are closed. Returns when that is done, except that connections of other
+    /// runtimes are closed when those next run; closing again has no effect.
     ///
     /// If the future is dropped, the backend is closed nevertheless. Dropping the last clone closes
     /// the connections without waiting.
@@ -247,12 +249,7 @@ impl MemcachePoolBackend {
     /// # Ok(()) }
     /// ```
     pub async fn close(&self) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(5);
-        let farm = self.inner.store.cluster.close();
-        // Each call in flight holds a reference.
-        while Arc::strong_count(&farm) > 1 {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        self.inner.store.cluster.close().await;
     }
 }
 

@@ -340,7 +340,7 @@ impl<'a> Call<'a> {
 
     /// The error of a call without an available server.
     pub(crate) fn nobody(&self) -> Error {
-        if self.farm.is_closed {
+        if self.farm.is_closed() {
             let message = "the backend was closed";
             return Error::new(ErrorKind::Unavailable, NAME, message);
         }

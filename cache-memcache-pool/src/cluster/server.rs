@@ -301,8 +301,11 @@ impl Server {
             self.settings.decoder(),
             runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         );
-        let (server, pool) = (Arc::clone(self), Arc::clone(pool));
-        runtime.spawn(server.serve(pool, connection, driver, stream));
+        let (server, pool, task) = (Arc::clone(self), Arc::clone(pool), pool.task());
+        runtime.spawn(async move {
+            server.serve(pool, connection, driver, stream).await;
+            drop(task);
+        });
     }
 
     async fn serve(
@@ -625,6 +628,16 @@ impl Server {
     pub(crate) fn shut_down(&self) {
         self.retire();
         self.pools.close_all(&Failure::Final(self.closed()));
+    }
+
+    /// Waits until the connections of this runtime, which were told to close, are closed.
+    pub(super) async fn disconnected(&self) {
+        let pool = Handle::try_current()
+            .ok()
+            .and_then(|runtime| self.pools.with(&runtime, |pool| Some(Arc::clone(pool))));
+        if let Some(pool) = pool {
+            pool.tasks_ended().await;
+        }
     }
 
     pub(crate) fn stats(&self) -> ServerStats {
