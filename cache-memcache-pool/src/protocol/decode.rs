@@ -612,6 +612,16 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_one_line_of_printable_characters() {
+        let bytes = b"SERVER_ERROR \x1b[2J\rnext \xff line\r\n";
+        let response = decode(bytes, Expected::One { tag: 7 }).unwrap();
+        let Some(Response::One(Reply::Failed(reason))) = response else {
+            panic!("{response:?}");
+        };
+        assert_eq!(reason, "\u{fffd}[2J\u{fffd}next \u{fffd} line");
+    }
+
+    #[test]
     fn a_value_beyond_the_limit_is_skipped() {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');

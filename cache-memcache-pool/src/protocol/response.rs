@@ -259,11 +259,14 @@ pub(super) fn server_error(line: &[u8]) -> Reply {
     Reply::Failed(refusal(line))
 }
 
-/// The text of a `SERVER_ERROR`.
+/// The text of a `SERVER_ERROR` or a `CLIENT_ERROR`, without control characters.
 pub(super) fn refusal(line: &[u8]) -> String {
     let text = line.strip_prefix(b"SERVER_ERROR").unwrap_or(line);
+    let text = text.strip_prefix(b"CLIENT_ERROR").unwrap_or(text);
     let text = text.get(..200).unwrap_or(text);
-    String::from_utf8_lossy(text).trim().to_owned()
+    let text = String::from_utf8_lossy(text);
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.trim().chars().map(printable).collect()
 }
 
 pub(super) fn decimal(token: &[u8]) -> Option<usize> {
