@@ -54,11 +54,13 @@ pub struct ServerStats {
     pub in_flight: usize,
     /// Keys that were answered. Each key of a multi operation counts.
     pub calls: u64,
-    /// Keys that were read and found, including values whose deadline has just passed.
+    /// Keys that were read and found, including values whose deadline has just passed, and values
+    /// that `pool_expire_on_reconnect` treats as expired.
     pub hits: u64,
     /// Keys that were read and not found.
     pub misses: u64,
-    /// Connections that were silent for `socket_timeout` while a response was pending.
+    /// Connections that could not be opened within `socket_timeout`, or were silent for as long
+    /// while a response was pending.
     pub timeouts: u64,
     /// How often it was marked down.
     pub downs: u64,
