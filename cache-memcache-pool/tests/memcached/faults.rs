@@ -1,5 +1,7 @@
 //! Servers that die, hang, send corrupt responses, and recover.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -256,6 +258,71 @@ async fn a_server_that_refuses_to_be_flushed_is_reported() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the server was not probed");
+}
+
+/// A server that takes a while for each response, all of them misses.
+fn slow_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    std::thread::sleep(Duration::from_millis(20));
+                    let is_check = line.starts_with("mn");
+                    let _ = stream.write_all(if is_check { b"MN\r\n" } else { b"EN\r\n" });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_returns_although_the_runtime_runs_only_during_calls() {
+    let fast = Memcached::start().unwrap();
+    let (slow, is_refused) = (slow_server(), Arc::new(AtomicBool::new(true)));
+    let refuse = (slow.clone(), Arc::clone(&is_refused));
+    let cache = MemcachePoolBackend::builder()
+        .url([&slow, &fast.url()])
+        .socket_timeout(Duration::from_millis(100))
+        .dead_retry(Duration::from_millis(1))
+        .connect_with(move |address| {
+            let is_refused = address == refuse.0 && refuse.1.load(Ordering::SeqCst);
+            let address = address.to_owned();
+            async move {
+                if is_refused {
+                    return Err(std::io::ErrorKind::ConnectionRefused.into());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                TcpStream::connect(address).await
+            }
+        });
+    let cache = cache.build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // All keys are read from the fast server. A probe takes longer than that.
+    let any_key = || {
+        for i in 0..20 {
+            let _ = runtime.block_on(cache.get(&format!("k{i}")));
+        }
+    };
+    any_key();
+    assert!(is_down(&cache, 0));
+    is_refused.store(false, Ordering::SeqCst);
+    for _ in 0..100 {
+        any_key();
+        if !is_down(&cache, 0) {
+            return;
+        }
+        // Longer than `socket_timeout`.
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    panic!("it did not return");
 }
 
 #[tokio::test]
