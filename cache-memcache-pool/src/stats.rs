@@ -39,8 +39,8 @@ pub struct MemcachePoolStats {
 pub struct ServerStats {
     /// Its address.
     pub address: String,
-    /// The time until it is tried again if it is down, zero if the next call tries it; `None` if it
-    /// is in use. Serialized as seconds.
+    /// The time until it is tried again if it is down, zero if it is being tried or the next call
+    /// tries it; `None` if it is in use. Serialized as seconds.
     #[serde(serialize_with = "seconds")]
     pub down_for: Option<Duration>,
     /// Why it is down.

@@ -347,8 +347,11 @@ impl<'a> Call<'a> {
         let troubles = self.farm.servers().filter_map(|server| server.trouble());
         let down: Vec<String> = troubles
             .map(|(reason, left)| {
-                let left = left.as_secs_f64();
-                format!("{} (next attempt in {left:.1} s)", reason.message())
+                let next = match left {
+                    Duration::ZERO => "now".to_owned(),
+                    left => format!("in {:.1} s", left.as_secs_f64()),
+                };
+                format!("{} (next attempt {next})", reason.message())
             })
             .collect();
         let message = match down.as_slice() {
