@@ -203,7 +203,8 @@ impl PythonClient {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Protocol {
-    /// The meta commands of memcached 1.6 and later. Each response identifies its request.
+    /// The meta commands of memcached 1.6.10 and later; those of earlier versions differ. Each
+    /// response identifies its request.
     #[default]
     Meta,
     /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with

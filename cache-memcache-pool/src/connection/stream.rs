@@ -223,7 +223,7 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 /// The error for an unexpected response.
 fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
-        "unexpected response {answer:?}; is it memcached 1.6 or later? For older servers and \
+        "unexpected response {answer:?}; is it memcached 1.6.10 or later? For older servers and \
          proxies set `protocol` to \"classic\""
     ))
 }

@@ -612,6 +612,19 @@ mod tests {
     }
 
     #[test]
+    fn responses_of_old_servers_are_recognized() {
+        // Of memcached 1.6.9 to `ms` and `md`, and of 1.5.
+        for line in ["CLIENT_ERROR invalid flag", "OK  O7", "ERROR"] {
+            let bytes = format!("{line}\r\n");
+            let Err(Violation::Other(reason)) = decode(bytes.as_bytes(), Expected::One { tag: 7 })
+            else {
+                panic!("{line} is not a violation");
+            };
+            assert!(reason.contains("use memcached 1.6.10 or later"), "{reason}");
+        }
+    }
+
+    #[test]
     fn a_refusal_is_one_line_of_printable_characters() {
         let bytes = b"SERVER_ERROR \x1b[2J\rnext \xff line\r\n";
         let response = decode(bytes, Expected::One { tag: 7 }).unwrap();

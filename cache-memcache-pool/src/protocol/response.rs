@@ -41,12 +41,13 @@ impl Violation {
         if line.starts_with(b"ERROR Too many open connections") {
             return Self::Full(shown.into_owned());
         }
-        if line == b"ERROR" {
-            return Self::Other(
-                "the server does not know the command; use memcached 1.6 or later, or set \
-                 `protocol` to \"classic\""
-                    .into(),
-            );
+        // Before memcached 1.6.10 the length in `ms` was a flag, and `HD` was `OK`.
+        let is_old = [&b"CLIENT_ERROR invalid flag"[..], b"OK "];
+        if line == b"ERROR" || is_old.iter().any(|old| line.starts_with(old)) {
+            return Self::Other(format!(
+                "the server does not know the command ({shown:?}); use memcached 1.6.10 or later, \
+                 or set `protocol` to \"classic\""
+            ));
         }
         Self::Other(format!(
             "invalid response {shown:?}: not the memcached protocol"
