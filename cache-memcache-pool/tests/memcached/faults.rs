@@ -271,8 +271,12 @@ fn slow_server() -> String {
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
                 while let Some(Ok(line)) = lines.next() {
                     std::thread::sleep(Duration::from_millis(20));
-                    let is_check = line.starts_with("mn");
-                    let _ = stream.write_all(if is_check { b"MN\r\n" } else { b"EN\r\n" });
+                    let answer = match line.as_str() {
+                        "version" => "VERSION 1.6.18\r\n",
+                        "mn" => "MN\r\n",
+                        _ => "EN\r\n",
+                    };
+                    let _ = stream.write_all(answer.as_bytes());
                 }
             });
         }
