@@ -399,10 +399,12 @@ fn keep(name: &[u8], value: &[u8], extra: &mut Vec<u8>) {
 }
 
 fn read_cached_at(value: &[u8]) -> Result<SystemTime, String> {
-    // `CachedValue` counts nanoseconds in 64 bits, up to the year 2554.
+    // `CachedValue` counts nanoseconds in 64 bits, up to the year 2554; the last one is written as
+    // the nearest float, which is a little larger.
+    let last = Duration::from_nanos(u64::MAX).as_secs_f64();
     number(value)
+        .filter(|&seconds| seconds <= last)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|since| u64::try_from(since.as_nanos()).is_ok())
         .map(|since| UNIX_EPOCH + since)
         .ok_or_else(|| format!("the cached time is {}", excerpt(value)))
 }

@@ -92,6 +92,12 @@ fn a_cached_time_in_the_far_future_is_kept_if_it_can_be_represented() {
         .expect("no deadline");
     assert_eq!(value.cached_at(), at(18_446_744_073.0));
     assert_eq!(value.age(), Duration::ZERO);
+    // The latest one, to which later ones are clamped.
+    let value = CachedValue::new("x").with_cached_at(UNIX_EPOCH + Duration::from_secs(1 << 40));
+    let stored = encoded(&Metadata::of(&value, Duration::ZERO, UNIX_EPOCH), b"x");
+    let (metadata, payload) = wire::decode(&stored, "test").expect("an envelope");
+    let found = metadata.attach(payload, UNIX_EPOCH).expect("no deadline");
+    assert_eq!(found.cached_at(), value.cached_at());
     for ct in ["18446744074.0", "1e18", "1e308", "1e999"] {
         let stored = format!("{{\"ct\": {ct}}}|x");
         let error = wire::decode(stored.as_bytes(), "test").expect_err(ct);

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 
-use crate::cluster::{Cluster, Server};
+use crate::cluster::{Cluster, Server, current_runtime};
 use crate::config::{Address, Settings};
 use crate::protocol::{Command, check_key};
 use crate::router::Router;
@@ -48,7 +47,7 @@ pub(crate) struct Inner {
     route: Box<Route>,
 }
 
-type Route = dyn Fn(&[Address]) -> Router + Send + Sync;
+type Route = dyn Fn(&[Address]) -> Result<Router> + Send + Sync;
 
 impl fmt::Debug for MemcachePoolBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,15 +63,15 @@ impl MemcachePoolBackend {
     pub(crate) fn new(
         addresses: Vec<Address>,
         settings: Settings,
-        route: impl Fn(&[Address]) -> Router + Send + Sync + 'static,
-    ) -> Self {
-        let router = route(&addresses);
-        Self {
+        route: impl Fn(&[Address]) -> Result<Router> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let router = route(&addresses)?;
+        Ok(Self {
             inner: Arc::new(Inner {
                 store: Store::new(Cluster::new(addresses, router, Arc::new(settings))),
                 route: Box::new(route),
             }),
-        }
+        })
     }
 
     /// Returns the state and the counters of each server.
@@ -91,6 +90,8 @@ impl MemcachePoolBackend {
     ///
     /// With consistent routing only the keys of added and removed servers move. Calls in flight
     /// finish with the servers they began with. Connections to servers that remain stay open.
+    /// Servers of [`url`](crate::MemcachePoolConfig::url) have the weights that were configured for
+    /// them, all others 1.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl MemcachePoolBackend {
     pub fn set_servers<S: Into<String>>(&self, servers: impl IntoIterator<Item = S>) -> Result<()> {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
         let addresses = Address::parse_all(&servers, self.inner.store.cluster.settings.routing)?;
-        let router = (self.inner.route)(&addresses);
+        let router = (self.inner.route)(&addresses)?;
         self.inner.store.cluster.set_servers(addresses, router);
         Ok(())
     }
@@ -119,7 +120,8 @@ impl MemcachePoolBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the lookup fails or returns no address; then nothing changes.
+    /// [`ErrorKind::Config`] if the lookup fails or returns no address, [`ErrorKind::Backend`]
+    /// outside a Tokio runtime; then nothing changes.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -143,6 +145,7 @@ impl MemcachePoolBackend {
     pub async fn set_servers_by_name(&self, name: &str) -> Result<usize> {
         let refused =
             |reason: String| Error::new(ErrorKind::Config, NAME, format!("{name:?}: {reason}"));
+        current_runtime()?;
         let found = tokio::net::lookup_host(name).await;
         let found = found.map_err(|error| {
             refused(format!("cannot look it up: {error}; use host:port")).with_source(error)
@@ -230,7 +233,10 @@ impl MemcachePoolBackend {
     }
 
     /// Closes the backend, for all its clones: new calls fail immediately, calls in flight finish,
-    /// then the connections are closed. Returns when that is done; closing again has no effect.
+    /// then the connections are closed. Returns when that is done, except that connections of other
+    /// runtimes are closed when those next run; closing again has no effect. The closed backend has
+    /// no servers: [`stats`](Self::stats) and [`ping`](Self::ping) return none, and
+    /// [`set_servers`](Self::set_servers) does nothing.
     ///
     /// If the future is dropped, the backend is closed nevertheless. Dropping the last clone closes
     /// the connections without waiting.
@@ -245,12 +251,7 @@ impl MemcachePoolBackend {
     /// # Ok(()) }
     /// ```
     pub async fn close(&self) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(5);
-        let farm = self.inner.store.cluster.close();
-        // Each call in flight holds a reference.
-        while Arc::strong_count(&farm) > 1 {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        self.inner.store.cluster.close().await;
     }
 }
 

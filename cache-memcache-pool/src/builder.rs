@@ -1,6 +1,5 @@
 //! [`MemcachePoolBuilder`].
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::MemcachePoolBackend;
 use crate::config::{
-    Address, Hooks, MemcachePoolConfig, Protocol, PythonClient, Settings, Transport,
+    Address, Hooks, MemcachePoolConfig, Protocol, PythonClient, Settings, Transport, bad_config,
 };
 use crate::protocol::StoredFormat;
-use crate::router::{Choose, Router, Routing, ServerSpec};
+use crate::router::{Choose, Router, Routing, ServerSpec, kept};
 
 /// Builds a [`MemcachePoolBackend`]. Each method sets the field of [`MemcachePoolConfig`] with the
 /// same name.
@@ -296,19 +295,31 @@ impl MemcachePoolBuilder {
         let addresses = config.check()?;
         let settings = Settings::new(&config, &hooks)?;
         let routing = config.routing;
-        let names = addresses.iter().map(Address::to_string);
-        let weights: HashMap<String, u32> = names.zip(config.weights).collect();
-        let route = move |servers: &[Address]| match &choose {
-            Some(choose) => Router::own(Arc::clone(choose)),
-            None => {
-                let specs = servers.iter().map(|address| {
-                    let name = address.to_string();
-                    let weight = weights.get(&name).copied().unwrap_or(1);
-                    ServerSpec { name, weight }
-                });
-                Router::new(routing, &specs.collect::<Vec<_>>())
+        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        let weights = config.weights;
+        let route = move |servers: &[Address]| {
+            if let Some(choose) = &choose {
+                return Ok(Router::own(Arc::clone(choose)));
             }
+            let servers: Vec<String> = servers.iter().map(Address::to_string).collect();
+            // A server that is listed several times has a weight for each of its entries.
+            let kept = kept(names.iter().map(String::as_str), &servers);
+            let weight_of = |kept: Option<usize>| weights.get(kept?).copied();
+            let specs = servers
+                .into_iter()
+                .zip(kept)
+                .map(|(name, kept)| ServerSpec {
+                    name,
+                    weight: weight_of(kept).unwrap_or(1),
+                });
+            let specs: Vec<ServerSpec> = specs.collect();
+            if specs.iter().all(|server| server.weight == 0) {
+                return Err(bad_config(
+                    "`weights` of these servers are all 0; at least one must be positive",
+                ));
+            }
+            Ok(Router::new(routing, &specs))
         };
-        Ok(MemcachePoolBackend::new(addresses, settings, route))
+        MemcachePoolBackend::new(addresses, settings, route)
     }
 }

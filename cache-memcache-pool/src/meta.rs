@@ -73,8 +73,9 @@ impl MemcachePoolBackend {
     /// - [`Encode`]: a flag is invalid or reserved.
     /// - [`Config`]: `protocol = "classic"` has no meta commands.
     /// - [`Backend`]: the server refused the command; the message contains its reason.
-    /// - [`ValueTooLarge`]: memcached refused the value, and may have removed the old one; or the
-    ///   value that it sent is larger than `server_max_value_length`.
+    /// - [`ValueTooLarge`]: memcached refused the value, and may have removed the old one; the value
+    ///   has more than 1 GiB, and was not sent; or the value that memcached sent is larger than
+    ///   `server_max_value_length`.
     /// - All others as for the six operations.
     ///
     /// # Cancellation
@@ -108,6 +109,7 @@ impl MemcachePoolBackend {
         }
         check_key(request.key(), Dialect::Meta)?;
         request.check_flags()?;
+        request.check_value()?;
         let farm = cluster.farm();
         let call = Call::new(cluster, &farm);
         let mut call = if request.is_repeatable() {

@@ -39,8 +39,8 @@ pub struct MemcachePoolStats {
 pub struct ServerStats {
     /// Its address.
     pub address: String,
-    /// The time until it is tried again if it is down, zero if the next call tries it; `None` if it
-    /// is in use. Serialized as seconds.
+    /// The time until it is tried again if it is down, zero if it is being tried or the next call
+    /// tries it; `None` if it is in use. Serialized as seconds.
     #[serde(serialize_with = "seconds")]
     pub down_for: Option<Duration>,
     /// Why it is down.
@@ -54,11 +54,13 @@ pub struct ServerStats {
     pub in_flight: usize,
     /// Keys that were answered. Each key of a multi operation counts.
     pub calls: u64,
-    /// Keys that were read and found, including values whose deadline has just passed.
+    /// Keys that were read and found, including values whose deadline has just passed, and values
+    /// that `pool_expire_on_reconnect` treats as expired.
     pub hits: u64,
     /// Keys that were read and not found.
     pub misses: u64,
-    /// Connections that were silent for `socket_timeout` while a response was pending.
+    /// Connections that could not be opened within `socket_timeout`, or were silent for as long
+    /// while a response was pending.
     pub timeouts: u64,
     /// How often it was marked down.
     pub downs: u64,

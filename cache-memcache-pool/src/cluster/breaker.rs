@@ -60,6 +60,8 @@ enum State {
         since: Instant,
         /// When it is tried again.
         until: Instant,
+        /// It is being tried; another call tries it after `until`.
+        is_claimed: bool,
     },
 }
 
@@ -80,10 +82,13 @@ impl Breaker {
         matches!(self.state, State::Open { .. })
     }
 
-    /// The time until the server is tried again.
+    /// The time until the server is tried again; zero while it is being tried.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         match self.state {
             State::Closed(_) => None,
+            State::Open {
+                is_claimed: true, ..
+            } => Some(Duration::ZERO),
             State::Open { until, .. } => Some(until.saturating_duration_since(now)),
         }
     }
@@ -125,6 +130,7 @@ impl Breaker {
         self.state = State::Open {
             since: now,
             until: later(now, wait),
+            is_claimed: false,
         };
         Verdict::Open
     }
@@ -151,8 +157,11 @@ impl Breaker {
     /// report within `lease`, the next one does.
     pub(crate) fn claim_probe(&mut self, now: Instant, lease: Duration) -> bool {
         match &mut self.state {
-            State::Open { until, .. } if *until <= now => {
+            State::Open {
+                until, is_claimed, ..
+            } if *until <= now => {
                 *until = later(now, lease);
+                *is_claimed = true;
                 true
             }
             _ => false,
@@ -162,7 +171,11 @@ impl Breaker {
     /// The probe failed.
     pub(crate) fn on_probe_failed(&mut self, now: Instant) {
         let wait = self.next_wait();
-        if let State::Open { until, .. } = &mut self.state {
+        if let State::Open {
+            until, is_claimed, ..
+        } = &mut self.state
+        {
+            *is_claimed = false;
             *until = later(now, wait);
             self.level = self.level.saturating_add(1);
         }
@@ -240,6 +253,7 @@ mod tests {
         assert_eq!(breaker.on_fault(now, SILENT, now, true), Verdict::Open);
         assert_eq!(breaker.on_fault(now, SILENT, now, true), Verdict::StillOpen);
         assert!(breaker.claim_probe(now, LEASE));
+        assert_eq!(breaker.left(now), Some(Duration::ZERO), "it is being tried");
         assert!(!breaker.claim_probe(now, LEASE));
         assert!(!breaker.claim_probe(now + LEASE - MS, LEASE));
         assert!(

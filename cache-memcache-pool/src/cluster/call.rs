@@ -340,15 +340,18 @@ impl<'a> Call<'a> {
 
     /// The error of a call without an available server.
     pub(crate) fn nobody(&self) -> Error {
-        if self.farm.is_closed {
+        if self.farm.is_closed() {
             let message = "the backend was closed";
             return Error::new(ErrorKind::Unavailable, NAME, message);
         }
         let troubles = self.farm.servers().filter_map(|server| server.trouble());
         let down: Vec<String> = troubles
             .map(|(reason, left)| {
-                let left = left.as_secs_f64();
-                format!("{} (next attempt in {left:.1} s)", reason.message())
+                let next = match left {
+                    Duration::ZERO => "now".to_owned(),
+                    left => format!("in {:.1} s", left.as_secs_f64()),
+                };
+                format!("{} (next attempt {next})", reason.message())
             })
             .collect();
         let message = match down.as_slice() {

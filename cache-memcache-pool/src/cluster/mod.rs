@@ -9,6 +9,7 @@ mod server;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::sync::ShardedLock;
+use tokio::sync::watch;
 
 use crate::config::{Address, Settings};
 use crate::router::{Router, Routing, kept};
@@ -16,19 +17,23 @@ use crate::stats::{MemcachePoolStats, ServerStats};
 
 pub(crate) use call::Call;
 pub(crate) use mark::MARK;
+pub(crate) use pool::current_runtime;
 pub(crate) use server::Server;
 
 /// The servers of a backend. They can be replaced while it is in use.
 pub(crate) struct Cluster {
     pub(crate) settings: Arc<Settings>,
     farm: ShardedLock<Arc<Farm>>,
+    /// Each farm has a receiver, so it is known when no call uses one any longer.
+    in_use: watch::Sender<()>,
 }
 
 /// The servers at one time. A call uses the farm that was current when it began.
 pub(crate) struct Farm {
     members: Vec<Arc<Member>>,
     router: Router,
-    is_closed: bool,
+    /// `None`: the backend was closed.
+    in_use: Option<watch::Receiver<()>>,
 }
 
 /// A server that belongs to a farm in use.
@@ -56,6 +61,10 @@ impl Farm {
     pub(crate) fn router(&self) -> &Router {
         &self.router
     }
+
+    fn is_closed(&self) -> bool {
+        self.in_use.is_none()
+    }
 }
 
 impl Cluster {
@@ -69,13 +78,15 @@ impl Cluster {
                 ))))
             })
             .collect();
+        let (in_use, receiver) = watch::channel(());
         Self {
             settings,
             farm: ShardedLock::new(Arc::new(Farm {
                 members,
                 router,
-                is_closed: false,
+                in_use: Some(receiver),
             })),
+            in_use,
         }
     }
 
@@ -88,13 +99,15 @@ impl Cluster {
     /// closed when the calls that use them have ended.
     pub(crate) fn set_servers(&self, addresses: Vec<Address>, router: Router) {
         let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
-        if farm.is_closed {
+        if farm.is_closed() {
             return;
         }
         let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
         let kept = kept(farm.servers().map(|server| server.name.as_str()), &names);
         let members = addresses.into_iter().zip(kept).map(|(address, kept)| {
-            match kept.and_then(|position| farm.members.get(position)) {
+            let kept = kept.and_then(|position| farm.members.get(position));
+            // `inet:` or `inet6:` before the same name is another address.
+            match kept.filter(|member| *member.0.address() == address) {
                 Some(member) => Arc::clone(member),
                 None => {
                     let settings = Arc::clone(&self.settings);
@@ -105,7 +118,7 @@ impl Cluster {
         let next = Farm {
             members: members.collect(),
             router,
-            is_closed: false,
+            in_use: Some(self.in_use.subscribe()),
         };
         let before = std::mem::replace(&mut *farm, Arc::new(next));
         // Dropping it may close connections.
@@ -113,15 +126,28 @@ impl Cluster {
         drop(before);
     }
 
-    /// Refuses further calls. Returns the previous servers.
-    pub(crate) fn close(&self) -> Arc<Farm> {
-        let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
+    /// Refuses further calls. Waits until those in flight have ended, also those to servers that
+    /// were replaced, and until the connections of this runtime are closed. It needs no runtime to
+    /// wait.
+    pub(crate) async fn close(&self) {
+        let servers = self.refuse_calls();
+        self.in_use.closed().await;
+        for server in servers {
+            server.disconnected().await;
+        }
+    }
+
+    /// Returns the previous servers. The last call in flight closes their connections.
+    fn refuse_calls(&self) -> Vec<Arc<Server>> {
         let closed = Farm {
             members: Vec::new(),
             router: Router::new(Routing::default(), &[]),
-            is_closed: true,
+            in_use: None,
         };
-        std::mem::replace(&mut *farm, Arc::new(closed))
+        let mut farm = self.farm.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *farm, Arc::new(closed));
+        drop(farm);
+        before.servers().map(Arc::clone).collect()
     }
 
     pub(crate) fn stats(&self) -> MemcachePoolStats {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cache_core::{Error, ErrorKind, Result};
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use tokio::runtime::{Handle, Id};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::NAME;
@@ -49,6 +49,8 @@ pub(super) struct Pool {
     /// served; the connection returns them.
     pub(super) room: Arc<Semaphore>,
     connections: ShardedLock<Vec<Arc<Connection>>>,
+    /// Each task of a connection has a receiver.
+    tasks: watch::Sender<()>,
 }
 
 /// Which connection to use.
@@ -112,6 +114,7 @@ impl Pools {
             maxsize: self.maxsize,
             room: Arc::new(Semaphore::new(room)),
             connections: ShardedLock::new(Vec::new()),
+            tasks: watch::Sender::new(()),
         });
         pools.push(Arc::clone(&pool));
         Ok(pool)
@@ -142,13 +145,12 @@ impl Pools {
         }
     }
 
-    /// The load of each ready connection.
-    pub(super) fn loads(&self) -> Vec<usize> {
+    /// The state and the load of each connection.
+    pub(super) fn loads(&self) -> Vec<(State, usize)> {
         let mut loads = Vec::new();
         for pool in self.read().iter() {
             let connections = pool.read();
-            let ready = connections.iter().filter(|c| c.state() == State::Ready);
-            loads.extend(ready.map(|connection| connection.load()));
+            loads.extend(connections.iter().map(|c| (c.state(), c.load())));
         }
         loads
     }
@@ -220,6 +222,16 @@ impl Pool {
         Some(connection)
     }
 
+    /// To be held by the task of a connection.
+    pub(super) fn task(&self) -> watch::Receiver<()> {
+        self.tasks.subscribe()
+    }
+
+    /// Waits until the tasks of all connections have ended.
+    pub(super) async fn tasks_ended(&self) {
+        self.tasks.closed().await;
+    }
+
     pub(super) fn remove(&self, connection: &Arc<Connection>) {
         self.write().retain(|other| !Arc::ptr_eq(other, connection));
     }
@@ -245,7 +257,7 @@ impl Pool {
 }
 
 /// The runtime of the caller.
-pub(super) fn current_runtime() -> Result<Handle> {
+pub(crate) fn current_runtime() -> Result<Handle> {
     Handle::try_current().map_err(|error| {
         let message = "the call was made outside a Tokio runtime; make it inside one, for \
                        example under #[tokio::main] or in Runtime::block_on";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -19,7 +20,7 @@ use super::pool::{Pick, Pool, Pools, current_runtime};
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
-    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, Stream, Waiter,
+    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, State, Stream, Waiter,
     cannot_connect,
 };
 use crate::protocol::{Expected, Outgoing, Violation};
@@ -106,6 +107,10 @@ impl Server {
             went: Mark::default(),
             returned: Mark::default(),
         }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     fn status(&self) -> Status {
@@ -218,13 +223,20 @@ impl Server {
                     let queued = connection.submit(exchange, weight, now, patience, waker);
                     if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
                         if and_grow && self.may_grow(now) {
-                            self.open(pool, runtime, false);
+                            let _ = self.open(pool, runtime, false);
                         }
                         return Ok(Ok(waiter));
                     }
                     // It was closed meanwhile; the next iteration skips it.
                 }
-                Pick::Open => self.open(pool, runtime, true),
+                Pick::Open => {
+                    // A runtime that was shut down drops the task immediately.
+                    let opened = self.open(pool, runtime, true);
+                    if let Some(failure) = opened.and_then(|connection| connection.failure()) {
+                        pool.room.add_permits(weight);
+                        return Ok(Err(failure));
+                    }
+                }
             }
         }
     }
@@ -263,10 +275,15 @@ impl Server {
     }
 
     /// Opens a connection, unless another call just did. `is_first`: the pool is empty.
-    fn open(self: &Arc<Self>, pool: &Arc<Pool>, runtime: &Handle, is_first: bool) {
-        if let Some(connection) = pool.add(self.settings.dialect, is_first) {
-            self.spawn(pool, runtime, connection, None);
-        }
+    fn open(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        runtime: &Handle,
+        is_first: bool,
+    ) -> Option<Arc<Connection>> {
+        let connection = pool.add(self.settings.dialect, is_first)?;
+        self.spawn(pool, runtime, Arc::clone(&connection), None);
+        Some(connection)
     }
 
     /// Spawns the task of a connection, which opens it first unless there is a `stream`.
@@ -285,8 +302,11 @@ impl Server {
             self.settings.decoder(),
             runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         );
-        let (server, pool) = (Arc::clone(self), Arc::clone(pool));
-        runtime.spawn(server.serve(pool, connection, driver, stream));
+        let (server, pool, task) = (Arc::clone(self), Arc::clone(pool), pool.task());
+        runtime.spawn(async move {
+            server.serve(pool, connection, driver, stream).await;
+            drop(task);
+        });
     }
 
     async fn serve(
@@ -296,6 +316,7 @@ impl Server {
         mut driver: Driver,
         stream: Option<Stream>,
     ) {
+        driver.begin();
         let stream = match stream {
             Some(stream) => Ok(Ok(stream)),
             None => driver.until_closed(self.connect()).await,
@@ -318,10 +339,8 @@ impl Server {
         let opened = Stream::open(&self.address, &self.settings, || {
             self.counters.connects.fetch_add(1, Ordering::Relaxed);
         });
-        match timeout(self.settings.timeouts.socket, opened).await {
-            Ok(opened) => opened,
-            Err(_) => Err(ConnectError::Silent),
-        }
+        let opened = within(self.settings.timeouts.socket, opened).await;
+        opened.unwrap_or(Err(ConnectError::Silent))
     }
 
     fn on_connected(&self) {
@@ -490,7 +509,7 @@ impl Server {
 
     /// Probes the server.
     async fn probe(self: Arc<Self>) {
-        let answer = timeout(self.settings.timeouts.socket, self.ask_for_a_sign()).await;
+        let answer = within(self.settings.timeouts.socket, self.ask_for_a_sign()).await;
         match answer.unwrap_or(Err(ConnectError::Silent)) {
             Ok(stream) => self.revive(stream),
             Err(why) => {
@@ -521,7 +540,7 @@ impl Server {
         if self.settings.flush_on_reconnect {
             let answer = stream.ask(b"flush_all\r\n").await?;
             if answer != "OK" {
-                return Err(crate::connection::odd(&answer).into());
+                return Err(refused_to("flush it", "pool_flush_on_reconnect", &answer));
             }
         }
         if self.settings.expire_on_reconnect {
@@ -529,7 +548,8 @@ impl Server {
             let mark = encode_mark(returned, Outgoing::new(self.settings.dialect));
             let answer = stream.ask(&mark).await?;
             if !answer.starts_with("HD") && answer != "STORED" {
-                return Err(crate::connection::odd(&answer).into());
+                let setting = "pool_expire_on_reconnect";
+                return Err(refused_to("store the mark of its return", setting, &answer));
             }
             self.returned.raise(returned);
         }
@@ -609,8 +629,19 @@ impl Server {
         self.pools.close_all(&Failure::Final(self.closed()));
     }
 
+    /// Waits until the connections of this runtime, which were told to close, are closed.
+    pub(super) async fn disconnected(&self) {
+        let pool = Handle::try_current()
+            .ok()
+            .and_then(|runtime| self.pools.with(&runtime, |pool| Some(Arc::clone(pool))));
+        if let Some(pool) = pool {
+            pool.tasks_ended().await;
+        }
+    }
+
     pub(crate) fn stats(&self) -> ServerStats {
         let loads = self.pools.loads();
+        let ready = || loads.iter().filter(|(state, _)| *state == State::Ready);
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         // Marks are not keys of callers.
@@ -619,9 +650,9 @@ impl Server {
             address: self.name.clone(),
             down_for: health.breaker.left(Instant::now()),
             failure: health.reason.as_ref().map(|e| e.message().to_owned()),
-            connections: loads.len(),
-            idle: loads.iter().filter(|&&load| load == 0).count(),
-            in_flight: loads.iter().sum(),
+            connections: ready().count(),
+            idle: ready().filter(|&&(_, load)| load == 0).count(),
+            in_flight: loads.iter().map(|&(_, load)| load).sum(),
             calls: read(&self.gauges.calls).saturating_sub(marks),
             hits: read(&self.gauges.hits).saturating_sub(found),
             misses: read(&self.gauges.misses).saturating_sub(marks.saturating_sub(found)),
@@ -700,6 +731,33 @@ impl Server {
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for `work` no longer than `limit`. A pause does not count: some programs run their runtime
+/// only during calls, and everything that takes longer than a call would always be too late.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    /// More pauses than network round trips that `work` waits for.
+    const PAUSES: usize = 8;
+    /// Timers may be a little late.
+    const LATE: Duration = Duration::from_millis(10);
+    let mut work = pin!(work);
+    for _ in 0..=PAUSES {
+        let due = later(Instant::now(), limit);
+        if let Ok(done) = timeout_at(due, work.as_mut()).await {
+            return Some(done);
+        }
+        if due.elapsed() < LATE.max(limit / 4) {
+            break;
+        }
+    }
+    None
+}
+
+/// The error of a server that cannot be used again, since it does not do what a setting requires.
+fn refused_to(act: &str, setting: &str, answer: &str) -> ConnectError {
+    ConnectError::Io(std::io::Error::other(format!(
+        "it refused to {act} ({answer:?}), as `{setting}` requires; permit it, or unset that"
+    )))
 }
 
 /// Advice about a server that has never responded.

@@ -52,7 +52,8 @@ pub struct MemcachePoolConfig {
     /// shares. Default: empty.
     #[serde(deserialize_with = "field::weights")]
     pub weights: Vec<u32>,
-    /// The most connections to one server from each Tokio runtime; zero: no limit. Default: 10.
+    /// The most connections to one server from each Tokio runtime, apart from a temporary one that
+    /// checks whether the server responds; zero: no limit. Default: 10.
     #[serde(deserialize_with = "field::pool_maxsize")]
     pub pool_maxsize: usize,
     /// A connection that has been idle for this long is closed. Default: 60 s.
@@ -84,7 +85,8 @@ pub struct MemcachePoolConfig {
     )]
     pub socket_timeout: Duration,
     /// Whether a server that was down is flushed before it is read from. Otherwise it may serve
-    /// values from before the outage that were replaced elsewhere meanwhile. Default: false.
+    /// values from before the outage that were replaced elsewhere meanwhile. A server that refuses
+    /// to be flushed, such as memcached with `-F` or twemproxy, stays down. Default: false.
     #[serde(deserialize_with = "field::pool_flush_on_reconnect")]
     pub pool_flush_on_reconnect: bool,
     /// Whether the values that a server had before an outage are treated as expired, so that
@@ -201,7 +203,8 @@ impl PythonClient {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Protocol {
-    /// The meta commands of memcached 1.6 and later. Each response identifies its request.
+    /// The meta commands of memcached 1.6.10 and later; those of earlier versions differ. Each
+    /// response identifies its request.
     #[default]
     Meta,
     /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
+use cache_core::{Error, ErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -15,6 +16,7 @@ use super::pipeline::{Pipeline, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
 use super::{Caller, Connection, Failure, Gauges, Unanswered};
+use crate::NAME;
 use crate::config::Timeouts;
 use crate::protocol::{Decoder, Response, Violation};
 
@@ -68,6 +70,8 @@ pub(crate) struct Driver {
     is_current_thread: bool,
     /// The time that the timer is set to.
     timer_at: Instant,
+    /// The failure of the calls that wait when the runtime drops the task.
+    if_dropped: Failure,
 }
 
 impl Driver {
@@ -79,6 +83,8 @@ impl Driver {
         is_current_thread: bool,
     ) -> Self {
         let now = connection.begun();
+        // Before its first poll: the runtime accepts no tasks, so a retry would fail as well.
+        let message = "the Tokio runtime was shut down; make the call in one that is running";
         Self {
             connection,
             gauges,
@@ -92,7 +98,13 @@ impl Driver {
             last_batch: 0,
             is_current_thread,
             timer_at: now,
+            if_dropped: Failure::Final(Error::new(ErrorKind::Backend, NAME, message)),
         }
+    }
+
+    /// Call it when the task is polled for the first time.
+    pub(crate) fn begin(&mut self) {
+        self.if_dropped = Failure::Lost("the runtime was shut down".into());
     }
 
     /// Waits for `open`, unless the connection is closed before.
@@ -386,6 +398,13 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.tell();
         self.connection.lock().queue.park(&mut self.batch);
-        self.fail(None, &Failure::Lost("the runtime was shut down".into()));
+        let failure = if std::thread::panicking() {
+            let reason =
+                "the task of the connection panicked; does the function of `connect_with`?";
+            Failure::Lost(reason.into())
+        } else {
+            self.if_dropped.clone()
+        };
+        self.fail(None, &failure);
     }
 }

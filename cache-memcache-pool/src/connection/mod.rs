@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
-pub(crate) use stream::{ConnectError, Stream, cannot_connect, odd};
+pub(crate) use stream::{ConnectError, Stream, cannot_connect};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::Queue;
@@ -171,6 +171,11 @@ impl Connection {
             1 => State::Ready,
             _ => State::Closed,
         }
+    }
+
+    /// Why it is closed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.lock().closed.clone()
     }
 
     pub(crate) fn load(&self) -> usize {

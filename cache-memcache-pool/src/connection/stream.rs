@@ -146,12 +146,12 @@ impl Stream {
     ) -> Result<(), ConnectError> {
         // A server that requires no password would store it as a readable value, and a server that
         // is not memcached must not receive it.
-        let (greeting, expected) = greeting(dialect);
-        let answer = self.ask(greeting).await?;
-        match answer.as_str() {
-            answer if answer.starts_with(expected) => return Ok(()),
-            answer if answer.starts_with("CLIENT_ERROR unauthenticated") => {}
-            _ => return Err(odd(&answer).into()),
+        let answer = self.ask(GREETING).await?;
+        if is_welcome(&answer, dialect) {
+            return Ok(());
+        }
+        if !answer.starts_with("CLIENT_ERROR unauthenticated") {
+            return Err(odd(&answer).into());
         }
         let len = credentials.len();
         let command = format!("set auth 0 0 {len}\r\n{credentials}\r\n");
@@ -165,17 +165,23 @@ impl Stream {
 
     /// Checks that the server responds.
     pub(crate) async fn greet(&mut self, dialect: Dialect) -> Result<(), ConnectError> {
-        let (greeting, expected) = greeting(dialect);
-        let answer = self.ask(greeting).await?;
+        let answer = self.ask(GREETING).await?;
         if answer.starts_with("CLIENT_ERROR unauthenticated") {
             return Err(ConnectError::Denied(
                 "the server requires authentication".into(),
             ));
         }
-        if answer.starts_with(expected) {
-            return Ok(());
+        if !is_welcome(&answer, dialect) {
+            return Err(odd(&answer).into());
         }
-        Err(odd(&answer).into())
+        // A proxy may know the version of its servers, but not the meta commands.
+        if dialect == Dialect::Meta {
+            let answer = self.ask(b"mn\r\n").await?;
+            if !answer.starts_with("MN") {
+                return Err(odd(&answer).into());
+            }
+        }
+        Ok(())
     }
 
     /// Sends one command and reads its single-line response.
@@ -201,12 +207,22 @@ impl Stream {
     }
 }
 
-/// A command without side effects, and the beginning of its response.
-fn greeting(dialect: Dialect) -> (&'static [u8], &'static str) {
-    match dialect {
-        Dialect::Meta => (b"mn\r\n", "MN"),
-        Dialect::Classic => (b"version\r\n", "VERSION"),
-    }
+/// A command without side effects. Not `mn`: memcached 1.6.44 and later closes connections that send
+/// a line of less than six bytes instead of the credentials.
+const GREETING: &[u8] = b"version\r\n";
+
+/// Whether this is the response to [`GREETING`] of a server with the commands of `dialect`.
+fn is_welcome(answer: &str, dialect: Dialect) -> bool {
+    /// The first with the meta commands of today.
+    const OLDEST: [u32; 3] = [1, 6, 10];
+    let Some(version) = answer.strip_prefix("VERSION") else {
+        return false;
+    };
+    let numbers = version.trim().split('.').map_while(|n| n.parse().ok());
+    let numbers: Vec<u32> = numbers.collect();
+    // Proxies have names instead.
+    let is_old = numbers.len() == OLDEST.len() && numbers.as_slice() < OLDEST.as_slice();
+    dialect == Dialect::Classic || !is_old
 }
 
 /// The message for a failure to connect.
@@ -221,9 +237,9 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
 }
 
 /// The error for an unexpected response.
-pub(crate) fn odd(answer: &str) -> io::Error {
+fn odd(answer: &str) -> io::Error {
     io::Error::other(format!(
-        "unexpected response {answer:?}; is it memcached 1.6 or later? For older servers and \
+        "unexpected response {answer:?}; is it memcached 1.6.10 or later? For older servers and \
          proxies set `protocol` to \"classic\""
     ))
 }
@@ -266,5 +282,28 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_decides_whether_a_server_is_welcome() {
+        for (answer, meta, classic) in [
+            ("VERSION 1.6.10", true, true),
+            ("VERSION 1.6.45", true, true),
+            ("VERSION 2.0.0", true, true),
+            ("VERSION 1.6.45-dev", true, true),
+            ("VERSION mcrouter 37.0.0", true, true),
+            ("VERSION 1.6.9", false, true),
+            ("VERSION 1.5.22", false, true),
+            ("ERROR", false, false),
+            ("-ERR unknown command", false, false),
+        ] {
+            assert_eq!(is_welcome(answer, Dialect::Meta), meta, "{answer}");
+            assert_eq!(is_welcome(answer, Dialect::Classic), classic, "{answer}");
+        }
     }
 }

@@ -5,7 +5,9 @@ use cache_core::wire::Metadata;
 
 use super::encode::tag_behind;
 use super::meta_line::read_meta_response;
-use super::response::{Expected, Item, Reply, Response, Violation, decimal, nth_key, server_error};
+use super::response::{
+    Expected, Item, Reply, Response, Violation, decimal, nth_key, refusal, server_error,
+};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 
 /// Longer than any line of memcached.
@@ -19,7 +21,7 @@ const LARGE: usize = 16 * 1024;
 
 /// The largest item that memcached can be configured to store. A larger announced value is a
 /// protocol violation.
-const MAX_ITEM: usize = 1 << 30;
+pub(super) const MAX_ITEM: usize = 1 << 30;
 
 /// Decodes bytes into responses. It buffers at most one value.
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl Decoder {
                             continue;
                         }
                         Item::End => return expected.finish().map(Some),
+                        Item::Refused(reason) => return expected.refuse(&reason).map(Some),
                         Item::Value { key, flags, len } => {
                             if let Some(key) = key {
                                 expected.skip_to(key)?;
@@ -299,6 +302,7 @@ fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize,
             request,
             ends,
             replies,
+            ..
         } => {
             let key = nth_key(request, ends, replies.len())?;
             let rest = buffer.strip_prefix(b"VALUE ")?;
@@ -439,6 +443,11 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
     if line == b"END" {
         return Ok(Item::End);
     }
+    // It ends the response without an END: proxies have lost the server, or memcached is out of
+    // memory.
+    if line.starts_with(b"SERVER_ERROR") {
+        return Ok(Item::Refused(refusal(line)));
+    }
     let mut tokens = line.split(|&byte| byte == b' ');
     let value = (|| {
         if tokens.next()? != b"VALUE" {
@@ -453,7 +462,6 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
             len,
         })
     })();
-    // A SERVER_ERROR in the middle ends the response without an END.
     value.ok_or_else(|| Violation::line(line))
 }
 
@@ -563,10 +571,82 @@ mod tests {
         );
         let both = format!("{}{}END\r\n", value("a"), value("c"));
         assert_eq!(found(both), [true, false, true]);
-        for keys in [&["b", "a"][..], &["a", "b", "c", ""], &["ab"], &["c", "c"]] {
+        // A proxy answers for several servers.
+        let others = format!("{}{}{}END\r\n", value("b"), value("c"), value("a"));
+        assert_eq!(found(others), [true, true, true]);
+        let others = format!("{}{}END\r\n", value("c"), value("a"));
+        assert_eq!(found(others), [true, false, true]);
+        for keys in [&["a", "a"][..], &["a", "b", "c", ""], &["ab"], &["c", "c"]] {
             let bytes: String = keys.iter().map(|key| value(key)).collect();
             assert!(get(bytes).is_err(), "{keys:?}");
         }
+    }
+
+    #[test]
+    fn repeated_keys_may_be_answered_out_of_order() {
+        let value =
+            |key: &str, n: usize| format!("VALUE {key} 0 21\r\n{{\"ct\": 7.5, \"v\": 2}}|{n}\r\n");
+        let bytes = [value("a", 0), value("b", 1), value("b", 1)].concat() + "END\r\n";
+        let expected = Expected::values("get b a b m".into(), vec![5, 7, 9, 11]);
+        let Some(Response::Many(replies)) = decode(bytes.as_bytes(), expected).unwrap() else {
+            panic!("it is complete");
+        };
+        let payloads: Vec<_> = replies
+            .iter()
+            .map(|reply| match reply {
+                Reply::Found(Ok(found)) => found.payload.as_slice(),
+                _ => b"",
+            })
+            .collect();
+        assert_eq!(payloads, [&b"1"[..], b"0", b"1", b""]);
+    }
+
+    #[test]
+    fn a_server_error_ends_a_classic_get_and_keeps_the_connection() {
+        let value = "VALUE b 0 22\r\n{\"ct\": 7.5, \"v\": 2}|hi\r\n";
+        for (before, found) in [("", false), (value, true)] {
+            let bytes = format!("{before}SERVER_ERROR Connection refused\r\nEN\r\n");
+            let mut rest = bytes.as_bytes();
+            let mut decoder = Decoder::new(1000, StoredFormat::Envelope);
+            let mut expected = Expected::values("get a b c".into(), vec![5, 7, 9]);
+            let response = decoder.decode(&mut rest, &mut expected);
+            let Ok(Some(Response::Many(replies))) = response else {
+                panic!("{response:?}");
+            };
+            // That `a` is missing is not certain.
+            for (reply, found) in replies.iter().zip([false, found, false]) {
+                match reply {
+                    Reply::Found(Ok(_)) => assert!(found),
+                    Reply::Failed(reason) => assert!(!found && reason == "Connection refused"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            let next = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
+            assert!(matches!(next, Ok(Some(Response::One(Reply::Missing)))));
+        }
+    }
+
+    #[test]
+    fn responses_of_old_servers_are_recognized() {
+        // Of memcached 1.6.9 to `ms` and `md`, and of 1.5.
+        for line in ["CLIENT_ERROR invalid flag", "OK  O7", "ERROR"] {
+            let bytes = format!("{line}\r\n");
+            let Err(Violation::Other(reason)) = decode(bytes.as_bytes(), Expected::One { tag: 7 })
+            else {
+                panic!("{line} is not a violation");
+            };
+            assert!(reason.contains("use memcached 1.6.10 or later"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_of_printable_characters() {
+        let bytes = b"SERVER_ERROR \x1b[2J\rnext \xff line\r\n";
+        let response = decode(bytes, Expected::One { tag: 7 }).unwrap();
+        let Some(Response::One(Reply::Failed(reason))) = response else {
+            panic!("{response:?}");
+        };
+        assert_eq!(reason, "\u{fffd}[2J\u{fffd}next \u{fffd} line");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn is_plain(key: &str) -> bool {
 /// The protocol of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// `mg`, `ms`, `md`: memcached 1.6 and later.
+    /// `mg`, `ms`, `md`: memcached 1.6.10 and later.
     #[default]
     Meta,
     /// `get`, `set`, `delete`: for proxies and older servers.

@@ -1,7 +1,7 @@
 //! Parsing of the responses to meta commands of callers.
 
 use super::meta_response::{MetaResponse, MetaStatus};
-use super::response::{Item, Reply, Violation, decimal, server_error};
+use super::response::{Item, Reply, Violation, decimal, refusal, server_error};
 
 /// Parses a line of the response to a [`MetaRequest`](super::MetaRequest) with this tag. `only` is the status of
 /// commands without a tag.
@@ -18,8 +18,7 @@ pub(super) fn read_meta_response(
         b"SERVER_ERROR" => return Ok(Item::Reply(server_error(line))),
         // A missing password is a violation, not a refusal.
         b"CLIENT_ERROR" if !line.starts_with(b"CLIENT_ERROR unauthenticated") => {
-            let reason = text()?.trim_start_matches("CLIENT_ERROR").trim();
-            return Ok(Item::Reply(Reply::Failed(reason.to_owned())));
+            return Ok(Item::Reply(Reply::Failed(refusal(line))));
         }
         b"HD" | b"MN" => MetaStatus::Done,
         b"VA" | b"ME" => MetaStatus::Value,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use cache_core::{Error, ErrorKind, Result};
 
+use super::decode::MAX_ITEM;
 use super::encode::{Outgoing, encode_line, encode_number};
 use super::meta_response::MetaStatus;
 use super::response::Expected;
@@ -203,6 +204,17 @@ impl MetaRequest {
         known.is_some_and(|known| self.flags.iter().all(|(letter, _)| known.contains(*letter)))
     }
 
+    /// Checks the size of the value: memcached refuses a length of 2 GiB without skipping the value,
+    /// which it then reads as commands.
+    pub(crate) fn check_value(&self) -> Result<()> {
+        let len = self.value.len();
+        if len <= MAX_ITEM {
+            return Ok(());
+        }
+        let message = format!("the value has {len} bytes: memcached accepts at most 1 GiB");
+        Err(Error::new(ErrorKind::ValueTooLarge, NAME, message))
+    }
+
     /// Checks the flags. The error names the one that cannot be sent.
     pub(crate) fn check_flags(&self) -> Result<()> {
         let verb = self.verb;
@@ -341,6 +353,14 @@ mod tests {
             assert!(error.message().contains(words), "{error}");
         }
         assert!(get().flag('v').flag_with('T', -1).check_flags().is_ok());
+    }
+
+    #[test]
+    fn a_value_that_memcached_would_read_as_commands_is_refused() {
+        assert!(MetaRequest::set("k", "v").check_value().is_ok());
+        let large = MetaRequest::set("k", vec![0; MAX_ITEM + 1]);
+        let error = large.check_value().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
     }
 
     #[test]

@@ -41,12 +41,13 @@ impl Violation {
         if line.starts_with(b"ERROR Too many open connections") {
             return Self::Full(shown.into_owned());
         }
-        if line == b"ERROR" {
-            return Self::Other(
-                "the server does not know the command; use memcached 1.6 or later, or set \
-                 `protocol` to \"classic\""
-                    .into(),
-            );
+        // Before memcached 1.6.10 the length in `ms` was a flag, and `HD` was `OK`.
+        let is_old = [&b"CLIENT_ERROR invalid flag"[..], b"OK "];
+        if line == b"ERROR" || is_old.iter().any(|old| line.starts_with(old)) {
+            return Self::Other(format!(
+                "the server does not know the command ({shown:?}); use memcached 1.6.10 or later, \
+                 or set `protocol` to \"classic\""
+            ));
         }
         Self::Other(format!(
             "invalid response {shown:?}: not the memcached protocol"
@@ -74,6 +75,8 @@ pub(crate) enum Expected {
         ends: Vec<usize>,
         /// One for each key that is answered.
         replies: Vec<Reply>,
+        /// The position of the next value, if it is out of order.
+        late: Option<u32>,
     },
     /// A line for each of several classic writes.
     Lines {
@@ -97,6 +100,7 @@ impl Expected {
             request,
             replies: Vec::with_capacity(ends.len()),
             ends,
+            late: None,
         }
     }
 
@@ -108,25 +112,32 @@ impl Expected {
         }
     }
 
-    /// Records a miss for each key of the request before `key`.
+    /// Records a miss for each key of the request before `key`, whose value is next. memcached
+    /// sends values in the order of the keys. A proxy that asks several servers may not: then the
+    /// value replaces a miss.
     pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
         let Self::Values {
             request,
             ends,
             replies,
+            late,
         } = self
         else {
             return Ok(());
         };
-        loop {
-            let Some(next) = nth_key(request, ends, replies.len()) else {
-                return Err(Violation::Other("unsolicited value from the server".into()));
-            };
-            if next == key {
-                return Ok(());
-            }
-            replies.push(Reply::Missing);
+        let is_key = |position: usize| nth_key(request, ends, position) == Some(key);
+        if let Some(next) = (replies.len()..ends.len()).find(|&position| is_key(position)) {
+            replies.resize_with(next, || Reply::Missing);
+            return Ok(());
         }
+        let mut missed = (0..).zip(&*replies);
+        let missed =
+            missed.find(|&(position, reply)| matches!(reply, Reply::Missing) && is_key(position));
+        let Some((position, _)) = missed else {
+            return Err(Violation::Other("unsolicited value from the server".into()));
+        };
+        *late = u32::try_from(position).ok();
+        Ok(())
     }
 
     /// Adds a reply. Returns the response, if this was the last one.
@@ -140,8 +151,11 @@ impl Expected {
                 replies.push(reply);
                 (replies.len() == *commands).then(|| Response::Many(std::mem::take(replies)))
             }
-            Self::Values { replies, .. } => {
-                replies.push(reply);
+            Self::Values { replies, late, .. } => {
+                match late.take().and_then(|at| replies.get_mut(at as usize)) {
+                    Some(missed) => *missed = reply,
+                    None => replies.push(reply),
+                }
                 None
             }
             Self::Meta { response, .. } => Some(Response::One(match (response.take(), reply) {
@@ -171,6 +185,19 @@ impl Expected {
                 Err(Violation::line(b"END"))
             }
         }
+    }
+
+    /// The response to a classic `get`, at a refusal that ends it: the keys without a value are
+    /// refused.
+    pub(super) fn refuse(&mut self, refusal: &str) -> Result<Response, Violation> {
+        let mut response = self.finish()?;
+        if let Response::Many(replies) = &mut response {
+            let missed = replies
+                .iter_mut()
+                .filter(|reply| matches!(reply, Reply::Missing));
+            missed.for_each(|reply| *reply = Reply::Failed(refusal.to_owned()));
+        }
+        Ok(response)
     }
 }
 
@@ -232,12 +259,22 @@ pub(super) enum Item<'a> {
         len: usize,
     },
     End,
+    /// The end, with the reason why the remaining keys have no value.
+    Refused(String),
 }
 
 pub(super) fn server_error(line: &[u8]) -> Reply {
+    Reply::Failed(refusal(line))
+}
+
+/// The text of a `SERVER_ERROR` or a `CLIENT_ERROR`, without control characters.
+pub(super) fn refusal(line: &[u8]) -> String {
     let text = line.strip_prefix(b"SERVER_ERROR").unwrap_or(line);
+    let text = text.strip_prefix(b"CLIENT_ERROR").unwrap_or(text);
     let text = text.get(..200).unwrap_or(text);
-    Reply::Failed(String::from_utf8_lossy(text).trim().to_owned())
+    let text = String::from_utf8_lossy(text);
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.trim().chars().map(printable).collect()
 }
 
 pub(super) fn decimal(token: &[u8]) -> Option<usize> {

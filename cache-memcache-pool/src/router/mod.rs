@@ -110,7 +110,8 @@ impl Router {
             Inner::PythonMemcached(router) => router.pick(key, is_up),
             Inner::Pymemcache(router) => router.pick(key, is_up),
             Inner::Ketama(router) => router.pick(key, is_up),
-            Inner::Own(choose) => choose(key, is_up),
+            // Otherwise the call would try a server that is down again and again.
+            Inner::Own(choose) => choose(key, is_up).filter(|&server| is_up(server)),
         }
     }
 }

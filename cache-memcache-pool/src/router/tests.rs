@@ -106,3 +106,10 @@ fn a_routing_function_is_called() {
     assert_eq!(router.pick("user", &|_| true), Some(0));
     assert_eq!(router.pick("user", &|server| server == 1), None);
 }
+
+#[test]
+fn a_routing_function_cannot_choose_a_server_that_is_down() {
+    let router = Router::own(Arc::new(|_, _| Some(0)));
+    assert_eq!(router.pick("k", &|_| true), Some(0));
+    assert_eq!(router.pick("k", &|server| server == 1), None);
+}

@@ -1,5 +1,7 @@
 //! Servers that die, hang, send corrupt responses, and recover.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -232,6 +234,99 @@ async fn a_server_flushed_on_reconnect_serves_no_old_values() {
         let expected = (!flush).then(|| b"old".to_vec());
         assert_eq!(found, expected, "flush: {flush}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_be_flushed_is_reported() {
+    let mut server = Memcached::builder().arg("-F").start().unwrap();
+    let cache = builder([server.url()]).pool_flush_on_reconnect(true);
+    let cache = cache.build().unwrap();
+    cache.set("k", value("1")).await.unwrap();
+    server.kill().unwrap();
+    cache.get("k").await.unwrap_err();
+    server.restart().unwrap();
+    for _ in 0..1000 {
+        let error = cache.get("k").await.unwrap_err();
+        if error.message().contains("flush_all not allowed") {
+            assert!(
+                error.message().contains("`pool_flush_on_reconnect`"),
+                "{error}"
+            );
+            assert!(!error.message().contains("is it memcached"), "{error}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the server was not probed");
+}
+
+/// A server that takes a while for each response, all of them misses.
+fn slow_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    std::thread::sleep(Duration::from_millis(20));
+                    let answer = match line.as_str() {
+                        "version" => "VERSION 1.6.18\r\n",
+                        "mn" => "MN\r\n",
+                        _ => "EN\r\n",
+                    };
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_returns_although_the_runtime_runs_only_during_calls() {
+    let fast = Memcached::start().unwrap();
+    let (slow, is_refused) = (slow_server(), Arc::new(AtomicBool::new(true)));
+    let refuse = (slow.clone(), Arc::clone(&is_refused));
+    let cache = MemcachePoolBackend::builder()
+        .url([&slow, &fast.url()])
+        .socket_timeout(Duration::from_millis(100))
+        .dead_retry(Duration::from_millis(1))
+        .connect_with(move |address| {
+            let is_refused = address == refuse.0 && refuse.1.load(Ordering::SeqCst);
+            let address = address.to_owned();
+            async move {
+                if is_refused {
+                    return Err(std::io::ErrorKind::ConnectionRefused.into());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                TcpStream::connect(address).await
+            }
+        });
+    let cache = cache.build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // All keys are read from the fast server. A probe takes longer than that.
+    let any_key = || {
+        for i in 0..20 {
+            let _ = runtime.block_on(cache.get(&format!("k{i}")));
+        }
+    };
+    any_key();
+    assert!(is_down(&cache, 0));
+    is_refused.store(false, Ordering::SeqCst);
+    for _ in 0..100 {
+        any_key();
+        if !is_down(&cache, 0) {
+            return;
+        }
+        // Longer than `socket_timeout`.
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    panic!("it did not return");
 }
 
 #[tokio::test]

@@ -169,6 +169,43 @@ async fn servers_may_be_repeated_and_have_weights_and_families() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
+#[tokio::test]
+async fn each_entry_of_a_repeated_server_has_its_weight() {
+    // Two lists that are the same for python-memcached, which has a bucket for each unit of weight.
+    let (one, two) = (Memcached::start().unwrap(), Memcached::start().unwrap());
+    let urls = [one.url(), two.url(), one.url()];
+    let weighted = builder(&urls).routing(Routing::PythonMemcached);
+    let weighted = weighted.weights([1, 1, 3]).build().unwrap();
+    let urls = [one.url(), two.url(), one.url(), one.url(), one.url()];
+    let repeated = builder(&urls).routing(Routing::PythonMemcached);
+    let repeated = repeated.build().unwrap();
+    for n in 0..100 {
+        let key = format!("key-{n}");
+        weighted.set(&key, value("1")).await.unwrap();
+        assert!(repeated.get(&key).await.unwrap().is_some(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_list_of_servers_respects_weights_and_families() {
+    let (one, two) = (Memcached::start().unwrap(), Memcached::start().unwrap());
+    let cache = builder([one.url(), two.url()]).weights([0, 1]);
+    let cache = cache.build().unwrap();
+    let error = cache.set_servers([one.url()]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.message().contains("`weights`"), "{error}");
+    cache.set("k", value("1")).await.unwrap();
+
+    let name = one.url().replace("127.0.0.1", "localhost");
+    cache.set_servers([&two.url(), &name]).unwrap();
+    cache.set_servers([&name]).unwrap();
+    cache.set("k", value("1")).await.unwrap();
+    cache.set_servers([format!("inet6:{name}")]).unwrap();
+    // memcached listens only on IPv4 here.
+    let error = cache.get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
 #[test]
 fn tls_files_without_tls_cause_a_warning() {
     let (sender, warnings) = std::sync::mpsc::channel();

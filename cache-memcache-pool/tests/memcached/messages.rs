@@ -1,12 +1,12 @@
 //! The first error messages that a new user sees.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use crate::common::{all, builder, value};
 use cache_core::{CacheBackend as _, Error, ErrorKind};
-use cache_memcache_pool::MemcachePoolBackend;
+use cache_memcache_pool::{MemcachePoolBackend, Protocol};
 use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
@@ -107,7 +107,7 @@ async fn another_kind_of_server_is_reported_and_not_sent_the_password() {
         assert!(error.message().contains("is it memcached"), "{error}");
     }
     let told = String::from_utf8_lossy(&told.lock().unwrap()).into_owned();
-    assert!(told.contains("mn\r\n"), "{told}");
+    assert!(told.contains("version\r\n"), "{told}");
     assert!(!told.contains("correct-horse"), "{told}");
 }
 
@@ -126,6 +126,54 @@ async fn a_value_that_memcached_refuses_is_reported_with_the_server() {
         assert!(error.message().contains(&server.url()), "{error}");
         assert!(error.message().contains("memcached's -I"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_has_lost_a_server_is_not_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(line)) = lines.next() {
+                let is_lost = line.contains("lost");
+                let answer = if is_lost {
+                    "SERVER_ERROR Connection refused"
+                } else {
+                    "END"
+                };
+                write!(stream, "{answer}\r\n").unwrap();
+            }
+        }
+    });
+    let cache = builder([&address]).protocol(Protocol::Classic);
+    let cache = cache.build().unwrap();
+    for _ in 0..5 {
+        for error in [
+            cache.get("lost").await.unwrap_err(),
+            all(cache.get_multi(&["lost", "k"]).await).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+            let says = "refused: Connection refused";
+            assert!(error.message().contains(says), "{error}");
+        }
+        assert_eq!(cache.get("k").await.unwrap(), None);
+    }
+    let stats = &cache.stats().servers[0];
+    assert_eq!((stats.connects, stats.downs), (1, 0));
+}
+
+#[tokio::test]
+async fn a_panic_while_connecting_is_reported() {
+    type Connecting = std::future::Ready<std::io::Result<tokio::io::Empty>>;
+
+    let cache = builder(["a:1"]);
+    let cache = cache.connect_with(|_| -> Connecting { panic!("a bug in the function") });
+    let error = cache.build().unwrap().get("k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("`connect_with`"), "{error}");
+    assert!(!error.message().contains("shut down"), "{error}");
 }
 
 #[test]

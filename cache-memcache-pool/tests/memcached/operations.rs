@@ -470,3 +470,128 @@ async fn dropping_the_backend_closes_its_connections() {
     }
     panic!("{} connections are still open, of {open}", connections());
 }
+
+#[test]
+fn a_call_in_a_runtime_that_was_shut_down_is_an_error() {
+    let server = Memcached::start().unwrap();
+    let cache = builder(&server).build().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // In a thread, since the call must not hang.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(cache.set("k", value(b"1"))).unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let single = handle.block_on(cache.get("k")).map(|_| ());
+        let multi = handle.block_on(cache.delete_multi(&["k", "l"]));
+        sender.send([single, multi]).unwrap();
+    });
+    let results = receiver.recv_timeout(Duration::from_secs(60));
+    for result in results.expect("the calls end") {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+        assert!(error.message().contains("was shut down"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_outside_a_runtime_is_an_error() {
+    let lookup = std::thread::spawn(|| {
+        let cache = MemcachePoolBackend::builder().build().unwrap();
+        let mut lookup = Box::pin(cache.set_servers_by_name("localhost:11211"));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match lookup.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(result) => result.unwrap_err(),
+            std::task::Poll::Pending => panic!("there is no runtime to wait in"),
+        }
+    });
+    let error = lookup.join().expect("it does not panic");
+    assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+    assert!(error.message().contains("runtime"), "{error}");
+}
+
+/// A backend whose server does not respond until the returned listener is served.
+async fn unanswered() -> (MemcachePoolBackend, tokio::net::TcpListener) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    let cache = MemcachePoolBackend::builder().url([url]).build().unwrap();
+    (cache, listener)
+}
+
+/// Answers the next request with a miss. Returns the connection.
+async fn answer_one(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = [0; 100];
+    let n = stream.read(&mut request).await.unwrap();
+    assert!(request[..n].starts_with(b"mg "));
+    stream.write_all(b"EN\r\n").await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn closing_waits_for_calls_to_servers_that_were_replaced() {
+    let (cache, listener) = unanswered().await;
+    let other = cache.clone();
+    let call = tokio::spawn(async move { other.get("k").await });
+    while cache.stats().servers[0].in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cache.set_servers(["127.0.0.1:1"]).unwrap();
+    let other = cache.clone();
+    let closing = tokio::spawn(async move { other.close().await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!closing.is_finished());
+    let _stream = answer_one(&listener).await;
+    closing.await.unwrap();
+    assert_eq!(call.await.unwrap().unwrap(), None);
+}
+
+#[tokio::test]
+async fn when_closing_is_done_the_connections_are_closed() {
+    let (cache, listener) = unanswered().await;
+    let (found, stream) = tokio::join!(cache.get("k"), answer_one(&listener));
+    found.unwrap();
+    cache.close().await;
+    // It does not block.
+    let read = stream.into_std().unwrap().read(&mut [0; 10]);
+    assert_eq!(read.expect("it was closed before"), 0);
+}
+
+#[test]
+fn closing_outside_a_runtime_waits_for_calls() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (cache, listener) = runtime.block_on(unanswered());
+    let other = cache.clone();
+    let call = runtime.spawn(async move { other.get("k").await });
+    while cache.stats().servers[0].in_flight == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut closing = std::pin::pin!(cache.close());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(closing.as_mut().poll(&mut cx).is_pending());
+    let _stream = runtime.block_on(answer_one(&listener));
+    assert_eq!(runtime.block_on(call).unwrap().unwrap(), None);
+    while closing.as_mut().poll(&mut cx).is_pending() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_are_in_flight() {
+    type Never = std::future::Pending<std::io::Result<tokio::net::TcpStream>>;
+
+    let cache =
+        MemcachePoolBackend::builder().connect_with(|_| -> Never { std::future::pending() });
+    let cache = cache.build().unwrap();
+    let calls: Vec<_> = (0..3).map(|_| cache.clone()).collect();
+    for cache in calls {
+        tokio::spawn(async move { cache.get("k").await });
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let stats = &cache.stats().servers[0];
+    assert_eq!((stats.in_flight, stats.connections, stats.idle), (3, 0, 0));
+}

@@ -1,5 +1,7 @@
 //! Passwords and TLS: what is refused, and how it is reported.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use crate::common::{builder, value};
 use cache_core::{CacheBackend as _, ErrorKind};
 use test_servers::Memcached;
@@ -237,4 +239,48 @@ mod tls {
         }
         std::fs::remove_file(empty).unwrap();
     }
+}
+
+/// A server like memcached 1.6.44, which closes a connection that sends a short line instead of the
+/// credentials.
+fn strict_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let mut is_known = false;
+            while let Some(Ok(line)) = lines.next() {
+                if line.len() + 1 < 6 && !is_known {
+                    break;
+                }
+                let answer = match line.as_str() {
+                    "me correct-horse" => {
+                        is_known = true;
+                        "STORED"
+                    }
+                    line if line.starts_with("set auth ") => continue,
+                    _ if !is_known => "CLIENT_ERROR unauthenticated",
+                    "version" => "VERSION 1.6.44",
+                    "mn" => "MN",
+                    _ => "EN",
+                };
+                write!(stream, "{answer}\r\n").unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_greeting_is_long_enough_for_strict_servers() {
+    let url = strict_server();
+    let cache = builder([&url]).username("me").password(PASSWORD);
+    let cache = cache.build().unwrap();
+    assert_eq!(cache.get("k").await.unwrap(), None);
+    let url = strict_server();
+    let (_, pinged) = builder([&url]).build().unwrap().ping().await.remove(0);
+    let error = pinged.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
 }

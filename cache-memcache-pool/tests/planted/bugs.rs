@@ -122,8 +122,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a-miss-is-not-counted",
         "protocol/response.rs",
-        "replies.push(Reply::Missing);",
-        "if !@ { replies.push(Reply::Missing); }",
+        "replies.resize_with(next, || Reply::Missing);",
+        "if !@ { replies.resize_with(next, || Reply::Missing); }",
     ),
     bug(
         "replies-of-others-are-taken",

@@ -186,7 +186,7 @@ impl Server {
         let is_quiet = words.iter().skip(2).any(|word| *word == "q");
         match words[0] {
             "mn" => out.extend_from_slice(b"MN\r\n"),
-            "version" => out.extend_from_slice(b"VERSION 1.6.0\r\n"),
+            "version" => out.extend_from_slice(b"VERSION 1.6.18\r\n"),
             "flush_all" => {
                 state.store.clear();
                 out.extend_from_slice(b"OK\r\n");
