@@ -30,12 +30,16 @@ async fn turn_on(etcd: &Etcd) {
     client.auth_enable().await.unwrap();
 }
 
+async fn root(etcd: &Etcd) -> Client {
+    let root = ConnectOptions::new().with_user("root", PASSWORD);
+    let root = Client::connect([etcd.endpoint()], Some(root)).await;
+    root.unwrap()
+}
+
 /// Adds a user. The token of the client that does so may expire meanwhile.
 async fn add_user(etcd: &Etcd, name: &str) {
     loop {
-        let root = ConnectOptions::new().with_user("root", PASSWORD);
-        let root = Client::connect([etcd.endpoint()], Some(root)).await;
-        match root.unwrap().user_add(name, PASSWORD, None).await {
+        match root(etcd).await.user_add(name, PASSWORD, None).await {
             Err(error) if error.to_string().contains("invalid auth token") => {}
             added => return drop(added.unwrap()),
         }
@@ -242,8 +246,9 @@ async fn authentication_may_be_enabled_while_a_service_runs() {
 async fn keys_that_the_user_may_write_but_not_read_are_written() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
-    let mut root = turn_on(&etcd).await;
+    turn_on(&etcd).await;
     let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
+    let mut root = root(&etcd).await;
     root.role_grant_permission("app", permission).await.unwrap();
     for [first, second] in [["app/", "log/"], ["log/", "app/"]] {
         let backend = app(&etcd).prefix("").build().unwrap();
