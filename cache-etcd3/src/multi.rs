@@ -85,7 +85,7 @@ pub(crate) async fn write(
         for ((at, write), lease) in std::mem::take(&mut left).into_iter().zip(leases) {
             match (lease, write.without_mark()) {
                 (Ok(lease), _) => parts.push(Part::new(at, Ready { write, lease })),
-                (Err(failure), Some(delete)) if failure.next == Next::Full => {
+                (Err(failure), Some(delete)) if failure.next == Next::Full && lost < MAX_LOST => {
                     left.push((at, Arc::new(delete)));
                 }
                 (Err(failure), _) => failed.push((at, failure)),

@@ -54,8 +54,8 @@ pub(crate) struct Guard {
     is_configured: bool,
     /// A write with a comparison succeeded, so the user may read.
     works: AtomicBool,
-    /// The user may write but not read, so comparisons are not permitted. It is assumed if the
-    /// first write shows it.
+    /// The user may write but not read, so comparisons are not permitted. Set only if a write shows
+    /// this before any comparison has succeeded.
     is_forbidden: AtomicBool,
 }
 

@@ -1,7 +1,8 @@
 //! [`PerRuntime`]: the state of one Tokio runtime; [`Runtimes`]: one for each runtime.
 //!
 //! Connections and tasks end with the runtime that they were created in, and make no progress
-//! while it is not driven. So a call never waits for something that another runtime drives.
+//! while it is not driven. So a call does not depend on another runtime: it waits at most 3 s for a
+//! lease that one has requested.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -106,9 +106,8 @@ impl Kind for Writing {
         };
         write_txn::write_alone(local, &only, deadline).await;
         let outcome = only.outcome.into_inner();
-        outcome
-            .unwrap_or_else(PoisonError::into_inner)
-            .unwrap_or(Ok(()))
+        let outcome = outcome.unwrap_or_else(PoisonError::into_inner);
+        outcome.unwrap_or_else(|| Err(Failure::new(Next::Repeat, "the write was not sent")))
     }
 
     async fn send_round(local: &Arc<Local>, keys: Vec<Key<Self>>, deadline: Instant) {

@@ -30,14 +30,11 @@ pub(crate) trait WritePart {
 
 /// Whether a failure concerns this write of a key, and not every write of it.
 fn is_about_one(failure: &Failure) -> bool {
-    matches!(
-        failure.next,
-        Next::Split(_) | Next::Full | Next::NewLease | Next::Mark
-    )
+    matches!(failure.next, Next::Split(_) | Next::Full | Next::NewLease)
 }
 
-/// What to send for a part. If its key is in doubt and the write does not protect it, the part is
-/// answered with [`Next::Mark`] instead.
+/// What to send for a part. A write that does not protect a key in doubt is refused with
+/// [`Next::Mark`], and the one before it is considered.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     // Without metadata a mark would be read as a value.
     let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
@@ -92,7 +89,7 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
         match failure.as_ref().map(|failure| failure.next) {
             Some(Next::Full) if parts.iter().any(|part| !is_delete(part)) => {
                 if let Some(failure) = failure {
-                    parts.retain(|part| refuse_puts(part, &failure));
+                    parts.retain(|part| refuse_while(part, &failure, is_put));
                 }
                 if !parts.is_empty() {
                     pending.push((parts, false));
@@ -108,11 +105,13 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
                 // etcd does not name the lease that it lost: parts without one must not fail, nor
                 // may other leases be replaced.
                 let mut groups = by_lease(parts);
-                if groups.len() > 1 {
-                    pending.extend(groups.into_iter().map(|group| (group, false)));
-                } else if let Some(parts) = groups.pop() {
-                    answer_all(&parts, failure);
+                if let (1, Some(failure)) = (groups.len(), &failure) {
+                    for (lease, parts) in &mut groups {
+                        parts.retain(|part| refuse_while(part, failure, |it| it.lease == *lease));
+                    }
                 }
+                let groups = groups.into_values().filter(|parts| !parts.is_empty());
+                pending.extend(groups.map(|parts| (parts, false)));
             }
             Some(Next::Split(excess)) => {
                 let bytes = parts.iter().map(bytes_of).sum();
@@ -133,25 +132,35 @@ fn is_delete<P: WritePart>(part: &P) -> bool {
     part.wanted().is_some_and(|it| it.write.put.is_none())
 }
 
+fn is_put(ready: &Ready) -> bool {
+    ready.write.put.is_some()
+}
+
 /// The parts with each lease, and those without one.
-fn by_lease<P: WritePart>(parts: Vec<P>) -> Vec<Vec<P>> {
+fn by_lease<P: WritePart>(parts: Vec<P>) -> HashMap<Option<LeaseId>, Vec<P>> {
     let mut groups: HashMap<Option<LeaseId>, Vec<P>> = HashMap::new();
     for part in parts {
         let lease = part.wanted().and_then(|ready| ready.lease);
         groups.entry(lease).or_default().push(part);
     }
-    groups.into_values().collect()
+    groups
 }
 
-/// Refuses the puts of a key. Returns whether a caller waits for its delete.
-fn refuse_puts<P: WritePart>(part: &P, failure: &Failure) -> bool {
+/// Refuses the latest writes of a key, up to the first for which `is_refused` is false. Returns
+/// whether there is one, which has to be sent.
+fn refuse_while(
+    part: &impl WritePart,
+    failure: &Failure,
+    is_refused: impl Fn(&Ready) -> bool,
+) -> bool {
     while let Some(ready) = part.wanted() {
-        let write = Arc::downgrade(&ready.write);
-        if ready.write.put.is_none() {
+        if !is_refused(&ready) {
             return true;
         }
+        let write = Arc::downgrade(&ready.write);
+        drop(ready);
         if !part.refuse(&write, failure.clone()) {
-            break;
+            return false;
         }
     }
     false
@@ -262,6 +271,7 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
     while let Some(ready) = part.wanted() {
         let name = ready.write.name.clone();
         let write = Arc::downgrade(&ready.write);
+        let (lease, was_put) = (ready.lease, is_put(&ready));
         drop(ready);
         let outcome = alone(local, part, deadline).await;
         let loners = &local.shared.refused;
@@ -277,7 +287,13 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
         }
         match outcome {
             Err(failure) if is_about_one(&failure) => {
-                if !part.refuse(&write, failure) {
+                // Those that would be refused alike need not be sent.
+                let is_alike = |it: &Ready| match failure.next {
+                    Next::Full if was_put => is_put(it),
+                    Next::NewLease => it.lease == lease,
+                    _ => std::ptr::eq(Arc::as_ptr(&it.write), write.as_ptr()),
+                };
+                if !refuse_while(part, &failure, is_alike) {
                     return;
                 }
             }
@@ -345,7 +361,7 @@ async fn remove_old(
             name: ready.write.name.clone(),
             hash: ready.write.hash,
             put: None,
-            mark: Mark::Impossible,
+            mark: Mark::default(),
         };
         Some(Ready {
             write: Arc::new(write),
@@ -355,6 +371,7 @@ async fn remove_old(
     if let Err(also) = write_one(local, delete, deadline, false).await {
         failure.message += "; the old value could not be removed: ";
         failure.message += &also.message;
+        failure.is_out_of_time |= also.is_out_of_time;
     }
     failure
 }

@@ -255,8 +255,9 @@ impl Endpoints {
             // A probe that has just begun may decide that this call fails.
             let _ = timeout_at(until.min(deadline), heard).await;
             if Instant::now() >= deadline {
-                let all_down = Failure::new(Next::Late, "no endpoint was available");
-                return Err(self.out_of_time(last.unwrap_or(&all_down)));
+                let urls = lock(&self.health.roster).urls();
+                let none = Failure::new(Next::Late, format!("no endpoint was available: {urls}"));
+                return Err(self.out_of_time(last.unwrap_or(&none)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The longest TTL that etcd grants, in seconds.
 pub(crate) const MAX_GRANTED: u64 = 9_000_000_000;
 
-/// The longest lifetime: with a bucket and a spread it is not longer than that.
+/// The longest lifetime. With a bucket and a spread, its lease does not exceed [`MAX_GRANTED`].
 const MAX_SECONDS: u64 = MAX_GRANTED / 6 * 5 - 60;
 
 /// A lifetime in whole seconds, rounded up to one of eight steps per octave, so that few leases
