@@ -234,7 +234,8 @@ impl MemcachePoolBackend {
 
     /// Closes the backend, for all its clones: new calls fail immediately, calls in flight finish,
     /// then the connections are closed. Returns when that is done, except that connections of other
-    /// runtimes are closed when those next run; closing again has no effect. The closed backend has
+    /// runtimes are closed when those next run, and those of replaced servers soon after. Closing
+    /// again only waits for the calls in flight. The closed backend has
     /// no servers: [`stats`](Self::stats) and [`ping`](Self::ping) return none, and
     /// [`set_servers`](Self::set_servers) does nothing.
     ///

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use cache_core::{CachedValue, Error, ErrorKind, Result};
+use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
 use tokio::time::sleep;
 
 use crate::cluster::{Call, MARK, Server};
@@ -24,6 +25,10 @@ const BYTES: usize = 1024 * 1024;
 /// How many keys of a multi operation weigh as much as a small call.
 const WEIGHT_KEYS: usize = 4;
 
+/// If the last of several responses arrives this long after the first, the values of the first may
+/// have expired meanwhile.
+const FRESH: Duration = Duration::from_millis(5);
+
 pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
     let key = |position: usize| keys.get(position).copied().unwrap_or_default();
     let mut outcomes = checked(store, keys.iter().copied());
@@ -34,7 +39,23 @@ pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<Cache
             .map_err(|error| error.with_key(key(position)))
     };
     run(store, &mut outcomes, |n| Command::Get(key(n)), finish).await;
+    let late = now.and_then(|first| store.cluster.settings.now().duration_since(first).ok());
+    if let Some(late) = late.filter(|late| *late > FRESH) {
+        outcomes
+            .iter_mut()
+            .flatten()
+            .for_each(|found| *found = found.take().and_then(|value| after(value, late)));
+    }
     outcomes
+}
+
+/// A value `time` after it was found, unless it has expired.
+fn after(value: CachedValue<Vec<u8>>, time: Duration) -> Option<CachedValue<Vec<u8>>> {
+    let Ttl::For(left) = value.ttl() else {
+        return Some(value);
+    };
+    let left = left.checked_sub(time).filter(|left| !left.is_zero())?;
+    Some(value.with_ttl(left))
 }
 
 pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
@@ -239,6 +260,7 @@ async fn run<'a, T>(
         let mut again = Vec::new();
         for (index, positions) in groups.into_iter().enumerate() {
             let Some(server) = farm.server(index) else {
+                outcomes.fail(&positions, &senseless());
                 continue;
             };
             count_failovers(&call, &mut left, index, &positions);

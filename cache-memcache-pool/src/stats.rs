@@ -59,8 +59,8 @@ pub struct ServerStats {
     pub hits: u64,
     /// Keys that were read and not found.
     pub misses: u64,
-    /// Connections that could not be opened within `socket_timeout`, or were silent for as long
-    /// while a response was pending.
+    /// Connections that could not be opened within `socket_timeout` while there was no other, or
+    /// that received too little for as long while a response was pending. Probes do not count.
     pub timeouts: u64,
     /// How often it was marked down.
     pub downs: u64,

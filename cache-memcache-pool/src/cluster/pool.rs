@@ -210,6 +210,10 @@ impl Pool {
     /// `is_first`: only if the pool is empty.
     pub(super) fn add(&self, dialect: Dialect, is_first: bool) -> Option<Arc<Connection>> {
         let mut connections = self.write();
+        // `retire` closes it before `close_all` takes the connections.
+        if self.room.is_closed() {
+            return None;
+        }
         connections.retain(|connection| connection.state() != State::Closed);
         let is_enough =
             |connection: &Arc<Connection>| is_first || connection.state() == State::Connecting;

@@ -130,11 +130,14 @@ impl Server {
     pub(crate) fn probe_if_due(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         // A probe connects and asks, each within `socket_timeout`.
         let lease = self.settings.timeouts.socket.saturating_mul(3);
-        if !self.health().breaker.claim_probe(Instant::now(), lease) {
+        if !self.health().breaker.is_open() {
             return None;
         }
         let runtime = current_runtime().ok()?;
         self.pools.of(&runtime).ok()?;
+        if !self.health().breaker.claim_probe(Instant::now(), lease) {
+            return None;
+        }
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
@@ -518,6 +521,10 @@ impl Server {
                     .denied
                     .fetch_add(u64::from(is_denied), Ordering::Relaxed);
                 let mut health = self.health();
+                // Another probe may have succeeded meanwhile.
+                if !health.breaker.is_open() {
+                    return;
+                }
                 health.reason = Some(self.reason_of(&why));
                 health.breaker.on_probe_failed(Instant::now());
                 let (from, to) = if is_denied {
@@ -540,7 +547,7 @@ impl Server {
         if self.settings.flush_on_reconnect {
             let answer = stream.ask(b"flush_all\r\n").await?;
             if answer != "OK" {
-                return Err(refused_to("flush it", "pool_flush_on_reconnect", &answer));
+                return Err(refused_to("be flushed", "pool_flush_on_reconnect", &answer));
             }
         }
         if self.settings.expire_on_reconnect {
@@ -549,7 +556,7 @@ impl Server {
             let answer = stream.ask(&mark).await?;
             if !answer.starts_with("HD") && answer != "STORED" {
                 let setting = "pool_expire_on_reconnect";
-                return Err(refused_to("store the mark of its return", setting, &answer));
+                return Err(refused_to("store the time of its return", setting, &answer));
             }
             self.returned.raise(returned);
         }
@@ -619,7 +626,10 @@ impl Server {
 
     /// Refuses further calls. Those in flight continue.
     pub(crate) fn retire(&self) {
+        // Not while a probe brings it back, which would overwrite the status.
+        let health = self.health();
         self.status.store(Status::Closed as u8, Ordering::Release);
+        drop(health);
         self.pools.retire();
     }
 
@@ -736,19 +746,20 @@ impl Server {
 /// Waits for `work` no longer than `limit`. A pause does not count: some programs run their runtime
 /// only during calls, and everything that takes longer than a call would always be too late.
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    /// More pauses than network round trips that `work` waits for.
-    const PAUSES: usize = 8;
+    /// More pauses than there are network round trips for `work` to wait for.
+    const PAUSES: usize = 12;
     /// Timers may be a little late.
     const LATE: Duration = Duration::from_millis(10);
-    let mut work = pin!(work);
+    let (mut work, mut left) = (pin!(work), limit);
     for _ in 0..=PAUSES {
-        let due = later(Instant::now(), limit);
+        let due = later(Instant::now(), left);
         if let Ok(done) = timeout_at(due, work.as_mut()).await {
             return Some(done);
         }
         if due.elapsed() < LATE.max(limit / 4) {
             break;
         }
+        left = limit / 4;
     }
     None
 }
@@ -756,7 +767,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 /// The error of a server that cannot be used again, since it does not do what a setting requires.
 fn refused_to(act: &str, setting: &str, answer: &str) -> ConnectError {
     ConnectError::Io(std::io::Error::other(format!(
-        "it refused to {act} ({answer:?}), as `{setting}` requires; permit it, or unset that"
+        "the server refused to {act} ({answer:?}), which `{setting}` requires; allow it, or turn \
+         the setting off"
     )))
 }
 

@@ -255,7 +255,7 @@ impl Driver {
             let rest = self.batch.bytes.get(self.batch.written..self.write_to);
             match Pin::new(&mut *stream).poll_write(cx, rest.unwrap_or_default()) {
                 Poll::Pending => {
-                    self.park(now);
+                    self.park(now, cx);
                     return Ok(());
                 }
                 Poll::Ready(Ok(0)) => return Err(lost(&io::ErrorKind::WriteZero.into())),
@@ -288,11 +288,13 @@ impl Driver {
     }
 
     /// The socket has no room. Requests that were not begun can be withdrawn until it has.
-    fn park(&mut self, now: Instant) {
+    fn park(&mut self, now: Instant, cx: &Context<'_>) {
         self.pipeline.on_blocked(now);
         self.write_to = 0;
         let mut shared = self.connection.lock();
         shared.queue.park(&mut self.batch);
+        // Only to learn that the connection was closed.
+        shared.wake(cx, usize::MAX);
         if let Some(due) = shared.queue.earliest() {
             self.pipeline.note_due(due);
         }
@@ -400,7 +402,7 @@ impl Drop for Driver {
         self.connection.lock().queue.park(&mut self.batch);
         let failure = if std::thread::panicking() {
             let reason =
-                "the task of the connection panicked; does the function of `connect_with`?";
+                "the task of the connection panicked; does the function passed to `connect_with`?";
             Failure::Lost(reason.into())
         } else {
             self.if_dropped.clone()

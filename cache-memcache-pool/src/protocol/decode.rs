@@ -360,6 +360,12 @@ fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// What a line of the response to `expected` says.
 fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violation> {
+    // memcached has dropped the responses that it had not sent yet, so it is unknown which request
+    // this belongs to.
+    if line.starts_with(b"SERVER_ERROR out of memory writing get response") {
+        let reason = "the server ran out of memory for responses";
+        return Err(Violation::Other(reason.into()));
+    }
     match expected {
         Expected::One { tag } => read_meta(line, *tag),
         Expected::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
@@ -443,8 +449,7 @@ fn read_text(line: &[u8]) -> Result<Item<'_>, Violation> {
     if line == b"END" {
         return Ok(Item::End);
     }
-    // It ends the response without an END: proxies have lost the server, or memcached is out of
-    // memory.
+    // It ends the response without an END: a proxy has lost the server.
     if line.starts_with(b"SERVER_ERROR") {
         return Ok(Item::Refused(refusal(line)));
     }
@@ -623,6 +628,17 @@ mod tests {
             }
             let next = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
             assert!(matches!(next, Ok(Some(Response::One(Reply::Missing)))));
+        }
+    }
+
+    #[test]
+    fn a_server_that_dropped_its_responses_is_out_of_step() {
+        let line = b"SERVER_ERROR out of memory writing get response\r\n";
+        for expected in [
+            Expected::One { tag: 7 },
+            Expected::values("get a b".into(), vec![5, 7]),
+        ] {
+            assert!(decode(line, expected).is_err());
         }
     }
 

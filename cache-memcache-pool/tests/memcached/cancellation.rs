@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::common::load::Load;
-use crate::common::{all, builder, eventually, scrambled, servers, urls, value};
+use crate::common::{CALL_LIMIT, all, builder, eventually, scrambled, servers, urls, value};
 use cache_core::CacheBackend as _;
 use cache_memcache_pool::MemcachePoolBackend;
 use test_servers::Memcached;
@@ -53,7 +53,8 @@ async fn begin_and_drop(cache: &MemcachePoolBackend, dice: u64, within: u64) -> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_dropped_calls_do_not_affect_others() {
     let servers = servers(2);
-    let cache = builder(urls(&servers)).pool_maxsize(3).build().unwrap();
+    let cache = builder(urls(&servers)).pool_maxsize(3);
+    let cache = cache.socket_timeout(CALL_LIMIT).build().unwrap();
     let load = Load::start(&cache, 16);
     let dropped = Arc::new(AtomicU64::new(0));
     let droppers: Vec<_> = (0..50)

@@ -31,7 +31,7 @@ fn connections(cache: &MemcachePoolBackend) -> usize {
 async fn is_back(cache: &MemcachePoolBackend, server: usize) {
     let began = Instant::now();
     while is_down(cache, server) {
-        assert!(began.elapsed() < Duration::from_secs(20), "it is not back");
+        assert!(began.elapsed() < CALL_LIMIT, "it is not back");
         for i in 0..20 {
             let _ = cache.get(&format!("any-{i}")).await;
         }
@@ -140,7 +140,7 @@ async fn when_all_servers_are_down_the_error_names_each_and_its_next_attempt() {
         assert!(error.message().contains(&server.url()), "{error}");
     }
     assert!(error.message().contains("refused"), "{error}");
-    assert!(error.message().contains("next attempt in 0"), "{error}");
+    assert!(error.message().contains("next attempt "), "{error}");
     let error = cache
         .set_multi(vec![("a", value("1")), ("b", value("2"))])
         .await;
@@ -291,7 +291,7 @@ fn a_server_returns_although_the_runtime_runs_only_during_calls() {
     let refuse = (slow.clone(), Arc::clone(&is_refused));
     let cache = MemcachePoolBackend::builder()
         .url([&slow, &fast.url()])
-        .socket_timeout(Duration::from_millis(100))
+        .socket_timeout(Duration::from_millis(300))
         .dead_retry(Duration::from_millis(1))
         .connect_with(move |address| {
             let is_refused = address == refuse.0 && refuse.1.load(Ordering::SeqCst);
@@ -324,7 +324,7 @@ fn a_server_returns_although_the_runtime_runs_only_during_calls() {
             return;
         }
         // Longer than `socket_timeout`.
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(450));
     }
     panic!("it did not return");
 }

@@ -4,7 +4,7 @@ use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, MetaResponse, MetaStatus, Protocol};
 use test_servers::Memcached;
 
-use crate::common::{builder, key_on, servers, urls, value};
+use crate::common::{CALL_LIMIT, builder, key_on, servers, urls, value};
 
 async fn ask(cache: &MemcachePoolBackend, request: MetaRequest) -> MetaResponse {
     let name = format!("{request:?}");
@@ -128,6 +128,7 @@ async fn large_values_are_stored_unchanged() {
     assert_eq!(found.into_value(), large);
 
     let small = builder([server.url()]).server_max_value_length(1000);
+    let small = small.socket_timeout(CALL_LIMIT);
     let small = small.build().unwrap();
     let error = small
         .meta(MetaRequest::get("k").flag('v'))
@@ -143,7 +144,8 @@ async fn large_values_are_stored_unchanged() {
 #[tokio::test]
 async fn a_refused_command_is_an_error_and_keeps_the_connection() {
     let server = Memcached::start().unwrap();
-    let cache = builder([server.url()]).build().unwrap();
+    let cache = builder([server.url()]).socket_timeout(CALL_LIMIT);
+    let cache = cache.build().unwrap();
     ask(&cache, MetaRequest::set("k", "text")).await;
     for (request, words) in [
         (MetaRequest::arithmetic("k"), "non-numeric"),

@@ -2,7 +2,7 @@
 //! a restart, a pause, a corrupt server, or a burst of calls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Protocol};
@@ -111,6 +111,38 @@ async fn one_silent_connection_is_replaced_and_the_server_stays_up() {
     let stats = cache.stats();
     assert_eq!(stats.servers[0].downs, 0, "{stats:?}");
     assert_eq!(stats.servers[0].timeouts, 1, "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_expire_while_another_server_is_awaited_are_misses() {
+    let farm = farm(2, &[fault(Kind::Pause, 100, 60_000)], |_| {});
+    let start = Instant::now();
+    let cache = builder(&farm).clock(move || UNIX_EPOCH + SECOND + start.elapsed());
+    // The server that will not respond is the last.
+    let cache = cache.url(farm.urls().into_iter().rev()).build().unwrap();
+    let keys: Vec<String> = (0..20).map(|i| format!("k{i}")).collect();
+    for (key, ttl) in keys
+        .iter()
+        .zip([TIMEOUT / 2, TIMEOUT * 4].into_iter().cycle())
+    {
+        cache.set(key, value(10).with_ttl(ttl)).await.unwrap();
+    }
+    sleep_until(start + Duration::from_millis(101)).await;
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let found = cache.get_multi(&names).await;
+    let took = start.elapsed();
+    assert!(took > TIMEOUT, "{took:?}");
+    let mut left = found.iter().map(|found| found.as_ref().unwrap());
+    assert!(left.clone().step_by(2).all(Option::is_none));
+    let values: Vec<_> = left.by_ref().flatten().collect();
+    assert!(!values.is_empty());
+    for value in values {
+        let left = value.ttl().duration().unwrap();
+        assert!(
+            left + took <= TIMEOUT * 4 + Duration::from_millis(100),
+            "{left:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -508,7 +540,7 @@ async fn a_server_that_returns_does_not_serve_values_from_before_its_outage() {
         .collect();
     let farm = farm(3, &faults, |_| {});
     let start = Instant::now();
-    let now = move || std::time::UNIX_EPOCH + SECOND * 1_700_000_000 + start.elapsed();
+    let now = move || UNIX_EPOCH + SECOND * 1_700_000_000 + start.elapsed();
     let process = |n| {
         let cache = builder(&farm)
             .pool_expire_on_reconnect(true)
