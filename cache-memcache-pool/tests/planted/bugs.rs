@@ -98,8 +98,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "blocked-batch-lost",
         "connection/driver.rs",
-        "shared.queue.park(&mut self.batch);\n        if let",
-        "if !@ { shared.queue.park(&mut self.batch); }\n        if let",
+        "shared.queue.park(&mut self.batch);\n        // Only",
+        "if !@ { shared.queue.park(&mut self.batch); }\n        // Only",
     ),
     bug(
         "sent-though-withdrawn",
