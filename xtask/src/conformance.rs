@@ -44,7 +44,7 @@ enum What {
 /// A backend's package, its test program with the suite, and the suite's module in that program.
 type Tests = (&'static str, &'static str, &'static str);
 
-const DICT: Tests = ("cache-dict", "conformance", "");
+const DICT: Tests = ("cache-dict", "dict", "conformance::");
 const MEMCACHE: Tests = ("cache-memcache-pool", "memcached", "conformance::");
 const ETCD: Tests = ("cache-etcd3", "etcd", "conformance::");
 

@@ -1,7 +1,5 @@
 //! The backend against real etcd servers that fail, refuse, fill up and lose their data.
 
-// Tests fail by panicking.
-
 mod auth;
 mod conformance;
 mod faults;

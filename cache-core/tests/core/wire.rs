@@ -40,7 +40,7 @@ fn at(seconds: f64) -> SystemTime {
 #[test]
 fn dogpile_vectors_are_written_and_read_byte_for_byte() {
     let vectors: Vectors =
-        serde_json::from_str(include_str!("data/dogpile-serialized.json")).expect("vectors");
+        serde_json::from_str(include_str!("../data/dogpile-serialized.json")).expect("vectors");
     assert_eq!(vectors.cases.len(), 22);
     for case in vectors.cases {
         let payload = unhex(&case.payload_hex);
@@ -68,7 +68,7 @@ struct Foreign {
 #[test]
 fn other_python_formats_are_named_in_the_error() {
     let vectors: NotSerialized =
-        serde_json::from_str(include_str!("data/python-not-serialized.json")).expect("vectors");
+        serde_json::from_str(include_str!("../data/python-not-serialized.json")).expect("vectors");
     assert_eq!(vectors.cases.len(), 9);
     for case in vectors.cases {
         let stored = unhex(&case.bytes_hex);
