@@ -129,7 +129,7 @@ pub(crate) async fn write<P: WritePart>(local: &Arc<Local>, parts: Vec<P>, deadl
 }
 
 fn is_delete<P: WritePart>(part: &P) -> bool {
-    part.wanted().is_some_and(|it| it.write.put.is_none())
+    part.wanted().is_some_and(|it| !is_put(&it))
 }
 
 fn is_put(ready: &Ready) -> bool {
