@@ -93,6 +93,14 @@ async fn large_responses_are_read_completely() {
     }
 }
 
+/// A server that is full with 2 MB.
+fn small() -> (Etcd, Etcd3Backend) {
+    let etcd = Etcd::builder().arg("--quota-backend-bytes=2000000");
+    let etcd = etcd.start().unwrap();
+    let backend = backend([etcd.endpoint()]).build().unwrap();
+    (etcd, backend)
+}
+
 /// Sets values until the server is full, and returns the error of the last set.
 async fn fill(backend: &Etcd3Backend) -> Error {
     for i in 0..100 {
@@ -107,11 +115,7 @@ async fn fill(backend: &Etcd3Backend) -> Error {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
     let _place = heavy();
-    let etcd = Etcd::builder()
-        .arg("--quota-backend-bytes=2000000")
-        .start()
-        .unwrap();
-    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let (_etcd, backend) = small();
     backend.set("small", value("v")).await.unwrap();
     let error = fill(&backend).await;
     assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
@@ -134,11 +138,7 @@ async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_does_not_fail_because_of_a_concurrent_set_on_a_full_server() {
     let _place = heavy();
-    let etcd = Etcd::builder()
-        .arg("--quota-backend-bytes=2000000")
-        .start()
-        .unwrap();
-    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let (_etcd, backend) = small();
     fill(&backend).await;
     let mut calls = tokio::task::JoinSet::new();
     for i in 0..90 {
@@ -192,11 +192,7 @@ async fn a_value_does_not_fail_because_a_concurrent_one_is_too_large() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_deletes_keys_that_a_late_set_may_write() {
     let _place = heavy();
-    let etcd = Etcd::builder()
-        .arg("--quota-backend-bytes=2000000")
-        .start()
-        .unwrap();
-    let backend = backend([etcd.endpoint()]).build().unwrap();
+    let (etcd, backend) = small();
     let keys = ["a", "b", "c"];
     let entries = || keys.map(|key| (key, value("v"))).into();
     backend.set_multi(entries()).await.unwrap();
