@@ -11,16 +11,11 @@
     )
 )]
 
-// The path of a `get`, downward only. In the task of the caller:
-//   backend              checks the key
-//   store                encodes the command (`protocol/encode`), and decodes the value
-//   cluster/call         asks the `router` for a server, retries, and fails over
-//   cluster/server       selects a connection of its `pool`, judges failures by its `breaker`
-//   connection           queues the request (`queue`), and has a slot for the response (`slots`)
-// In the task of the connection, which takes it from there and puts the response there:
-//   connection/driver    does the I/O (`stream`)
-//   connection/pipeline  matches responses to requests, and watches the deadlines
-//   protocol/decode      parses the bytes into replies (`protocol/response`)
+// The path of a `get`, downward only; in parentheses, what each file asks on the way:
+//   backend → store (protocol/encode) → cluster/call (router), which retries and fails over
+//   → cluster/server (pool, breaker) → connection (queue, slots): here the caller waits for its slot.
+//   The task of the connection writes what is queued and fills the slots:
+//   connection/driver (stream) → connection/pipeline → protocol/decode (protocol/response)
 
 mod backend;
 mod builder;

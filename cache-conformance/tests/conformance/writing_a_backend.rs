@@ -9,7 +9,7 @@ include!("guide/conformance.rs");
 
 #[test]
 fn the_page_shows_the_code_tested_here() {
-    let page = include_str!("../WRITING_A_BACKEND.md");
+    let page = include_str!("../../WRITING_A_BACKEND.md");
     for (name, code) in [
         ("src/lib.rs", include_str!("guide/backend.rs")),
         ("tests/conformance.rs", include_str!("guide/conformance.rs")),

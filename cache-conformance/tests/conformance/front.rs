@@ -1,14 +1,12 @@
 //! The macro, with a backend that uses the default implementations of the trait, and with every
 //! wrapper.
 
-mod support;
-
+use crate::reference::{Reference, ReferenceHarness};
 use cache_conformance::{Capabilities, Clock, Harness, OpenError, Options};
 use cache_core::{CacheBackend, DynBackend, Format, MapKeys, MissOnError, Typed};
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
-use support::reference::{Reference, ReferenceHarness};
 
 cache_conformance::tests! {
     by_the_real_clock: ReferenceHarness { clock: Clock::Real },
@@ -150,7 +148,7 @@ mod of_a_later_version {
     }
 }
 
-/// The tests of this binary, as libtest lists them.
+/// The tests of this program, as libtest lists them.
 fn listed(arguments: &[&str]) -> String {
     let this = std::env::current_exe().map(std::process::Command::new);
     let output = this.and_then(|mut this| this.arg("--list").args(arguments).output());
@@ -161,7 +159,7 @@ fn listed(arguments: &[&str]) -> String {
 fn every_rule_is_a_test() {
     let listed = listed(&[]);
     for rule in cache_conformance::rules() {
-        let line = format!("by_a_manual_clock::{}: test", rule.id());
+        let line = format!("front::by_a_manual_clock::{}: test", rule.id());
         assert!(listed.lines().any(|listed| listed == line), "{line}");
     }
 }
@@ -169,7 +167,11 @@ fn every_rule_is_a_test() {
 #[test]
 fn waivers_are_ignored_tests() {
     let ignored = listed(&["--ignored"]);
-    let is_ignored = |test: &str| ignored.lines().any(|line| line == format!("{test}: test"));
+    let is_ignored = |test: &str| {
+        ignored
+            .lines()
+            .any(|line| line == format!("front::{test}: test"))
+    };
     for test in [
         "with_every_kind_of_waiver::limits::too_large_is_an_error",
         "with_every_kind_of_waiver::keys::case_is_kept",

@@ -8,7 +8,7 @@ fn page() -> String {
     let mutants = mutants::all();
     let mut page = String::from(
         "# The rules\n\nMade by the test `rules_page` of what the suite runs; it fails when this \
-         page is not current.\n`CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance --test \
+         page is not current.\n`CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance \
          rules_page` writes it.\n",
     );
     let mut group = "";
@@ -50,6 +50,6 @@ fn the_page_is_current() {
     assert!(
         there == page,
         "RULES.md is not current; CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance \
-         --test rules_page writes it"
+         rules_page writes it"
     );
 }

@@ -1,15 +1,13 @@
 //! How the suite handles waivers, rules that do not apply, and broken backends.
 
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::reference::{Reference, ReferenceHarness};
 use cache_conformance::mutants::{self, Backend, BackendHarness};
 use cache_conformance::{
     Capabilities, Clock, Fault, Harness, OpenError, Options, Report, Suite, Verdict,
 };
-use support::reference::ReferenceHarness;
 
 fn manual() -> Suite {
     Suite::new(ReferenceHarness {
@@ -178,7 +176,7 @@ fn a_panic_is_a_failure_that_quotes_the_message() {
 fn declaring_faults_without_injecting_them_is_a_failure() {
     struct Declares;
     impl Harness for Declares {
-        type Backend = support::reference::Reference;
+        type Backend = Reference;
         fn capabilities(&self) -> Capabilities {
             Capabilities::default().with_faults(&[Fault::Down])
         }
@@ -243,7 +241,7 @@ fn an_unreachable_backend_is_reported_once() {
         panics: bool,
     }
     impl Harness for Nowhere {
-        type Backend = support::reference::Reference;
+        type Backend = Reference;
         async fn open(&self, _: &Options) -> Result<Self::Backend, OpenError> {
             assert!(!self.panics, "nobody listens on port 1");
             Err("nobody listens on port 1".into())
@@ -267,7 +265,7 @@ fn every_rule_has_a_verdict_whatever_the_harness_declares() {
     /// Declares these capabilities, or panics.
     struct Declares(Option<Capabilities>);
     impl Harness for Declares {
-        type Backend = support::reference::Reference;
+        type Backend = Reference;
         fn capabilities(&self) -> Capabilities {
             self.0.expect("no configuration")
         }
