@@ -107,7 +107,7 @@ fn field(workspace: &Workspace) -> Result<()> {
 fn kill_matrix() -> Result<()> {
     let mut cargo = process::cargo();
     cargo.args(["test", "--package", "cache-conformance"]);
-    cargo.args(["--test", "mutants", "--", "--include-ignored"]);
+    cargo.args(["--test", "conformance", "--", "--include-ignored"]);
     cargo.args(["--nocapture", "twenty_times_of_twenty"]);
     let captured = process::capture(&mut cargo, |_| ())?;
     let of_mutants = captured.output.lines();
