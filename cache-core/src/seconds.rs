@@ -81,10 +81,17 @@ impl Visitor<'_> for Seconds {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        match text.trim().parse() {
-            Ok(seconds) => self.visit_f64(seconds),
-            Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        let digits = text.trim();
+        let Ok(seconds) = digits.parse() else {
+            return Err(E::invalid_value(Unexpected::Str(text), &self));
+        };
+        // Text such as `1e-400` is a positive number that no float holds.
+        let significand = digits.split(['e', 'E']).next().unwrap_or_default();
+        let is_positive = significand.contains(|digit| matches!(digit, '1'..='9'));
+        if seconds == 0.0 && is_positive && !digits.starts_with('-') {
+            return self.visit_f64(f64::MIN_POSITIVE);
         }
+        self.visit_f64(seconds)
     }
 }
 
@@ -102,7 +109,7 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 #[cfg(test)]
 mod tests {
     use serde::de::IntoDeserializer;
-    use serde::de::value::{Error, F64Deserializer};
+    use serde::de::value::{Error, F64Deserializer, StrDeserializer};
 
     use super::*;
 
@@ -130,5 +137,15 @@ mod tests {
         }
         assert_eq!(read(0.0), Ok(Duration::ZERO));
         assert_eq!(read(-0.0), Ok(Duration::ZERO));
+        let read = |text: &str| {
+            let text: StrDeserializer<'_, Error> = text.into_deserializer();
+            deserialize(text)
+        };
+        for tiny in ["1e-400", " 0.01E-999 ", "1e-10"] {
+            assert_eq!(read(tiny), Ok(Duration::from_nanos(1)), "{tiny}");
+        }
+        for zero in ["0", "0.0", "0e9", "-0"] {
+            assert_eq!(read(zero), Ok(Duration::ZERO), "{zero}");
+        }
     }
 }

@@ -137,8 +137,10 @@ impl<N: FromStr + TryFrom<u64>> Visitor<'_> for Number<N> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<N, E> {
-        let number = text.trim().parse();
-        number.map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        // Types with a sign are read like the others.
+        let digits = Some(text.trim()).filter(|digits| !digits.starts_with('-'));
+        let number = digits.and_then(|digits| digits.parse().ok());
+        number.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -234,6 +236,11 @@ impl<'de, N: FromStr + TryFrom<u64>> Visitor<'de> for Numbers<N> {
         Ok(vec![Number(PhantomData).visit_u64(number)?])
     }
 
+    // All integers of TOML are signed.
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Vec<N>, E> {
+        Ok(vec![Number(PhantomData).visit_i64(number)?])
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<N>, E> {
         let elements = List.visit_str::<E>(text)?.into_iter();
         let number = |element: String| Number(PhantomData).visit_str(&element);
@@ -261,7 +268,9 @@ impl<'de, N: FromStr + TryFrom<u64>> Deserialize<'de> for One<N> {
 #[cfg(test)]
 mod tests {
     use serde::de::IntoDeserializer;
-    use serde::de::value::{Error, SeqDeserializer, StrDeserializer, U64Deserializer};
+    use serde::de::value::{
+        Error, I64Deserializer, SeqDeserializer, StrDeserializer, U64Deserializer,
+    };
 
     use super::*;
 
@@ -280,6 +289,10 @@ mod tests {
         assert!(read_number(65_536_u64).unwrap_err().contains("16 bits"));
         assert!(read_number(-1_i64).unwrap_err().contains("-1"));
         assert!(read_number(1.0).unwrap_err().contains("whole number"));
+        for text in ["-1", " -1", "-0"] {
+            let signed = number::<StrDeserializer<'_, Error>, i32>(text.into_deserializer());
+            assert!(signed.is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -303,6 +316,10 @@ mod tests {
         assert_eq!(numbers::<_, u8>(list).unwrap(), [1, 3]);
         let one: U64Deserializer<Error> = 7_u64.into_deserializer();
         assert_eq!(numbers::<_, u8>(one).unwrap(), [7]);
+        let signed = |one: i64| -> I64Deserializer<Error> { one.into_deserializer() };
+        assert_eq!(numbers::<_, u8>(signed(7)).unwrap(), [7]);
+        let refused = numbers::<_, u8>(signed(-7)).unwrap_err().to_string();
+        assert!(refused.contains("`-7`"), "{refused}");
     }
 
     #[test]
