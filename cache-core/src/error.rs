@@ -128,8 +128,9 @@ impl fmt::Display for ErrorKind {
 /// The error of every cache operation: a kind to match on, the name of the backend, a message, the
 /// keys concerned, and the cause.
 ///
-/// The `Display` form is one line that includes the text of the cause, so a log needs nothing
-/// else; [`source`](StdError::source) is for programs that look for a particular cause.
+/// The `Display` form of a backend's error is one line whose message includes the text of the
+/// cause, so a log needs nothing else; [`source`](StdError::source) is for programs that look for
+/// a particular cause.
 ///
 /// An error has the size of a pointer, so that it does not enlarge successful results. A clone
 /// shares the message and the cause, so that one failure of a server can be reported for each of
@@ -194,7 +195,8 @@ impl StdError for Error {
 impl Error {
     /// Creates an error of the backend named `backend`, usually its crate. `message` says what
     /// happened and, where that helps, what to do; it should be one line, without payloads or
-    /// credentials.
+    /// credentials, and include the text of the [cause](Self::with_source), which `Display` does
+    /// not add.
     pub fn new(kind: ErrorKind, backend: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -208,7 +210,8 @@ impl Error {
     /// Creates the error of a write to `total` keys that failed for the keys `failed`.
     ///
     /// If all keys failed, it is `cause` with these keys; otherwise it is
-    /// [`ErrorKind::Partial`] with `cause` as its source.
+    /// [`ErrorKind::Partial`] with `cause` as its source. A repeated key counts once: in `failed`
+    /// and in `total`.
     ///
     /// ```
     /// use cache_core::{Error, ErrorKind};

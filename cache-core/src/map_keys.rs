@@ -1,7 +1,7 @@
 //! [`MapKeys`], which renames keys.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ type Map = dyn for<'k> Fn(&'k str) -> Cow<'k, str> + Send + Sync;
 /// Stores each key under another name in the wrapped backend: the counterpart of dogpile.cache's
 /// `key_mangler`.
 ///
-/// Errors name the keys as the caller wrote them. If several keys of a call have the same name in
+/// Errors name the keys as the caller wrote them. If several keys of a write have the same name in
 /// the backend, an error about that name lists all of them.
 ///
 /// ```
@@ -118,44 +118,46 @@ impl<B: fmt::Debug> fmt::Debug for MapKeys<B> {
     }
 }
 
-/// `error`, which concerns the one key `key`, with the caller's name for it.
-fn rename(error: Error, key: &str) -> Error {
-    if error.keys().is_empty() {
-        error
-    } else {
-        error.with_key(key)
-    }
-}
-
-/// `error`, and the failure that is its source, with their keys under the names that the caller
-/// used.
-fn rename_all(error: Error, keys: &[(&str, Cow<'_, str>)]) -> Error {
+/// `error`, and each failure among its sources, with their keys renamed by `names`.
+fn renamed(error: Error, names: &impl Fn(&[String]) -> Vec<String>) -> Error {
     let source = std::error::Error::source(&error);
     let source: Option<Error> = source.and_then(|source| source.downcast_ref().cloned());
     let error = match source {
-        Some(source) => error.with_source(rename_all(source, keys)),
+        Some(source) => error.with_source(renamed(source, names)),
         None => error,
     };
     if error.keys().is_empty() {
         return error;
     }
+    let names = names(error.keys());
+    error.with_keys(names)
+}
+
+/// `error`, which concerns the one key `key`, with the caller's name for it.
+fn rename(error: Error, key: &str) -> Error {
+    renamed(error, &|_| vec![key.to_owned()])
+}
+
+/// `error`, with its keys under the names that the caller used.
+fn rename_all(error: Error, keys: &[(&str, Cow<'_, str>)]) -> Error {
     // Several keys of the caller may share a name, and then share its failure.
     let mut original: HashMap<&str, Vec<&str>> = HashMap::with_capacity(keys.len());
+    let mut seen = HashSet::with_capacity(keys.len());
     for (key, name) in keys {
-        let of_name = original.entry(name.as_ref()).or_default();
-        if !of_name.contains(key) {
-            of_name.push(key);
+        if seen.insert(*key) {
+            original.entry(name.as_ref()).or_default().push(key);
         }
     }
-    let named = error.keys().iter().flat_map(|name| {
-        let unknown = std::slice::from_ref(name).iter().map(String::as_str);
-        match original.get(name.as_str()) {
-            Some(keys) => keys.clone(),
-            None => unknown.collect(),
-        }
-    });
-    let named: Vec<String> = named.map(str::to_owned).collect();
-    error.with_keys(named)
+    renamed(error, &|names| {
+        let keys = names.iter().flat_map(|name| {
+            let unknown = std::slice::from_ref(name).iter().map(String::as_str);
+            match original.get(name.as_str()) {
+                Some(keys) => keys.clone(),
+                None => unknown.collect(),
+            }
+        });
+        keys.map(str::to_owned).collect()
+    })
 }
 
 fn names<'a>(keys: &'a [(&str, Cow<'_, str>)]) -> Vec<&'a str> {

@@ -81,7 +81,7 @@ pub struct Call<'a> {
     /// [want it](Observer::wants_duration).
     pub duration: Option<Duration>,
     /// Whether the caller dropped the future before the call had ended. A future that is dropped
-    /// before its first poll is not reported.
+    /// before its first poll is not reported, nor one that a panic of the caller drops.
     pub cancelled: bool,
 }
 

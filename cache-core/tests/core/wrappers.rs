@@ -143,6 +143,60 @@ async fn map_keys_renames_keys_in_errors() {
     assert_eq!(error.keys(), ["b", "B"]);
 }
 
+/// The cause of a failure names the key, too.
+#[tokio::test]
+async fn map_keys_renames_keys_in_sources() {
+    struct Tier(Memory);
+
+    impl CacheBackend for Tier {
+        type Value = Vec<u8>;
+
+        async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+            self.0.get(key).await.map_err(|cause| {
+                let message = format!("the second tier failed: {}", cause.message());
+                let error = Error::new(ErrorKind::Unavailable, "tier", message);
+                error.with_key(key).with_source(cause)
+            })
+        }
+
+        async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
+            self.0.set(key, value).await
+        }
+
+        async fn delete(&self, key: &str) -> Result<()> {
+            self.0.delete(key).await
+        }
+    }
+
+    let memory = Memory::default().failing("ns:b", ErrorKind::Backend);
+    let cache = Tier(memory).namespace("ns");
+    let mut errors = vec![cache.get("b").await.unwrap_err()];
+    errors.extend(
+        cache
+            .get_multi(&["b"])
+            .await
+            .into_iter()
+            .map(Result::unwrap_err),
+    );
+    for error in errors {
+        assert_eq!(error.keys(), ["b"]);
+        let source: &Error = error.source().unwrap().downcast_ref().unwrap();
+        assert_eq!(source.keys(), ["b"]);
+        assert!(!format!("{error:?}").contains("ns:b"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn many_keys_may_share_a_name_that_fails() {
+    const KEYS: usize = 200_000;
+    let memory = Memory::default().failing("one", ErrorKind::Unavailable);
+    let cache = memory.map_keys(|_| Cow::Borrowed("one"));
+    let keys: Vec<String> = (0..KEYS).map(|n| n.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let error = cache.delete_multi(&keys).await.unwrap_err();
+    assert_eq!(error.keys(), keys);
+}
+
 #[tokio::test]
 async fn namespaces_never_share_a_key() {
     let names = ["", "a", "a:", "a:b", ":", "%", "%3A", "a%3Ab", "é"];
