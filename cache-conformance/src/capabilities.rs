@@ -29,14 +29,16 @@ pub struct Capabilities {
     /// The clock by which values expire. By default the real one.
     pub clock: Clock,
     /// The longest key that is kept, in bytes of ASCII; longer keys are refused. The default,
-    /// `None`, means no limit that can be tested. The keys of the suite need about 60 bytes.
+    /// `None`, means no limit that can be tested: at most a mebibyte. The keys of the suite need 60
+    /// bytes, and consist of visible ASCII characters, among them colons.
     pub max_key: Option<usize>,
     /// A length of payload in bytes that is always kept, while a payload of twice the length is
-    /// always refused. The default, `None`, means no limit that can be tested. The payloads of the
-    /// suite need about 1,000 bytes.
+    /// always refused. The default, `None`, means no limit that can be tested: at most 256
+    /// mebibytes. The payloads of the suite need 1,000 bytes.
     pub max_value: Option<usize>,
     /// The number of entries that are always kept; more entries may evict others at any time. The
-    /// default, `None`, means that values are lost only by expiry and deletion.
+    /// default, `None`, means that values are lost only by expiry and deletion. The suite needs 400
+    /// entries; where all instances share a store, leave room for those of other rules.
     pub capacity: Option<usize>,
     /// Whether the operations on one key are linearizable: they take effect in one order for all
     /// callers, each between its start and its end. By default they are.
@@ -91,6 +93,14 @@ pub struct Capabilities {
     /// must be longer than the time for which the backend does not use a dead server.
     pub recovery: Duration,
 }
+
+/// The coarsest granularity that the lifetimes in the rules allow for.
+const LONGEST_GRANULARITY: Duration = Duration::from_secs(86_400);
+
+/// What the rules need, in bytes and in entries.
+const LEAST_KEY: usize = 60;
+const LEAST_VALUE: usize = 1_000;
+const LEAST_CAPACITY: usize = 400;
 
 impl Default for Capabilities {
     fn default() -> Self {
@@ -252,6 +262,37 @@ impl Capabilities {
         self
     }
 
+    /// What cannot be tested as declared, and what to declare instead.
+    pub(crate) fn mistake(&self) -> Option<String> {
+        const MIB: usize = 1024 * 1024;
+        let Self {
+            max_key,
+            max_value,
+            capacity,
+            ..
+        } = *self;
+        let granularity = self.granularity();
+        if granularity > LONGEST_GRANULARITY {
+            return Some(format!(
+                "a granularity of {granularity:?} is too coarse for the lifetimes in the rules, \
+                 which allow for up to {LONGEST_GRANULARITY:?}; declare Expiry::None"
+            ));
+        }
+        if self.call_limit.is_zero() {
+            return Some("no call ends within a call_limit of zero".to_owned());
+        }
+        let range = |name, declared: Option<usize>, least: usize, most: usize| {
+            let declared = declared.filter(|declared| !(least..=most).contains(declared))?;
+            Some(format!(
+                "a {name} of {declared} cannot be tested: the rules need {least}, and test at most \
+                 {most}; declare none if it is larger"
+            ))
+        };
+        range("max_key", max_key, LEAST_KEY, MIB)
+            .or_else(|| range("max_value", max_value, LEAST_VALUE, 256 * MIB))
+            .or_else(|| range("capacity", capacity, LEAST_CAPACITY, usize::MAX))
+    }
+
     /// How early a value may be lost; zero if values do not expire.
     pub(crate) fn granularity(&self) -> Duration {
         match self.expiry {
@@ -283,7 +324,8 @@ pub enum Expiry {
     /// Values do not expire: TTLs are ignored.
     None,
     /// Values may be lost this long before their deadline, and are never served at or after it.
-    /// The lifetimes in the rules allow for up to ten minutes.
+    /// The lifetimes in the rules grow with it, up to a day. By the clock of the machine the suite
+    /// sleeps for up to sixty times as long.
     Granularity(Duration),
 }
 

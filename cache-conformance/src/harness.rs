@@ -177,7 +177,7 @@ pub trait Harness: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Returns the lifetime of values without their own TTL. Zero: they do not expire.
+    /// The lifetime of values without their own TTL. Zero: they do not expire.
     pub default_ttl: Duration,
     /// The clock of a backend that declares [`Clock::Manual`](crate::Clock::Manual); others
     /// leave it alone.

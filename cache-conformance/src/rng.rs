@@ -1,17 +1,33 @@
 //! Random numbers that are determined by a seed.
 
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The environment variable that repeats a run.
 pub(crate) const SEED_VARIABLE: &str = "CACHE_CONFORMANCE_SEED";
 
-/// The seed from the environment, else a new one.
-pub(crate) fn seed() -> u64 {
-    std::env::var(SEED_VARIABLE)
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(entropy)
+/// The seed from the environment, else a new one, or why it cannot be read: a run with another
+/// seed would not repeat anything.
+pub(crate) fn seed() -> Result<u64, String> {
+    seed_in(std::env::var_os(SEED_VARIABLE).as_deref())
+}
+
+fn seed_in(variable: Option<&OsStr>) -> Result<u64, String> {
+    match variable {
+        None => Ok(entropy()),
+        Some(text) if text.is_empty() => Ok(entropy()),
+        Some(text) => {
+            let text = text.to_string_lossy();
+            text.parse().map_err(|_| {
+                format!(
+                    "{SEED_VARIABLE} is {text:?}: expected a whole number from 0 to {}, as in the \
+                     message of a failure",
+                    u64::MAX
+                )
+            })
+        }
+    }
 }
 
 /// A number that does not depend on the seed, for names that must not be reused.
@@ -50,5 +66,26 @@ impl Rng {
     pub(crate) fn bytes(&self, len: usize) -> Vec<u8> {
         let words = std::iter::repeat_with(|| self.next().to_le_bytes());
         words.flatten().take(len).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_that_cannot_be_read_is_an_error() {
+        let seed = |text: &str| seed_in(Some(OsStr::new(text)));
+        assert_eq!(seed("0"), Ok(0));
+        assert_eq!(seed("18446744073709551615"), Ok(u64::MAX));
+        for text in ["abc", "-1", "1.5", "18446744073709551616", " 1", "0x1f"] {
+            let why = seed(text).expect_err("no seed");
+            assert!(
+                why.contains(&format!("{SEED_VARIABLE} is {text:?}")),
+                "{why}"
+            );
+        }
+        assert!(seed("").is_ok());
+        assert_ne!(seed_in(None), seed_in(None));
     }
 }

@@ -14,7 +14,7 @@ use crate::harness::{Erased, Subject};
 use crate::report::{Report, RuleReport, Verdict};
 use crate::rng::{self, Rng, SEED_VARIABLE};
 use crate::rule::Rule;
-use crate::{Harness, RULE_SETS, rules, shared};
+use crate::{Clock, Harness, RULE_SETS, rules, shared};
 
 /// The rule that reports that the backend cannot be used at all. The others are not run then.
 const FIRST: &str = "basic::the_backend_can_be_reached";
@@ -44,6 +44,8 @@ pub struct Suite {
     only: Vec<String>,
     up_to: Option<String>,
     seed: u64,
+    /// Why the seed in the environment cannot be read.
+    seed_mistake: Option<String>,
     /// The duration of a call, or why the backend cannot be used.
     first: OnceLock<Result<Duration, String>>,
     /// Whether a rule has already reported why it cannot be used.
@@ -76,6 +78,10 @@ impl std::fmt::Debug for Suite {
 impl Suite {
     /// Creates a suite of all rules for the backend of `harness`.
     pub fn new(harness: impl Harness) -> Self {
+        let (seed, seed_mistake) = match rng::seed() {
+            Ok(seed) => (seed, None),
+            Err(why) => (0, Some(why)),
+        };
         Self {
             name: "backend".to_owned(),
             module: "",
@@ -83,7 +89,8 @@ impl Suite {
             waivers: Vec::new(),
             only: Vec::new(),
             up_to: None,
-            seed: rng::seed(),
+            seed,
+            seed_mistake,
             first: OnceLock::new(),
             told: AtomicBool::new(false),
             hung: Mutex::default(),
@@ -146,10 +153,12 @@ impl Suite {
     }
 
     /// Sets the seed, to repeat a run. The default is the environment variable
-    /// `CACHE_CONFORMANCE_SEED`, or a new seed if it is not set.
+    /// `CACHE_CONFORMANCE_SEED`, or a new seed if it is empty or not set. If it is not a number, no
+    /// rule is run.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self.seed_mistake = None;
         self
     }
 
@@ -339,9 +348,15 @@ impl Suite {
         })
     }
 
-    /// The duration of a call, or why the backend cannot be used. It is tried once.
+    /// The duration of a call, or why no rule can be run. It is tried once.
     fn first(&self) -> &Result<Duration, String> {
         self.first.get_or_init(|| {
+            if let Some(why) = &self.seed_mistake {
+                return Err(why.clone());
+            }
+            if let Some(why) = self.subject.capabilities().mistake() {
+                return Err(format!("the capabilities of {}: {why}", self.name));
+            }
             let Some(rule) = rules::all().iter().find(|rule| rule.id() == FIRST) else {
                 return Ok(Duration::ZERO);
             };
@@ -368,8 +383,11 @@ impl Suite {
         /// checked.
         const GRACE: Duration = Duration::from_secs(1);
         const LOOK: Duration = Duration::from_millis(200);
-        /// No rule takes this long, however busy the machine is.
+        /// No rule takes this long, however busy the machine is, except for its waits by the clock
+        /// of the machine.
         const PATIENCE: Duration = Duration::from_secs(1800);
+        /// More than any rule waits.
+        const GRANULARITIES: u32 = 60;
         let began = Instant::now();
         let trace = Trace::new();
         let context = {
@@ -381,6 +399,10 @@ impl Suite {
             Context::new(Arc::clone(&self.subject), rng, trace.clone(), pace)
         };
         let limit = context.capabilities().call_limit.saturating_add(GRACE);
+        let patience = match context.capabilities().clock {
+            Clock::Manual => PATIENCE,
+            Clock::Real => PATIENCE + context.capabilities().granularity() * GRANULARITIES,
+        };
         let (sender, receiver) = mpsc::channel();
         let spawned = thread::Builder::new()
             .name(rule.id())
@@ -400,9 +422,9 @@ impl Suite {
             if let Some(stuck) = trace.stuck(limit) {
                 break Err(Failure::hung(stuck));
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > patience {
                 break Err(Failure::hung(format!(
-                    "the rule did not end within {PATIENCE:?}"
+                    "the rule did not end within {patience:?}"
                 )));
             }
         };

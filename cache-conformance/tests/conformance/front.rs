@@ -148,6 +148,29 @@ mod of_a_later_version {
     }
 }
 
+#[test]
+fn a_seed_that_cannot_be_read_fails_the_run() {
+    let run = |seed: &str| {
+        let this = std::env::current_exe().map(std::process::Command::new);
+        let mut this = this.expect("the path of this program");
+        this.args(["--exact", "front::by_a_manual_clock::basic::set_replaces"]);
+        let output = this.env("CACHE_CONFORMANCE_SEED", seed).output();
+        let output = output.expect("this program runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let (passed, text) = run("12x4");
+    assert!(!passed, "{text}");
+    assert!(
+        text.contains(r#"CACHE_CONFORMANCE_SEED is "12x4""#),
+        "{text}"
+    );
+    assert!(run("1234").0 && run("").0);
+}
+
 /// The tests of this program, as libtest lists them.
 fn listed(arguments: &[&str]) -> String {
     let this = std::env::current_exe().map(std::process::Command::new);

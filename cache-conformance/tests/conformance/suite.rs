@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::reference::{Reference, ReferenceHarness};
 use cache_conformance::mutants::{self, Backend, BackendHarness};
 use cache_conformance::{
-    Capabilities, Clock, Fault, Harness, OpenError, Options, Report, Suite, Verdict,
+    Capabilities, Clock, Expiry, Fault, Harness, OpenError, Options, Report, Suite, Verdict,
 };
 
 fn manual() -> Suite {
@@ -233,6 +233,65 @@ fn an_unknown_rule_set_is_a_failure() {
     assert!(report.to_string().contains("unknown rule set"), "{report}");
     assert!(!report.is_ok());
     assert!(manual().only("basic").up_to("0.1").run().is_ok());
+}
+
+/// The report of a run with these capabilities.
+fn declaring(change: fn(Capabilities) -> Capabilities) -> Report {
+    let harness = BackendHarness::patient(Backend::right()).declaring(change);
+    Suite::new(harness).name("mine").only("basic").run()
+}
+
+#[test]
+fn capabilities_that_cannot_be_tested_are_reported_once() {
+    const DAYS: Duration = Duration::from_secs(2 * 86_400);
+    let mistakes: [(fn(Capabilities) -> Capabilities, &str); 8] = [
+        (|it| it.with_max_key(59), "max_key of 59"),
+        (
+            |it| it.with_max_key(usize::MAX),
+            "max_key of 18446744073709551615",
+        ),
+        (|it| it.with_max_value(999), "max_value of 999"),
+        (
+            |it| it.with_max_value(usize::MAX),
+            "max_value of 18446744073709551615",
+        ),
+        (|it| it.with_capacity(0), "capacity of 0"),
+        (
+            |it| it.with_call_limit(Duration::ZERO),
+            "call_limit of zero",
+        ),
+        (
+            |it| it.with_expiry(Expiry::Granularity(DAYS)),
+            "granularity of 172800s",
+        ),
+        (
+            |it| it.with_expiry(Expiry::Granularity(Duration::MAX)),
+            "is too coarse",
+        ),
+    ];
+    for (change, said) in mistakes {
+        let report = declaring(change);
+        let text = report.to_string();
+        assert_eq!(report.passed(), 0, "{text}");
+        assert!(text.contains("the capabilities of mine: "), "{text}");
+        assert!(
+            (1..=2).contains(&text.matches(said).count()),
+            "{said}: {text}"
+        );
+    }
+}
+
+#[test]
+fn capabilities_may_be_at_their_limits() {
+    let limits: [fn(Capabilities) -> Capabilities; 3] = [
+        |it| it.with_call_limit(Duration::MAX),
+        |it| it.with_recovery(Duration::MAX),
+        |it| it.with_capacity(usize::MAX),
+    ];
+    for change in limits {
+        let report = declaring(change);
+        assert!(report.is_ok(), "{report}");
+    }
 }
 
 #[test]
