@@ -160,6 +160,8 @@ macro_rules! __waivers {
         );
         $crate::__waivers!(@calls $suite $($($rest)*)?);
     };
+    // Reported elsewhere.
+    (@calls $suite:ident $($other:tt)*) => {};
 }
 
 /// Defines the macro `$test`, which turns one rule into one `#[test]`. Each waiver is one of its
@@ -174,8 +176,10 @@ macro_rules! __declare_test {
     (@up_to ["0.1"] $($front:tt)*) => {
         $crate::__declare_test!(@newer [] $($front)*);
     };
-    (@up_to [$other:tt] $($front:tt)*) => {
+    (@up_to [$other:tt] $test:ident ($d:tt) $($waivers:tt)*) => {
         compile_error!("up_to: unknown rule set; use one of cache_conformance::RULE_SETS");
+        // Its absence would be an error for each group.
+        macro_rules! $test { ($d($d rule:tt)*) => {}; }
     };
 
     // The waivers, one after another, in a common form.
@@ -206,6 +210,15 @@ macro_rules! __declare_test {
     };
     (@take $front:tt [$($taken:tt)*]) => {
         $crate::__declare_test!(@define $front $($taken)*);
+    };
+    (@take [$test:ident ($d:tt) $($newer:tt)*] $taken:tt $($other:tt)*) => {
+        macro_rules! $test { ($d($d rule:tt)*) => {}; }
+        compile_error!(concat!(
+            "waive: expected `group: \"reason\"`, `group::rule: \"reason\"` or `group::rule: \
+             may_fail(\"reason\")`, separated by commas, with reasons that are literals; found `",
+            stringify!($($other)*),
+            "`"
+        ));
     };
 
     (
