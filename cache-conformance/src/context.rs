@@ -183,7 +183,10 @@ impl Context {
     /// Lets time pass on the clock by which values expire.
     pub(crate) async fn wait(&self, time: Duration) {
         match self.capabilities.clock {
-            Clock::Real => tokio::time::sleep(time).await,
+            Clock::Real => {
+                self.trace.pauses(time);
+                tokio::time::sleep(time).await;
+            }
             Clock::Manual => self.clock.advance(time),
         }
         self.trace.note(&format!("waited {time:?}"));

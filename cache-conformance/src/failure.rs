@@ -98,7 +98,7 @@ struct Log {
     dropped: usize,
     running: BTreeMap<u64, (Instant, String)>,
     next: u64,
-    /// The time at which something last began or ended.
+    /// The time at which something last began or ended, or at which a wait ends.
     moved: Instant,
 }
 
@@ -143,7 +143,7 @@ impl Trace {
         let began = Instant::now();
         let mut log = self.log();
         log.next += 1;
-        log.moved = began;
+        log.moved = log.moved.max(began);
         let number = log.next;
         log.running.insert(number, (began, what));
         Running {
@@ -157,8 +157,14 @@ impl Trace {
     pub(crate) fn note(&self, what: &str) {
         let now = Instant::now();
         let mut log = self.log();
-        log.moved = now;
+        log.moved = log.moved.max(now);
         log.push(format!("{:>9.3} ms  {what}", self.millis(now)));
+    }
+
+    /// The rule makes no call for this long, because it waits.
+    pub(crate) fn pauses(&self, time: Duration) {
+        let now = Instant::now();
+        self.log().moved = now.checked_add(time).unwrap_or(now);
     }
 
     fn millis(&self, moment: Instant) -> f64 {
@@ -200,7 +206,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let mut log = self.trace.log();
         log.running.remove(&self.number);
-        log.moved = Instant::now();
+        log.moved = log.moved.max(Instant::now());
     }
 }
 
@@ -218,5 +224,26 @@ impl fmt::Display for Trace {
             writeln!(f, "    {began:>9.3} ms  {what}  (has not ended)")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_waits_is_not_stuck() {
+        let trace = Trace::new();
+        trace.pauses(Duration::from_secs(600));
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(trace.stuck(Duration::from_millis(1)), None);
+        let trace = Trace::new();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(trace.stuck(Duration::from_millis(1)).is_some());
+        // A call that hangs meanwhile is still seen.
+        trace.pauses(Duration::from_secs(600));
+        let _running = trace.begin("get".to_owned());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(trace.stuck(Duration::from_millis(1)).is_some());
     }
 }

@@ -562,11 +562,14 @@ impl<const IMMEDIATE: bool> CacheBackend for Instance<IMMEDIATE> {
         let outcomes = self.reach_all("set_multi", &keys).await;
         let total: HashSet<&str> = keys.iter().copied().collect();
         let mut failed = Vec::new();
+        let mut failed_keys = HashSet::new();
         let mut reached = Vec::new();
         for ((key, value), outcome) in entries.into_iter().zip(outcomes) {
             match outcome {
                 Ok(()) => reached.push(((self.backend.key)(key), value)),
-                Err(error) => failed.push((key.to_owned(), error)),
+                // A repeated key counts once.
+                Err(error) if failed_keys.insert(key) => failed.push((key.to_owned(), error)),
+                Err(_) => {}
             }
         }
         (self.backend.merge)(Merged {

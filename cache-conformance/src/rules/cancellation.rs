@@ -27,6 +27,8 @@ rules! {
         "`set_multi` dropped before or at any poll leaves each key's old value or its new one.";
     delete_multi_may_be_dropped:
         "`delete_multi` dropped before or at any poll leaves each key's value or a miss.";
+    large_values_may_be_dropped:
+        "Calls with large values, dropped at any poll, leave values whole and the backend correct.";
     a_thousand_drops_leak_nothing:
         "After a thousand dropped calls, a hundred concurrent calls all succeed.";
     drops_do_not_disturb_other_callers:
@@ -66,8 +68,19 @@ impl Call {
 
     /// Starts the call and drops it at a poll. Returns whether it ended before.
     async fn dropped_at(self, cache: &Cache, keys: &[&str], polls: usize) -> Outcome<bool> {
+        self.with_payload(cache, keys, b"new", polls).await
+    }
+
+    /// The same, with this payload for writes.
+    async fn with_payload(
+        self,
+        cache: &Cache,
+        keys: &[&str],
+        payload: &[u8],
+        polls: usize,
+    ) -> Outcome<bool> {
         let backend = cache.raw();
-        let new = || CachedValue::new(b"new".to_vec());
+        let new = || CachedValue::new(payload.to_vec());
         let Some(key) = keys.first() else {
             return Ok(true);
         };
@@ -158,6 +171,9 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
                     );
                 }
             }
+            if let Some(key) = keys.first() {
+                can_be_used(&cache, key, call).await?;
+            }
             is_right(context, &cache, &neighbour).await?;
         }
         if always_ended {
@@ -165,6 +181,27 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The next calls with the key of a dropped call end. A write that was sent may still be applied.
+async fn can_be_used(cache: &Cache, key: &str, dropped: Call) -> Outcome {
+    if matches!(dropped, Call::Get | Call::GetMulti) {
+        cache.hit(key, "old").await?;
+    }
+    cache.put(key, "after").await?;
+    let found = cache.get(key).await?;
+    let payload = found.as_ref().map(|found| found.payload().as_slice());
+    if payload != Some(b"after") && !dropped.may_leave().contains(&payload) {
+        fail!(
+            "get {}, set to \"after\" after a {} that was dropped: expected this value, or {} if \
+             the dropped call was applied late; got {}",
+            show::key(key),
+            dropped.name(),
+            dropped.expected(),
+            show::found(found.as_ref())
+        );
+    }
+    cache.delete(key).await
 }
 
 /// The next callers get their own results.
@@ -205,6 +242,47 @@ async fn set_multi_may_be_dropped(context: Context) -> Outcome {
 
 async fn delete_multi_may_be_dropped(context: Context) -> Outcome {
     may_be_dropped(&context, Call::DeleteMulti).await
+}
+
+/// Over a network, large values are sent and received in parts.
+async fn large_values_may_be_dropped(context: Context) -> Outcome {
+    /// In a call of several keys; more than the buffers of a connection hold.
+    const TOTAL: usize = 4 * 1024 * 1024;
+    const MOST_KEYS: usize = 8;
+    const MOST_POLLS: usize = 12;
+    let cache = context.open().await?;
+    let neighbour = context.key("neighbour");
+    cache.put(&neighbour, "untouched").await?;
+    let len = context.capabilities().large_value();
+    let keys = context.keys((TOTAL / len.max(1)).clamp(2, MOST_KEYS));
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let [old, new] = [0, 1].map(|_| context.rng().bytes(len));
+    // Writes last, because one that was dropped may be applied late.
+    let calls = [Call::Get, Call::GetMulti, Call::Set, Call::SetMulti];
+    for call in calls {
+        for polls in 1..=MOST_POLLS {
+            let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (*key, &*old)).collect();
+            cache.put_multi(&entries).await?;
+            let ended = call.with_payload(&cache, &keys, &new, polls).await?;
+            for (key, found) in keys.iter().zip(cache.get_multi(&keys).await?) {
+                let payload = found.as_ref().map(CachedValue::payload);
+                let is_new = call.may_leave().contains(&Some(b"new")) && payload == Some(&new);
+                if payload != Some(&old) && !is_new {
+                    fail!(
+                        "get_multi, at {key:?}, after a {} that was dropped at poll {polls}: \
+                         expected one of the values that were set; {}",
+                        call.name(),
+                        show::expected_payload(Some(&old), found.as_ref())
+                    );
+                }
+            }
+            is_right(&context, &cache, &neighbour).await?;
+            if ended {
+                break;
+            }
+        }
+    }
+    cache.delete_multi(&keys).await
 }
 
 async fn a_thousand_drops_leak_nothing(context: Context) -> Outcome {

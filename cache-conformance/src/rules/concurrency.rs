@@ -12,7 +12,7 @@ use crate::rule::{Requirement, Rule, rules};
 use crate::show;
 
 use super::source::CONCURRENCY;
-use super::tasks::{Race, Racer, both, together};
+use super::tasks::{Race, Racer, both, interleaved, together};
 
 rules! {
     ($) concurrency, __rules_of_concurrency, CONCURRENCY, Rule::as_listed;
@@ -23,7 +23,9 @@ rules! {
         "A large payload that is read while it is replaced is the old or the new one, not a mixture.";
     metadata_goes_with_its_payload:
         "A value that is read while it is replaced has the cached time of its own payload.";
-    no_key_is_lost: "All values that many callers set at once under different keys are found.";
+    no_key_is_lost:
+        "All values that many callers set at once under different keys are found, whatever others \
+         delete at the same time.";
     a_replaced_value_is_never_missing:
         "A key that is repeatedly overwritten is never a miss.";
     readers_agree_once_writers_stop:
@@ -31,6 +33,8 @@ rules! {
     set_and_delete_do_not_collide:
         "Concurrent callers that set and delete the same keys get no error, and no other key's \
          value.";
+    opposite_orders_all_end:
+        "Concurrent multi operations on the same keys in opposite orders all end.";
     histories_are_linearizable:
         "The results that concurrent callers saw for a key are consistent with some sequential order that respects the order of non-overlapping calls.", requires(&[Requirement::Linearizable]);
 }
@@ -184,26 +188,42 @@ async fn no_key_is_lost(context: Context) -> Outcome {
     const EACH: usize = 40;
     let cache = context.open().await?;
     let keys = context.keys(context.within_capacity(TASKS * EACH));
-    let writers = keys.chunks(EACH).enumerate().map(|(task, keys)| {
-        let (cache, keys) = (cache.clone(), keys.to_vec());
-        async move {
-            if task % 2 == 0 {
-                for key in &keys {
-                    cache.put(key, key.as_str()).await?;
+    let race = Race::default();
+    let mut tasks: Vec<BoxFuture<'static, Outcome>> = Vec::new();
+    // First, so that they run while the others set.
+    for task in 0..2 {
+        let (mut racer, cache) = (race.enter(1), cache.clone());
+        let absent = [0, 1].map(|i| context.key(&format!("absent-{task}-{i}")));
+        tasks.push(Box::pin(async move {
+            let absent = absent.each_ref().map(String::as_str);
+            while racer.goes_on().await {
+                match task {
+                    0 => cache.delete(absent[0]).await?,
+                    _ => cache.delete_multi(&absent).await?,
                 }
-                return Ok(());
             }
-            for keys in keys.chunks(EACH / 4) {
+            Ok(())
+        }));
+    }
+    for (task, keys) in keys.chunks(EACH).enumerate() {
+        let (mut racer, cache, keys) = (race.enter(EACH), cache.clone(), keys.to_vec());
+        tasks.push(Box::pin(async move {
+            let in_one_call = if task % 2 == 0 { 1 } else { EACH / 4 };
+            for keys in keys.chunks(in_one_call) {
+                racer.goes_on().await;
                 let entries: Vec<(&str, &[u8])> = keys
                     .iter()
                     .map(|key| (key.as_str(), key.as_bytes()))
                     .collect();
-                cache.put_multi(&entries).await?;
+                match entries.as_slice() {
+                    [(key, payload)] => cache.put(key, *payload).await?,
+                    entries => cache.put_multi(entries).await?,
+                }
             }
             Ok(())
-        }
-    });
-    together(writers).await?;
+        }));
+    }
+    together(tasks).await?;
     let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
     let expected: Vec<_> = asked.iter().map(|key| Some(key.as_bytes())).collect();
     cache.answers(&asked, &expected).await
@@ -307,6 +327,30 @@ async fn set_and_delete_do_not_collide(context: Context) -> Outcome {
         })
         .collect();
     together(tasks).await
+}
+
+async fn opposite_orders_all_end(context: Context) -> Outcome {
+    const ROUNDS: usize = 10;
+    let cache = &context.open().await?;
+    let keys = context.keys(4);
+    let forward: &Vec<&str> = &keys.iter().map(String::as_str).collect();
+    let backward: &Vec<&str> = &keys.iter().rev().map(String::as_str).collect();
+    let orders = [forward, backward];
+    for _ in 0..ROUNDS {
+        // In one task, so that they overlap whatever the scheduler does.
+        interleaved(orders.iter().map(|keys| async move {
+            let entries: Vec<_> = keys.iter().map(|key| (*key, key.as_bytes())).collect();
+            cache.put_multi(&entries).await
+        }))
+        .await?;
+        interleaved(orders.iter().map(|keys| async move {
+            let expected: Vec<_> = keys.iter().map(|key| Some(key.as_bytes())).collect();
+            cache.answers(keys, &expected).await
+        }))
+        .await?;
+        interleaved(orders.iter().map(|keys| cache.delete_multi(keys))).await?;
+    }
+    Ok(())
 }
 
 async fn histories_are_linearizable(context: Context) -> Outcome {

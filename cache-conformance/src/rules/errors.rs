@@ -21,9 +21,10 @@ rules! {
     payloads_are_not_shown:
         "Neither `Display` nor `Debug` of an error shows the payload of the call.";
     keys_do_not_break_lines:
-        "The `Display` form of an error is one line without control characters, whatever the key.";
+        "The `Display` form of an error is one line without control characters, whatever the key or \
+         the value.";
     long_keys_are_shortened:
-        "The `Display` form of an error is short even if keys are long, or there are many.";
+        "The `Display` form of an error is short even if keys or payloads are long.";
 }
 
 const PAYLOAD: &str = "this payload is private";
@@ -37,6 +38,35 @@ struct Refusal {
     operation: &'static str,
     key: String,
     error: Error,
+}
+
+/// All errors that can be caused without a fault: refused keys, payloads that are too large, and
+/// values that cannot be decoded.
+async fn errors(context: &Context) -> Outcome<Vec<Refusal>> {
+    let mut errors = refusals(context).await?;
+    let cache = context.open().await?;
+    let [key, other] = ["k", "other"].map(|name| context.key(name));
+    let mut add = |operation, error: Option<Error>| {
+        let key = key.clone();
+        errors.extend(error.map(|error| Refusal {
+            operation,
+            key,
+            error,
+        }));
+    };
+    if let Some(max) = context.capabilities().max_value {
+        let too_large = || value().map(|text| text.repeat(2 * max / PAYLOAD.len() + 1));
+        add("set", cache.try_set(&key, too_large()).await?.err());
+        let entries = vec![(key.as_str(), too_large()), (other.as_str(), value())];
+        add("set_multi", cache.try_set_multi(entries).await?.err());
+    }
+    if context.capabilities().unreadable_values {
+        context.make_unreadable(&cache, &key).await?;
+        add("get", cache.try_get(&key).await?.err());
+        let mut read = cache.try_get_multi(&[&key]).await?;
+        add("get_multi", read.pop().and_then(Result::err));
+    }
+    Ok(errors)
 }
 
 /// The errors of each operation for unusual keys. Either all operations refuse a key, or none.
@@ -98,7 +128,7 @@ async fn the_backend_and_the_reason_are_named(context: Context) -> Outcome {
         operation,
         key,
         error,
-    } in refusals(&context).await?
+    } in errors(&context).await?
     {
         let (backend, message) = (error.backend(), error.message());
         ensure!(
@@ -146,7 +176,7 @@ async fn payloads_are_not_shown(context: Context) -> Outcome {
         operation,
         key,
         error,
-    } in refusals(&context).await?
+    } in errors(&context).await?
     {
         for shown in [error.to_string(), format!("{error:?}")] {
             ensure!(
@@ -164,7 +194,7 @@ async fn keys_do_not_break_lines(context: Context) -> Outcome {
         operation,
         key,
         error,
-    } in refusals(&context).await?
+    } in errors(&context).await?
     {
         let shown = error.to_string();
         let control = |c: char| c.is_control() || c == '\u{2028}';
@@ -185,7 +215,7 @@ async fn long_keys_are_shortened(context: Context) -> Outcome {
         operation,
         key,
         error,
-    } in refusals(&context).await?
+    } in errors(&context).await?
     {
         let len = error.to_string().len();
         ensure!(

@@ -64,10 +64,19 @@ rules! {
         requires(CUT);
     broken_connections_are_replaced:
         "Once connections no longer break, all operations work, and no value is truncated.", requires(CUT);
+    writes_that_were_not_sent_are_not_sent_later:
+        "A `set` that was dropped while no server could be reached is not applied afterwards.",
+        requires(DOWN);
+    errors_name_their_keys:
+        "An error under any fault names the keys of the call and no others, and shows no payload, in \
+         one short line.", requires(DOWN);
     errors_show_no_secret:
         "No error under any fault shows a secret, in `Display`, in `Debug` or in its sources.",
         requires(&[Requirement::Secrets]);
 }
+
+/// The payload of writes during a fault.
+const DURING: &str = "the payload of a write during a fault";
 
 fn value(payload: &str) -> Value {
     CachedValue::new(payload.as_bytes().to_vec())
@@ -95,6 +104,14 @@ enum Operation {
 }
 
 const READS: [Operation; 2] = [Operation::Get, Operation::GetMulti];
+const ALL: [Operation; 6] = [
+    Operation::Get,
+    Operation::GetMulti,
+    Operation::Set,
+    Operation::SetMulti,
+    Operation::Delete,
+    Operation::DeleteMulti,
+];
 const WRITES: [Operation; 4] = [
     Operation::Set,
     Operation::SetMulti,
@@ -106,7 +123,7 @@ const WRITES: [Operation; 4] = [
 async fn answers(operation: Operation, cache: &Cache, key: &str) -> Outcome<Vec<Answer>> {
     let read = |found: Found| found.map(|found| show::found(found.as_ref()));
     let write = |done: cache_core::Result<()>| vec![done.map(|()| "success".to_owned())];
-    let during = || value("during");
+    let during = || value(DURING);
     Ok(match operation {
         Operation::Get => vec![read(cache.try_get(key).await?)],
         Operation::GetMulti => {
@@ -217,7 +234,7 @@ async fn no_read_succeeds(context: &Context, fault: Fault) -> Outcome {
 
 async fn no_error_is_final(context: &Context, fault: Fault) -> Outcome {
     let (cache, _faults, key) = failing(context, fault).await?;
-    for error in failures(&cache, &key, READS.into_iter().chain(WRITES)).await? {
+    for error in failures(&cache, &key, ALL).await? {
         ensure!(
             error.is_transient(),
             "{key:?}: expected a transient error, got {error}"
@@ -420,12 +437,72 @@ async fn broken_connections_are_replaced(context: Context) -> Outcome {
     nothing_stays_broken(&context, Fault::Cut).await
 }
 
+async fn writes_that_were_not_sent_are_not_sent_later(context: Context) -> Outcome {
+    let (cache, faults, key) = failing(&context, Fault::Down).await?;
+    // The first call may find that a connection broke, so this one opens none that has what it
+    // sends.
+    failures(&cache, &key, READS).await?;
+    for polls in 1..=4 {
+        let set = drop_at_poll(cache.raw().set(&key, value("during")), polls);
+        let shown = |_: &_| format!("dropped at poll {polls}");
+        cache.call(format!("set {key:?}"), set, shown).await?;
+        let entries = vec![(key.as_str(), value("during"))];
+        let set = drop_at_poll(cache.raw().set_multi(entries), polls);
+        cache.call(format!("set_multi {key:?}"), set, shown).await?;
+    }
+    faults.heal().await?;
+    for _ in 0..2 {
+        recovers(&context, &cache).await?;
+        is_unharmed(&context, &cache, &key, &[]).await?;
+    }
+    Ok(())
+}
+
+async fn errors_name_their_keys(context: Context) -> Outcome {
+    let faults = context.capabilities().faults.iter().map(|fault| {
+        let context = context.clone();
+        async move {
+            let (cache, _faults, key) = failing(&context, *fault).await?;
+            for (operation, answer) in call_all(&cache, &key, ALL).await? {
+                if let Err(error) = answer {
+                    names_its_key(&format!("{operation:?} under {fault}"), &key, &error)?;
+                }
+            }
+            Ok(())
+        }
+    });
+    together(faults).await
+}
+
+fn names_its_key(call: &str, key: &str, error: &Error) -> Outcome {
+    /// Enough for a sentence and the key.
+    const LONGEST: usize = 2_000;
+    ensure!(
+        error.keys() == [key],
+        "{call}: expected an error that names {} and no other key, got one that names {}: {error}",
+        show::key(key),
+        show::keys(error.keys())
+    );
+    let shown = error.to_string();
+    ensure!(
+        shown.len() <= LONGEST && !shown.contains(char::is_control),
+        "{call}: expected an error of one short line, got {shown:?}"
+    );
+    for shown in [shown, format!("{error:?}")] {
+        ensure!(
+            !shown.contains(DURING) && !shown.contains(&format!("{:?}", DURING.as_bytes())),
+            "{call}: expected an error without the payload, got {shown}"
+        );
+    }
+    Ok(())
+}
+
 async fn errors_show_no_secret(context: Context) -> Outcome {
     let faults = context.capabilities().faults.iter().map(|fault| {
         let context = context.clone();
         async move {
             let (cache, _faults, key) = failing(&context, *fault).await?;
-            for (_, answer) in call_all(&cache, &key, READS.into_iter().chain(WRITES)).await? {
+            for (_, answer) in call_all(&cache, &key, ALL).await? {
                 if let Err(error) = answer {
                     shows_no_secret(&context, &error)?;
                 }

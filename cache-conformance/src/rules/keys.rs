@@ -38,6 +38,9 @@ rules! {
         "Keys that differ only in slashes, dots and colons at either end are different keys.";
     colliding_keys_are_distinguished:
         "Keys that collide under CRC-32, FNV-1a, Java's and Bernstein's hash are different keys.";
+    encoded_keys_do_not_collide:
+        "A key that looks like another key in base64, hexadecimal, percent signs or escapes is a \
+         different key.";
     long_keys_are_not_truncated:
         "Long keys that differ only in their last character are different keys, or refused.";
     all_operations_agree:
@@ -84,6 +87,29 @@ pub(super) async fn odd_keys(cache: &Cache, context: &Context) -> Outcome<Vec<St
         Err(error) => fail!("get \"\": expected a result or InvalidKey, got {error}"),
     }
     Ok(keys)
+}
+
+/// Payloads of several lengths under a plain key, and a short one under each unusual key that is
+/// kept. They need not be stored.
+pub(super) async fn kept_values(
+    context: &Context,
+    cache: &Cache,
+) -> Outcome<Vec<(String, Vec<u8>)>> {
+    let lengths = [0, 1, 1_000, 3_000, 70_000, usize::MAX];
+    let lengths = lengths.map(|len| len.min(context.capabilities().large_value()));
+    let mut kept: Vec<(String, Vec<u8>)> = Vec::new();
+    for (number, len) in lengths.into_iter().enumerate() {
+        kept.push((
+            context.key(&format!("length-{number}")),
+            context.rng().bytes(len),
+        ));
+    }
+    for key in odd_keys(cache, context).await? {
+        if !key.is_empty() && !refuses(cache, &key).await? {
+            kept.push((key, b"value".to_vec()));
+        }
+    }
+    Ok(kept)
 }
 
 /// `start`, and then `unit` repeated, up to at least `len` bytes.
@@ -403,6 +429,84 @@ fn colliding_by_fnv(start: &str) -> [String; 2] {
     }
 }
 
+async fn encoded_keys_do_not_collide(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    for name in ["a b", "a\r\nb", "é", "a%b"] {
+        let key = context.key(name);
+        let mut keys: Vec<String> = ENCODINGS.iter().map(|encode| encode(&key)).collect();
+        keys.push(key);
+        keys.sort_unstable();
+        keys.dedup();
+        are_distinct(&cache, &keys).await?;
+    }
+    Ok(())
+}
+
+/// How backends write keys that their protocol does not allow.
+const ENCODINGS: &[fn(&str) -> String] = &[
+    |key| base64(key, *b"+/"),
+    |key| base64(key, *b"-_"),
+    |key| base64(key, *b"+/").trim_end_matches('=').to_owned(),
+    |key| base64(key, *b"-_").trim_end_matches('=').to_owned(),
+    |key| bytewise(key, |_| false, |byte| format!("{byte:02x}")),
+    |key| bytewise(key, |_| false, |byte| format!("{byte:02X}")),
+    |key| bytewise(key, |byte| byte.is_ascii_alphanumeric(), percent),
+    |key| bytewise(key, |byte| byte.is_ascii_graphic(), percent),
+    |key| bytewise(key, |byte| byte.is_ascii_graphic() && byte != b'%', percent),
+    |key| bytewise(key, |byte| (b' '..=b'~').contains(&byte), percent),
+    |key| {
+        bytewise(
+            key,
+            |byte| byte.is_ascii_graphic(),
+            |byte| format!("\\x{byte:02x}"),
+        )
+    },
+    |key| key.escape_default().to_string(),
+    |key| key.escape_debug().to_string(),
+];
+
+fn percent(byte: u8) -> String {
+    format!("%{byte:02X}")
+}
+
+/// Each byte as it is or encoded.
+fn bytewise(key: &str, is_plain: fn(u8) -> bool, encode: fn(u8) -> String) -> String {
+    let mut encoded = String::new();
+    for byte in key.bytes() {
+        if is_plain(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&encode(byte));
+        }
+    }
+    encoded
+}
+
+/// Base64 with padding; the alphabets differ in the last two digits.
+fn base64(key: &str, last: [u8; 2]) -> String {
+    let digit = |value: u32| match u8::try_from(value & 63).unwrap_or_default() {
+        value @ 0..26 => b'A' + value,
+        value @ 26..52 => b'a' + (value - 26),
+        value @ 52..62 => b'0' + (value - 52),
+        62 => last[0],
+        _ => last[1],
+    };
+    let mut text = String::new();
+    for group in key.as_bytes().chunks(3) {
+        let bytes = [0, 1, 2].map(|i| group.get(i).copied().unwrap_or_default());
+        let word = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let is_padding = place > group.len();
+            text.push(if is_padding {
+                '='
+            } else {
+                char::from(digit(word >> shift))
+            });
+        }
+    }
+    text
+}
+
 async fn long_keys_are_not_truncated(context: Context) -> Outcome {
     let cache = context.open().await?;
     for len in [
@@ -472,4 +576,31 @@ async fn all_operations_agree(context: Context) -> Outcome {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_encoded_as_usual() {
+        let all =
+            |key: &str| -> Vec<String> { ENCODINGS.iter().map(|encode| encode(key)).collect() };
+        for (key, encoded) in [
+            ("light w", "bGlnaHQgdw=="),
+            ("light w", "bGlnaHQgdw"),
+            ("light wo", "bGlnaHQgd28="),
+            ("light wor", "bGlnaHQgd29y"),
+            ("~~>~", "fn4+fg=="),
+            ("~~>~", "fn4-fg"),
+            ("a b", "612062"),
+            ("k: é", "k%3A%20%C3%A9"),
+            ("k: é", "k:%20%C3%A9"),
+            ("k: é", "k: %C3%A9"),
+            ("a b", "a\\x20b"),
+            ("a\r\n", "a\\r\\n"),
+        ] {
+            assert!(all(key).contains(&encoded.to_owned()), "{key} {encoded}");
+        }
+    }
 }

@@ -9,6 +9,10 @@ use crate::show;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
+/// A lifetime that does not end during a rule, however coarse the granularity; less than the thirty
+/// days above which some stores treat a TTL as a date.
+pub(super) const LONG: Duration = Duration::from_secs(480 * 3600);
+
 /// A lifetime that is short enough for tests and longer than the granularity.
 pub(super) fn short(context: &Context) -> Duration {
     (context.capabilities().granularity() * 2).max(Duration::from_millis(300))

@@ -2,7 +2,7 @@
 
 use cache_core::{CachedValue, ErrorKind};
 
-use crate::context::{Context, Outcome};
+use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
 use crate::show;
@@ -26,8 +26,8 @@ rules! {
         "After a payload was refused as too large, the next calls get their own results.",
         requires(&[Requirement::MaxValue]);
     too_large_fails_its_key_only:
-        "In `set_multi`, a payload that is too large is a `Partial` error with its key; the rest is \
-         set.", requires(&[Requirement::MaxValue]);
+        "In `set_multi`, payloads that are too large are a `Partial` error with their keys, wherever \
+         they are; the rest is set.", requires(&[Requirement::MaxValue]);
     a_repeated_key_is_as_large_as_its_last_value:
         "In `set_multi`, only the last value of a repeated key decides whether it is too large.",
         requires(&[Requirement::MaxValue]);
@@ -141,7 +141,53 @@ async fn too_large_fails_its_key_only(context: Context) -> Outcome {
     for key in &keys {
         cache.hit(key, "small").await?;
     }
-    cache.miss(&large).await
+    cache.miss(&large).await?;
+    several_fail_alone(&context, &cache).await
+}
+
+/// Two payloads that are too large, far apart, and a key that is too long, if there is a limit.
+async fn several_fail_alone(context: &Context, cache: &Cache) -> Outcome {
+    let small = || CachedValue::new(b"small".to_vec());
+    let keys = context.keys(context.within_capacity(300));
+    let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let [early, late] = ["early", "late"].map(|name| context.key(name));
+    let too_long = context.capabilities().max_key.map(|max| {
+        let mut key = context.key(&"x".repeat(max));
+        key.truncate(max + 1);
+        key
+    });
+    cache
+        .put_multi(&[(&early, b"old"), (&late, b"old")])
+        .await?;
+    let valid = keys.clone();
+    let mut failing = vec![early.as_str(), late.as_str()];
+    keys.insert(2, &early);
+    keys.insert(keys.len() - 20, &late);
+    if let Some(key) = &too_long {
+        failing.push(key);
+        keys.insert(keys.len() / 2, key);
+    }
+    let entries = keys.iter().map(|key| match *key {
+        key if key == early || key == late => (key, too_large(context)),
+        key => (key, small()),
+    });
+    let done = cache.try_set_multi(entries.collect()).await?;
+    let named = match &done {
+        Err(error) if error.kind() == ErrorKind::Partial => error.keys(),
+        _ => &[],
+    };
+    let is_named = |key: &&str| named.iter().any(|named| named == key);
+    ensure!(
+        named.len() == failing.len() && failing.iter().all(is_named),
+        "set_multi of {} keys: expected a Partial error that names {}, got {}",
+        keys.len(),
+        show::keys(&failing),
+        crate::cache::done(&done)
+    );
+    cache.answers(&[&early, &late], &[None; 2]).await?;
+    cache
+        .answers(&valid, &vec![Some(&b"small"[..]); valid.len()])
+        .await
 }
 
 async fn a_repeated_key_is_as_large_as_its_last_value(context: Context) -> Outcome {

@@ -4,12 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CachedValue, Ttl};
 
+use crate::Expiry;
 use crate::context::{Cache, Context, Outcome};
 use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
 use crate::show;
 
-use super::life::{HOUR, Life};
+use super::keys::kept_values;
+use super::life::{HOUR, LONG, Life};
 use super::source::METADATA;
 
 rules! {
@@ -24,7 +26,10 @@ rules! {
     reading_does_not_touch_the_cached_time:
         "The cached time is the same at each read.";
     multi_operations_keep_the_cached_time:
-        "`set_multi` keeps and `get_multi` returns each value's own cached time.";
+        "`set_multi` keeps and `get_multi` returns each value's own cached time, that of the last \
+         value if a key is repeated.";
+    every_value_has_its_metadata:
+        "Values of any length, under any key that is kept, have their own cached time and time left.";
     no_expiry_is_never: "`ttl()` of a value that never expires is `Never` when it is read.";
     the_time_left_is_returned:
         "After `set` and `set_multi`, `get` and `get_multi` return the time that the value has left as its `ttl()`.",
@@ -147,12 +152,80 @@ async fn multi_operations_keep_the_cached_time(context: Context) -> Outcome {
     for (key, cached_at) in keys.iter().zip(&times) {
         tells(key, cache.get(key).await?.as_ref(), *cached_at)?;
     }
+    many_keep_the_cached_time(&context, &cache).await
+}
+
+/// With a miss at every third position, and the first key repeated at the end.
+async fn many_keep_the_cached_time(context: &Context, cache: &Cache) -> Outcome {
+    let keys = context.keys(context.within_capacity(300));
+    let is_set = |place: usize| place % 3 != 1;
+    let now = SystemTime::now();
+    let at = |place: usize| now - HOUR * u32::try_from(place).unwrap_or_default();
+    let all = || keys.iter().map(String::as_str).enumerate();
+    let set = all().filter(|(place, _)| is_set(*place));
+    let mut entries: Vec<_> = set.map(|(place, key)| (key, value_at(at(place)))).collect();
+    let first = keys.first().map(String::as_str).unwrap_or_default();
+    let last = value_at(at(keys.len()));
+    entries.push((first, last));
+    let asked: Vec<&str> = all().map(|(_, key)| key).collect();
+    cache.delete_multi(&asked).await?;
+    cache.set_multi(entries).await?;
+    for (place, found) in cache.get_multi(&asked).await?.iter().enumerate() {
+        let key = asked.get(place).copied().unwrap_or_default();
+        match place {
+            0 => tells(key, found.as_ref(), at(keys.len()))?,
+            _ if is_set(place) => tells(key, found.as_ref(), at(place))?,
+            _ => ensure!(
+                found.is_none(),
+                "get_multi, at {}: expected a miss, got {}",
+                show::key(key),
+                show::found(found.as_ref())
+            ),
+        }
+    }
+    Ok(())
+}
+
+async fn every_value_has_its_metadata(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let expires = context.capabilities().expiry != Expiry::None;
+    let cached_at = SystemTime::now() - HOUR;
+    let kept = kept_values(&context, &cache).await?;
+    let value = |payload: &[u8]| {
+        let value = CachedValue::new(payload.to_vec()).with_cached_at(cached_at);
+        if expires { value.with_ttl(LONG) } else { value }
+    };
+    for in_one_call in [false, true] {
+        let set = async {
+            if in_one_call {
+                let entries = kept
+                    .iter()
+                    .map(|(key, payload)| (key.as_str(), value(payload)));
+                return cache.set_multi(entries.collect()).await;
+            }
+            for (key, payload) in &kept {
+                cache.set(key, value(payload)).await?;
+            }
+            Ok(())
+        };
+        let life = Life::starts(&context, LONG, set).await?;
+        for (key, payload) in &kept {
+            let mut found = cache.get_multi(&[key, key]).await?;
+            found.push(Some(cache.hit(key, payload).await?));
+            for found in &found {
+                tells(key, found.as_ref(), cached_at)?;
+            }
+            if expires {
+                is_left(&context, &cache, key, life).await?;
+            }
+        }
+    }
     Ok(())
 }
 
 /// `ttl()` of what `get` and `get_multi` find under `key`.
 async fn lifetimes(cache: &Cache, key: &str) -> Outcome<Vec<Ttl>> {
-    let mut found = cache.get_multi(&[key]).await?;
+    let mut found = cache.get_multi(&[key, key]).await?;
     found.push(cache.get(key).await?);
     let ttl = |found: Option<CachedValue<Vec<u8>>>| match found {
         Some(found) => Ok(found.ttl()),
@@ -210,12 +283,12 @@ async fn set_with_ttl(context: &Context, cache: &Cache, key: &str, ttl: Duration
 
 async fn the_time_left_is_returned(context: Context) -> Outcome {
     let cache = context.open().await?;
-    for (number, seconds) in [30, 60, 3600, 86_400, 30 * 86_400, 31 * 86_400]
-        .iter()
-        .enumerate()
-    {
+    // Shorter ones may be lost at once.
+    let least = 2 * context.capabilities().granularity();
+    let ttls = [30, 60, 3600, 86_400, 30 * 86_400, 31 * 86_400].map(Duration::from_secs);
+    let ttls = ttls.into_iter().filter(|ttl| *ttl > least);
+    for (number, ttl) in ttls.enumerate() {
         let [key, other] = ["k", "other"].map(|name| context.key(&format!("{name}{number}")));
-        let ttl = Duration::from_secs(*seconds);
         let life = set_with_ttl(&context, &cache, &key, ttl).await?;
         is_left(&context, &cache, &key, life).await?;
         let value = || CachedValue::new(b"value".to_vec()).with_ttl(ttl);
@@ -228,9 +301,9 @@ async fn the_time_left_is_returned(context: Context) -> Outcome {
 }
 
 async fn the_time_left_of_the_default_is_returned(context: Context) -> Outcome {
-    let cache = context.open_with(HOUR).await?;
+    let cache = context.open_with(LONG).await?;
     let (one, two) = (context.key("one"), context.key("two"));
-    let life = Life::starts(&context, HOUR, async {
+    let life = Life::starts(&context, LONG, async {
         cache.put(&one, "value").await?;
         cache.put_multi(&[(&two, b"value")]).await
     })
@@ -244,7 +317,7 @@ async fn the_time_left_of_the_default_is_returned(context: Context) -> Outcome {
 async fn the_time_left_decreases(context: Context) -> Outcome {
     let cache = context.open().await?;
     let key = context.key("k");
-    let life = set_with_ttl(&context, &cache, &key, HOUR).await?;
+    let life = set_with_ttl(&context, &cache, &key, LONG).await?;
     for _ in 0..3 {
         is_left(&context, &cache, &key, life).await?;
         context.wait(Duration::from_millis(150)).await;

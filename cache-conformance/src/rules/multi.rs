@@ -31,8 +31,8 @@ rules! {
         "`delete_multi` ignores an absent key and removes the keys around it.";
     delete_multi_takes_repeated_keys: "`delete_multi` accepts repeated keys.";
     an_invalid_key_fails_alone_in_get_multi:
-        "An invalid key is `InvalidKey` at its own position of `get_multi`, wherever it is and \
-         whatever is wrong with it, and does not affect the others.";
+        "An invalid key is `InvalidKey` at each of its positions of `get_multi`, wherever they are \
+         and whatever is wrong with it, and does not affect the others.";
     an_invalid_key_fails_alone_in_set_multi:
         "`set_multi` with invalid keys sets the others, and returns `Partial` with exactly the \
          invalid ones.";
@@ -291,7 +291,50 @@ async fn an_invalid_key_fails_alone_in_get_multi(context: Context) -> Outcome {
             }
         }
     }
+    let keys = context.keys(context.within_capacity(300));
+    let (keys, scattered) = scattered(&keys, &invalid);
+    let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (*key, key.as_bytes())).collect();
+    cache.put_multi(&entries).await?;
+    for (place, (key, answer)) in scattered
+        .iter()
+        .zip(cache.try_get_multi(&scattered).await?)
+        .enumerate()
+    {
+        let is_right = match &answer {
+            Ok(found) => found
+                .as_ref()
+                .is_some_and(|found| found.payload() == key.as_bytes()),
+            Err(error) => {
+                invalid.iter().any(|invalid| invalid == key)
+                    && error.kind() == ErrorKind::InvalidKey
+                    && error.keys() == [*key]
+            }
+        };
+        ensure!(
+            is_right,
+            "get_multi of {} keys, some of which are invalid, at position {place}, {}: expected \
+             its value, or InvalidKey that names it, got {}",
+            scattered.len(),
+            show::key(key),
+            show::answer(&answer)
+        );
+    }
     Ok(())
+}
+
+/// Valid keys, and the same with the invalid ones among them, far apart and some of them twice.
+fn scattered<'k>(keys: &'k [String], invalid: &'k [String]) -> (Vec<&'k str>, Vec<&'k str>) {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut scattered = Vec::new();
+    let mut invalid = invalid.iter().chain(invalid.first()).map(String::as_str);
+    for (place, key) in keys.iter().enumerate() {
+        if place % 40 == 3 {
+            scattered.extend(invalid.next());
+        }
+        scattered.push(key);
+    }
+    scattered.extend(invalid);
+    (keys, scattered)
 }
 
 async fn an_invalid_key_fails_alone_in_set_multi(context: Context) -> Outcome {
@@ -318,7 +361,24 @@ async fn an_invalid_key_fails_alone_in_set_multi(context: Context) -> Outcome {
         is_partial("set_multi", &done, &[first, last])?;
         cache.answers(&[&a, &b], &[Some(&b"both"[..]); 2]).await?;
     }
-    Ok(())
+    // A repeated one fails once.
+    if let Some(invalid) = invalid.first() {
+        let entries = [invalid, &a, invalid].map(|key| (key.as_str(), value("twice")));
+        let done = cache.try_set_multi(entries.to_vec()).await?;
+        is_partial("set_multi", &done, &[invalid])?;
+        cache.hit(&a, "twice").await?;
+    }
+    let keys = context.keys(context.within_capacity(300));
+    let (keys, scattered) = scattered(&keys, &invalid);
+    if invalid.is_empty() {
+        return Ok(());
+    }
+    let entries = scattered.iter().map(|key| (*key, value("scattered")));
+    let done = cache.try_set_multi(entries.collect()).await?;
+    let invalid: Vec<&str> = invalid.iter().map(String::as_str).collect();
+    is_partial("set_multi", &done, &invalid)?;
+    let expected = vec![Some(&b"scattered"[..]); keys.len()];
+    cache.answers(&keys, &expected).await
 }
 
 async fn an_invalid_key_fails_alone_in_delete_multi(context: Context) -> Outcome {
@@ -338,6 +398,13 @@ async fn an_invalid_key_fails_alone_in_delete_multi(context: Context) -> Outcome
         let done = cache.try_delete_multi(&[first, &a, last, &b]).await?;
         is_partial("delete_multi", &done, &[first, last])?;
         cache.answers(&[&a, &b], &[None; 2]).await?;
+    }
+    // A repeated one fails once.
+    if let Some(invalid) = invalid.first() {
+        cache.put(&a, "1").await?;
+        let done = cache.try_delete_multi(&[invalid, &a, invalid]).await?;
+        is_partial("delete_multi", &done, &[invalid])?;
+        cache.miss(&a).await?;
     }
     Ok(())
 }

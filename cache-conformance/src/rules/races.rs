@@ -11,7 +11,7 @@ use crate::history::{Action, Recorder, seen};
 use crate::rule::{Requirement, Rule, rules};
 use crate::show;
 
-use super::life::{HOUR, Life};
+use super::life::{HOUR, LONG, Life};
 use super::source::{CANCELLATION, CONCURRENCY, LIFETIMES};
 use super::tasks::{Race, both, drop_at_poll, together};
 
@@ -49,9 +49,9 @@ enum Term {
 
 const TERMS: [Term; 4] = [
     Term::Never,
-    Term::Hours(1),
-    Term::Hours(20),
-    Term::Hours(400),
+    Term::Hours(150),
+    Term::Hours(3_000),
+    Term::Hours(60_000),
 ];
 
 impl Term {
@@ -259,7 +259,7 @@ fn sets(cache: Cache, keys: Vec<String>) -> BoxFuture<'static, Outcome> {
                 0 => cache.put(key, "new").await?,
                 1 => cache.put_multi(&[(key, b"new")]).await?,
                 _ => {
-                    let value = CachedValue::new(b"new".to_vec()).with_ttl(HOUR);
+                    let value = CachedValue::new(b"new".to_vec()).with_ttl(LONG);
                     cache.set(key, value).await?;
                 }
             }

@@ -9,7 +9,7 @@ use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
 use crate::show;
 
-use super::life::{HOUR, Life, short};
+use super::life::{HOUR, LONG, Life, short};
 use super::source::SHARING;
 use super::tasks::together;
 
@@ -127,16 +127,16 @@ async fn deadlines_are_shared(context: Context) -> Outcome {
     let (brief, long) = (context.key("brief"), context.key("long"));
     let ttl = short(&context);
     let value = || CachedValue::new(b"value".to_vec());
-    one.set(&long, value().with_ttl(HOUR)).await?;
+    one.set(&long, value().with_ttl(LONG)).await?;
     let life = Life::starts(&context, ttl, one.set(&brief, value().with_ttl(ttl))).await?;
     let left = two.hit(&long, "value").await?.ttl();
     let slack = Duration::from_secs(120) + context.capabilities().granularity();
-    let least = HOUR.saturating_sub(slack);
+    let least = LONG.saturating_sub(slack);
     ensure!(
         left.duration()
-            .is_some_and(|left| (least..=HOUR).contains(&left)),
+            .is_some_and(|left| (least..=LONG).contains(&left)),
         "get {long:?} through the other instance, ttl(): {}",
-        show::expected_left(least, HOUR, left)
+        show::expected_left(least, LONG, left)
     );
     context.wait_until(life.over).await;
     two.answers(&[&brief, &long], &[None, Some(b"value")])

@@ -17,8 +17,8 @@ rules! {
     an_unreadable_value_is_a_decode_error:
         "`get` of a value that cannot be decoded is a `Decode` error that names the key, not a miss.", requires(UNREADABLE);
     it_fails_alone_in_get_multi:
-        "A value that cannot be decoded is an error at its own position of `get_multi`, and does not \
-         affect the others.", requires(UNREADABLE);
+        "A value that cannot be decoded is an error at each position of its key in `get_multi`, and \
+         does not affect the others.", requires(UNREADABLE);
     it_can_be_replaced_and_deleted:
         "A value that cannot be decoded can be overwritten and deleted.", requires(UNREADABLE);
 }
@@ -58,8 +58,11 @@ async fn it_fails_alone_in_get_multi(context: Context) -> Outcome {
                 context.make_unreadable(&cache, key).await?;
             }
         }
-        let answers = cache.try_get_multi(&asked).await?;
-        for (place, (key, answer)) in asked.iter().zip(&answers).enumerate() {
+        // Each key twice.
+        let twice: Vec<&str> = asked.iter().chain(&asked).copied().collect();
+        let answers = cache.try_get_multi(&twice).await?;
+        for (place, (key, answer)) in twice.iter().zip(&answers).enumerate() {
+            let place = place % asked.len();
             let is_right = match answer {
                 Ok(Some(found)) => {
                     !unreadable.contains(&place) && found.payload() == key.as_bytes()
@@ -90,17 +93,18 @@ async fn it_fails_alone_in_get_multi(context: Context) -> Outcome {
 
 async fn it_can_be_replaced_and_deleted(context: Context) -> Outcome {
     let cache = context.open().await?;
-    let [one, two, three] = ["one", "two", "three"].map(|name| context.key(name));
-    for key in [&one, &two, &three] {
+    let [one, two, three, four] = ["one", "two", "three", "four"].map(|name| context.key(name));
+    for key in [&one, &two, &three, &four] {
         context.make_unreadable(&cache, key).await?;
     }
     cache.put(&one, "value").await?;
     cache.put_multi(&[(&two, b"value")]).await?;
     cache.delete(&three).await?;
+    cache.delete_multi(&[&four]).await?;
     cache
         .answers(
-            &[&one, &two, &three],
-            &[Some(b"value"), Some(b"value"), None],
+            &[&one, &two, &three, &four],
+            &[Some(b"value"), Some(b"value"), None, None],
         )
         .await
 }

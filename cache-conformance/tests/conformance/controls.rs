@@ -29,20 +29,25 @@ fn set(store: &Store, key: &str, value: Value, write: Write) -> Result<()> {
     Ok(())
 }
 
-/// `set_multi` of a correct backend.
-fn set_multi(store: &Store, entries: Vec<(String, Value)>, write: Write) -> Result<()> {
+/// `set_multi` of a correct backend that sets each value like this.
+fn set_each(entries: Vec<(String, Value)>, set: impl Fn(&str, Value) -> Result<()>) -> Result<()> {
     let mut last: HashMap<String, Value> = HashMap::new();
     last.extend(entries);
     let total = last.len();
     let mut failed = Vec::new();
     let mut cause = None;
     for (key, value) in last {
-        if let Err(error) = set(store, &key, value, write) {
+        if let Err(error) = set(&key, value) {
             failed.push(key);
             cause = cause.or(Some(error));
         }
     }
     cause.map_or(Ok(()), |cause| Err(Error::partial(cause, failed, total)))
+}
+
+/// `set_multi` of a correct backend.
+fn set_multi(store: &Store, entries: Vec<(String, Value)>, write: Write) -> Result<()> {
+    set_each(entries, |key, value| set(store, key, value, write))
 }
 
 /// A correct backend that stores values in this way.
@@ -142,6 +147,85 @@ fn a_granularity_of_a_second_on_the_real_clock() {
             .with_clock(Clock::Real)
     };
     assert_eq!(is_right(by_the_second(), declared), BY_THE_REAL_CLOCK);
+}
+
+/// Loses values as early as its granularity allows, and at once those with shorter lifetimes.
+fn early(granularity: Duration) -> Backend {
+    Backend::right()
+        .set(move |store, key, value| set_early(store, key, value, granularity))
+        .set_multi(move |store, entries| {
+            set_each(entries, |key, value| {
+                set_early(store, key, value, granularity)
+            })
+        })
+}
+
+fn set_early(store: &Store, key: &str, value: Value, granularity: Duration) -> Result<()> {
+    set(store, key, value, Store::write)?;
+    if let Some((value, Some(deadline))) = store.entry(key) {
+        let early = deadline - granularity;
+        store.write_until(key, value, Some(early.max(store.now())));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_granularity_of_a_minute() {
+    let declared = |it: Capabilities| it.with_expiry(Expiry::Granularity(Duration::from_secs(60)));
+    assert_eq!(is_right(early(Duration::from_secs(60)), declared), BY_HAND);
+}
+
+#[test]
+fn a_granularity_of_a_day() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let declared = |it: Capabilities| it.with_expiry(Expiry::Granularity(DAY));
+    assert_eq!(is_right(early(DAY), declared), BY_HAND);
+}
+
+#[test]
+fn the_least_limits() {
+    /// Evicts some other entry when it is full.
+    fn evicting(store: &Store, key: &str, value: Value) {
+        if store.entry(key).is_none() && store.entries().len() >= 400 {
+            let now = store.now();
+            let is_alive = |entry: &(Value, Option<Instant>)| entry.1.is_none_or(|end| end > now);
+            store.entries().retain(|_, entry| is_alive(entry));
+            if store.entries().len() >= 400 {
+                let other = store.entries().keys().next().cloned();
+                store.remove(&other.unwrap_or_default());
+            }
+        }
+        store.write(key, value);
+    }
+    let small = Backend::right()
+        .check(|_, key| match key.len() {
+            1..=60 => Ok(()),
+            _ => {
+                let error = Error::new(ErrorKind::InvalidKey, "control", "1 to 60 bytes");
+                Err(error.with_key(key))
+            }
+        })
+        .set(|store, key, value| set_small(store, key, value, evicting))
+        .set_multi(|store, entries| {
+            set_each(entries, |key, value| set_small(store, key, value, evicting))
+        });
+    let declared = |it: Capabilities| it.with_max_key(60).with_max_value(1_000).with_capacity(400);
+    assert_eq!(is_right(small, declared), BY_HAND);
+}
+
+/// `set` of a backend for up to 1,000 bytes.
+fn set_small(store: &Store, key: &str, value: Value, write: Write) -> Result<()> {
+    if value.payload().len() > 1_000 {
+        store.remove(key);
+        let refusal = Error::new(
+            ErrorKind::ValueTooLarge,
+            "control",
+            "larger than 1000 bytes",
+        );
+        return Err(refusal.with_key(key));
+    }
+    write(store, key, value);
+    Ok(())
 }
 
 #[test]

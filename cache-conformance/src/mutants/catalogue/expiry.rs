@@ -9,6 +9,7 @@ use crate::mutants::backend::{self, Backend, error};
 use crate::mutants::store::{Store, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Gives each value another lifetime.
 pub(super) fn lifetimes(
@@ -32,6 +33,15 @@ fn set_multi_as(change: impl Fn(&Store, Value) -> Value + Send + Sync + 'static)
             .into_iter()
             .map(|(key, value)| (key, change(store, value)));
         backend::set_multi(store, changed.collect())
+    })
+}
+
+/// Gives these values no deadline.
+fn unless(keeps: impl Fn(&str, &Value) -> bool + Send + Sync + Copy + 'static) -> Backend {
+    Backend::right().write(move |store, key, value| {
+        let deadline = store.deadline(&value).filter(|_| !keeps(key, &value));
+        store.write_until(key, value, deadline);
+        Ok(())
     })
 }
 
@@ -76,6 +86,29 @@ fn which_lifetime() -> Vec<Mutant> {
                     seconds => Duration::from_secs(seconds),
                 };
                 right(store, value).map(whole)
+            }),
+        ),
+        wrong(
+            "expiry::not_lost_before_the_deadline",
+            "cuts the fraction of a second off longer TTLs in set_multi",
+            set_multi_as(|_, value| match value.ttl() {
+                Ttl::For(ttl) if ttl.as_secs() > 0 => {
+                    value.with_ttl(Duration::from_secs(ttl.as_secs()))
+                }
+                _ => value,
+            }),
+        ),
+        wrong(
+            "expiry::not_lost_before_the_deadline",
+            "cuts the fraction of a second off a longer default",
+            lifetimes(|store, value| {
+                let ttl = right(store, value);
+                match value.ttl() {
+                    Ttl::Default if ttl > Some(SECOND) => {
+                        ttl.map(|ttl| Duration::from_secs(ttl.as_secs()))
+                    }
+                    _ => ttl,
+                }
             }),
         ),
         wrong(
@@ -250,6 +283,25 @@ fn extreme_lifetimes() -> Vec<Mutant> {
             lifetimes(|store, value| {
                 let tenth = Duration::from_millis(100);
                 right(store, value).map(|ttl| if ttl.is_zero() { ttl } else { ttl.max(tenth) })
+            }),
+        ),
+        wrong(
+            "expiry::tiny_ttls_expire",
+            "truncates the default to milliseconds, and treats zero as no expiry",
+            lifetimes(|store, value| match value.ttl() {
+                Ttl::Default => right(store, value).filter(|ttl| ttl.as_millis() > 0),
+                _ => right(store, value),
+            }),
+        ),
+        wrong(
+            "expiry::a_huge_default_does_not_expire",
+            "sends a default of more than thirty days as a date in 1970",
+            lifetimes(|store, value| {
+                let sent = |ttl: Duration| if ttl > 30 * DAY { Duration::ZERO } else { ttl };
+                match value.ttl() {
+                    Ttl::Default => right(store, value).map(sent),
+                    _ => right(store, value),
+                }
             }),
         ),
         wrong(
@@ -447,6 +499,50 @@ fn reads() -> Vec<Mutant> {
                     return Ok(late);
                 }
                 Ok(found)
+            }),
+        ),
+        wrong(
+            "expiry::every_value_expires",
+            "never removes large values",
+            unless(|_, value| value.payload().len() > 2_000),
+        ),
+        wrong(
+            "expiry::every_value_expires",
+            "keeps empty values for ever",
+            unless(|_, value| value.payload().is_empty()),
+        ),
+        wrong(
+            "expiry::every_value_expires",
+            "keeps values for ever under keys that it encodes",
+            unless(|key, _| !key.bytes().all(|byte| byte.is_ascii_graphic())),
+        ),
+        wrong(
+            "expiry::every_value_expires",
+            "does not check the deadline of large values in get_multi",
+            Backend::right().get_multi(|store, keys| {
+                let found = keys.iter().map(|key| {
+                    let late = || store.entry(key).map(|(value, _)| value);
+                    let large = || late().filter(|value| value.payload().len() > 2_000);
+                    store.read(key).or_else(large)
+                });
+                Ok(found.collect())
+            }),
+        ),
+        wrong(
+            "expiry::many_expire_together",
+            "sends the TTLs of the first five hundred values of a call",
+            Backend::right().set_multi(|store, entries| {
+                let sent = entries
+                    .into_iter()
+                    .enumerate()
+                    .map(|(place, (key, value))| {
+                        let value = match place {
+                            0..500 => value,
+                            _ => value.with_ttl(Ttl::Never),
+                        };
+                        (key, value)
+                    });
+                backend::set_multi(store, sent.collect())
             }),
         ),
         wrong(

@@ -3,7 +3,7 @@
 use cache_core::{ErrorKind, Result};
 
 use super::{Mutant, wrong};
-use crate::mutants::backend::{Backend, MAX_KEY, check_key, error};
+use crate::mutants::backend::{Backend, MAX_KEY, check_key, error, set};
 
 pub(super) fn keys() -> Vec<Mutant> {
     let mut all = renamed_keys();
@@ -92,6 +92,33 @@ fn renamed_keys() -> Vec<Mutant> {
             "keys::numbers_are_text",
             "drops leading zeros",
             Backend::right().keys(|key| key.replace(":0", ":")),
+        ),
+        wrong(
+            "keys::encoded_keys_do_not_collide",
+            "writes unusual keys in hexadecimal without a mark",
+            Backend::right().keys(|key| {
+                if key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return key.to_owned();
+                }
+                let digits = key.bytes().map(|byte| format!("{byte:02x}"));
+                digits.collect::<Vec<_>>().concat()
+            }),
+        ),
+        wrong(
+            "keys::encoded_keys_do_not_collide",
+            "writes bytes with percent signs, but not the percent sign itself",
+            Backend::right().keys(|key| {
+                let encoded = key.bytes().map(|byte| match byte {
+                    b' '..=b'~' => char::from(byte).to_string(),
+                    _ => format!("%{byte:02X}"),
+                });
+                encoded.collect()
+            }),
+        ),
+        wrong(
+            "keys::encoded_keys_do_not_collide",
+            "escapes line breaks, but not the backslash",
+            Backend::right().keys(|key| key.replace('\r', "\\r").replace('\n', "\\n")),
         ),
         wrong(
             "keys::long_keys_are_not_truncated",
@@ -281,6 +308,27 @@ pub(super) fn errors() -> Vec<Mutant> {
                     store.write(key, value);
                     Ok(())
                 }),
+        ),
+        wrong(
+            "errors::payloads_are_not_shown",
+            "shows the beginning of a payload that is too large",
+            Backend::right().set(|store, key, value| {
+                let payload = String::from_utf8_lossy(value.payload()).into_owned();
+                set(store, key, value).map_err(|refusal| {
+                    let payload: String = payload.chars().take(30).collect();
+                    error(ErrorKind::ValueTooLarge, format!("{payload}… is too large"))
+                        .with_keys(refusal.keys().to_vec())
+                })
+            }),
+        ),
+        wrong(
+            "errors::keys_do_not_break_lines",
+            "prints what it cannot decode",
+            Backend::right().read(|store, key| {
+                store
+                    .fetch(key)
+                    .map_err(|_| error(ErrorKind::Decode, "not understood:\n\u{1}").with_key(key))
+            }),
         ),
         wrong(
             "errors::keys_do_not_break_lines",

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cache_core::ErrorKind;
+use cache_core::{Error, ErrorKind};
 
 use super::{Mutant, value, wrong};
 use crate::mutants::backend::{self, Backend, check_key, error};
@@ -428,6 +428,69 @@ fn multi_refusals() -> Vec<Mutant> {
                         store.remove(&key);
                     }
                     Ok(())
+                }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_set_multi",
+            "counts a repeated invalid key twice",
+            Backend::right()
+                .check(lets_multi_pass)
+                .set_multi(|store, entries| {
+                    let distinct: HashSet<String> =
+                        entries.iter().map(|(key, _)| key.clone()).collect();
+                    let mut failed = Vec::new();
+                    let mut cause = None;
+                    for (key, value) in entries {
+                        match check_key(&key) {
+                            Ok(()) => store.write(&key, value),
+                            Err(refusal) => {
+                                failed.push(key);
+                                cause = Some(refusal);
+                            }
+                        }
+                    }
+                    let total = distinct.len();
+                    cause.map_or(Ok(()), |cause| Err(Error::partial(cause, failed, total)))
+                }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_delete_multi",
+            "counts a repeated invalid key twice, but all keys once",
+            Backend::right().merge(|mut merged| {
+                let keys = merged.failed.iter().map(|(key, _)| key);
+                let distinct: HashSet<&String> = keys.collect();
+                merged.total -= merged.failed.len() - distinct.len();
+                merged.right()
+            }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_get_multi",
+            "gives all invalid keys the error of the first",
+            Backend::right()
+                .check(lets_multi_pass)
+                .answers(|store, keys| {
+                    let mut first = None;
+                    let answer = |key: &String| match check_key(key) {
+                        Ok(()) => store.fetch(key),
+                        Err(refusal) => Err(first.get_or_insert(refusal).clone()),
+                    };
+                    keys.iter().map(answer).collect()
+                }),
+        ),
+        wrong(
+            "multi::an_invalid_key_fails_alone_in_get_multi",
+            "puts the errors of several invalid keys back in the wrong order",
+            Backend::right()
+                .check(lets_multi_pass)
+                .answers(|store, keys| {
+                    let valid = keys.iter().filter(|key| check_key(key).is_ok());
+                    let mut answers: Vec<_> = valid.map(|key| store.fetch(key)).collect();
+                    for (place, key) in keys.iter().enumerate().rev() {
+                        if let Err(refusal) = check_key(key) {
+                            answers.insert(place.min(answers.len()), Err(refusal));
+                        }
+                    }
+                    answers
                 }),
         ),
         wrong(

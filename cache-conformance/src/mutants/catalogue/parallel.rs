@@ -200,6 +200,57 @@ pub(super) fn concurrency() -> Vec<Mutant> {
             }),
         ),
         wrong(
+            "concurrency::no_key_is_lost",
+            "writes the whole map back when it deletes",
+            Backend::right().async_delete(async |store: Store, key: String| {
+                let mut copy = store.entries().clone();
+                pause().await;
+                copy.remove(&key);
+                *store.entries() = copy;
+                Ok(())
+            }),
+        ),
+        wrong(
+            "concurrency::no_key_is_lost",
+            "writes the whole map back when it deletes several keys",
+            Backend::right().async_delete_multi(async |store: Store, keys: Vec<String>| {
+                let mut copy = store.entries().clone();
+                pause().await;
+                for key in &keys {
+                    copy.remove(key);
+                }
+                *store.entries() = copy;
+                Ok(())
+            }),
+        ),
+        wrong(
+            "concurrency::opposite_orders_all_end",
+            "locks the keys of set_multi in the order of the call",
+            Backend::right().async_set_multi(
+                async |store: Store, entries: Vec<(String, Value)>| {
+                    let entries = backend::last_of_each(entries);
+                    let keys: Vec<String> = entries.iter().map(|(key, _)| key.clone()).collect();
+                    lock_in_order(&store, &keys).await;
+                    for key in &keys {
+                        store.unmark(key);
+                    }
+                    backend::set_multi(&store, entries)
+                },
+            ),
+        ),
+        wrong(
+            "concurrency::opposite_orders_all_end",
+            "locks the keys of delete_multi in the order of the call",
+            Backend::right().async_delete_multi(async |store: Store, keys: Vec<String>| {
+                lock_in_order(&store, &keys).await;
+                for key in &keys {
+                    store.remove(key);
+                    store.unmark(key);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
             "concurrency::a_replaced_value_is_never_missing",
             "removes the old value before it writes the new one",
             Backend::right().async_set(async |store: Store, key: String, value: Value| {
@@ -274,10 +325,25 @@ pub(super) fn concurrency() -> Vec<Mutant> {
     ]
 }
 
+/// Locks one key after another.
+async fn lock_in_order(store: &Store, keys: &[String]) {
+    for key in keys {
+        while !store.mark(key) {
+            pause().await;
+        }
+        yield_now().await;
+    }
+}
+
 pub(super) fn cancellation() -> Vec<Mutant> {
     let mut all = dropped_calls();
     all.extend(leaks());
     all
+}
+
+/// Whether the value is sent in several parts.
+fn is_large(value: &Value) -> bool {
+    value.payload().len() > 1_000
 }
 
 fn dropped_calls() -> Vec<Mutant> {
@@ -293,6 +359,61 @@ fn dropped_calls() -> Vec<Mutant> {
                     store.write_until(&key, value, deadline);
                 }
                 Ok(found)
+            }),
+        ),
+        wrong(
+            "cancellation::get_may_be_dropped",
+            "lets the next get of the key wait for one that was dropped",
+            Backend::right().async_get(async |store: Store, key: String| {
+                while !store.mark(&key) {
+                    pause().await;
+                }
+                yield_now().await;
+                store.unmark(&key);
+                store.fetch(&key)
+            }),
+        ),
+        wrong(
+            "cancellation::set_may_be_dropped",
+            "leaves the key locked when a set is dropped",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                if !store.mark(&key) {
+                    return Err(error(ErrorKind::Backend, "the key is locked"));
+                }
+                yield_now().await;
+                store.unmark(&key);
+                backend::set(&store, &key, value)
+            }),
+        ),
+        wrong(
+            "cancellation::large_values_may_be_dropped",
+            "leaves the rest of a large value in the connection when a get is dropped",
+            Backend::right().async_get(async |store: Store, key: String| {
+                if store.unmark("rest") {
+                    return Ok(None);
+                }
+                let found = store.fetch(&key)?;
+                if found.as_ref().is_some_and(is_large) {
+                    store.mark("rest");
+                    yield_now().await;
+                    store.unmark("rest");
+                }
+                Ok(found)
+            }),
+        ),
+        wrong(
+            "cancellation::large_values_may_be_dropped",
+            "has stored half of a large value when a set is dropped",
+            Backend::right().async_set(async |store: Store, key: String, value: Value| {
+                if is_large(&value) {
+                    let half = |mut payload: Vec<u8>| {
+                        payload.truncate(payload.len() / 2);
+                        payload
+                    };
+                    store.write(&key, value.clone().map(half));
+                    yield_now().await;
+                }
+                backend::set(&store, &key, value)
             }),
         ),
         wrong(

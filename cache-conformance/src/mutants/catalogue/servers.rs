@@ -1,12 +1,13 @@
 //! Mutants about failing servers, many calls, and bugs that only a sequence shows.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Fault;
-use cache_core::{ErrorKind, Result, Ttl};
+use cache_core::{Error, ErrorKind, Result, Ttl};
 use tokio::task::yield_now;
 
 use super::{Mutant, value, wrong};
@@ -80,6 +81,23 @@ pub(super) fn faults() -> Vec<Mutant> {
     all
 }
 
+/// A backend whose `set` reports a fault like this.
+fn under_faults(
+    report: impl Fn(Error, &str, &Value) -> Error + Send + Sync + Copy + 'static,
+) -> Backend {
+    Backend::right()
+        .pass(async |store: Store, operation| match operation {
+            "set" => Ok(()),
+            _ => pass(store).await,
+        })
+        .async_set(move |store: Store, key: String, value: Value| async move {
+            match pass(store.clone()).await {
+                Err(failure) => Err(report(failure, &key, &value)),
+                Ok(()) => backend::set(&store, &key, value),
+            }
+        })
+}
+
 fn dead_servers() -> Vec<Mutant> {
     vec![
         wrong(
@@ -112,6 +130,51 @@ fn dead_servers() -> Vec<Mutant> {
             "faults::a_recovered_server_is_used",
             "never uses a dead server again",
             never_recovers_from(Fault::Down),
+        ),
+        wrong(
+            "faults::writes_that_were_not_sent_are_not_sent_later",
+            "sends what was set while the server was down when it is up again",
+            Backend::right()
+                .pass(async |store: Store, operation| match store.fault() {
+                    Some(Fault::Down) if operation == "set" => Ok(()),
+                    None => {
+                        for (key, late) in store.local().drain() {
+                            if let Some(value) = late {
+                                store.write(&key, value);
+                            }
+                        }
+                        Ok(())
+                    }
+                    Some(_) => pass(store).await,
+                })
+                .async_set(async |store: Store, key: String, value: Value| {
+                    if store.fault().is_some() {
+                        store.local().insert(key, Some(value));
+                        yield_now().await;
+                        return Err(error(ErrorKind::Unavailable, "connection refused"));
+                    }
+                    backend::set(&store, &key, value)
+                }),
+        ),
+        wrong(
+            "faults::errors_name_their_keys",
+            "names no key when a server fails",
+            under_faults(|failure, _, _| failure),
+        ),
+        wrong(
+            "faults::errors_name_their_keys",
+            "names its own name for a key when a server fails",
+            under_faults(|failure, key, _| failure.with_key(format!("prefix:{key}"))),
+        ),
+        wrong(
+            "faults::errors_name_their_keys",
+            "shows the request that failed",
+            under_faults(|failure, key, value| {
+                let payload = String::from_utf8_lossy(value.payload()).into_owned();
+                failure
+                    .with_key(key)
+                    .with_source(format!("set {key}: {payload}"))
+            }),
         ),
         wrong(
             "faults::errors_show_no_secret",
@@ -370,6 +433,29 @@ pub(super) fn outages() -> Vec<Mutant> {
             }),
         ),
         wrong(
+            "unreadable::it_fails_alone_in_get_multi",
+            "returns a miss at the second position of a key that it cannot decode",
+            Backend::right().answers(|store, keys| {
+                let mut seen = HashSet::new();
+                let answer = |key: &String| match store.fetch(key) {
+                    Err(_) if !seen.insert(key.clone()) => Ok(None),
+                    found => found,
+                };
+                keys.iter().map(answer).collect()
+            }),
+        ),
+        wrong(
+            "unreadable::it_can_be_replaced_and_deleted",
+            "reads the old values before it deletes several",
+            Backend::right().delete_multi(|store, keys| {
+                for key in &keys {
+                    store.fetch(key)?;
+                    store.discard(key);
+                }
+                Ok(())
+            }),
+        ),
+        wrong(
             "unreadable::it_can_be_replaced_and_deleted",
             "reads the old value before it writes",
             Backend::right().set(|store, key, value| {
@@ -443,6 +529,20 @@ pub(super) fn promises() -> Vec<Mutant> {
                 };
                 let entry = store.entry(key).filter(by_date);
                 Ok(entry.map(|(value, _)| value))
+            }),
+        ),
+        wrong(
+            "promises::a_full_cache_is_right",
+            "evicts entries before it is full",
+            Backend::right().set_multi(|store, entries| {
+                for (key, value) in entries {
+                    let other = store.entries().keys().next().cloned();
+                    if store.entries().len() >= 9_000 {
+                        store.discard(&other.unwrap_or_default());
+                    }
+                    backend::set(store, &key, value)?;
+                }
+                Ok(())
             }),
         ),
         wrong(

@@ -1,5 +1,6 @@
 //! Mutants about payloads, their size, and their metadata.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
@@ -241,6 +242,63 @@ pub(super) fn limits() -> Vec<Mutant> {
             }),
         ),
         wrong(
+            "limits::too_large_fails_its_key_only",
+            "names only the first of several values that are too large",
+            Backend::right().set_multi(|store, entries| {
+                backend::set_multi(store, entries).map_err(|error| {
+                    let first = error.keys().first().cloned();
+                    error.with_keys(first)
+                })
+            }),
+        ),
+        wrong(
+            "limits::too_large_fails_its_key_only",
+            "names a key by its place in the batch instead of the call",
+            Backend::right().set_multi(|store, entries| {
+                const BATCH: usize = 128;
+                let entries = backend::last_of_each(entries);
+                let keys: Vec<String> = entries.iter().map(|(key, _)| key.clone()).collect();
+                let done = backend::set_multi(store, entries);
+                done.map_err(|error| {
+                    let misnamed = error.keys().iter().filter_map(|failed| {
+                        let place = keys.iter().position(|key| key == failed)?;
+                        keys.get(place % BATCH).cloned()
+                    });
+                    let misnamed: Vec<String> = misnamed.collect();
+                    error.with_keys(misnamed)
+                })
+            }),
+        ),
+        wrong(
+            "limits::too_large_fails_its_key_only",
+            "removes the old value of only one value that is too large",
+            Backend::right().set_multi(|store, entries| {
+                let removed = std::cell::Cell::new(false);
+                backend::each(
+                    backend::last_of_each(entries),
+                    |key, value| match too_large(key, &value) {
+                        Err(refusal) => {
+                            if !removed.replace(true) {
+                                store.remove(key);
+                            }
+                            Err(refusal)
+                        }
+                        Ok(()) => set(store, key, value),
+                    },
+                )
+            }),
+        ),
+        wrong(
+            "limits::too_large_fails_its_key_only",
+            "does not name values that are too large beside an invalid key",
+            Backend::right().merge(|mut merged| {
+                if !merged.failed.is_empty() {
+                    merged.done = Ok(());
+                }
+                merged.right()
+            }),
+        ),
+        wrong(
             "limits::a_repeated_key_is_as_large_as_its_last_value",
             "fails because of a value that is not the last",
             Backend::right().set_multi(|store, entries| {
@@ -374,6 +432,108 @@ pub(super) fn metadata() -> Vec<Mutant> {
                     None => found,
                 };
                 Ok(found.into_iter().map(|found| found.map(same)).collect())
+            }),
+        ),
+        wrong(
+            "metadata::multi_operations_keep_the_cached_time",
+            "gives the last value of a repeated key the cached time of the first",
+            Backend::right().set_multi(|store, entries| {
+                let firsts: HashMap<String, SystemTime> = entries
+                    .iter()
+                    .rev()
+                    .map(|(key, value)| (key.clone(), value.cached_at()))
+                    .collect();
+                backend::each(backend::last_of_each(entries), |key, value| {
+                    let first = firsts.get(key).copied();
+                    set(
+                        store,
+                        key,
+                        value.with_cached_at(first.unwrap_or(UNIX_EPOCH)),
+                    )
+                })
+            }),
+        ),
+        wrong(
+            "metadata::multi_operations_keep_the_cached_time",
+            "keeps the cached time of the first hundred values of a call",
+            Backend::right().set_multi(|store, entries| {
+                let late = entries
+                    .into_iter()
+                    .enumerate()
+                    .map(|(place, (key, value))| {
+                        let value = match place {
+                            0..100 => value,
+                            _ => value.with_cached_at(SystemTime::now()),
+                        };
+                        (key, value)
+                    });
+                backend::set_multi(store, late.collect())
+            }),
+        ),
+        wrong(
+            "metadata::multi_operations_keep_the_cached_time",
+            "moves cached times into the places of misses",
+            Backend::right().get_multi(|store, keys| {
+                let found: Vec<_> = keys.iter().map(|key| store.read(key)).collect();
+                let times: Vec<_> = found.iter().flatten().map(CachedValue::cached_at).collect();
+                let moved = found.into_iter().enumerate().map(|(place, found)| {
+                    let cached_at = times.get(place).copied();
+                    found.map(|found| found.with_cached_at(cached_at.unwrap_or(UNIX_EPOCH)))
+                });
+                Ok(moved.collect())
+            }),
+        ),
+        wrong(
+            "metadata::every_value_has_its_metadata",
+            "keeps no cached time with large values",
+            Backend::right().set(|store, key, value| {
+                let value = match value.payload().len() {
+                    0..2_000 => value,
+                    _ => value.with_cached_at(SystemTime::now()),
+                };
+                set(store, key, value)
+            }),
+        ),
+        wrong(
+            "metadata::every_value_has_its_metadata",
+            "keeps no cached time under keys that it encodes",
+            Backend::right().set_multi(|store, entries| {
+                let bare = entries.into_iter().map(|(key, value)| {
+                    let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic());
+                    let value = if is_plain {
+                        value
+                    } else {
+                        value.with_cached_at(SystemTime::now())
+                    };
+                    (key, value)
+                });
+                backend::set_multi(store, bare.collect())
+            }),
+        ),
+        wrong(
+            "metadata::every_value_has_its_metadata",
+            "returns no time left of large values",
+            Backend::right().get_multi(|store, keys| {
+                let bare = |found: Value| match found.payload().len() {
+                    0..2_000 => found,
+                    _ => with_lifetime(&found, Ttl::Never),
+                };
+                Ok(keys.iter().map(|key| store.read(key).map(bare)).collect())
+            }),
+        ),
+        wrong(
+            "metadata::the_time_left_is_returned",
+            "returns the time left at the first position of a repeated key only",
+            Backend::right().get_multi(|store, keys| {
+                let mut seen = HashSet::new();
+                let answer = |key: &String| {
+                    let found = store.read(key);
+                    if seen.insert(key.clone()) {
+                        return found;
+                    }
+                    found.map(|found| with_lifetime(&found, Ttl::Default))
+                };
+                Ok(keys.iter().map(answer).collect())
             }),
         ),
         wrong(

@@ -6,8 +6,11 @@ use crate::context::{Context, Outcome};
 use crate::rule::{Rule, rules};
 use crate::rules::source::LIFETIMES;
 
+use cache_core::CachedValue;
+
 use super::value;
-use crate::rules::life::{HOUR, Life, short};
+use crate::rules::keys::kept_values;
+use crate::rules::life::{LONG, Life, short};
 
 rules! {
     ($) expiry, __rules_of_expiry_deadlines, LIFETIMES, Rule::needs_ttl;
@@ -29,6 +32,8 @@ rules! {
     an_expired_key_can_be_set_again: "`set` after expiry works like any other `set`.";
     deleting_an_expired_value_succeeds: "`delete` and `delete_multi` of an expired value succeed.";
     the_clock_starts_at_set: "A TTL counts from `set`, not from the cached time.";
+    every_value_expires:
+        "Values of any length, under any key that is kept, are misses from their deadline on.";
     many_expire_together:
         "Hundreds of values with the same deadline are all served before it, and none after.";
     expired_values_stay_expired:
@@ -45,8 +50,8 @@ async fn a_longer_ttl_replaces_the_deadline(context: Context) -> Outcome {
     let [one, two] = keys.as_slice() else {
         return Ok(());
     };
-    let longer = || value().with_ttl(HOUR);
-    let life = Life::starts(&context, HOUR, cache.set(one, longer())).await?;
+    let longer = || value().with_ttl(LONG);
+    let life = Life::starts(&context, LONG, cache.set(one, longer())).await?;
     cache.set_multi(vec![(two, longer())]).await?;
     context.wait(ttl + Duration::from_millis(50)).await;
     life.check(&context, &cache, one).await?;
@@ -56,7 +61,7 @@ async fn a_longer_ttl_replaces_the_deadline(context: Context) -> Outcome {
 async fn a_shorter_ttl_replaces_the_deadline(context: Context) -> Outcome {
     let cache = context.open().await?;
     let (one, two) = (context.key("one"), context.key("two"));
-    cache.set(&one, value().with_ttl(HOUR)).await?;
+    cache.set(&one, value().with_ttl(LONG)).await?;
     cache.put(&two, "for ever").await?;
     let ttl = short(&context);
     let shorter = || value().with_ttl(ttl);
@@ -140,14 +145,14 @@ async fn get_multi_misses_the_expired(context: Context) -> Outcome {
 }
 
 async fn set_multi_keeps_each_ttl(context: Context) -> Outcome {
-    let cache = context.open_with(HOUR).await?;
+    let cache = context.open_with(LONG).await?;
     let [brief, longer, default] = ["brief", "longer", "default"].map(|name| context.key(name));
     let ttl = short(&context);
     let life = Life::starts(&context, ttl, async {
         let entries = vec![
             (default.as_str(), value()),
             (brief.as_str(), value().with_ttl(ttl)),
-            (longer.as_str(), value().with_ttl(2 * HOUR)),
+            (longer.as_str(), value().with_ttl(2 * LONG)),
         ];
         cache.set_multi(entries).await
     })
@@ -227,21 +232,59 @@ async fn the_clock_starts_at_set(context: Context) -> Outcome {
     let [past, future] = ["past", "future"].map(|name| context.key(name));
     let now = SystemTime::now();
     let ttl = short(&context);
-    let old = value().with_cached_at(now - 2 * HOUR).with_ttl(HOUR);
+    let old = value().with_cached_at(now - 2 * LONG).with_ttl(LONG);
     cache.set(&past, old).await?;
     cache.hit(&past, "value").await?;
-    let early = value().with_cached_at(now + HOUR).with_ttl(ttl);
+    let early = value().with_cached_at(now + LONG).with_ttl(ttl);
     let life = Life::starts(&context, ttl, cache.set(&future, early)).await?;
     life.ends(&context, &cache, &future).await?;
     cache.hit(&past, "value").await?;
     Ok(())
 }
 
+async fn every_value_expires(context: Context) -> Outcome {
+    let cache = context.open().await?;
+    let kept = kept_values(&context, &cache).await?;
+    let keys: Vec<&str> = kept.iter().map(|(key, _)| key.as_str()).collect();
+    let ttl = short(&context);
+    let value = |payload: &[u8]| CachedValue::new(payload.to_vec()).with_ttl(ttl);
+    for in_one_call in [false, true] {
+        let life = Life::starts(&context, ttl, async {
+            if in_one_call {
+                let entries = kept
+                    .iter()
+                    .map(|(key, payload)| (key.as_str(), value(payload)));
+                return cache.set_multi(entries.collect()).await;
+            }
+            for (key, payload) in &kept {
+                cache.set(key, value(payload)).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        for moment in [life.after, life.over] {
+            context.wait_until(moment).await;
+            let began = context.now();
+            let found = cache.get_multi(&keys).await?;
+            let read = (began, context.now());
+            for (key, found) in keys.iter().zip(&found) {
+                life.judge(key, read, found.as_ref())?;
+            }
+        }
+        for key in &keys {
+            cache.miss(key).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn many_expire_together(context: Context) -> Outcome {
-    const KEYS: usize = 400;
+    /// More than a batch, unless calls are slow.
+    const MOST: usize = 1_200;
+    const LEAST: usize = 400;
     let cache = context.open().await?;
     let ttl = short(&context) * 3;
-    let keys = context.keys(context.within_capacity(KEYS));
+    let keys = context.keys(context.within_capacity(context.scaled(MOST, LEAST)));
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let life = Life::starts(&context, ttl, async {
         let entries = keys.iter().map(|key| (*key, value().with_ttl(ttl)));

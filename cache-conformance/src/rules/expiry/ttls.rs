@@ -11,7 +11,7 @@ use crate::rule::{Rule, rules};
 use crate::rules::source::LIFETIMES;
 
 use super::value;
-use crate::rules::life::{HOUR, Life, short};
+use crate::rules::life::{HOUR, LONG, Life, short};
 use crate::show;
 
 rules! {
@@ -20,8 +20,8 @@ rules! {
     own_ttl_expires: "A value with its own TTL is a miss from its deadline on.";
     default_ttl_expires: "A value without its own TTL expires by the backend's default.";
     not_lost_before_the_deadline:
-        "A value is found until its deadline, less the declared granularity, to a fraction of a \
-         second.";
+        "A value with its own TTL or the default is found until its deadline, less the declared \
+         granularity, to a fraction of a second.";
     longer_own_ttl_beats_the_default:
         "A value's own TTL, when longer, replaces the backend's default.";
     shorter_own_ttl_beats_the_default:
@@ -37,11 +37,12 @@ rules! {
     own_ttl_of_zero_removes_the_old_value:
         "`set` and `set_multi` with a TTL of zero leave no value behind.";
     tiny_ttls_expire:
-        "A TTL of a nanosecond or a millisecond expires, and is mistaken neither for zero nor for no expiry.";
+        "A TTL of a nanosecond or a millisecond, or such a default, expires, and is mistaken neither \
+         for zero nor for no expiry.";
     huge_ttls_do_not_expire:
         "TTLs beyond 30 days, 32 and 64 bits, up to `Duration::MAX`, never expire early.";
     a_huge_default_does_not_expire:
-        "A default TTL that is too large to represent means no expiry, not an error.";
+        "A default TTL beyond 30 days, or 32 or 64 bits, never expires early, and is not an error.";
 }
 
 async fn own_ttl_expires(context: Context) -> Outcome {
@@ -67,10 +68,25 @@ async fn not_lost_before_the_deadline(context: Context) -> Outcome {
         .capabilities()
         .granularity()
         .max(Duration::from_millis(300));
-    for (number, ttl) in [unit, unit * 5 / 2, unit * 39 / 10].iter().enumerate() {
-        let key = context.key(&format!("k{number}"));
-        let life = Life::starts(&context, *ttl, cache.set(&key, value().with_ttl(*ttl))).await?;
-        life.runs(&context, &cache, &key).await?;
+    for (number, ttl) in [unit, unit * 5 / 2, unit * 39 / 10].into_iter().enumerate() {
+        let by_default = context.open_with(ttl).await?;
+        let [one, two, three] =
+            ["one", "two", "three"].map(|name| context.key(&format!("{name}{number}")));
+        let life = Life::starts(&context, ttl, async {
+            cache.set(&one, value().with_ttl(ttl)).await?;
+            cache.set_multi(vec![(&two, value().with_ttl(ttl))]).await?;
+            by_default.set(&three, value()).await
+        })
+        .await?;
+        for percent in [0, 25, 50, 75, 90, 99, 100] {
+            context.wait_until(life.before + ttl * percent / 100).await;
+            life.check(&context, &cache, &one).await?;
+            life.check(&context, &cache, &two).await?;
+            life.check(&context, &by_default, &three).await?;
+        }
+        life.ends(&context, &cache, &one).await?;
+        cache.miss(&two).await?;
+        by_default.miss(&three).await?;
     }
     Ok(())
 }
@@ -79,8 +95,8 @@ async fn longer_own_ttl_beats_the_default(context: Context) -> Outcome {
     let default = short(&context);
     let cache = context.open_with(default).await?;
     let [one, two, three] = ["one", "two", "three"].map(|name| context.key(name));
-    let longer = || value().with_ttl(HOUR);
-    let life = Life::starts(&context, HOUR, async {
+    let longer = || value().with_ttl(LONG);
+    let life = Life::starts(&context, LONG, async {
         cache.set(&one, longer()).await?;
         cache.set_multi(vec![(&two, longer())]).await?;
         // A value that replaces one without its own TTL.
@@ -135,7 +151,10 @@ async fn long_lifetimes_end_on_time(context: Context) -> Outcome {
         31 * day,
         400 * day,
     ];
-    for (number, ttl) in ttls.into_iter().enumerate() {
+    // Shorter ones may be lost at once.
+    let least = 2 * context.capabilities().granularity();
+    let ttls = ttls.into_iter().filter(|ttl| *ttl > least);
+    for (number, ttl) in ttls.enumerate() {
         let [one, two] = ["one", "two"].map(|name| context.key(&format!("{name}{number}")));
         let long = || value().with_ttl(ttl);
         let life = Life::starts(&context, ttl, async {
@@ -165,7 +184,7 @@ async fn long_lifetimes_end_on_time(context: Context) -> Outcome {
 }
 
 async fn shorter_own_ttl_beats_the_default(context: Context) -> Outcome {
-    let cache = context.open_with(HOUR).await?;
+    let cache = context.open_with(LONG).await?;
     let (key, other) = (context.key("k"), context.key("other"));
     let ttl = short(&context);
     cache.put(&other, "value").await?;
@@ -236,6 +255,14 @@ async fn tiny_ttls_expire(context: Context) -> Outcome {
     for key in &keys {
         cache.miss(key).await?;
     }
+    for default in ttls {
+        let cache = context.open_with(default).await?;
+        let (one, two) = (context.key("by-default"), context.key("by-default-too"));
+        cache.put(&one, "value").await?;
+        cache.put_multi(&[(&two, b"value")]).await?;
+        context.wait(Duration::from_millis(30)).await;
+        cache.answers(&[&one, &two], &[None; 2]).await?;
+    }
     Ok(())
 }
 
@@ -279,12 +306,22 @@ async fn huge_ttls_do_not_expire(context: Context) -> Outcome {
 }
 
 async fn a_huge_default_does_not_expire(context: Context) -> Outcome {
-    let cache = context.open_with(Duration::MAX).await?;
-    let (one, two) = (context.key("one"), context.key("two"));
-    cache.put(&one, "value").await?;
-    cache.put_multi(&[(&two, b"value")]).await?;
+    let days = [30, 31, 400].map(|days| days * 86_400);
+    let bits = [1 << 31, (1 << 32) + 1, 18_446_744_074, u64::MAX];
+    let defaults = days.into_iter().chain(bits).map(Duration::from_secs);
+    let mut caches = Vec::new();
+    for (number, default) in defaults.chain([Duration::MAX]).enumerate() {
+        let cache = context.open_with(default).await?;
+        let [one, two] = ["one", "two"].map(|name| context.key(&format!("{name}{number}")));
+        cache.put(&one, "value").await?;
+        cache.put_multi(&[(&two, b"value")]).await?;
+        caches.push((cache, one, two));
+    }
     context.wait(short(&context)).await;
-    cache
-        .answers(&[&one, &two], &[Some(&b"value"[..]); 2])
-        .await
+    for (cache, one, two) in &caches {
+        cache
+            .answers(&[one, two], &[Some(&b"value"[..]); 2])
+            .await?;
+    }
+    Ok(())
 }
