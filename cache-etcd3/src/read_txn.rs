@@ -111,7 +111,7 @@ pub(crate) async fn read_one(
         && let Next::Nothing(kind) = failure.next
     {
         let whole_prefix = kind == ErrorKind::PermissionDenied;
-        lock(&shared.refused).note(Instant::now(), name, whole_prefix);
+        lock(&shared.unread).note(Instant::now(), name, whole_prefix);
     }
     let mut found = outcome?;
     if !shared.settings.serializable {

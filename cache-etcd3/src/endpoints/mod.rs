@@ -2,12 +2,15 @@
 
 pub(crate) mod backoff;
 mod breaker;
+mod clusters;
 mod detached;
 mod endpoint;
+mod response;
 pub(crate) mod roster;
 
 pub(crate) use breaker::Connection;
 pub(crate) use endpoint::Connected;
+pub(crate) use response::Response;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +27,7 @@ use crate::failure::{Failure, Fault, Next};
 use crate::stats::{Counter, Counters, EndpointStats};
 use crate::sync::lock;
 use backoff::Backoff;
+use clusters::ClusterId;
 use endpoint::Endpoint;
 use roster::{Choice, Roster};
 
@@ -82,14 +86,17 @@ impl Health {
         outcome
     }
 
-    fn answered(&self, at: usize) {
-        let is_back = self.tell(at, |roster| {
-            let change = roster.answered(Instant::now(), at);
-            (change.is_some(), change)
+    /// Records a response. Fails if it is from another cluster than the one that is used.
+    fn answered(&self, at: usize, cluster: Option<ClusterId>) -> Result<(), Failure> {
+        let (outcome, is_back) = self.tell(at, |roster| {
+            let (outcome, change) = roster.answered(Instant::now(), at, cluster);
+            let is_back = matches!(change, Some(Change::Up { .. }));
+            ((outcome, is_back), change)
         });
         if is_back {
             self.heard.notify_waiters();
         }
+        outcome
     }
 }
 
@@ -173,6 +180,7 @@ impl Endpoints {
         mut request: impl FnMut(Arc<Connected>) -> Option<F>,
     ) -> Result<T, Failure>
     where
+        T: Response,
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let mut authentications = 0;
@@ -271,6 +279,7 @@ impl Endpoints {
         request: &mut impl FnMut(Arc<Connected>) -> Option<F>,
     ) -> Result<T, Failure>
     where
+        T: Response,
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let sent = Instant::now();
@@ -304,10 +313,7 @@ impl Endpoints {
             return Err(Failure::new(Next::Withdrawn, message));
         };
         match timeout_at(limit, request).await {
-            Ok(Ok(answer)) => {
-                open.answered();
-                Ok(answer)
-            }
+            Ok(Ok(answer)) => open.answered(answer.cluster()).map(|()| answer),
             Ok(Err(error)) => Err(open.failed(Failure::of(&error))),
             Err(_) => Err(open.late()),
         }
@@ -327,7 +333,7 @@ impl Endpoints {
             if self.serializable {
                 options = options.with_serializable();
             }
-            Some(async move { kv.get(key, Some(options)).await.map(drop) })
+            Some(async move { kv.get(key, Some(options)).await })
         };
         // The attempt records its outcome.
         let _ = self.attempt(at, u32::MAX, limit, &mut { request }).await;
@@ -382,12 +388,13 @@ impl Attempt<'_> {
         used.map_or(Connection::Fresh, |used| used.proof())
     }
 
-    fn answered(mut self) {
+    /// Fails if the response is from another cluster than the one that is used.
+    fn answered(mut self, cluster: Option<ClusterId>) -> Result<(), Failure> {
         self.is_open = false;
         if let Some(used) = &self.used {
             used.answered();
         }
-        self.endpoints.health.answered(self.at);
+        self.endpoints.health.answered(self.at, cluster)
     }
 
     fn failed(mut self, failure: Failure) -> Failure {
@@ -396,8 +403,7 @@ impl Attempt<'_> {
             if failure.next == Next::Authenticate {
                 self.disconnect();
             }
-            self.answered();
-            return failure;
+            return self.answered(None).err().unwrap_or(failure);
         };
         let connection = self.connection();
         if fault == Fault::Broken {

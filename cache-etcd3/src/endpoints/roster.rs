@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Connection, Open};
+use super::clusters::{ClusterId, Clusters, Verdict};
 use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
@@ -20,6 +21,7 @@ const LOST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Roster {
     members: Vec<Member>,
+    clusters: Clusters,
     turn: usize,
     /// Calls fail immediately once all endpoints have failed for this long.
     call_timeout: Duration,
@@ -54,6 +56,7 @@ impl Roster {
             has_answered: false,
         };
         Self {
+            clusters: Clusters::new(urls.len()),
             members: urls.into_iter().map(member).collect(),
             turn: 0,
             call_timeout,
@@ -143,12 +146,69 @@ impl Roster {
         }
     }
 
-    /// Records a response of an endpoint, which may be an error.
-    pub(crate) fn answered(&mut self, now: Instant, at: usize) -> Option<Change> {
-        let member = self.members.get_mut(at)?;
+    /// Records a response of an endpoint, which may be an error; `cluster` is the one that it
+    /// names, if any. Fails if it is not from the cluster that is used.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        at: usize,
+        cluster: Option<ClusterId>,
+    ) -> (Result<(), Failure>, Option<Change>) {
+        match cluster.map(|id| (id, self.clusters.responded(at, id))) {
+            Some((id, Verdict::Foreign { used })) => {
+                let (failure, change) = self.is_foreign(now, at, id, used);
+                return (Err(failure), change);
+            }
+            Some((_, Verdict::Moved)) => self.probe_members(now),
+            // An error names no cluster. The endpoint may be used if it is the only one left: its
+            // next response shows whether it has moved.
+            None if self.is_out_as_foreign(at) && !self.are_all_down() => {
+                return (Ok(()), None);
+            }
+            Some((_, Verdict::Member)) | None => {}
+        }
+        let Some(member) = self.members.get_mut(at) else {
+            return (Ok(()), None);
+        };
         member.has_answered = true;
-        let after = member.breaker.answered(now)?;
-        Some(Change::Up { after })
+        let after = member.breaker.answered(now);
+        (Ok(()), after.map(|after| Change::Up { after }))
+    }
+
+    /// Takes an endpoint of another cluster out of use.
+    fn is_foreign(
+        &mut self,
+        now: Instant,
+        at: usize,
+        id: ClusterId,
+        used: ClusterId,
+    ) -> (Failure, Option<Change>) {
+        let mut others = self.members.iter().enumerate();
+        let other = others.find(|(other, _)| self.clusters.is_member(*other));
+        let other = match other {
+            Some((_, member)) => format!("{} is one of {used:x}", member.url),
+            None => format!("the others were members of {used:x}"),
+        };
+        let message = format!(
+            "it is a member of the cluster {id:x}, and {other}; `endpoints` must be the members of \
+             one cluster"
+        );
+        self.failed(now, at, now, Connection::Fresh, Fault::Foreign, message)
+    }
+
+    fn is_out_as_foreign(&self, at: usize) -> bool {
+        self.open(at)
+            .is_some_and(|open| open.fault == Fault::Foreign)
+    }
+
+    /// The endpoints have moved to another cluster: those that were out of use because they belong
+    /// to it are probed immediately.
+    fn probe_members(&mut self, now: Instant) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            if self.clusters.is_member(at) {
+                member.breaker.probe_soon(now);
+            }
+        }
     }
 
     /// Records the failure of a request that was sent at `sent`. Returns the failure to report to
@@ -220,7 +280,7 @@ impl Roster {
         }
     }
 
-    /// Whether no endpoint has responded for `call_timeout`, or all refuse connections.
+    /// Whether no endpoint has responded for `call_timeout`, or all refuse requests.
     fn is_hopeless(&self, now: Instant) -> bool {
         let open = || {
             self.members
@@ -230,18 +290,21 @@ impl Roster {
         let since = open().map(|open| open.since).max();
         let is_long =
             since.is_some_and(|since| now.saturating_duration_since(since) >= self.call_timeout);
-        is_long || open().all(|open| matches!(open.fault, Fault::Unreachable | Fault::Learner))
+        is_long || open().all(|open| open.fault.is_refusal())
     }
 
     /// Names each endpoint and its fault.
     fn all_down(&self, now: Instant) -> Failure {
         let mut words = Vec::new();
-        let mut fault = Fault::Unreachable;
+        // Being another server is reported as such only if all are.
+        let mut fault = Fault::NotEtcd;
         for member in &self.members {
             if let Some(open) = member.breaker.open() {
                 let ago = now.saturating_duration_since(open.last);
                 words.push(format!("{}: {} ({ago:.1?} ago)", member.url, open.message));
-                fault = open.fault;
+                if open.fault != Fault::NotEtcd {
+                    fault = open.fault;
+                }
             }
         }
         let words = words.join("; ");
@@ -304,7 +367,7 @@ mod tests {
         // The first two may be back.
         assert_eq!(roster.begin_probes(now), [0, 1]);
         assert!(matches!(roster.choose(now, Some(2)), Choice::Wait(_)));
-        roster.answered(now + MS, 1);
+        let _ = roster.answered(now + MS, 1, None);
         assert!(matches!(roster.choose(now + MS, Some(2)), Choice::Use(1)));
     }
 
