@@ -7,6 +7,7 @@ use cache_core::ErrorKind;
 use etcd_client::{Compare, CompareOp, KvClient, Txn, TxnResponse};
 use tokio::time::Instant;
 
+use crate::endpoints::Purpose;
 use crate::failure::{Failure, Next};
 use crate::leases::LeaseId;
 use crate::local::Local;
@@ -207,7 +208,7 @@ async fn send(
 ) -> Result<Sent, Failure> {
     let shared = &local.shared;
     let mut newest = 0;
-    let call = local.endpoints.call(deadline, |client| {
+    let call = local.endpoints.call(Purpose::Write, deadline, |client| {
         let (guarded, ready) = wanted(shared)?;
         newest = shared.revision.newest();
         let has_not_moved_on = |name| Compare::mod_revision(name, CompareOp::Less, newest + 1);
@@ -356,7 +357,7 @@ async fn write_one(
     // A transaction of one operation is slower than a plain request.
     let shared = &local.shared;
     let mut newest = 0;
-    let call = local.endpoints.call(deadline, |client| {
+    let call = local.endpoints.call(Purpose::Write, deadline, |client| {
         let ready = ready(shared, part)?;
         let mut kv = client.kv.clone();
         newest = shared.revision.newest();

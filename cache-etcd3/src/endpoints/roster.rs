@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Connection, Open};
 use super::clusters::{ClusterId, Clusters, Verdict};
+use super::pace::{Pace, Purpose};
 use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
@@ -17,12 +18,16 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
 /// A probe that has not reported its outcome this long after its timeout is considered lost.
 const LOST: Duration = Duration::from_secs(1);
 
-/// The endpoints, used in turn; failed ones are out of use until a probe succeeds.
+/// Every so many requests, the next endpoint in turn is used, so that response times remain known.
+const EXPLORED: usize = 31;
+
+/// The endpoints, of which the fastest is used; failed ones are out of use until a probe succeeds.
 #[derive(Debug)]
 pub(crate) struct Roster {
     members: Vec<Member>,
     clusters: Clusters,
     turn: usize,
+    chosen: usize,
     /// Calls fail immediately once all endpoints have failed for this long.
     call_timeout: Duration,
     /// How long the first attempt may take.
@@ -33,6 +38,8 @@ pub(crate) struct Roster {
 struct Member {
     url: String,
     breaker: Breaker,
+    reads: Pace,
+    writes: Pace,
     /// It has responded before, so it is etcd and its TLS setting is right.
     has_answered: bool,
 }
@@ -53,12 +60,15 @@ impl Roster {
         let member = |url| Member {
             url,
             breaker: Breaker::default(),
+            reads: Pace::default(),
+            writes: Pace::default(),
             has_answered: false,
         };
         Self {
             clusters: Clusters::new(urls.len()),
             members: urls.into_iter().map(member).collect(),
             turn: 0,
+            chosen: 0,
             call_timeout,
             attempt: (call_timeout / 4).clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
         }
@@ -120,20 +130,34 @@ impl Roster {
             .collect()
     }
 
-    /// The next endpoint in turn that is in use; another than `asked` if possible.
+    /// The endpoint in use that is expected to respond first, or from time to time the next one in
+    /// turn; another than `asked` if possible.
     ///
     /// If there is none, the call waits while the fault may be short, and fails once it lasts.
-    pub(crate) fn choose(&mut self, now: Instant, asked: Option<usize>) -> Choice {
+    pub(crate) fn choose(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        asked: Option<usize>,
+    ) -> Choice {
         let count = self.members.len().max(1);
-        self.turn = (self.turn + 1) % count;
+        self.chosen += 1;
+        let explores = self.chosen >= EXPLORED;
+        if explores {
+            self.chosen = 0;
+            self.turn = (self.turn + 1) % count;
+        }
         let in_turn = (self.turn..self.turn + count).map(|at| at % count);
-        let mut fit = in_turn.filter(|at| self.open(*at).is_none());
-        let first = fit.next();
-        let chosen = match first {
-            Some(at) if Some(at) == asked => fit.next().or(first),
-            other => other,
-        };
-        if let Some(at) = chosen {
+        let fit = in_turn.filter(|at| self.open(*at).is_none());
+        let best = fit.min_by_key(|at| {
+            let expected = self
+                .members
+                .get(*at)
+                .map(|it| it.pace(purpose).expected(now));
+            let expected = expected.filter(|_| !explores);
+            (Some(*at) == asked, expected)
+        });
+        if let Some(at) = best {
             return Choice::Use(at);
         }
         if !self.is_hopeless(now) {
@@ -143,6 +167,34 @@ impl Roster {
         match breakers.filter_map(|it| it.worth_waiting(now)).max() {
             Some(until) => Choice::Wait(until),
             None => Choice::Refuse(self.all_down(now)),
+        }
+    }
+
+    /// A request is sent. Its end must be recorded with [`ended`](Self::ended). Returns how long it
+    /// may take.
+    pub(crate) fn begins(
+        &mut self,
+        now: Instant,
+        at: usize,
+        purpose: Purpose,
+        attempts: u32,
+    ) -> Duration {
+        if let Some(member) = self.members.get_mut(at) {
+            member.pace_mut(purpose).sent(now);
+        }
+        self.limit(attempts)
+    }
+
+    /// A request has ended, after `took` if with a response.
+    pub(crate) fn ended(
+        &mut self,
+        now: Instant,
+        at: usize,
+        purpose: Purpose,
+        took: Option<Duration>,
+    ) {
+        if let Some(member) = self.members.get_mut(at) {
+            member.pace_mut(purpose).ended(now, took);
         }
     }
 
@@ -316,6 +368,20 @@ impl Roster {
 }
 
 impl Member {
+    fn pace(&self, purpose: Purpose) -> &Pace {
+        match purpose {
+            Purpose::Read => &self.reads,
+            Purpose::Write => &self.writes,
+        }
+    }
+
+    fn pace_mut(&mut self, purpose: Purpose) -> &mut Pace {
+        match purpose {
+            Purpose::Read => &mut self.reads,
+            Purpose::Write => &mut self.writes,
+        }
+    }
+
     /// Reassesses the fault of an endpoint that has never responded: it may not be etcd, or the
     /// TLS setting may be wrong. If it closes connections, new ones do not help.
     fn judge(&self, fault: Fault, message: String) -> (Fault, String) {
@@ -366,9 +432,46 @@ mod tests {
         refused(&mut roster, now, 2);
         // The first two may be back.
         assert_eq!(roster.begin_probes(now), [0, 1]);
-        assert!(matches!(roster.choose(now, Some(2)), Choice::Wait(_)));
+        let choose = |roster: &mut Roster, now| roster.choose(now, Purpose::Read, Some(2));
+        assert!(matches!(choose(&mut roster, now), Choice::Wait(_)));
         let _ = roster.answered(now + MS, 1, None);
-        assert!(matches!(roster.choose(now + MS, Some(2)), Choice::Use(1)));
+        assert!(matches!(choose(&mut roster, now + MS), Choice::Use(1)));
+    }
+
+    #[test]
+    fn the_fastest_endpoint_is_used_and_the_others_are_measured() {
+        const MS: Duration = Duration::from_millis(1);
+        let urls = (0..3).map(|at| format!("http://m{at}")).collect();
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        let mut now = Instant::now();
+        let mut used = [0; 3];
+        for _ in 0..1000 {
+            let Choice::Use(at) = roster.choose(now, Purpose::Read, None) else {
+                panic!("all are in use");
+            };
+            used[at] += 1;
+            roster.begins(now, at, Purpose::Read, 0);
+            let took = [3 * MS, MS, 2 * MS][at];
+            now += took;
+            roster.ended(now, at, Purpose::Read, Some(took));
+        }
+        assert!(used[1] > 900 && used[0] > 5 && used[2] > 5, "{used:?}");
+
+        // While the fastest one is silent, others are used; and for a second attempt.
+        let choose = |roster: &mut Roster, now, asked| {
+            // Not an exploration.
+            roster.chosen = 0;
+            match roster.choose(now, Purpose::Read, asked) {
+                Choice::Use(at) => at,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(choose(&mut roster, now, Some(1)), 2);
+        roster.begins(now, 1, Purpose::Read, 0);
+        assert_eq!(choose(&mut roster, now + MS, None), 1);
+        assert_eq!(choose(&mut roster, now + 5 * MS, None), 2);
+        roster.ended(now + 6 * MS, 1, Purpose::Read, None);
+        assert_eq!(choose(&mut roster, now + 6 * MS, None), 1);
     }
 
     #[test]
@@ -377,7 +480,8 @@ mod tests {
         let now = Instant::now();
         refused(&mut roster, now, 0);
         assert!(roster.begin_probes(now).is_empty());
-        assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+        let choice = roster.choose(now, Purpose::Read, Some(0));
+        assert!(matches!(choice, Choice::Refuse(_)));
     }
 
     #[test]
@@ -425,7 +529,7 @@ mod tests {
             if !roster.begin_probes(now).is_empty() {
                 probe = Some(now);
             }
-            let until = match roster.choose(now, None) {
+            let until = match roster.choose(now, Purpose::Read, None) {
                 Choice::Refuse(_) => return now,
                 Choice::Wait(until) => until,
                 Choice::Use(_) => panic!("the endpoint is silent"),

@@ -21,7 +21,7 @@ impl World {
         for _ in 0..count {
             self.had_faults = true;
             let at = usize::try_from(self.rng.below(members)).unwrap();
-            let from = self.start + self.rng.millis(500, 9000);
+            let from = self.start + self.rng.millis(500, 6500);
             match self.rng.below(10) {
                 0 => self.at(from, Event::LoseLeases),
                 1 => self.at(from, Event::Elect),
@@ -42,7 +42,7 @@ impl World {
                         State::Foreign if members == 1 => State::Dead,
                         state => state,
                     };
-                    let until = from + self.rng.millis(200, 6500);
+                    let until = from + self.rng.millis(200, 9000);
                     self.at(from, Event::Becomes { at, state });
                     let state = State::Well;
                     self.at(until, Event::Becomes { at, state });
@@ -151,6 +151,9 @@ impl World {
             Ok(Reply::Learner) => Some(Fault::Learner),
             Ok(_) => None,
         };
+        let took = fault.is_none().then(|| self.now - attempt.sent);
+        self.roster
+            .ended(self.now, attempt.at, attempt.purpose, took);
         if let Some(fault) = fault {
             let connection = self.proof(&attempt);
             if fault == Fault::Broken {
@@ -235,6 +238,7 @@ impl World {
     pub(super) fn given_up(&mut self, attempt: &Attempt) {
         self.in_doubt(attempt);
         let (at, sent) = (attempt.at, attempt.sent);
+        self.roster.ended(self.now, at, attempt.purpose, None);
         let connection = self.proof(attempt);
         if self.has(Bug::ShortTimeIsFault) {
             self.fault(attempt, connection, Fault::Silent);
