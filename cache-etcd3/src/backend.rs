@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::leases::{Leases, TtlClass};
 use crate::limits::Limits;
 use crate::read_txn::Name;
-use crate::revision::{Doubts, Guard, Revision};
+use crate::revision::{Doubts, Revision};
 use crate::runtimes::{PerRuntime, Runtimes};
 use crate::shared::Shared;
 use crate::stats::Etcd3Stats;
@@ -324,10 +324,11 @@ impl Etcd3Builder {
             leases: Arc::new(Leases::new(hasher.hash_one("leases"))),
             counters: Arc::default(),
             limits: Limits::default(),
-            guard: Guard::new(settings.refuse_late_writes),
             revision: Revision::default(),
             doubts: Doubts::new(Instant::now()),
-            refused: Mutex::default(),
+            unread: Mutex::default(),
+            unwritten: Mutex::default(),
+            unguarded: Mutex::default(),
             large: Mutex::default(),
             hasher,
             settings,

@@ -11,9 +11,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many rounds may be in flight before calls wait.
-const ROUNDS: usize = 2;
-
 /// The limit including stalled rounds, which bounds memory.
 const MAX_ROUNDS: usize = 16;
 
@@ -61,6 +58,8 @@ pub(crate) enum Left {
 pub(crate) struct Coalescer<T> {
     /// Rounds in flight never share a key, as writes require.
     exclusive: bool,
+    /// How many rounds may be in flight before calls wait.
+    most: usize,
     next: u64,
     waiting: BTreeMap<Ticket, Item<T>>,
     rounds: BTreeMap<RoundId, Round<T>>,
@@ -83,9 +82,10 @@ struct Round<T> {
 }
 
 impl<T> Coalescer<T> {
-    pub(crate) fn new(exclusive: bool) -> Self {
+    pub(crate) fn new(exclusive: bool, most: usize) -> Self {
         Self {
             exclusive,
+            most,
             next: 0,
             waiting: BTreeMap::new(),
             rounds: BTreeMap::new(),
@@ -233,7 +233,7 @@ impl<T> Coalescer<T> {
             .rounds
             .values()
             .filter(|round| is_busy(now, round.sent));
-        self.rounds.len() < MAX_ROUNDS && busy.count() < ROUNDS
+        self.rounds.len() < MAX_ROUNDS && busy.count() < self.most
     }
 
     fn is_taken(&self, now: Instant, key: u64) -> bool {
@@ -294,7 +294,7 @@ mod tests {
 
     /// A coalescer with the keys 1000 and 1001 in flight, which is full.
     fn busy(now: Instant, exclusive: bool) -> (Coalescer<u64>, RoundId) {
-        let mut coalescer = Coalescer::new(exclusive);
+        let mut coalescer = Coalescer::new(exclusive, 2);
         let Entry::Alone(first) = enter(&mut coalescer, now, 1000) else {
             panic!("there is room");
         };
@@ -319,6 +319,23 @@ mod tests {
         assert_eq!(coalescer.finish(round).len(), 4);
         let round = coalescer.begin(now, LIMITS).unwrap();
         assert_eq!(keys(&coalescer, round), [5, 6, 7]);
+    }
+
+    #[test]
+    fn the_number_of_rounds_is_bounded() {
+        let now = Instant::now();
+        let mut coalescer = Coalescer::new(false, 1);
+        let Entry::Alone(first) = enter(&mut coalescer, now, 1) else {
+            panic!("there is room");
+        };
+        waits(enter(&mut coalescer, now, 2));
+        waits(enter(&mut coalescer, now, 3));
+        assert_eq!(coalescer.begin(now, LIMITS), None);
+        coalescer.finish(first);
+        let round = coalescer.begin(now, LIMITS).unwrap();
+        assert_eq!(keys(&coalescer, round), [2, 3]);
+        waits(enter(&mut coalescer, now, 4));
+        assert_eq!(coalescer.begin(now, LIMITS), None);
     }
 
     #[test]
@@ -366,7 +383,7 @@ mod tests {
     #[test]
     fn only_exclusive_rounds_wait_for_a_key_in_flight() {
         let now = Instant::now();
-        let mut coalescer = Coalescer::new(true);
+        let mut coalescer = Coalescer::new(true, 2);
         let Entry::Alone(first) = enter(&mut coalescer, now, 1) else {
             panic!("there is room");
         };
@@ -378,7 +395,7 @@ mod tests {
         let round = coalescer.begin(now, LIMITS).unwrap();
         assert_eq!(keys(&coalescer, round), [1]);
 
-        let mut reads = Coalescer::new(false);
+        let mut reads = Coalescer::new(false, 2);
         assert!(matches!(enter(&mut reads, now, 1), Entry::Alone(_)));
         assert!(matches!(enter(&mut reads, now, 1), Entry::Alone(_)));
     }

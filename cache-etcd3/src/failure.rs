@@ -55,6 +55,20 @@ pub(crate) enum Fault {
     NoLeader,
     /// It is a non-voting member, which serves no requests.
     Learner,
+    /// It belongs to another cluster than the other endpoints.
+    Foreign,
+    /// It is another HTTP/2 server.
+    NotEtcd,
+}
+
+impl Fault {
+    /// Whether the endpoint refuses requests, so that a call need not wait for it.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Learner | Self::Foreign | Self::NotEtcd
+        )
+    }
 }
 
 /// Which limit a request exceeded.
@@ -162,6 +176,10 @@ impl Failure {
             code::UNAVAILABLE | code::DEADLINE_EXCEEDED | code::RESOURCE_EXHAUSTED => {
                 (Next::Repeat, "")
             }
+            _ if code == code::UNIMPLEMENTED || is_not_grpc(message) => (
+                Next::Elsewhere(Fault::NotEtcd),
+                "; the server does not implement the API of etcd 3: correct `endpoints`",
+            ),
             code::OUT_OF_RANGE => (Next::Split(Excess::Answer), ""),
             code::INVALID_ARGUMENT if says("too large") => (Next::Split(Excess::Bytes), ABOUT_SIZE),
             code::INVALID_ARGUMENT if says("too many operations") => {
@@ -189,13 +207,21 @@ impl Failure {
             code::CANCELLED => (Next::Elsewhere(Fault::Broken), ""),
             // The connection's task ended with the runtime that it ran in.
             code::UNKNOWN if says("Service was not ready") => (Next::Elsewhere(Fault::Broken), ""),
-            code::UNIMPLEMENTED => (
-                Next::Nothing(ErrorKind::Protocol),
-                "; the server does not implement the API of etcd 3",
-            ),
             _ => (Next::Nothing(ErrorKind::Backend), ""),
         };
         Self::new(next, format!("{message}{advice}"))
+    }
+
+    /// Adds what else failed because of this.
+    pub(crate) fn and(mut self, what: &str, also: &Self) -> Self {
+        self.message = format!("{}; {what}: {}", self.message, also.message);
+        self.is_out_of_time |= also.is_out_of_time;
+        self
+    }
+
+    /// Whether the value or the request is too large.
+    pub(crate) fn is_about_size(&self) -> bool {
+        matches!(self.next, Next::Split(_))
     }
 
     /// Whether the user lacks a permission, rather than the right password.
@@ -208,6 +234,7 @@ impl Failure {
     pub(crate) fn into_error(self) -> Error {
         let kind = match self.next {
             Next::Repeat | Next::Late | Next::Elsewhere(Fault::Silent) => ErrorKind::Timeout,
+            Next::Elsewhere(Fault::NotEtcd) => ErrorKind::Protocol,
             Next::Elsewhere(_) | Next::Withdrawn => ErrorKind::Unavailable,
             Next::Authenticate => ErrorKind::PermissionDenied,
             Next::NewLease | Next::Mark | Next::Full => ErrorKind::Backend,
@@ -216,6 +243,11 @@ impl Failure {
         };
         Error::new(kind, NAME, self.message)
     }
+}
+
+/// Whether this is tonic's message about a response without gRPC: of a web server, or a proxy.
+fn is_not_grpc(message: &str) -> bool {
+    message.contains("grpc-status header missing") || message.contains("invalid compression flag")
 }
 
 /// Advice for a failed connection. rustls reports some causes only in its messages.

@@ -10,7 +10,7 @@ use crate::local::Local;
 use crate::read_txn::{self, Name, ReadPart};
 use crate::sync::lock;
 use crate::tasks;
-use crate::write::{Ready, Write};
+use crate::write::{OLD_REMAINS, Ready, Write};
 use crate::write_txn::{self, WritePart};
 
 /// How many transactions of one call are in flight.
@@ -70,15 +70,40 @@ impl ReadPart for &Part<Name, Option<Vec<u8>>> {
     }
 }
 
-/// Writes everything. Returns the failures by position.
+/// Writes everything. Returns the failures by position. The old values of those that the server
+/// refuses because of their size are deleted.
 pub(crate) async fn write(
     local: &Arc<Local>,
     writes: Vec<Write>,
     deadline: Instant,
 ) -> Vec<(usize, Failure)> {
+    let writes: Vec<Arc<Write>> = writes.into_iter().map(Arc::new).collect();
+    let all = writes.iter().cloned().enumerate().collect();
+    let mut failed = apply(local, all, deadline).await;
+    let too_large = failed.iter().filter(|(_, failure)| failure.is_about_size());
+    let old = too_large.filter_map(|(at, _)| Some((*at, writes.get(*at)?)));
+    let removals: Vec<_> = old
+        .filter(|(_, write)| write.put.is_some())
+        .map(|(at, write)| (at, Arc::new(write.removal())))
+        .collect();
+    if !removals.is_empty() {
+        // Boxed since it is rare and would enlarge the future of every call.
+        for (at, also) in Box::pin(apply(local, removals, deadline)).await {
+            let failures = failed.iter_mut().filter(|(failed, _)| *failed == at);
+            for (_, failure) in failures {
+                *failure = failure.clone().and(OLD_REMAINS, &also);
+            }
+        }
+    }
+    failed
+}
+
+async fn apply(
+    local: &Arc<Local>,
+    mut left: Vec<(usize, Arc<Write>)>,
+    deadline: Instant,
+) -> Vec<(usize, Failure)> {
     let mut failed = Vec::new();
-    let mut left: Vec<(usize, Arc<Write>)> = Vec::with_capacity(writes.len());
-    left.extend(writes.into_iter().map(Arc::new).enumerate());
     for lost in 0..=MAX_LOST {
         let leases = board(local, &left, deadline).await;
         let mut parts = Vec::with_capacity(left.len());

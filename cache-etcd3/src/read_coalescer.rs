@@ -20,7 +20,7 @@ pub(crate) async fn read(
     let now = Instant::now();
     let shared = &reads.local().shared;
     let is_loner =
-        lock(&shared.large).has(now, &name.name) || lock(&shared.refused).has(now, &name.name);
+        lock(&shared.large).has(now, &name.name) || lock(&shared.unread).has(now, &name.name);
     if is_loner {
         return Reading::send_alone(reads.local(), name, deadline).await;
     }

@@ -7,6 +7,7 @@ use etcd_client::proto::{PbResponseOp, PbTxnOpResponse};
 use etcd_client::{GetOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
+use crate::endpoints::Purpose;
 use crate::failure::{Failure, Next};
 use crate::limits::{MAX_SHARED_BYTES, OVERHEAD};
 use crate::local::Local;
@@ -95,7 +96,7 @@ pub(crate) async fn read_one(
 ) -> Result<Option<Vec<u8>>, Failure> {
     let shared = &local.shared;
     let mut sent = 0;
-    let call = local.endpoints.call(deadline, |client| {
+    let call = local.endpoints.call(Purpose::Read, deadline, |client| {
         if !is_wanted() {
             return None;
         }
@@ -111,7 +112,7 @@ pub(crate) async fn read_one(
         && let Next::Nothing(kind) = failure.next
     {
         let whole_prefix = kind == ErrorKind::PermissionDenied;
-        lock(&shared.refused).note(Instant::now(), name, whole_prefix);
+        lock(&shared.unread).note(Instant::now(), name, whole_prefix);
     }
     let mut found = outcome?;
     if !shared.settings.serializable {
@@ -137,7 +138,7 @@ async fn read_many<P: ReadPart>(
     let mut sent = 0;
     // Parts without a caller are skipped; this keeps the results in the order of the parts.
     let mut asked: Vec<bool> = Vec::new();
-    let call = local.endpoints.call(deadline, |client| {
+    let call = local.endpoints.call(Purpose::Read, deadline, |client| {
         let names: Vec<Option<Vec<u8>>> = parts.iter().map(ReadPart::wanted).collect();
         asked = names.iter().map(Option::is_some).collect();
         let bytes = names.iter().flatten().map(|name| OVERHEAD + name.len());

@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use etcd_client::ResponseHeader;
@@ -45,45 +45,6 @@ impl Revision {
         if let Some(header) = header {
             self.saw(sent, header.revision());
         }
-    }
-}
-
-/// Whether writes carry a revision to compare.
-#[derive(Debug)]
-pub(crate) struct Guard {
-    is_configured: bool,
-    /// A write with a comparison succeeded, so the user may read.
-    works: AtomicBool,
-    /// The user may write but not read, so comparisons are not permitted. Set only if a write shows
-    /// this before any comparison has succeeded.
-    is_forbidden: AtomicBool,
-}
-
-impl Guard {
-    pub(crate) fn new(is_configured: bool) -> Self {
-        Self {
-            is_configured,
-            works: AtomicBool::new(false),
-            is_forbidden: AtomicBool::new(false),
-        }
-    }
-
-    /// A write with a comparison was answered.
-    pub(crate) fn works(&self) {
-        self.works.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_worked(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
-    }
-
-    /// A write succeeded without a comparison after it was forbidden with one.
-    pub(crate) fn is_forbidden(&self) {
-        self.is_forbidden.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.is_configured && !self.is_forbidden.load(Ordering::Relaxed)
     }
 }
 

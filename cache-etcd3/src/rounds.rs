@@ -65,12 +65,19 @@ struct Call<K: Kind> {
     done: oneshot::Sender<Result<K::Answer, Failure>>,
 }
 
+/// With a single server, a second round keeps it busy while the client is. In a cluster each round
+/// also costs messages between the members, so that a larger one is better than a second one.
+pub(crate) fn rounds_in_flight(endpoints: usize) -> usize {
+    if endpoints == 1 { 2 } else { 1 }
+}
+
 impl<K: Kind> Rounds<K> {
     pub(crate) fn new(local: &Arc<Local>) -> Self {
+        let rounds = rounds_in_flight(local.shared.settings.endpoints.len());
         Self(Arc::new(Inner {
             local: Arc::clone(local),
             state: Mutex::new(State {
-                coalescer: Coalescer::new(K::EXCLUSIVE),
+                coalescer: Coalescer::new(K::EXCLUSIVE, rounds),
                 senders: HashMap::new(),
             }),
         }))

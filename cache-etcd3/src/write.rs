@@ -12,6 +12,9 @@ use crate::failure::{Failure, Next};
 use crate::leases::{LeaseId, TtlClass};
 use crate::limits::OVERHEAD;
 
+/// In the message of a value that is too large if its old value could not be deleted.
+pub(crate) const OLD_REMAINS: &str = "the old value could not be removed";
+
 /// A write of one key.
 #[derive(Debug)]
 pub(crate) struct Write {
@@ -95,13 +98,21 @@ impl Write {
         })
     }
 
-    /// The delete that this stores a mark for, if it is one. A late set may undo it.
-    pub(crate) fn without_mark(&self) -> Option<Self> {
-        (self.mark == Mark::OfDelete).then(|| Self {
+    /// A delete of the same key.
+    pub(crate) fn removal(&self) -> Self {
+        Self {
             name: self.name.clone(),
             hash: self.hash,
             put: None,
+            mark: Mark::IfNeeded,
+        }
+    }
+
+    /// The delete that this stores a mark for, if it is one. A late set may undo it.
+    pub(crate) fn without_mark(&self) -> Option<Self> {
+        (self.mark == Mark::OfDelete).then(|| Self {
             mark: Mark::Impossible,
+            ..self.removal()
         })
     }
 }

@@ -10,18 +10,37 @@ use crate::limits::MAX_SHARED_BYTES;
 use crate::local::Local;
 use crate::rounds::{Key, Kind, Rounds};
 use crate::sync::lock;
-use crate::write::{Ready, Write};
+use crate::write::{OLD_REMAINS, Ready, Write};
 use crate::write_txn::{self, WritePart};
 
-/// Writes one key, batched with concurrent writes.
+/// Writes one key, batched with concurrent writes. If the server refuses the value because of its
+/// size, the old one is deleted.
 pub(crate) async fn write(
     writes: &Rounds<Writing>,
     write: Write,
     deadline: Instant,
 ) -> Result<(), Failure> {
+    let write = Arc::new(write);
+    let outcome = apply(writes, Arc::clone(&write), deadline).await;
+    let Err(failure) = outcome else { return Ok(()) };
+    if !failure.is_about_size() || write.put.is_none() {
+        return Err(failure);
+    }
+    // Boxed since it is rare and would enlarge the future of every set.
+    let removal = Arc::new(write.removal());
+    Err(match Box::pin(apply(writes, removal, deadline)).await {
+        Ok(()) => failure,
+        Err(also) => failure.and(OLD_REMAINS, &also),
+    })
+}
+
+async fn apply(
+    writes: &Rounds<Writing>,
+    mut write: Arc<Write>,
+    deadline: Instant,
+) -> Result<(), Failure> {
     let local = writes.local();
     let (leases, endpoints) = (&local.shared.leases, &local.endpoints);
-    let mut write = Arc::new(write);
     let mut lost = 0;
     loop {
         let lease = match write.class() {
@@ -48,7 +67,7 @@ pub(crate) async fn write(
         };
         // A large value would delay others, and a key that was refused would fail them.
         let outcome = if write.bytes() > MAX_SHARED_BYTES
-            || lock(&local.shared.refused).has(Instant::now(), &write.name)
+            || lock(&local.shared.unwritten).has(Instant::now(), &write.name)
         {
             Writing::send_alone(local, ready, deadline).await
         } else {

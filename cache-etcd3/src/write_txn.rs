@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use cache_core::ErrorKind;
-use etcd_client::{Compare, CompareOp, Txn};
+use etcd_client::{Compare, CompareOp, KvClient, Txn, TxnResponse};
 use tokio::time::Instant;
 
+use crate::endpoints::Purpose;
 use crate::failure::{Failure, Next};
 use crate::leases::LeaseId;
 use crate::local::Local;
@@ -37,7 +38,7 @@ fn is_about_one(failure: &Failure) -> bool {
 /// [`Next::Mark`], and the one before it is considered.
 fn ready(shared: &Shared, part: &impl WritePart) -> Option<Ready> {
     // Without metadata a mark would be read as a value.
-    let has_marks = shared.guard.is_on() && !shared.settings.format.is_raw();
+    let has_marks = shared.settings.refuse_late_writes && !shared.settings.format.is_raw();
     loop {
         let ready = part.wanted()?;
         let is_in_doubt = || shared.doubts.has(Instant::now(), ready.write.hash);
@@ -183,56 +184,61 @@ async fn write_many<P: WritePart>(
     parts: &[P],
     deadline: Instant,
 ) -> Result<Sent, Failure> {
-    let call = local.endpoints.call(deadline, |client| {
-        let ready = parts.iter().filter_map(|part| ready(&local.shared, part));
+    send(local, deadline, |shared| {
+        let now = Instant::now();
+        let ready = parts.iter().filter_map(|part| ready(shared, part));
         let ready: Vec<Ready> = ready.collect();
         if ready.is_empty() {
             return None;
         }
-        local.shared.counters.transactions.add(1);
-        Some(transaction(
-            &local.shared,
-            client.kv.clone(),
-            &ready,
-            local.shared.guard.is_on(),
-        ))
-    });
-    call.await
+        shared.counters.transactions.add(1);
+        let names = ready.iter().map(|ready| &ready.write.name);
+        let guarded = names.filter(|name| shared.is_guarded(now, name));
+        Some((guarded.cloned().collect(), ready))
+    })
+    .await
 }
 
-/// One transaction with all writes. If it is dropped before its response, their keys are in doubt.
+/// Sends one transaction: the keys whose revisions it compares, and its writes, as `wanted` returns
+/// them before each attempt.
+async fn send(
+    local: &Local,
+    deadline: Instant,
+    wanted: impl Fn(&Shared) -> Option<(Vec<Vec<u8>>, Vec<Ready>)>,
+) -> Result<Sent, Failure> {
+    let shared = &local.shared;
+    let mut newest = 0;
+    let call = local.endpoints.call(Purpose::Write, deadline, |client| {
+        let (guarded, ready) = wanted(shared)?;
+        newest = shared.revision.newest();
+        let has_not_moved_on = |name| Compare::mod_revision(name, CompareOp::Less, newest + 1);
+        let compares: Vec<_> = guarded.into_iter().map(has_not_moved_on).collect();
+        let operations: Vec<_> = ready.iter().map(Ready::operation).collect();
+        let txn = Txn::new().when(compares).and_then(operations);
+        Some(transaction(shared, client.kv.clone(), txn, &ready))
+    });
+    let answer = call.await?;
+    shared.revision.told(newest, answer.header());
+    Ok(if answer.succeeded() {
+        Sent::Applied
+    } else {
+        Sent::MovedOn
+    })
+}
+
+/// If it is dropped before its response, the keys that it puts are in doubt.
 fn transaction(
     shared: &Arc<Shared>,
-    mut kv: etcd_client::KvClient,
+    mut kv: KvClient,
+    txn: Txn,
     ready: &[Ready],
-    is_guarded: bool,
-) -> impl Future<Output = Result<Sent, etcd_client::Error>> + use<> {
-    let newest = shared.revision.newest();
-    let mut txn = Txn::new();
-    if is_guarded {
-        let has_not_moved_on = |ready: &Ready| {
-            Compare::mod_revision(ready.write.name.clone(), CompareOp::Less, newest + 1)
-        };
-        txn = txn.when(ready.iter().map(has_not_moved_on).collect::<Vec<_>>());
-    }
-    let txn = txn.and_then(ready.iter().map(Ready::operation).collect::<Vec<_>>());
-    let puts = ready.iter().filter(|ready| ready.write.put.is_some());
+) -> impl Future<Output = Result<TxnResponse, etcd_client::Error>> + use<> {
+    let puts = ready.iter().filter(|ready| is_put(ready));
     let mut doubt = Doubt {
         keys: puts.map(|ready| ready.write.hash).collect(),
         shared: Arc::clone(shared),
     };
-    async move {
-        let answer = doubt.of(kv.txn(txn).await)?;
-        doubt.shared.revision.told(newest, answer.header());
-        if is_guarded {
-            doubt.shared.guard.works();
-        }
-        Ok(if answer.succeeded() {
-            Sent::Applied
-        } else {
-            Sent::MovedOn
-        })
-    }
+    async move { doubt.of(kv.txn(txn).await) }
 }
 
 /// Puts in flight.
@@ -273,18 +279,7 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
         let write = Arc::downgrade(&ready.write);
         let (lease, was_put) = (ready.lease, is_put(&ready));
         drop(ready);
-        let outcome = alone(local, part, deadline).await;
-        let loners = &local.shared.refused;
-        match &outcome {
-            Ok(Compared::AsConfigured) => lock(loners).forget(&name),
-            Ok(Compared::Forbidden) => lock(loners).note(Instant::now(), &name, true),
-            Err(failure) => {
-                if let Next::Nothing(kind) = failure.next {
-                    let whole_prefix = kind == ErrorKind::PermissionDenied;
-                    lock(loners).note(Instant::now(), &name, whole_prefix);
-                }
-            }
-        }
+        let outcome = alone(local, part, &name, deadline).await;
         match outcome {
             Err(failure) if is_about_one(&failure) => {
                 // Those that would be refused alike need not be sent.
@@ -297,117 +292,88 @@ pub(crate) async fn write_alone(local: &Arc<Local>, part: &impl WritePart, deadl
                     return;
                 }
             }
-            outcome => return part.answer(outcome.map(drop)),
+            outcome => return part.answer(outcome),
         }
     }
-}
-
-/// Whether a write that succeeded compared the revision of its key.
-enum Compared {
-    AsConfigured,
-    /// It did not, although others do: the user may write its key, but not read it.
-    Forbidden,
 }
 
 async fn alone(
     local: &Local,
     part: &impl WritePart,
+    name: &[u8],
     deadline: Instant,
-) -> Result<Compared, Failure> {
-    let guard = &local.shared.guard;
+) -> Result<(), Failure> {
+    let shared = &local.shared;
+    let mut is_guarded = shared.is_guarded(Instant::now(), name);
+    let mut is_forbidden = false;
     let mut has_moved_on = false;
-    let mut is_guarded = local.shared.guard.is_on();
-    let mut is_full = false;
     loop {
-        let wanted = || ready(&local.shared, part);
-        match write_one(local, wanted, deadline, is_guarded).await {
-            Ok(Sent::Applied) => {
-                if is_guarded || is_full || !guard.is_on() {
-                    return Ok(Compared::AsConfigured);
-                }
-                if guard.has_worked() {
-                    return Ok(Compared::Forbidden);
-                }
-                guard.is_forbidden();
-                return Ok(Compared::AsConfigured);
+        let failure = match write_one(local, part, deadline, is_guarded).await {
+            Ok(Sent::MovedOn) if !has_moved_on => {
+                has_moved_on = true;
+                continue;
             }
-            // Another write followed after this call began, as if this one had come just before.
-            Ok(Sent::MovedOn) if has_moved_on => return Ok(Compared::AsConfigured),
-            Ok(Sent::MovedOn) => has_moved_on = true,
-            Err(failure) => match failure.next {
-                Next::Nothing(_) if is_guarded && failure.is_forbidden() => is_guarded = false,
-                // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
-                Next::Full if is_guarded && is_delete(part) => {
-                    is_full = true;
-                    is_guarded = false;
+            // If another write followed after this call began, this one might have come before it.
+            Ok(Sent::MovedOn | Sent::Applied) => {
+                if is_forbidden {
+                    lock(&shared.unguarded).note(Instant::now(), name, true);
                 }
-                Next::Split(_) => return Err(remove_old(local, part, deadline, failure).await),
-                _ => return Err(failure),
-            },
+                lock(&shared.unwritten).forget(name);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        match failure.next {
+            // The user may not compare the key, or not write it either.
+            Next::Nothing(_) if is_guarded && failure.is_forbidden() => {
+                is_forbidden = true;
+                is_guarded = false;
+            }
+            // etcd 3.5.1 refuses a transaction that only deletes, but not a plain delete.
+            Next::Full if is_guarded && is_delete(part) => is_guarded = false,
+            Next::Nothing(kind) => {
+                let whole_prefix = kind == ErrorKind::PermissionDenied;
+                lock(&shared.unwritten).note(Instant::now(), name, whole_prefix);
+                return Err(failure);
+            }
+            _ => return Err(failure),
         }
     }
 }
 
-/// Deletes the old value of a key whose new value is too large.
-async fn remove_old(
+async fn write_one(
     local: &Local,
     part: &impl WritePart,
     deadline: Instant,
-    mut failure: Failure,
-) -> Failure {
-    let delete = || {
-        let ready = part.wanted()?;
-        let write = Write {
-            name: ready.write.name.clone(),
-            hash: ready.write.hash,
-            put: None,
-            mark: Mark::default(),
-        };
-        Some(Ready {
-            write: Arc::new(write),
-            lease: None,
-        })
-    };
-    if let Err(also) = write_one(local, delete, deadline, false).await {
-        failure.message += "; the old value could not be removed: ";
-        failure.message += &also.message;
-        failure.is_out_of_time |= also.is_out_of_time;
-    }
-    failure
-}
-
-async fn write_one(
-    local: &Local,
-    wanted: impl Fn() -> Option<Ready>,
-    deadline: Instant,
     is_guarded: bool,
 ) -> Result<Sent, Failure> {
-    let shared = &local.shared;
     if is_guarded {
-        let call = local.endpoints.call(deadline, |client| {
-            Some(transaction(shared, client.kv.clone(), &[wanted()?], true))
-        });
-        return call.await;
+        return send(local, deadline, |shared| {
+            let ready = ready(shared, part)?;
+            Some((vec![ready.write.name.clone()], vec![ready]))
+        })
+        .await;
     }
     // A transaction of one operation is slower than a plain request.
-    let call = local.endpoints.call(deadline, |client| {
-        let ready = wanted()?;
+    let shared = &local.shared;
+    let mut newest = 0;
+    let call = local.endpoints.call(Purpose::Write, deadline, |client| {
+        let ready = ready(shared, part)?;
         let mut kv = client.kv.clone();
-        let sent = shared.revision.newest();
-        let shared = Arc::clone(shared);
+        newest = shared.revision.newest();
         Some(async move {
             let name = ready.write.name.clone();
             let options = ready.options();
-            let header = match &ready.write.put {
+            Ok(match &ready.write.put {
                 Some(put) => kv
                     .put(name, put.stored.clone(), options)
                     .await?
                     .take_header(),
                 None => kv.delete(name, None).await?.take_header(),
-            };
-            shared.revision.told(sent, header.as_ref());
-            Ok(Sent::Applied)
+            })
         })
     });
-    call.await
+    let header = call.await?;
+    shared.revision.told(newest, header.as_ref());
+    Ok(Sent::Applied)
 }

@@ -20,8 +20,9 @@ const RETRY_UNREACHABLE: Duration = Duration::from_millis(250);
 /// The same for an endpoint without a leader: elections take about as long.
 const RETRY_NO_LEADER: Duration = Duration::from_secs(1);
 
-/// The same for a learner, which an operator has to promote.
-const RETRY_LEARNER: Duration = Duration::from_secs(15);
+/// The same for an endpoint that an operator has to correct: a learner, a member of another
+/// cluster, or a server that is not etcd.
+const RETRY_CORRECTED: Duration = Duration::from_secs(15);
 
 /// The time between probes while no endpoint is available.
 pub(crate) const RETRY_SOON: Duration = Duration::from_millis(250);
@@ -117,7 +118,7 @@ impl Breaker {
             Fault::Broken | Fault::Silent => RETRY,
             Fault::Unreachable => RETRY_UNREACHABLE,
             Fault::NoLeader => RETRY_NO_LEADER,
-            Fault::Learner => RETRY_LEARNER,
+            Fault::Learner | Fault::Foreign | Fault::NotEtcd => RETRY_CORRECTED,
         };
         let since = self.open.as_ref().map_or(sent, |open| open.since.min(sent));
         let is_new = self.open.is_none();
@@ -195,6 +196,13 @@ impl Breaker {
             decides,
         });
         true
+    }
+
+    /// Something has changed: the next probe may begin at once.
+    pub(crate) fn probe_soon(&mut self, now: Instant) {
+        if let Some(open) = &mut self.open {
+            open.retry_at = now;
+        }
     }
 
     /// The probe has ended, with whatever outcome.

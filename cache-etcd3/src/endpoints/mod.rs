@@ -2,12 +2,17 @@
 
 pub(crate) mod backoff;
 mod breaker;
+mod clusters;
 mod detached;
 mod endpoint;
+mod pace;
+mod response;
 pub(crate) mod roster;
 
 pub(crate) use breaker::Connection;
 pub(crate) use endpoint::Connected;
+pub(crate) use pace::Purpose;
+pub(crate) use response::Response;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +29,7 @@ use crate::failure::{Failure, Fault, Next};
 use crate::stats::{Counter, Counters, EndpointStats};
 use crate::sync::lock;
 use backoff::Backoff;
+use clusters::ClusterId;
 use endpoint::Endpoint;
 use roster::{Choice, Roster};
 
@@ -82,14 +88,25 @@ impl Health {
         outcome
     }
 
-    fn answered(&self, at: usize) {
-        let is_back = self.tell(at, |roster| {
-            let change = roster.answered(Instant::now(), at);
-            (change.is_some(), change)
+    /// Records a response. Fails if it is from another cluster than the one that is used.
+    fn answered(
+        &self,
+        at: usize,
+        purpose: Purpose,
+        sent: Instant,
+        cluster: Option<ClusterId>,
+    ) -> Result<(), Failure> {
+        let (outcome, is_back) = self.tell(at, |roster| {
+            let now = Instant::now();
+            roster.ended(now, at, purpose, Some(now - sent));
+            let (outcome, change) = roster.answered(now, at, cluster);
+            let is_back = matches!(change, Some(Change::Up { .. }));
+            ((outcome, is_back), change)
         });
         if is_back {
             self.heard.notify_waiters();
         }
+        outcome
     }
 }
 
@@ -169,10 +186,12 @@ impl Endpoints {
     /// The failure names the endpoint of the last attempt.
     pub(crate) async fn call<T, F>(
         self: &Arc<Self>,
+        purpose: Purpose,
         deadline: Instant,
         mut request: impl FnMut(Arc<Connected>) -> Option<F>,
     ) -> Result<T, Failure>
     where
+        T: Response,
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
         let mut authentications = 0;
@@ -181,14 +200,14 @@ impl Endpoints {
         let mut asked: Option<usize> = None;
         let mut last: Option<Failure> = None;
         loop {
-            let at = self.choose(deadline, asked, last.as_ref()).await?;
+            let at = self.choose(purpose, deadline, asked, last.as_ref()).await?;
             if let Some(previous) = asked {
                 self.counters.retries.add(1);
                 if previous != at {
                     self.counters.failovers.add(1);
                 }
             }
-            let attempt = self.attempt(at, attempts, deadline, &mut request);
+            let attempt = self.attempt(at, purpose, attempts, deadline, &mut request);
             let failure = match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -233,6 +252,7 @@ impl Endpoints {
     /// The endpoint to use, waiting for one to become available if that may help.
     async fn choose(
         self: &Arc<Self>,
+        purpose: Purpose,
         deadline: Instant,
         asked: Option<usize>,
         last: Option<&Failure>,
@@ -242,7 +262,7 @@ impl Endpoints {
             let (probes, choice) = {
                 let mut roster = lock(&self.health.roster);
                 let now = Instant::now();
-                (roster.begin_probes(now), roster.choose(now, asked))
+                (roster.begin_probes(now), roster.choose(now, purpose, asked))
             };
             for at in probes {
                 self.spawn(Arc::clone(self).probe(at));
@@ -266,24 +286,28 @@ impl Endpoints {
     async fn attempt<T, F>(
         &self,
         at: usize,
+        purpose: Purpose,
         attempts: u32,
         deadline: Instant,
         request: &mut impl FnMut(Arc<Connected>) -> Option<F>,
     ) -> Result<T, Failure>
     where
+        T: Response,
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let sent = Instant::now();
-        let allowed = lock(&self.health.roster).limit(attempts);
-        let limit = deadline.min(sent + allowed);
         let Some(endpoint) = self.clients.get(at) else {
             return Err(Failure::new(Next::Late, "the endpoint does not exist"));
         };
+        let sent = Instant::now();
+        let allowed = lock(&self.health.roster).begins(sent, at, purpose, attempts);
+        let limit = deadline.min(sent + allowed);
         let mut open = Attempt {
             endpoints: self,
             endpoint,
             at,
+            purpose,
             sent,
+            requested: sent,
             used: None,
             answers: 0,
             is_open: true,
@@ -291,7 +315,10 @@ impl Endpoints {
         let client = match endpoint.connected() {
             Some(client) => client,
             None => match timeout_at(limit, endpoint.client(&self.runtime)).await {
-                Ok(Ok(client)) => client,
+                Ok(Ok(client)) => {
+                    open.requested = Instant::now();
+                    client
+                }
                 Ok(Err(failure)) => return Err(open.failed(failure)),
                 Err(_) => return Err(open.late()),
             },
@@ -299,15 +326,12 @@ impl Endpoints {
         open.answers = client.answers();
         open.used = Some(Arc::clone(&client));
         let Some(request) = request(Arc::clone(&client)) else {
-            open.is_open = false;
+            open.withdrawn();
             let message = "the request was withdrawn: its callers are gone";
             return Err(Failure::new(Next::Withdrawn, message));
         };
         match timeout_at(limit, request).await {
-            Ok(Ok(answer)) => {
-                open.answered();
-                Ok(answer)
-            }
+            Ok(Ok(answer)) => open.answered(answer.cluster()).map(|()| answer),
             Ok(Err(error)) => Err(open.failed(Failure::of(&error))),
             Err(_) => Err(open.late()),
         }
@@ -327,10 +351,12 @@ impl Endpoints {
             if self.serializable {
                 options = options.with_serializable();
             }
-            Some(async move { kv.get(key, Some(options)).await.map(drop) })
+            Some(async move { kv.get(key, Some(options)).await })
         };
         // The attempt records its outcome.
-        let _ = self.attempt(at, u32::MAX, limit, &mut { request }).await;
+        let _ = self
+            .attempt(at, Purpose::Read, u32::MAX, limit, &mut { request })
+            .await;
     }
 
     /// Adds the endpoint to a failure.
@@ -369,7 +395,10 @@ struct Attempt<'a> {
     endpoints: &'a Endpoints,
     endpoint: &'a Endpoint,
     at: usize,
+    purpose: Purpose,
     sent: Instant,
+    /// The same, but after connecting.
+    requested: Instant,
     used: Option<Arc<Connected>>,
     /// How many responses its connection had received before.
     answers: u64,
@@ -382,12 +411,22 @@ impl Attempt<'_> {
         used.map_or(Connection::Fresh, |used| used.proof())
     }
 
-    fn answered(mut self) {
+    /// Fails if the response is from another cluster than the one that is used.
+    fn answered(mut self, cluster: Option<ClusterId>) -> Result<(), Failure> {
         self.is_open = false;
         if let Some(used) = &self.used {
             used.answered();
         }
-        self.endpoints.health.answered(self.at);
+        let (at, purpose, requested) = (self.at, self.purpose, self.requested);
+        self.endpoints
+            .health
+            .answered(at, purpose, requested, cluster)
+    }
+
+    fn withdrawn(&mut self) {
+        self.is_open = false;
+        let (at, purpose) = (self.at, self.purpose);
+        lock(&self.endpoints.health.roster).ended(self.sent, at, purpose, None);
     }
 
     fn failed(mut self, failure: Failure) -> Failure {
@@ -396,17 +435,17 @@ impl Attempt<'_> {
             if failure.next == Next::Authenticate {
                 self.disconnect();
             }
-            self.answered();
-            return failure;
+            return self.answered(None).err().unwrap_or(failure);
         };
         let connection = self.connection();
         if fault == Fault::Broken {
             // The client has to be replaced: its task may be gone.
             self.disconnect();
         }
-        let (at, sent) = (self.at, self.sent);
+        let (at, purpose, sent) = (self.at, self.purpose, self.sent);
         self.endpoints.health.tell(at, |roster| {
             let now = Instant::now();
+            roster.ended(now, at, purpose, None);
             roster.failed(now, at, sent, connection, fault, failure.message)
         })
     }
@@ -414,9 +453,11 @@ impl Attempt<'_> {
     fn late(mut self) -> Failure {
         self.is_open = false;
         let connection = self.connection();
-        let (at, sent) = (self.at, self.sent);
+        let (at, purpose, sent) = (self.at, self.purpose, self.sent);
         let failure = self.endpoints.health.tell(at, |roster| {
-            roster.late(Instant::now(), at, sent, connection)
+            let now = Instant::now();
+            roster.ended(now, at, purpose, None);
+            roster.late(now, at, sent, connection)
         });
         self.disconnect_if_dead();
         failure
@@ -449,9 +490,11 @@ impl Drop for Attempt<'_> {
             return;
         }
         let connection = self.connection();
-        let (at, sent) = (self.at, self.sent);
+        let (at, purpose, sent) = (self.at, self.purpose, self.sent);
         self.endpoints.health.tell(at, |roster| {
-            ((), roster.given_up(Instant::now(), at, sent, connection))
+            let now = Instant::now();
+            roster.ended(now, at, purpose, None);
+            ((), roster.given_up(now, at, sent, connection))
         });
         self.disconnect_if_dead();
     }

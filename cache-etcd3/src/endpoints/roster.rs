@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Connection, Open};
+use super::clusters::{ClusterId, Clusters, Verdict};
+use super::pace::{Pace, Purpose};
 use crate::events::Change;
 use crate::failure::{Failure, Fault, Next};
 
@@ -16,11 +18,16 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
 /// A probe that has not reported its outcome this long after its timeout is considered lost.
 const LOST: Duration = Duration::from_secs(1);
 
-/// The endpoints, used in turn; failed ones are out of use until a probe succeeds.
+/// Every so many requests, the next endpoint in turn is used, so that response times remain known.
+const EXPLORED: usize = 31;
+
+/// The endpoints, of which the fastest is used; failed ones are out of use until a probe succeeds.
 #[derive(Debug)]
 pub(crate) struct Roster {
     members: Vec<Member>,
+    clusters: Clusters,
     turn: usize,
+    chosen: usize,
     /// Calls fail immediately once all endpoints have failed for this long.
     call_timeout: Duration,
     /// How long the first attempt may take.
@@ -31,6 +38,8 @@ pub(crate) struct Roster {
 struct Member {
     url: String,
     breaker: Breaker,
+    reads: Pace,
+    writes: Pace,
     /// It has responded before, so it is etcd and its TLS setting is right.
     has_answered: bool,
 }
@@ -51,11 +60,15 @@ impl Roster {
         let member = |url| Member {
             url,
             breaker: Breaker::default(),
+            reads: Pace::default(),
+            writes: Pace::default(),
             has_answered: false,
         };
         Self {
+            clusters: Clusters::new(urls.len()),
             members: urls.into_iter().map(member).collect(),
             turn: 0,
+            chosen: 0,
             call_timeout,
             attempt: (call_timeout / 4).clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
         }
@@ -117,20 +130,34 @@ impl Roster {
             .collect()
     }
 
-    /// The next endpoint in turn that is in use; another than `asked` if possible.
+    /// The endpoint in use that is expected to respond first, or from time to time the next one in
+    /// turn; another than `asked` if possible.
     ///
     /// If there is none, the call waits while the fault may be short, and fails once it lasts.
-    pub(crate) fn choose(&mut self, now: Instant, asked: Option<usize>) -> Choice {
+    pub(crate) fn choose(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        asked: Option<usize>,
+    ) -> Choice {
         let count = self.members.len().max(1);
-        self.turn = (self.turn + 1) % count;
+        self.chosen += 1;
+        let explores = self.chosen >= EXPLORED;
+        if explores {
+            self.chosen = 0;
+            self.turn = (self.turn + 1) % count;
+        }
         let in_turn = (self.turn..self.turn + count).map(|at| at % count);
-        let mut fit = in_turn.filter(|at| self.open(*at).is_none());
-        let first = fit.next();
-        let chosen = match first {
-            Some(at) if Some(at) == asked => fit.next().or(first),
-            other => other,
-        };
-        if let Some(at) = chosen {
+        let fit = in_turn.filter(|at| self.open(*at).is_none());
+        let best = fit.min_by_key(|at| {
+            let expected = self
+                .members
+                .get(*at)
+                .map(|it| it.pace(purpose).expected(now));
+            let expected = expected.filter(|_| !explores);
+            (Some(*at) == asked, expected)
+        });
+        if let Some(at) = best {
             return Choice::Use(at);
         }
         if !self.is_hopeless(now) {
@@ -143,12 +170,97 @@ impl Roster {
         }
     }
 
-    /// Records a response of an endpoint, which may be an error.
-    pub(crate) fn answered(&mut self, now: Instant, at: usize) -> Option<Change> {
-        let member = self.members.get_mut(at)?;
+    /// A request is sent. Its end must be recorded with [`ended`](Self::ended). Returns how long it
+    /// may take.
+    pub(crate) fn begins(
+        &mut self,
+        now: Instant,
+        at: usize,
+        purpose: Purpose,
+        attempts: u32,
+    ) -> Duration {
+        if let Some(member) = self.members.get_mut(at) {
+            member.pace_mut(purpose).sent(now);
+        }
+        self.limit(attempts)
+    }
+
+    /// A request has ended, after `took` if with a response.
+    pub(crate) fn ended(
+        &mut self,
+        now: Instant,
+        at: usize,
+        purpose: Purpose,
+        took: Option<Duration>,
+    ) {
+        if let Some(member) = self.members.get_mut(at) {
+            member.pace_mut(purpose).ended(now, took);
+        }
+    }
+
+    /// Records a response of an endpoint, which may be an error; `cluster` is the one that it
+    /// names, if any. Fails if it is not from the cluster that is used.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        at: usize,
+        cluster: Option<ClusterId>,
+    ) -> (Result<(), Failure>, Option<Change>) {
+        match cluster.map(|id| (id, self.clusters.responded(at, id))) {
+            Some((id, Verdict::Foreign { used })) => {
+                let (failure, change) = self.is_foreign(now, at, id, used);
+                return (Err(failure), change);
+            }
+            Some((_, Verdict::Moved)) => self.probe_members(now),
+            // An error names no cluster. The endpoint may be used if it is the only one left: its
+            // next response shows whether it has moved.
+            None if self.is_out_as_foreign(at) && !self.are_all_down() => {
+                return (Ok(()), None);
+            }
+            Some((_, Verdict::Member)) | None => {}
+        }
+        let Some(member) = self.members.get_mut(at) else {
+            return (Ok(()), None);
+        };
         member.has_answered = true;
-        let after = member.breaker.answered(now)?;
-        Some(Change::Up { after })
+        let after = member.breaker.answered(now);
+        (Ok(()), after.map(|after| Change::Up { after }))
+    }
+
+    /// Takes an endpoint of another cluster out of use.
+    fn is_foreign(
+        &mut self,
+        now: Instant,
+        at: usize,
+        id: ClusterId,
+        used: ClusterId,
+    ) -> (Failure, Option<Change>) {
+        let mut others = self.members.iter().enumerate();
+        let other = others.find(|(other, _)| self.clusters.is_member(*other));
+        let other = match other {
+            Some((_, member)) => format!("{} is one of {used:x}", member.url),
+            None => format!("the others were members of {used:x}"),
+        };
+        let message = format!(
+            "it is a member of the cluster {id:x}, and {other}; `endpoints` must be the members of \
+             one cluster"
+        );
+        self.failed(now, at, now, Connection::Fresh, Fault::Foreign, message)
+    }
+
+    fn is_out_as_foreign(&self, at: usize) -> bool {
+        self.open(at)
+            .is_some_and(|open| open.fault == Fault::Foreign)
+    }
+
+    /// The endpoints have moved to another cluster: those that were out of use because they belong
+    /// to it are probed immediately.
+    fn probe_members(&mut self, now: Instant) {
+        for (at, member) in self.members.iter_mut().enumerate() {
+            if self.clusters.is_member(at) {
+                member.breaker.probe_soon(now);
+            }
+        }
     }
 
     /// Records the failure of a request that was sent at `sent`. Returns the failure to report to
@@ -220,7 +332,7 @@ impl Roster {
         }
     }
 
-    /// Whether no endpoint has responded for `call_timeout`, or all refuse connections.
+    /// Whether no endpoint has responded for `call_timeout`, or all refuse requests.
     fn is_hopeless(&self, now: Instant) -> bool {
         let open = || {
             self.members
@@ -230,18 +342,21 @@ impl Roster {
         let since = open().map(|open| open.since).max();
         let is_long =
             since.is_some_and(|since| now.saturating_duration_since(since) >= self.call_timeout);
-        is_long || open().all(|open| matches!(open.fault, Fault::Unreachable | Fault::Learner))
+        is_long || open().all(|open| open.fault.is_refusal())
     }
 
     /// Names each endpoint and its fault.
     fn all_down(&self, now: Instant) -> Failure {
         let mut words = Vec::new();
-        let mut fault = Fault::Unreachable;
+        // Being another server is reported as such only if all are.
+        let mut fault = Fault::NotEtcd;
         for member in &self.members {
             if let Some(open) = member.breaker.open() {
                 let ago = now.saturating_duration_since(open.last);
                 words.push(format!("{}: {} ({ago:.1?} ago)", member.url, open.message));
-                fault = open.fault;
+                if open.fault != Fault::NotEtcd {
+                    fault = open.fault;
+                }
             }
         }
         let words = words.join("; ");
@@ -253,6 +368,20 @@ impl Roster {
 }
 
 impl Member {
+    fn pace(&self, purpose: Purpose) -> &Pace {
+        match purpose {
+            Purpose::Read => &self.reads,
+            Purpose::Write => &self.writes,
+        }
+    }
+
+    fn pace_mut(&mut self, purpose: Purpose) -> &mut Pace {
+        match purpose {
+            Purpose::Read => &mut self.reads,
+            Purpose::Write => &mut self.writes,
+        }
+    }
+
     /// Reassesses the fault of an endpoint that has never responded: it may not be etcd, or the
     /// TLS setting may be wrong. If it closes connections, new ones do not help.
     fn judge(&self, fault: Fault, message: String) -> (Fault, String) {
@@ -303,9 +432,46 @@ mod tests {
         refused(&mut roster, now, 2);
         // The first two may be back.
         assert_eq!(roster.begin_probes(now), [0, 1]);
-        assert!(matches!(roster.choose(now, Some(2)), Choice::Wait(_)));
-        roster.answered(now + MS, 1);
-        assert!(matches!(roster.choose(now + MS, Some(2)), Choice::Use(1)));
+        let choose = |roster: &mut Roster, now| roster.choose(now, Purpose::Read, Some(2));
+        assert!(matches!(choose(&mut roster, now), Choice::Wait(_)));
+        let _ = roster.answered(now + MS, 1, None);
+        assert!(matches!(choose(&mut roster, now + MS), Choice::Use(1)));
+    }
+
+    #[test]
+    fn the_fastest_endpoint_is_used_and_the_others_are_measured() {
+        const MS: Duration = Duration::from_millis(1);
+        let urls = (0..3).map(|at| format!("http://m{at}")).collect();
+        let mut roster = Roster::new(urls, Duration::from_secs(5));
+        let mut now = Instant::now();
+        let mut used = [0; 3];
+        for _ in 0..1000 {
+            let Choice::Use(at) = roster.choose(now, Purpose::Read, None) else {
+                panic!("all are in use");
+            };
+            used[at] += 1;
+            roster.begins(now, at, Purpose::Read, 0);
+            let took = [3 * MS, MS, 2 * MS][at];
+            now += took;
+            roster.ended(now, at, Purpose::Read, Some(took));
+        }
+        assert!(used[1] > 900 && used[0] > 5 && used[2] > 5, "{used:?}");
+
+        // While the fastest one is silent, others are used; and for a second attempt.
+        let choose = |roster: &mut Roster, now, asked| {
+            // Not an exploration.
+            roster.chosen = 0;
+            match roster.choose(now, Purpose::Read, asked) {
+                Choice::Use(at) => at,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(choose(&mut roster, now, Some(1)), 2);
+        roster.begins(now, 1, Purpose::Read, 0);
+        assert_eq!(choose(&mut roster, now + MS, None), 1);
+        assert_eq!(choose(&mut roster, now + 5 * MS, None), 2);
+        roster.ended(now + 6 * MS, 1, Purpose::Read, None);
+        assert_eq!(choose(&mut roster, now + 6 * MS, None), 1);
     }
 
     #[test]
@@ -314,7 +480,8 @@ mod tests {
         let now = Instant::now();
         refused(&mut roster, now, 0);
         assert!(roster.begin_probes(now).is_empty());
-        assert!(matches!(roster.choose(now, Some(0)), Choice::Refuse(_)));
+        let choice = roster.choose(now, Purpose::Read, Some(0));
+        assert!(matches!(choice, Choice::Refuse(_)));
     }
 
     #[test]
@@ -362,7 +529,7 @@ mod tests {
             if !roster.begin_probes(now).is_empty() {
                 probe = Some(now);
             }
-            let until = match roster.choose(now, None) {
+            let until = match roster.choose(now, Purpose::Read, None) {
                 Choice::Refuse(_) => return now,
                 Choice::Wait(until) => until,
                 Choice::Use(_) => panic!("the endpoint is silent"),

@@ -13,7 +13,7 @@ use etcd_client::{LeaseGrantResponse, LeaseRevokeResponse};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Purpose};
 use crate::failure::{Failure, Next};
 use crate::sync::lock;
 use book::{Boarding, Book, Grant};
@@ -132,7 +132,7 @@ async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
     let now = Instant::now();
     // The lease starts later than this at the server.
     let mut sent = now;
-    let granted = endpoints.call(now + endpoints.call_timeout(), |client| {
+    let granted = endpoints.call(Purpose::Write, now + endpoints.call_timeout(), |client| {
         sent = Instant::now();
         let mut lease = client.lease.clone();
         Some(async move { lease.grant(grant.seconds, None).await })
@@ -185,7 +185,7 @@ async fn revoke(revoking: Revoking, endpoints: Weak<Endpoints>) {
             return;
         };
         let began = Instant::now();
-        let revoked = endpoints.call(began + REVOKED_WITHIN, |client| {
+        let revoked = endpoints.call(Purpose::Write, began + REVOKED_WITHIN, |client| {
             let mut client = client.lease.clone();
             Some(async move { client.revoke(lease).await })
         });

@@ -45,11 +45,29 @@ pub(super) enum Reply {
     MovedOn(i64),
     NoLease,
     Found(Vec<Option<Stored>>, i64),
-    Granted { lease: i64, ttl: i64 },
+    Granted {
+        lease: i64,
+        ttl: i64,
+    },
     Revoked,
     NoLeader,
     Learner,
     Repeat,
+    /// The reply of another cluster.
+    Foreign(Box<Reply>),
+}
+
+/// The reply of an empty cluster.
+pub(super) fn empty(ask: &Ask) -> Reply {
+    match ask {
+        Ask::Write { .. } => Reply::Applied(1),
+        Ask::Read { keys } => Reply::Found(vec![None; keys.len()], 1),
+        Ask::Grant { seconds } => Reply::Granted {
+            lease: i64::MAX,
+            ttl: *seconds,
+        },
+        Ask::Revoke { .. } => Reply::Revoked,
+    }
 }
 
 /// The state of a member.
@@ -65,6 +83,8 @@ pub(super) enum State {
     Forgotten,
     /// It asks clients to retry.
     Electing,
+    /// Another cluster, which is empty, responds at its address.
+    Foreign,
 }
 
 #[derive(Debug)]

@@ -51,9 +51,11 @@ pub(crate) enum Bug {
     NoProbes,
     /// A silent connection is kept.
     SilentConnectionKept,
+    /// Responses of other clusters are used.
+    ClusterNotCompared,
 }
 
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 17] = [
     Bug::NoRevision,
     Bug::MovedOnIsApplied,
     Bug::NoTombstone,
@@ -70,6 +72,7 @@ const BUGS: [Bug; 16] = [
     Bug::ShortTimeIsFault,
     Bug::NoProbes,
     Bug::SilentConnectionKept,
+    Bug::ClusterNotCompared,
 ];
 
 /// The problems found in the history of a seed.

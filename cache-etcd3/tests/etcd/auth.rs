@@ -9,7 +9,7 @@ use cache_etcd3::Etcd3Builder;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use test_servers::Etcd;
 
-use crate::{backend, heavy, payload, value};
+use crate::{backend, heavy, payload, requests, value};
 
 const PASSWORD: &str = "correct horse";
 
@@ -274,4 +274,32 @@ async fn keys_that_the_user_may_write_but_not_read_are_written() {
         let error = backend.get("log/c").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_user_may_not_read_does_not_expose_others_to_late_writes() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    turn_on(&etcd).await;
+    let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
+    let mut root = root(&etcd).await;
+    root.role_grant_permission("app", permission).await.unwrap();
+    let backend = app(&etcd).prefix("").build().unwrap();
+    // The first write shows that keys with this prefix cannot be compared.
+    backend.set("log/a", value("1")).await.unwrap();
+    let (txns, puts) = (requests(&etcd, "Txn"), requests(&etcd, "Put"));
+    backend.set("app/a", value("1")).await.unwrap();
+    assert_eq!(requests(&etcd, "Txn") - txns, 1, "it is compared");
+    backend.set("log/a", value("2")).await.unwrap();
+    backend.set("log/b", value("2")).await.unwrap();
+    assert_eq!(requests(&etcd, "Put") - puts, 2, "one request each");
+    let entries = vec![("app/a", value("3")), ("log/a", value("3"))];
+    backend.set_multi(entries).await.unwrap();
+    assert_eq!(requests(&etcd, "Txn") - txns, 2, "one transaction");
+    assert_eq!(requests(&etcd, "Put") - puts, 2);
+    // Both are compared with an older revision at first.
+    let other = app(&etcd).prefix("").build().unwrap();
+    other.set("app/a", value("4")).await.unwrap();
+    backend.set("app/a", value("5")).await.unwrap();
+    assert_eq!(requests(&etcd, "Txn") - txns, 6, "a retry of each");
 }

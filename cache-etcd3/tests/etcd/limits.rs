@@ -6,7 +6,7 @@ use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
 
-use crate::{all, backend, heavy, payload, value};
+use crate::{all, backend, heavy, payload, requests, value};
 
 const MIB: usize = 1024 * 1024;
 
@@ -131,6 +131,48 @@ async fn a_full_server_is_reported_with_the_remedy_and_still_serves() {
     assert!(backend.get("small").await.unwrap().is_none());
     backend.delete_multi(&["0", "1", "2"]).await.unwrap();
     assert!(backend.get("1").await.unwrap().is_none());
+}
+
+/// The removal is protected from a late set like every other delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_removal_before_an_oversized_value_is_not_undone_by_a_late_set() {
+    let _place = heavy();
+    let etcd = Etcd::start().unwrap();
+    let backend = backend([etcd.endpoint()]).max_request_bytes(40 * MIB);
+    let backend = backend.build().unwrap();
+    let mut client = etcd_client::Client::connect([etcd.endpoint()], None)
+        .await
+        .unwrap();
+    let large = || value(vec![0; 2 * MIB]);
+    for key in ["one", "many"] {
+        let set = async |backend: &Etcd3Backend| {
+            if key == "one" {
+                return backend.set(key, large()).await;
+            }
+            let entries = vec![(key, large()), ("other", value("v"))];
+            backend.set_multi(entries).await
+        };
+        backend.set(key, value("old")).await.unwrap();
+        set(&backend).await.unwrap_err();
+        assert!(backend.get(key).await.unwrap().is_none());
+        assert!(client.get(key, None).await.unwrap().kvs().is_empty());
+
+        etcd.pause().unwrap();
+        let given_up = backend.set(key, value("given up"));
+        let outcome = tokio::time::timeout(Duration::from_millis(50), given_up).await;
+        assert!(outcome.is_err(), "a server that is stopped answered");
+        etcd.resume().unwrap();
+        let error = set(&backend).await.unwrap_err();
+        assert_eq!(error.keys(), [key], "{error}");
+        assert!(backend.get(key).await.unwrap().is_none());
+        // A mark, which has a revision.
+        assert!(!client.get(key, None).await.unwrap().kvs().is_empty());
+    }
+    assert_eq!(
+        requests(&etcd, "DeleteRange"),
+        0,
+        "a delete without a revision"
+    );
 }
 
 /// Concurrent calls for one key share a request, which sends only the last write. Its refusal does

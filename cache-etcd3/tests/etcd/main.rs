@@ -1,7 +1,9 @@
-//! The backend against real etcd servers that fail, refuse, fill up and lose their data.
+//! The backend against real etcd servers that fail, refuse, fill up and lose their data, and against
+//! other servers.
 
 mod auth;
 mod conformance;
+mod endpoints;
 mod faults;
 mod leases;
 mod lifecycle;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use cache_core::{CachedValue, Result};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
+use test_servers::Etcd;
 
 /// Held by tests that start servers or put load on them: only a few run at a time.
 struct Heavy(#[expect(dead_code)] MutexGuard<'static, ()>);
@@ -43,6 +46,14 @@ fn payload(found: Option<CachedValue<Vec<u8>>>) -> Option<Vec<u8>> {
 /// The results of a multi operation, all of which must be successful.
 fn all<T>(found: Vec<Result<T>>) -> Vec<T> {
     found.into_iter().collect::<Result<_>>().unwrap()
+}
+
+/// How many requests of this kind the server has received, such as `Txn`.
+fn requests(etcd: &Etcd, method: &str) -> u64 {
+    let labels = format!("grpc_method=\"{method}\",grpc_service=\"etcdserverpb.KV\"");
+    let name = format!("grpc_server_started_total{{{labels},grpc_type=\"unary\"}}");
+    let requests = etcd.metric(&name).unwrap();
+    format!("{requests:.0}").parse().unwrap()
 }
 
 /// Waits until `ask` returns true.

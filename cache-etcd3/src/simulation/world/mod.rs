@@ -13,12 +13,14 @@ use super::Bug;
 use super::cluster::{Ask, Cluster, Reply, State};
 use super::random::Rng;
 use crate::coalescer::{Coalescer, Limits, RoundId, Ticket};
+use crate::endpoints::Purpose;
 use crate::endpoints::backoff::Backoff;
 use crate::endpoints::roster::Roster;
 use crate::failure::Fault;
 use crate::leases::TtlClass;
 use crate::leases::book::{Book, Grant, GrantId};
 use crate::revision::{Doubts, Revision};
+use crate::rounds::rounds_in_flight;
 
 const LIMITS: Limits = Limits {
     operations: 16,
@@ -101,6 +103,17 @@ enum What {
     },
 }
 
+impl What {
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::Round { kind: READS, .. }
+            | Self::Alone { kind: READS, .. }
+            | Self::Probe { .. } => Purpose::Read,
+            _ => Purpose::Write,
+        }
+    }
+}
+
 /// A request in flight.
 #[derive(Debug)]
 struct Job {
@@ -121,6 +134,7 @@ struct Job {
 struct Attempt {
     job: u64,
     at: usize,
+    purpose: Purpose,
     sent: Instant,
     generation: u64,
     answers: u64,
@@ -241,7 +255,8 @@ impl World {
             book: Book::new(seed),
             revision: Revision::default(),
             doubts: Doubts::new(start),
-            coalescers: [Coalescer::new(true), Coalescer::new(false)],
+            coalescers: [true, false]
+                .map(|exclusive| Coalescer::new(exclusive, rounds_in_flight(members))),
             senders: BTreeMap::new(),
             jobs: BTreeMap::new(),
             attempts: BTreeMap::new(),

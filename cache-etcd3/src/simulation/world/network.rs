@@ -7,7 +7,11 @@ use crate::endpoints::Connection;
 use crate::events::Change;
 use crate::failure::{Fault, Next};
 use crate::simulation::Bug;
-use crate::simulation::cluster::{Ask, Reply, State};
+use crate::simulation::cluster::{self, Ask, Reply, State};
+
+/// The IDs of clusters: the one that is used, and that of the first member if it is foreign.
+const OURS: u64 = 1;
+const FOREIGN: u64 = 100;
 
 impl World {
     pub(super) fn plan_faults(&mut self) {
@@ -17,7 +21,7 @@ impl World {
         for _ in 0..count {
             self.had_faults = true;
             let at = usize::try_from(self.rng.below(members)).unwrap();
-            let from = self.start + self.rng.millis(500, 9000);
+            let from = self.start + self.rng.millis(500, 6500);
             match self.rng.below(10) {
                 0 => self.at(from, Event::LoseLeases),
                 1 => self.at(from, Event::Elect),
@@ -31,8 +35,14 @@ impl World {
                         State::Learner,
                         State::Forgotten,
                         State::Forgotten,
+                        State::Foreign,
                     ]);
-                    let until = from + self.rng.millis(200, 6500);
+                    // The backend would rightly follow a single node.
+                    let state = match state {
+                        State::Foreign if members == 1 => State::Dead,
+                        state => state,
+                    };
+                    let until = from + self.rng.millis(200, 9000);
                     self.at(from, Event::Becomes { at, state });
                     let state = State::Well;
                     self.at(until, Event::Becomes { at, state });
@@ -71,6 +81,7 @@ impl World {
             }
             State::CutOff => Ok(Reply::NoLeader),
             State::Learner => Ok(Reply::Learner),
+            State::Foreign => Ok(Reply::Foreign(Box::new(cluster::empty(&ask)))),
             _ if !has_quorum => Ok(Reply::NoLeader),
             State::Electing => Ok(Reply::Repeat),
             State::Well | State::Forgotten => {
@@ -140,6 +151,9 @@ impl World {
             Ok(Reply::Learner) => Some(Fault::Learner),
             Ok(_) => None,
         };
+        let took = fault.is_none().then(|| self.now - attempt.sent);
+        self.roster
+            .ended(self.now, attempt.at, attempt.purpose, took);
         if let Some(fault) = fault {
             let connection = self.proof(&attempt);
             if fault == Fault::Broken {
@@ -156,13 +170,23 @@ impl World {
         if link.generation == attempt.generation {
             link.answers += 1;
         }
+        let (cluster, reply) = match reply.unwrap_or(Reply::Repeat) {
+            Reply::Foreign(reply) => (FOREIGN + attempt.at as u64, *reply),
+            reply => (OURS, reply),
+        };
         if !self.has(Bug::AnswersNotTold) {
-            let change = self.roster.answered(self.now, attempt.at);
-            if change.is_some() {
+            let cluster = (!self.has(Bug::ClusterNotCompared)).then_some(cluster);
+            let (outcome, change) = self.roster.answered(self.now, attempt.at, cluster);
+            self.note(change.as_ref());
+            if matches!(change, Some(Change::Up { .. })) {
                 self.heard();
             }
+            if let Err(failure) = outcome {
+                return self.again(attempt.job, failure.next);
+            }
         }
-        match reply.unwrap_or(Reply::Repeat) {
+        match reply {
+            Reply::Foreign(_) => {}
             Reply::Repeat | Reply::NoLeader | Reply::Learner => {
                 self.in_doubt(&attempt);
                 self.again(attempt.job, Next::Repeat);
@@ -214,6 +238,7 @@ impl World {
     pub(super) fn given_up(&mut self, attempt: &Attempt) {
         self.in_doubt(attempt);
         let (at, sent) = (attempt.at, attempt.sent);
+        self.roster.ended(self.now, at, attempt.purpose, None);
         let connection = self.proof(attempt);
         if self.has(Bug::ShortTimeIsFault) {
             self.fault(attempt, connection, Fault::Silent);

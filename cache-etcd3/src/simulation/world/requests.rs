@@ -47,6 +47,7 @@ impl World {
         };
         job.epoch += 1;
         let (epoch, deadline, asked) = (job.epoch, job.deadline, job.asked);
+        let purpose = job.what.purpose();
         if self.now >= deadline {
             return self.finish(id, Err(Next::Late));
         }
@@ -68,7 +69,7 @@ impl World {
                 self.attempt(probe, at);
             }
         }
-        match self.roster.choose(self.now, asked) {
+        match self.roster.choose(self.now, purpose, asked) {
             Choice::Use(at) => self.attempt(id, at),
             Choice::Wait(until) => {
                 self.waiters.insert(id);
@@ -172,14 +173,16 @@ impl World {
             return self.finish(id, Err(Next::Withdrawn));
         };
         let attempt = self.number();
-        let limit = match self.jobs.get_mut(&id) {
+        let (limit, purpose) = match self.jobs.get_mut(&id) {
             Some(job) => {
                 job.attempt = Some(attempt);
                 job.asked = Some(at);
                 if let What::Grant { sent, .. } = &mut job.what {
                     *sent = self.now;
                 }
-                job.deadline.min(self.now + self.roster.limit(job.attempts))
+                let purpose = job.what.purpose();
+                let allowed = self.roster.begins(self.now, at, purpose, job.attempts);
+                (job.deadline.min(self.now + allowed), purpose)
             }
             None => return,
         };
@@ -198,6 +201,7 @@ impl World {
             Attempt {
                 job: id,
                 at,
+                purpose,
                 sent: self.now,
                 generation: link.generation,
                 answers: link.answers,
