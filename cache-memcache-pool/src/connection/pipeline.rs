@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::queue::{Pending, Queue};
 use crate::config::Timeouts;
-use crate::protocol::{Decoder, Reply, Response, Violation};
+use crate::protocol::{Decoder, Expected, Reply, Response, Violation};
 
 /// Empty buffers larger than this are freed.
 const KEPT: usize = 256 * 1024;
@@ -106,8 +106,46 @@ impl<C> Pipeline<C> {
         std::mem::take(&mut self.tally)
     }
 
+    /// The server is asked for its version, which is the first response then.
+    pub(crate) fn ask_version(&mut self, now: Instant) {
+        self.send(
+            now,
+            Pending {
+                expected: Expected::Version,
+                caller: None,
+                weight: 0,
+                due: Duration::MAX,
+            },
+        );
+    }
+
+    /// Whether the requests of `queue` have to wait for the version of the server, which might
+    /// execute a value as commands.
+    pub(crate) fn must_wait(&self, queue: &Queue<C>) -> bool {
+        queue.has_had_value() && !self.has_answered()
+    }
+
     /// Something of `request` has been written.
     pub(crate) fn on_sent(&mut self, now: Instant, request: Pending<C>) {
+        self.note_due(request.due);
+        let Pending {
+            expected,
+            caller,
+            weight,
+            due,
+        } = request;
+        self.send(
+            now,
+            Pending {
+                expected,
+                caller: Some(caller),
+                weight,
+                due,
+            },
+        );
+    }
+
+    fn send(&mut self, now: Instant, request: Pending<Option<C>>) {
         if self.in_flight.is_empty() {
             self.head_since = self.patience.read(now);
             // Those who waited for the connection have waited since it was begun.
@@ -120,19 +158,7 @@ impl<C> Pipeline<C> {
                 self.is_suspect = false;
             }
         }
-        self.note_due(request.due);
-        let Pending {
-            expected,
-            caller,
-            weight,
-            due,
-        } = request;
-        self.in_flight.push_back(Pending {
-            expected,
-            caller: Some(caller),
-            weight,
-            due,
-        });
+        self.in_flight.push_back(request);
     }
 
     /// All requests that waited for the connection have been sent.
@@ -410,7 +436,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Dialect, Expected, StoredFormat};
+    use crate::protocol::{Dialect, MetaRequest, Outgoing, StoredFormat};
 
     fn decoder() -> Decoder {
         Decoder::new(1000, StoredFormat::Envelope)
@@ -609,6 +635,22 @@ mod tests {
         let (at, verdict, _) = wait(&mut pipeline, &mut queue);
         assert_eq!(at, now + SECOND * 3 / 2);
         assert_eq!(verdict, Some(Verdict::Silent));
+    }
+
+    #[test]
+    fn values_wait_for_the_version_which_belongs_to_no_caller() {
+        let now = Instant::now();
+        let mut pipeline = Pipeline::<u32>::new(now, TIMEOUTS, decoder());
+        let mut queue = Queue::new(Dialect::Meta);
+        pipeline.ask_version(now);
+        assert!(!pipeline.must_wait(&queue), "there is no value");
+        let encode = |out: &mut Outgoing| Ok::<_, ()>(MetaRequest::set("k", "v").encode(out));
+        queue.push(encode, 1, 1, SECOND).unwrap();
+        assert!(pipeline.must_wait(&queue));
+        assert!(receive(&mut pipeline, now, b"VERSION 1.6.18\r\n").is_empty());
+        assert!(!pipeline.must_wait(&queue));
+        assert_eq!(pipeline.take_tally(), Tally::default());
+        assert_eq!(pipeline.in_flight(), 0);
     }
 
     #[test]

@@ -151,6 +151,15 @@ impl<C> Queue<C> {
         self.live + self.parked.entries.len()
     }
 
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.out.dialect()
+    }
+
+    /// Whether there has been a value for a meta command, apart from those in a parked batch.
+    pub(crate) fn has_had_value(&self) -> bool {
+        self.out.has_value
+    }
+
     /// Whether there is a batch that the socket had no room for.
     pub(crate) fn is_parked(&self) -> bool {
         !self.parked.is_written()

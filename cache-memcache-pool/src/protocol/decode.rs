@@ -3,12 +3,13 @@
 
 use cache_core::wire::Metadata;
 
-use super::encode::tag_behind;
+use super::encode::{Dialect, tag_behind};
 use super::meta_line::read_meta_response;
 use super::response::{
     Expected, Item, Reply, Response, Violation, decimal, nth_key, refusal, server_error,
 };
 use super::value::{COMPRESSED, Stored, StoredFormat};
+use super::version::check_version;
 
 /// Longer than any line of memcached.
 const MAX_LINE: usize = 2048;
@@ -312,7 +313,10 @@ fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize,
             let rest = rest.strip_prefix(b"\r\n")?;
             (flags, len, rest)
         }
-        Expected::Quiet { .. } | Expected::Lines { .. } | Expected::Meta { .. } => return None,
+        Expected::Quiet { .. }
+        | Expected::Lines { .. }
+        | Expected::Version
+        | Expected::Meta { .. } => return None,
     };
     Some((flags, len as usize, rest))
 }
@@ -372,6 +376,7 @@ fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violat
         Expected::Quiet { .. } => read_quiet(line),
         Expected::Values { .. } => read_text(line),
         Expected::Lines { .. } => read_written(line),
+        Expected::Version => check_version(line, Dialect::Meta).map(|()| Item::End),
         Expected::Meta { tag, status, .. } => read_meta_response(line, *tag, *status),
     }
 }

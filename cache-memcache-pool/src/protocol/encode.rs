@@ -103,6 +103,8 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each command ends.
     pub(crate) ends: Vec<usize>,
+    /// It has contained a value for a meta command.
+    pub(crate) has_value: bool,
     dialect: Dialect,
     next_tag: u32,
 }
@@ -208,6 +210,7 @@ impl<'a> Command<'a> {
         };
         let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
         encode_line(verb, self.key(), rest, &mut out.bytes);
+        out.has_value |= matches!(self, Self::Set { .. });
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
         tag

@@ -274,6 +274,7 @@ impl MetaRequest {
             encode_line(self.verb.letter(), &self.key, rest, &mut out.bytes);
         }
         if self.verb == Verb::Set {
+            out.has_value = true;
             out.bytes.extend_from_slice(&self.value);
             out.bytes.extend_from_slice(b"\r\n");
         }

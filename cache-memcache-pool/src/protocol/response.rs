@@ -83,6 +83,8 @@ pub(crate) enum Expected {
         commands: usize,
         replies: Vec<Reply>,
     },
+    /// The version of a server with meta commands.
+    Version,
     /// The response to a [`MetaRequest`](super::MetaRequest).
     Meta {
         tag: Option<u32>,
@@ -165,7 +167,7 @@ impl Expected {
                 (_, reply) => reply,
             })),
             // Its lines are failures or the end.
-            Self::Quiet { .. } => None,
+            Self::Quiet { .. } | Self::Version => None,
         }
     }
 
@@ -181,6 +183,8 @@ impl Expected {
                 has_failed: true, ..
             } => Ok(Response::SomeFailed),
             Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
+            // It is no command of a caller.
+            Self::Version => Ok(Response::AllDone(0)),
             Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
             }

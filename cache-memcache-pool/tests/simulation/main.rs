@@ -15,6 +15,7 @@
 mod churn;
 mod history;
 mod network;
+mod old;
 mod once;
 mod rng;
 mod server;

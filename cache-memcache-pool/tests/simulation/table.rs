@@ -28,7 +28,7 @@ fn fault(kind: Kind, from: u64, to: u64) -> Fault {
 }
 
 /// One or more servers, the first of which has these faults.
-fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
+pub(crate) fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
     let start = Instant::now();
     let link = |server: usize| {
         let mut link = fast(start);
