@@ -64,6 +64,7 @@ impl Answer {
             },
             Self::Quiet { commands, .. } => Expected::Quiet {
                 commands: *commands,
+                remarks: 0,
                 has_failed: false,
             },
             Self::Values(found) => {

@@ -130,10 +130,8 @@ impl Decoder {
                     *buffer = behind;
                     match item {
                         Item::Reply(reply) => Some(reply),
-                        Item::Remark { has_failed: this } => {
-                            if let Expected::Quiet { has_failed, .. } = expected {
-                                *has_failed |= this;
-                            }
+                        Item::Remark { has_failed } => {
+                            expected.note(has_failed)?;
                             continue;
                         }
                         Item::MetaValue { response, len } => {
@@ -492,6 +490,7 @@ mod tests {
     fn quiet() -> Expected {
         Expected::Quiet {
             commands: 3,
+            remarks: 0,
             has_failed: false,
         }
     }
@@ -518,6 +517,15 @@ mod tests {
             let bytes = format!("{line}\r\nMN\r\n");
             let response = decode(bytes.as_bytes(), quiet()).unwrap();
             assert!(matches!(response, Some(Response::SomeFailed)));
+        }
+    }
+
+    #[test]
+    fn each_quiet_command_has_at_most_one_message() {
+        for line in ["NF O7\r\n", "NS O7\r\n"] {
+            let end = |lines| line.repeat(lines) + "MN\r\n";
+            assert!(matches!(decode(end(3).as_bytes(), quiet()), Ok(Some(_))));
+            assert!(decode(line.repeat(4).as_bytes(), quiet()).is_err());
         }
     }
 

@@ -385,6 +385,7 @@ pub(crate) fn encode_many<'a>(
         encode_end(out);
         return Ok(Expected::Quiet {
             commands: n,
+            remarks: 0,
             has_failed: false,
         });
     }

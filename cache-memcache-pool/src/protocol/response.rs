@@ -67,7 +67,12 @@ pub(crate) enum Expected {
         replies: Vec<Reply>,
     },
     /// The end of several quiet commands, which report only failures.
-    Quiet { commands: usize, has_failed: bool },
+    Quiet {
+        commands: usize,
+        /// How many of them have reported something.
+        remarks: usize,
+        has_failed: bool,
+    },
     /// The values for a classic `get`; `request` is the line that was sent, without its end.
     Values {
         request: String,
@@ -139,6 +144,25 @@ impl Expected {
             return Err(Violation::Other("unsolicited value from the server".into()));
         };
         *late = u32::try_from(position).ok();
+        Ok(())
+    }
+
+    /// Records the message of a quiet command. Each has at most one, so that messages without end
+    /// do not keep the callers waiting.
+    pub(super) fn note(&mut self, this_failed: bool) -> Result<(), Violation> {
+        if let Self::Quiet {
+            commands,
+            remarks,
+            has_failed,
+        } = self
+        {
+            *remarks += 1;
+            *has_failed |= this_failed;
+            if remarks > commands {
+                let reason = "more messages from the server than there were commands";
+                return Err(Violation::Other(reason.into()));
+            }
+        }
         Ok(())
     }
 
