@@ -85,7 +85,8 @@ impl Plan {
             pauses,
             given_up: if rng.percent(50) { 20 } else { 0 },
         };
-        if rng.percent(15) {
+        // The classic protocol is that of old servers as well.
+        if rng.percent(15) && !plan.is_classic {
             let from = millis(&mut rng, 200, 3500);
             plan.faults.push(Fault {
                 server: rng.below(servers as u64) as usize,
