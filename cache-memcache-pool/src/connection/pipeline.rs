@@ -112,6 +112,7 @@ impl<C> Pipeline<C> {
             now,
             Pending {
                 expected: Expected::Version,
+                has_mark: false,
                 caller: None,
                 weight: 0,
                 due: Duration::MAX,
@@ -130,6 +131,7 @@ impl<C> Pipeline<C> {
         self.note_due(request.due);
         let Pending {
             expected,
+            has_mark,
             caller,
             weight,
             due,
@@ -138,6 +140,7 @@ impl<C> Pipeline<C> {
             now,
             Pending {
                 expected,
+                has_mark,
                 caller: Some(caller),
                 weight,
                 due,
@@ -235,8 +238,9 @@ impl<C> Pipeline<C> {
                 Ok(None) => break Ok(()),
                 Ok(Some(response)) => {
                     self.answered += 1;
-                    self.tally.calls += response.commands();
-                    for reply in response.replies() {
+                    let mark = usize::from(head.has_mark);
+                    self.tally.calls += response.commands().saturating_sub(mark);
+                    for reply in response.replies().iter().skip(mark) {
                         self.tally.hits +=
                             usize::from(matches!(reply, Reply::Found(_) | Reply::TooLarge(_)));
                         self.tally.misses += usize::from(matches!(reply, Reply::Missing));
@@ -466,6 +470,7 @@ mod tests {
         let due = pipeline.patience.read(now) + SECOND * 2;
         let request = Pending {
             expected: Expected::One { tag: caller },
+            has_mark: false,
             caller,
             weight: 1,
             due,
@@ -644,8 +649,16 @@ mod tests {
         let mut queue = Queue::new(Dialect::Meta);
         pipeline.ask_version(now);
         assert!(!pipeline.must_wait(&queue), "there is no value");
-        let encode = |out: &mut Outgoing| Ok::<_, ()>(MetaRequest::set("k", "v").encode(out));
-        queue.push(encode, 1, 1, SECOND).unwrap();
+        let encode = |out: &mut Outgoing| {
+            Ok::<_, ()>(Pending {
+                expected: MetaRequest::set("k", "v").encode(out),
+                has_mark: false,
+                caller: 1,
+                weight: 1,
+                due: SECOND,
+            })
+        };
+        queue.push(encode).unwrap();
         assert!(pipeline.must_wait(&queue));
         assert!(receive(&mut pipeline, now, b"VERSION 1.6.18\r\n").is_empty());
         assert!(!pipeline.must_wait(&queue));

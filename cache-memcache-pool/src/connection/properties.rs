@@ -156,6 +156,7 @@ pub(super) fn read(
     for (caller, answer) in answers.iter().enumerate() {
         let request = Pending {
             expected: answer.expected(),
+            has_mark: false,
             caller,
             weight: 1,
             due: second,
