@@ -643,11 +643,70 @@ mod tests {
     }
 
     #[test]
+    fn a_full_socket_does_not_excuse_silence() {
+        let is_silent_at = |mut pipeline: Pipeline<u32>| {
+            let (at, verdict, _) = wait(&mut pipeline, &mut Queue::new(Dialect::Meta));
+            assert_eq!(verdict, Some(Verdict::Silent));
+            at
+        };
+        // With a response pending, silence goes on.
+        let (mut waiting, _, now) = pipeline();
+        send(&mut waiting, now, 1);
+        waiting.on_blocked(now + SECOND / 2);
+        assert_eq!(is_silent_at(waiting), now + SECOND);
+        // Otherwise it begins when the socket is full.
+        let (mut full, _, now) = pipeline();
+        full.on_blocked(now);
+        full.on_blocked(now + SECOND / 2);
+        assert_eq!(is_silent_at(full), now + SECOND);
+    }
+
+    #[test]
+    fn requests_that_expire_in_the_queue_release_their_weight() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        pipeline.take_tally();
+        let due = pipeline.patience.read(now) + SECOND;
+        for (caller, weight) in [(1, 2), (2, 3)] {
+            let encode = |_: &mut Outgoing| {
+                Ok::<_, ()>(Pending {
+                    expected: Expected::One { tag: caller },
+                    has_mark: false,
+                    caller,
+                    weight,
+                    due,
+                })
+            };
+            queue.push(encode).unwrap();
+        }
+        pipeline.note_due(due);
+        let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict, expired), (now + SECOND, None, vec![1, 2]));
+        assert_eq!(pipeline.take_tally().weight, 5);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_batch_is_freed() {
+        let (mut pipeline, _, now) = pipeline();
+        let mut responses = String::new();
+        for caller in 1..=u32::try_from(KEPT / 4).unwrap() {
+            send(&mut pipeline, now, caller);
+            responses += &format!("HD O{caller}\r\n");
+        }
+        receive(&mut pipeline, now, responses.as_bytes());
+        assert_eq!(pipeline.held(), 0);
+        // A small buffer is used again.
+        send(&mut pipeline, now, 1);
+        answer(&mut pipeline, now, 1);
+        assert!(pipeline.held() > 0);
+    }
+
+    #[test]
     fn values_wait_for_the_version_which_belongs_to_no_caller() {
         let now = Instant::now();
         let mut pipeline = Pipeline::<u32>::new(now, TIMEOUTS, decoder());
         let mut queue = Queue::new(Dialect::Meta);
         pipeline.ask_version(now);
+        assert_eq!(pipeline.in_flight(), 1);
         assert!(!pipeline.must_wait(&queue), "there is no value");
         let encode = |out: &mut Outgoing| {
             Ok::<_, ()>(Pending {

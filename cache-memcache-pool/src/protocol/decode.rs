@@ -679,6 +679,50 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_exactly_the_limit_is_read() {
+        let mut value = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
+        value.resize(1000, b'v');
+        for line in ["VA 1000 f0 O7", "VA 1000 O7 f0"] {
+            let bytes = [line.as_bytes(), b"\r\n", &value, b"\r\n"].concat();
+            let response = decode(&bytes, Expected::One { tag: 7 });
+            let is_read = matches!(response, Ok(Some(Response::One(Reply::Found(Ok(_))))));
+            assert!(is_read, "{response:?}");
+        }
+        // The largest that memcached can store.
+        let line = format!("VA {MAX_ITEM} f0 O7\r\n");
+        let response = decode(line.as_bytes(), Expected::One { tag: 7 });
+        assert!(matches!(response, Ok(None)), "{response:?}");
+    }
+
+    #[test]
+    fn a_large_value_is_decoded_by_its_client_flags_wherever_it_is_split() {
+        let mut value = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
+        value.resize(2 * LARGE, b'v');
+        let len = value.len();
+        for (flags, is_read) in [(0, true), (16, true), (8, false), (1, false)] {
+            let head = format!("VA {len} f{flags} O7\r\n");
+            let bytes = [head.as_bytes(), &value, b"\r\n"].concat();
+            for split in [head.len() + 100, head.len() + LARGE, bytes.len()] {
+                let mut decoder = Decoder::new(len, StoredFormat::Envelope);
+                let mut expected = Expected::One { tag: 7 };
+                let mut rest = &bytes[..split];
+                let mut response = decoder.decode(&mut rest, &mut expected).unwrap();
+                if response.is_none() {
+                    let mut rest = [rest, &bytes[split..]].concat();
+                    if let Some((body, missing)) = decoder.large() {
+                        body.extend(rest.drain(..missing));
+                    }
+                    response = decoder.decode(&mut &*rest, &mut expected).unwrap();
+                }
+                let Some(Response::One(Reply::Found(found))) = response else {
+                    panic!("{response:?}");
+                };
+                assert_eq!(found.is_ok(), is_read, "flags {flags}, {split}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_value_beyond_the_limit_is_skipped() {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');

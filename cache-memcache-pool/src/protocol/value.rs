@@ -118,3 +118,32 @@ fn check_flags(flags: u32) -> Result<()> {
     let message = format!("the stored value has the client flags {flags}: it is {is}");
     Err(Error::new(ErrorKind::Decode, NAME, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_flags_of_other_values_than_bytes_are_explained() {
+        for (flags, words) in [
+            (1, "pickled by Python"),
+            (5, "pickled by Python"),
+            (9, "pickled by Python"),
+            (2, "a number"),
+            (4, "a number"),
+            (18, "a number"),
+            (32, "an unknown encoding"),
+            (6, "an unknown encoding"),
+        ] {
+            let error = check_flags(flags).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            let message = error.message();
+            assert!(message.contains(&format!("flags {flags}:")), "{message}");
+            assert!(message.contains(words), "{message}");
+        }
+        assert!(check_flags(0).is_ok() && check_flags(16).is_ok());
+        for flags in [8, 24] {
+            assert_eq!(check_flags(flags).is_ok(), cfg!(feature = "zlib"));
+        }
+    }
+}
