@@ -620,6 +620,34 @@ mod tests {
     }
 
     #[test]
+    fn the_replies_to_classic_writes_are_told_apart() {
+        let lines = |commands| Expected::Lines {
+            commands,
+            replies: Vec::new(),
+        };
+        let bytes = b"STORED\r\nDELETED\r\nNOT_FOUND\r\nNOT_STORED\r\nSERVER_ERROR no\r\n";
+        let Ok(Some(Response::Many(replies))) = decode(bytes, lines(5)) else {
+            panic!("it is complete");
+        };
+        let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
+        let done = ["Done", "Done", "Done"];
+        assert_eq!(shown[..3], done);
+        assert_eq!(shown[3..], [r#"Failed("not stored")"#, r#"Failed("no")"#]);
+        for line in [
+            "HD O7",
+            "END",
+            "ERROR",
+            "EXISTS",
+            "CLIENT_ERROR bad data chunk",
+        ] {
+            assert!(
+                decode(format!("{line}\r\n").as_bytes(), lines(1)).is_err(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
     fn a_server_error_ends_a_classic_get_and_keeps_the_connection() {
         let value = "VALUE b 0 22\r\n{\"ct\": 7.5, \"v\": 2}|hi\r\n";
         for (before, found) in [("", false), (value, true)] {
@@ -696,10 +724,22 @@ mod tests {
 
     #[test]
     fn a_large_value_is_decoded_by_its_client_flags_wherever_it_is_split() {
-        let mut value = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
-        value.resize(2 * LARGE, b'v');
-        let len = value.len();
-        for (flags, is_read) in [(0, true), (16, true), (8, false), (1, false)] {
+        let short = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
+        let long = format!(
+            r#"{{"ct": 7.5, "v": 2, "more": "{}"}}|"#,
+            "x".repeat(METADATA_WITHIN)
+        );
+        for (flags, metadata, is_read) in [
+            (0, &short, true),
+            (16, &short, true),
+            (0, &long.into_bytes(), true),
+            (8, &short, false),
+            (1, &short, false),
+        ] {
+            let meta = metadata.len();
+            let mut value = metadata.clone();
+            value.resize(2 * LARGE, b'v');
+            let len = value.len();
             let head = format!("VA {len} f{flags} O7\r\n");
             let bytes = [head.as_bytes(), &value, b"\r\n"].concat();
             for split in [head.len() + 100, head.len() + LARGE, bytes.len()] {
@@ -708,6 +748,8 @@ mod tests {
                 let mut rest = &bytes[..split];
                 let mut response = decoder.decode(&mut rest, &mut expected).unwrap();
                 if response.is_none() {
+                    let has_own_buffer = decoder.large().is_some();
+                    assert!(has_own_buffer || split < head.len() + METADATA_WITHIN);
                     let mut rest = [rest, &bytes[split..]].concat();
                     if let Some((body, missing)) = decoder.large() {
                         body.extend(rest.drain(..missing));
@@ -717,6 +759,8 @@ mod tests {
                 let Some(Response::One(Reply::Found(found))) = response else {
                     panic!("{response:?}");
                 };
+                let payload = found.as_ref().map(|found| found.payload.len()).ok();
+                assert_eq!(payload, is_read.then_some(len - meta), "{flags}, {split}");
                 assert_eq!(found.is_ok(), is_read, "flags {flags}, {split}: {found:?}");
             }
         }

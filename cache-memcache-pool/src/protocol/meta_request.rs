@@ -331,6 +331,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_knows_its_key_and_size() {
+        let set = MetaRequest::set("session", "12345");
+        assert_eq!((set.key(), set.size()), ("session", 5));
+        assert_eq!(MetaRequest::get("k").size(), 0);
+    }
+
+    #[test]
     fn flags_that_would_break_the_pipeline_are_refused_and_named() {
         let get = || MetaRequest::get("k");
         for (request, words) in [

@@ -17,6 +17,7 @@ mod history;
 mod network;
 mod old;
 mod once;
+mod policy;
 mod rng;
 mod server;
 mod table;
