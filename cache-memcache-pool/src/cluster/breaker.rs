@@ -372,6 +372,27 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_opened_at_the_end_of_the_previous_one_counts() {
+        let (mut breaker, mut now) = breaker();
+        for verdict in [Verdict::Connection, Verdict::Connection, Verdict::Open] {
+            let begun = now;
+            now += MS;
+            assert_eq!(breaker.on_fault(now, Fault::Broken, begun, true), verdict);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_silent_again_soon_after_its_return_is_not_probed_at_once() {
+        let (mut breaker, now) = breaker();
+        breaker.on_fault(now, SILENT, now, true);
+        assert_eq!(breaker.left(now), Some(Duration::ZERO));
+        let returned = now + MS;
+        breaker.on_probe_answered(returned);
+        breaker.on_fault(returned + MS, SILENT, returned, true);
+        assert!(breaker.left(returned + MS).unwrap() >= FIRST_WAIT);
+    }
+
+    #[test]
     fn losses_of_long_lived_connections_do_not_add_up() {
         let (mut breaker, mut now) = breaker();
         for _ in 0..20 {

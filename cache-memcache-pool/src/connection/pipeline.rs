@@ -632,6 +632,17 @@ mod tests {
     }
 
     #[test]
+    fn a_short_pause_extends_the_timeout_by_its_length() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        let (asked, late) = (now + SECOND / 2, SECOND * 3 / 10);
+        let verdict = pipeline.on_timeout(asked, asked + late, &mut queue, &mut Vec::new());
+        assert_eq!(verdict, Some(Verdict::Suspect));
+        let (at, verdict, _) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict), (now + SECOND + late, Some(Verdict::Silent)));
+    }
+
+    #[test]
     fn a_full_socket_regaining_room_is_a_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         pipeline.on_blocked(now);

@@ -359,6 +359,8 @@ mod tests {
             let error = request.check_flags().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encode);
             assert!(error.message().contains(words), "{error}");
+            let verb = format!("m{} has ", char::from(request.verb.letter()));
+            assert!(error.message().starts_with(&verb), "{error}");
         }
         assert!(get().flag('v').flag_with('T', -1).check_flags().is_ok());
     }

@@ -123,6 +123,22 @@ fn check_flags(flags: u32) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "zlib")]
+    #[test]
+    fn compressed_values_are_decompressed() {
+        let head = br#"{"ct": 7.5, "v": 2}|"#;
+        let compressed = zlib::compress(head, &[b'x'; 500]).unwrap();
+        let envelope = StoredFormat::Envelope;
+        let found = Stored::decode(envelope, 8, &compressed, 1000).unwrap();
+        assert_eq!(found.payload, [b'x'; 500]);
+        let found = Stored::decode_owned(envelope, 8, compressed.clone(), 1000).unwrap();
+        assert_eq!(found.payload, [b'x'; 500]);
+        // Without the flag they are not, and without the format flags mean nothing.
+        assert!(Stored::decode(envelope, 0, &compressed, 1000).is_err());
+        let found = Stored::decode(StoredFormat::Raw, 8, &compressed, 1000).unwrap();
+        assert_eq!(found.payload, compressed);
+    }
+
     #[test]
     fn client_flags_of_other_values_than_bytes_are_explained() {
         for (flags, words) in [

@@ -249,3 +249,66 @@ async fn large_requests_weigh_more() {
         assert_eq!(cache.stats().servers[0].in_flight, 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_connections_are_opened_while_values_are_large() {
+    for (bytes, connections) in [(100, 2), (100_000, 6)] {
+        let farm = farm(1, &[], |link| link.latency = SECOND / 100);
+        let mut stored = br#"{"ct": 1700000000.5, "v": 2}|"#.to_vec();
+        stored.resize(bytes, b'v');
+        for task in 0..100 {
+            farm.0[0].put(&format!("k{task}"), stored.clone());
+        }
+        let cache = builder(&farm).build().unwrap();
+        load(&cache, SECOND).await;
+        assert_eq!(cache.stats().servers[0].connections, connections, "{bytes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_another_server_waits_for_the_probe() {
+    let restart = fault(Kind::Restart, Duration::ZERO, SECOND);
+    let farm = farm(1, &[restart], |_| {});
+    let cache = builder(&farm).build().unwrap();
+    assert!(cache.get("k").await.is_err());
+    sleep(SECOND * 2).await;
+    assert_eq!(cache.get("k").await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_remain_keep_their_connections_and_counters() {
+    let farm = farm(2, &[], |_| {});
+    let urls = farm.urls();
+    let cache = builder(&farm).url(&urls[..1]).build().unwrap();
+    cache.get("k").await.unwrap();
+    cache.set_servers(&urls).unwrap();
+    cache.set_servers(&urls[..1]).unwrap();
+    cache.get("k").await.unwrap();
+    let server = &cache.stats().servers[0];
+    assert_eq!((server.calls, server.connects), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_a_removed_server_leaves_no_connection() {
+    let pause = fault(Kind::Partition, SECOND, SECOND * 3);
+    let farm = farm(2, &[pause], |_| {});
+    let urls = farm.urls();
+    let cache = builder(&farm)
+        .url(&urls)
+        .socket_timeout(SECOND)
+        .build()
+        .unwrap();
+    let keys: Vec<String> = (0..20).map(|key| format!("k{key}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    sleep_until(start + SECOND).await;
+    // The server is down, and one of the calls has started a probe, which ends after the partition.
+    while start.elapsed() < SECOND * 28 / 10 {
+        cache.get_multi(&keys).await;
+        sleep(SECOND / 50).await;
+    }
+    assert!(cache.stats().servers[0].down_for.is_some());
+    cache.set_servers(&urls[1..]).unwrap();
+    sleep(SECOND * 5).await;
+    assert_eq!(farm.0[0].open(), 0);
+}
