@@ -120,6 +120,7 @@ impl MemcachePoolBackend {
         let exchange = Exchange {
             encode: |out: &mut Outgoing| Ok(request.encode(out)),
             weight: 1 + request.size() / WEIGHT_BYTES,
+            has_mark: false,
         };
         let (_, server, response) = send(&mut call, request.key(), &exchange).await?;
         let Response::One(mut reply) = response else {

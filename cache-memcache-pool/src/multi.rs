@@ -268,7 +268,12 @@ async fn run<'a, T>(
                 let weight = 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES;
                 let encode =
                     |out: &mut Outgoing| encode(&positions, &command, is_quiet, is_marked, out);
-                match call.submit(server, &Exchange { encode, weight }).await {
+                let exchange = Exchange {
+                    encode,
+                    weight,
+                    has_mark: is_marked,
+                };
+                match call.submit(server, &exchange).await {
                     Ok(Some(waiter)) => sent.push(Sent {
                         positions,
                         index,

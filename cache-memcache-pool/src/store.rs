@@ -149,6 +149,7 @@ impl Store {
                 }
             },
             weight: 1 + command.size() / WEIGHT_BYTES,
+            has_mark: is_marked,
         };
         let farm = self.cluster.farm();
         let mut call = Call::new(&self.cluster, &farm);

@@ -105,7 +105,7 @@ impl Breaker {
         let State::Closed(since) = self.state else {
             return Verdict::StillOpen;
         };
-        if begun < since && self.level > 0 {
+        if begun < since {
             // The connection is older than the last outage.
             return Verdict::Connection;
         }
@@ -357,6 +357,42 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_has_returned_is_on_probation_for_a_while() {
+        for (used, verdict) in [
+            (SETTLED - MS, Verdict::Open),
+            (SETTLED, Verdict::Connection),
+        ] {
+            let (mut breaker, now) = breaker();
+            breaker.on_fault(now, Fault::NotConnected, now, false);
+            breaker.on_probe_answered(now + SECOND);
+            let end = now + SECOND + used;
+            let found = breaker.on_fault(end, Fault::Broken, end - MS, false);
+            assert_eq!(found, verdict, "after {used:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_opened_at_the_end_of_the_previous_one_counts() {
+        let (mut breaker, mut now) = breaker();
+        for verdict in [Verdict::Connection, Verdict::Connection, Verdict::Open] {
+            let begun = now;
+            now += MS;
+            assert_eq!(breaker.on_fault(now, Fault::Broken, begun, true), verdict);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_silent_again_soon_after_its_return_is_not_probed_at_once() {
+        let (mut breaker, now) = breaker();
+        breaker.on_fault(now, SILENT, now, true);
+        assert_eq!(breaker.left(now), Some(Duration::ZERO));
+        let returned = now + MS;
+        breaker.on_probe_answered(returned);
+        breaker.on_fault(returned + MS, SILENT, returned, true);
+        assert!(breaker.left(returned + MS).unwrap() >= FIRST_WAIT);
+    }
+
+    #[test]
     fn losses_of_long_lived_connections_do_not_add_up() {
         let (mut breaker, mut now) = breaker();
         for _ in 0..20 {
@@ -386,5 +422,7 @@ mod tests {
             breaker.on_probe_failed(now);
         }
         assert!(breaker.left(now).unwrap() > LONGEST);
+        let year = SECOND * 365 * 24 * 3600;
+        assert!(later(now, Duration::MAX) > now + year * 50);
     }
 }

@@ -277,11 +277,10 @@ impl<'a> Call<'a> {
     /// Records the mark that the server `index` returned with a read, for
     /// [`believe`](Self::believe).
     pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
-        if let Some(server) = self.farm.server(index) {
-            server.saw_mark(match mark {
-                Reply::Found(Ok(mark)) => mark.metadata.as_ref().map(|metadata| metadata.cached_at),
-                _ => None,
-            });
+        if let (Some(server), Reply::Found(Ok(mark))) = (self.farm.server(index), mark)
+            && let Some(metadata) = &mark.metadata
+        {
+            server.returned.raise(metadata.cached_at);
         }
     }
 

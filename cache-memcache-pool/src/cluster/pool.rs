@@ -301,3 +301,184 @@ fn touch_io() {
         drop(tokio::net::UdpSocket::from_std(socket));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Exchange, Waiter};
+    use crate::protocol::{Command, Outgoing, encode_one};
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().unwrap()
+    }
+
+    fn pool(maxsize: usize) -> Arc<Pool> {
+        let runtime = runtime();
+        let _within = runtime.enter();
+        Pools::new(maxsize, false).of(runtime.handle()).unwrap()
+    }
+
+    /// Adds a connection that is ready.
+    fn ready(pool: &Pool) -> Arc<Connection> {
+        let connection = pool.add(Dialect::Meta, false).unwrap();
+        connection.set_ready();
+        connection
+    }
+
+    /// Queues a request of this weight.
+    fn load(connection: &Arc<Connection>, weight: usize) -> Waiter {
+        let exchange = Exchange {
+            encode: |out: &mut Outgoing| Ok(encode_one(&Command::Get("k"), out)),
+            weight,
+            has_mark: false,
+        };
+        let (now, patience) = (Instant::now(), Duration::from_secs(1));
+        let queued = Arc::clone(connection).submit(&exchange, weight, now, patience, None);
+        queued.unwrap().unwrap()
+    }
+
+    /// Which of the connections is picked, and whether another one would help.
+    fn picked(pool: &Pool, of: &[&Arc<Connection>], has_large: bool) -> Option<(usize, bool)> {
+        match pool.pick(has_large) {
+            Pick::Open => None,
+            Pick::Use {
+                connection,
+                and_grow,
+            } => {
+                let position = of.iter().position(|c| Arc::ptr_eq(c, &connection));
+                Some((position.unwrap(), and_grow))
+            }
+        }
+    }
+
+    #[test]
+    fn runtimes_have_separate_pools_until_they_end() {
+        let pools = Pools::new(10, false);
+        let (first, second) = (runtime(), runtime());
+        let _within = first.enter();
+        let pool = pools.of(first.handle()).unwrap();
+        assert!(Arc::ptr_eq(&pool, &pools.of(first.handle()).unwrap()));
+        let other = pools.of(second.handle()).unwrap();
+        assert!(!Arc::ptr_eq(&pool, &other));
+        assert_eq!(pools.read().len(), 2, "the first is in use");
+        drop(pool);
+        pools.of(runtime().handle()).unwrap();
+        assert_eq!(pools.read().len(), 2, "the first is removed");
+        assert!(Arc::ptr_eq(&other, &pools.of(second.handle()).unwrap()));
+    }
+
+    #[test]
+    fn requests_fill_the_first_connection_then_the_least_loaded() {
+        let pool = pool(10);
+        assert!(picked(&pool, &[], false).is_none());
+        let a = ready(&pool);
+        let _some = load(&a, FILLED - 1);
+        assert_eq!(picked(&pool, &[&a], false), Some((0, false)));
+        let _more = load(&a, 1);
+        assert_eq!(
+            picked(&pool, &[&a], false),
+            Some((0, true)),
+            "two are eager"
+        );
+        let b = ready(&pool);
+        assert_eq!(picked(&pool, &[&a, &b], false), Some((1, false)));
+        let _full = load(&b, FILLED + 1);
+        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, false)));
+        let _busy = [load(&a, BUSY), load(&b, BUSY - FILLED - 1)];
+        assert_eq!(
+            picked(&pool, &[&a, &b], false),
+            Some((1, true)),
+            "all are busy"
+        );
+        // Closed ones are not used.
+        b.close(Failure::Lost("closed".into()));
+        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, true)));
+    }
+
+    #[test]
+    fn large_values_get_more_connections() {
+        let pool = pool(10);
+        let mut all = Vec::new();
+        let mut loads = Vec::new();
+        for n in 1..=EAGER_FOR_LARGE {
+            let connection = ready(&pool);
+            loads.push(load(&connection, 1));
+            all.push(connection);
+            let of: Vec<_> = all.iter().collect();
+            let grows = n < EAGER_FOR_LARGE;
+            assert_eq!(picked(&pool, &of, true), Some((0, grows)), "{n}");
+        }
+    }
+
+    #[test]
+    fn one_connection_is_opened_at_a_time_up_to_the_maximum() {
+        let pool = pool(2);
+        let a = pool.add(Dialect::Meta, true).unwrap();
+        assert!(
+            pool.add(Dialect::Meta, false).is_none(),
+            "one is being opened"
+        );
+        assert_eq!(
+            picked(&pool, &[&a], false),
+            Some((0, false)),
+            "calls wait for it"
+        );
+        a.set_ready();
+        assert!(
+            pool.add(Dialect::Meta, true).is_none(),
+            "it is not the first"
+        );
+        let b = pool.add(Dialect::Meta, false).unwrap();
+        let _filled = load(&a, FILLED);
+        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, false)));
+        b.set_ready();
+        assert!(pool.add(Dialect::Meta, false).is_none(), "there are two");
+        let _filled = load(&b, BUSY);
+        let _busy = load(&a, BUSY);
+        assert_eq!(
+            picked(&pool, &[&a, &b], false),
+            Some((1, false)),
+            "there are two"
+        );
+        // A closed one makes room.
+        a.close(Failure::Lost("closed".into()));
+        assert!(pool.add(Dialect::Meta, false).is_some());
+        pool.room.close();
+        b.close(Failure::Lost("closed".into()));
+        assert!(
+            pool.add(Dialect::Meta, false).is_none(),
+            "the pool is closed"
+        );
+    }
+
+    #[test]
+    fn a_removed_connection_is_gone_and_the_others_stay() {
+        let pool = pool(10);
+        let (a, b) = (ready(&pool), ready(&pool));
+        assert!(pool.has_ready_besides(&a) && pool.has_ready_besides(&b));
+        pool.remove(&a);
+        assert!(pool.has_ready_besides(&a) && !pool.has_ready_besides(&b));
+        let _filled = load(&b, FILLED);
+        assert_eq!(picked(&pool, &[&b], false), Some((0, true)));
+    }
+
+    #[test]
+    fn closing_waits_for_the_tasks_of_connections() {
+        let pool = pool(10);
+        let task = pool.task();
+        let mut ended = Box::pin(pool.tasks_ended());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(ended.as_mut().poll(&mut cx).is_pending());
+        drop(task);
+        assert!(ended.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_request_takes_at_most_the_whole_capacity() {
+        let clamp = |maxsize, weight| Pools::new(maxsize, false).clamp(weight);
+        assert_eq!(clamp(2, 5), 5);
+        assert_eq!(clamp(2, usize::MAX), 2 * 1024);
+        assert_eq!(clamp(usize::MAX, usize::MAX), u32::MAX);
+    }
+}

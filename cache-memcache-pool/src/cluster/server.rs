@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result, ServerEvent};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -49,9 +49,6 @@ pub(crate) struct Counters {
     pub(crate) failovers: AtomicU64,
     connects: AtomicU64,
     denied: AtomicU64,
-    /// Marks that were read, and how many of them were found.
-    marks: AtomicU64,
-    marks_found: AtomicU64,
 }
 
 struct Health {
@@ -654,8 +651,6 @@ impl Server {
         let ready = || loads.iter().filter(|(state, _)| *state == State::Ready);
         let health = self.health();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        // Marks are not keys of callers.
-        let (marks, found) = (read(&self.counters.marks), read(&self.counters.marks_found));
         ServerStats {
             address: self.name.clone(),
             down_for: health.breaker.left(Instant::now()),
@@ -663,9 +658,9 @@ impl Server {
             connections: ready().count(),
             idle: ready().filter(|&&(_, load)| load == 0).count(),
             in_flight: loads.iter().map(|&(_, load)| load).sum(),
-            calls: read(&self.gauges.calls).saturating_sub(marks),
-            hits: read(&self.gauges.hits).saturating_sub(found),
-            misses: read(&self.gauges.misses).saturating_sub(marks.saturating_sub(found)),
+            calls: read(&self.gauges.calls),
+            hits: read(&self.gauges.hits),
+            misses: read(&self.gauges.misses),
             timeouts: read(&self.counters.timeouts),
             downs: read(&self.counters.downs),
             failovers: read(&self.counters.failovers),
@@ -679,15 +674,6 @@ impl Server {
         let health = self.health();
         let left = health.breaker.left(Instant::now())?;
         Some((health.reason.clone()?, left))
-    }
-
-    /// Records the mark of its last return, as it was read; `None` if there is none.
-    pub(super) fn saw_mark(&self, returned: Option<SystemTime>) {
-        self.counters.marks.fetch_add(1, Ordering::Relaxed);
-        if let Some(returned) = returned {
-            self.counters.marks_found.fetch_add(1, Ordering::Relaxed);
-            self.returned.raise(returned);
-        }
     }
 
     fn count_timeout(&self, is_timeout: bool) {

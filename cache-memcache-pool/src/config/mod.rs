@@ -203,8 +203,8 @@ impl PythonClient {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Protocol {
-    /// The meta commands of memcached 1.6.10 and later; those of earlier versions differ. Each
-    /// response identifies its request.
+    /// The meta commands of memcached 1.6.10 and later; those of earlier versions differ, so values
+    /// are sent only to servers that report a later version. Each response identifies its request.
     #[default]
     Meta,
     /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with

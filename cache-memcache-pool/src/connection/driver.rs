@@ -15,10 +15,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::pipeline::{Pipeline, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
-use super::{Caller, Connection, Failure, Gauges, Unanswered};
+use super::{Caller, Connection, Failure, Gauges, Shared, Unanswered};
 use crate::NAME;
 use crate::config::Timeouts;
-use crate::protocol::{Decoder, Response, Violation};
+use crate::protocol::{ASK_VERSION, Decoder, Dialect, Response, Violation};
 
 /// Responses are delivered at the latest when this much has been read.
 const TELL_AFTER: usize = 256 * 1024;
@@ -130,6 +130,10 @@ impl Driver {
     /// a while.
     pub(crate) async fn run(&mut self, mut stream: Stream, suspect: impl Fn()) -> Ended {
         self.connection.set_ready();
+        if self.connection.lock().queue.dialect() == Dialect::Meta {
+            self.pipeline.ask_version(Instant::now());
+            self.batch.bytes.extend_from_slice(ASK_VERSION);
+        }
         self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
         let mut timer = pin!(sleep_until(self.timer_at));
         let why = poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), &suspect, cx)).await;
@@ -293,11 +297,7 @@ impl Driver {
         self.write_to = 0;
         let mut shared = self.connection.lock();
         shared.queue.park(&mut self.batch);
-        // Only to learn that the connection was closed.
-        shared.wake(cx, usize::MAX);
-        if let Some(due) = shared.queue.earliest() {
-            self.pipeline.note_due(due);
-        }
+        hold(&mut shared, &mut self.pipeline, cx);
         self.batch.clear();
     }
 
@@ -307,6 +307,10 @@ impl Driver {
         let mut shared = self.connection.lock();
         if let Some(failure) = &shared.closed {
             return Err(End::Closed(failure.clone()));
+        }
+        if !shared.queue.is_parked() && self.pipeline.must_wait(&shared.queue) {
+            hold(&mut shared, &mut self.pipeline, cx);
+            return Ok(false);
         }
         // A write for each request would cost a system call for each. While much is in flight
         // its responses will soon call for more, and half of it is worth one.
@@ -388,6 +392,15 @@ impl Driver {
         drop(shared);
         self.connection.release(weight);
         self.wake();
+    }
+}
+
+/// Leaves the queued requests where they are for now.
+fn hold(shared: &mut Shared, pipeline: &mut Pipeline<Caller>, cx: &Context<'_>) {
+    // Only to learn that the connection was closed.
+    shared.wake(cx, usize::MAX);
+    if let Some(due) = shared.queue.earliest() {
+        pipeline.note_due(due);
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) use driver::{Driver, End, Ended};
 pub(crate) use stream::{ConnectError, Stream, cannot_connect};
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
-use queue::Queue;
+use queue::{Pending, Queue};
 use slots::Slots;
 
 /// Why a request has no response.
@@ -51,12 +51,14 @@ pub(crate) struct Unanswered {
 /// The slot in which a caller finds its response.
 pub(crate) type Caller = usize;
 
-/// A request: its encoder and its weight.
+/// A request.
 pub(crate) struct Exchange<F> {
     /// Appends the request, and returns the expected response.
     pub(crate) encode: F,
     /// 1 for a small one.
     pub(crate) weight: usize,
+    /// The first reply is the mark of the server's last return, which is no key of the caller.
+    pub(crate) has_mark: bool,
 }
 
 /// Counters of the drivers, for all connections to a server.
@@ -212,8 +214,17 @@ impl Connection {
             return Ok(None);
         }
         let slot = shared.callers.acquire(waker);
-        let pushed = shared.queue.push(&exchange.encode, slot, weight, due);
-        let id = match pushed {
+        let encode = |out: &mut Outgoing| {
+            let expected = (exchange.encode)(out)?;
+            Ok(Pending {
+                expected,
+                has_mark: exchange.has_mark,
+                caller: slot,
+                weight,
+                due,
+            })
+        };
+        let id = match shared.queue.push(encode) {
             Ok(id) => id,
             Err(error) => {
                 let _ = shared.callers.abandon(slot, true);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::queue::{Pending, Queue};
 use crate::config::Timeouts;
-use crate::protocol::{Decoder, Reply, Response, Violation};
+use crate::protocol::{Decoder, Expected, Reply, Response, Violation};
 
 /// Empty buffers larger than this are freed.
 const KEPT: usize = 256 * 1024;
@@ -106,8 +106,49 @@ impl<C> Pipeline<C> {
         std::mem::take(&mut self.tally)
     }
 
+    /// The server is asked for its version, which is the first response then.
+    pub(crate) fn ask_version(&mut self, now: Instant) {
+        self.send(
+            now,
+            Pending {
+                expected: Expected::Version,
+                has_mark: false,
+                caller: None,
+                weight: 0,
+                due: Duration::MAX,
+            },
+        );
+    }
+
+    /// Whether the requests of `queue` have to wait for the version of the server, which might
+    /// execute a value as commands.
+    pub(crate) fn must_wait(&self, queue: &Queue<C>) -> bool {
+        queue.has_had_value() && !self.has_answered()
+    }
+
     /// Something of `request` has been written.
     pub(crate) fn on_sent(&mut self, now: Instant, request: Pending<C>) {
+        self.note_due(request.due);
+        let Pending {
+            expected,
+            has_mark,
+            caller,
+            weight,
+            due,
+        } = request;
+        self.send(
+            now,
+            Pending {
+                expected,
+                has_mark,
+                caller: Some(caller),
+                weight,
+                due,
+            },
+        );
+    }
+
+    fn send(&mut self, now: Instant, request: Pending<Option<C>>) {
         if self.in_flight.is_empty() {
             self.head_since = self.patience.read(now);
             // Those who waited for the connection have waited since it was begun.
@@ -120,19 +161,7 @@ impl<C> Pipeline<C> {
                 self.is_suspect = false;
             }
         }
-        self.note_due(request.due);
-        let Pending {
-            expected,
-            caller,
-            weight,
-            due,
-        } = request;
-        self.in_flight.push_back(Pending {
-            expected,
-            caller: Some(caller),
-            weight,
-            due,
-        });
+        self.in_flight.push_back(request);
     }
 
     /// All requests that waited for the connection have been sent.
@@ -209,8 +238,9 @@ impl<C> Pipeline<C> {
                 Ok(None) => break Ok(()),
                 Ok(Some(response)) => {
                     self.answered += 1;
-                    self.tally.calls += response.commands();
-                    for reply in response.replies() {
+                    let mark = usize::from(head.has_mark);
+                    self.tally.calls += response.commands().saturating_sub(mark);
+                    for reply in response.replies().iter().skip(mark) {
                         self.tally.hits +=
                             usize::from(matches!(reply, Reply::Found(_) | Reply::TooLarge(_)));
                         self.tally.misses += usize::from(matches!(reply, Reply::Missing));
@@ -410,7 +440,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Dialect, Expected, StoredFormat};
+    use crate::protocol::{Dialect, MetaRequest, Outgoing, StoredFormat};
 
     fn decoder() -> Decoder {
         Decoder::new(1000, StoredFormat::Envelope)
@@ -440,6 +470,7 @@ mod tests {
         let due = pipeline.patience.read(now) + SECOND * 2;
         let request = Pending {
             expected: Expected::One { tag: caller },
+            has_mark: false,
             caller,
             weight: 1,
             due,
@@ -601,6 +632,17 @@ mod tests {
     }
 
     #[test]
+    fn a_short_pause_extends_the_timeout_by_its_length() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        let (asked, late) = (now + SECOND / 2, SECOND * 3 / 10);
+        let verdict = pipeline.on_timeout(asked, asked + late, &mut queue, &mut Vec::new());
+        assert_eq!(verdict, Some(Verdict::Suspect));
+        let (at, verdict, _) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict), (now + SECOND + late, Some(Verdict::Silent)));
+    }
+
+    #[test]
     fn a_full_socket_regaining_room_is_a_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         pipeline.on_blocked(now);
@@ -609,6 +651,89 @@ mod tests {
         let (at, verdict, _) = wait(&mut pipeline, &mut queue);
         assert_eq!(at, now + SECOND * 3 / 2);
         assert_eq!(verdict, Some(Verdict::Silent));
+    }
+
+    #[test]
+    fn a_full_socket_does_not_excuse_silence() {
+        let is_silent_at = |mut pipeline: Pipeline<u32>| {
+            let (at, verdict, _) = wait(&mut pipeline, &mut Queue::new(Dialect::Meta));
+            assert_eq!(verdict, Some(Verdict::Silent));
+            at
+        };
+        // With a response pending, silence goes on.
+        let (mut waiting, _, now) = pipeline();
+        send(&mut waiting, now, 1);
+        waiting.on_blocked(now + SECOND / 2);
+        assert_eq!(is_silent_at(waiting), now + SECOND);
+        // Otherwise it begins when the socket is full.
+        let (mut full, _, now) = pipeline();
+        full.on_blocked(now);
+        full.on_blocked(now + SECOND / 2);
+        assert_eq!(is_silent_at(full), now + SECOND);
+    }
+
+    #[test]
+    fn requests_that_expire_in_the_queue_release_their_weight() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        pipeline.take_tally();
+        let due = pipeline.patience.read(now) + SECOND;
+        for (caller, weight) in [(1, 2), (2, 3)] {
+            let encode = |_: &mut Outgoing| {
+                Ok::<_, ()>(Pending {
+                    expected: Expected::One { tag: caller },
+                    has_mark: false,
+                    caller,
+                    weight,
+                    due,
+                })
+            };
+            queue.push(encode).unwrap();
+        }
+        pipeline.note_due(due);
+        let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
+        assert_eq!((at, verdict, expired), (now + SECOND, None, vec![1, 2]));
+        assert_eq!(pipeline.take_tally().weight, 5);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_batch_is_freed() {
+        let (mut pipeline, _, now) = pipeline();
+        let mut responses = String::new();
+        for caller in 1..=u32::try_from(KEPT / 4).unwrap() {
+            send(&mut pipeline, now, caller);
+            responses += &format!("HD O{caller}\r\n");
+        }
+        receive(&mut pipeline, now, responses.as_bytes());
+        assert_eq!(pipeline.held(), 0);
+        // A small buffer is used again.
+        send(&mut pipeline, now, 1);
+        answer(&mut pipeline, now, 1);
+        assert!(pipeline.held() > 0);
+    }
+
+    #[test]
+    fn values_wait_for_the_version_which_belongs_to_no_caller() {
+        let now = Instant::now();
+        let mut pipeline = Pipeline::<u32>::new(now, TIMEOUTS, decoder());
+        let mut queue = Queue::new(Dialect::Meta);
+        pipeline.ask_version(now);
+        assert_eq!(pipeline.in_flight(), 1);
+        assert!(!pipeline.must_wait(&queue), "there is no value");
+        let encode = |out: &mut Outgoing| {
+            Ok::<_, ()>(Pending {
+                expected: MetaRequest::set("k", "v").encode(out),
+                has_mark: false,
+                caller: 1,
+                weight: 1,
+                due: SECOND,
+            })
+        };
+        queue.push(encode).unwrap();
+        assert!(pipeline.must_wait(&queue));
+        assert!(receive(&mut pipeline, now, b"VERSION 1.6.18\r\n").is_empty());
+        assert!(!pipeline.must_wait(&queue));
+        assert_eq!(pipeline.take_tally(), Tally::default());
+        assert_eq!(pipeline.in_flight(), 0);
     }
 
     #[test]

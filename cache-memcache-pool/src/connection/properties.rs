@@ -64,6 +64,7 @@ impl Answer {
             },
             Self::Quiet { commands, .. } => Expected::Quiet {
                 commands: *commands,
+                remarks: 0,
                 has_failed: false,
             },
             Self::Values(found) => {
@@ -155,6 +156,7 @@ pub(super) fn read(
     for (caller, answer) in answers.iter().enumerate() {
         let request = Pending {
             expected: answer.expected(),
+            has_mark: false,
             caller,
             weight: 1,
             due: second,

@@ -20,6 +20,8 @@ const BATCH: usize = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pending<C> {
     pub(crate) expected: Expected,
+    /// The first reply is no key of the caller.
+    pub(crate) has_mark: bool,
     pub(crate) caller: C,
     pub(crate) weight: usize,
     /// The deadline of its caller, on the connection's clock.
@@ -151,6 +153,15 @@ impl<C> Queue<C> {
         self.live + self.parked.entries.len()
     }
 
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.out.dialect()
+    }
+
+    /// Whether there has been a value for a meta command, apart from those in a parked batch.
+    pub(crate) fn has_had_value(&self) -> bool {
+        self.out.has_value
+    }
+
     /// Whether there is a batch that the socket had no room for.
     pub(crate) fn is_parked(&self) -> bool {
         !self.parked.is_written()
@@ -160,30 +171,23 @@ impl<C> Queue<C> {
     /// fails.
     pub(crate) fn push<E>(
         &mut self,
-        encode: impl FnOnce(&mut Outgoing) -> Result<Expected, E>,
-        caller: C,
-        weight: usize,
-        due: Duration,
+        encode: impl FnOnce(&mut Outgoing) -> Result<Pending<C>, E>,
     ) -> Result<u64, E> {
         let (start, first) = (self.out.bytes.len(), self.out.ends.len());
-        let expected = encode(&mut self.out).inspect_err(|_| {
+        let request = encode(&mut self.out).inspect_err(|_| {
             self.out.bytes.truncate(start);
             self.out.ends.truncate(first);
         })?;
         let id = self.next_id;
         self.next_id += 1;
         self.live += 1;
-        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
+        let earliest = self.earliest.unwrap_or(request.due);
+        self.earliest = Some(earliest.min(request.due));
         self.entries.push_back(Entry {
             id,
             bytes: (start, self.out.bytes.len()),
             ends: (first, self.out.ends.len()),
-            request: Some(Pending {
-                expected,
-                caller,
-                weight,
-                due,
-            }),
+            request: Some(request),
         });
         Ok(id)
     }
@@ -347,13 +351,18 @@ mod tests {
                 flags: 0,
             };
             command.encode_classic(out);
-            Ok::<_, Refused>(Expected::Lines {
-                commands: 1,
-                replies: Vec::new(),
+            Ok::<_, Refused>(Pending {
+                expected: Expected::Lines {
+                    commands: 1,
+                    replies: Vec::new(),
+                },
+                has_mark: false,
+                caller,
+                weight: 1,
+                due: Duration::from_secs(u64::from(caller)),
             })
         };
-        let due = Duration::from_secs(u64::from(caller));
-        queue.push(encode, caller, 1, due).unwrap()
+        queue.push(encode).unwrap()
     }
 
     /// Everything still queued, as the server would see it, and the callers.
@@ -483,7 +492,7 @@ mod tests {
             out.bytes.extend_from_slice(b"half a command");
             Err("refused")
         };
-        assert_eq!(queue.push(refuse, 0, 1, Duration::ZERO), Err("refused"));
+        assert_eq!(queue.push(refuse), Err("refused"));
         push(&mut queue, 1, 1);
         assert_eq!(all(&mut queue).0, "set k1 0 0 1\r\nx\r\n");
     }

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use super::Caller;
 use super::queue::Batch;
 use crate::config::{Address, Family, Settings, Transport};
-use crate::protocol::Dialect;
+use crate::protocol::{ASK_VERSION, Dialect, check_version};
 
 pub(crate) enum Stream {
     Own(Box<dyn Transport>),
@@ -146,7 +146,7 @@ impl Stream {
     ) -> Result<(), ConnectError> {
         // A server that requires no password would store it as a readable value, and a server that
         // is not memcached must not receive it.
-        let answer = self.ask(GREETING).await?;
+        let answer = self.ask(ASK_VERSION).await?;
         if is_welcome(&answer, dialect) {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl Stream {
 
     /// Checks that the server responds.
     pub(crate) async fn greet(&mut self, dialect: Dialect) -> Result<(), ConnectError> {
-        let answer = self.ask(GREETING).await?;
+        let answer = self.ask(ASK_VERSION).await?;
         if answer.starts_with("CLIENT_ERROR unauthenticated") {
             return Err(ConnectError::Denied(
                 "the server requires authentication".into(),
@@ -207,24 +207,6 @@ impl Stream {
     }
 }
 
-/// A command without side effects. Not `mn`: memcached 1.6.44 and later closes connections that send
-/// a line of less than six bytes instead of the credentials.
-const GREETING: &[u8] = b"version\r\n";
-
-/// Whether this is the response to [`GREETING`] of a server with the commands of `dialect`.
-fn is_welcome(answer: &str, dialect: Dialect) -> bool {
-    /// The first with the meta commands of today.
-    const OLDEST: [u32; 3] = [1, 6, 10];
-    let Some(version) = answer.strip_prefix("VERSION") else {
-        return false;
-    };
-    let numbers = version.trim().split('.').map_while(|n| n.parse().ok());
-    let numbers: Vec<u32> = numbers.collect();
-    // Proxies have names instead.
-    let is_old = numbers.len() == OLDEST.len() && numbers.as_slice() < OLDEST.as_slice();
-    dialect == Dialect::Classic || !is_old
-}
-
 /// The message for a failure to connect.
 pub(crate) fn cannot_connect(error: &io::Error) -> String {
     let advice = match error.kind() {
@@ -234,6 +216,11 @@ pub(crate) fn cannot_connect(error: &io::Error) -> String {
         _ => "",
     };
     format!("cannot connect: {error}{advice}")
+}
+
+/// Whether this is the version of a server with the commands of `dialect`.
+fn is_welcome(answer: &str, dialect: Dialect) -> bool {
+    check_version(answer.as_bytes(), dialect).is_ok()
 }
 
 /// The error for an unexpected response.
@@ -282,28 +269,5 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(cx))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_decides_whether_a_server_is_welcome() {
-        for (answer, meta, classic) in [
-            ("VERSION 1.6.10", true, true),
-            ("VERSION 1.6.45", true, true),
-            ("VERSION 2.0.0", true, true),
-            ("VERSION 1.6.45-dev", true, true),
-            ("VERSION mcrouter 37.0.0", true, true),
-            ("VERSION 1.6.9", false, true),
-            ("VERSION 1.5.22", false, true),
-            ("ERROR", false, false),
-            ("-ERR unknown command", false, false),
-        ] {
-            assert_eq!(is_welcome(answer, Dialect::Meta), meta, "{answer}");
-            assert_eq!(is_welcome(answer, Dialect::Classic), classic, "{answer}");
-        }
     }
 }

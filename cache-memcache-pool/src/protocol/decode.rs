@@ -3,12 +3,13 @@
 
 use cache_core::wire::Metadata;
 
-use super::encode::tag_behind;
+use super::encode::{Dialect, tag_behind};
 use super::meta_line::read_meta_response;
 use super::response::{
     Expected, Item, Reply, Response, Violation, decimal, nth_key, refusal, server_error,
 };
 use super::value::{COMPRESSED, Stored, StoredFormat};
+use super::version::check_version;
 
 /// Longer than any line of memcached.
 const MAX_LINE: usize = 2048;
@@ -129,10 +130,8 @@ impl Decoder {
                     *buffer = behind;
                     match item {
                         Item::Reply(reply) => Some(reply),
-                        Item::Remark { has_failed: this } => {
-                            if let Expected::Quiet { has_failed, .. } = expected {
-                                *has_failed |= this;
-                            }
+                        Item::Remark { has_failed } => {
+                            expected.note(has_failed)?;
                             continue;
                         }
                         Item::MetaValue { response, len } => {
@@ -312,7 +311,10 @@ fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize,
             let rest = rest.strip_prefix(b"\r\n")?;
             (flags, len, rest)
         }
-        Expected::Quiet { .. } | Expected::Lines { .. } | Expected::Meta { .. } => return None,
+        Expected::Quiet { .. }
+        | Expected::Lines { .. }
+        | Expected::Version
+        | Expected::Meta { .. } => return None,
     };
     Some((flags, len as usize, rest))
 }
@@ -372,6 +374,7 @@ fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violat
         Expected::Quiet { .. } => read_quiet(line),
         Expected::Values { .. } => read_text(line),
         Expected::Lines { .. } => read_written(line),
+        Expected::Version => check_version(line, Dialect::Meta).map(|()| Item::End),
         Expected::Meta { tag, status, .. } => read_meta_response(line, *tag, *status),
     }
 }
@@ -487,6 +490,7 @@ mod tests {
     fn quiet() -> Expected {
         Expected::Quiet {
             commands: 3,
+            remarks: 0,
             has_failed: false,
         }
     }
@@ -513,6 +517,15 @@ mod tests {
             let bytes = format!("{line}\r\nMN\r\n");
             let response = decode(bytes.as_bytes(), quiet()).unwrap();
             assert!(matches!(response, Some(Response::SomeFailed)));
+        }
+    }
+
+    #[test]
+    fn each_quiet_command_has_at_most_one_message() {
+        for line in ["NF O7\r\n", "NS O7\r\n"] {
+            let end = |lines| line.repeat(lines) + "MN\r\n";
+            assert!(matches!(decode(end(3).as_bytes(), quiet()), Ok(Some(_))));
+            assert!(decode(line.repeat(4).as_bytes(), quiet()).is_err());
         }
     }
 
@@ -607,6 +620,34 @@ mod tests {
     }
 
     #[test]
+    fn the_replies_to_classic_writes_are_told_apart() {
+        let lines = |commands| Expected::Lines {
+            commands,
+            replies: Vec::new(),
+        };
+        let bytes = b"STORED\r\nDELETED\r\nNOT_FOUND\r\nNOT_STORED\r\nSERVER_ERROR no\r\n";
+        let Ok(Some(Response::Many(replies))) = decode(bytes, lines(5)) else {
+            panic!("it is complete");
+        };
+        let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
+        let done = ["Done", "Done", "Done"];
+        assert_eq!(shown[..3], done);
+        assert_eq!(shown[3..], [r#"Failed("not stored")"#, r#"Failed("no")"#]);
+        for line in [
+            "HD O7",
+            "END",
+            "ERROR",
+            "EXISTS",
+            "CLIENT_ERROR bad data chunk",
+        ] {
+            assert!(
+                decode(format!("{line}\r\n").as_bytes(), lines(1)).is_err(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
     fn a_server_error_ends_a_classic_get_and_keeps_the_connection() {
         let value = "VALUE b 0 22\r\n{\"ct\": 7.5, \"v\": 2}|hi\r\n";
         for (before, found) in [("", false), (value, true)] {
@@ -663,6 +704,66 @@ mod tests {
             panic!("{response:?}");
         };
         assert_eq!(reason, "\u{fffd}[2J\u{fffd}next \u{fffd} line");
+    }
+
+    #[test]
+    fn a_value_of_exactly_the_limit_is_read() {
+        let mut value = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
+        value.resize(1000, b'v');
+        for line in ["VA 1000 f0 O7", "VA 1000 O7 f0"] {
+            let bytes = [line.as_bytes(), b"\r\n", &value, b"\r\n"].concat();
+            let response = decode(&bytes, Expected::One { tag: 7 });
+            let is_read = matches!(response, Ok(Some(Response::One(Reply::Found(Ok(_))))));
+            assert!(is_read, "{response:?}");
+        }
+        // The largest that memcached can store.
+        let line = format!("VA {MAX_ITEM} f0 O7\r\n");
+        let response = decode(line.as_bytes(), Expected::One { tag: 7 });
+        assert!(matches!(response, Ok(None)), "{response:?}");
+    }
+
+    #[test]
+    fn a_large_value_is_decoded_by_its_client_flags_wherever_it_is_split() {
+        let short = br#"{"ct": 7.5, "v": 2}|"#.to_vec();
+        let long = format!(
+            r#"{{"ct": 7.5, "v": 2, "more": "{}"}}|"#,
+            "x".repeat(METADATA_WITHIN)
+        );
+        for (flags, metadata, is_read) in [
+            (0, &short, true),
+            (16, &short, true),
+            (0, &long.into_bytes(), true),
+            (8, &short, false),
+            (1, &short, false),
+        ] {
+            let meta = metadata.len();
+            let mut value = metadata.clone();
+            value.resize(2 * LARGE, b'v');
+            let len = value.len();
+            let head = format!("VA {len} f{flags} O7\r\n");
+            let bytes = [head.as_bytes(), &value, b"\r\n"].concat();
+            for split in [head.len() + 100, head.len() + LARGE, bytes.len()] {
+                let mut decoder = Decoder::new(len, StoredFormat::Envelope);
+                let mut expected = Expected::One { tag: 7 };
+                let mut rest = &bytes[..split];
+                let mut response = decoder.decode(&mut rest, &mut expected).unwrap();
+                if response.is_none() {
+                    let has_own_buffer = decoder.large().is_some();
+                    assert!(has_own_buffer || split < head.len() + METADATA_WITHIN);
+                    let mut rest = [rest, &bytes[split..]].concat();
+                    if let Some((body, missing)) = decoder.large() {
+                        body.extend(rest.drain(..missing));
+                    }
+                    response = decoder.decode(&mut &*rest, &mut expected).unwrap();
+                }
+                let Some(Response::One(Reply::Found(found))) = response else {
+                    panic!("{response:?}");
+                };
+                let payload = found.as_ref().map(|found| found.payload.len()).ok();
+                assert_eq!(payload, is_read.then_some(len - meta), "{flags}, {split}");
+                assert_eq!(found.is_ok(), is_read, "flags {flags}, {split}: {found:?}");
+            }
+        }
     }
 
     #[test]

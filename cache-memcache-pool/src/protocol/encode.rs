@@ -103,6 +103,8 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// Where each command ends.
     pub(crate) ends: Vec<usize>,
+    /// It has contained a value for a meta command.
+    pub(crate) has_value: bool,
     dialect: Dialect,
     next_tag: u32,
 }
@@ -208,6 +210,7 @@ impl<'a> Command<'a> {
         };
         let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
         encode_line(verb, self.key(), rest, &mut out.bytes);
+        out.has_value |= matches!(self, Self::Set { .. });
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
         tag
@@ -382,6 +385,7 @@ pub(crate) fn encode_many<'a>(
         encode_end(out);
         return Ok(Expected::Quiet {
             commands: n,
+            remarks: 0,
             has_failed: false,
         });
     }
@@ -399,6 +403,143 @@ pub(crate) fn encode_many<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn set(key: &str, expires: u32, flags: u32) -> Command<'_> {
+        Command::Set {
+            key,
+            head: b"{}|",
+            payload: b"v",
+            expires,
+            flags,
+        }
+    }
+
+    /// The bytes of a request, in which each command ends where it says.
+    fn encoded(dialect: Dialect, encode: impl FnOnce(&mut Outgoing)) -> String {
+        let mut out = Outgoing::new(dialect);
+        encode(&mut out);
+        assert_eq!(out.ends.last(), Some(&out.bytes.len()));
+        for &end in &out.ends {
+            assert!(out.bytes[..end].ends_with(b"\r\n"));
+        }
+        String::from_utf8(out.bytes).unwrap()
+    }
+
+    #[test]
+    fn single_commands_have_the_forms_of_memcached() {
+        for (command, meta, classic) in [
+            (Command::Get("k"), "mg k v f O0\r\n", "get k\r\n"),
+            (
+                set("k", 0, 0),
+                "ms k 4 O0\r\n{}|v\r\n",
+                "set k 0 0 4\r\n{}|v\r\n",
+            ),
+            (
+                set("k", 60, 16),
+                "ms k 4 T60 F16 O0\r\n{}|v\r\n",
+                "set k 16 60 4\r\n{}|v\r\n",
+            ),
+            (Command::Delete("k"), "md k O0\r\n", "delete k\r\n"),
+        ] {
+            for (dialect, bytes) in [(Dialect::Meta, meta), (Dialect::Classic, classic)] {
+                let one = encoded(dialect, |out| drop(encode_one(&command, out)));
+                assert_eq!(one, bytes);
+                let only = |out: &mut Outgoing| drop(encode_many(1, |_| command, true, out));
+                assert_eq!(encoded(dialect, only), bytes);
+            }
+        }
+        let odd = |out: &mut Outgoing| drop(encode_one(&Command::Get("a b"), out));
+        assert_eq!(encoded(Dialect::Meta, odd), "mg YSBi v f O0 b\r\n");
+    }
+
+    #[test]
+    fn many_commands_are_one_request() {
+        let many = |dialect, is_quiet, command: &dyn Fn(usize) -> Command<'static>| {
+            let both = |out: &mut Outgoing| drop(encode_many(2, command, is_quiet, out));
+            encoded(dialect, both)
+        };
+        let keys = ["k", "l"];
+        let get = |n: usize| Command::Get(keys[n]);
+        let odd = |n: usize| Command::Get(["a b", "c d"][n]);
+        let delete = |n: usize| Command::Delete(keys[n]);
+        let set = |n: usize| set(keys[n], 0, 0);
+        let (meta, classic) = (Dialect::Meta, Dialect::Classic);
+        for is_quiet in [true, false] {
+            assert_eq!(many(meta, is_quiet, &get), "get k l\r\n");
+            assert_eq!(many(classic, is_quiet, &get), "get k l\r\n");
+            let found = many(meta, is_quiet, &odd);
+            assert_eq!(found, "mg YSBi v f O0 b\r\nmg YyBk v f O1 b\r\n");
+            let found = many(classic, is_quiet, &delete);
+            assert_eq!(found, "delete k\r\ndelete l\r\n");
+        }
+        let found = many(meta, true, &set);
+        assert_eq!(
+            found,
+            "ms k 4 q O0\r\n{}|v\r\nms l 4 q O1\r\n{}|v\r\nmn\r\n"
+        );
+        assert_eq!(many(meta, false, &delete), "md k O0\r\nmd l O1\r\n");
+        let mut none = Outgoing::new(meta);
+        assert!(encode_many(0, get, false, &mut none).is_err());
+    }
+
+    #[test]
+    fn only_values_for_meta_commands_are_noted() {
+        for (dialect, command, is_noted) in [
+            (Dialect::Meta, set("k", 0, 0), true),
+            (Dialect::Meta, Command::Get("k"), false),
+            (Dialect::Meta, Command::Delete("k"), false),
+            (Dialect::Classic, set("k", 0, 0), false),
+        ] {
+            let mut out = Outgoing::new(dialect);
+            encode_one(&command, &mut out);
+            assert_eq!(out.has_value, is_noted, "{dialect:?} {command:?}");
+            encode_one(&Command::Get("k"), &mut out);
+            assert_eq!(out.has_value, is_noted, "for good");
+        }
+    }
+
+    #[test]
+    fn tags_wrap_around() {
+        assert_eq!(tag_behind(TAGS - 1, 1), 0);
+        assert_eq!(tag_behind(TAGS - 2, 1), TAGS - 1);
+        assert_eq!(tag_behind(3, TAGS as usize * 2), 3);
+        let mut out = Outgoing::new(Dialect::Meta);
+        out.next_tag = TAGS - 1;
+        assert_eq!((out.tag(), out.tag(), out.tag()), (TAGS - 1, 0, 1));
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 99, 1_234_567_890, u64::MAX] {
+            let mut out = Vec::new();
+            encode_number(number, &mut out);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn keys_have_at_most_250_bytes_on_the_wire() {
+        // 186 bytes are 248 in base64, 187 are 252.
+        let odd = |len: usize| " ".repeat(len);
+        let plain = |len: usize| "k".repeat(len);
+        for key in [plain(1), plain(187), plain(250), odd(1), odd(186)] {
+            check_key(&key, Dialect::Meta).unwrap();
+        }
+        for (key, words) in [
+            (plain(0), "is empty"),
+            (plain(251), "has 251 bytes: the limit is 250"),
+            (odd(187), "has 252 bytes in base64"),
+        ] {
+            let error = check_key(&key, Dialect::Meta).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+            assert!(error.message().contains(words), "{error}");
+            assert_eq!(error.keys(), [key]);
+        }
+        check_key(&plain(250), Dialect::Classic).unwrap();
+        for key in [plain(0), plain(251), odd(1)] {
+            assert!(check_key(&key, Dialect::Classic).is_err());
+        }
+    }
 
     #[test]
     fn keys_are_plain_if_they_contain_no_spaces_or_control_characters() {

@@ -274,6 +274,7 @@ impl MetaRequest {
             encode_line(self.verb.letter(), &self.key, rest, &mut out.bytes);
         }
         if self.verb == Verb::Set {
+            out.has_value = true;
             out.bytes.extend_from_slice(&self.value);
             out.bytes.extend_from_slice(b"\r\n");
         }
@@ -330,6 +331,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_knows_its_key_and_size() {
+        let set = MetaRequest::set("session", "12345");
+        assert_eq!((set.key(), set.size()), ("session", 5));
+        assert_eq!(MetaRequest::get("k").size(), 0);
+    }
+
+    #[test]
     fn flags_that_would_break_the_pipeline_are_refused_and_named() {
         let get = || MetaRequest::get("k");
         for (request, words) in [
@@ -351,6 +359,8 @@ mod tests {
             let error = request.check_flags().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Encode);
             assert!(error.message().contains(words), "{error}");
+            let verb = format!("m{} has ", char::from(request.verb.letter()));
+            assert!(error.message().starts_with(&verb), "{error}");
         }
         assert!(get().flag('v').flag_with('T', -1).check_flags().is_ok());
     }

@@ -8,6 +8,7 @@ mod meta_request;
 mod meta_response;
 mod response;
 mod value;
+mod version;
 mod zlib;
 
 pub(crate) use decode::Decoder;
@@ -21,4 +22,5 @@ pub use meta_response::{MetaResponse, MetaStatus};
 pub(crate) use response::{Expected, Reply, Response, Violation};
 pub(crate) use value::COMPRESSED;
 pub use value::StoredFormat;
+pub(crate) use version::{ASK_VERSION, check_version};
 pub(crate) use zlib::compress;

@@ -67,7 +67,12 @@ pub(crate) enum Expected {
         replies: Vec<Reply>,
     },
     /// The end of several quiet commands, which report only failures.
-    Quiet { commands: usize, has_failed: bool },
+    Quiet {
+        commands: usize,
+        /// How many of them have reported something.
+        remarks: usize,
+        has_failed: bool,
+    },
     /// The values for a classic `get`; `request` is the line that was sent, without its end.
     Values {
         request: String,
@@ -83,6 +88,8 @@ pub(crate) enum Expected {
         commands: usize,
         replies: Vec<Reply>,
     },
+    /// The version of a server with meta commands.
+    Version,
     /// The response to a [`MetaRequest`](super::MetaRequest).
     Meta {
         tag: Option<u32>,
@@ -140,6 +147,25 @@ impl Expected {
         Ok(())
     }
 
+    /// Records the message of a quiet command. Each has at most one, so that messages without end
+    /// do not keep the callers waiting.
+    pub(super) fn note(&mut self, this_failed: bool) -> Result<(), Violation> {
+        if let Self::Quiet {
+            commands,
+            remarks,
+            has_failed,
+        } = self
+        {
+            *remarks += 1;
+            *has_failed |= this_failed;
+            if remarks > commands {
+                let reason = "more messages from the server than there were commands";
+                return Err(Violation::Other(reason.into()));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a reply. Returns the response, if this was the last one.
     pub(super) fn push(&mut self, reply: Reply) -> Option<Response> {
         match self {
@@ -165,7 +191,7 @@ impl Expected {
                 (_, reply) => reply,
             })),
             // Its lines are failures or the end.
-            Self::Quiet { .. } => None,
+            Self::Quiet { .. } | Self::Version => None,
         }
     }
 
@@ -181,6 +207,8 @@ impl Expected {
                 has_failed: true, ..
             } => Ok(Response::SomeFailed),
             Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
+            // It is no command of a caller.
+            Self::Version => Ok(Response::AllDone(0)),
             Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
             }

@@ -118,3 +118,48 @@ fn check_flags(flags: u32) -> Result<()> {
     let message = format!("the stored value has the client flags {flags}: it is {is}");
     Err(Error::new(ErrorKind::Decode, NAME, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "zlib")]
+    #[test]
+    fn compressed_values_are_decompressed() {
+        let head = br#"{"ct": 7.5, "v": 2}|"#;
+        let compressed = zlib::compress(head, &[b'x'; 500]).unwrap();
+        let envelope = StoredFormat::Envelope;
+        let found = Stored::decode(envelope, 8, &compressed, 1000).unwrap();
+        assert_eq!(found.payload, [b'x'; 500]);
+        let found = Stored::decode_owned(envelope, 8, compressed.clone(), 1000).unwrap();
+        assert_eq!(found.payload, [b'x'; 500]);
+        // Without the flag they are not, and without the format flags mean nothing.
+        assert!(Stored::decode(envelope, 0, &compressed, 1000).is_err());
+        let found = Stored::decode(StoredFormat::Raw, 8, &compressed, 1000).unwrap();
+        assert_eq!(found.payload, compressed);
+    }
+
+    #[test]
+    fn client_flags_of_other_values_than_bytes_are_explained() {
+        for (flags, words) in [
+            (1, "pickled by Python"),
+            (5, "pickled by Python"),
+            (9, "pickled by Python"),
+            (2, "a number"),
+            (4, "a number"),
+            (18, "a number"),
+            (32, "an unknown encoding"),
+            (6, "an unknown encoding"),
+        ] {
+            let error = check_flags(flags).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            let message = error.message();
+            assert!(message.contains(&format!("flags {flags}:")), "{message}");
+            assert!(message.contains(words), "{message}");
+        }
+        assert!(check_flags(0).is_ok() && check_flags(16).is_ok());
+        for flags in [8, 24] {
+            assert_eq!(check_flags(flags).is_ok(), cfg!(feature = "zlib"));
+        }
+    }
+}

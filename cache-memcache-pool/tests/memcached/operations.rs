@@ -521,16 +521,21 @@ async fn unanswered() -> (MemcachePoolBackend, tokio::net::TcpListener) {
     (cache, listener)
 }
 
-/// Answers the next request with a miss. Returns the connection.
+/// Answers the next read with a miss. Returns the connection.
 async fn answer_one(listener: &tokio::net::TcpListener) -> tokio::net::TcpStream {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let mut request = [0; 100];
-    let n = stream.read(&mut request).await.unwrap();
-    assert!(request[..n].starts_with(b"mg "));
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut request = String::new();
+    stream.read_line(&mut request).await.unwrap();
+    assert_eq!(request, "version\r\n");
+    stream.write_all(b"VERSION 1.6.18\r\n").await.unwrap();
+    request.clear();
+    stream.read_line(&mut request).await.unwrap();
+    assert!(request.starts_with("mg "));
     stream.write_all(b"EN\r\n").await.unwrap();
-    stream
+    stream.into_inner()
 }
 
 #[tokio::test]

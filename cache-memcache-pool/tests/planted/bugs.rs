@@ -48,6 +48,12 @@ pub(crate) const BUGS: &[Bug] = &[
         "if let Some(mut head) = self.in_flight.pop_front() {\n if @ && let Some(next) = self.in_flight.front_mut() { std::mem::swap(&mut head.caller, &mut next.caller); }",
     ),
     bug(
+        "values-before-the-version",
+        "connection/pipeline.rs",
+        "queue.has_had_value() && !self.has_answered()",
+        "!@ && queue.has_had_value() && !self.has_answered()",
+    ),
+    bug(
         "silence-unnoticed",
         "connection/pipeline.rs",
         "if is_past(self.sign.checked_add(self.timeouts.socket)) {",
@@ -98,8 +104,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "blocked-batch-lost",
         "connection/driver.rs",
-        "shared.queue.park(&mut self.batch);\n        // Only",
-        "if !@ { shared.queue.park(&mut self.batch); }\n        // Only",
+        "shared.queue.park(&mut self.batch);\n        hold(",
+        "if !@ { shared.queue.park(&mut self.batch); }\n        hold(",
     ),
     bug(
         "sent-though-withdrawn",

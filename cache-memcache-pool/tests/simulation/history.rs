@@ -73,7 +73,7 @@ impl Plan {
             0 => rng.between(100, 300),
             _ => rng.between(1, 24),
         };
-        Self {
+        let mut plan = Self {
             seed,
             servers,
             processes: 1 + usize::from(rng.percent(30)),
@@ -84,7 +84,18 @@ impl Plan {
             faults,
             pauses,
             given_up: if rng.percent(50) { 20 } else { 0 },
+        };
+        // The classic protocol is that of old servers as well.
+        if rng.percent(15) && !plan.is_classic {
+            let from = millis(&mut rng, 200, 3500);
+            plan.faults.push(Fault {
+                server: rng.below(servers as u64) as usize,
+                kind: Kind::Old,
+                from,
+                to: from + millis(&mut rng, 10, 1500),
+            });
         }
+        plan
     }
 
     /// Returns smaller plans.
@@ -268,6 +279,9 @@ async fn history(plan: &Plan) -> Result<String, String> {
     }
     sleep(Duration::from_secs(30)).await;
     for (index, server) in farm.0.iter().enumerate() {
+        if let [misread, ..] = server.misread().as_slice() {
+            world.fail(format!("an old server received a value: {misread:?}"));
+        }
         if server.open() > 0 {
             world.fail(format!(
                 "server {index} still has {} connections",

@@ -15,7 +15,9 @@
 mod churn;
 mod history;
 mod network;
+mod old;
 mod once;
+mod policy;
 mod rng;
 mod server;
 mod table;

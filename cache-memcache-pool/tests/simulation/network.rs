@@ -32,6 +32,9 @@ pub(crate) enum Kind {
     CloseEach,
     /// It sends bytes one by one, a tenth of a second apart.
     Drip,
+    /// It is replaced by a memcached that is too old for the meta protocol, which reads values as
+    /// commands.
+    Old,
     /// Connections that exist at the beginning never receive another response.
     SilentConnection,
 }

@@ -23,6 +23,11 @@ struct State {
     rng: Rng,
     connects: u64,
     commands: u64,
+    /// How often it was asked for its version.
+    versions: u64,
+    needs_password: bool,
+    /// What it received while it was old, except for commands without values.
+    misread: Vec<String>,
     /// How often each counter was incremented, whether or not the response arrived.
     counted: BTreeMap<String, u64>,
 }
@@ -39,16 +44,23 @@ impl Server {
                 rng,
                 connects: 0,
                 commands: 0,
+                versions: 0,
+                needs_password: false,
+                misread: Vec::new(),
                 counted: BTreeMap::new(),
             }),
         });
         for fault in faults {
-            let is_loss = matches!(fault.kind, Kind::Restart | Kind::Reset);
-            let server = Arc::clone(&server);
-            let fault = *fault;
-            if is_loss {
+            let at = match fault.kind {
+                Kind::Restart | Kind::Reset => vec![fault.from],
+                Kind::Old => vec![fault.from, fault.to],
+                _ => Vec::new(),
+            };
+            for at in at {
+                let server = Arc::clone(&server);
+                let fault = *fault;
                 tokio::spawn(async move {
-                    sleep_until(start + fault.from).await;
+                    sleep_until(start + at).await;
                     let mut state = server.state.lock().unwrap();
                     if fault.kind == Kind::Restart {
                         state.store.clear();
@@ -72,6 +84,21 @@ impl Server {
 
     pub(crate) fn commands(&self) -> u64 {
         self.state.lock().unwrap().commands
+    }
+
+    /// How often it was asked for its version.
+    pub(crate) fn versions(&self) -> u64 {
+        self.state.lock().unwrap().versions
+    }
+
+    /// What it received while it was [old](Kind::Old), except for commands without values.
+    pub(crate) fn misread(&self) -> Vec<String> {
+        self.state.lock().unwrap().misread.clone()
+    }
+
+    /// Whether it requires a password, any one, from new connections.
+    pub(crate) fn require_password(&self, is_required: bool) {
+        self.state.lock().unwrap().needs_password = is_required;
     }
 
     /// How often this counter was incremented, including restarts.
@@ -134,6 +161,7 @@ impl Server {
     async fn serve(self: Arc<Self>, mut socket: Socket) {
         let since = Instant::now();
         let mut requests = Vec::new();
+        let mut is_known = !self.state.lock().unwrap().needs_password;
         loop {
             match socket.read_buf(&mut requests).await {
                 Ok(0) | Err(_) => return,
@@ -145,12 +173,26 @@ impl Server {
             let mut answers = Vec::new();
             let now = Instant::now();
             let fault = |kind| self.timeline().fault(kind, now);
-            while let Some(request) = take(&mut requests) {
+            let is_old = fault(Kind::Old).is_some();
+            while let Some(request) = match is_old && is_known {
+                true => take_line(&mut requests),
+                false => take(&mut requests),
+            } {
                 if !self.link.think.is_zero() {
                     sleep(self.link.think).await;
                 }
                 let before = answers.len();
-                self.answer(&request, &mut answers);
+                if !is_known {
+                    is_known = request.line.starts_with("set auth ");
+                    answers.extend_from_slice(match is_known {
+                        true => b"STORED\r\n",
+                        false => b"CLIENT_ERROR unauthenticated\r\n",
+                    });
+                } else if is_old {
+                    self.answer_as_old(&request.line, &mut answers);
+                } else {
+                    self.answer(&request, &mut answers);
+                }
                 if answers.len() > before && fault(Kind::CloseEach).is_some() {
                     let _ = socket.write_all(&answers).await;
                     return;
@@ -171,6 +213,33 @@ impl Server {
         }
     }
 
+    /// As memcached 1.6.9, which refuses the line of a value and reads the value as commands.
+    fn answer_as_old(&self, line: &str, out: &mut Vec<u8>) {
+        let mut state = self.state.lock().unwrap();
+        state.commands += 1;
+        match line.split(' ').next().unwrap_or_default() {
+            "version" => {
+                state.versions += 1;
+                out.extend_from_slice(b"VERSION 1.6.9\r\n");
+            }
+            "mg" | "mn" | "me" => out.extend_from_slice(b"EN\r\n"),
+            "md" => out.extend_from_slice(b"NF\r\n"),
+            "get" => out.extend_from_slice(b"END\r\n"),
+            "ma" => out.extend_from_slice(b"ERROR\r\n"),
+            name => {
+                state.misread.push(line.to_owned());
+                if name == "flush_all" {
+                    state.store.clear();
+                }
+                out.extend_from_slice(match name {
+                    "ms" => b"CLIENT_ERROR invalid flag\r\n",
+                    "flush_all" => b"OK\r\n",
+                    _ => b"ERROR\r\n",
+                });
+            }
+        }
+    }
+
     fn answer(&self, request: &Request, out: &mut Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         state.commands += 1;
@@ -186,7 +255,10 @@ impl Server {
         let is_quiet = words.iter().skip(2).any(|word| *word == "q");
         match words[0] {
             "mn" => out.extend_from_slice(b"MN\r\n"),
-            "version" => out.extend_from_slice(b"VERSION 1.6.18\r\n"),
+            "version" => {
+                state.versions += 1;
+                out.extend_from_slice(b"VERSION 1.6.18\r\n");
+            }
             "flush_all" => {
                 state.store.clear();
                 out.extend_from_slice(b"OK\r\n");
@@ -245,6 +317,17 @@ impl Server {
 struct Request {
     line: String,
     value: Vec<u8>,
+}
+
+/// Removes a line from the bytes once it is complete.
+fn take_line(bytes: &mut Vec<u8>) -> Option<Request> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let line = String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned();
+    bytes.drain(..=end);
+    Some(Request {
+        line,
+        value: Vec::new(),
+    })
 }
 
 /// Removes a request from the bytes once it is complete.

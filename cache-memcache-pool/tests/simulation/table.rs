@@ -28,7 +28,7 @@ fn fault(kind: Kind, from: u64, to: u64) -> Fault {
 }
 
 /// One or more servers, the first of which has these faults.
-fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
+pub(crate) fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
     let start = Instant::now();
     let link = |server: usize| {
         let mut link = fast(start);
@@ -590,6 +590,38 @@ async fn a_server_that_returns_does_not_serve_values_from_before_its_outage() {
     // Additional reads by the backend itself do not count.
     let server = &processes[15].stats().servers[0];
     assert_eq!(server.calls, server.hits + server.misses, "{server:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_count_keys_of_callers_only_even_those_of_dropped_calls() {
+    let farm = farm(1, &[], |link| link.latency = Duration::from_millis(10));
+    let cache = builder(&farm).pool_expire_on_reconnect(true);
+    let cache = cache.build().unwrap();
+    for key in ["found", "with space"] {
+        cache.set(key, value(1)).await.unwrap();
+    }
+    for _ in 0..10 {
+        for keys in [
+            &["found"][..],
+            &["missing"],
+            &["with space"],
+            &["found", "missing", "with space", "with another"],
+        ] {
+            let is_sent = Duration::from_millis(5);
+            let read = cache.get_multi(keys);
+            assert!(timeout(is_sent, read).await.is_err());
+            // While much is in flight, the next request waits and would be withdrawn.
+            sleep(is_sent * 10).await;
+            let read = cache.get(keys[0]);
+            assert!(timeout(is_sent, read).await.is_err());
+            sleep(is_sent * 10).await;
+        }
+    }
+    sleep(SECOND).await;
+    let server = &cache.stats().servers[0];
+    let counts = (server.calls, server.hits, server.misses);
+    // Two writes; of each round's eleven reads four find nothing.
+    assert_eq!(counts, (2 + 10 * 11, 10 * 7, 10 * 4));
 }
 
 #[tokio::test(start_paused = true)]
