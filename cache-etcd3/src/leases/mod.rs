@@ -6,6 +6,7 @@ mod class;
 pub(crate) use book::LeaseId;
 pub(crate) use class::TtlClass;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(crate) struct Leases {
     /// Notified when a grant has an outcome.
     granted: Notify,
     /// Whether the task that revokes is running. It ends with its runtime.
-    revoking: Mutex<bool>,
+    revoking: AtomicBool,
 }
 
 impl Leases {
@@ -38,7 +39,7 @@ impl Leases {
         Self {
             book: Mutex::new(Book::new(seed)),
             granted: Notify::new(),
-            revoking: Mutex::new(false),
+            revoking: AtomicBool::new(false),
         }
     }
 
@@ -111,24 +112,23 @@ impl Leases {
 
     /// Requests a grant in the background, so that it does not depend on the calls that wait.
     fn begin_grant(self: &Arc<Self>, endpoints: &Arc<Endpoints>, grant: Grant) {
-        endpoints.spawn(obtain(Arc::clone(self), Arc::clone(endpoints), grant));
+        // Before the task: a runtime that is shutting down drops it at once.
+        let asking = Asking {
+            leases: Arc::clone(self),
+            grant: Some(grant),
+        };
+        endpoints.spawn(obtain(asking, Arc::clone(endpoints), grant));
     }
 
     fn begin_revoking(self: &Arc<Self>, endpoints: &Arc<Endpoints>) {
-        let mut revoking = lock(&self.revoking);
-        if !*revoking {
-            *revoking = true;
+        if !self.revoking.swap(true, Ordering::AcqRel) {
             let is_revoking = Revoking(Arc::clone(self));
             endpoints.spawn(revoke(is_revoking, Arc::downgrade(endpoints)));
         }
     }
 }
 
-async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
-    let mut asking = Asking {
-        leases: &leases,
-        grant: Some(grant),
-    };
+async fn obtain(mut asking: Asking, endpoints: Arc<Endpoints>, grant: Grant) {
     let now = Instant::now();
     // The lease starts later than this at the server.
     let mut sent = now;
@@ -139,6 +139,7 @@ async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
     });
     let granted: Result<LeaseGrantResponse, Failure> = granted.await;
     asking.grant = None;
+    let leases = &asking.leases;
     {
         let mut book = lock(&leases.book);
         match granted {
@@ -154,12 +155,12 @@ async fn obtain(leases: Arc<Leases>, endpoints: Arc<Endpoints>, grant: Grant) {
 }
 
 /// A grant in flight. Dropped if its runtime shuts down.
-struct Asking<'a> {
-    leases: &'a Leases,
+struct Asking {
+    leases: Arc<Leases>,
     grant: Option<Grant>,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
             let failure = Failure::new(Next::Repeat, "the runtime shut down during the call");
@@ -202,6 +203,50 @@ struct Revoking(Arc<Leases>);
 
 impl Drop for Revoking {
     fn drop(&mut self) {
-        *lock(&self.0.revoking) = false;
+        self.0.revoking.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Runtime;
+
+    use super::*;
+    use crate::config::{Etcd3Config, Settings};
+    use crate::endpoints::Health;
+    use crate::events::Events;
+
+    /// Endpoints whose runtime has shut down, so that a task is dropped while it is spawned.
+    fn without_a_runtime() -> Arc<Endpoints> {
+        let settings = Settings::new(Etcd3Config::default()).unwrap();
+        let health = Arc::new(Health::new(&settings, Events::default()));
+        let runtime = Runtime::new().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        Arc::new(Endpoints::new(&settings, &health, &Arc::default(), handle))
+    }
+
+    #[test]
+    fn a_runtime_that_shuts_down_ends_the_task_that_revokes() {
+        let leases = Arc::new(Leases::new(1));
+        // Twice: the first one no longer counts as running.
+        for _ in 0..2 {
+            leases.begin_revoking(&without_a_runtime());
+            assert!(!leases.revoking.load(Ordering::Acquire));
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_shuts_down_ends_its_grants() {
+        let leases = Arc::new(Leases::new(1));
+        let class = TtlClass::of(Duration::from_secs(60)).unwrap();
+        let (boarding, grant) = lock(&leases.book).board(Instant::now(), class, 7);
+        let Boarding::Wait(id) = boarding else {
+            panic!("no lease has been granted: {boarding:?}");
+        };
+        leases.begin_grant(&without_a_runtime(), grant.unwrap());
+        let failure = lock(&leases.book).failure_of(class, id);
+        let message = failure.map(|failure| failure.message).unwrap_or_default();
+        assert!(message.contains("shut down"), "{message}");
     }
 }
