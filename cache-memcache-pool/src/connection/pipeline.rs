@@ -766,6 +766,17 @@ mod tests {
     }
 
     #[test]
+    fn sixty_four_kibibytes_excuse_one_timeout_and_half_of_them_half_of_it() {
+        let start = Instant::now();
+        for (bytes, left) in [(64 * 1024, Duration::ZERO), (32 * 1024, SECOND / 2)] {
+            let mut patience = Patience::new(start, SECOND);
+            patience.on_bytes(start + SECOND, bytes);
+            let found = patience.read(start + SECOND);
+            assert!(found >= left && found < left + SECOND / 1000, "{found:?}");
+        }
+    }
+
+    #[test]
     fn no_more_time_is_excused_than_has_passed() {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
