@@ -636,8 +636,11 @@ mod tests {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
         let (asked, late) = (now + SECOND / 2, SECOND * 3 / 10);
+        let clock = pipeline.patience.read(asked);
         let verdict = pipeline.on_timeout(asked, asked + late, &mut queue, &mut Vec::new());
         assert_eq!(verdict, Some(Verdict::Suspect));
+        // For the deadlines of callers it does not count either.
+        assert!(pipeline.patience.read(asked + late) <= clock);
         let (at, verdict, _) = wait(&mut pipeline, &mut queue);
         assert_eq!((at, verdict), (now + SECOND + late, Some(Verdict::Silent)));
     }
@@ -698,12 +701,12 @@ mod tests {
     #[test]
     fn the_memory_of_a_large_batch_is_freed() {
         let (mut pipeline, _, now) = pipeline();
-        let mut responses = String::new();
-        for caller in 1..=u32::try_from(KEPT / 4).unwrap() {
-            send(&mut pipeline, now, caller);
-            responses += &format!("HD O{caller}\r\n");
-        }
-        receive(&mut pipeline, now, responses.as_bytes());
+        let callers = 1..=u32::try_from(KEPT / 4).unwrap();
+        callers
+            .clone()
+            .for_each(|caller| send(&mut pipeline, now, caller));
+        let responses: Vec<String> = callers.map(|caller| format!("HD O{caller}\r\n")).collect();
+        receive(&mut pipeline, now, responses.concat().as_bytes());
         assert_eq!(pipeline.held(), 0);
         // A small buffer is used again.
         send(&mut pipeline, now, 1);
@@ -760,6 +763,17 @@ mod tests {
         assert!(patience.read(now) > SECOND * 9, "{patience:?}");
         let due = patience.read(now) + SECOND;
         assert_eq!(patience.time_of(due), Some(now + SECOND));
+    }
+
+    #[test]
+    fn sixty_four_kibibytes_excuse_one_timeout_and_half_of_them_half_of_it() {
+        let start = Instant::now();
+        for (bytes, left) in [(64 * 1024, Duration::ZERO), (32 * 1024, SECOND / 2)] {
+            let mut patience = Patience::new(start, SECOND);
+            patience.on_bytes(start + SECOND, bytes);
+            let found = patience.read(start + SECOND);
+            assert!(found >= left && found < left + SECOND / 1000, "{found:?}");
+        }
     }
 
     #[test]
