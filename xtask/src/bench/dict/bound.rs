@@ -68,7 +68,7 @@ impl Loads {
         let hash = u64::from_le_bytes(digits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         #[allow(clippy::cast_possible_truncation)]
         let at = |lines: &[CacheLine], waits_for: u64| {
-            let number = (hash ^ waits_for) as usize * lines.len() >> 32;
+            let number = ((hash ^ waits_for) as usize * lines.len()) >> 32;
             lines.get(number).map_or(0, |line| line.0)
         };
         LAST.set(at(&self.slots, at(&self.tags, LAST.get())));

@@ -44,7 +44,7 @@ pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
                 goal,
                 excluded_from_goal: QUICK_CACHE,
                 reason: "two loads from memory for each entry, when it is set and when it is \
-                         removed; the maps are purged in bulk and hold more, see `entries held`",
+                         removed; the maps are purged in bulk, by a third thread",
                 ..Line::new(name)
             },
             contestants,
