@@ -100,8 +100,8 @@ impl<V> Shard<V> {
     /// The value stored under `key`, expired or not.
     #[inline]
     pub(crate) fn get(&self, key: &KeyRef<'_>, hash: KeyHash) -> Option<&Stored<V>> {
-        let slot = self.find(key, hash)?;
-        Some(&self.table.entry(slot).stored)
+        let entry = self.table.get(hash, |entry| entry.key.is(key))?;
+        Some(&entry.stored)
     }
 
     /// Stores a value that has not expired. Returns it if the cache is at its bound and this shard

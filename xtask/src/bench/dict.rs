@@ -127,7 +127,7 @@ fn single<V: Payload>(bench: &mut Bench<'_>, line: &Single, value: impl Fn() -> 
     if runs.is_empty() {
         return Ok(());
     }
-    let (all, payload) = (filled(held, &value)?, value());
+    let (all, payload, loads) = (filled(held, &value)?, value(), bound::Loads::new());
     for (threads, ours, goal) in runs {
         let load = &Load::new(asked, spread, writes, threads);
         let payload = &payload;
@@ -141,9 +141,19 @@ fn single<V: Payload>(bench: &mut Bench<'_>, line: &Single, value: impl Fn() -> 
             };
             Ok(load.single(nothing, nothing))
         }));
+        if held.count == MILLION {
+            let get = |key: &str| loads.get(key);
+            let round = move || Ok(load.single(get, get));
+            contestants.push(Contestant::new(bound::LOADS, Role::Overhead, round));
+        }
         let line = Line {
             goal,
             excluded_from_goal: if writes == 0 { PAPAYA } else { "" },
+            reason: if held.count == MILLION {
+                bound::LOADS
+            } else {
+                "both take and release a read lock, two atomic operations, and load no memory"
+            },
             ..Line::new(name(threads, ours))
         };
         bench.compare(line, contestants)?;
@@ -163,8 +173,13 @@ fn multi(bench: &mut Bench<'_>) -> Result<()> {
     let load = Load::new(SHORT, Uniform, 0, 2);
     let mut line = |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample| {
         let line = Line::new(name).unit("keys/s");
-        let goal = Some(2.0);
-        bench.compare(Line { goal, ..line }, contestants(&all, COARSE, run))
+        let (goal, reason) = (Some(2.0), "a lock for each key, taken and released");
+        let line = Line {
+            goal,
+            reason,
+            ..line
+        };
+        bench.compare(line, contestants(&all, COARSE, run))
     };
     line(hundred, &|cache| {
         load.batches::<100>(|keys| _ = cache.get_multi(keys))

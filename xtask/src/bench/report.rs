@@ -56,6 +56,10 @@ pub(crate) struct Line {
     /// A peer that cannot be the default base.
     #[serde(skip)]
     pub(crate) excluded_from_goal: &'static str,
+    /// Why the goal may be missed: the row of a limit of the machine, or what the base does
+    /// differently.
+    #[serde(skip)]
+    pub(crate) reason: &'static str,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -223,7 +227,13 @@ impl Line {
         let (goal, base) = (self.goal?, &self.base);
         let ratio = self.times(self.row(base)?);
         let word = if ratio >= goal { "met" } else { "MISSED" };
-        let text = format!("goal {goal:.2} × {base}: {word} with {ratio:.2}");
+        let mut text = format!("goal {goal:.2} × {base}: {word} with {ratio:.2}");
+        if ratio < goal && !self.reason.is_empty() {
+            let _ = write!(text, "; {}", self.reason);
+            if let (Some(limit), Some(base)) = (self.row(self.reason), self.row(base)) {
+                let _ = write!(text, " alone: {:.2}", self.ratio(limit, base));
+            }
+        }
         Some((ratio >= goal, text))
     }
 
@@ -329,6 +339,7 @@ mod tests {
         let mut report = example();
         report.lines[0].goal = Some(1.5);
         report.lines[1].goal = Some(2.5);
+        report.lines[1].reason = "bare";
         let text = report.lines[0].table();
         let at = |name: &str| text.find(name).unwrap();
         assert!(
@@ -339,7 +350,7 @@ mod tests {
         let goals = report.goals();
         assert!(goals.contains("goals met: 1 of 2"), "{goals}");
         assert!(
-            goals.contains("set: goal 2.50 × moka: MISSED with 2.00"),
+            goals.contains("set: goal 2.50 × moka: MISSED with 2.00; bare alone: 4.00"),
             "{goals}"
         );
     }

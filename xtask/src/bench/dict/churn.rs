@@ -43,6 +43,8 @@ pub(super) fn lines(bench: &mut Bench<'_>) -> Result<()> {
             Line {
                 goal,
                 excluded_from_goal: QUICK_CACHE,
+                reason: "two loads from memory for each entry, when it is set and when it is \
+                         removed; the maps are purged in bulk, by a third thread",
                 ..Line::new(name)
             },
             contestants,
