@@ -163,8 +163,8 @@ fn early(granularity: Duration) -> Backend {
 fn set_early(store: &Store, key: &str, value: Value, granularity: Duration) -> Result<()> {
     set(store, key, value, Store::write)?;
     if let Some((value, Some(deadline))) = store.entry(key) {
-        let early = deadline - granularity;
-        store.write_until(key, value, Some(early.max(store.now())));
+        let early = deadline.checked_sub(granularity);
+        store.write_until(key, value, early.max(Some(store.now())));
     }
     Ok(())
 }

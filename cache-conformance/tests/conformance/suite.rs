@@ -235,8 +235,10 @@ fn an_unknown_rule_set_is_a_failure() {
     assert!(manual().only("basic").up_to("0.1").run().is_ok());
 }
 
+type Change = fn(Capabilities) -> Capabilities;
+
 /// The report of a run with these capabilities.
-fn declaring(change: fn(Capabilities) -> Capabilities) -> Report {
+fn declaring(change: Change) -> Report {
     let harness = BackendHarness::patient(Backend::right()).declaring(change);
     Suite::new(harness).name("mine").only("basic").run()
 }
@@ -244,7 +246,7 @@ fn declaring(change: fn(Capabilities) -> Capabilities) -> Report {
 #[test]
 fn capabilities_that_cannot_be_tested_are_reported_once() {
     const DAYS: Duration = Duration::from_secs(2 * 86_400);
-    let mistakes: [(fn(Capabilities) -> Capabilities, &str); 8] = [
+    let mistakes: [(Change, &str); 8] = [
         (|it| it.with_max_key(59), "max_key of 59"),
         (
             |it| it.with_max_key(usize::MAX),
