@@ -111,8 +111,9 @@ impl<T> Table<T> {
     /// homes, was measured and made filling a cache twice as slow and one set in a hundred ten times
     /// as slow: each step waits for memory, for the entries that it moves, for their new places and
     /// for their neighbours in lists, while all of one table is in the processor's cache when it is
-    /// moved at once. A large table does not double, which would leave half of its buckets
-    /// empty. With less than two fifths, so many tables would grow while a cache is filled that
+    /// moved at once.
+    ///
+    /// A large table does not double, which would leave half of its buckets empty. With less than two fifths, so many tables would grow while a cache is filled that
     /// one write in a thousand had to wait for it.
     pub(crate) fn larger_size(&self) -> Option<usize> {
         let buckets = self.buckets.len();
