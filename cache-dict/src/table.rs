@@ -113,8 +113,9 @@ impl<T> Table<T> {
     /// for their neighbours in lists, while all of one table is in the processor's cache when it is
     /// moved at once.
     ///
-    /// A large table does not double, which would leave half of its buckets empty. With less than two fifths, so many tables would grow while a cache is filled that
-    /// one write in a thousand had to wait for it.
+    /// A large table does not double, which would leave half of its buckets empty. With less than
+    /// two fifths, so many tables would grow while a cache is filled that one write in a thousand
+    /// had to wait for it.
     pub(crate) fn larger_size(&self) -> Option<usize> {
         let buckets = self.buckets.len();
         let more = if buckets < DOUBLES_TO {
