@@ -4,7 +4,8 @@
 //! keys::numbers_are_text, keys::surrounding_space_is_kept,
 //! multi::an_invalid_key_fails_alone_in_delete_multi, multi::invalid_keys_alone_are_the_cause,
 //! multi::an_invalid_key_fails_alone_in_get_multi, multi::encoded_keys_keep_their_places,
-//! multi::an_invalid_key_fails_alone_in_set_multi.
+//! multi::an_invalid_key_fails_alone_in_set_multi, keys::encoded_keys_do_not_collide,
+//! metadata::every_value_has_its_metadata, expiry::every_value_expires.
 //! Argument: the address of a memcached, `127.0.0.1:11211`.
 
 use async_memcached::{AsciiProtocol, Client};

@@ -1,7 +1,8 @@
 //! async-memcached waits indefinitely for a server that accepts connections but never responds.
 //! Rules: faults::a_silent_server_causes_no_busy_loop, faults::a_silent_server_ends_reads,
 //! faults::a_silent_server_ends_writes, faults::a_silent_server_is_transient,
-//! faults::many_calls_to_a_silent_server_all_end, faults::late_responses_reach_no_other_caller.
+//! faults::many_calls_to_a_silent_server_all_end, faults::late_responses_reach_no_other_caller,
+//! faults::errors_name_their_keys.
 
 use std::time::Duration;
 

@@ -79,7 +79,9 @@ impl<C: Cache> Adapter<C> {
             } else {
                 ErrorKind::Unavailable
             };
-            Error::new(kind, "field", text)
+            // Messages of clients may have several lines.
+            let words: Vec<&str> = text.split_whitespace().collect();
+            Error::new(kind, "field", words.join(" "))
         });
         Err(error.with_key(key))
     }

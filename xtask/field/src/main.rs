@@ -74,7 +74,7 @@ fn adjusted(name: &str, suite: Suite) -> Suite {
         // file descriptors.
         "memcache" => {
             let breaks = |rule: &str| {
-                ["garbage", "truncated", "broken"]
+                ["garbage", "truncated", "broken", "errors_name"]
                     .iter()
                     .any(|w| rule.contains(w))
             };
