@@ -57,7 +57,7 @@ pub(crate) struct Exchange<F> {
     pub(crate) encode: F,
     /// 1 for a small one.
     pub(crate) weight: usize,
-    /// The first reply is the mark of the server's last return, which is no key of the caller.
+    /// The first reply is the mark of the server's last return, which the caller did not request.
     pub(crate) has_mark: bool,
 }
 

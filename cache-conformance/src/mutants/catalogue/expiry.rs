@@ -508,12 +508,12 @@ fn reads() -> Vec<Mutant> {
         ),
         wrong(
             "expiry::every_value_expires",
-            "keeps empty values for ever",
+            "never expires empty values",
             unless(|_, value| value.payload().is_empty()),
         ),
         wrong(
             "expiry::every_value_expires",
-            "keeps values for ever under keys that it encodes",
+            "never expires values under keys that it encodes",
             unless(|key, _| !key.bytes().all(|byte| byte.is_ascii_graphic())),
         ),
         wrong(
