@@ -20,6 +20,7 @@ mod once;
 mod policy;
 mod rng;
 mod server;
+mod setup;
 mod table;
 
 use history::Plan;

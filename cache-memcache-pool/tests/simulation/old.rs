@@ -3,33 +3,13 @@
 use std::time::Duration;
 
 use cache_core::{CacheBackend as _, CachedValue, Error, ErrorKind};
-use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, MetaRequest};
+use cache_memcache_pool::{MemcachePoolBackend, MetaRequest};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::network::{Fault, Kind};
+use crate::network::Kind;
 use crate::rng::Rng;
 use crate::server::{Farm, fast};
-use crate::table::farm;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn fault(kind: Kind, from: Duration, to: Duration) -> Fault {
-    Fault {
-        server: 0,
-        kind,
-        from,
-        to,
-    }
-}
-
-fn builder(farm: &Farm) -> MemcachePoolBuilder {
-    let net = farm.clone();
-    MemcachePoolBackend::builder()
-        .url(farm.urls())
-        .socket_timeout(SECOND / 2)
-        .jitter_seed(1)
-        .connect_with(move |address| net.clone().connect(address.to_owned()))
-}
+use crate::setup::{SECOND, builder, farm, fault};
 
 /// A payload that empties a server which reads it as commands.
 fn value() -> CachedValue<Vec<u8>> {

@@ -6,34 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
-use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, MetaRequest, Protocol};
+use cache_memcache_pool::{MemcachePoolBackend, MetaRequest, Protocol};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::network::{Fault, Kind};
-use crate::server::Farm;
-use crate::table::farm;
-
-const TIMEOUT: Duration = Duration::from_millis(500);
-const SECOND: Duration = Duration::from_secs(1);
-
-fn fault(kind: Kind, from: Duration, to: Duration) -> Fault {
-    Fault {
-        server: 0,
-        kind,
-        from,
-        to,
-    }
-}
-
-fn builder(farm: &Farm) -> MemcachePoolBuilder {
-    let net = farm.clone();
-    MemcachePoolBackend::builder()
-        .url(farm.urls())
-        .socket_timeout(TIMEOUT)
-        .jitter_seed(1)
-        .connect_with(move |address| net.clone().connect(address.to_owned()))
-}
+use crate::setup::{SECOND, TIMEOUT, builder, farm, fault};
 
 fn value(text: &str) -> CachedValue<Vec<u8>> {
     CachedValue::new(text.as_bytes().to_vec())

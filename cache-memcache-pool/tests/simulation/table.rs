@@ -5,57 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
-use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolBuilder, Protocol};
+use cache_memcache_pool::{MemcachePoolBackend, Protocol};
 use tokio::io::BufWriter;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::network::{Fault, Kind, Link, Timeline};
+use crate::network::{Fault, Kind};
 use crate::rng::Rng;
-use crate::server::{Farm, fast};
+use crate::server::Farm;
+use crate::setup::{self, SECOND, TIMEOUT, builder, farm};
 
-const TIMEOUT: Duration = Duration::from_millis(500);
-const SECOND: Duration = Duration::from_secs(1);
-
+/// In milliseconds.
 fn fault(kind: Kind, from: u64, to: u64) -> Fault {
     let (from, to) = (Duration::from_millis(from), Duration::from_millis(to));
-    Fault {
-        server: 0,
-        kind,
-        from,
-        to,
-    }
-}
-
-/// One or more servers, the first of which has these faults.
-pub(crate) fn farm(servers: usize, faults: &[Fault], change: impl Fn(&mut Link)) -> Farm {
-    let start = Instant::now();
-    let link = |server: usize| {
-        let mut link = fast(start);
-        let own = if server == 0 {
-            faults.to_vec()
-        } else {
-            Vec::new()
-        };
-        link.timeline = Arc::new(Timeline::new(start, own));
-        change(&mut link);
-        link
-    };
-    Farm::start(
-        (0..servers).map(link).collect(),
-        faults,
-        start,
-        &mut Rng::new(7),
-    )
-}
-
-fn builder(farm: &Farm) -> MemcachePoolBuilder {
-    let net = farm.clone();
-    MemcachePoolBackend::builder()
-        .url(farm.urls())
-        .socket_timeout(TIMEOUT)
-        .jitter_seed(1)
-        .connect_with(move |address| net.clone().connect(address.to_owned()))
+    setup::fault(kind, from, to)
 }
 
 fn backend(farm: &Farm) -> MemcachePoolBackend {
