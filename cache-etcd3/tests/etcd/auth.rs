@@ -248,14 +248,22 @@ async fn authentication_may_be_enabled_while_a_service_runs() {
     );
 }
 
+/// Lets the user write keys below `log/`, but not read them.
+async fn allow_writing_logs(etcd: &Etcd) {
+    let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
+    let granted = root(etcd)
+        .await
+        .role_grant_permission("app", permission)
+        .await;
+    granted.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_the_user_may_write_but_not_read_are_written() {
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
-    let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
-    let mut root = root(&etcd).await;
-    root.role_grant_permission("app", permission).await.unwrap();
+    allow_writing_logs(&etcd).await;
     for [first, second] in [["app/", "log/"], ["log/", "app/"]] {
         let backend = app(&etcd).prefix("").build().unwrap();
         for prefix in [first, second] {
@@ -281,9 +289,7 @@ async fn a_key_that_the_user_may_not_read_does_not_expose_others_to_late_writes(
     let _place = heavy();
     let etcd = Etcd::start().unwrap();
     turn_on(&etcd).await;
-    let permission = Permission::new(PermissionType::Write, "log/").with_prefix();
-    let mut root = root(&etcd).await;
-    root.role_grant_permission("app", permission).await.unwrap();
+    allow_writing_logs(&etcd).await;
     let backend = app(&etcd).prefix("").build().unwrap();
     // The first write shows that keys with this prefix cannot be compared.
     backend.set("log/a", value("1")).await.unwrap();
