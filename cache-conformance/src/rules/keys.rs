@@ -112,6 +112,24 @@ pub(super) async fn kept_values(
     Ok(kept)
 }
 
+/// Sets [`kept_values`] with their metadata, by `set_multi` or one by one.
+pub(super) async fn set_kept(
+    cache: &Cache,
+    kept: &[(String, Vec<u8>)],
+    value: impl Fn(&[u8]) -> CachedValue<Vec<u8>>,
+    in_one_call: bool,
+) -> Outcome {
+    if in_one_call {
+        let entries = kept.iter();
+        let entries = entries.map(|(key, payload)| (key.as_str(), value(payload)));
+        return cache.set_multi(entries.collect()).await;
+    }
+    for (key, payload) in kept {
+        cache.set(key, value(payload)).await?;
+    }
+    Ok(())
+}
+
 /// `start`, and then `unit` repeated, up to at least `len` bytes.
 fn of_length(start: &str, unit: &str, len: usize) -> String {
     let missing = len.saturating_sub(start.len());

@@ -10,7 +10,7 @@ use crate::failure::{ensure, fail};
 use crate::rule::{Requirement, Rule, rules};
 use crate::show;
 
-use super::keys::kept_values;
+use super::keys::{kept_values, set_kept};
 use super::life::{HOUR, LONG, Life};
 use super::source::METADATA;
 
@@ -196,18 +196,7 @@ async fn every_value_has_its_metadata(context: Context) -> Outcome {
         if expires { value.with_ttl(LONG) } else { value }
     };
     for in_one_call in [false, true] {
-        let set = async {
-            if in_one_call {
-                let entries = kept
-                    .iter()
-                    .map(|(key, payload)| (key.as_str(), value(payload)));
-                return cache.set_multi(entries.collect()).await;
-            }
-            for (key, payload) in &kept {
-                cache.set(key, value(payload)).await?;
-            }
-            Ok(())
-        };
+        let set = set_kept(&cache, &kept, value, in_one_call);
         let life = Life::starts(&context, LONG, set).await?;
         for (key, payload) in &kept {
             let mut found = cache.get_multi(&[key, key]).await?;

@@ -9,7 +9,7 @@ use crate::rules::source::LIFETIMES;
 use cache_core::CachedValue;
 
 use super::value;
-use crate::rules::keys::kept_values;
+use crate::rules::keys::{kept_values, set_kept};
 use crate::rules::life::{LONG, Life, short};
 
 rules! {
@@ -249,19 +249,8 @@ async fn every_value_expires(context: Context) -> Outcome {
     let ttl = short(&context);
     let value = |payload: &[u8]| CachedValue::new(payload.to_vec()).with_ttl(ttl);
     for in_one_call in [false, true] {
-        let life = Life::starts(&context, ttl, async {
-            if in_one_call {
-                let entries = kept
-                    .iter()
-                    .map(|(key, payload)| (key.as_str(), value(payload)));
-                return cache.set_multi(entries.collect()).await;
-            }
-            for (key, payload) in &kept {
-                cache.set(key, value(payload)).await?;
-            }
-            Ok(())
-        })
-        .await?;
+        let set = set_kept(&cache, &kept, value, in_one_call);
+        let life = Life::starts(&context, ttl, set).await?;
         for moment in [life.after, life.over] {
             context.wait_until(moment).await;
             let began = context.now();
