@@ -1,8 +1,8 @@
 //! How operations change deadlines, and how deadlines affect operations.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::context::{Context, Outcome};
+use crate::context::{Cache, Context, Outcome};
 use crate::rule::{Rule, rules};
 use crate::rules::source::LIFETIMES;
 
@@ -242,6 +242,24 @@ async fn the_clock_starts_at_set(context: Context) -> Outcome {
     Ok(())
 }
 
+/// Judges what one `get_multi` finds at this moment.
+async fn judge_all(
+    context: &Context,
+    cache: &Cache,
+    life: &Life,
+    keys: &[&str],
+    moment: Instant,
+) -> Outcome {
+    context.wait_until(moment).await;
+    let began = context.now();
+    let found = cache.get_multi(keys).await?;
+    let read = (began, context.now());
+    for (key, found) in keys.iter().zip(&found) {
+        life.judge(key, read, found.as_ref())?;
+    }
+    Ok(())
+}
+
 async fn every_value_expires(context: Context) -> Outcome {
     let cache = context.open().await?;
     let kept = kept_values(&context, &cache).await?;
@@ -252,13 +270,7 @@ async fn every_value_expires(context: Context) -> Outcome {
         let set = set_kept(&cache, &kept, value, in_one_call);
         let life = Life::starts(&context, ttl, set).await?;
         for moment in [life.after, life.over] {
-            context.wait_until(moment).await;
-            let began = context.now();
-            let found = cache.get_multi(&keys).await?;
-            let read = (began, context.now());
-            for (key, found) in keys.iter().zip(&found) {
-                life.judge(key, read, found.as_ref())?;
-            }
+            judge_all(&context, &cache, &life, &keys, moment).await?;
         }
         for key in &keys {
             cache.miss(key).await?;
@@ -281,13 +293,7 @@ async fn many_expire_together(context: Context) -> Outcome {
     })
     .await?;
     for moment in [life.after, life.before + ttl / 2, life.over] {
-        context.wait_until(moment).await;
-        let began = context.now();
-        let found = cache.get_multi(&keys).await?;
-        let read = (began, context.now());
-        for (key, found) in keys.iter().zip(&found) {
-            life.judge(key, read, found.as_ref())?;
-        }
+        judge_all(&context, &cache, &life, &keys, moment).await?;
     }
     Ok(())
 }
