@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::OpenError;
 use crate::cache::Written;
 use crate::failure::{Failure, Trace, describe_panic, fail};
-use crate::harness::{OpenError, Opened, Options, Subject};
+use crate::harness::{Opened, Options, Subject};
 use crate::rng::Rng;
 use crate::{Capabilities, Clock, ManualClock};
 

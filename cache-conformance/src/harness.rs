@@ -1,6 +1,5 @@
 //! [`Harness`], which opens a backend for the suite.
 
-use std::error::Error;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -8,10 +7,7 @@ use std::time::Duration;
 
 use cache_core::{CacheBackend, CachedValue, DynBackend, MapKeys};
 
-use crate::{Capabilities, FaultControl, Faulty, ManualClock};
-
-/// Why a backend could not be opened. `?` converts any error to it.
-pub type OpenError = Box<dyn Error + Send + Sync>;
+use crate::{Capabilities, FaultControl, Faulty, ManualClock, OpenError};
 
 /// How to open a backend, and what it promises.
 ///

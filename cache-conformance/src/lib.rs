@@ -23,6 +23,7 @@ mod history;
 #[cfg(feature = "mutants")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mutants")))]
 pub mod mutants;
+mod open_error;
 mod report;
 mod rng;
 mod rule;
@@ -36,7 +37,8 @@ mod suite;
 pub use capabilities::{Capabilities, Clock, Expiry};
 pub use clock::ManualClock;
 pub use faults::{Fault, FaultControl, Faulty, Proxy};
-pub use harness::{Harness, OpenError, Options};
+pub use harness::{Harness, Options};
+pub use open_error::OpenError;
 pub use report::{Report, RuleReport, Verdict};
 pub use rule::{RULE_SETS, Requirement, Rule};
 pub use rules::all as rules;

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Fault, FaultControl};
+use crate::OpenError;
 use crate::cache::Outcome;
 use crate::failure::{Trace, fail};
-use crate::harness::OpenError;
 
 /// The faults of the servers of one backend.
 #[derive(Clone)]

@@ -136,36 +136,6 @@ pub trait FaultControl: Send + 'static {
     }
 }
 
-/// One proxy for each server. They fail together or [one by one](FaultControl::inject_into).
-impl FaultControl for Vec<Proxy> {
-    fn inject(&mut self, fault: Fault) -> Result<(), OpenError> {
-        self.iter_mut().try_for_each(|proxy| proxy.inject(fault))
-    }
-
-    fn heal(&mut self) -> Result<(), OpenError> {
-        self.iter_mut().try_for_each(FaultControl::heal)
-    }
-
-    fn inject_into(&mut self, server: usize, fault: Fault) -> Result<(), OpenError> {
-        match self.get_mut(server) {
-            Some(proxy) => proxy.inject(fault),
-            None => Err(format!("server {server} does not exist").into()),
-        }
-    }
-
-    fn round_trips(&mut self) -> Option<u64> {
-        self.iter_mut().map(FaultControl::round_trips).sum()
-    }
-
-    fn bytes_answered(&mut self) -> Option<u64> {
-        self.iter_mut().map(FaultControl::bytes_answered).sum()
-    }
-
-    fn connections(&mut self) -> Option<u64> {
-        self.iter_mut().map(FaultControl::connections).sum()
-    }
-}
-
 /// A backend with control of the faults of its servers, from
 /// [`Harness::open_faulty`](crate::Harness::open_faulty).
 ///

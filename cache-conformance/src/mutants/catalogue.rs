@@ -10,17 +10,7 @@ mod races;
 mod servers;
 mod values;
 
-use super::Mutant;
-use super::backend::Backend;
-use super::store::Value;
-
-fn wrong(rule: &'static str, name: &'static str, backend: Backend) -> Mutant {
-    Mutant::new(rule, name, backend)
-}
-
-fn value(payload: impl Into<Vec<u8>>) -> Value {
-    Value::new(payload.into())
-}
+use super::mutant::Mutant;
 
 /// Returns all mutants. Each rule has at least one.
 pub fn all() -> Vec<Mutant> {

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::{Mutant, all};
+use super::catalogue::all;
+use super::mutant::Mutant;
 use crate::{Verdict, rules};
 
 /// How often the rule of a mutant detected it. It prints as one line.

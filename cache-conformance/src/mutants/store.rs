@@ -12,6 +12,10 @@ use crate::{Fault, ManualClock};
 /// What is kept.
 pub type Value = CachedValue<Vec<u8>>;
 
+pub(super) fn value(payload: impl Into<Vec<u8>>) -> Value {
+    Value::new(payload.into())
+}
+
 /// A value with its deadline.
 pub type Entry = (Value, Option<Instant>);
 

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use cache_core::{CachedValue, ErrorKind, Result, Ttl};
 
-use super::{Mutant, wrong};
 use crate::mutants::backend::{self, Backend, error};
+use crate::mutants::mutant::{Mutant, wrong};
 use crate::mutants::store::{Store, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);

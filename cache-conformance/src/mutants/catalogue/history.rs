@@ -8,9 +8,9 @@ use tokio::task::yield_now;
 use super::expiry::{lifetimes, prolong, reap, right};
 use super::parallel::{answer_in_line, pause};
 use super::servers::{fails_altogether, misses_under};
-use super::{Mutant, wrong};
 use crate::Fault;
 use crate::mutants::backend::{self, Backend, error, pass};
+use crate::mutants::mutant::{Mutant, wrong};
 use crate::mutants::store::{Store, Value};
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -2,8 +2,8 @@
 
 use cache_core::{ErrorKind, Result};
 
-use super::{Mutant, wrong};
 use crate::mutants::backend::{Backend, MAX_KEY, check_key, error, set};
+use crate::mutants::mutant::{Mutant, wrong};
 
 pub(super) fn keys() -> Vec<Mutant> {
     let mut all = renamed_keys();

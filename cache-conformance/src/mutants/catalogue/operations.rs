@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use cache_core::{Error, ErrorKind};
 
-use super::{Mutant, value, wrong};
 use crate::mutants::backend::{self, Backend, check_key, error};
+use crate::mutants::mutant::{Mutant, wrong};
+use crate::mutants::store::value;
 
 pub(super) fn basic() -> Vec<Mutant> {
     vec![

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use cache_core::{ErrorKind, Result, Ttl};
 use tokio::task::yield_now;
 
-use super::{Mutant, value, wrong};
 use crate::mutants::backend::{self, Backend, error};
-use crate::mutants::store::{Store, Value};
+use crate::mutants::mutant::{Mutant, wrong};
+use crate::mutants::store::{Store, Value, value};
 
 /// Long enough for another task to run.
 pub(super) async fn pause() {

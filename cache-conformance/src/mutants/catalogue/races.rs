@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use super::parallel::pause;
-use super::{Mutant, wrong};
 use crate::mutants::backend::{self, Backend};
+use crate::mutants::mutant::{Mutant, wrong};
 use crate::mutants::store::{Store, Value};
 
 /// Writes the payload, which has the deadline of the previous value for a while, and then the

@@ -10,9 +10,9 @@ use crate::Fault;
 use cache_core::{Error, ErrorKind, Result, Ttl};
 use tokio::task::yield_now;
 
-use super::{Mutant, value, wrong};
 use crate::mutants::backend::{self, Backend, SECRET, error, pass};
-use crate::mutants::store::{Store, Value};
+use crate::mutants::mutant::{Mutant, wrong};
+use crate::mutants::store::{Store, Value, value};
 
 const READS: [&str; 2] = ["get", "get_multi"];
 

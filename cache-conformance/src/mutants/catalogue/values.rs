@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
 
-use super::{Mutant, value, wrong};
 use crate::Capabilities;
 use crate::mutants::backend::{
     self, Backend, MAX_KEY, MAX_VALUE, check_key, error, set, too_large,
 };
-use crate::mutants::store::{Store, Value};
+use crate::mutants::mutant::{Mutant, wrong};
+use crate::mutants::store::{Store, Value, value};
 
 /// Stores the payload changed.
 fn stores(change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + Copy + 'static) -> Backend {
