@@ -11,8 +11,9 @@ use cache_core::{CacheBackend, CachedValue, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use crate::NAME;
-use crate::config::{Etcd3Builder, Etcd3Config, Settings};
+use crate::config::Settings;
 use crate::endpoints::Health;
+use crate::events::Events;
 use crate::failure::Failure;
 use crate::leases::{Leases, TtlClass};
 use crate::limits::Limits;
@@ -53,30 +54,26 @@ pub struct Etcd3Backend {
 }
 
 impl Etcd3Backend {
-    /// Returns a builder with the default configuration.
-    ///
-    /// ```
-    /// let cache = cache_etcd3::Etcd3Backend::builder().host("10.0.0.1").build()?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn builder() -> Etcd3Builder {
-        Etcd3Builder::default()
-    }
-
-    /// Builds a backend from a configuration, as [`Etcd3Builder::build`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`] names the invalid field.
-    ///
-    /// ```
-    /// use cache_etcd3::{Etcd3Backend, Etcd3Config};
-    ///
-    /// let cache = Etcd3Backend::from_config(Etcd3Config::default())?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn from_config(config: Etcd3Config) -> Result<Self> {
-        Etcd3Builder::from(config).build()
+    pub(crate) fn new(settings: Settings, events: Events) -> Self {
+        let hasher = RandomState::new();
+        let shared = Shared {
+            call_timeout: settings.call_timeout,
+            health: Arc::new(Health::new(&settings, events)),
+            leases: Arc::new(Leases::new(hasher.hash_one("leases"))),
+            counters: Arc::default(),
+            limits: Limits::default(),
+            revision: Revision::default(),
+            doubts: Doubts::new(Instant::now()),
+            unread: Mutex::default(),
+            unwritten: Mutex::default(),
+            unguarded: Mutex::default(),
+            large: Mutex::default(),
+            hasher,
+            settings,
+        };
+        Self {
+            runtimes: Arc::new(Runtimes::new(Arc::new(shared))),
+        }
     }
 
     /// Returns the counters of this backend and its clones, and the state of the endpoints.
@@ -294,48 +291,6 @@ impl<'a> Failed<'a> {
             None => Ok(()),
             Some(cause) => Err(Error::partial(cause, self.keys, total)),
         }
-    }
-}
-
-impl Etcd3Builder {
-    /// Checks the configuration and builds the backend. It does not connect; the first call does.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`] names the invalid field.
-    ///
-    /// ```
-    /// use cache_core::ErrorKind;
-    /// use cache_etcd3::Etcd3Backend;
-    ///
-    /// let error = Etcd3Backend::builder().port(0).build().unwrap_err();
-    /// assert_eq!(error.kind(), ErrorKind::Config);
-    /// ```
-    pub fn build(self) -> Result<Etcd3Backend> {
-        let Self { config, events } = self;
-        let settings = Settings::new(config)?;
-        for warning in &settings.warnings {
-            events.warn(warning);
-        }
-        let hasher = RandomState::new();
-        let shared = Shared {
-            call_timeout: settings.call_timeout,
-            health: Arc::new(Health::new(&settings, events)),
-            leases: Arc::new(Leases::new(hasher.hash_one("leases"))),
-            counters: Arc::default(),
-            limits: Limits::default(),
-            revision: Revision::default(),
-            doubts: Doubts::new(Instant::now()),
-            unread: Mutex::default(),
-            unwritten: Mutex::default(),
-            unguarded: Mutex::default(),
-            large: Mutex::default(),
-            hasher,
-            settings,
-        };
-        Ok(Etcd3Backend {
-            runtimes: Arc::new(Runtimes::new(Arc::new(shared))),
-        })
     }
 }
 

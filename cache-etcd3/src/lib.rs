@@ -19,6 +19,7 @@
 // A set takes the same path through `write_coalescer` and `write_txn`, with a lease from `leases`;
 // `multi` calls the transactions directly. Decisions are made by plain types that take the time.
 mod backend;
+mod builder;
 mod coalescer;
 mod config;
 mod endpoints;
@@ -45,7 +46,8 @@ mod write_coalescer;
 mod write_txn;
 
 pub use backend::Etcd3Backend;
-pub use config::{Consistency, Etcd3Builder, Etcd3Config, StoredFormat};
+pub use builder::Etcd3Builder;
+pub use config::{Consistency, Etcd3Config, StoredFormat};
 pub use stats::{EndpointStats, Etcd3Stats};
 
 /// The name of this backend in errors.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use cache_core::{seconds, text};
 use serde::{Deserialize, Deserializer};
 
-use super::{Consistency, StoredFormat, optional_seconds};
+use super::consistency::Consistency;
+use super::optional_seconds;
+use super::stored_format::StoredFormat;
 
 macro_rules! readers {
     ($($read:path => $type:ty { $($field:ident)* })*) => {

@@ -1,22 +1,25 @@
-//! [`Etcd3Config`], the configuration as plain data, and [`Etcd3Builder`].
+//! [`Etcd3Config`], the configuration as plain data.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, ServerEvent, seconds};
+use cache_core::{Error, ErrorKind, seconds};
 use serde::{Deserialize, Serialize};
 
 use crate::NAME;
-use crate::events::Events;
 
 mod address;
+mod consistency;
 mod field;
+pub(crate) mod optional_seconds;
 mod settings;
 mod stored_format;
 
+pub use consistency::Consistency;
 pub(crate) use settings::{Credentials, Settings};
 pub(crate) use stored_format::Format;
+pub use stored_format::StoredFormat;
 
 /// The error for an invalid field.
 fn refuse(message: impl Into<String>) -> Error {
@@ -119,53 +122,6 @@ pub struct Etcd3Config {
     pub refuse_late_writes: bool,
 }
 
-/// The consistency of reads.
-///
-/// ```
-/// use cache_etcd3::{Consistency, Etcd3Config};
-///
-/// let mut config = Etcd3Config::default();
-/// config.consistency = Consistency::Serializable; // "serializable" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Consistency {
-    /// A read sees every write that was acknowledged before it began. It requires a leader.
-    #[default]
-    Linearizable,
-    /// A read is served by one member from its local state. It is faster and works without a
-    /// leader, but may return a stale or deleted value.
-    Serializable,
-}
-
-/// What is stored under a key.
-///
-/// ```
-/// use cache_etcd3::{Etcd3Config, StoredFormat};
-///
-/// let mut config = Etcd3Config::default();
-/// config.stored_format = StoredFormat::PythonJson; // "python-json" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StoredFormat {
-    /// The bytes of [`cache_core::wire`]: metadata, `|`, any payload.
-    #[default]
-    Envelope,
-    /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
-    /// with Python. Payloads must be JSON. Requires the feature `json`.
-    PythonJson,
-    /// The payload without metadata, for a cache that is shared with other programs.
-    ///
-    /// `cached_at` is then the time of the read, the TTL is
-    /// [`Ttl::Never`](cache_core::Ttl::Never), and a value is served until etcd removes it, some
-    /// time after its deadline. A set that arrives late may undo a delete, since a deleted key
-    /// cannot be marked.
-    Raw,
-}
-
 impl Default for Etcd3Config {
     fn default() -> Self {
         Self {
@@ -211,139 +167,6 @@ impl fmt::Debug for Etcd3Config {
             .field("max_request_bytes", &self.max_request_bytes)
             .field("refuse_late_writes", &self.refuse_late_writes)
             .finish()
-    }
-}
-
-/// Builds an [`Etcd3Backend`](crate::Etcd3Backend). Each method sets the field of [`Etcd3Config`]
-/// with the same name.
-///
-/// ```
-/// use std::time::Duration;
-/// use cache_etcd3::Etcd3Backend;
-///
-/// let cache = Etcd3Backend::builder()
-///     .endpoints(["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"])
-///     .ttl(Duration::from_secs(600))
-///     .prefix("sessions/")
-///     .build()?;
-/// # Ok::<(), cache_core::Error>(())
-/// ```
-#[derive(Clone, Debug, Default)]
-#[must_use = "nothing is built until `build` is called"]
-pub struct Etcd3Builder {
-    pub(crate) config: Etcd3Config,
-    pub(crate) events: Events,
-}
-
-/// Starts from a configuration, to which code may add a listener.
-///
-/// ```
-/// use cache_etcd3::{Etcd3Builder, Etcd3Config};
-///
-/// let config = Etcd3Config::default(); // Read from a file.
-/// let cache = Etcd3Builder::from(config)
-///     .on_server_event(|event| eprintln!("{event:?}"))
-///     .build()?;
-/// # Ok::<(), cache_core::Error>(())
-/// ```
-impl From<Etcd3Config> for Etcd3Builder {
-    fn from(config: Etcd3Config) -> Self {
-        Self {
-            config,
-            events: Events::default(),
-        }
-    }
-}
-
-macro_rules! setters {
-    ($($name:ident($($argument:tt)*) => $value:expr;)*) => {
-        impl Etcd3Builder {
-            $(
-                #[doc = concat!("Sets [`Etcd3Config::", stringify!($name), "`].")]
-                pub fn $name(mut self, $($argument)*) -> Self {
-                    self.config.$name = $value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
-    host(host: impl Into<String>) => host.into();
-    port(port: u16) => port;
-    timeout(timeout: Duration) => timeout;
-    ttl(ttl: Duration) => Some(ttl);
-    call_timeout(call_timeout: Duration) => Some(call_timeout);
-    prefix(prefix: impl Into<String>) => prefix.into();
-    username(username: impl Into<String>) => Some(username.into());
-    password(password: impl Into<String>) => Some(password.into());
-    tls_enabled(tls_enabled: bool) => tls_enabled;
-    tls_cafile(tls_cafile: impl Into<PathBuf>) => Some(tls_cafile.into());
-    tls_certfile(tls_certfile: impl Into<PathBuf>) => Some(tls_certfile.into());
-    tls_keyfile(tls_keyfile: impl Into<PathBuf>) => Some(tls_keyfile.into());
-    consistency(consistency: Consistency) => consistency;
-    stored_format(stored_format: StoredFormat) => stored_format;
-    max_request_bytes(max_request_bytes: usize) => max_request_bytes;
-    refuse_late_writes(refuse_late_writes: bool) => refuse_late_writes;
-}
-
-impl Etcd3Builder {
-    /// Sets [`Etcd3Config::endpoints`].
-    pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
-        self.config.endpoints = endpoints.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Calls `listener` when an endpoint goes out of use or returns, and for warnings, for logs
-    /// and metrics. It runs in the task that noticed: it must return quickly and must not wait
-    /// for the cache. Its panics are caught. Default: none.
-    ///
-    /// ```
-    /// use cache_core::ServerEvent;
-    /// use cache_etcd3::Etcd3Backend;
-    ///
-    /// let cache = Etcd3Backend::builder()
-    ///     .on_server_event(|event| match event {
-    ///         ServerEvent::Down { server, reason, .. } => eprintln!("{server}: {reason}"),
-    ///         other => eprintln!("{other:?}"),
-    ///     })
-    ///     .build()?;
-    /// # Ok::<(), cache_core::Error>(())
-    /// ```
-    pub fn on_server_event(
-        mut self,
-        listener: impl Fn(&ServerEvent) + Send + Sync + 'static,
-    ) -> Self {
-        self.events = Events::new(listener);
-        self
-    }
-}
-
-/// [`seconds`] for optional fields.
-pub(crate) mod optional_seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize, Serialize)]
-    #[serde(transparent)]
-    struct Seconds(#[serde(with = "cache_core::seconds")] Duration);
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let seconds = Option::<Seconds>::deserialize(deserializer)?;
-        Ok(seconds.map(|Seconds(duration)| duration))
-    }
-
-    // `with` hands over a reference to the field.
-    #[expect(clippy::ref_option)]
-    pub(crate) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        duration.map(Seconds).serialize(serializer)
     }
 }
 
@@ -520,20 +343,5 @@ mod tests {
             written.contains("user") && !written.contains("secret"),
             "{written}"
         );
-    }
-
-    #[test]
-    fn the_password_is_not_shown() {
-        let builder = Etcd3Builder::default().username("user").password("secret");
-        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
-        assert!(
-            shown.contains("user") && !shown.contains("secret"),
-            "{shown}"
-        );
-        let error = Etcd3Builder::default()
-            .password("secret")
-            .build()
-            .unwrap_err();
-        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
 }

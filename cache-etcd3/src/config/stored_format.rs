@@ -1,4 +1,4 @@
-//! What is stored under a key.
+//! [`StoredFormat`], and [`Format`], which encodes and decodes what is stored.
 
 use std::time::SystemTime;
 
@@ -8,10 +8,38 @@ use cache_core::Error;
 use cache_core::ErrorKind;
 use cache_core::Result;
 use cache_core::wire::{self, Metadata};
+use serde::{Deserialize, Serialize};
 
 use crate::NAME;
 
-/// The [`StoredFormat`](crate::StoredFormat)s that are compiled in.
+/// What is stored under a key.
+///
+/// ```
+/// use cache_etcd3::{Etcd3Config, StoredFormat};
+///
+/// let mut config = Etcd3Config::default();
+/// config.stored_format = StoredFormat::PythonJson; // "python-json" in a file
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StoredFormat {
+    /// The bytes of [`cache_core::wire`]: metadata, `|`, any payload.
+    #[default]
+    Envelope,
+    /// The array `[payload, metadata]` of oslo.cache's etcd backend, for a cache that is shared
+    /// with Python. Payloads must be JSON. Requires the feature `json`.
+    PythonJson,
+    /// The payload without metadata, for a cache that is shared with other programs.
+    ///
+    /// `cached_at` is then the time of the read, the TTL is
+    /// [`Ttl::Never`](cache_core::Ttl::Never), and a value is served until etcd removes it, some
+    /// time after its deadline. A set that arrives late may undo a delete, since a deleted key
+    /// cannot be marked.
+    Raw,
+}
+
+/// The [`StoredFormat`]s that are compiled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
     Envelope,

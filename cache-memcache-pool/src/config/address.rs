@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use cache_core::Result;
 
-use super::bad_config;
+use super::error::bad_config;
 use crate::router::Routing;
 
 const DEFAULT_PORT: u16 = 11211;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use cache_core::{seconds, text};
 use serde::{Deserialize, Deserializer};
 
-use super::{Protocol, PythonClient, Routing, StoredFormat};
+use super::protocol::Protocol;
+use super::python_client::PythonClient;
+use crate::protocol::StoredFormat;
+use crate::router::Routing;
 
 macro_rules! readers {
     ($($read:path => $type:ty { $($field:ident)* })*) => {

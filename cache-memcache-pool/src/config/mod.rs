@@ -1,7 +1,10 @@
 //! [`MemcachePoolConfig`], the configuration as plain data.
 
 mod address;
+mod error;
 mod field;
+mod protocol;
+mod python_client;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -10,13 +13,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_core::{Error, ErrorKind, Result, seconds};
+use cache_core::{Result, seconds};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Family};
+pub(crate) use error::bad_config;
+pub use protocol::Protocol;
+pub use python_client::PythonClient;
 pub(crate) use settings::{Hooks, Settings, Timeouts, Transport};
 
-use crate::NAME;
 use crate::protocol::StoredFormat;
 use crate::router::Routing;
 
@@ -63,7 +68,7 @@ pub struct MemcachePoolConfig {
     )]
     pub pool_unused_timeout: Duration,
     /// How long a call waits when all connections are at capacity, before it fails with
-    /// [`ErrorKind::PoolExhausted`]. Default: 10 s.
+    /// [`ErrorKind::PoolExhausted`](cache_core::ErrorKind::PoolExhausted). Default: 10 s.
     #[serde(
         serialize_with = "seconds::serialize",
         deserialize_with = "field::pool_connection_get_timeout"
@@ -156,62 +161,6 @@ pub struct MemcachePoolConfig {
     pub min_compress_len: usize,
 }
 
-/// The memcached client of Python programs, among those of dogpile.cache and oslo.cache.
-///
-/// It determines the client flags. With wrong flags Python reads text instead of bytes.
-///
-/// ```
-/// use cache_memcache_pool::{MemcachePoolConfig, PythonClient};
-///
-/// let mut config = MemcachePoolConfig::default();
-/// config.python_client = PythonClient::Bmemcached; // "bmemcached" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum PythonClient {
-    /// python-memcached, the client of `oslo_cache.memcache_pool` and `dogpile.cache.memcached`.
-    /// The flags of bytes are 0.
-    #[default]
-    PythonMemcached,
-    /// pymemcache, the client of `dogpile.cache.pymemcache`. The flags of bytes are 0.
-    Pymemcache,
-    /// python-binary-memcached, the client of `oslo_cache.memcache_pool` with TLS or SASL. The
-    /// flags of bytes are 16. It compresses values of more than 128 bytes, which require the
-    /// feature `zlib` to read; and it writes to every server in its list, so use a single one.
-    Bmemcached,
-}
-
-impl PythonClient {
-    pub(crate) fn flags_of_bytes(self) -> u32 {
-        match self {
-            Self::PythonMemcached | Self::Pymemcache => 0,
-            Self::Bmemcached => 16,
-        }
-    }
-}
-
-/// The protocol of the servers.
-///
-/// ```
-/// use cache_memcache_pool::{MemcachePoolConfig, Protocol};
-///
-/// let mut config = MemcachePoolConfig::default();
-/// config.protocol = Protocol::Classic; // "classic" in a file
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Protocol {
-    /// The meta commands of memcached 1.6.10 and later; those of earlier versions differ, so values
-    /// are sent only to servers that report a later version. Each response identifies its request.
-    #[default]
-    Meta,
-    /// `get`, `set` and `delete`, for proxies such as twemproxy and for older servers. Keys with
-    /// spaces or control characters are an error.
-    Classic,
-}
-
 impl Default for MemcachePoolConfig {
     fn default() -> Self {
         Self {
@@ -277,11 +226,6 @@ impl fmt::Debug for MemcachePoolConfig {
             .field("min_compress_len", &self.min_compress_len)
             .finish()
     }
-}
-
-/// The error for an invalid field.
-pub(crate) fn bad_config(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, NAME, message)
 }
 
 impl MemcachePoolConfig {
@@ -385,6 +329,7 @@ const MAX_ITEM: usize = 1 << 30;
 
 #[cfg(test)]
 mod tests {
+    use cache_core::ErrorKind;
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error as ValueError, MapDeserializer, SeqDeserializer};
 

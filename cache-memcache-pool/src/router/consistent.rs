@@ -22,7 +22,7 @@
 //!
 //! **This must not change**: all processes of all releases have to agree on the server of a key.
 
-use super::ServerSpec;
+use super::server_spec::ServerSpec;
 use super::xxh64::xxh64;
 
 /// More rings make shares more even and routing slower: 16 give 3.3 %, 32 give 1.7 %.

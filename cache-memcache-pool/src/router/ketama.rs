@@ -1,8 +1,8 @@
 //! Ketama as in libmemcached with `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED`: 160 points per server on a
 //! circle of 2^32 places, scaled by its weight; a key belongs to the next point.
 
-use super::ServerSpec;
 use super::md5::md5;
+use super::server_spec::ServerSpec;
 
 /// Each digest of MD5 gives four points.
 const DIGESTS: f32 = 40.0;

@@ -7,6 +7,7 @@ mod ketama;
 mod md5;
 mod pymemcache;
 mod python_memcached;
+mod server_spec;
 mod xxh64;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use consistent::Consistent;
 use ketama::Ketama;
 use pymemcache::Pymemcache;
 use python_memcached::PythonMemcached;
+pub(crate) use server_spec::ServerSpec;
 
 /// Which server stores which key.
 ///
@@ -61,15 +63,6 @@ impl Routing {
     pub(crate) fn has_weights(self) -> bool {
         !matches!(self, Self::Pymemcache)
     }
-}
-
-/// The name and weight of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerSpec {
-    /// `host:port`, `[v6]:port`, or `unix:/path`.
-    pub(crate) name: String,
-    /// Its share of the keys relative to the others. A server with weight 0 gets none.
-    pub(crate) weight: u32,
 }
 
 /// A routing function: see [`routing_with`](crate::MemcachePoolBuilder::routing_with).

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::ServerSpec;
+use super::server_spec::ServerSpec;
 
 /// Each server's name, and the hash state after `name-`.
 pub(super) struct Pymemcache {

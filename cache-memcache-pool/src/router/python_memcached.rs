@@ -1,6 +1,6 @@
 //! The routing of python-memcached: `Client._get_server` with its hash `cmemcache_hash`.
 
-use super::ServerSpec;
+use super::server_spec::ServerSpec;
 
 /// `Client._SERVER_RETRIES`
 const TRIES: u32 = 10;

@@ -7,7 +7,7 @@ use crate::coalescer::{Entry, Left};
 use crate::failure::Next;
 use crate::leases::TtlClass;
 use crate::leases::book::{Boarding, Book};
-use crate::simulation::Bug;
+use crate::simulation::bug::Bug;
 use crate::simulation::cluster::{Ask, Put, Stored};
 
 impl World {

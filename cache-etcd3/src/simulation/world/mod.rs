@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Bug;
+use super::bug::Bug;
 use super::cluster::{Ask, Cluster, Reply, State};
 use super::random::Rng;
 use crate::coalescer::{Coalescer, Limits, RoundId, Ticket};

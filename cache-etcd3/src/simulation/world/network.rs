@@ -6,7 +6,7 @@ use super::{Attempt, Event, HEALED, World};
 use crate::endpoints::Connection;
 use crate::events::Change;
 use crate::failure::{Fault, Next};
-use crate::simulation::Bug;
+use crate::simulation::bug::Bug;
 use crate::simulation::cluster::{self, Ask, Reply, State};
 
 /// The IDs of clusters: the one that is used, and that of the first member if it is foreign.

@@ -10,7 +10,7 @@ use crate::coalescer::{RoundId, Ticket};
 use crate::endpoints::backoff::Backoff;
 use crate::endpoints::roster::Choice;
 use crate::failure::{Failure, Next};
-use crate::simulation::Bug;
+use crate::simulation::bug::Bug;
 use crate::simulation::cluster::{Ask, Put, Stored};
 
 impl World {
