@@ -71,7 +71,7 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
 
     for server in pool.stats().servers {
         println!(
-            "{}: {} calls, {} hits, {} misses, {} time-outs, {} connections",
+            "{}: {} calls, {} hits, {} misses, {} timeouts, {} connections",
             server.address,
             server.calls,
             server.hits,

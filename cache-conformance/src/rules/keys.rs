@@ -44,7 +44,7 @@ rules! {
     long_keys_are_not_truncated:
         "Long keys that differ only in their last character are different keys, or refused.";
     all_operations_agree:
-        "A key that one operation refuses is refused by all of them, and by `check_key`.";
+        "A key that one operation refuses is refused by all of them.";
 }
 
 /// Whether `set` refuses `key`.

@@ -20,7 +20,7 @@ rules! {
     the_cached_time_comes_back:
         "`cached_at` of a value that was read equals what was set, to a microsecond.";
     old_and_future_times_are_kept:
-        "A cached time before 1970, in 2038 or 2106, a year ago or tomorrow is returned unchanged.";
+        "A cached time in 1970, 2038 or 2106, a year ago or tomorrow is returned unchanged.";
     set_replaces_the_cached_time:
         "`set` also replaces the cached time, even with an older one or for an equal payload.";
     reading_does_not_touch_the_cached_time:

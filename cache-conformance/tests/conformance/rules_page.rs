@@ -7,9 +7,9 @@ use cache_conformance::{mutants, rules};
 fn page() -> String {
     let mutants = mutants::all();
     let mut page = String::from(
-        "# The rules\n\nMade by the test `rules_page` of what the suite runs; it fails when this \
-         page is not current.\n`CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance \
-         rules_page` writes it.\n",
+        "# The rules\n\nThe test `rules_page` generates this page from the rules, and fails if it is out of \
+         date. To update it, run\n`CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance \
+         rules_page`.\n",
     );
     let mut group = "";
     for rule in rules() {
@@ -27,7 +27,7 @@ fn page() -> String {
             let _ = writeln!(page, "- Not applicable where {requirement}.");
         }
         for mutant in mutants.iter().filter(|mutant| mutant.rule == rule.id()) {
-            let _ = write!(page, "- Finds a backend that {}", mutant.name);
+            let _ = write!(page, "- Detects a backend that {}", mutant.name);
             match mutant.history {
                 Some(told) => {
                     let _ = writeln!(page, ", as in <https://{told}>.");
@@ -49,7 +49,7 @@ fn the_page_is_current() {
     let there = std::fs::read_to_string(file).unwrap_or_default();
     assert!(
         there == page,
-        "RULES.md is not current; CACHE_CONFORMANCE_WRITE=1 cargo test -p cache-conformance \
-         rules_page writes it"
+        "RULES.md is out of date; to update it, run CACHE_CONFORMANCE_WRITE=1 cargo test -p \
+         cache-conformance rules_page"
     );
 }

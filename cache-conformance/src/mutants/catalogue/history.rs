@@ -272,7 +272,7 @@ fn connections() -> Vec<Mutant> {
         .told("github.com/openstack/oslo.cache/commit/bae5561"),
         wrong(
             "faults::late_responses_reach_no_other_caller",
-            "gives a response that arrives after a time-out to the next caller",
+            "gives a response that arrives after a timeout to the next caller",
             Backend::right()
                 .pass(async |store: Store, operation| {
                     if store.fault() == Some(Fault::Silent) && operation == "get" {
