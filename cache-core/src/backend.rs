@@ -69,7 +69,7 @@ use crate::{CachedValue, Error, Result};
 ///   connection remains usable.
 ///
 /// **Time and cancellation.**
-/// - Every call returns within the configured timeout, with a result or an error.
+/// - Every call returns within a time that the configuration bounds, with a result or an error.
 /// - Every operation is cancel safe: its future may be dropped at any await. The backend and its
 ///   connections remain correct for the next caller, and no slot is leaked.
 /// - Dropping a future withdraws what has not left the process: it is not sent later, and the
