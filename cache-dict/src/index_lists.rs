@@ -15,7 +15,7 @@ pub(crate) trait LinkStore {
     fn links(&mut self, slot: u32) -> &mut Links;
 }
 
-/// The neighbours of a slot in its list.
+/// The neighbors of a slot in its list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Links {
     previous: Node,

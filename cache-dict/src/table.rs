@@ -110,7 +110,7 @@ impl<T> Table<T> {
     /// A table is resized as a whole. Moving a few entries at each insertion, in the order of their
     /// homes, was measured and made filling a cache twice as slow and one set in a hundred ten times
     /// as slow: each step waits for memory, for the entries that it moves, for their new places and
-    /// for their neighbours in lists, while all of one table is in the processor's cache when it is
+    /// for their neighbors in lists, while all of one table is in the processor's cache when it is
     /// moved at once.
     ///
     /// A large table does not double, which would leave half of its buckets empty. With less than

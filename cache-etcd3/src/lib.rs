@@ -12,10 +12,10 @@
 )]
 
 // The path of a `get`, downward only; in parentheses, what each file asks on the way:
-//   backend → read_coalescer → rounds (coalescer), which send the gets of several callers together
-//   → read_txn, which builds the request → endpoints (endpoints/roster, endpoints/breaker,
-//   endpoints/pace), which select an endpoint and retry → endpoints/endpoint, which holds the
-//   connection.
+//   backend (runtimes) → read_coalescer (loners) → rounds (coalescer), which send the gets of several
+//   callers together → read_txn, which builds the request → endpoints (endpoints/roster,
+//   endpoints/breaker, endpoints/pace), which select an endpoint and retry → endpoints/endpoint,
+//   which holds the connection. The backend decodes the response (config/stored_format).
 // A set takes the same path through `write_coalescer` and `write_txn`, with a lease from `leases`;
 // `multi` calls the transactions directly. Decisions are made by plain types that take the time.
 mod backend;

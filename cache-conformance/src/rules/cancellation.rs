@@ -147,8 +147,8 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
     /// How often each poll is tried, because responses arrive early or late.
     const TIMES: usize = 3;
     let cache = context.open().await?;
-    let neighbour = context.key("neighbour");
-    cache.put(&neighbour, "untouched").await?;
+    let neighbor = context.key("neighbor");
+    cache.put(&neighbor, "untouched").await?;
     for polls in 0..MOST_POLLS {
         let mut always_ended = true;
         for time in 0..TIMES {
@@ -174,7 +174,7 @@ async fn may_be_dropped(context: &Context, call: Call) -> Outcome {
             if let Some(key) = keys.first() {
                 can_be_used(&cache, key, call).await?;
             }
-            is_right(context, &cache, &neighbour).await?;
+            is_right(context, &cache, &neighbor).await?;
         }
         if always_ended {
             return Ok(());
@@ -205,14 +205,14 @@ async fn can_be_used(cache: &Cache, key: &str, dropped: Call) -> Outcome {
 }
 
 /// The next callers get their own results.
-async fn is_right(context: &Context, cache: &Cache, neighbour: &str) -> Outcome {
+async fn is_right(context: &Context, cache: &Cache, neighbor: &str) -> Outcome {
     let (key, absent) = (context.key("next"), context.key("absent"));
-    cache.hit(neighbour, "untouched").await?;
+    cache.hit(neighbor, "untouched").await?;
     cache.miss(&absent).await?;
     cache.put(&key, "next").await?;
     cache
         .answers(
-            &[&absent, &key, neighbour],
+            &[&absent, &key, neighbor],
             &[None, Some(b"next"), Some(b"untouched")],
         )
         .await?;
@@ -251,8 +251,8 @@ async fn large_values_may_be_dropped(context: Context) -> Outcome {
     const MOST_KEYS: usize = 8;
     const MOST_POLLS: usize = 12;
     let cache = context.open().await?;
-    let neighbour = context.key("neighbour");
-    cache.put(&neighbour, "untouched").await?;
+    let neighbor = context.key("neighbor");
+    cache.put(&neighbor, "untouched").await?;
     let len = context.capabilities().large_value();
     let keys = context.keys((TOTAL / len.max(1)).clamp(2, MOST_KEYS));
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -276,7 +276,7 @@ async fn large_values_may_be_dropped(context: Context) -> Outcome {
                     );
                 }
             }
-            is_right(&context, &cache, &neighbour).await?;
+            is_right(&context, &cache, &neighbor).await?;
             if ended {
                 break;
             }
@@ -289,8 +289,8 @@ async fn a_thousand_drops_leak_nothing(context: Context) -> Outcome {
     const ROUNDS: usize = 20;
     const AT_ONCE: usize = 50;
     let cache = context.open().await?;
-    let neighbour = context.key("neighbour");
-    cache.put(&neighbour, "untouched").await?;
+    let neighbor = context.key("neighbor");
+    cache.put(&neighbor, "untouched").await?;
     for round in 0..ROUNDS {
         let dropped = (0..AT_ONCE).map(|i| {
             let cache = cache.clone();
@@ -306,12 +306,12 @@ async fn a_thousand_drops_leak_nothing(context: Context) -> Outcome {
         together(dropped).await?;
     }
     let calls = (0..100).map(|i| {
-        let (cache, neighbour) = (cache.clone(), neighbour.clone());
+        let (cache, neighbor) = (cache.clone(), neighbor.clone());
         let key = context.key(&format!("after-{i}"));
         async move {
             cache.put(&key, "after").await?;
             cache.hit(&key, "after").await?;
-            cache.hit(&neighbour, "untouched").await?;
+            cache.hit(&neighbor, "untouched").await?;
             Ok(())
         }
     });

@@ -203,22 +203,22 @@ async fn named_keys_are_distinct(context: &Context, names: &[&str]) -> Outcome {
 async fn the_empty_key_is_kept_or_refused(context: Context) -> Outcome {
     let cache = context.open().await?;
     let value = || CachedValue::new(b"value".to_vec());
-    let neighbour = context.key("k");
-    cache.put(&neighbour, "neighbour").await?;
+    let neighbor = context.key("k");
+    cache.put(&neighbor, "neighbor").await?;
     if !refuses(&cache, "").await? {
         cache.put("", "value").await?;
         cache.hit("", "value").await?;
-        let both: [Option<&[u8]>; 2] = [Some(b"value"), Some(b"neighbour")];
-        cache.answers(&["", &neighbour], &both).await?;
+        let both: [Option<&[u8]>; 2] = [Some(b"value"), Some(b"neighbor")];
+        cache.answers(&["", &neighbor], &both).await?;
         cache.delete("").await?;
         cache.miss("").await?;
         cache
-            .put_multi(&[(&neighbour, b"neighbour"), ("", b"value")])
+            .put_multi(&[(&neighbor, b"neighbor"), ("", b"value")])
             .await?;
-        cache.answers(&["", &neighbour], &both).await?;
+        cache.answers(&["", &neighbor], &both).await?;
         cache.delete_multi(&[""]).await?;
         return cache
-            .answers(&["", &neighbour], &[None, Some(b"neighbour")])
+            .answers(&["", &neighbor], &[None, Some(b"neighbor")])
             .await;
     }
     let mut read = cache.try_get_multi(&[""]).await?;
@@ -239,7 +239,7 @@ async fn the_empty_key_is_kept_or_refused(context: Context) -> Outcome {
             None => fail!("{operation} \"\": expected InvalidKey, as for set, got success"),
         }
     }
-    cache.hit(&neighbour, "neighbour").await?;
+    cache.hit(&neighbor, "neighbor").await?;
     Ok(())
 }
 

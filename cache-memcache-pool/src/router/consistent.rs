@@ -10,7 +10,7 @@
 //!   server leaves keys, and no other key moves: the property of rendezvous hashing.
 //! - Only the names matter, not their order.
 //! - With one circle, a server close behind another would get few keys, and would inherit all keys
-//!   of its neighbour. With many circles, neighbours differ from circle to circle: shares differ by
+//!   of its neighbor. With many circles, neighbors differ from circle to circle: shares differ by
 //!   less than 3 % (standard deviation), and the keys of a removed server spread over all others.
 //! - The cost is that of [`RINGS`] lookups, regardless of the number of servers; with a few servers
 //!   it is cheaper still to compare a key with all of them.

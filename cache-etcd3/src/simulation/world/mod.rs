@@ -215,7 +215,7 @@ pub(super) struct World {
     waiters: BTreeSet<u64>,
     boarding: BTreeSet<usize>,
     pub(super) calls: Vec<Call>,
-    /// The behaviour of callers in this history.
+    /// The behavior of callers in this history.
     tasks: usize,
     keys: u64,
     call_timeout: Duration,
