@@ -245,7 +245,7 @@ impl<'a> Call<'a> {
                 let error = match failure {
                     Failure::Final(error) | Failure::Down(error) => error,
                     Failure::Lost(reason) => server.error(ErrorKind::Timeout, &reason),
-                    Failure::TooSlow => server.too_slow(),
+                    Failure::TooSlow => self.too_slow(server),
                 };
                 Err(unknown(&error))
             }
@@ -260,9 +260,7 @@ impl<'a> Call<'a> {
     fn meet(&mut self, server: &Server, failure: Failure) -> Result<()> {
         let setback = match &failure {
             Failure::Final(error) => return Err(error.clone()),
-            Failure::TooSlow => {
-                return Err(server.too_slow());
-            }
+            Failure::TooSlow => return Err(self.too_slow(server)),
             Failure::Lost(_) => Setback::Lost,
             Failure::Down(reason) => {
                 self.is_timeout |= reason.kind() == ErrorKind::Timeout;
@@ -311,6 +309,16 @@ impl<'a> Call<'a> {
         if let Some(server) = self.farm.server(from) {
             let keys = u64::try_from(keys).unwrap_or(u64::MAX);
             server.counters.failovers.fetch_add(keys, Ordering::Relaxed);
+        }
+    }
+
+    /// The error of a call that `server` did not answer in time. The first attempt has twice the
+    /// time after which a silent server is down; a later one may have less.
+    fn too_slow(&mut self, server: &Server) -> Error {
+        if self.last.is_none() {
+            server.too_slow()
+        } else {
+            self.out_of_time(server)
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) enum Failure {
     Down(Error),
     /// A retry would fail as well.
     Final(Error),
-    /// The server responds, but not to this request in time.
+    /// This request was not answered in time, and the server is not known to be down.
     TooSlow,
 }
 

@@ -121,6 +121,24 @@ async fn callers_of_a_silent_server_time_out_together() {
     assert_eq!(connections(&cache), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_error_says_that_a_stopped_server_responds() {
+    let servers = servers(3);
+    for server in &servers {
+        server.pause().unwrap();
+    }
+    for i in 0..5 {
+        // A new backend, which does not know yet that they are down.
+        let cache = builder(urls(&servers))
+            .socket_timeout(Duration::from_millis(200))
+            .build()
+            .unwrap();
+        let error = cache.get(&format!("k{i}")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(!error.message().contains("the server responds"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn when_all_servers_are_down_the_error_names_each_and_its_next_attempt() {
     let mut servers = servers(2);
