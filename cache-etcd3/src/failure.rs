@@ -258,6 +258,8 @@ fn advice(error: &(dyn StdError + 'static), message: &str) -> &'static str {
         "; check `tls_cafile` and `tls_certfile`, and that `tls_keyfile` is the certificate's key"
     } else if io == Some(io::ErrorKind::ConnectionRefused) {
         "; is etcd running there?"
+    } else if says("failed to lookup address") {
+        "; check the name in `host` or `endpoints`"
     } else if says("received corrupt message") {
         "; does it use TLS? `tls_enabled` is set"
     } else if says("certificate not valid for name") {

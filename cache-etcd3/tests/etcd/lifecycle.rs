@@ -39,6 +39,7 @@ async fn the_first_call_names_the_unreachable_endpoint() {
     let error = unknown.set("k", value("v")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains("no-such-host.invalid"), "{error}");
+    assert!(error.message().contains("check the name"), "{error}");
 }
 
 #[test]

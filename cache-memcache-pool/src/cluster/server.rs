@@ -683,7 +683,12 @@ impl Server {
 
     fn reason_of(&self, why: &ConnectError) -> Error {
         match why {
-            ConnectError::Io(error) => self.error(ErrorKind::Unavailable, &cannot_connect(error)),
+            ConnectError::Io(error) => {
+                let is_ended = error.kind() == std::io::ErrorKind::UnexpectedEof;
+                let doubt = if is_ended { DOUBT } else { "" };
+                let reason = format!("{}{doubt}", cannot_connect(error));
+                self.error(ErrorKind::Unavailable, &reason)
+            }
             ConnectError::Silent => self.no_answer(DOUBT),
             ConnectError::Denied(reason) => {
                 let reason = format!("{reason}; check `username` and `password`");

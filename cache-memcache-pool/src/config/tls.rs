@@ -136,7 +136,11 @@ fn private_key(field: &str, file: &Path) -> Result<PrivateKeyDer<'static>> {
 }
 
 fn unreadable(field: &str, file: &Path, error: pem::Error) -> cache_core::Error {
-    let message = format!("cannot read `{field}` {}: {error}", file.display());
+    let reason = match &error {
+        pem::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    };
+    let message = format!("cannot read `{field}` {}: {reason}", file.display());
     bad_config(message).with_source(error)
 }
 

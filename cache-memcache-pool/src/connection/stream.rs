@@ -209,13 +209,16 @@ impl Stream {
 
 /// The message for a failure to connect.
 pub(crate) fn cannot_connect(error: &io::Error) -> String {
+    let message = error.to_string();
     let advice = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
             "; is memcached running there?"
         }
+        // std has no kind for it.
+        _ if message.contains("failed to lookup address") => "; check the name in `url`",
         _ => "",
     };
-    format!("cannot connect: {error}{advice}")
+    format!("cannot connect: {message}{advice}")
 }
 
 /// Whether this is the version of a server with the commands of `dialect`.

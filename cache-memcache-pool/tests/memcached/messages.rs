@@ -43,6 +43,35 @@ fn web_server() -> (String, Arc<Mutex<Vec<u8>>>) {
 }
 
 #[tokio::test]
+async fn a_name_that_does_not_exist_is_to_be_checked() {
+    let cache = builder(["no-such-host.invalid"]).build().unwrap();
+    for error in each_operation(&cache).await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("no-such-host.invalid"), "{error}");
+        assert!(
+            error.message().contains("check the name in `url`"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_ping_that_is_not_answered_asks_whether_it_is_memcached() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // The request is read, so that the end is not a reset.
+            let _ = stream.unwrap().read(&mut [0; 1024]);
+        }
+    });
+    let cache = builder([&url]).build().unwrap();
+    let (_, pinged) = cache.ping().await.remove(0);
+    let error = pinged.unwrap_err();
+    assert!(error.message().contains("is it memcached"), "{error}");
+}
+
+#[tokio::test]
 async fn a_refused_connection_asks_whether_memcached_is_running() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
