@@ -145,7 +145,7 @@ pub(crate) fn time(time: SystemTime) -> String {
     text
 }
 
-/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
+/// Year, month and day of the Gregorian calendar, `days` days after 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that the leap day is the last day of a year.
     let days = days + 719_468;

@@ -219,7 +219,7 @@ fn not_after(deadline: SystemTime) -> SystemTime {
     let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
     let magnitude = since.as_secs().checked_ilog2().unwrap_or_default();
     let binary_digits = (f64::MANTISSA_DIGITS - 1).saturating_sub(magnitude);
-    // With so many, a nanosecond is kept. There are fewer from April 1970 on.
+    // 30 bits or more keep a nanosecond. There are fewer from April 1970 on.
     if binary_digits >= 30 {
         return deadline;
     }

@@ -33,7 +33,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     }
 }
 
-/// A builder of a [`DictBackend`], from [`DictBackend::builder`] or from a [`DictConfig`] that was
+/// Builds a [`DictBackend`]. It comes from [`DictBackend::builder`], or from a [`DictConfig`] that was
 /// read from a file.
 ///
 /// ```
@@ -52,7 +52,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
 ///     .build()?;
 /// # Ok::<(), cache_core::Error>(())
 /// ```
-#[must_use = "a builder does nothing until `build` is called"]
+#[must_use = "nothing is built until `build` is called"]
 pub struct DictBuilder<V> {
     config: DictConfig,
     clock: Option<Arc<dyn Clock>>,

@@ -35,7 +35,8 @@ const MAX_KEY_LEN: usize = 64 * 1024;
 /// documentation](crate) describes failover, cancellation and errors.
 ///
 /// Call its methods within a Tokio runtime with I/O and time enabled; otherwise they fail with
-/// [`ErrorKind::Backend`].
+/// [`ErrorKind::Backend`]. Tokio reports a missing driver only by a panic, which the first call
+/// catches: the panic hook prints it, and a program built with `panic = "abort"` aborts.
 ///
 /// ```no_run
 /// use cache_core::{CacheBackend, CachedValue};

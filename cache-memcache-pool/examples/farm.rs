@@ -64,7 +64,7 @@ async fn run(mut url: Vec<String>) -> Result<(), Box<dyn Error>> {
         ask("it still does", &cache, &users).await;
         server.restart()?;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        ask("it was started anew", &cache, &users).await; // This call has it tried.
+        ask("it was restarted", &cache, &users).await; // This call starts a probe.
         tokio::time::sleep(Duration::from_millis(100)).await;
         ask("and is back", &cache, &users).await;
     }

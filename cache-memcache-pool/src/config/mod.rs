@@ -154,9 +154,9 @@ pub struct MemcachePoolConfig {
     /// The client of Python programs that share the cache. Default: python-memcached.
     #[serde(deserialize_with = "field::python_client")]
     pub python_client: PythonClient,
-    /// Values of so many bytes, metadata included, are compressed with zlib, if that makes them
-    /// shorter; zero: none are. `server_max_value_length` counts before that. Needs the feature
-    /// `zlib`, as does reading what others compressed. Default: zero.
+    /// Values of at least this many bytes, including metadata, are compressed with zlib if that
+    /// makes them shorter; zero: none are. `server_max_value_length` applies before compression.
+    /// Requires the feature `zlib`, as does reading compressed values. Default: zero.
     #[serde(deserialize_with = "field::min_compress_len")]
     pub min_compress_len: usize,
 }

@@ -19,7 +19,7 @@ const READ: usize = 32 * 1024;
 /// A server that sends this many bytes within `socket_timeout` is not slow.
 const BYTES: u32 = 64 * 1024;
 
-/// The judgement of a connection.
+/// The verdict on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It received nothing for half of `socket_timeout`: time to check the server over another

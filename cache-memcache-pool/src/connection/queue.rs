@@ -20,7 +20,7 @@ const BATCH: usize = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pending<C> {
     pub(crate) expected: Expected,
-    /// The first reply is no key of the caller.
+    /// The first reply is the server's mark, not a value of the caller.
     pub(crate) has_mark: bool,
     pub(crate) caller: C,
     pub(crate) weight: usize,

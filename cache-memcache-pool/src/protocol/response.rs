@@ -207,7 +207,7 @@ impl Expected {
                 has_failed: true, ..
             } => Ok(Response::SomeFailed),
             Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
-            // It is no command of a caller.
+            // Sent by the connection, not by a caller.
             Self::Version => Ok(Response::AllDone(0)),
             Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
