@@ -52,7 +52,7 @@ impl Workspace {
     }
 }
 
-pub(crate) fn is_published(package: &Package) -> bool {
+fn is_published(package: &Package) -> bool {
     package.publish.as_ref().is_none_or(|to| !to.is_empty())
 }
 

@@ -3,14 +3,14 @@
 use std::fs;
 
 use anyhow::Result;
-use cargo_metadata::Package;
+use toml_edit::{DocumentMut, Item, Table};
 
 use crate::process;
 use crate::steps::Live;
-use crate::workspace::{Workspace, folder, is_published};
+use crate::workspace::{Workspace, folder};
 
-/// Checks a copy of the workspace whose lock file has the minimal version of each direct
-/// dependency. The copy omits unpublished crates that the published ones do not depend on.
+/// Checks a copy of the published crates whose lock file has the minimal version of each direct
+/// dependency, without dev-dependencies.
 pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     let copy = workspace
         .target_directory
@@ -22,25 +22,19 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     fs::create_dir_all(&copy)?;
     let mut manifest = fs::read_to_string(workspace.workspace_root.join("Cargo.toml"))?;
     let root = workspace.workspace_root.as_std_path();
-    let is_needed = |helper: &Package| {
-        let dependencies = workspace
-            .published()
-            .flat_map(|package| &package.dependencies);
-        dependencies
-            .into_iter()
-            .any(|dependency| dependency.name == helper.name.as_str())
-    };
-    for package in workspace.published().chain(workspace.unpublished()) {
+    for package in workspace.published() {
         let from = folder(package);
-        let to = from.strip_prefix(root)?;
-        if is_published(package) || is_needed(package) {
-            let to = copy.join(to);
-            fs::create_dir_all(&to)?;
-            let mut command = process::command("cp");
-            process::output_of(command.arg("-R").arg(from.join(".")).arg(to))?;
-        } else {
-            manifest = without_member(&manifest, &to.to_string_lossy());
-        }
+        let to = copy.join(from.strip_prefix(root)?);
+        fs::create_dir_all(&to)?;
+        let mut command = process::command("cp");
+        process::output_of(command.arg("-R").arg(from.join(".")).arg(&to))?;
+        let manifest = to.join("Cargo.toml");
+        let text = fs::read_to_string(&manifest)?;
+        fs::write(&manifest, without_dev_dependencies(&text)?)?;
+    }
+    for package in workspace.unpublished() {
+        let member = folder(package).strip_prefix(root)?;
+        manifest = without_member(&manifest, &member.to_string_lossy());
     }
     fs::write(copy.join("Cargo.toml"), manifest)?;
 
@@ -66,6 +60,18 @@ pub(super) fn check(workspace: &Workspace, live: &Live) -> Result<String> {
     Ok(String::new())
 }
 
+fn without_dev_dependencies(manifest: &str) -> Result<String> {
+    let mut manifest: DocumentMut = manifest.parse()?;
+    manifest.remove("dev-dependencies");
+    let targets = manifest.get_mut("target").and_then(Item::as_table_mut);
+    for (_, target) in targets.into_iter().flat_map(Table::iter_mut) {
+        target
+            .as_table_mut()
+            .and_then(|target| target.remove("dev-dependencies"));
+    }
+    Ok(manifest.to_string())
+}
+
 /// Removes a member's line from the manifest.
 fn without_member(manifest: &str, member: &str) -> String {
     let line = format!("\"{member}\",");
@@ -76,6 +82,15 @@ fn without_member(manifest: &str, member: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removes_dev_dependencies_of_every_target() {
+        let manifest = "[dependencies]\na = \"1\"\n\n[dev-dependencies]\nb = \"1\"\n\n\
+                        [target.'cfg(unix)'.dependencies]\nc = \"1\"\n\n\
+                        [target.'cfg(peers)'.dev-dependencies]\nd = \"1\"\n";
+        let left = "[dependencies]\na = \"1\"\n\n[target.'cfg(unix)'.dependencies]\nc = \"1\"\n";
+        assert_eq!(without_dev_dependencies(manifest).unwrap(), left);
+    }
 
     #[test]
     fn removes_a_member() {
