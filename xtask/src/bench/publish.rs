@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use comparison::report::Report;
+use comparison::{chart, readme};
 
-use super::report::Report;
-use super::{chart, readme};
 use crate::{readme_part, workspace};
 
 /// Each comparison and its crate's folder.

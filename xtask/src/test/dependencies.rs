@@ -12,9 +12,24 @@ use cargo_metadata::{Dependency, DependencyKind, Package};
 use crate::workspace::Workspace;
 
 /// The allowed dependencies of published crates, in addition to each other and `crossbeam`.
-const ALLOWED: &[&str] = &["serde", "thiserror", "tokio", "etcd-client", "memcache"];
+const ALLOWED: &[&str] = &["serde", "thiserror", "tokio", "etcd-client"];
 /// Additional dependencies allowed in tests.
 const ALLOWED_IN_TESTS: &[&str] = &["proptest", "criterion"];
+/// Dependencies of the benchmarks beside peers, in the table [`PEERS`] and nowhere else.
+const ALLOWED_BESIDE_PEERS: &[&str] = &[
+    "anyhow",
+    "async-memcached",
+    "clap",
+    "dashmap",
+    "fastrand",
+    "memcache",
+    "moka",
+    "papaya",
+    "quick_cache",
+    "scc",
+];
+/// The target of the dev-dependencies that only `cargo xtask bench` compiles.
+const PEERS: &str = "cfg(peers)";
 /// The crate that supports tests, and may depend on what is allowed in tests.
 const TEST_CRATE: &str = "cache-conformance";
 /// Dev-dependencies tolerated in a single crate: `(crate, dependency)`.
@@ -49,6 +64,14 @@ fn problem_with(
         return None;
     }
     let of = &package.name;
+    if ALLOWED_BESIDE_PEERS.contains(&name) {
+        let target = dependency.target.as_ref().map(ToString::to_string);
+        let is_right =
+            dependency.kind == DependencyKind::Development && target.as_deref() == Some(PEERS);
+        return (!is_right).then(|| {
+            format!("{of}: `{name}` belongs into [target.'{PEERS}'.dev-dependencies], for benches")
+        });
+    }
     match dependency.kind {
         DependencyKind::Normal if of.as_str() == TEST_CRATE && ALLOWED_IN_TESTS.contains(&name) => {
             None
@@ -171,6 +194,23 @@ mod tests {
         }
         assert!(problems(&dependency("proptest", "\"dev\"", false), "").is_empty());
         assert!(problems(&dependency("test-servers", "\"dev\"", false), "").is_empty());
+    }
+
+    #[test]
+    fn peers_are_for_benchmarks_alone() {
+        let moka = |kind: &str, optional: bool, target: &str| {
+            let moka = dependency("moka", kind, optional);
+            let moka = moka.replace(r#""req""#, &format!(r#""target":{target},"req""#));
+            problems(&moka, r#""peers":["dep:moka"]"#).len()
+        };
+        assert_eq!(moka(r#""dev""#, false, r#""cfg(peers)""#), 0);
+        assert_eq!(moka(r#""dev""#, false, "null"), 1);
+        assert_eq!(moka(r#""dev""#, false, r#""cfg(unix)""#), 1);
+        assert_eq!(moka("null", true, "null"), 1);
+        assert_eq!(moka("null", false, r#""cfg(peers)""#), 1);
+        let other = dependency("rand", r#""dev""#, false);
+        let other = other.replace(r#""req""#, r#""target":"cfg(peers)","req""#);
+        assert_eq!(problems(&other, "").len(), 1);
     }
 
     #[test]

