@@ -22,12 +22,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [memory::OF_ONE, name, prefix, count] => memory::MemoryOf {
-            name: name.to_owned(),
-            prefix: prefix.to_owned(),
-            count: count.parse()?,
-        }
-        .print(),
+        [memory::OF_ONE, name, prefix, count] => memory::print(name, prefix, count.parse()?),
         _ => lines::run(&clap::Parser::parse()),
     }
 }

@@ -50,33 +50,24 @@ fn measure(name: &str, keys: Keys) -> Result<Sample> {
     Ok(Sample::figure(bytes / f64::from(keys.count)))
 }
 
-pub(crate) struct MemoryOf {
-    pub(crate) name: String,
-    pub(crate) prefix: String,
-    pub(crate) count: u32,
-}
-
-impl MemoryOf {
-    /// Fills one cache and prints how much this process has grown.
-    pub(crate) fn print(&self) -> Result<()> {
-        let (name, count) = (self.name.as_str(), self.count);
-        let known = PEERS.iter().find(|peer| **peer == name);
-        let known = known.copied().unwrap_or(COARSE);
-        let prefix = self.prefix.clone().leak();
-        let before = machine::resident()?;
-        // Bounded caches get some headroom, because they evict before they are full.
-        let filled = make::<u64>(known, count as usize / 8 * 9, LONG)?;
-        Keys { count, prefix }.each(|key| filled.cache.set(key, 7));
-        // Some caches defer work to background threads.
-        std::thread::sleep(Duration::from_millis(500));
-        let grown = machine::resident()?.saturating_sub(before);
-        let mut held = 0;
-        Keys { count, prefix }.each(|key| held += u32::from(filled.cache.get(key).is_some()));
-        ensure!(
-            held >= count / 100 * 99,
-            "{name} holds {held} of {count} entries"
-        );
-        println!("{grown}");
-        Ok(())
-    }
+/// Fills the cache `name` and prints how much this process has grown, in bytes.
+pub(crate) fn print(name: &str, prefix: &str, count: u32) -> Result<()> {
+    let known = PEERS.iter().find(|peer| **peer == name);
+    let known = known.copied().unwrap_or(COARSE);
+    let prefix = prefix.to_owned().leak();
+    let before = machine::resident()?;
+    // Bounded caches get some headroom, because they evict before they are full.
+    let filled = make::<u64>(known, count as usize / 8 * 9, LONG)?;
+    Keys { count, prefix }.each(|key| filled.cache.set(key, 7));
+    // Some caches defer work to background threads.
+    std::thread::sleep(Duration::from_millis(500));
+    let grown = machine::resident()?.saturating_sub(before);
+    let mut held = 0;
+    Keys { count, prefix }.each(|key| held += u32::from(filled.cache.get(key).is_some()));
+    ensure!(
+        held >= count / 100 * 99,
+        "{name} holds {held} of {count} entries"
+    );
+    println!("{grown}");
+    Ok(())
 }
