@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustdoc_types::{Crate, Id, ItemEnum, Visibility};
+use public_api::PublicApi;
+use rustdoc_types::{Crate, Id, Item, ItemEnum};
 
 use crate::process;
 use crate::workspace::{self, Workspace};
@@ -59,14 +60,17 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     Ok(format!("{count} items"))
 }
 
-/// The public items of a crate. Omits blanket implementations, and of the traits that the compiler
-/// implements, all but `Send` and `Sync`.
+/// The public items of a crate, without blanket implementations.
+fn public_api(file: &Path) -> Result<PublicApi> {
+    let api = public_api::Builder::from_rustdoc_json(file).omit_blanket_impls(true);
+    api.build().with_context(of_another_format)
+}
+
+/// Lists the public items of a crate. Of the traits that the compiler implements, omits all but
+/// `Send` and `Sync`.
 fn items(file: &Path) -> Result<Vec<String>> {
     const NOISE: [&str; 4] = ["Freeze", "Unpin", "UnwindSafe", "StructuralPartialEq"];
-    let api = public_api::Builder::from_rustdoc_json(file)
-        .omit_blanket_impls(true)
-        .build();
-    let api = api.with_context(of_another_format)?;
+    let api = public_api(file)?;
     let lines = api.items().map(ToString::to_string);
     let is_noise = |line: &String| {
         let of_trait = line
@@ -89,82 +93,49 @@ fn of_another_format() -> String {
 /// Modules, aliases and implementations do not need one.
 fn without_example(file: &Path) -> Result<Vec<String>> {
     let krate: Crate = serde_json::from_slice(&fs::read(file)?).with_context(of_another_format)?;
-    let parents = parents(&krate);
-    let mut missing: Vec<String> = Vec::new();
-    for (id, item) in &krate.index {
-        let needs_one = matches!(
-            item.inner,
-            ItemEnum::Struct(_)
-                | ItemEnum::Enum(_)
-                | ItemEnum::Trait(_)
-                | ItemEnum::Function(_)
-                | ItemEnum::Macro(_)
-                | ItemEnum::Constant { .. }
-        );
-        // Items of trait implementations, which the trait documents, have no parent.
-        let is_reachable = parents.contains_key(id) && item.visibility != Visibility::Crate;
-        if item.crate_id != 0 || !needs_one || !is_reachable {
-            continue;
-        }
-        let above = std::iter::successors(Some(id), |id| parents.get(*id).copied());
+    let api = public_api(file)?;
+    let parents: HashMap<Id, Option<Id>> = api
+        .items()
+        .map(|item| (item.id(), item.parent_id()))
+        .collect();
+    let mut missing = Vec::new();
+    for public in api.items() {
+        // A trait's implementations list its methods again, with the same IDs.
+        let enclosing = iter::successors(public.parent_id(), |id| *parents.get(id)?);
         // An example in the crate's documentation does not cover its items.
-        let mut docs = above
-            .filter(|id| **id != krate.root)
-            .filter_map(|id| krate.index.get(id)?.docs.as_deref());
-        if !docs.any(|docs| docs.contains("```")) {
-            let mut names: Vec<&str> =
-                std::iter::successors(Some(id), |id| parents.get(*id).copied())
-                    .filter_map(|id| krate.index.get(id)?.name.as_deref())
-                    .collect();
-            names.reverse();
-            missing.push(names.join("::"));
+        let chain: Vec<&Item> = iter::once(public.id())
+            .chain(enclosing)
+            .filter(|id| *id != krate.root)
+            .filter_map(|id| krate.index.get(&id))
+            .collect();
+        let needs_one = chain.first().is_some_and(|item| {
+            matches!(
+                item.inner,
+                ItemEnum::Struct(_)
+                    | ItemEnum::Enum(_)
+                    | ItemEnum::Trait(_)
+                    | ItemEnum::Function(_)
+                    | ItemEnum::Macro(_)
+                    | ItemEnum::Constant { .. }
+            )
+        });
+        // The trait documents what its implementations consist of.
+        let is_of_trait =
+            |item: &Item| matches!(&item.inner, ItemEnum::Impl(of) if of.trait_.is_some());
+        let has_example = |item: &Item| {
+            item.docs
+                .as_deref()
+                .is_some_and(|docs| docs.contains("```"))
+        };
+        if needs_one
+            && !chain
+                .iter()
+                .any(|item| is_of_trait(item) || has_example(item))
+        {
+            missing.push(public.to_string());
         }
     }
-    missing.sort();
     Ok(missing)
-}
-
-/// Maps each item that users can name to its parent, a module or an exported type.
-fn parents(krate: &Crate) -> HashMap<&Id, &Id> {
-    let mut parents = HashMap::new();
-    let mut open = vec![&krate.root];
-    while let Some(id) = open.pop() {
-        let Some(item) = krate.index.get(id) else {
-            continue;
-        };
-        let children: Vec<&Id> = match &item.inner {
-            ItemEnum::Module(module) => module.items.iter().collect(),
-            ItemEnum::Struct(of) => own_items(krate, &of.impls),
-            ItemEnum::Enum(of) => own_items(krate, &of.impls),
-            ItemEnum::Trait(of) => of.items.iter().collect(),
-            ItemEnum::Use(of) => of.id.iter().collect(),
-            _ => Vec::new(),
-        };
-        // Re-exports are transparent: the item belongs to the enclosing module.
-        let parent = match &item.inner {
-            ItemEnum::Use(_) => parents.get(id).copied().unwrap_or(&krate.root),
-            _ => id,
-        };
-        for child in children {
-            if !parents.contains_key(child) {
-                parents.insert(child, parent);
-                open.push(child);
-            }
-        }
-    }
-    parents
-}
-
-/// The items of a type's inherent implementations.
-fn own_items<'a>(krate: &'a Crate, implementations: &'a [Id]) -> Vec<&'a Id> {
-    let implementations =
-        implementations
-            .iter()
-            .filter_map(|id| match &krate.index.get(id)?.inner {
-                ItemEnum::Impl(found) if found.trait_.is_none() => Some(&found.items),
-                _ => None,
-            });
-    implementations.flatten().collect()
 }
 
 /// Whether the public API of `name` mentions an item of the crate `other`.
@@ -194,8 +165,9 @@ fn document(
     for package in &packages {
         cargo.args(["--package", &package.name]);
     }
-    // Set `RUSTC_BOOTSTRAP` only for rustdoc; otherwise all dependencies would be rebuilt.
-    cargo.env("RUSTDOC", unstable_rustdoc(workspace)?);
+    // The script sets `RUSTC_BOOTSTRAP` only for rustdoc; otherwise all dependencies would be
+    // rebuilt.
+    cargo.env("RUSTDOC", workspace::root().join("xtask/api/rustdoc"));
     cargo.env(
         "RUSTDOCFLAGS",
         "-Zunstable-options --output-format=json --cap-lints=allow",
@@ -209,20 +181,6 @@ fn document(
         )
     });
     Ok(named.collect())
-}
-
-/// Writes a script that lets stable rustdoc write JSON.
-fn unstable_rustdoc(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.target_directory.join("api");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join("rustdoc");
-    let rustdoc = std::env::var("RUSTDOC").unwrap_or_else(|_| "rustdoc".to_owned());
-    fs::write(
-        &file,
-        format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec '{rustdoc}' \"$@\"\n"),
-    )?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-    Ok(file.into())
 }
 
 /// The path of a crate's accepted list.
@@ -289,6 +247,9 @@ mod tests {
         process::output_of(&mut rustdoc).unwrap();
         let missing = without_example(&folder.join("probe.json")).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(missing, ["probe::Plain", "probe::Plain::act"]);
+        assert_eq!(
+            missing,
+            ["pub struct probe::Plain", "pub fn probe::Plain::act(&self)"]
+        );
     }
 }
