@@ -1,7 +1,5 @@
 //! Programs that the tests require, other than those that come with Rust.
 
-use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,103 +13,72 @@ pub(crate) struct Need {
     purpose: &'static str,
     /// Debian packages; empty for programs that come with Rust.
     packages: &'static [&'static str],
-    is_there: fn() -> bool,
-}
-
-const fn need(
-    name: &'static str,
-    purpose: &'static str,
-    packages: &'static [&'static str],
-    is_there: fn() -> bool,
-) -> Need {
-    Need {
-        name,
-        purpose,
-        packages,
-        is_there,
-    }
+    /// A command for the shell that succeeds if the program works.
+    check: &'static str,
 }
 
 const ALL: &[Need] = &[
-    need("rustfmt and clippy", "checks of the source", &[], || {
-        runs("cargo", &["fmt", "--version"]) && runs("cargo", &["clippy", "--version"])
-    }),
-    need(
-        "memcached",
-        "tests of cache-memcache-pool",
-        &["memcached"],
-        || runs("memcached", &["-V"]),
-    ),
-    need(
-        "etcd",
-        "tests of cache-etcd3",
-        &["etcd-server", "etcd-client"],
-        || runs("etcd", &["--version"]) && runs("etcdctl", &["version"]),
-    ),
-    need(
-        "redis-server",
-        "the example of a backend over Redis",
-        &["redis-server"],
-        || runs("redis-server", &["--version"]),
-    ),
-    need(
-        "protoc with its well-known types",
-        "building cache-etcd3",
-        &["protobuf-compiler", "libprotobuf-dev"],
-        protoc_works,
-    ),
-    need(
-        "openssl",
-        "certificates and keys for tests of TLS and of tokens",
-        &["openssl"],
-        || runs("openssl", &["version"]),
-    ),
-    need("git", "tests of the release", &["git"], || {
-        runs("git", &["--version"])
-    }),
-    need(
-        "python3 with venv",
-        "sharing a cache with Python",
-        &["python3", "python3-venv"],
-        || runs("python3", &["-c", "import venv, ensurepip"]),
-    ),
+    Need {
+        name: "rustfmt and clippy",
+        purpose: "checks of the source",
+        packages: &[],
+        check: "cargo fmt --version && cargo clippy --version",
+    },
+    Need {
+        name: "memcached",
+        purpose: "tests of cache-memcache-pool",
+        packages: &["memcached"],
+        check: "memcached -V",
+    },
+    Need {
+        name: "etcd",
+        purpose: "tests of cache-etcd3",
+        packages: &["etcd-server", "etcd-client"],
+        check: "etcd --version && etcdctl version",
+    },
+    Need {
+        name: "redis-server",
+        purpose: "the example of a backend over Redis",
+        packages: &["redis-server"],
+        check: "redis-server --version",
+    },
+    Need {
+        name: "protoc with its well-known types",
+        purpose: "building cache-etcd3",
+        packages: &["protobuf-compiler", "libprotobuf-dev"],
+        // Debian packages the well-known types separately.
+        check: r#""${PROTOC:-protoc}" ${PROTOC_INCLUDE:+"-I$PROTOC_INCLUDE"} \
+            --descriptor_set_out=/dev/null google/protobuf/descriptor.proto"#,
+    },
+    Need {
+        name: "openssl",
+        purpose: "certificates and keys for tests of TLS and of tokens",
+        packages: &["openssl"],
+        check: "openssl version",
+    },
+    Need {
+        name: "git",
+        purpose: "tests of the release",
+        packages: &["git"],
+        check: "git --version",
+    },
+    Need {
+        name: "python3 with venv",
+        purpose: "sharing a cache with Python",
+        packages: &["python3", "python3-venv"],
+        check: "python3 -c 'import venv, ensurepip'",
+    },
 ];
 
 /// The requirements of everything except interoperation.
 pub(crate) const WITHOUT_PYTHON: &[Need] = ALL.split_at(ALL.len() - 1).0;
 pub(crate) const EVERYTHING: &[Need] = ALL;
 
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
-        .args(arguments)
+/// Whether a command of the shell succeeds.
+fn succeeds(command: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", command])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-/// Whether `protoc` finds the well-known types, which Debian packages separately.
-fn protoc_works() -> bool {
-    let folder = std::env::temp_dir().join(format!("protoc-probe-{}", std::process::id()));
-    let probe = "syntax = \"proto3\";\nimport \"google/protobuf/descriptor.proto\";\n";
-    let works = fs::create_dir_all(&folder).is_ok()
-        && fs::write(folder.join("probe.proto"), probe).is_ok()
-        && compiles(&folder);
-    let _ = fs::remove_dir_all(&folder);
-    works
-}
-
-fn compiles(folder: &Path) -> bool {
-    let protoc = std::env::var_os("PROTOC").unwrap_or_else(|| "protoc".into());
-    let mut command = Command::new(protoc);
-    command.arg("-I").arg(folder);
-    if let Some(include) = std::env::var_os("PROTOC_INCLUDE") {
-        command.arg("-I").arg(include);
-    }
-    command
-        .arg("--descriptor_set_out=/dev/null")
-        .arg(folder.join("probe.proto"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -120,7 +87,7 @@ fn compiles(folder: &Path) -> bool {
 
 /// Installs what is missing, and returns a short summary.
 pub(crate) fn provide(needs: &[Need], show: impl Fn(&str)) -> Result<String> {
-    let missing = || -> Vec<&Need> { needs.iter().filter(|need| !(need.is_there)()).collect() };
+    let missing = || -> Vec<&Need> { needs.iter().filter(|need| !succeeds(need.check)).collect() };
     let wanted = missing();
     if wanted.is_empty() {
         return Ok(format!("all {} found", needs.len()));
@@ -157,11 +124,10 @@ fn instructions(missing: &[&Need], packages: &[&str]) -> String {
 
 /// Installs Debian packages, as root or through passwordless `sudo`.
 fn install(packages: &[&str], show: impl Fn(&str)) -> Result<()> {
-    let id = Command::new("id").arg("-u").output();
-    let is_root = id.is_ok_and(|id| id.stdout.trim_ascii() == b"0");
-    let may_sudo = !is_root && runs("sudo", &["-n", "true"]);
+    let is_root = succeeds("test $(id -u) = 0");
+    let may_sudo = !is_root && succeeds("sudo -n true");
     ensure!(is_root || may_sudo, "only root can install packages");
-    ensure!(runs("apt-get", &["--version"]), "cannot run apt-get");
+    ensure!(succeeds("apt-get --version"), "cannot run apt-get");
     eprintln!("installing Debian packages: {}", packages.join(" "));
     let apt = |arguments: &[&str]| {
         let mut command = process::command(if may_sudo { "sudo" } else { "env" });
@@ -197,8 +163,8 @@ mod tests {
 
     #[test]
     fn detects_missing_programs() {
-        assert!(runs("true", &[]));
-        assert!(!runs("false", &[]));
-        assert!(!runs("no-such-program-anywhere", &[]));
+        assert!(succeeds("true"));
+        assert!(!succeeds("true && false"));
+        assert!(!succeeds("no-such-program-anywhere"));
     }
 }
