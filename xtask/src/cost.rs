@@ -65,11 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut projects = Vec::new();
     for (name, requirement, _) in SUBJECTS {
         let folder = target.join(name).into_std_path_buf();
-        write_project(
-            &folder,
-            name,
-            &requirement.replace("ROOT", &root.to_string_lossy()),
-        )?;
+        let requirement = requirement.replace("ROOT", &root.to_string_lossy());
+        workspace::write_project(&folder, name, &requirement)?;
+        process::output_of(process::cargo().arg("fetch").current_dir(&folder))?;
         projects.push((folder, Vec::new()));
     }
     for round in 1..=options.rounds {
@@ -91,19 +89,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let text = fs::read_to_string(&readme)?;
     let text = readme_part::replace(&text, "cost", "cost", &table).context("README.md")?;
     fs::write(&readme, text)?;
-    Ok(())
-}
-
-/// Creates an empty library outside of the workspace.
-fn write_project(folder: &Path, dependency: &str, requirement: &str) -> Result<()> {
-    fs::create_dir_all(folder.join("src"))?;
-    fs::write(folder.join("src/lib.rs"), "")?;
-    let manifest = format!(
-        "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n\n\
-         [dependencies]\n{dependency} = {requirement}\n"
-    );
-    fs::write(folder.join("Cargo.toml"), manifest)?;
-    process::output_of(process::cargo().arg("fetch").current_dir(folder))?;
     Ok(())
 }
 

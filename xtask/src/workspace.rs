@@ -1,10 +1,11 @@
 //! The `cargo metadata` of this workspace.
 
+use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use cargo_metadata::{Metadata, MetadataCommand, Package};
+use anyhow::{Context, Result};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 
 /// The metadata, accessible through [`Deref`].
 pub(crate) struct Workspace(Metadata);
@@ -20,23 +21,17 @@ impl Deref for Workspace {
 impl Workspace {
     /// Loads the workspace at `root`, without its dependencies.
     pub(crate) fn members_only(root: &Path) -> Result<Self> {
-        Self::load(root, &["--no-deps"])
+        let mut command = MetadataCommand::new();
+        Ok(Self(command.current_dir(root).no_deps().exec()?))
     }
 
     /// Loads the workspace at `root` with all dependencies and features.
     pub(crate) fn with_dependencies(root: &Path) -> Result<Self> {
-        Self::load(root, &["--all-features", "--locked"])
-    }
-
-    fn load(root: &Path, options: &[&str]) -> Result<Self> {
         let mut command = MetadataCommand::new();
-        command.current_dir(root);
-        command.other_options(
-            options
-                .iter()
-                .map(|&option| option.to_owned())
-                .collect::<Vec<_>>(),
-        );
+        command
+            .current_dir(root)
+            .features(CargoOpt::AllFeatures)
+            .other_options(["--locked".to_owned()]);
         Ok(Self(command.exec()?))
     }
 
@@ -75,4 +70,17 @@ pub(crate) fn root() -> PathBuf {
     manifest
         .parent()
         .map_or(manifest.clone(), Path::to_path_buf)
+}
+
+/// Writes an empty library with one dependency, outside of this workspace.
+pub(crate) fn write_project(folder: &Path, dependency: &str, requirement: &str) -> Result<()> {
+    fs::create_dir_all(folder.join("src"))
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("src/lib.rs"), "")?;
+    let manifest = format!(
+        "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n\n\
+         [dependencies]\n{dependency} = {requirement}\n"
+    );
+    fs::write(folder.join("Cargo.toml"), manifest)?;
+    Ok(())
 }

@@ -163,8 +163,7 @@ fn plan<'a>(
         Ok(remote) => plan.check_remote(remote, past.git, state),
         Err(error) => plan.hindrances.push(error.to_string()),
     }
-    let root = workspace.workspace_root.as_std_path();
-    plan.hindrances.extend(registry.lacks_token(root));
+    plan.hindrances.extend(registry.lacks_token(workspace)?);
     let tested = fs::read_to_string(tested(workspace)).unwrap_or_default();
     if how.registry.is_none() && tested != state.head {
         let text = "`cargo xtask test --all` has not passed at this commit: run it";
