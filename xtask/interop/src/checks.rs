@@ -3,25 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cache_core::{CacheBackend as _, CacheBackendExt as _, CachedValue, DynBackend, ErrorKind};
+use cache_core::{CacheBackendExt as _, CachedValue, ErrorKind};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::recipe::Recipe;
 use crate::settings::{etcd, etcd_json, memcached, pymemcache};
+use crate::sides::{Side, value_of};
 
 /// Checks that Rust refuses to read `bad`, alone and among other keys, and that the error contains
 /// all of `words`.
-fn refuses(
-    context: &Context,
-    cache: &DynBackend<Vec<u8>>,
-    bad: &str,
-    words: &[&str],
-) -> Result<()> {
-    let alone = context.runtime.block_on(cache.get(bad)).err();
-    let among = context
-        .runtime
-        .block_on(cache.get_multi(&["not-there", bad]));
+fn refuses(cache: &Side, bad: &str, words: &[&str]) -> Result<()> {
+    let alone = cache.get(bad).err();
+    let among = cache.get_multi(&["not-there", bad]);
     let among = among.into_iter().find_map(Result::err);
     for error in [alone, among] {
         let error = error.with_context(|| format!("Rust accepts {bad} as a value"))?;
@@ -45,8 +39,8 @@ pub(crate) fn pickled(context: &Context) -> Result<()> {
     let urls = context.servers.urls();
     let memcached_name = "dogpile.cache.memcached";
     for (backend, cache) in [
-        (memcached_name, memcached(&urls)?),
-        ("dogpile.cache.pymemcache", pymemcache(&urls)?),
+        (memcached_name, memcached(&urls)?.blocking()?),
+        ("dogpile.cache.pymemcache", pymemcache(&urls)?.blocking()?),
     ] {
         let recipe = Recipe::dogpile(&urls)?.with(memcached_name, backend)?;
         let region = context.region(&recipe.pickling()?)?;
@@ -54,12 +48,7 @@ pub(crate) fn pickled(context: &Context) -> Result<()> {
         for (number, payload) in payloads.iter().enumerate() {
             let key = format!("pickled/{backend}/{number}");
             region.ask("set", json!({"key": key, "payload": payload}))?;
-            refuses(
-                context,
-                &cache,
-                &key,
-                &["pickled", "serializer", "json.dumps"],
-            )?;
+            refuses(&cache, &key, &["pickled", "serializer", "json.dumps"])?;
         }
     }
     Ok(())
@@ -67,50 +56,42 @@ pub(crate) fn pickled(context: &Context) -> Result<()> {
 
 pub(crate) fn compressed(context: &Context) -> Result<()> {
     let urls = context.servers.urls();
-    let cache = memcached(&urls)?;
+    let cache = memcached(&urls)?.blocking()?;
     let recipe = Recipe::dogpile(&urls)?.with_argument("\"min_compress_len\": 10")?;
     let payload = "x".repeat(1000);
     let request = json!({"key": "compressed", "payload": payload});
     context.region(&recipe)?.ask("set", request.clone())?;
-    let found = context.get(&cache, "compressed")?;
+    let found = value_of(&cache, "compressed")?;
     ensure!(
         *found.payload() == serde_json::to_vec(&payload)?,
         "Rust found {found:?}"
     );
     let pickles = context.region(&recipe.pickling()?)?;
     pickles.ask("set", request)?;
-    refuses(context, &cache, "compressed", &["pickled", "serializer"])
+    refuses(&cache, "compressed", &["pickled", "serializer"])
 }
 
 pub(crate) fn two_formats_in_etcd(context: &Context) -> Result<()> {
     let endpoint = context.servers.etcd();
-    let envelopes = etcd(&endpoint)?.sha1_keys().into_dyn();
-    let arrays = etcd_json(&endpoint)?.sha1_keys().into_dyn();
+    let envelopes = etcd(&endpoint)?.sha1_keys().into_dyn().blocking()?;
+    let arrays = etcd_json(&endpoint)?.sha1_keys().into_dyn().blocking()?;
     let region = context.region(&Recipe::oslo_etcd(&endpoint)?)?;
 
-    context.set(
-        &envelopes,
-        "two/rust",
-        CachedValue::new(b"\"text\"".to_vec()),
-    )?;
+    envelopes.set("two/rust", CachedValue::new(b"\"text\"".to_vec()))?;
     let Err(error) = region.ask("get", json!({"key": "two/rust"})) else {
         bail!("oslo.cache accepts the envelope as its own JSON");
     };
     ensure!(error.to_string().contains("JSONDecodeError"), "{error:#}");
-    refuses(context, &arrays, "two/rust", &[])?;
+    refuses(&arrays, "two/rust", &[])?;
 
     region.ask("set", json!({"key": "two/python", "payload": "text"}))?;
-    refuses(
-        context,
-        &envelopes,
-        "two/python",
-        &["JSON array", "configure"],
-    )
+    refuses(&envelopes, "two/python", &["JSON array", "configure"])
 }
 
 pub(crate) fn expiration_time(context: &Context) -> Result<()> {
     let urls = context.servers.urls();
-    let (cache, region) = (memcached(&urls)?, context.region(&Recipe::dogpile(&urls)?)?);
+    let cache = memcached(&urls)?.blocking()?;
+    let region = context.region(&Recipe::dogpile(&urls)?)?;
     let now = SystemTime::now();
     for (key, age, limit, is_there) in [
         ("young", 0, 1800, true),
@@ -119,7 +100,7 @@ pub(crate) fn expiration_time(context: &Context) -> Result<()> {
     ] {
         let cached_at = now - Duration::from_secs(age);
         let value = CachedValue::new(b"1".to_vec()).with_cached_at(cached_at);
-        context.set(&cache, key, value)?;
+        cache.set(key, value)?;
         let found = region.ask("get", json!({"key": key, "expiration_time": limit}))?;
         ensure!(found.is_null() != is_there, "{key}: Python found {found}");
     }
@@ -128,13 +109,14 @@ pub(crate) fn expiration_time(context: &Context) -> Result<()> {
 
 pub(crate) fn get_or_create(context: &Context) -> Result<()> {
     let urls = context.servers.urls();
-    let (cache, region) = (memcached(&urls)?, context.region(&Recipe::dogpile(&urls)?)?);
-    context.set(&cache, "written", CachedValue::new(b"\"by Rust\"".to_vec()))?;
+    let cache = memcached(&urls)?.blocking()?;
+    let region = context.region(&Recipe::dogpile(&urls)?)?;
+    cache.set("written", CachedValue::new(b"\"by Rust\"".to_vec()))?;
     let created = |key| region.ask("get_or_create", json!({"key": key, "payload": "by Python"}));
     let found = created("written")?;
     ensure!(found == "by Rust", "Python created {found}");
     created("created")?;
-    let found = context.get(&cache, "created")?;
+    let found = value_of(&cache, "created")?;
     ensure!(
         found.payload() == b"\"by Python\"",
         "Rust found {:?}",

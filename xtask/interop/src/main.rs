@@ -19,6 +19,7 @@ mod vectors;
 mod walk;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use interop::venv;
@@ -76,12 +77,8 @@ fn main() -> Result<()> {
     let interpreter = venv::provide(target.join("interop"))?;
     let context = Context {
         servers: Servers::start()?,
-        runtime: tokio::runtime::Runtime::new()?,
-        python: Python::start(&interpreter)?,
+        python: Arc::new(Python::start(&interpreter)?),
     };
-    // The backends require a runtime context.
-    let _inside = context.runtime.enter();
-
     let settings = Setting::all(&context.servers)?;
     let mut outcome = matrix::run(&context, &settings)?;
     let cells = outcome.passed;

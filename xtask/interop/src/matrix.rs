@@ -4,11 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cache_core::{CacheBackendExt as _, CachedValue};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::settings::Setting;
-use crate::sides::{Format, Rust, Side, from_bytes};
+use crate::sides::{Format, Region, Side, from_bytes, to_bytes, value_of};
 
 /// The lifetime of values that should expire.
 const TTL: Duration = Duration::from_secs(5);
@@ -68,9 +69,9 @@ const KINDS: &[Kind] = &[
 ];
 
 /// A value that should expire.
-struct Leaving<'a> {
+struct Leaving {
     what: String,
-    reader: Box<dyn Side + 'a>,
+    reader: Side,
     key: String,
 }
 
@@ -83,24 +84,20 @@ pub(crate) struct Outcome {
 
 /// Runs every cell of the matrix. Mismatches are failures in the outcome; an error means that the
 /// matrix could not run.
-pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<Outcome> {
+pub(crate) fn run(context: &Context, settings: &[Setting]) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut leaving = Vec::new();
     let mut namespace = 0;
     for setting in settings {
-        for rust_writes in [true, false] {
-            let pair = |format, ttl| -> Result<(Box<dyn Side + 'a>, Box<dyn Side + 'a>)> {
-                let region = context.region(&setting.recipe(format, ttl)?)?;
-                let rust = Rust {
-                    runtime: &context.runtime,
-                    cache: &setting.rust,
-                    format,
-                    ttl,
-                };
-                Ok(if rust_writes {
-                    (Box::new(rust), Box::new(region))
+        for way in ["Rust → Python", "Python → Rust"] {
+            let pair = |format, ttl| -> Result<(Side, Side)> {
+                let recipe = setting.recipe(format, ttl)?;
+                let region = Region::make(&context.python, &recipe, format)?;
+                let sides = (setting.rust.clone(), region.into_dyn().blocking()?);
+                Ok(if way.starts_with("Rust") {
+                    sides
                 } else {
-                    (Box::new(region), Box::new(rust))
+                    (sides.1, sides.0)
                 })
             };
             for kind in KINDS {
@@ -112,21 +109,26 @@ pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<O
                     (kind.format, kind.payload)
                 };
                 let (writer, reader) = pair(format, None)?;
-                let way = format!("{} → {}", writer.name(), reader.name());
                 let what = format!("{}, {way}, {}", setting.name, kind.name);
                 // The namespace is a number, since some clients reject keys with spaces.
                 namespace += 1;
-                let entry = |i| (format!("{namespace}/{}{i}", kind.key), payload(i));
+                let entry = |i| {
+                    Ok((
+                        format!("{namespace}/{}{i}", kind.key),
+                        to_bytes(&payload(i))?,
+                    ))
+                };
                 let count = if kind.name == "1 MiB" { 2 } else { KEYS };
-                let entries: Vec<(String, Value)> = (0..count).map(entry).collect();
+                let entries: Vec<Entry> = (0..count).map(entry).collect::<Result<_>>()?;
                 if format == Format::Bytes && !setting.holds_bytes {
-                    outcome.take(&what, refuses(&*writer, &*reader, &entries));
+                    outcome.take(&what, refuses(&writer, &reader, &entries));
                     continue;
                 }
-                outcome.take(&what, exchange(&*writer, &*reader, &entries));
+                outcome.take(&what, exchange(&writer, &reader, &entries));
                 let (writer, reader) = pair(format, Some(TTL))?;
-                let key = format!("{namespace}/ttl");
-                outcome.take(&what, set_with_ttl(&*writer, &*reader, &key, &payload(0)));
+                let entry = (format!("{namespace}/ttl"), to_bytes(&payload(0))?);
+                outcome.take(&what, set_with_ttl(&writer, &reader, &entry));
+                let (key, _) = entry;
                 leaving.push(Leaving { what, reader, key });
             }
         }
@@ -134,7 +136,7 @@ pub(crate) fn run<'a>(context: &'a Context, settings: &'a [Setting]) -> Result<O
     // All values expire at about the same time.
     let limit = Instant::now() + TTL + LATE;
     for Leaving { what, reader, key } in leaving {
-        outcome.take(&what, goes(&*reader, &key, limit));
+        outcome.take(&what, goes(&reader, &key, limit));
     }
     Ok(outcome)
 }
@@ -148,14 +150,30 @@ impl Outcome {
     }
 }
 
+/// A key and a payload.
+type Entry = (String, Vec<u8>);
+
+fn set_multi(cache: &Side, entries: &[Entry]) -> Result<()> {
+    let entries = entries.iter();
+    let entries = entries.map(|(key, payload)| (&**key, CachedValue::new(payload.clone())));
+    Ok(cache.set_multi(entries.collect())?)
+}
+
+fn get_multi(cache: &Side, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>> {
+    let found = cache.get_multi(keys).into_iter();
+    found
+        .map(|found| Ok(found?.map(CachedValue::into_payload)))
+        .collect()
+}
+
 /// Checks that the reader sees what the writer does with `entries`, and that deletions by one side
 /// affect both.
-fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
+fn exchange(writer: &Side, reader: &Side, entries: &[Entry]) -> Result<()> {
     let (key, _) = entries.first().context("no entry")?;
-    for (_, payload) in entries.iter().take(2) {
-        let before = now();
-        writer.set(key, payload)?;
-        agree(writer, reader, key, payload, before).context("set")?;
+    for entry in entries.iter().take(2) {
+        let before = SystemTime::now();
+        writer.set(&entry.0, CachedValue::new(entry.1.clone()))?;
+        agree(writer, reader, entry, before).context("set")?;
     }
     reader.delete(key)?;
     ensure!(
@@ -163,17 +181,17 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
         "{key} still exists after the reader deleted it"
     );
 
-    let before = now();
-    writer.set_multi(entries)?;
+    let before = SystemTime::now();
+    set_multi(writer, entries)?;
     // In another order, and with an absent key.
-    let mut asked: Vec<(&str, Option<&Value>)> = entries
+    let mut asked: Vec<(&str, Option<&[u8]>)> = entries
         .iter()
         .rev()
-        .map(|(key, payload)| (key.as_str(), Some(payload)))
+        .map(|(key, payload)| (key.as_str(), Some(payload.as_slice())))
         .collect();
     asked.insert(1, ("not-there", None));
     let keys: Vec<&str> = asked.iter().map(|(key, _)| *key).collect();
-    let found = reader.get_multi(&keys)?;
+    let found = get_multi(reader, &keys)?;
     ensure!(
         found.len() == keys.len(),
         "{} answers to {} keys",
@@ -181,17 +199,17 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
         keys.len()
     );
     for ((key, expected), found) in asked.iter().zip(&found) {
-        ensure!(
-            *expected == found.as_ref(),
-            "get_multi of {key}: {}",
-            shown(found)
-        );
+        let is_same = match (expected, found) {
+            (Some(expected), Some(found)) => are_same(expected, found),
+            (expected, found) => expected.is_none() && found.is_none(),
+        };
+        ensure!(is_same, "get_multi of {key}: {}", shown(found.as_deref()));
     }
-    for (key, payload) in entries {
-        agree(writer, reader, key, payload, before).context("set_multi")?;
+    for entry in entries {
+        agree(writer, reader, entry, before).context("set_multi")?;
     }
     reader.delete_multi(&keys)?;
-    let left = writer.get_multi(&keys)?;
+    let left = get_multi(writer, &keys)?;
     ensure!(
         left.iter().all(Option::is_none),
         "delete_multi by the reader left some keys"
@@ -200,12 +218,13 @@ fn exchange(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -
 }
 
 /// Checks that a value with a lifetime is present at first. [`goes`] checks that it expires.
-fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Value) -> Result<()> {
+fn set_with_ttl(writer: &Side, reader: &Side, entry: &Entry) -> Result<()> {
+    let (key, payload) = entry;
     for _ in 0..5 {
         let started = Instant::now();
-        let before = now();
-        writer.set(key, payload)?;
-        let result = agree(writer, reader, key, payload, before);
+        let before = SystemTime::now();
+        writer.set(key, CachedValue::new(payload.clone()).with_ttl(TTL))?;
+        let result = agree(writer, reader, entry, before);
         // If the machine was so slow that the value may have expired, the result is inconclusive.
         if result.is_ok() || started.elapsed() + Duration::from_secs(1) < TTL {
             return result.context("set with a lifetime");
@@ -215,7 +234,7 @@ fn set_with_ttl(writer: &dyn Side, reader: &dyn Side, key: &str, payload: &Value
 }
 
 /// Checks that a value with a lifetime expires before `limit`.
-fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
+fn goes(reader: &Side, key: &str, limit: Instant) -> Result<()> {
     while reader.get(key)?.is_some() {
         ensure!(
             Instant::now() < limit,
@@ -227,53 +246,58 @@ fn goes(reader: &dyn Side, key: &str, limit: Instant) -> Result<()> {
 }
 
 /// Checks that a payload that the shared format cannot represent is refused and not stored.
-fn refuses(writer: &dyn Side, reader: &dyn Side, entries: &[(String, Value)]) -> Result<()> {
+fn refuses(writer: &Side, reader: &Side, entries: &[Entry]) -> Result<()> {
     let (key, payload) = entries.last().context("no entry")?;
-    let refused = writer.set(key, payload).is_err() && writer.set_multi(entries).is_err();
+    let refused = writer.set(key, CachedValue::new(payload.clone())).is_err();
     ensure!(
-        refused,
-        "{} accepts bytes that JSON cannot represent",
-        writer.name()
+        refused && set_multi(writer, entries).is_err(),
+        "the writer accepts bytes that JSON cannot represent"
     );
     ensure!(reader.get(key)?.is_none(), "something was stored");
     Ok(())
 }
 
-/// Checks that both sides find `payload`, cached at the time when it was written.
-fn agree(
-    writer: &dyn Side,
-    reader: &dyn Side,
-    key: &str,
-    payload: &Value,
-    before: f64,
-) -> Result<()> {
-    let (own, own_time) = writer
-        .get(key)?
-        .with_context(|| format!("the writer misses {key}"))?;
-    let (found, time) = reader
-        .get(key)?
-        .with_context(|| format!("the reader misses {key}"))?;
-    ensure!(found == *payload, "get of {key}: {}", shown(&found));
-    ensure!(own == *payload, "the writer reads another value of {key}");
+/// Checks that both sides find the payload, cached at the time when it was written.
+fn agree(writer: &Side, reader: &Side, (key, payload): &Entry, before: SystemTime) -> Result<()> {
+    let own = value_of(writer, key).context("the writer")?;
+    let found = value_of(reader, key).context("the reader")?;
+    ensure!(
+        are_same(payload, found.payload()),
+        "get of {key}: {}",
+        shown(Some(found.payload()))
+    );
+    ensure!(
+        are_same(payload, own.payload()),
+        "the writer reads another value of {key}"
+    );
+    let (own_time, time) = (seconds(own.cached_at()), seconds(found.cached_at()));
     ensure!(
         time.to_bits() == own_time.to_bits(),
         "{key} was cached at {own_time:?} for its writer and at {time:?} for its reader"
     );
     // A float of this magnitude is precise to a microsecond.
-    let is_now = (before - 1e-5..=now() + 1e-5).contains(&time);
+    let (before, now) = (seconds(before), seconds(SystemTime::now()));
     ensure!(
-        is_now,
+        (before - 1e-5..=now + 1e-5).contains(&time),
         "{key} was cached at {time:?}, not when it was written"
     );
     Ok(())
 }
 
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+/// Since the epoch, as in Python.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
 }
 
-fn shown(found: &impl std::fmt::Debug) -> String {
+/// Whether two payloads are equal, as bytes or as JSON, which each side spaces in its own way.
+fn are_same(one: &[u8], other: &[u8]) -> bool {
+    let json = |bytes| serde_json::from_slice::<Value>(bytes);
+    one == other || matches!((json(one), json(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn shown(found: Option<&[u8]>) -> String {
+    let found = found.map(String::from_utf8_lossy);
     let shown = format!("found {found:?}, which is not what was written");
     // The payload may be long.
     shown.chars().take(200).collect()

@@ -9,12 +9,12 @@ use cache_memcache_pool::{MemcachePoolBackend, Routing};
 
 use crate::recipe::Recipe;
 use crate::servers::Servers;
-use crate::sides::Format;
+use crate::sides::{Format, Side};
 
 /// A Python region and a Rust backend that share servers.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
-    pub(crate) rust: DynBackend<Vec<u8>>,
+    pub(crate) rust: Side,
     recipe: Recipe,
     set_lifetime: fn(Recipe, u64) -> Result<Recipe>,
     /// Whether payloads may be arbitrary bytes, not only JSON.
@@ -39,35 +39,35 @@ impl Setting {
         Ok(vec![
             Self {
                 name: "dogpile.cache.memcached",
-                rust: memcached(&urls)?,
+                rust: memcached(&urls)?.blocking()?,
                 recipe: Recipe::dogpile(&urls)?,
                 set_lifetime: of_dogpile,
                 holds_bytes: true,
             },
             Self {
                 name: "dogpile.cache.pymemcache, sha1_mangle_key",
-                rust: pymemcache(&urls)?.sha1_keys().into_dyn(),
+                rust: pymemcache(&urls)?.sha1_keys().into_dyn().blocking()?,
                 recipe: pymemcache_region,
                 set_lifetime: of_dogpile,
                 holds_bytes: true,
             },
             Self {
                 name: "oslo_cache.memcache_pool",
-                rust: memcached(&urls)?.sha1_keys().into_dyn(),
+                rust: memcached(&urls)?.sha1_keys().into_dyn().blocking()?,
                 recipe: Recipe::oslo_pool(&urls)?,
                 set_lifetime: of_oslo_pool,
                 holds_bytes: true,
             },
             Self {
                 name: "oslo_cache.memcache_pool, one server dead",
-                rust: memcached(&one_dead)?.sha1_keys().into_dyn(),
+                rust: memcached(&one_dead)?.sha1_keys().into_dyn().blocking()?,
                 recipe: Recipe::oslo_pool(&one_dead)?,
                 set_lifetime: of_oslo_pool,
                 holds_bytes: true,
             },
             Self {
                 name: "oslo_cache.etcd3gw",
-                rust: etcd_json(&endpoint)?.sha1_keys().into_dyn(),
+                rust: etcd_json(&endpoint)?.sha1_keys().into_dyn().blocking()?,
                 recipe: Recipe::oslo_etcd(&endpoint)?,
                 set_lifetime: |recipe, ttl| recipe.with("timeout:600", &format!("timeout:{ttl}")),
                 holds_bytes: false,

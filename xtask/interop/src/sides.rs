@@ -1,14 +1,13 @@
 //! The two sides of a shared cache, Rust and Python, with the same operations.
 //!
-//! A payload is JSON, or bytes as an object with hexadecimal digits, the encoding used for Python.
+//! For Python, a payload is JSON, or bytes as an object with hexadecimal digits.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::Result;
-use cache_core::{CacheBackend as _, CachedValue, DynBackend};
+use anyhow::{Context as _, Result};
+use cache_core::{Blocking, CacheBackend, CachedValue, DynBackend, Error, ErrorKind};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
 use crate::python::Python;
 use crate::recipe::Recipe;
@@ -23,113 +22,44 @@ pub(crate) enum Format {
 }
 
 pub(crate) fn from_bytes(bytes: &[u8]) -> Value {
-    json!({ "hex": hex(bytes) })
+    json!({ "hex": hex::encode(bytes) })
 }
 
 pub(crate) fn to_bytes(payload: &Value) -> Result<Vec<u8>> {
     match payload.get("hex").and_then(Value::as_str) {
-        Some(digits) => unhex(digits),
+        Some(digits) => Ok(hex::decode(digits)?),
         None => Ok(serde_json::to_vec(payload)?),
     }
 }
 
-/// A payload and the time at which it was cached, in seconds since the epoch.
-pub(crate) type Found = (Value, f64);
+/// A writer or reader of the cache: a backend of this workspace, or a [`Region`].
+pub(crate) type Side<T = Vec<u8>> = Blocking<DynBackend<T>>;
 
-/// A writer or reader of the cache.
-pub(crate) trait Side {
-    fn name(&self) -> &'static str;
-    fn set(&self, key: &str, payload: &Value) -> Result<()>;
-    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()>;
-    fn get(&self, key: &str) -> Result<Option<Found>>;
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>>;
-    fn delete(&self, key: &str) -> Result<()>;
-    fn delete_multi(&self, keys: &[&str]) -> Result<()>;
-}
-
-/// This workspace's backend.
-pub(crate) struct Rust<'a> {
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) cache: &'a DynBackend<Vec<u8>>,
-    pub(crate) format: Format,
-    pub(crate) ttl: Option<Duration>,
-}
-
-impl Rust<'_> {
-    fn outgoing(&self, payload: &Value) -> Result<CachedValue<Vec<u8>>> {
-        let value = CachedValue::new(to_bytes(payload)?);
-        Ok(match self.ttl {
-            Some(ttl) => value.with_ttl(ttl),
-            None => value,
-        })
-    }
-
-    fn incoming(&self, bytes: &[u8]) -> Result<Value> {
-        Ok(match self.format {
-            Format::Json => serde_json::from_slice(bytes)?,
-            Format::Bytes => from_bytes(bytes),
-        })
-    }
-}
-
-impl Side for Rust<'_> {
-    fn name(&self) -> &'static str {
-        "Rust"
-    }
-
-    fn set(&self, key: &str, payload: &Value) -> Result<()> {
-        let value = self.outgoing(payload)?;
-        Ok(self.runtime.block_on(self.cache.set(key, value))?)
-    }
-
-    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()> {
-        let entries = entries.iter();
-        let entries = entries.map(|(key, payload)| Ok((key.as_str(), self.outgoing(payload)?)));
-        let entries = entries.collect::<Result<_>>()?;
-        Ok(self.runtime.block_on(self.cache.set_multi(entries))?)
-    }
-
-    fn get(&self, key: &str) -> Result<Option<Found>> {
-        let Some(value) = self.runtime.block_on(self.cache.get(key))? else {
-            return Ok(None);
-        };
-        let cached_at = value.cached_at().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        Ok(Some((self.incoming(value.payload())?, cached_at)))
-    }
-
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>> {
-        let found = self
-            .runtime
-            .block_on(self.cache.get_multi(keys))
-            .into_iter();
-        let found = found.map(|found| {
-            found?
-                .map(|value| self.incoming(value.payload()))
-                .transpose()
-        });
-        found.collect()
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        Ok(self.runtime.block_on(self.cache.delete(key))?)
-    }
-
-    fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        Ok(self.runtime.block_on(self.cache.delete_multi(keys))?)
-    }
+/// The value of `key`, which must be there.
+pub(crate) fn value_of<T>(cache: &Side<T>, key: &str) -> Result<CachedValue<T>>
+where
+    T: Send + Sync + 'static,
+{
+    cache.get(key)?.with_context(|| format!("misses {key}"))
 }
 
 /// A region of dogpile.cache, identified by its number in the driver.
-pub(crate) struct Region<'a> {
-    python: &'a Python,
+pub(crate) struct Region {
+    python: Arc<Python>,
     number: Value,
+    format: Format,
 }
 
-impl<'a> Region<'a> {
-    pub(crate) fn make(python: &'a Python, recipe: &Recipe) -> Result<Self> {
+impl Region {
+    pub(crate) fn make(python: &Arc<Python>, recipe: &Recipe, format: Format) -> Result<Self> {
         let Recipe { lines, ini } = recipe;
         let number = python.ask(&json!({"do": "make", "lines": lines, "ini": ini}))?;
-        Ok(Self { python, number })
+        let python = Arc::clone(python);
+        Ok(Self {
+            python,
+            number,
+            format,
+        })
     }
 
     /// Executes one of the driver's operations on this region.
@@ -138,61 +68,81 @@ impl<'a> Region<'a> {
         request["region"] = self.number.clone();
         self.python.ask(&request)
     }
+
+    fn outgoing(&self, value: &CachedValue<Vec<u8>>) -> Result<Value> {
+        Ok(match self.format {
+            Format::Json => serde_json::from_slice(value.payload())?,
+            Format::Bytes => from_bytes(value.payload()),
+        })
+    }
 }
 
-impl Side for Region<'_> {
-    fn name(&self) -> &'static str {
-        "Python"
-    }
+fn failed(error: impl Into<anyhow::Error>) -> Error {
+    Error::new(ErrorKind::Backend, "Python", format!("{:#}", error.into()))
+}
 
-    fn set(&self, key: &str, payload: &Value) -> Result<()> {
-        self.ask("set", json!({"key": key, "payload": payload}))
-            .map(drop)
-    }
+/// Values live as long as the recipe of the region says; their own TTL is ignored.
+impl CacheBackend for Region {
+    type Value = Vec<u8>;
 
-    fn set_multi(&self, entries: &[(String, Value)]) -> Result<()> {
-        self.ask("set_multi", json!({ "entries": entries }))
-            .map(drop)
-    }
-
-    fn get(&self, key: &str) -> Result<Option<Found>> {
-        let mut found = self.ask("get", json!({ "key": key }))?;
-        if found.is_null() {
-            return Ok(None);
-        }
+    async fn get(&self, key: &str) -> cache_core::Result<Option<CachedValue<Vec<u8>>>> {
+        let found = self.ask("get", json!({ "key": key })).map_err(failed)?;
         // The time is text, because not every JSON parser reads floats exactly. It is missing if
         // the value has just expired.
-        let Some(cached_at) = found["ct"].as_str().map(str::parse).transpose()? else {
+        let Some(cached_at) = found["ct"].as_str() else {
             return Ok(None);
         };
-        Ok(Some((found["payload"].take(), cached_at)))
+        let cached_at = Duration::from_secs_f64(cached_at.parse().map_err(failed)?);
+        let payload = to_bytes(&found["payload"]).map_err(failed)?;
+        Ok(Some(
+            CachedValue::new(payload).with_cached_at(UNIX_EPOCH + cached_at),
+        ))
     }
 
-    fn get_multi(&self, keys: &[&str]) -> Result<Vec<Option<Value>>> {
-        let found = self.ask("get_multi", json!({ "keys": keys }))?;
-        let found = serde_json::from_value::<Vec<Option<(Value,)>>>(found)?.into_iter();
-        Ok(found.map(|found| found.map(|(payload,)| payload)).collect())
+    async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> cache_core::Result<()> {
+        let payload = self.outgoing(&value).map_err(failed)?;
+        let done = self.ask("set", json!({"key": key, "payload": payload}));
+        done.map(drop).map_err(failed)
     }
 
-    fn delete(&self, key: &str) -> Result<()> {
-        self.ask("delete", json!({ "key": key })).map(drop)
+    async fn delete(&self, key: &str) -> cache_core::Result<()> {
+        let done = self.ask("delete", json!({ "key": key }));
+        done.map(drop).map_err(failed)
     }
 
-    fn delete_multi(&self, keys: &[&str]) -> Result<()> {
-        self.ask("delete_multi", json!({ "keys": keys })).map(drop)
+    async fn get_multi(
+        &self,
+        keys: &[&str],
+    ) -> Vec<cache_core::Result<Option<CachedValue<Vec<u8>>>>> {
+        let found = self.ask("get_multi", json!({ "keys": keys }));
+        let found =
+            found.and_then(|found| Ok(serde_json::from_value::<Vec<Option<(Value,)>>>(found)?));
+        match found {
+            Ok(found) => {
+                let value = |(payload,)| Ok(CachedValue::new(to_bytes(&payload).map_err(failed)?));
+                found
+                    .into_iter()
+                    .map(|found| found.map(value).transpose())
+                    .collect()
+            }
+            Err(error) => vec![Err(failed(error))],
+        }
     }
-}
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
-}
+    async fn set_multi(
+        &self,
+        entries: Vec<(&str, CachedValue<Vec<u8>>)>,
+    ) -> cache_core::Result<()> {
+        let entries = entries
+            .iter()
+            .map(|(key, value)| Ok((key, self.outgoing(value)?)));
+        let entries = entries.collect::<Result<Vec<_>>>().map_err(failed)?;
+        let done = self.ask("set_multi", json!({ "entries": entries }));
+        done.map(drop).map_err(failed)
+    }
 
-pub(crate) fn unhex(digits: &str) -> Result<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs
-        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
-        .collect()
+    async fn delete_multi(&self, keys: &[&str]) -> cache_core::Result<()> {
+        let done = self.ask("delete_multi", json!({ "keys": keys }));
+        done.map(drop).map_err(failed)
+    }
 }

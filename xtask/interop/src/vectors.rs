@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::recipe::Recipe;
-use crate::sides::{Region, from_bytes, unhex};
+use crate::sides::{Region, from_bytes};
 
 const DOGPILE: &str = include_str!("../../../cache-core/tests/data/dogpile-serialized.json");
 const OSLO: &str = include_str!("../../../cache-etcd3/tests/data/oslo-etcd3gw.json");
@@ -35,7 +35,7 @@ pub(crate) fn are_what_is_stored(context: &Context) -> Result<()> {
     let region = context.region(&Recipe::dogpile(&context.servers.urls())?.of_bytes()?)?;
     for case in serde_json::from_str::<Vectors<Dogpile>>(DOGPILE)?.cases {
         let payload = json!({ "hex": case.payload_hex }).to_string();
-        let stored = unhex(&case.bytes_hex)?;
+        let stored = hex::decode(&case.bytes_hex)?;
         is_stored(&region, &payload, case.cached_at_epoch_seconds, &stored)?;
     }
     let region = context.region(&Recipe::oslo_etcd(&context.servers.etcd())?)?;
@@ -51,7 +51,7 @@ pub(crate) fn are_what_is_stored(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn is_stored(region: &Region<'_>, payload: &str, time: f64, expected: &[u8]) -> Result<()> {
+fn is_stored(region: &Region, payload: &str, time: f64, expected: &[u8]) -> Result<()> {
     let key = "vector";
     region.ask(
         "set_at",

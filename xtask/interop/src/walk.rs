@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cache_core::{
-    CacheBackend as _, CacheBackendExt as _, CachedValue, DynBackend, ErrorKind, Json,
-};
+use cache_core::{CacheBackendExt as _, CachedValue, DynBackend, ErrorKind, Json};
 use cache_memcache_pool::{MemcachePoolBackend, PythonClient, Routing};
 use serde_json::json;
 use test_servers::Memcached;
 
 use crate::context::Context;
 use crate::recipe::{Recipe, blocks};
-use crate::sides::Region;
+use crate::sides::{Region, Side, value_of};
 
 const PAGE: &str = include_str!("../MIGRATING.md");
 const SOURCE: &str = include_str!("walk.rs");
@@ -60,24 +58,26 @@ pub(crate) fn is_as_the_page_says(context: &Context) -> Result<()> {
     };
     let urls = context.servers.urls();
     let pickles = Recipe::new(pickles, farm).on_farm(&urls)?;
-    as_it_is(context, &context.region(&pickles)?, &urls)?;
+    as_it_is(
+        &context.region(&pickles)?,
+        &on_the_same_keys(&urls)?.blocking()?,
+    )?;
     let farm = context.region(&Recipe::new(shares, farm).on_farm(&urls)?)?;
-    both_read_and_write(context, &farm, &on_the_new_keys(&urls)?).context("step 3")?;
+    both_read_and_write(&farm, &on_the_new_keys(&urls)?.blocking()?).context("step 3")?;
 
     let server = Memcached::builder().tls().start()?;
     let certificate = server.certificate();
     let secured = Recipe::new(shares, tls)
         .with("10.0.0.1:11211", &server.url())?
         .with("/etc/ssl/cache.pem", &certificate.to_string_lossy())?;
-    let cache = over_tls(&server.url(), certificate)?;
-    both_read_and_write(context, &context.region(&secured)?, &cache).context("step 4")
+    let cache = over_tls(&server.url(), certificate)?.blocking()?;
+    both_read_and_write(&context.region(&secured)?, &cache).context("step 4")
 }
 
 /// Checks that neither side reads what the other wrote, and that both report an error.
-fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<()> {
-    let cache = on_the_same_keys(urls)?;
+fn as_it_is(region: &Region, cache: &Side<Vec<String>>) -> Result<()> {
     region.ask("set", json!({"key": "walk", "payload": ["by Python"]}))?;
-    let Err(error) = context.runtime.block_on(cache.get("walk")) else {
+    let Err(error) = cache.get("walk") else {
         bail!("Rust reads what Python pickled");
     };
     ensure!(error.kind() == ErrorKind::Decode, "{error}");
@@ -88,7 +88,7 @@ fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<(
     );
 
     let value = CachedValue::new(vec!["by Rust".to_owned()]);
-    context.set(&cache, "walk", value)?;
+    cache.set("walk", value)?;
     let Err(error) = region.ask("get", json!({"key": "walk"})) else {
         bail!("a region that pickles reads what Rust wrote");
     };
@@ -96,17 +96,13 @@ fn as_it_is(context: &Context, region: &Region<'_>, urls: &[String]) -> Result<(
     Ok(())
 }
 
-fn both_read_and_write(
-    context: &Context,
-    region: &Region<'_>,
-    cache: &DynBackend<Vec<String>>,
-) -> Result<()> {
+fn both_read_and_write(region: &Region, cache: &Side<Vec<String>>) -> Result<()> {
     for number in 0..KEYS {
         let key = format!("page/{number}");
         // Some small, some large enough to be compressed.
         let payload = vec!["by Rust".to_owned(); 1 + number * number];
         let value = CachedValue::new(payload.clone());
-        context.set(cache, &key, value)?;
+        cache.set(&key, value)?;
         let found = region.ask("get", json!({"key": key}))?;
         ensure!(
             found["payload"] == json!(payload),
@@ -115,11 +111,11 @@ fn both_read_and_write(
 
         let payload = vec!["by Python".to_owned(); 1 + number * number];
         region.ask("set", json!({"key": key, "payload": payload}))?;
-        let found = context.get(cache, &key)?.into_payload();
+        let found = value_of(cache, &key)?.into_payload();
         ensure!(found == payload, "Rust found {found:?} at {key}");
 
         region.ask("delete", json!({"key": key}))?;
-        let found = context.runtime.block_on(cache.get(&key))?;
+        let found = cache.get(&key)?;
         ensure!(found.is_none(), "Python deleted {key}, and Rust finds it");
     }
     Ok(())
