@@ -1,12 +1,12 @@
 //! Checks the dependencies and Rust version that the published crates require.
 //!
 //! cargo-deny checks licenses and advisories (`deny.toml`), but cannot express these rules: which
-//! crates a published crate may depend on directly, in which role, and that none of its
-//! dependencies requires a newer Rust.
+//! crates a published crate may depend on directly, in which role, and that nothing in the lock
+//! file requires a newer Rust.
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Dependency, DependencyKind, Package};
 
 use crate::workspace::Workspace;
@@ -35,8 +35,8 @@ const TEST_CRATE: &str = "cache-conformance";
 /// Dev-dependencies tolerated in a single crate: `(crate, dependency)`.
 const TOLERATED_IN_TESTS: &[(&str, &str)] = &[("cache-core", "serde_json")];
 
-/// Checks that every direct dependency of a published crate is allowed, or optional and off by
-/// default, and that no transitive dependency requires a newer Rust than the crate itself.
+/// Checks that every direct dependency of a published crate is allowed, or optional, that no
+/// feature is on by default, and that no package requires a newer Rust than the published crates.
 pub(super) fn check(workspace: &Workspace) -> Result<String> {
     let sisters: BTreeSet<&str> = workspace.published().map(|p| p.name.as_str()).collect();
     let helpers: BTreeSet<&str> = workspace.unpublished().map(|p| p.name.as_str()).collect();
@@ -46,6 +46,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<String> {
         count += package.dependencies.len();
         let wrong = |dependency| problem_with(package, dependency, &sisters, &helpers);
         problems.extend(package.dependencies.iter().filter_map(wrong));
+        problems.extend(default_features(package));
         problems.extend(asking_for_newer_rust(package, workspace)?);
     }
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
@@ -76,20 +77,13 @@ fn problem_with(
         DependencyKind::Normal if of.as_str() == TEST_CRATE && ALLOWED_IN_TESTS.contains(&name) => {
             None
         }
-        DependencyKind::Normal if dependency.optional => {
-            let key = dependency.rename.as_deref().unwrap_or(name);
-            enabled_by_default(package, key)
-                .then(|| format!("{of}: `{name}` is optional, but the default features turn it on"))
-        }
+        DependencyKind::Normal if dependency.optional => None,
         DependencyKind::Normal => Some(format!(
             "{of}: `{name}` may not be a dependency; make it optional, behind a feature that is off by default"
         )),
-        // Cargo drops dev-dependencies without a version from packages.
-        DependencyKind::Development if helpers.contains(name) => (dependency.req.to_string()
-            != "*")
-            .then(|| format!("{of}: `{name}` is not published; give its path without a version")),
         DependencyKind::Development => {
             let tolerated = ALLOWED_IN_TESTS.contains(&name)
+                || helpers.contains(name)
                 || TOLERATED_IN_TESTS.contains(&(of.as_str(), name))
                 // Tests may use optional dependencies.
                 || package.dependencies.iter().any(|d| d.optional && d.name == name);
@@ -99,61 +93,29 @@ fn problem_with(
     }
 }
 
-/// Whether the default features reach `dependency`.
-fn enabled_by_default(package: &Package, dependency: &str) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open = vec!["default"];
-    while let Some(feature) = open.pop() {
-        if !seen.insert(feature) {
-            continue;
-        }
-        for enabled in package.features.get(feature).into_iter().flatten() {
-            let (head, weak) = match enabled.split_once('/') {
-                Some((head, _)) => (head.trim_end_matches('?'), head.ends_with('?')),
-                None => (enabled.as_str(), false),
-            };
-            if !weak && (head == dependency || head.strip_prefix("dep:") == Some(dependency)) {
-                return true;
-            }
-            open.push(head);
-        }
-    }
-    false
+/// Every feature of a published crate is off by default.
+fn default_features(package: &Package) -> Option<String> {
+    let default = package.features.get("default")?;
+    let (of, default) = (&package.name, default.join(", "));
+    (!default.is_empty()).then(|| format!("{of}: on by default, but should be off: {default}"))
 }
 
-/// The transitive dependencies of `package`, except dev-dependencies, with a newer `rust-version`.
+/// The packages of the whole graph with a newer `rust-version` than `package`.
 fn asking_for_newer_rust(package: &Package, workspace: &Workspace) -> Result<Vec<String>> {
     let name = &package.name;
-    let Some(ours) = &package.rust_version else {
-        bail!("{name} has no rust-version");
-    };
-    let resolve = workspace.resolve.as_ref().context("no resolved graph")?;
-    let mut problems = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut open = vec![&package.id];
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let found = workspace.packages.iter().find(|package| package.id == *id);
-        let found = found.context("a package is missing in the graph")?;
-        if let Some(theirs) = found.rust_version.as_ref().filter(|theirs| *theirs > ours) {
-            let (of, version) = (&found.name, &found.version);
-            problems.push(format!(
-                "{of} {version} requires Rust {theirs}, but {name} promises {ours}"
-            ));
-        }
-        let node = resolve.nodes.iter().find(|node| node.id == *id);
-        let shipped = node
-            .into_iter()
-            .flat_map(|node| &node.deps)
-            .filter(|dependency| {
-                let mut kinds = dependency.dep_kinds.iter();
-                kinds.any(|kind| kind.kind != DependencyKind::Development)
-            });
-        open.extend(shipped.map(|dependency| &dependency.pkg));
-    }
-    Ok(problems)
+    let ours = package.rust_version.as_ref();
+    let ours = ours.with_context(|| format!("{name} has no rust-version"))?;
+    let newer = workspace.packages.iter().filter_map(|found| {
+        let theirs = found
+            .rust_version
+            .as_ref()
+            .filter(|theirs| *theirs > ours)?;
+        let (of, version) = (&found.name, &found.version);
+        Some(format!(
+            "{of} {version} requires Rust {theirs}, but {name} promises {ours}"
+        ))
+    });
+    Ok(newer.collect())
 }
 
 #[cfg(test)]
@@ -231,17 +193,24 @@ mod tests {
     }
 
     #[test]
-    fn optional_dependencies_must_be_off_by_default() {
+    fn features_must_be_off_by_default() {
         let tls = dependency("rustls", "null", true);
-        assert!(problems(&tls, r#""default":[],"tls":["dep:rustls"]"#).is_empty());
-        assert_eq!(
-            problems(&tls, r#""default":["tls"],"tls":["dep:rustls"]"#).len(),
-            1
-        );
-        assert_eq!(
-            problems(&tls, r#""default":["rustls/ring"],"tls":["dep:rustls"]"#).len(),
-            1
-        );
-        assert!(problems(&tls, r#""default":["rustls?/ring"],"tls":["dep:rustls"]"#).is_empty());
+        assert!(problems(&tls, "").is_empty());
+        let is_refused = |features| default_features(&package(&tls, features)).is_some();
+        assert!(!is_refused(r#""tls":["dep:rustls"]"#));
+        assert!(!is_refused(r#""default":[],"tls":["dep:rustls"]"#));
+        assert!(is_refused(r#""default":["tls"],"tls":["dep:rustls"]"#));
+    }
+
+    #[test]
+    fn packages_must_not_ask_for_newer_rust() {
+        let workspace = Workspace::with_dependencies(&crate::workspace::root()).unwrap();
+        let with = |version: &str| {
+            let mut package = package("", "");
+            package.rust_version = Some(version.parse().unwrap());
+            asking_for_newer_rust(&package, &workspace).unwrap()
+        };
+        assert!(with("1.0.0").iter().any(|text| text.contains("cache-core")));
+        assert!(with("9.0.0").is_empty());
     }
 }
