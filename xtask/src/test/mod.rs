@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use self::run_tests::{Pressure, Tests};
+use self::run_tests::Tests;
 use crate::bench::with_peers;
 use crate::release::tool::{SBOM, SEMVER_CHECKS};
 use crate::steps::{self, Live, Step, Times};
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let root = workspace::root();
     std::env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))?;
     let workspace = Workspace::members_only(&root)?;
-    let tests = Tests::new(&workspace, &features(&workspace));
+    let tests = Tests::new(&workspace, features(&workspace));
     let mut steps = if options.filters.is_empty() {
         checks(&workspace, options.all)
     } else {
@@ -140,7 +140,7 @@ fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
 fn run_the_tests<'a>(
     options: &'a Options,
     workspace: &'a Workspace,
-    tests: &'a Tests,
+    tests: &'a Tests<'a>,
 ) -> Vec<Step<'a>> {
     let with_slow = options.all || !options.filters.is_empty();
     let filter = move |name: &str| {
@@ -151,13 +151,11 @@ fn run_the_tests<'a>(
         (options.filters.is_empty() || is_asked_for)
             && (with_slow || !SLOW_PROGRAMS.contains(&name))
     };
-    let pressure = Pressure {
-        repeat: options.repeat,
-        busy: options.busy,
-    };
     let mut steps = vec![
         Step::new("build the tests", |live| tests.build(live)),
-        Step::new("tests", move |live| tests.run(filter, pressure, live)),
+        Step::new("tests", move |live| {
+            tests.run(filter, options.repeat, options.busy, live)
+        }),
         Step::new("no processes left", |_| nothing_is_left_running()),
     ];
     if options.all && options.filters.is_empty() {

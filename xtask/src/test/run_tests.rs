@@ -3,10 +3,10 @@
 //! `cargo test` runs programs one after another, but ours mostly wait for servers. cargo-nextest
 //! would be better, but takes minutes to compile on each machine.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,7 +20,7 @@ use cargo_metadata::Message;
 
 use crate::process;
 use crate::steps::{Live, Times, shown};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// The timeout of a test program. One that exceeds it is killed and counts as failed.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -29,48 +29,19 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 const TESTS_PER_PROCESSOR: usize = 4;
 
-/// The name of the job that runs doc tests.
-const DOC_TESTS: &str = "examples in the documentation";
-
-/// How to stress the tests.
-#[derive(Clone, Copy)]
-pub(crate) struct Pressure {
-    pub(crate) repeat: usize,
-    /// Whether to keep each processor busy with a loop.
-    pub(crate) busy: bool,
-}
-
 /// All tests of the workspace.
-pub(crate) struct Tests {
-    target: PathBuf,
+pub(crate) struct Tests<'a> {
+    workspace: &'a Workspace,
     features: String,
-    folders: BTreeMap<String, (String, PathBuf)>,
-    programs: RefCell<Vec<Program>>,
     passed: Cell<usize>,
     failed: Cell<usize>,
 }
 
-#[derive(Clone)]
-struct Program {
-    /// `package/target`.
-    name: String,
-    executable: PathBuf,
-    /// The folder in which cargo would run it.
-    folder: PathBuf,
-}
-
-impl Tests {
-    pub(crate) fn new(workspace: &Workspace, features: &str) -> Self {
-        let members = workspace.workspace_packages();
-        let folders = members.iter().map(|package| {
-            let folder = crate::workspace::folder(package).to_path_buf();
-            (package.id.repr.clone(), (package.name.to_string(), folder))
-        });
+impl<'a> Tests<'a> {
+    pub(crate) fn new(workspace: &'a Workspace, features: String) -> Self {
         Self {
-            target: workspace.target_directory.clone().into(),
-            features: features.to_owned(),
-            folders: folders.collect(),
-            programs: RefCell::default(),
+            workspace,
+            features,
             passed: Cell::default(),
             failed: Cell::default(),
         }
@@ -94,61 +65,68 @@ impl Tests {
     }
 
     pub(crate) fn build(&self, live: &Live) -> Result<String> {
-        let mut cargo = self.cargo_test();
-        live.run(cargo.arg("--no-run"))?;
-        // Everything is built; run again for the list.
+        live.run(self.cargo_test().arg("--no-run"))?;
+        Ok(String::new())
+    }
+
+    /// The test programs, which are built, and the doc tests.
+    fn jobs(&self) -> Result<Vec<Job>> {
         let mut cargo = self.cargo_test();
         let list = process::output_of(cargo.args(["--no-run", "--message-format=json"]))?;
-        for message in Message::parse_stream(BufReader::new(list.as_bytes())) {
+        let servers = in_memory();
+        let mut jobs = Vec::new();
+        for message in Message::parse_stream(list.as_bytes()) {
             let Message::CompilerArtifact(artifact) = message? else {
                 continue;
             };
             let Some(executable) = artifact.executable.filter(|_| artifact.profile.test) else {
                 continue;
             };
-            let package = self.folders.get(&artifact.package_id.repr);
-            let (package, folder) = package.context("a program without a package")?;
-            self.programs.borrow_mut().push(Program {
-                name: format!("{package}/{}", artifact.target.name),
-                executable: executable.into(),
-                folder: folder.clone(),
-            });
+            let mut packages = self.workspace.packages.iter();
+            let package = packages.find(|package| package.id == artifact.package_id);
+            let package = package.context("a program without a package")?;
+            let folder = workspace::folder(package);
+            let mut command = process::command(executable);
+            // Same as cargo.
+            command
+                .current_dir(folder)
+                .env("CARGO_MANIFEST_DIR", folder)
+                .env("CARGO", process::cargo().get_program());
+            if std::env::var_os(TEST_THREADS).is_none() {
+                // Most tests mostly wait for servers.
+                let processors = thread::available_parallelism().map_or(1, NonZero::get);
+                command.env(TEST_THREADS, (TESTS_PER_PROCESSOR * processors).to_string());
+            }
+            command.envs(servers.map(|folder| ("TEST_SERVERS_FOLDER", folder)));
+            let name = format!("{}/{}", package.name, artifact.target.name);
+            jobs.push(Job { name, command });
         }
-        Ok(format!("{} programs", self.programs.borrow().len()))
-    }
-
-    /// Runs the programs and doc tests whose name passes the filter.
-    pub(crate) fn run(
-        &self,
-        filter: impl Fn(&str) -> bool,
-        pressure: Pressure,
-        live: &Live,
-    ) -> Result<String> {
-        if self.programs.borrow().is_empty() {
-            self.build(live)?;
-        }
-        let mut jobs: Vec<Job> = {
-            let folder = in_memory();
-            let programs = self.programs.borrow();
-            programs
-                .iter()
-                .map(|program| Job::of_program(program, folder))
-                .collect()
-        };
         let mut command = self.cargo_test();
         // A failing crate should not hide other failures.
         command.args(["--doc", "--no-fail-fast"]);
-        jobs.push(Job {
-            name: DOC_TESTS.to_owned(),
-            command,
-        });
+        let name = "examples in the documentation".to_owned();
+        jobs.push(Job { name, command });
+        Ok(jobs)
+    }
+
+    /// Runs the programs and doc tests whose name passes the filter, `repeat` times. If `busy`,
+    /// keeps each processor busy with a loop.
+    pub(crate) fn run(
+        &self,
+        filter: impl Fn(&str) -> bool,
+        repeat: usize,
+        busy: bool,
+        live: &Live,
+    ) -> Result<String> {
+        self.build(live)?;
+        let mut jobs = self.jobs()?;
         jobs.retain(|job| filter(&job.name));
         if jobs.is_empty() {
             bail!("no test program matches the filters");
         }
-        let logs = self.target.join("xtask-tests");
+        let logs = self.workspace.target_directory.join("xtask-tests");
         fs::create_dir_all(&logs)?;
-        let mut times = Times::kept_in(logs.join("times.json"));
+        let mut times = Times::kept_in(logs.join("times.json").into());
         // Start the longest job first, so that it does not run alone at the end; those without a
         // known time come first, the largest in front.
         jobs.sort_by_key(|job| {
@@ -157,14 +135,14 @@ impl Tests {
             std::cmp::Reverse((time, size))
         });
 
-        let busy = pressure.busy.then(Busy::start);
+        let busy = busy.then(Busy::start);
         let mut failures: BTreeMap<String, usize> = BTreeMap::new();
-        for round in 1..=pressure.repeat {
-            let heading = match pressure.repeat {
+        for round in 1..=repeat {
+            let heading = match repeat {
                 1 => String::new(),
-                repeat => format!("run {round} of {repeat}: "),
+                _ => format!("run {round} of {repeat}: "),
             };
-            for ended in run_all(&mut jobs, &logs, &heading, &mut times, live)? {
+            for ended in run_all(&mut jobs, logs.as_std_path(), &heading, &mut times, live)? {
                 let Counts { passed, failed } = Counts::of(&ended);
                 self.passed.update(|count| count + passed);
                 self.failed.update(|count| count + failed.len());
@@ -185,12 +163,11 @@ impl Tests {
         }
         let lines: Vec<String> = failures
             .iter()
-            .map(|(test, count)| format!("  {count} of {} times  {test}", pressure.repeat))
+            .map(|(test, count)| format!("  {count} of {repeat} times  {test}"))
             .collect();
         bail!(
-            "failed:\n{}\nthe full output is in {}",
-            lines.join("\n"),
-            logs.display()
+            "failed:\n{}\nthe full output is in {logs}",
+            lines.join("\n")
         )
     }
 }
@@ -198,29 +175,6 @@ impl Tests {
 struct Job {
     name: String,
     command: Command,
-}
-
-impl Job {
-    fn of_program(program: &Program, folder: Option<&str>) -> Self {
-        let mut command = process::command(&program.executable);
-        // Same as cargo.
-        command
-            .current_dir(&program.folder)
-            .env("CARGO_MANIFEST_DIR", &program.folder)
-            .env("CARGO", process::cargo().get_program());
-        if std::env::var_os(TEST_THREADS).is_none() {
-            // Most tests mostly wait for servers.
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            command.env(TEST_THREADS, (TESTS_PER_PROCESSOR * processors).to_string());
-        }
-        if let Some(folder) = folder {
-            command.env("TEST_SERVERS_FOLDER", folder);
-        }
-        Self {
-            name: program.name.clone(),
-            command,
-        }
-    }
 }
 
 /// An in-memory file system with enough space for the data of the test servers. On disk, the etcd
