@@ -90,7 +90,7 @@ struct Fault {
 }
 
 /// The counts of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) calls: BTreeMap<String, u64>,
     pub(crate) hits: u64,
@@ -101,14 +101,14 @@ pub(crate) struct Tally {
     pub(crate) errors: BTreeMap<String, u64>,
     /// Violations, by rule.
     pub(crate) violations: BTreeMap<&'static str, u64>,
-    /// Latencies of calls without a fault, in microseconds.
-    pub(crate) latencies: Histogram<u64>,
     pub(crate) slowest: Duration,
 }
 
 #[derive(Debug)]
 struct Record {
     tally: Tally,
+    /// Latencies of calls without a fault, in microseconds.
+    latencies: Histogram<u64>,
     faults: Vec<Fault>,
     histories: BTreeMap<u64, HashMap<Key, Vec<Operation>>>,
     /// The first round not judged yet.
@@ -125,22 +125,12 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn new(promises: Promises, bounded: Option<usize>) -> anyhow::Result<Self> {
-        let tally = Tally {
-            calls: BTreeMap::new(),
-            hits: 0,
-            misses: 0,
-            dropped: 0,
-            judged: 0,
-            errors: BTreeMap::new(),
-            violations: BTreeMap::new(),
-            latencies: Histogram::new(3)?,
-            slowest: Duration::ZERO,
-        };
         Ok(Self {
             promises,
             bounded,
             record: Mutex::new(Record {
-                tally,
+                tally: Tally::default(),
+                latencies: Histogram::new(3)?,
                 faults: Vec::new(),
                 histories: BTreeMap::new(),
                 judged: 0,
@@ -154,6 +144,11 @@ impl Judge {
 
     pub(crate) fn tally(&self) -> Tally {
         self.with(|record| record.tally.clone())
+    }
+
+    /// The latency that this share of the calls without a fault did not exceed.
+    pub(crate) fn latency(&self, share: f64) -> Duration {
+        Duration::from_micros(self.with(|record| record.latencies.value_at_quantile(share)))
     }
 
     /// How often each fault occurred.
@@ -199,7 +194,7 @@ impl Judge {
             *tally.calls.entry(name.to_owned()).or_default() += 1;
             tally.slowest = tally.slowest.max(took);
             if is_calm {
-                let _ = tally.latencies.record(micros(took));
+                let _ = record.latencies.record(micros(took));
             }
             if let Some(error) = error {
                 let kind = format!("{:?}", error.kind());

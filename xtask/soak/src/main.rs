@@ -63,13 +63,9 @@ enum Backend {
 }
 
 impl Backend {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Dict => "dict",
-            Self::Memcache => "memcache",
-            Self::Etcd => "etcd",
-            Self::All => "all",
-        }
+    /// The argument.
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 
@@ -118,7 +114,7 @@ fn each_in_its_process(options: &Options, backends: &[Backend]) -> Result<()> {
     if !failed.is_empty() {
         bail!("the soak of {} failed; see above", failed.join(", "));
     }
-    let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
+    let names: Vec<String> = backends.iter().map(|backend| backend.name()).collect();
     println!("no violations: {}", names.join(", "));
     Ok(())
 }

@@ -233,9 +233,9 @@ fn memory() -> u64 {
 
 fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Result<()> {
     let tally = judge.tally();
-    let latency = |share| Duration::from_micros(tally.latencies.value_at_quantile(share));
+    let name = backend.name();
     println!(
-        "\n{}: {:.1} min, seed {}, {rate:.0} calls a second
+        "\n{name}: {:.1} min, seed {}, {rate:.0} calls a second
   calls          {}
   reads          {} hits, {} misses; {} calls dropped
   errors         {} (during faults)
@@ -243,7 +243,6 @@ fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Resu
   judged         {} operations
   faults         {}
   violations     {}",
-        backend.name(),
         options.minutes.as_secs_f64() / 60.0,
         options.seed,
         listed(&tally.calls),
@@ -251,15 +250,14 @@ fn report(backend: Backend, options: &Options, rate: f64, judge: &Judge) -> Resu
         tally.misses,
         tally.dropped,
         listed(&tally.errors),
-        latency(0.5),
-        latency(0.99),
+        judge.latency(0.5),
+        judge.latency(0.99),
         tally.slowest,
         judge.promises.bound,
         tally.judged,
         listed(&judge.faults()),
         listed(&tally.violations)
     );
-    let name = backend.name();
     ensure!(
         tally.hits > 0 && tally.judged > 0,
         "{name}: there were no hits or no judged operations"
