@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::process;
@@ -46,20 +46,16 @@ impl Live {
     fn new(heading: &str, rest: Option<Duration>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let rest = rest.map_or_else(String::new, |rest| format!(", about {} left", shown(rest)));
-        let style = ProgressStyle::with_template("{prefix} {elapsed}{msg:.dim}");
+        let line = format!("{heading} {{elapsed}}{rest}  {{wide_msg:.dim}}");
+        let style = ProgressStyle::with_template(&line);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        bar.set_prefix(heading.to_owned());
-        bar.set_message(rest);
         bar.enable_steady_tick(Duration::from_secs(1));
         Self(bar)
     }
 
     /// Shows `text` until the next call.
     pub(crate) fn show(&self, text: &str) {
-        let text: String = text.trim().chars().take(60).collect();
-        let message = self.0.message();
-        let rest = message.split("  ").next().unwrap_or_default();
-        self.0.set_message(format!("{rest}  {text}"));
+        self.0.set_message(text.trim().to_owned());
     }
 
     /// Prints a line above the status line.
@@ -159,16 +155,13 @@ impl Outcome {
     ///
     /// Lists the failed steps, if any.
     pub(crate) fn into_result(self) -> Result<()> {
-        match (self.failed.as_slice(), self.not_run) {
-            ([], _) => Ok(()),
-            (failed, 0) => bail!("failed: {}", failed.join(", ")),
-            (failed, rest) => {
-                bail!(
-                    "failed: {} ({rest} later steps did not run)",
-                    failed.join(", ")
-                )
-            }
-        }
+        let rest = match self.not_run {
+            0 => String::new(),
+            rest => format!(" ({rest} later steps did not run)"),
+        };
+        let failed = self.failed.join(", ");
+        ensure!(failed.is_empty(), "failed: {failed}{rest}");
+        Ok(())
     }
 }
 
