@@ -155,27 +155,26 @@ pub(crate) fn end_children() {
 fn end(mark: &str) {
     let deadline = Instant::now() + Duration::from_secs(2);
     // A stopped process acts on a signal only once it continues.
-    signal(&running(mark), &["TERM", "CONT"]);
+    let processes = running(mark);
+    signal(&processes, "TERM");
+    signal(&processes, "CONT");
     while Instant::now() < deadline {
         if running(mark).is_empty() {
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
-    signal(&running(mark), &["KILL"]);
+    signal(&running(mark), "KILL");
 }
 
-fn signal(processes: &[(u32, String)], names: &[&str]) {
+fn signal(processes: &[(u32, String)], name: &str) {
     if processes.is_empty() {
         return;
     }
     let ids: Vec<String> = processes.iter().map(|(id, _)| id.to_string()).collect();
-    let script: Vec<String> = names
-        .iter()
-        .map(|name| format!("kill -{name} {} 2>/dev/null", ids.join(" ")))
-        .collect();
+    let script = format!("kill -{name} {} 2>/dev/null", ids.join(" "));
     // Use the shell's built-in `kill`, which needs no package. The shell must not carry the mark.
-    let _ = Command::new("sh").arg("-c").arg(script.join(";")).status();
+    let _ = Command::new("sh").arg("-c").arg(script).status();
 }
 
 /// Ends the children first on Ctrl-C and on SIGTERM.
@@ -258,7 +257,7 @@ mod tests {
         let id = output_of(shell.env(MARK, &mark)).unwrap();
         let id = id.trim().parse::<u32>().unwrap();
         assert!(is_there(id));
-        signal(&[(id, String::new())], &["STOP"]);
+        signal(&[(id, String::new())], "STOP");
 
         end(&mark);
         let gone = (0..250).any(|_| {
