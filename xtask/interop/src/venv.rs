@@ -23,29 +23,23 @@ pub fn provide(folder: impl AsRef<Path>) -> Result<PathBuf> {
         return Ok(python);
     }
     eprintln!("installing Python packages into {}", folder.display());
-    if folder.exists() {
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(folder)).context(
-        "cannot create a virtual environment (on Debian, install the package python3-venv)",
-    )?;
-    let wanted = folder.join("wanted.txt");
-    fs::write(&wanted, REQUIREMENTS)?;
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(folder))
+    .context("cannot create a virtual environment (on Debian, install the package python3-venv)")?;
     let pip = [
         "-m",
         "pip",
         "install",
         "--disable-pip-version-check",
         "--quiet",
+        "--requirement",
     ];
-    run(Command::new(&python)
-        .args(pip)
-        .arg("--requirement")
-        .arg(&wanted))
-    .context("cannot install the Python packages from PyPI")?;
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/requirements.txt");
+    run(Command::new(&python).args(pip).arg(requirements))
+        .context("cannot install the Python packages from PyPI")?;
     // The file marks a complete installation.
-    fs::rename(&wanted, &installed)?;
+    fs::write(&installed, REQUIREMENTS)?;
     Ok(python)
 }
 
