@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -334,33 +334,26 @@ impl Counts {
 }
 
 /// Keeps each processor busy with a loop until dropped.
-struct Busy {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
+struct Busy(Arc<AtomicBool>);
 
 impl Busy {
     fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let spin = |stop: Arc<AtomicBool>| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            let stop = Arc::clone(&stop);
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
-            })
-        };
-        let threads = (0..processors).map(|_| spin(Arc::clone(&stop))).collect();
-        Self { stop, threads }
+            });
+        }
+        Self(stop)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
