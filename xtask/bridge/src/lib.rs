@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cache_core::wire::{self, Metadata};
-use cache_core::{Blocking, CacheBackend, CacheBackendExt as _, CachedValue, DynBackend, Error};
+use cache_core::{
+    Blocking, CacheBackend, CacheBackendExt as _, CachedValue, DynBackend, Error, ErrorKind,
+};
 use cache_dict::{DictBackend, DictConfig};
 use cache_etcd3::{Etcd3Backend, Etcd3Config};
 use cache_memcache_pool::{MemcachePoolBackend, MemcachePoolConfig};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use serde::de::DeserializeOwned;
 
 create_exception!(
@@ -32,57 +33,42 @@ fn raise(error: Error) -> PyErr {
     CacheError::new_err(error.to_string())
 }
 
-/// How to convert the bytes serialized by dogpile.cache to a value.
-#[derive(Clone, Copy)]
-enum Stored {
-    /// The bytes are dogpile.cache's metadata and payload; the value gets the cached time from the
-    /// metadata.
-    Envelope,
-    /// The bytes are the payload, without interpretation.
-    Payload,
-}
-
-impl Stored {
-    fn value(self, bytes: &[u8]) -> Result<CachedValue<Vec<u8>>, Error> {
-        match self {
-            Self::Payload => Ok(CachedValue::new(bytes.to_vec())),
-            Self::Envelope => {
-                let (metadata, payload) = wire::decode(bytes, NAME)?;
-                let value = metadata.attach(payload.to_vec(), SystemTime::now());
-                // Python does not write deadlines, so a value with one was just read from Rust.
-                value.ok_or_else(|| {
-                    Error::new(cache_core::ErrorKind::Encode, NAME, "the value has expired")
-                })
-            }
-        }
-    }
-
-    fn bytes(self, value: CachedValue<Vec<u8>>) -> Vec<u8> {
-        match self {
-            Self::Payload => value.into_payload(),
-            Self::Envelope => {
-                let metadata = Metadata::of(&value, Duration::ZERO, SystemTime::now());
-                let mut bytes = Vec::new();
-                wire::encode(&metadata, value.payload(), &mut bytes);
-                bytes
-            }
-        }
-    }
-}
-
 /// A backend for bytes.
 #[pyclass(frozen)]
 struct Bytes {
     cache: Blocking<DynBackend<Vec<u8>>>,
-    stored: Stored,
+    /// Whether the bytes are dogpile.cache's metadata and payload, from which a value gets its
+    /// cached time; otherwise, they are the payload, without interpretation.
+    envelope: bool,
+}
+
+impl Bytes {
+    fn value(&self, bytes: &[u8]) -> Result<CachedValue<Vec<u8>>, Error> {
+        if !self.envelope {
+            return Ok(CachedValue::new(bytes.to_vec()));
+        }
+        let (metadata, payload) = wire::decode(bytes, NAME)?;
+        let value = metadata.attach(payload.to_vec(), SystemTime::now());
+        // Python does not write deadlines, so a value with one was just read from Rust.
+        value.ok_or_else(|| Error::new(ErrorKind::Encode, NAME, "the value has expired"))
+    }
+
+    fn bytes(&self, value: CachedValue<Vec<u8>>) -> Vec<u8> {
+        if !self.envelope {
+            return value.into_payload();
+        }
+        let metadata = Metadata::of(&value, Duration::ZERO, SystemTime::now());
+        let mut bytes = Vec::new();
+        wire::encode(&metadata, value.payload(), &mut bytes);
+        bytes
+    }
 }
 
 #[pymethods]
 impl Bytes {
-    /// `backend` is `dict`, `memcache_pool` or `etcd3`, `config` its configuration in JSON, and
-    /// `stored` is `envelope` or `payload`.
+    /// `backend` is `dict`, `memcache_pool` or `etcd3`, and `config` its configuration in JSON.
     #[new]
-    fn new(backend: &str, config: &str, stored: &str) -> PyResult<Self> {
+    fn new(backend: &str, config: &str, envelope: bool) -> PyResult<Self> {
         let cache = match backend {
             "dict" => opened(DictBackend::from_config(read::<DictConfig>(config)?)),
             "memcache_pool" => opened(MemcachePoolBackend::from_config(
@@ -91,55 +77,33 @@ impl Bytes {
             "etcd3" => opened(Etcd3Backend::from_config(read::<Etcd3Config>(config)?)),
             _ => Err(PyValueError::new_err(format!("unknown backend {backend}"))),
         }?;
-        let stored = match stored {
-            "envelope" => Stored::Envelope,
-            "payload" => Stored::Payload,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "unknown stored form {stored}"
-                )));
-            }
-        };
-        Ok(Self { cache, stored })
+        Ok(Self { cache, envelope })
     }
 
-    fn get<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let found = py.detach(|| {
-            let found = self.cache.get(key)?;
-            Ok(found.map(|value| self.stored.bytes(value)))
-        });
-        let found = found.map_err(raise)?;
-        Ok(found.map(|bytes| PyBytes::new(py, &bytes)))
+    fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<Vec<u8>>> {
+        let get = || Ok(self.cache.get(key)?.map(|value| self.bytes(value)));
+        py.detach(get).map_err(raise)
     }
 
-    fn get_multi<'py>(
-        &self,
-        py: Python<'py>,
-        keys: Vec<String>,
-    ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
-        let found = py.detach(|| {
+    fn get_multi(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Vec<Option<Vec<u8>>>> {
+        let get = || {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let found = self.cache.get_multi(&keys).into_iter();
-            let bytes = found.map(|value| Ok(value?.map(|value| self.stored.bytes(value))));
-            bytes.collect::<Result<Vec<_>, Error>>()
-        });
-        let found = found.map_err(raise)?.into_iter();
-        Ok(found
-            .map(|bytes| bytes.map(|bytes| PyBytes::new(py, &bytes)))
-            .collect())
+            let found = found.map(|value| Ok(value?.map(|value| self.bytes(value))));
+            found.collect::<Result<_, Error>>()
+        };
+        py.detach(get).map_err(raise)
     }
 
     fn set(&self, py: Python<'_>, key: &str, bytes: &[u8]) -> PyResult<()> {
-        py.detach(|| self.cache.set(key, self.stored.value(bytes)?))
+        py.detach(|| self.cache.set(key, self.value(bytes)?))
             .map_err(raise)
     }
 
     fn set_multi(&self, py: Python<'_>, entries: Vec<(String, Vec<u8>)>) -> PyResult<()> {
         let set = || {
-            let value = |(key, bytes): &'_ (String, Vec<u8>)| {
-                self.stored
-                    .value(bytes)
-                    .map_err(|error| error.with_key(key))
+            let value = |(key, bytes): &(String, Vec<u8>)| {
+                self.value(bytes).map_err(|error| error.with_key(key))
             };
             let values = entries
                 .iter()

@@ -42,7 +42,9 @@ class _Bytes(BytesBackend):
     def _open(self):
         # Threads do not survive a fork, so a child must open its own connections.
         if self._owner != os.getpid():
-            self._cache = Bytes(self.backend, self._config, self.stored)
+            self._cache = Bytes(
+                self.backend, self._config, envelope=self.stored == "envelope"
+            )
             self._owner = os.getpid()
         return self._cache
 

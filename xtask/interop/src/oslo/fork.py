@@ -43,11 +43,11 @@ def in_child(call):
 
 
 def main(name, config):
-    handle = Bytes(name, config, "payload")
+    handle = Bytes(name, config, envelope=False)
     handle.set("fork", b"by the parent")
     answer = {
         "the parent's": in_child(lambda: str(handle.get("fork"))),
-        "its own": in_child(lambda: str(Bytes(name, config, "payload").get("fork"))),
+        "its own": in_child(lambda: str(Bytes(name, config, envelope=False).get("fork"))),
         "afterwards": str(handle.get("fork")),
     }
     print(json.dumps(answer))
