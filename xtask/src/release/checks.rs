@@ -82,14 +82,7 @@ impl Plan<'_> {
         allowed: &[String],
     ) -> Result<()> {
         let mut refusals = Vec::new();
-        for entry in self.outgoing() {
-            let (Some(last), Some(tag)) = (&entry.last, entry.last_tag()) else {
-                continue;
-            };
-            let says_that_it_breaks = !is_compatible(last, &entry.version);
-            if says_that_it_breaks || allowed.iter().any(|name| name == entry.name) {
-                continue;
-            }
+        for (entry, last, tag) in self.compatible(allowed) {
             let past = sources.past.at(&tag)?;
             let before = past
                 .published()

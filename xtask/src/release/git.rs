@@ -97,13 +97,13 @@ impl Git {
     }
 
     pub(crate) fn state(&self) -> Result<State> {
-        let list = ["for-each-ref", "--format=%(refname:strip=2) %(objectname)"];
-        let all = self.run(&[&list[..], &["refs/tags"]].concat())?;
-        let reachable = self.run(&[&list[..], &["--merged=HEAD", "refs/tags"]].concat())?;
+        let format = "--format=%(refname:strip=2) %(objectname)";
+        let all = self.run(&["for-each-ref", format, "refs/tags"])?;
+        let reachable = self.run(&["tag", "--merged=HEAD"])?;
         Ok(State {
             head: self.run(&["rev-parse", "HEAD"])?,
             tags: pairs(&all).collect(),
-            reachable: pairs(&reachable).map(|(tag, _)| tag).collect(),
+            reachable: reachable.lines().map(str::to_owned).collect(),
         })
     }
 

@@ -9,6 +9,7 @@ use semver::{Version, VersionReq};
 use serde::Serialize;
 
 use super::git::State;
+use super::manifest::is_compatible;
 use super::registry::Registry;
 use super::released::Past;
 use crate::workspace::Workspace;
@@ -118,6 +119,20 @@ impl<'a> Plan<'a> {
         self.entries
             .iter()
             .filter(|entry| entry.action != Action::None)
+    }
+
+    /// The crates to publish whose versions claim to be compatible with their last releases: each
+    /// with that release and its tag. Omits those in `allowed`, which may break.
+    pub(crate) fn compatible(
+        &self,
+        allowed: &[String],
+    ) -> impl Iterator<Item = (&Entry<'a>, &Version, String)> {
+        let may_break = |entry: &Entry| allowed.iter().any(|name| name == entry.name);
+        self.outgoing().filter_map(move |entry| {
+            let (last, tag) = (entry.last.as_ref()?, entry.last_tag()?);
+            let claims_to_be = is_compatible(last, &entry.version) && !may_break(entry);
+            claims_to_be.then_some((entry, last, tag))
+        })
     }
 
     fn judge(

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 
-use super::manifest::is_compatible;
 use super::plan::Plan;
 use super::tool::SEMVER_CHECKS;
 use crate::process;
@@ -17,15 +16,8 @@ pub(crate) fn run(
     live: &Live,
 ) -> Result<String> {
     let mut checked = Vec::new();
-    for entry in plan.outgoing() {
-        let (Some(last), Some(tag)) = (&entry.last, entry.last_tag()) else {
-            continue;
-        };
+    for (entry, _, tag) in plan.compatible(allowed) {
         let name = entry.name;
-        // A breaking version may break.
-        if !is_compatible(last, &entry.version) || allowed.iter().any(|allowed| allowed == name) {
-            continue;
-        }
         let mut command = process::command(SEMVER_CHECKS.provide(workspace, live)?);
         command
             .args(["semver-checks", "--package", name, "--baseline-rev", &tag])
