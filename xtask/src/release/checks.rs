@@ -83,7 +83,7 @@ impl Plan<'_> {
     ) -> Result<()> {
         let mut refusals = Vec::new();
         for (entry, last, tag) in self.compatible(allowed) {
-            let past = sources.past.at(&tag)?;
+            let past = sources.at(&tag)?;
             let before = past
                 .published()
                 .find(|package| package.name == entry.package.name);

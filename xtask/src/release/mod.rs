@@ -29,7 +29,6 @@ use self::package::{Checkout, Packaged};
 use self::plan::{Plan, Sources};
 use self::publish::Publisher;
 use self::registry::Registry;
-use self::released::Past;
 use crate::steps::{self, Step, Times};
 use crate::workspace::{self, Workspace};
 
@@ -104,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let remote = git.remote(&how.branch);
     let sources = Sources {
         workspace,
-        past: Past { git, workspace },
+        git,
         state,
         registry,
     };
@@ -152,15 +151,15 @@ fn plan<'a>(
         workspace,
         registry,
         state,
-        past,
+        git,
     } = sources;
     let mut plan = Plan::make(sources, crates)?;
-    plan.refusals.extend(past.git.refusals(&how.branch)?);
+    plan.refusals.extend(git.refusals(&how.branch)?);
     plan.check_requirements(sources)?;
     plan.check_public_sisters(sources, &how.allow_breaking)?;
     plan.check_changelogs()?;
     match remote {
-        Ok(remote) => plan.check_remote(remote, past.git, state),
+        Ok(remote) => plan.check_remote(remote, git, state),
         Err(error) => plan.hindrances.push(error.to_string()),
     }
     plan.hindrances.extend(registry.lacks_token(workspace)?);
@@ -211,16 +210,13 @@ fn push(push: bool, git: &Git, remote: &Remote, plan: &Plan<'_>) -> Result<()> {
 /// Checks everything and, with `--execute`, publishes and tags.
 fn act(sources: &Sources<'_>, how: &How, plan: &Plan<'_>) -> Result<()> {
     let (workspace, registry) = (sources.workspace, sources.registry);
-    let (git, head) = (sources.past.git, &sources.state.head);
-    let checkout = &Checkout::new(workspace, git, head, registry)?;
+    let checkout = &Checkout::new(sources)?;
     let made: OnceCell<Vec<Packaged>> = OnceCell::new();
     let packages = || made.get().map_or(&[][..], Vec::as_slice);
     let has_acted = &Cell::new(false);
     let publisher = Publisher {
-        registry,
+        sources,
         checkout,
-        git,
-        head,
         has_acted,
     };
     let mut steps = vec![

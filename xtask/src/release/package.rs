@@ -9,9 +9,8 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use toml_edit::{DocumentMut, value};
 
-use super::git::Git;
 use super::manifest;
-use super::plan::Plan;
+use super::plan::{Plan, Sources};
 use super::registry::{PATIENCE_WITH_PACKAGES, Registry, bounded};
 use crate::process;
 use crate::steps::Live;
@@ -32,15 +31,13 @@ pub(crate) struct Checkout<'a> {
 }
 
 impl<'a> Checkout<'a> {
-    pub(crate) fn new(
-        workspace: &Workspace,
-        git: &Git,
-        commit: &str,
-        registry: &'a Registry,
-    ) -> Result<Self> {
+    pub(crate) fn new(sources: &Sources<'a>) -> Result<Self> {
+        let (workspace, registry) = (sources.workspace, sources.registry);
         let clone = workspace.target_directory.join("release/checkout");
         let checkout = Self {
-            folder: git.cloned(clone.as_std_path(), commit)?,
+            folder: sources
+                .git
+                .cloned(clone.as_std_path(), &sources.state.head)?,
             target: workspace.target_directory.clone().into(),
             registry,
         };

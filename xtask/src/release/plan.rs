@@ -8,10 +8,9 @@ use cargo_metadata::{Dependency, DependencyKind, Package};
 use semver::{Version, VersionReq};
 use serde::Serialize;
 
-use super::git::State;
+use super::git::{Git, State};
 use super::manifest::is_compatible;
 use super::registry::Registry;
-use super::released::Past;
 use crate::workspace::Workspace;
 
 /// What to do with a crate.
@@ -70,7 +69,7 @@ pub(crate) struct Plan<'a> {
 /// The inputs of a plan.
 pub(crate) struct Sources<'a> {
     pub(crate) workspace: &'a Workspace,
-    pub(crate) past: Past<'a>,
+    pub(crate) git: &'a Git,
     pub(crate) state: &'a State,
     pub(crate) registry: &'a Registry,
 }
@@ -166,7 +165,7 @@ impl<'a> Plan<'a> {
                 (Action::None, format!("{tag} is not reachable from HEAD"))
             }
             (true, Some(_)) => {
-                let changed = sources.past.changed(package, &tag, names)?;
+                let changed = sources.changed(package, &tag, names)?;
                 if !changed.is_empty() {
                     refuse(format!(
                         "{name} has changed since {tag} and still is {version}: raise its version \

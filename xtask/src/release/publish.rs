@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::git::Git;
 use super::package::{Checkout, Packaged, checksum_of};
-use super::plan::{Entry, Plan};
-use super::registry::{PATIENCE_WITH_PACKAGES, Registry};
+use super::plan::{Entry, Plan, Sources};
+use super::registry::PATIENCE_WITH_PACKAGES;
 use crate::process;
 use crate::steps::Live;
 
@@ -40,11 +39,8 @@ pub(crate) fn compare(plan: &Plan<'_>, packages: &[Packaged]) -> Result<String> 
 
 /// Publishes and tags crates.
 pub(crate) struct Publisher<'a> {
-    pub(crate) registry: &'a Registry,
+    pub(crate) sources: &'a Sources<'a>,
     pub(crate) checkout: &'a Checkout<'a>,
-    pub(crate) git: &'a Git,
-    /// The commit to tag.
-    pub(crate) head: &'a str,
     /// Set once anything was published or tagged.
     pub(crate) has_acted: &'a Cell<bool>,
 }
@@ -62,7 +58,8 @@ impl Publisher<'_> {
     /// run. Rate limiting (429) does end it: the response says when to retry, and the same command
     /// resumes.
     pub(crate) fn publish(&self, entry: &Entry<'_>, checksum: &str, live: &Live) -> Result<String> {
-        let (name, version, shown) = (entry.name, &entry.version, self.registry.shown());
+        let (name, version, registry) = (entry.name, &entry.version, self.sources.registry);
+        let shown = registry.shown();
         let mut cargo = self.checkout.cargo("publish");
         cargo.args(["--package", name]);
         live.say(&format!(
@@ -70,7 +67,7 @@ impl Publisher<'_> {
         ));
         let captured = process::capture(&mut cargo, |line| live.show(&without_tokens(line)))?;
         // Even if cargo failed, the registry may have received the package.
-        if !captured.status.success() && self.registry.checksum(name, version)?.is_none() {
+        if !captured.status.success() && registry.checksum(name, version)?.is_none() {
             bail!(
                 "{shown} did not take {name} {version}:\n{}\nOnce it does, run the same command \
                  again: it resumes here",
@@ -80,7 +77,7 @@ impl Publisher<'_> {
         self.did(&format!("published {name} {version}"), live);
         let published = Instant::now();
         loop {
-            match self.registry.checksum(name, version)? {
+            match registry.checksum(name, version)? {
                 Some(found) if found == checksum => return Ok("in the index".to_owned()),
                 Some(found) => bail!(
                     "{shown} took {name} {version} and has it with the checksum {found}, where this \
@@ -99,7 +96,8 @@ impl Publisher<'_> {
 
     pub(crate) fn tag(&self, entry: &Entry<'_>, live: &Live) -> Result<String> {
         let message = format!("{} {}", entry.name, entry.version);
-        self.git.tag(&entry.tag, &message, self.head)?;
+        let Sources { git, state, .. } = self.sources;
+        git.tag(&entry.tag, &message, &state.head)?;
         self.did(&format!("tagged {}", entry.tag), live);
         Ok(String::new())
     }

@@ -6,24 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cargo_metadata::Package;
 
-use super::git::Git;
 use super::manifest;
+use super::plan::Sources;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Checks out earlier states of this workspace below target/.
-pub(crate) struct Past<'a> {
-    pub(crate) git: &'a Git,
-    pub(crate) workspace: &'a Workspace,
-}
-
-impl Past<'_> {
+impl Sources<'_> {
     fn folder(&self, name: &str) -> PathBuf {
         let folder = self.workspace.target_directory.join("release");
         folder.join(name).into_std_path_buf()
     }
 
-    /// The workspace at `tag`.
+    /// The workspace at `tag`, checked out below target/.
     pub(crate) fn at(&self, tag: &str) -> Result<Workspace> {
         let clone = self.git.cloned(&self.folder("past"), tag)?;
         Workspace::members_only(&clone).with_context(|| format!("the workspace at {tag}"))
