@@ -217,6 +217,12 @@ impl<T> Coalescer<T> {
         self.waiting.len() + under_way.sum::<usize>()
     }
 
+    /// Whether it is worth waiting for further calls before the next round, after one that answered
+    /// this many: if only one is in flight at a time, those that come late wait for a whole round.
+    pub(crate) fn expects_more(&self, answered: usize) -> bool {
+        self.most == 1 && self.waiting.len() < answered
+    }
+
     /// When a round becomes stalled, so that [`begin`](Self::begin) may form another.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {
@@ -336,6 +342,20 @@ mod tests {
         assert_eq!(keys(&coalescer, round), [2, 3]);
         waits(enter(&mut coalescer, now, 4));
         assert_eq!(coalescer.begin(now, LIMITS), None);
+    }
+
+    #[test]
+    fn only_a_single_round_in_flight_waits_for_the_calls_of_those_it_answered() {
+        let now = Instant::now();
+        for (rounds, expected) in [(1, [true, true, false]), (2, [false; 3])] {
+            let mut coalescer = Coalescer::new(false, rounds);
+            while matches!(enter(&mut coalescer, now, 0), Entry::Alone(_)) {}
+            // One call has been queued by the loop.
+            for (waiting, expected) in (1..).zip(expected) {
+                assert_eq!(coalescer.expects_more(3), expected, "{waiting} of 3 wait");
+                waits(enter(&mut coalescer, now, 1));
+            }
+        }
     }
 
     #[test]

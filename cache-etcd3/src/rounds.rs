@@ -65,6 +65,10 @@ struct Call<K: Kind> {
     done: oneshot::Sender<Result<K::Answer, Failure>>,
 }
 
+/// How often the task of a round yields to the callers that it has answered: a few microseconds.
+/// With more than one worker thread, one yield is too short for all of them to call again.
+const MAX_YIELDS: usize = 4;
+
 /// With a single server, a second round keeps it busy while the client is. In a cluster each round
 /// also costs messages between the members, so that a larger one is better than a second one.
 pub(crate) fn rounds_in_flight(endpoints: usize) -> usize {
@@ -90,11 +94,11 @@ impl<K: Kind> Rounds<K> {
     /// Requests one key, batched with concurrent calls.
     pub(crate) async fn ask(&self, ask: K::Ask, deadline: Instant) -> Result<K::Answer, Failure> {
         let rounds = &self.0;
+        let (hash, bytes) = (K::hash(&ask), K::bytes(&ask));
         let mut answer = None;
-        let entry = {
-            let (hash, bytes) = (K::hash(&ask), K::bytes(&ask));
+        let (entry, stalled) = {
             let mut state = lock(&rounds.state);
-            state.coalescer.enter(Instant::now(), hash, bytes, || {
+            let entry = state.coalescer.enter(Instant::now(), hash, bytes, || {
                 let (done, is_done) = oneshot::channel();
                 answer = Some(is_done);
                 Call {
@@ -102,12 +106,17 @@ impl<K: Kind> Rounds<K> {
                     deadline,
                     done,
                 }
-            })
+            });
+            (entry, begin(rounds, &mut state))
         };
         match (entry, answer) {
             (Entry::Waits(ticket), Some(answer)) => {
                 drop(ask);
-                Waiting { rounds, ticket }.wait(answer, deadline).await
+                let waiting = Waiting {
+                    rounds,
+                    ticket: Some(ticket),
+                };
+                waiting.wait(answer, stalled, deadline).await
             }
             (Entry::Waits(_), None) => Err(abandoned()),
             (Entry::Alone(round), _) => {
@@ -128,26 +137,29 @@ fn abandoned() -> Failure {
 /// A waiting call. Dropping it withdraws it.
 struct Waiting<'a, K: Kind> {
     rounds: &'a Arc<Inner<K>>,
-    ticket: Ticket,
+    /// `None` once it was answered.
+    ticket: Option<Ticket>,
 }
 
 impl<K: Kind> Waiting<'_, K> {
+    /// Waits for the answer. `stalled` is when a stalled round may make room.
     async fn wait(
-        self,
+        mut self,
         mut answer: oneshot::Receiver<Result<K::Answer, Failure>>,
+        mut stalled: Option<Instant>,
         deadline: Instant,
     ) -> Result<K::Answer, Failure> {
         loop {
-            // A stalled round may have made room.
-            let stalled = begin(self.rounds);
             let until = stalled.map_or(deadline, |stalled| stalled.min(deadline));
             match timeout_at(until, &mut answer).await {
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(_)) => return Err(abandoned()),
+                Ok(answer) => {
+                    self.ticket = None;
+                    return answer.unwrap_or_else(|_| Err(abandoned()));
+                }
                 Err(_) if Instant::now() >= deadline => {
                     return Err(self.rounds.local.endpoints.expired("no response"));
                 }
-                Err(_) => {}
+                Err(_) => stalled = begin(self.rounds, &mut lock(&self.rounds.state)),
             }
         }
     }
@@ -155,11 +167,12 @@ impl<K: Kind> Waiting<'_, K> {
 
 impl<K: Kind> Drop for Waiting<'_, K> {
     fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
         let (call, sender) = {
             let mut state = lock(&self.rounds.state);
-            let call = state.coalescer.member(self.ticket);
+            let call = state.coalescer.member(ticket);
             let call = call.map(|call| call.ask.clone());
-            let sender = match state.coalescer.leave(self.ticket) {
+            let sender = match state.coalescer.leave(ticket) {
                 Left::LastOf(round) => state.senders.remove(&round),
                 _ => None,
             };
@@ -189,14 +202,13 @@ impl<K: Kind> Drop for Open<'_, K> {
         };
         // Dropping their senders fails these calls.
         drop(unanswered);
-        begin(self.rounds);
+        begin(self.rounds, &mut lock(&self.rounds.state));
     }
 }
 
 /// Sends waiting calls while there is room. Returns when a stalled round will make room.
-fn begin<K: Kind>(rounds: &Arc<Inner<K>>) -> Option<Instant> {
+fn begin<K: Kind>(rounds: &Arc<Inner<K>>, state: &mut State<K>) -> Option<Instant> {
     let limits = rounds.local.shared.limits.get();
-    let mut state = lock(&rounds.state);
     let now = Instant::now();
     while let Some(round) = state.coalescer.begin(now, limits) {
         let task = rounds.local.runtime.spawn(send(Arc::clone(rounds), round));
@@ -211,11 +223,17 @@ async fn send<K: Kind>(rounds: Arc<Inner<K>>, round: RoundId) {
         round,
     };
     let (keys, deadline) = keys(&rounds, round);
+    let answered = keys.len();
     if let Some(deadline) = deadline {
         K::send_round(&rounds.local, keys, deadline).await;
     }
     // The callers that were just answered may make further calls, to be batched together.
-    tokio::task::yield_now().await;
+    for _ in 0..MAX_YIELDS {
+        tokio::task::yield_now().await;
+        if !lock(&rounds.state).coalescer.expects_more(answered) {
+            break;
+        }
+    }
 }
 
 /// The keys of a round, and the latest deadline of its calls.
@@ -277,9 +295,10 @@ impl<K: Kind> Key<K> {
     }
 
     pub(crate) fn answer_all(&self, outcome: &Result<K::Answer, Failure>) {
-        let mut state = lock(&self.rounds.state);
         for ticket in &self.tickets {
-            if let Some(call) = state.coalescer.take(*ticket) {
+            // The lock is released before the caller is woken, since it needs it for its next call.
+            let call = lock(&self.rounds.state).coalescer.take(*ticket);
+            if let Some(call) = call {
                 let _ = call.done.send(outcome.clone());
             }
         }
