@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::endpoints::Endpoints;
 use crate::shared::Shared;
@@ -12,4 +14,7 @@ pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) runtime: Handle,
+    /// Held by a write that etcd is likely to refuse, with the time from which the next one may be
+    /// sent. To refuse one costs a cluster as much as to commit a round.
+    pub(crate) refused: Mutex<Instant>,
 }

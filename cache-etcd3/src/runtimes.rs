@@ -14,6 +14,7 @@ use cache_core::{Error, ErrorKind, Result};
 use tokio::net::UdpSocket;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::NAME;
 use crate::endpoints::Endpoints;
@@ -84,6 +85,7 @@ impl Runtimes {
                 runtime.clone(),
             )),
             runtime: runtime.clone(),
+            refused: tokio::sync::Mutex::new(Instant::now()),
         });
         let here = Arc::new(PerRuntime {
             reads: Rounds::new(&local),

@@ -1,8 +1,9 @@
 //! Single writes, batched with concurrent ones.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::failure::{Failure, Next};
 use crate::leases::MAX_LOST;
@@ -12,6 +13,10 @@ use crate::rounds::{Key, Kind, Rounds};
 use crate::sync::lock;
 use crate::write::{OLD_REMAINS, Ready, Write};
 use crate::write_txn::{self, WritePart};
+
+/// How long a write that is likely to be refused waits for its turn. Then it is sent in any case, so
+/// that its caller learns the reason in time.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Writes one key, batched with concurrent writes. If the server refuses the value because of its
 /// size, the old one is deleted.
@@ -66,9 +71,10 @@ async fn apply(
             lease,
         };
         // A large value would delay others, and a key that was refused would fail them.
-        let outcome = if write.bytes() > MAX_SHARED_BYTES
-            || lock(&local.shared.unwritten).has(Instant::now(), &write.name)
-        {
+        let was_refused = lock(&local.shared.unwritten).has(Instant::now(), &write.name);
+        let outcome = if was_refused {
+            send_in_turn(local, ready, deadline).await
+        } else if write.bytes() > MAX_SHARED_BYTES {
             Writing::send_alone(local, ready, deadline).await
         } else {
             writes.ask(ready, deadline).await
@@ -90,6 +96,22 @@ async fn apply(
             _ => return Err(failure),
         }
     }
+}
+
+/// Sends a write of a key of which one was refused recently. Such writes take turns, with a pause
+/// as long as each took, so that a caller who is denied time and again slows others down little.
+async fn send_in_turn(local: &Arc<Local>, ready: Ready, deadline: Instant) -> Result<(), Failure> {
+    let patience = deadline.min(Instant::now() + TURN);
+    let mut turn = timeout_at(patience, local.refused.lock()).await.ok();
+    if let Some(next) = &turn {
+        sleep_until(patience.min(**next)).await;
+    }
+    let sent = Instant::now();
+    let outcome = Writing::send_alone(local, ready, deadline).await;
+    if let Some(next) = &mut turn {
+        **next = Instant::now() + sent.elapsed();
+    }
+    outcome
 }
 
 /// The writes as a kind of round.
