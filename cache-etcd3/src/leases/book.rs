@@ -35,9 +35,9 @@ const GRANT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long after the last of its values a lease is revoked.
 const REVOKE_AFTER: Duration = Duration::from_millis(250);
 
-/// The pause after a revocation, as a multiple of its duration. It blocks other calls at the server,
-/// and etcd collects the deleted keys for a commit, which blocks calls for longer.
-const LONGEST_PAUSE: u32 = 8;
+/// The pause after a revocation, as a multiple of its duration, which blocks other calls at the
+/// server: with this pause, fewer than one in a hundred.
+const LONGEST_PAUSE: u32 = 100;
 
 /// The same if many leases are left to revoke before they expire at the server.
 const SHORTEST_PAUSE: u32 = 2;
@@ -538,13 +538,13 @@ mod tests {
 
         let millis = Duration::from_millis;
         let pause = |at, took| book.pause(now + millis(at), millis(took));
-        assert_eq!(pause(3000, 10), millis(80), "there is time");
+        assert_eq!(pause(3000, 10), millis(1000), "there is time");
         assert_eq!(pause(10_700, 50), millis(250), "until lease 3 expires");
         assert_eq!(pause(10_900, 50), millis(100), "there is no time");
         assert_eq!(pause(13_000, 50), millis(100), "they have expired");
 
         assert_eq!(book.revoke(now + seconds(11)), Some(1), "the other expired");
-        assert_eq!(book.pause(revoked, millis(10)), millis(80));
+        assert_eq!(book.pause(revoked, millis(10)), millis(1000));
         assert_eq!(book.revoke(now + seconds(11)), None);
         assert!(book.leases.is_empty() && book.ends.is_empty() && book.ended.is_empty());
     }
