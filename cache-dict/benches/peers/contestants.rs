@@ -7,7 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use cache_core::CachedValue;
 use cache_dict::DictBackend;
+use comparison::measure::{Contestant, Sample};
 use comparison::report::Role;
+
+use crate::load::Keys;
+
+/// Long enough that nothing expires during a measurement.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// cache-dict with the feature `coarse-clock`.
 pub(crate) const COARSE: &str = "cache-dict";
@@ -272,4 +278,28 @@ impl<V: Clone + Send + Sync> Map<V> for RwLock<HashMap<String, Stored<V>>> {
         let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
         map.retain(|_, stored| now < stored.deadline);
     }
+}
+
+/// All variants of ours and all peers, filled with `keys`.
+pub(crate) fn filled<V: Payload>(keys: Keys, value: impl Fn() -> V) -> Result<Vec<Named<V>>> {
+    let all = all(2 * keys.count as usize, LONG)?;
+    for entry in &all {
+        keys.each(|key| entry.cache.set(key, value()));
+    }
+    Ok(all)
+}
+
+/// The given variant of ours and all peers, each doing the same work.
+pub(crate) fn contestants<'a, V: Payload>(
+    all: &'a [Named<V>],
+    ours: &str,
+    work: impl Fn(&'a dyn Cache<V>) -> Sample + Copy + 'a,
+) -> Vec<Contestant<'a>> {
+    let takes_part = |entry: &&Named<V>| entry.role == Role::Peer || entry.name == ours;
+    let entries = all.iter().filter(takes_part);
+    let contestant = |entry: &'a Named<V>| {
+        let round = move || Ok(work(entry.cache.as_ref()));
+        Contestant::new(entry.name, entry.role, round)
+    };
+    entries.map(contestant).collect()
 }

@@ -1,7 +1,7 @@
 //! The workloads, and the contestants of each.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use cache_core::CachedValue;
@@ -9,15 +9,10 @@ use cache_dict::DictBackend;
 use comparison::measure::{Bench, Contestant, Measure, Sample};
 use comparison::report::{Line, Role};
 
-use crate::contestants::{COARSE, Cache, EXACT, Named, PAPAYA, Payload};
+use crate::contestants::{COARSE, Cache, EXACT, LONG, PAPAYA, Payload, contestants, filled};
 use crate::load::Spread::{Uniform, Zipf};
-use crate::load::{Keys, Load, Spread};
-use crate::{bound, churn, contestants, memory, tail};
-
-pub(crate) const MILLION: u32 = 1_000_000;
-
-/// Long enough that nothing expires during a measurement.
-pub(crate) const LONG: Duration = Duration::from_secs(3600);
+use crate::load::{Keys, Load, MILLION, SHORT, Spread};
+use crate::{bound, churn, memory, tail};
 
 /// One of each kind: many single keys, a few hot keys, many keys per call, expiry, memory.
 const HEADLINES: &[&str] = &[
@@ -48,7 +43,6 @@ struct Single(
     &'static [(usize, &'static str, Option<f64>)],
 );
 
-pub(crate) const SHORT: Keys = Keys::short(MILLION);
 const DIGESTS: Keys = Keys::digests(MILLION);
 const LONG_KEYS: Keys = Keys::long(MILLION);
 const FEW: Keys = Keys::short(1_000);
@@ -212,28 +206,4 @@ fn flat(bench: &mut Bench<'_>) -> Result<()> {
     let line = Line::new(NAME).less_is_better("ns/set").base("1 k entries");
     let goal = Some(0.8);
     bench.compare(Line { goal, ..line }, contestants)
-}
-
-/// All variants of ours and all peers, filled with `keys`.
-pub(crate) fn filled<V: Payload>(keys: Keys, value: impl Fn() -> V) -> Result<Vec<Named<V>>> {
-    let all = contestants::all(2 * keys.count as usize, LONG)?;
-    for entry in &all {
-        keys.each(|key| entry.cache.set(key, value()));
-    }
-    Ok(all)
-}
-
-/// The given variant of ours and all peers, each doing the same work.
-pub(crate) fn contestants<'a, V: Payload>(
-    all: &'a [Named<V>],
-    ours: &str,
-    work: impl Fn(&'a dyn Cache<V>) -> Sample + Copy + 'a,
-) -> Vec<Contestant<'a>> {
-    let takes_part = |entry: &&Named<V>| entry.role == Role::Peer || entry.name == ours;
-    let entries = all.iter().filter(takes_part);
-    let contestant = |entry: &'a Named<V>| {
-        let round = move || Ok(work(entry.cache.as_ref()));
-        Contestant::new(entry.name, entry.role, round)
-    };
-    entries.map(contestant).collect()
 }

@@ -16,6 +16,9 @@ pub(crate) struct Keys {
     pub(crate) prefix: &'static str,
 }
 
+pub(crate) const MILLION: u32 = 1_000_000;
+pub(crate) const SHORT: Keys = Keys::short(MILLION);
+
 const DIGITS: usize = 8;
 const LONGEST: usize = 40;
 

@@ -8,9 +8,8 @@ use comparison::machine;
 use comparison::measure::{Bench, Contestant, Sample};
 use comparison::report::{Line, Role};
 
-use crate::contestants::{COARSE, PEERS, make};
-use crate::lines::{LONG, MILLION};
-use crate::load::Keys;
+use crate::contestants::{COARSE, LONG, PEERS, make};
+use crate::load::{Keys, MILLION};
 
 /// The first argument of the separate process.
 pub(crate) const OF_ONE: &str = "memory-of";

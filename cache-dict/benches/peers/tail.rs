@@ -9,9 +9,8 @@ use comparison::measure::{Bench, Contestant, Sample, per_mille};
 use comparison::report::Line;
 use fastrand::Rng;
 
-use crate::contestants::{COARSE, Cache, EXACT, all, make};
-use crate::lines::{LONG, MILLION, SHORT, contestants, filled};
-use crate::load::{Buffer, Keys, side_by_side};
+use crate::contestants::{COARSE, Cache, EXACT, LONG, all, contestants, filled, make};
+use crate::load::{Buffer, Keys, MILLION, SHORT, side_by_side};
 
 const ALONE: &str = "slowest sets, 1 M keys, 2 threads";
 const BESIDE: &str = "slowest sets beside get_multi of 100, 1 M keys, 2 threads";

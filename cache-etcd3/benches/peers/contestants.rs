@@ -1,37 +1,22 @@
-//! The contestants: ours, the plain client, and oslo.cache's approach in Rust.
+//! The contestants beside ours: the plain client, and oslo.cache's approach in Rust.
 
 use anyhow::Result;
-use cache_core::{CacheBackend as _, CachedValue};
-use cache_etcd3::Etcd3Backend;
 use comparison::load::Client;
 use etcd_client::{KvClient, PutOptions, Txn, TxnOp, TxnResponse};
 use tokio::task::JoinSet;
 
+pub(crate) const OURS: &str = "cache-etcd3";
+/// Ours without `refuse_late_writes`.
+pub(crate) const UNGUARDED: &str = "cache-etcd3, late writes allowed";
+pub(crate) const PLAIN: &str = "etcd-client";
+pub(crate) const LEASE_EACH: &str = "etcd-client, a lease a set";
+pub(crate) const ONE_BY_ONE: &str = "etcd-client, one by one";
+pub(crate) const OSLO: &str = "oslo.cache";
+/// What sharing requests can gain at most while one is in flight.
+pub(crate) const FULL_ROUNDS: &str = "etcd-client, transactions of 64 gets in turn";
+
 /// The transaction limit of etcd.
 const TRANSACTION: usize = 128;
-
-#[derive(Clone)]
-pub(crate) struct Ours(pub(crate) Etcd3Backend);
-
-impl Client for Ours {
-    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
-        if let [key] = keys {
-            return Ok(usize::from(self.0.get(key).await?.is_some()));
-        }
-        let found = self.0.get_multi(keys).await.into_iter();
-        let found: Vec<_> = found.collect::<cache_core::Result<_>>()?;
-        Ok(found.iter().flatten().count())
-    }
-
-    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let value = || CachedValue::new(value.to_vec());
-        if let [key] = keys {
-            return Ok(self.0.set(key, value()).await?);
-        }
-        let entries = keys.iter().map(|key| (*key, value()));
-        Ok(self.0.set_multi(entries.collect()).await?)
-    }
-}
 
 /// Plain `etcd-client`: no leases, no envelope, no deadlines, no failover.
 #[derive(Clone)]

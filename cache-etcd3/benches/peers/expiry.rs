@@ -11,7 +11,8 @@ use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
-use crate::lines::{OURS, VALUE};
+use crate::contestants::OURS;
+use crate::workload::VALUE;
 
 const NAME: &str = "p99 of a get while 50,000 keys expire";
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cache_etcd3::Etcd3Backend;
-use comparison::load::{Client, Work};
+use comparison::load::{Client, Ours, Work};
 use comparison::measure::{Bench, Contestant, Sample};
 use comparison::report::{Line, Role};
 use etcd_client::Client as EtcdClient;
 use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
-use crate::contestants::{LeaseEach, Ours};
-use crate::lines::{LEASE_EACH, OURS, keys, load};
+use crate::contestants::{LEASE_EACH, LeaseEach, OURS};
+use crate::workload::{keys, load};
 
 const NAME: &str = "leases held after 30 s of sets with a TTL of 30 s, 64 tasks";
 const LENGTH: Duration = Duration::from_secs(30);

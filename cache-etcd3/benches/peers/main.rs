@@ -13,6 +13,8 @@ mod leases;
 mod lines;
 #[cfg(peers)]
 mod tenants;
+#[cfg(peers)]
+mod workload;
 
 #[cfg(peers)]
 fn main() -> anyhow::Result<()> {

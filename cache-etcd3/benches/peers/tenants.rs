@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use cache_core::{CacheBackend as _, CachedValue, ErrorKind};
 use cache_etcd3::Etcd3Backend;
-use comparison::load::{Client, Work};
+use comparison::load::{Client, Ours, Work};
 use comparison::measure::{Bench, Contestant, Sample};
 use comparison::report::{Line, Role};
 use etcd_client::{Permission, PermissionType};
 use test_servers::{EtcdBuilder, EtcdCluster};
 use tokio::runtime::Runtime;
 
-use crate::contestants::Ours;
-use crate::lines::{OURS, keys, load};
+use crate::contestants::OURS;
+use crate::workload::{keys, load};
 
 const NAME: &str = "set, 64 tasks, 4 of them denied, for each that is permitted";
 

@@ -1,44 +1,13 @@
-//! Ours and its alternatives.
+//! The alternatives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use async_memcached::AsciiProtocol as _;
-use cache_core::{CacheBackend as _, CachedValue};
-use cache_memcache_pool::MemcachePoolBackend;
 use comparison::load::Client;
 use memcache::exp::{AsyncMetaClient, Get, Set};
 use tokio::sync::{Mutex, MutexGuard};
-
-#[derive(Clone)]
-pub(crate) struct Ours(MemcachePoolBackend);
-
-impl Ours {
-    pub(crate) fn new(urls: &[String]) -> Result<Self> {
-        Ok(Self(MemcachePoolBackend::builder().url(urls).build()?))
-    }
-}
-
-impl Client for Ours {
-    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
-        if let [key] = keys {
-            return Ok(usize::from(self.0.get(key).await?.is_some()));
-        }
-        let found = self.0.get_multi(keys).await.into_iter();
-        let found: Vec<_> = found.collect::<cache_core::Result<_>>()?;
-        Ok(found.iter().flatten().count())
-    }
-
-    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
-        let value = || CachedValue::new(value.to_vec());
-        if let [key] = keys {
-            return Ok(self.0.set(key, value()).await?);
-        }
-        let entries = keys.iter().map(|key| (*key, value()));
-        Ok(self.0.set_multi(entries.collect()).await?)
-    }
-}
 
 #[derive(Clone)]
 pub(crate) struct AsyncMeta(Arc<AsyncMetaClient>);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use cache_memcache_pool::MemcachePoolBackend;
 use comparison::load::Work::{GetMulti, Mixed, SetMulti};
-use comparison::load::{self, Client, Keys, Load, Work};
+use comparison::load::{self, Client, Keys, Load, Ours, Work};
 use comparison::measure::{Bench, Contestant, Measure};
 use comparison::python::Python;
 use comparison::report::{Line, Role};
@@ -12,7 +13,7 @@ use test_servers::Memcached;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bare::RoundTrip;
-use crate::clients::{AsyncMemcached, AsyncMeta, Ours};
+use crate::clients::{AsyncMemcached, AsyncMeta};
 use crate::limit::Limit;
 
 /// One of each kind: a single caller, many concurrent callers, many keys per call.
@@ -111,7 +112,8 @@ fn line(
         load,
         entered: Vec::new(),
     };
-    all.enter("cache-memcache-pool", Role::Ours, Ours::new(&urls)?)?;
+    let ours = MemcachePoolBackend::builder().url(&urls).build()?;
+    all.enter("cache-memcache-pool", Role::Ours, Ours(ours))?;
     let limit = if load.tasks == 1 {
         let bare = runtime.block_on(RoundTrip::connect(&urls))?;
         all.enter("bare round trip", Role::Limit, bare)?

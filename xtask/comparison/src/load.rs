@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use cache_core::{CacheBackend, CachedValue};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -51,6 +52,30 @@ impl Work {
             Self::Get | Self::GetMulti(_) => false,
             Self::Mixed => call.is_multiple_of(10),
         }
+    }
+}
+
+/// Ours, as a client under test.
+#[derive(Clone)]
+pub struct Ours<B>(pub B);
+
+impl<B: CacheBackend<Value = Vec<u8>> + Clone + 'static> Client for Ours<B> {
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        if let [key] = keys {
+            return Ok(usize::from(self.0.get(key).await?.is_some()));
+        }
+        let found = self.0.get_multi(keys).await.into_iter();
+        let found: Vec<_> = found.collect::<cache_core::Result<_>>()?;
+        Ok(found.iter().flatten().count())
+    }
+
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        let value = || CachedValue::new(value.to_vec());
+        if let [key] = keys {
+            return Ok(self.0.set(key, value()).await?);
+        }
+        let entries = keys.iter().map(|key| (*key, value()));
+        Ok(self.0.set_multi(entries.collect()).await?)
     }
 }
 
