@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
@@ -29,8 +29,7 @@ use crate::server::{Server, command, free_port, make_certificate};
 #[derive(Debug)]
 pub struct Memcached {
     settings: MemcachedBuilder,
-    /// `None` if it listens on a Unix socket.
-    port: Option<u16>,
+    endpoint: Endpoint,
     server: Server,
 }
 
@@ -42,12 +41,23 @@ pub struct Memcached {
 /// let server = Memcached::builder().args(["-m", "16"]).auth("user", "secret").start()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemcachedBuilder {
     args: Vec<String>,
     unix_socket: bool,
     auth: Option<(String, String)>,
     tls: bool,
+}
+
+impl std::fmt::Debug for MemcachedBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemcachedBuilder")
+            .field("args", &self.args)
+            .field("unix_socket", &self.unix_socket)
+            .field("auth", &self.auth.is_some())
+            .field("tls", &self.tls)
+            .finish()
+    }
 }
 
 impl MemcachedBuilder {
@@ -97,21 +107,60 @@ impl MemcachedBuilder {
         if self.tls {
             make_certificate(&server.file(""))?;
         }
-        let on_port = !self.unix_socket;
         let mut memcached = Memcached {
+            endpoint: Endpoint::Unix(server.file("socket")),
             settings: self,
-            port: None,
             server,
         };
+        if memcached.settings.unix_socket {
+            memcached.restart()?;
+            return Ok(memcached);
+        }
         // Another process may take the port before memcached does.
         for attempt in 1.. {
-            memcached.port = on_port.then(free_port).transpose()?;
+            memcached.endpoint = Endpoint::Tcp(free_port()?);
             match memcached.restart() {
                 Err(error) if attempt < 5 && error.kind() != io::ErrorKind::NotFound => {}
                 done => return done.map(|()| memcached),
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Endpoint {
+    Tcp(u16),
+    Unix(PathBuf),
+}
+
+trait ReadWrite: Read + Write {}
+impl<S: Read + Write> ReadWrite for S {}
+
+impl Endpoint {
+    fn connect(&self) -> io::Result<Box<dyn ReadWrite>> {
+        let patience = Some(Duration::from_secs(2));
+        match self {
+            Self::Tcp(port) => {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+                stream.set_read_timeout(patience)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(patience)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Whether the server sends any answer.
+    fn answers(&self) -> bool {
+        let answer = self.connect().and_then(|mut stream| {
+            stream.write_all(b"version\r\n")?;
+            stream.read(&mut [0; 1])
+        });
+        matches!(answer, Ok(1))
     }
 }
 
@@ -128,19 +177,18 @@ impl Memcached {
 
     /// The address for clients: `127.0.0.1:PORT`, or `unix:/path`.
     pub fn url(&self) -> String {
-        match self.port {
-            Some(port) => format!("127.0.0.1:{port}"),
-            None => format!("unix:{}", self.socket().display()),
+        match &self.endpoint {
+            Endpoint::Tcp(port) => format!("127.0.0.1:{port}"),
+            Endpoint::Unix(path) => format!("unix:{}", path.display()),
         }
     }
 
     /// The port; `None` for a Unix socket.
     pub fn port(&self) -> Option<u16> {
-        self.port
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.server.file("socket")
+        match self.endpoint {
+            Endpoint::Tcp(port) => Some(port),
+            Endpoint::Unix(_) => None,
+        }
     }
 
     /// Restarts the server at the same address, killing it first if it is still running.
@@ -149,12 +197,14 @@ impl Memcached {
         let mut command = command("memcached", "memcached")?;
         // Memcached refuses to run as root without this; other users may pass it as well.
         command.args(["-u", "root"]);
-        let (port, socket) = (self.port, self.socket());
-        if let Some(port) = port {
-            command.args(["-l", "127.0.0.1", "-U", "0", "-p", &port.to_string()]);
-        } else {
-            let _ = fs::remove_file(&socket);
-            command.arg("-s").arg(&socket);
+        match &self.endpoint {
+            Endpoint::Tcp(port) => {
+                command.args(["-l", "127.0.0.1", "-U", "0", "-p", &port.to_string()]);
+            }
+            Endpoint::Unix(path) => {
+                let _ = fs::remove_file(path);
+                command.arg("-s").arg(path);
+            }
         }
         if self.settings.auth.is_some() {
             command.arg("-Y").arg(self.server.file("auth"));
@@ -165,17 +215,20 @@ impl Memcached {
             command.args(["-Z", "-o", &format!("ssl_chain_cert={chain},ssl_key={key}")]);
         }
         self.server.launch(command.args(&self.settings.args))?;
-        self.server.wait_until(|| match port {
-            Some(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(),
-            None => UnixStream::connect(&socket).is_ok(),
+        let (endpoint, tls) = (self.endpoint.clone(), self.settings.tls);
+        self.server.wait_until(|| {
+            if tls {
+                endpoint.connect().is_ok()
+            } else {
+                endpoint.answers()
+            }
         })
     }
 
-    /// Memcached's statistics by name: `curr_connections`, `cmd_get`, …. Does not support TLS,
-    /// authentication or Unix sockets.
+    /// Memcached's statistics by name: `curr_connections`, `cmd_get`, …. Does not support TLS or
+    /// authentication.
     pub fn stats(&self) -> io::Result<HashMap<String, String>> {
-        let mut stream = TcpStream::connect(self.url())?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let mut stream = self.endpoint.connect()?;
         stream.write_all(b"stats\r\n")?;
         let mut stats = HashMap::new();
         for line in BufReader::new(stream).lines() {

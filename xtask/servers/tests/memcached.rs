@@ -65,6 +65,7 @@ fn requires_the_password() {
         ask(&server, "set auth 0 0 9\r\nme secret\r\n").unwrap(),
         "STORED\r\n"
     );
+    assert!(!format!("{server:?}").contains("secret"));
 }
 
 #[test]
