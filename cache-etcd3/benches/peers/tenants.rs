@@ -79,7 +79,7 @@ async fn turn_on(server: &EtcdCluster) -> Result<()> {
 
 /// Sets forbidden keys and expects to be denied.
 #[derive(Clone)]
-struct Denied(Ours);
+struct Denied(Ours<Etcd3Backend>);
 
 impl Client for Denied {
     async fn get(&mut self, keys: &[&str]) -> Result<usize> {
