@@ -235,7 +235,7 @@ fn act(sources: &Sources<'_>, how: &How, plan: &Plan<'_>) -> Result<()> {
         steps.push(Step::new("unpack, build, test, document", |live| {
             package::verify(workspace, packages(), registry, live)
         }));
-        steps.push(Step::new("list dependencies and licences", |live| {
+        steps.push(Step::new("list dependencies and licenses", |live| {
             sbom::run(workspace, plan, live)
         }));
     }
