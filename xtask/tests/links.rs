@@ -154,10 +154,15 @@ fn check_docs(link: &str) -> Result<(), String> {
         .strip_prefix("crate/")
         .and_then(|link| link.split_once("/latest/source/"))
     {
-        let exists = root().join(name).join(file).exists();
-        return exists
-            .then_some(())
-            .ok_or_else(|| "the crate has no such file".to_owned());
+        let folder = root().join(name);
+        if !folder.join(file).exists() {
+            return Err("the crate has no such file".to_owned());
+        }
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        if manifest.contains(&format!("\"!/{file}\"")) {
+            return Err("the package leaves this file out; link to GitHub".to_owned());
+        }
+        return Ok(());
     }
     let (name, item) = link.split_once("/latest/").unwrap_or((link, ""));
     let list = root().join(format!("xtask/api/{name}.txt"));
@@ -238,6 +243,7 @@ fn finds_broken_links() {
         "#no-such-heading",
         "https://docs.rs/cache-nothing",
         "https://docs.rs/crate/cache-core/latest/source/no-such-file.md",
+        "https://docs.rs/crate/cache-etcd3/latest/source/examples/cluster.rs",
         "https://docs.rs/cache-core/latest/cache_core/struct.Erro.html",
         "https://docs.rs/cache-core/latest/cache_core/struct.Error.html#method.kin",
         "https://docs.rs/cache-core/latest/cache_core/nothing/index.html",
