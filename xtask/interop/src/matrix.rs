@@ -89,15 +89,15 @@ pub(crate) fn run(context: &Context, settings: &[Setting]) -> Result<Outcome> {
     let mut leaving = Vec::new();
     let mut namespace = 0;
     for setting in settings {
-        for way in ["Rust → Python", "Python → Rust"] {
+        for (way, rust_writes) in [("Rust → Python", true), ("Python → Rust", false)] {
             let pair = |format, ttl| -> Result<(Side, Side)> {
                 let recipe = setting.recipe(format, ttl)?;
                 let region = Region::make(&context.python, &recipe, format)?;
-                let sides = (setting.rust.clone(), region.into_dyn().blocking()?);
-                Ok(if way.starts_with("Rust") {
-                    sides
+                let (rust, python) = (setting.rust.clone(), region.into_dyn().blocking()?);
+                Ok(if rust_writes {
+                    (rust, python)
                 } else {
-                    (sides.1, sides.0)
+                    (python, rust)
                 })
             };
             for kind in KINDS {

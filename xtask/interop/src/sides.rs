@@ -125,7 +125,7 @@ impl CacheBackend for Region {
                     .map(|found| found.map(value).transpose())
                     .collect()
             }
-            Err(error) => vec![Err(failed(error))],
+            Err(error) => vec![Err(failed(error)); keys.len()],
         }
     }
 

@@ -70,7 +70,7 @@ fn problem_with(
         let is_right =
             dependency.kind == DependencyKind::Development && target.as_deref() == Some(PEERS);
         return (!is_right).then(|| {
-            format!("{of}: `{name}` belongs into [target.'{PEERS}'.dev-dependencies], for benches")
+            format!("{of}: `{name}` belongs in [target.'{PEERS}'.dev-dependencies], for benches")
         });
     }
     match dependency.kind {
