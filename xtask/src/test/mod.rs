@@ -4,8 +4,10 @@
 
 mod dependencies;
 mod minimal_versions;
+mod pip;
 mod prose;
 mod run_tests;
+mod workflow;
 
 use std::process::Command;
 use std::thread;
@@ -123,6 +125,9 @@ fn checks(workspace: &Workspace, all: bool) -> Vec<Step<'_>> {
     ];
     if all {
         steps.push(Step::new("prose", |live| prose::check(workspace, live)));
+        steps.push(Step::new("workflow", |live| {
+            workflow::check(workspace, live)
+        }));
         let benches = "clippy --package cache-dict --package cache-memcache-pool \
                        --package cache-etcd3 --bench peers --locked -- -D warnings";
         let benches = with_peers(cargo(benches));
