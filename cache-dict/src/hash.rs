@@ -83,6 +83,12 @@ impl KeyHash {
         ((self.0 >> 56) as u8).max(1)
     }
 
+    /// One of `places`, independent of the shard, the bucket and the tag.
+    #[inline]
+    pub(crate) fn place(self, places: usize) -> usize {
+        (((self.0 >> 40) & 0xffff) as usize * places) >> 16
+    }
+
     /// The bits that select the place within the shard.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]

@@ -83,6 +83,15 @@ impl<T> Table<T> {
     #[inline]
     fn search(&self, hash: KeyHash, is_sought: impl Fn(&T) -> bool) -> Option<(u32, &T)> {
         let mut number = self.home(hash);
+        // Most entries are in their preferred place. The processor predicts so, and loads the slot
+        // without waiting for the tags.
+        let place = hash.place(PER_BUCKET);
+        if self.tags.get(number)?.has(place, hash.tag())
+            && let Some(entry) = &self.buckets.get(number)?.0.get(place)?.entry
+            && is_sought(entry)
+        {
+            return Some((slot_number(number, place), entry));
+        }
         // At most once for each bucket: the number of entries that overflowed may be too high.
         for _ in 0..self.tags.len() {
             let tags = *self.tags.get(number)?;
@@ -180,7 +189,7 @@ impl<T> Table<T> {
         let mut number = self.home(hash);
         loop {
             let tags = self.tags_mut(number);
-            if let Some(place) = tags.first_free() {
+            if let Some(place) = tags.free_place(hash.place(PER_BUCKET)) {
                 tags.take(place, hash.tag());
                 self.len += 1;
                 return (number, place);
@@ -302,7 +311,16 @@ impl Tags {
     }
 
     #[inline]
-    fn first_free(self) -> Option<usize> {
+    fn has(self, place: usize, tag: u8) -> bool {
+        (self.0 >> (8 * place)) & 0xff == u64::from(tag)
+    }
+
+    /// A free place: the preferred one, if possible.
+    #[inline]
+    fn free_place(self, preferred: usize) -> Option<usize> {
+        if self.has(preferred, 0) {
+            return Some(preferred);
+        }
         // The lowest match is always exact.
         self.places(0).next()
     }
