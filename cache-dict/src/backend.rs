@@ -94,7 +94,7 @@ impl<V: Clone + Send + Sync + 'static> DictBackend<V> {
     /// # Ok::<(), cache_core::Error>(())
     /// ```
     pub fn get_multi_sync(&self, keys: &[&str]) -> Vec<Option<CachedValue<V>>> {
-        self.0.get_multi(keys).collect()
+        self.0.get_multi(keys, |found| found)
     }
 
     /// Caches each value under its key. If a key occurs more than once, its last value wins.
@@ -213,7 +213,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBackend for DictBackend<V> {
     }
 
     async fn get_multi(&self, keys: &[&str]) -> Vec<Result<Option<CachedValue<V>>>> {
-        self.0.get_multi(keys).map(Ok).collect()
+        self.0.get_multi(keys, Ok)
     }
 
     async fn set_multi(&self, entries: Vec<(&str, CachedValue<V>)>) -> Result<()> {

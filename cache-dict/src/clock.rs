@@ -204,6 +204,7 @@ impl Reading<'_> {
     }
 }
 
+#[inline]
 fn left(deadline: u64, now: u64) -> Option<u64> {
     deadline.checked_sub(now).filter(|left| *left > 0)
 }

@@ -99,11 +99,13 @@ impl KeyHash {
 
 /// Both halves of the 128-bit product: each bit of it depends on all bits below.
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
 }
 
+#[inline]
 fn halves(chunk: &[u8; 16]) -> (u64, u64) {
     let both = u128::from_le_bytes(*chunk);
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
@@ -112,6 +114,7 @@ fn halves(chunk: &[u8; 16]) -> (u64, u64) {
 
 /// Up to fifteen bytes as two numbers: the first and the last eight (or four) bytes, which
 /// overlap.
+#[inline]
 fn ends(bytes: &[u8]) -> (u64, u64) {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         (u64::from_le_bytes(*first), u64::from_le_bytes(*last))

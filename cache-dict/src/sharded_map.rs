@@ -175,19 +175,22 @@ impl<V: Clone> ShardedMap<V> {
         }
     }
 
-    /// The values of `keys`, in their order. The clock is read once, and again after every
-    /// [`KEYS_PER_READING`] keys.
+    /// What `finish` makes of the values of `keys`, in their order. The clock is read once, and
+    /// again after every [`KEYS_PER_READING`] keys.
     ///
     /// Locks are taken one after another, as for single keys: grouping the keys by shard costs
     /// more than the locks it saves, and holding several locks would block writers.
-    pub(crate) fn get_multi(&self, keys: &[&str]) -> impl Iterator<Item = Option<CachedValue<V>>> {
-        let mut time = self.time.reading();
-        keys.iter().zip(1..).map(move |(key, count)| {
-            if count % KEYS_PER_READING == 0 {
-                time = self.time.reading();
-            }
-            self.get_one(key, &mut time)
-        })
+    pub(crate) fn get_multi<T>(
+        &self,
+        keys: &[&str],
+        finish: impl Fn(Option<CachedValue<V>>) -> T,
+    ) -> Vec<T> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_PER_READING) {
+            let mut time = self.time.reading();
+            found.extend(keys.iter().map(|key| finish(self.get_one(key, &mut time))));
+        }
+        found
     }
 
     pub(crate) fn set(&self, key: &str, value: CachedValue<V>) {

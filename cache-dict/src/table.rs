@@ -463,6 +463,21 @@ mod tests {
     }
 
     #[test]
+    fn most_entries_are_in_their_preferred_place() {
+        let mut table = Table::new();
+        for key in 0..10_000 {
+            grow(&mut table, u64::MAX);
+            table.insert(hash(key, u64::MAX), key);
+        }
+        let preferred = (0..10_000).filter(|key| {
+            let hash = hash(*key, u64::MAX);
+            let slot = table.find(hash, |entry| entry == key).unwrap();
+            slot == slot_number(table.home(hash), hash.place(PER_BUCKET))
+        });
+        assert!(preferred.count() > 6_000);
+    }
+
+    #[test]
     fn links_follow_the_entries() {
         use crate::index_lists::IndexLists;
 
