@@ -12,8 +12,9 @@ pub(crate) const PLAIN: &str = "etcd-client";
 pub(crate) const LEASE_EACH: &str = "etcd-client, a lease a set";
 pub(crate) const ONE_BY_ONE: &str = "etcd-client, one by one";
 pub(crate) const OSLO: &str = "oslo.cache";
-/// What sharing requests can gain at most while one is in flight.
+/// What sharing the requests of 64 tasks can gain at most, with one and with two in flight.
 pub(crate) const FULL_ROUNDS: &str = "etcd-client, transactions of 64 gets in turn";
+pub(crate) const HALF_ROUNDS: &str = "etcd-client, two transactions of 32 gets at a time";
 
 /// The transaction limit of etcd.
 const TRANSACTION: usize = 128;

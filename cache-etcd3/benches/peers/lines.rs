@@ -16,7 +16,8 @@ use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use crate::contestants::{
-    FULL_ROUNDS, LEASE_EACH, LeaseEach, ONE_BY_ONE, OSLO, OURS, OneByOne, PLAIN, Plain, UNGUARDED,
+    FULL_ROUNDS, HALF_ROUNDS, LEASE_EACH, LeaseEach, ONE_BY_ONE, OSLO, OURS, OneByOne, PLAIN,
+    Plain, UNGUARDED,
 };
 use crate::workload::{VALUE, keys};
 use crate::{expiry, leases, tenants, workload};
@@ -55,7 +56,7 @@ struct Row(
 
 const ALL: &[&str] = &[OURS, PLAIN, LEASE_EACH, OSLO];
 const READERS: &[&str] = &[OURS, PLAIN, OSLO];
-const MANY_READERS: &[&str] = &[OURS, PLAIN, FULL_ROUNDS, OSLO];
+const MANY_READERS: &[&str] = &[OURS, PLAIN, FULL_ROUNDS, HALF_ROUNDS, OSLO];
 const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
 const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
 
@@ -142,8 +143,9 @@ fn side_by_side(
                 }
                 PLAIN => load.contestant(name, Role::Limit, runtime, plain, keys),
                 ONE_BY_ONE => load.contestant(name, Role::Peer, runtime, OneByOne(plain), keys),
-                FULL_ROUNDS => {
-                    let rounds = workload::load(GetMulti(64), 1, length);
+                FULL_ROUNDS | HALF_ROUNDS => {
+                    let at_once = if *name == FULL_ROUNDS { 1 } else { 2 };
+                    let rounds = workload::load(GetMulti(tasks / at_once), at_once, length);
                     rounds.contestant(name, Role::Overhead, runtime, plain, keys)
                 }
                 LEASE_EACH => load.contestant(name, Role::Peer, runtime, lease_each.clone(), keys),
