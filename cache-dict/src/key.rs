@@ -132,16 +132,6 @@ impl<'k> KeyRef<'k> {
             Self::Packed { form, .. } => u64::from(form.0) | 1 << 63,
         }
     }
-
-    /// The form in which the key is stored in place.
-    #[inline]
-    fn form(&self) -> Option<Form> {
-        match self {
-            Self::Text(text) if text.len() > INLINE => None,
-            Self::Text(text) => u8::try_from(text.len()).ok().map(Form),
-            Self::Packed { form, .. } => Some(*form),
-        }
-    }
 }
 
 impl Key {
@@ -167,11 +157,16 @@ impl Key {
 
     #[inline]
     pub(crate) fn is(&self, sought: &KeyRef<'_>) -> bool {
-        match self {
-            Self::Inline { form, bytes } => {
-                sought.form() == Some(*form) && equal(inline(*form, bytes), sought.bytes())
+        match (self, sought) {
+            (Self::Inline { form, bytes }, KeyRef::Text(text)) => {
+                usize::from(form.0) == text.len()
+                    && bytes.get(..text.len()).is_some_and(|own| equal(own, text))
             }
-            Self::Heap(bytes) => matches!(sought, KeyRef::Text(text) if **text == **bytes),
+            (Self::Inline { form, bytes }, KeyRef::Packed { form: f, bytes: b }) => {
+                form == f && bytes == b
+            }
+            (Self::Heap(bytes), KeyRef::Text(text)) => **text == **bytes,
+            (Self::Heap(_), KeyRef::Packed { .. }) => false,
         }
     }
 
