@@ -9,8 +9,8 @@ use crate::index_lists::{LinkStore, Links, Moved};
 ///
 /// A search reads the tags, which are small enough to stay in the processor's cache, and then,
 /// almost always, only the slot sought. Most entries are in the place of their bucket that their
-/// hash prefers, so the processor can guess the slot. Removed entries leave no tombstones. An entry keeps its
-/// slot until the table is [resized](Self::resize), so that lists can refer to it.
+/// hash prefers, so the processor can guess the slot. Removed entries leave no tombstones. An entry
+/// keeps its slot until the table is [resized](Self::resize), so that lists can refer to it.
 pub(crate) struct Table<T> {
     tags: Vec<Tags>,
     buckets: Vec<Bucket<T>>,
