@@ -369,6 +369,21 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_does_not_vouch_for_itself() {
+        let pools = Pools::new(10, false);
+        let runtime = runtime();
+        let _within = runtime.enter();
+        let pool = pools.of(runtime.handle()).unwrap();
+        let (a, b) = (ready(&pool), ready(&pool));
+        let before = a.begun();
+        let heard = before + Duration::from_secs(1);
+        a.set_heard(heard, Duration::ZERO);
+        assert!(pools.has_heard_since(&b, before));
+        assert!(!pools.has_heard_since(&b, heard), "nothing came after that");
+        assert!(!pools.has_heard_since(&a, before), "only itself has heard");
+    }
+
+    #[test]
     fn requests_fill_the_first_connection_then_the_least_loaded() {
         let pool = pool(10);
         assert!(picked(&pool, &[], false).is_none());

@@ -280,7 +280,7 @@ impl Connection {
         }
     }
 
-    fn set_heard(&self, now: Instant, excused: Duration) {
+    pub(crate) fn set_heard(&self, now: Instant, excused: Duration) {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let heard = nanos(now.saturating_duration_since(self.begun)).max(1);
         self.heard.store(heard, Ordering::Relaxed);
