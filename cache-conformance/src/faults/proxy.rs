@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
+
 use super::{Fault, FaultControl};
 use crate::OpenError;
 use crate::rng::Rng;
@@ -37,6 +39,8 @@ use crate::rng::Rng;
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    /// Holds the port while the proxy is down.
+    reserved: Option<TcpSocket>,
     shared: Arc<Shared>,
 }
 
@@ -71,6 +75,7 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let proxy = Self {
             address: listener.local_addr()?,
+            reserved: None,
             shared: Arc::new(Shared {
                 upstream,
                 round_trips: AtomicU64::new(0),
@@ -117,6 +122,8 @@ impl FaultControl for Proxy {
             self.shared.stop_listening();
             self.shared.close_all();
             wait_until_refused(self.address)?;
+            // Without it, the proxy works as well, unless another server takes the port.
+            self.reserved = reserve(self.address).ok();
         }
         self.shared.changed.notify_all();
         Ok(())
@@ -124,6 +131,7 @@ impl FaultControl for Proxy {
 
     fn heal(&mut self) -> Result<(), OpenError> {
         let fault = self.shared.state().fault.take();
+        self.reserved = None;
         match fault {
             Some(Fault::Down) => self.listen_again()?,
             // These connections can no longer be used.
@@ -193,6 +201,15 @@ impl Drop for Proxy {
         // Wakes the accepting thread.
         drop(TcpStream::connect(self.address));
     }
+}
+
+/// A socket that keeps the port from others, and refuses connections because it does not listen.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections that are being closed still use the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn wait_until_refused(address: SocketAddr) -> io::Result<()> {

@@ -1,6 +1,5 @@
 //! Building, the first call, other runtimes, prefixes.
 
-use std::net::TcpListener;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -9,16 +8,11 @@ use cache_core::{CacheBackend, Error, ErrorKind, Result};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
 
-use crate::{all, backend, heavy, payload, value};
+use crate::{all, backend, heavy, payload, refusing, value};
 
 #[tokio::test]
 async fn the_first_call_names_the_unreachable_endpoint() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let refused = format!("127.0.0.1:{port}");
+    let (_socket, refused) = refusing();
     let backend = backend([refused.clone()]).build().unwrap();
     let began = Instant::now();
     let error = backend.get("k").await.unwrap_err();

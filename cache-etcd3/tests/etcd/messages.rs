@@ -8,7 +8,7 @@ use cache_etcd3::Etcd3Backend;
 use test_servers::{Etcd, Memcached};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{backend, heavy, value};
+use crate::{backend, heavy, refusing, value};
 
 async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
     let entries = vec![("k", value("1")), ("l", value("2"))];
@@ -22,9 +22,7 @@ async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
 
 #[tokio::test]
 async fn a_refused_connection_asks_whether_etcd_is_running() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let (_socket, address) = refusing();
     let backend = backend([address.clone()]).build().unwrap();
     for error in each_operation(&backend).await {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
