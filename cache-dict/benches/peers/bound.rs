@@ -65,8 +65,8 @@ impl Loads {
     pub(crate) fn get(&self, key: &str) {
         let digits = key.as_bytes().last_chunk().copied().unwrap_or_default();
         let hash = u64::from_le_bytes(digits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        #[allow(clippy::cast_possible_truncation)]
         let waits_for = LAST.get();
+        #[allow(clippy::cast_possible_truncation)]
         let at = |lines: &[CacheLine]| {
             let number = ((hash ^ waits_for) as usize * lines.len()) >> 32;
             lines.get(number).map_or(0, |line| line.0)
