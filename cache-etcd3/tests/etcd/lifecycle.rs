@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use cache_core::{CacheBackend, Error, ErrorKind, Result};
 use cache_etcd3::Etcd3Backend;
-use test_servers::Etcd;
+use test_servers::{Etcd, refusing};
 
-use crate::{all, backend, heavy, payload, refusing, value};
+use crate::{all, backend, heavy, payload, value};
 
 #[tokio::test]
 async fn the_first_call_names_the_unreachable_endpoint() {
-    let (_socket, refused) = refusing();
+    let (_socket, refused) = refusing().unwrap();
     let backend = backend([refused.clone()]).build().unwrap();
     let began = Instant::now();
     let error = backend.get("k").await.unwrap_err();

@@ -20,15 +20,6 @@ use std::time::{Duration, Instant};
 use cache_core::{CachedValue, Result};
 use cache_etcd3::{Etcd3Backend, Etcd3Builder};
 use test_servers::Etcd;
-use tokio::net::TcpSocket;
-
-/// An address that refuses connections. The socket keeps other tests from listening there.
-fn refusing() -> (TcpSocket, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    (socket, address)
-}
 
 /// Held by tests that start servers or put load on them: only a few run at a time.
 struct Heavy(#[expect(dead_code)] MutexGuard<'static, ()>);

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
-use test_servers::{Etcd, Memcached};
+use test_servers::{Etcd, Memcached, refusing};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{backend, heavy, refusing, value};
+use crate::{backend, heavy, value};
 
 async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
     let entries = vec![("k", value("1")), ("l", value("2"))];
@@ -22,7 +22,7 @@ async fn each_operation(backend: &Etcd3Backend) -> [Error; 4] {
 
 #[tokio::test]
 async fn a_refused_connection_asks_whether_etcd_is_running() {
-    let (_socket, address) = refusing();
+    let (_socket, address) = refusing().unwrap();
     let backend = backend([address.clone()]).build().unwrap();
     for error in each_operation(&backend).await {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -7,17 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::common::{CALL_LIMIT, all, builder, value};
 use cache_core::{CacheBackend as _, Error, ErrorKind};
 use cache_memcache_pool::{MemcachePoolBackend, Protocol};
-use test_servers::Memcached;
-use tokio::net::TcpSocket;
+use test_servers::{Memcached, refusing};
 use tokio::runtime::{Builder, Runtime};
-
-/// An address that refuses connections. The socket keeps other tests from listening there.
-fn refusing() -> (TcpSocket, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    (socket, address)
-}
 
 async fn each_operation(cache: &MemcachePoolBackend) -> [Error; 4] {
     let entries = vec![("k", value("1")), ("l", value("2"))];
@@ -82,7 +73,7 @@ async fn a_ping_that_is_not_answered_asks_whether_it_is_memcached() {
 
 #[tokio::test]
 async fn a_refused_connection_asks_whether_memcached_is_running() {
-    let (_socket, address) = refusing();
+    let (_socket, address) = refusing().unwrap();
     for url in [&address, "unix:/no/such/socket"] {
         let cache = builder([url]).build().unwrap();
         for error in each_operation(&cache).await {
@@ -97,7 +88,7 @@ async fn a_refused_connection_asks_whether_memcached_is_running() {
 
 #[tokio::test]
 async fn a_panic_in_the_listener_does_not_affect_the_call() {
-    let (_socket, address) = refusing();
+    let (_socket, address) = refusing().unwrap();
     let cache = builder([&address]).on_server_event(|_| panic!("a bug in the listener"));
     let cache = cache.build().unwrap();
     let error = cache.get("k").await.unwrap_err();

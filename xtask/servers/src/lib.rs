@@ -15,8 +15,10 @@
 
 mod etcd;
 mod memcached;
+mod refusing;
 mod server;
 
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster};
 pub use memcached::{Memcached, MemcachedBuilder};
+pub use refusing::refusing;
 pub use server::Server;
