@@ -288,12 +288,14 @@ async fn run<'a, T>(
                 }
             }
         }
+        // The last one first: the others will have been answered by then, without a wakeup for
+        // each.
         for Sent {
             positions,
             index,
             server,
             waiter,
-        } in sent
+        } in sent.into_iter().rev()
         {
             match call.response(server, waiter).await {
                 Ok(Some(Response::SomeFailed)) => {

@@ -161,7 +161,11 @@ impl Server {
             room.forget();
             Some(self.queue(pool, &runtime, exchange, now, patience, waker))
         });
-        queued.transpose()
+        let mut queued = queued.transpose()?;
+        if let Some(Ok(waiter)) = &mut queued {
+            waiter.start();
+        }
+        Ok(queued)
     }
 
     /// Queues a request once there is room for it. All requests of a call together wait for room
@@ -192,7 +196,11 @@ impl Server {
             }
         }
         let now = Instant::now();
-        self.queue(&pool, &runtime, exchange, now, patience, None)
+        let mut queued = self.queue(&pool, &runtime, exchange, now, patience, None)?;
+        if let Ok(waiter) = &mut queued {
+            waiter.start();
+        }
+        Ok(queued)
     }
 
     /// Queues a request whose weight in permits of the pool has been acquired.
@@ -326,7 +334,12 @@ impl Server {
             Ok(Err(failure)) => (None, self.on_not_connected(&pool, &connection, &failure)),
             Ok(Ok(stream)) => {
                 self.on_connected();
-                let ended = driver.run(stream, || self.check()).await;
+                let server = Arc::clone(&self);
+                let ended = driver.run(stream, move || server.check()).await;
+                let Some((run, ended)) = ended else {
+                    return pool.remove(&connection);
+                };
+                driver = run;
                 self.on_ended(&pool, &connection, ended)
             }
         };

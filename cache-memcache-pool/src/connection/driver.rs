@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::pipeline::{Pipeline, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
+use super::turns::{Running, Turns};
 use super::{Caller, Connection, Failure, Gauges, Shared, Unanswered};
 use crate::NAME;
 use crate::config::Timeouts;
@@ -22,6 +23,10 @@ use crate::protocol::{ASK_VERSION, Decoder, Dialect, Response, Violation};
 
 /// Responses are delivered at the latest when this much has been read.
 const TELL_AFTER: usize = 256 * 1024;
+
+/// The reason of calls whose driver panicked.
+pub(super) const PANICKED: &str =
+    "the task of the connection panicked; does the function passed to `connect_with`?";
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -127,30 +132,45 @@ impl Driver {
 
     /// Drives the connection over `stream` until it ends. Calls may still wait then:
     /// [`fail`](Self::fail) answers them. `suspect` is called when the server has been silent for
-    /// a while.
-    pub(crate) async fn run(&mut self, mut stream: Stream, suspect: impl Fn()) -> Ended {
-        self.connection.set_ready();
-        if self.connection.lock().queue.dialect() == Dialect::Meta {
+    /// a while. `None`: the driver panicked, and has answered them.
+    pub(crate) async fn run(
+        mut self,
+        stream: Stream,
+        suspect: impl Fn() + Send + 'static,
+    ) -> Option<(Self, Ended)> {
+        let connection = Arc::clone(&self.connection);
+        connection.set_ready();
+        if connection.lock().queue.dialect() == Dialect::Meta {
             self.pipeline.ask_version(Instant::now());
             self.batch.bytes.extend_from_slice(ASK_VERSION);
         }
         self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
-        let mut timer = pin!(sleep_until(self.timer_at));
-        let why = poll_fn(|cx| self.poll(&mut stream, timer.as_mut(), &suspect, cx)).await;
-        self.tell();
-        self.connection.lock().queue.park(&mut self.batch);
-        Ended {
+        let timer = Box::pin(sleep_until(self.timer_at));
+        let task = Task(&connection.turns);
+        task.0.begin(Running {
+            driver: self,
+            stream,
+            timer,
+            suspect: Box::new(suspect),
+            end: None,
+        });
+        let (mut driver, why) = poll_fn(|cx| task.0.poll(cx)).await?;
+        driver.tell();
+        connection.lock().queue.park(&mut driver.batch);
+        let ended = Ended {
             why,
-            has_answered: self.pipeline.has_answered(),
-            was_in_use: self.pipeline.in_flight() > 0,
-        }
+            has_answered: driver.pipeline.has_answered(),
+            was_in_use: driver.pipeline.in_flight() > 0,
+        };
+        Some((driver, ended))
     }
 
-    fn poll(
+    /// Does what can be done now.
+    pub(super) fn poll(
         &mut self,
         stream: &mut Stream,
         mut timer: Pin<&mut Sleep>,
-        suspect: &impl Fn(),
+        suspect: &dyn Fn(),
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         loop {
@@ -319,6 +339,7 @@ impl Driver {
         if !shared.queue.is_parked() {
             if queued < enough {
                 shared.wake(cx, enough);
+                shared.is_idle = self.pipeline.in_flight() == 0 && self.last_batch <= 1;
                 self.has_yielded = false;
                 return Ok(false);
             }
@@ -337,7 +358,7 @@ impl Driver {
         Ok(shared.queue.take(&mut self.batch))
     }
 
-    fn on_timeout(&mut self, suspect: &impl Fn()) -> Option<End> {
+    fn on_timeout(&mut self, suspect: &dyn Fn()) -> Option<End> {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut shared = self.connection.lock();
@@ -395,6 +416,15 @@ impl Driver {
     }
 }
 
+/// The task of a driver that runs. Dropping it ends the driver.
+struct Task<'t>(&'t Turns);
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Leaves the queued requests where they are for now.
 fn hold(shared: &mut Shared, pipeline: &mut Pipeline<Caller>, cx: &Context<'_>) {
     // Only to learn that the connection was closed.
@@ -414,9 +444,7 @@ impl Drop for Driver {
         self.tell();
         self.connection.lock().queue.park(&mut self.batch);
         let failure = if std::thread::panicking() {
-            let reason =
-                "the task of the connection panicked; does the function passed to `connect_with`?";
-            Failure::Lost(reason.into())
+            Failure::Lost(PANICKED.into())
         } else {
             self.if_dropped.clone()
         };

@@ -9,6 +9,7 @@ mod queue;
 mod recorded;
 mod slots;
 mod stream;
+mod turns;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -26,6 +27,7 @@ pub(crate) use stream::{ConnectError, Stream, cannot_connect};
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::{Pending, Queue};
 use slots::Slots;
+use turns::Turns;
 
 /// Why a request has no response.
 #[derive(Clone, Debug)]
@@ -105,6 +107,7 @@ impl Gauges {
 pub(crate) struct Connection {
     begun: Instant,
     shared: Mutex<Shared>,
+    turns: Turns,
     /// The weight of all unanswered requests.
     load: AtomicUsize,
     /// Callers acquire the weight of a request in permits before they queue it.
@@ -123,6 +126,8 @@ struct Shared {
     driver: Option<Waker>,
     /// The driver is woken when this many requests are queued.
     wake_at: usize,
+    /// Nothing is in flight, and requests come one at a time: the next caller writes its own.
+    is_idle: bool,
     closed: Option<Failure>,
 }
 
@@ -130,6 +135,7 @@ impl Shared {
     /// Wakes the driver once `enough` requests are queued or the connection is closed.
     fn wake(&mut self, cx: &Context<'_>, enough: usize) {
         self.wake_at = enough;
+        self.is_idle = false;
         match &mut self.driver {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
@@ -153,8 +159,10 @@ impl Connection {
                 callers: Slots::new(),
                 driver: None,
                 wake_at: 1,
+                is_idle: false,
                 closed: None,
             }),
+            turns: Turns::default(),
             load: AtomicUsize::new(0),
             room,
             state: AtomicU8::new(State::Connecting as u8),
@@ -238,12 +246,18 @@ impl Connection {
         } else {
             None
         };
+        let is_idle = shared.is_idle;
         drop(shared);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        let driver = match driver {
+            Some(driver) if !is_idle => {
+                driver.wake();
+                None
+            }
+            driver => driver,
+        };
         Ok(Some(Waiter {
             connection: self,
+            driver,
             slot,
             id,
             is_over: false,
@@ -302,6 +316,17 @@ pub(crate) struct Waiter {
     slot: Caller,
     id: u64,
     is_over: bool,
+    /// The task that is to write the request, unless [`start`](Self::start) does.
+    driver: Option<Waker>,
+}
+
+impl Waiter {
+    /// Writes the request if the connection was idle. Call it without holding any lock.
+    pub(crate) fn start(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            self.connection.turns.poll_for(&driver);
+        }
+    }
 }
 
 impl Future for Waiter {
@@ -320,6 +345,9 @@ impl Future for Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
         if self.is_over {
             return;
         }

@@ -22,6 +22,7 @@ mod rng;
 mod server;
 mod setup;
 mod table;
+mod turns;
 
 use history::Plan;
 
