@@ -58,9 +58,10 @@ pub(crate) fn run(options: &Measure) -> Result<()> {
         "tokio",
     ];
     let mut bench = Bench::new("memcache", options, HEADLINES, &crates)?;
-    let start = || Memcached::builder().args(["-m", "1024", "-t", "2"]).start();
-    let servers = (0..3).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
-    let stats = servers.first().context("a server")?.stats()?;
+    // A single task uses one connection per server. With several threads, the thread that happens
+    // to serve it decides up to a third of the result; with one, it is the same for all clients.
+    let (for_one, for_many) = (servers("1")?, servers("2")?);
+    let stats = for_one.first().context("a server")?.stats()?;
     bench.version("memcached", stats.get("version").context("no version")?);
     let packages = ["oslo.cache", "python-memcached", "pymemcache"];
     let mut python = None;
@@ -79,6 +80,7 @@ pub(crate) fn run(options: &Measure) -> Result<()> {
             if !bench.wants(&name) {
                 continue;
             }
+            let servers = if *tasks == 1 { &for_one } else { &for_many };
             let servers = servers.get(..*count).unwrap_or_default();
             let load = Load {
                 work: *work,
@@ -93,6 +95,13 @@ pub(crate) fn run(options: &Measure) -> Result<()> {
         }
     }
     bench.finish()
+}
+
+/// Servers with this number of threads.
+fn servers(threads: &str) -> Result<Vec<Memcached>> {
+    let args = ["-m", "1024", "-t", threads];
+    let start = || Memcached::builder().args(args).start();
+    (0..3).map(|_| Ok(start()?)).collect()
 }
 
 /// Measures one workload with all contestants. The base is the limit, which is the bare round trip
