@@ -52,14 +52,6 @@ pub(crate) struct ShardedMap<V> {
     expires: AtomicBool,
 }
 
-/// The outcome of a lookup.
-enum Lookup<V> {
-    Hit(CachedValue<V>),
-    Miss,
-    /// The entry has expired and is still in the table.
-    Expired,
-}
-
 /// What a write does to a key.
 enum Write<V> {
     Set(Stored<V>),
@@ -164,15 +156,12 @@ impl<V: Clone> ShardedMap<V> {
         let key = KeyRef::new(key);
         let hash = self.hasher.hash(&key);
         let lock = self.shard(hash);
-        let found = lookup(&read(lock), &key, hash, time);
-        match found {
-            Lookup::Hit(value) => Some(value),
-            Lookup::Miss => None,
-            Lookup::Expired => {
-                self.remove_expired(lock, &key, hash);
-                None
-            }
+        let mut has_expired = false;
+        let live = live(&read(lock), &key, hash, time, &mut has_expired);
+        if has_expired {
+            self.remove_expired(lock, &key, hash);
         }
+        live
     }
 
     /// What `finish` makes of the values of `keys`, in their order. The clock is read once, and
@@ -356,26 +345,26 @@ impl<V> ShardedMap<V> {
     }
 }
 
+/// The value of a key, unless it has expired.
 #[inline]
-fn lookup<V: Clone>(
+fn live<V: Clone>(
     shard: &Shard<V>,
     key: &KeyRef<'_>,
     hash: KeyHash,
     time: &mut Reading<'_>,
-) -> Lookup<V> {
-    let Some(stored) = shard.get(key, hash) else {
-        return Lookup::Miss;
-    };
+    has_expired: &mut bool,
+) -> Option<CachedValue<V>> {
+    let stored = shard.get(key, hash)?;
     let ttl = if stored.deadline == NEVER {
         Ttl::Never
+    } else if let Some(left) = time.until(stored.deadline) {
+        Ttl::For(Duration::from_nanos(left))
     } else {
-        match time.until(stored.deadline) {
-            Some(left) => Ttl::For(Duration::from_nanos(left)),
-            None => return Lookup::Expired,
-        }
+        *has_expired = true;
+        return None;
     };
     let value = CachedValue::from_nanos(stored.payload.clone(), stored.cached_at);
-    Lookup::Hit(value.with_ttl(ttl))
+    Some(value.with_ttl(ttl))
 }
 
 /// A power of two.
