@@ -22,7 +22,7 @@ const SLOWER: &str = "churn: new keys set, read and reclaimed, 1 s to live, 2 th
 pub(crate) fn lines(bench: &mut Bench<'_>) -> Result<()> {
     // Bounded caches get twice the capacity that the fastest contestant fills within a TTL.
     for (name, ttl, length, capacity) in
-        [(NAME, 50, 500, 300_000), (SLOWER, 1_000, 1_600, 4_000_000)]
+        [(NAME, 50, 500, 300_000), (SLOWER, 1_000, 4_000, 4_000_000)]
     {
         let (ttl, length) = (Duration::from_millis(ttl), Duration::from_millis(length));
         let all = all::<u64>(capacity as usize, ttl)?;
