@@ -17,8 +17,11 @@ use crate::shard::{Counts, Garbage, Shard, Sparse, Stored};
 use crate::stats::DictStats;
 use crate::sweep::{REAP_PER_HOLD, Sweep};
 
-/// The number of shards, each with its own lock.
-const SHARDS: usize = 128;
+/// The number of shards, each with its own lock. With twice as many, one write in a thousand waits
+/// for a table that grows while a cache is filled: 39 µs instead of 1.4 µs. With half as many,
+/// threads that are preempted while they hold a lock cost 8 threads on two processors a third of
+/// their rate.
+const SHARDS: usize = 64;
 
 /// A bounded cache may have fewer shards, so that each has room for this many entries, because
 /// eviction picks the oldest entry of one shard.

@@ -27,7 +27,7 @@ const PER_BUCKET: usize = 7;
 /// The table grows when this many slots of a bucket are taken on average.
 const FULL: usize = 6;
 /// Up to this size the table doubles; then it grows by two fifths.
-const DOUBLES_TO: usize = 128;
+const DOUBLES_TO: usize = 256;
 /// Slots are numbered in 31 bits.
 const MOST_BUCKETS: usize = (1 << 31) / PER_BUCKET;
 
@@ -448,7 +448,7 @@ mod tests {
             grow(&mut table, u64::MAX);
             table.insert(hash(key, u64::MAX), key);
             let (taken, slots) = (table.len(), table.slots());
-            let most = if taken > 800 { 165 } else { 240 };
+            let most = if taken > 1_600 { 165 } else { 240 };
             assert!(
                 slots <= 14 + taken * most / 100,
                 "{slots} slots for {taken}"
