@@ -219,6 +219,9 @@ impl MemcachePoolBuilder {
     /// `connect` takes the address as in [`ServerStats::address`](crate::ServerStats::address). It
     /// is responsible for TLS; the `tls_…` fields have no effect.
     ///
+    /// A connection is polled by a task of its own and, for a request to an idle server, by the
+    /// caller's. A panic ends the connection, not the call, which is retried on another one.
+    ///
     /// ```
     /// use cache_memcache_pool::MemcachePoolBackend;
     /// use tokio::net::TcpStream;

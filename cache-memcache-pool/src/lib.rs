@@ -14,7 +14,8 @@
 // The path of a `get`, downward only; in parentheses, what each file asks on the way:
 //   backend → store (protocol/encode) → cluster/call (router), which retries and fails over
 //   → cluster/server (pool, breaker) → connection (queue, slots): here the caller waits for its slot.
-//   The task of the connection writes what is queued and fills the slots:
+//   The task of the connection writes what is queued and fills the slots; the caller takes its turn
+//   (connection/turns) to write to an idle connection:
 //   connection/driver (stream) → connection/pipeline → protocol/decode (protocol/response)
 
 mod backend;

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::{PoisonError, RwLock};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -12,6 +13,8 @@ use fastrand::Rng;
 /// One number per cache line, 64 MiB in total.
 const LINES: usize = 1 << 20;
 const LOADS_EACH: u64 = 400_000;
+/// As many as cache-dict has.
+const SHARDS: usize = 64;
 
 #[repr(align(64))]
 struct CacheLine(u64);
@@ -45,10 +48,7 @@ pub(crate) const LOADS: &str = "(loads of a get, one get after another)";
 
 /// The loads that no get of a key avoids: from 2 MiB, as much as the tags of a million entries, and
 /// from 64 MiB. They do not wait for each other, but those of the next key wait for both.
-pub(crate) struct Loads {
-    tags: Vec<CacheLine>,
-    slots: Vec<CacheLine>,
-}
+pub(crate) struct Loads(Memory);
 
 thread_local! {
     static LAST: Cell<u64> = const { Cell::new(0) };
@@ -56,21 +56,65 @@ thread_local! {
 
 impl Loads {
     pub(crate) fn new() -> Self {
-        // All are zero, but the processor does not know.
-        let lines = |count| (0..count).map(|_| CacheLine(black_box(0))).collect();
-        let (tags, slots) = (lines(LINES / 32), lines(LINES));
-        Self { tags, slots }
+        Self(Memory::new(LINES))
     }
 
     pub(crate) fn get(&self, key: &str) {
-        let digits = key.as_bytes().last_chunk().copied().unwrap_or_default();
-        let hash = u64::from_le_bytes(digits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let waits_for = LAST.get();
+        LAST.set(self.0.at(hash(key) ^ LAST.get()));
+    }
+}
+
+pub(crate) const LOCKED: &str = "(a read lock and the loads of each key)";
+
+/// The same loads, each under the lock of a shard; those of the next key need not wait.
+pub(crate) struct Locked(Vec<Shard>);
+
+#[repr(align(128))]
+struct Shard(RwLock<Memory>);
+
+impl Locked {
+    pub(crate) fn new() -> Self {
+        let shard = || Shard(RwLock::new(Memory::new(LINES / SHARDS)));
+        Self((0..SHARDS).map(|_| shard()).collect())
+    }
+
+    pub(crate) fn get_multi(&self, keys: &[&str]) {
+        let sum = keys.iter().fold(0, |sum, key| {
+            let hash = hash(key);
+            #[allow(clippy::cast_possible_truncation)]
+            let shard = self.0.get(hash as usize % SHARDS);
+            let memory = shard.map(|shard| shard.0.read().unwrap_or_else(PoisonError::into_inner));
+            sum ^ memory.map_or(0, |memory| memory.at(hash))
+        });
+        black_box(sum);
+    }
+}
+
+struct Memory {
+    tags: Vec<CacheLine>,
+    slots: Vec<CacheLine>,
+}
+
+impl Memory {
+    fn new(count: usize) -> Self {
+        // All are zero, but the processor does not know.
+        let lines = |count| (0..count).map(|_| CacheLine(black_box(0))).collect();
+        let (tags, slots) = (lines(count / 32), lines(count));
+        Self { tags, slots }
+    }
+
+    fn at(&self, hash: u64) -> u64 {
         #[allow(clippy::cast_possible_truncation)]
         let at = |lines: &[CacheLine]| {
-            let number = ((hash ^ waits_for) as usize * lines.len()) >> 32;
+            let number = (hash as usize * lines.len()) >> 32;
             lines.get(number).map_or(0, |line| line.0)
         };
-        LAST.set(at(&self.tags) | at(&self.slots));
+        at(&self.tags) | at(&self.slots)
     }
+}
+
+/// 32 bits.
+fn hash(key: &str) -> u64 {
+    let digits = key.as_bytes().last_chunk().copied().unwrap_or_default();
+    u64::from_le_bytes(digits).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }

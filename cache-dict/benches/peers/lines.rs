@@ -155,27 +155,41 @@ fn multi(bench: &mut Bench<'_>) -> Result<()> {
         return Ok(());
     }
     let [hundred, five, set] = lines;
-    let all = filled(SHORT, || 7_u64)?;
+    let (all, locked) = (filled(SHORT, || 7_u64)?, bound::Locked::new());
     let load = Load::new(SHORT, Uniform, 0, 2);
-    let mut line = |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample| {
-        let line = Line::new(name).unit("keys/s");
-        let (goal, reason) = (Some(2.0), "a lock for each key, taken and released");
-        let line = Line {
-            goal,
-            reason,
-            ..line
+    let mut line = |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample, bound: Option<Contestant<'_>>| {
+        let mut contestants = contestants(&all, COARSE, run);
+        let reason = if bound.is_some() {
+            bound::LOCKED
+        } else {
+            "a lock for each key, taken and released"
         };
-        bench.compare(line, contestants(&all, COARSE, run))
+        contestants.extend(bound);
+        let line = Line {
+            goal: Some(2.0),
+            reason,
+            ..Line::new(name).unit("keys/s")
+        };
+        bench.compare(line, contestants)
     };
-    line(hundred, &|cache| {
-        load.batches::<100>(|keys| _ = cache.get_multi(keys))
-    })?;
-    line(five, &|cache| {
-        load.batches::<5>(|keys| _ = cache.get_multi(keys))
-    })?;
-    line(set, &|cache| {
-        load.batches::<100>(|keys| cache.set_multi(keys, &7))
-    })
+    let bound = |run: &'static dyn Fn(&Load, &bound::Locked) -> Sample| {
+        let (load, locked) = (&load, &locked);
+        Contestant::new(bound::LOCKED, Role::Overhead, move || Ok(run(load, locked)))
+    };
+    let of_hundred = bound(&|load, locked| load.batches::<100>(|keys| locked.get_multi(keys)));
+    line(
+        hundred,
+        &|cache| load.batches::<100>(|keys| _ = cache.get_multi(keys)),
+        Some(of_hundred),
+    )?;
+    let of_five = bound(&|load, locked| load.batches::<5>(|keys| locked.get_multi(keys)));
+    line(
+        five,
+        &|cache| load.batches::<5>(|keys| _ = cache.get_multi(keys)),
+        Some(of_five),
+    )?;
+    let set_multi = |cache: &dyn Cache<u64>| load.batches::<100>(|keys| cache.set_multi(keys, &7));
+    line(set, &set_multi, None)
 }
 
 /// The cost of a set by the number of other entries held. Overwrites the same thousand keys, so

@@ -24,6 +24,18 @@ pub(crate) const BUGS: &[Bug] = &[
         "let is_enough = !@ && shared.queue.len() >= shared.wake_at;",
     ),
     bug(
+        "idle-connection-not-written",
+        "connection/mod.rs",
+        "self.connection.turns.poll_for(&driver);",
+        "if !@ { self.connection.turns.poll_for(&driver); }",
+    ),
+    bug(
+        "end-in-a-turn-untold",
+        "connection/turns.rs",
+        "driven.end = Some(end);\n            task.wake_by_ref();",
+        "driven.end = Some(end);\n            if !@ { task.wake_by_ref(); }",
+    ),
+    bug(
         "room-not-returned",
         "connection/mod.rs",
         "self.room.add_permits(weight);",
