@@ -157,21 +157,22 @@ fn multi(bench: &mut Bench<'_>) -> Result<()> {
     let [hundred, five, set] = lines;
     let (all, locked) = (filled(SHORT, || 7_u64)?, bound::Locked::new());
     let load = Load::new(SHORT, Uniform, 0, 2);
-    let mut line = |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample, bound: Option<Contestant<'_>>| {
-        let mut contestants = contestants(&all, COARSE, run);
-        let reason = if bound.is_some() {
-            bound::LOCKED
-        } else {
-            "a lock for each key, taken and released"
+    let mut line =
+        |name, run: &dyn Fn(&dyn Cache<u64>) -> Sample, bound: Option<Contestant<'_>>| {
+            let mut contestants = contestants(&all, COARSE, run);
+            let reason = if bound.is_some() {
+                bound::LOCKED
+            } else {
+                "a lock for each key, taken and released"
+            };
+            contestants.extend(bound);
+            let line = Line {
+                goal: Some(2.0),
+                reason,
+                ..Line::new(name).unit("keys/s")
+            };
+            bench.compare(line, contestants)
         };
-        contestants.extend(bound);
-        let line = Line {
-            goal: Some(2.0),
-            reason,
-            ..Line::new(name).unit("keys/s")
-        };
-        bench.compare(line, contestants)
-    };
     let bound = |run: &'static dyn Fn(&Load, &bound::Locked) -> Sample| {
         let (load, locked) = (&load, &locked);
         Contestant::new(bound::LOCKED, Role::Overhead, move || Ok(run(load, locked)))
