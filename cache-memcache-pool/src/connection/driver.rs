@@ -328,9 +328,12 @@ impl Driver {
         if let Some(failure) = &shared.closed {
             return Err(End::Closed(failure.clone()));
         }
-        if !shared.queue.is_parked() && self.pipeline.must_wait(&shared.queue) {
-            hold(&mut shared, &mut self.pipeline, cx);
-            return Ok(false);
+        if !shared.queue.is_parked() {
+            self.pipeline.on_unblocked();
+            if self.pipeline.must_wait(&shared.queue) {
+                hold(&mut shared, &mut self.pipeline, cx);
+                return Ok(false);
+            }
         }
         // A write for each request would cost a system call for each. While much is in flight
         // its responses will soon call for more, and half of it is worth one.

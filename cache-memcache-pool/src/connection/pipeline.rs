@@ -182,6 +182,11 @@ impl<C> Pipeline<C> {
         self.is_blocked = true;
     }
 
+    /// Nothing waits for room: all that did was written or withdrawn.
+    pub(crate) fn on_unblocked(&mut self) {
+        self.is_blocked = false;
+    }
+
     /// Records written bytes. If there was no room for them before, that is a sign of life: the
     /// server has read.
     pub(crate) fn on_written(&mut self, now: Instant, bytes: usize) {

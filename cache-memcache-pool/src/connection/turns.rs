@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
+use super::Failure;
 use super::driver::{Driver, End, PANICKED};
 use super::stream::Stream;
 
@@ -61,17 +63,21 @@ impl Turns {
     /// Polls in place of the driver's task, whose waker this is, unless somebody else does: then
     /// the task is woken.
     pub(super) fn poll_for(&self, task: &Waker) {
+        // A caller that has used up its budget would not get to the socket.
+        if !has_budget_remaining() {
+            return task.wake_by_ref();
+        }
         let Ok(mut running) = self.running.try_lock() else {
             return task.wake_by_ref();
         };
         let Some(driven) = running.as_mut() else {
             return task.wake_by_ref();
         };
-        // A panic would end the task, not a caller.
+        // A panic must end the connection only. It is not the server's fault.
         let poll = || driven.poll(&mut Context::from_waker(task));
         let polled = catch_unwind(AssertUnwindSafe(poll));
-        if let Poll::Ready(end) = polled.unwrap_or_else(|_| Poll::Ready(End::Lost(PANICKED.into())))
-        {
+        let panicked = |_| Poll::Ready(End::Closed(Failure::Lost(PANICKED.into())));
+        if let Poll::Ready(end) = polled.unwrap_or_else(panicked) {
             driven.end = Some(end);
             task.wake_by_ref();
         }

@@ -229,11 +229,13 @@ impl AsyncWrite for Socket {
             false => vec![&bytes[..n]],
         };
         for piece in pieces {
-            let takes = match is_dripping {
+            let turn = pipe.departs.map_or(now, |departs| departs.max(now));
+            // What has not left when the drip ends goes at the usual rate.
+            let takes = match is_dripping && timeline.fault(Kind::Drip, turn).is_some() {
                 true => DRIP,
                 false => this.link.per_kilobyte * piece.len() as u32 / 1024,
             };
-            let departs = pipe.departs.map_or(now, |departs| departs.max(now)) + takes;
+            let departs = turn + takes;
             let arrives = timeline.after(Kind::Partition, departs + this.link.latency);
             let arrives = pipe.arrives.map_or(arrives, |before| before.max(arrives));
             pipe.departs = Some(departs);

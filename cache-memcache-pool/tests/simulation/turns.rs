@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 
 use crate::network::Socket;
 use crate::server::Farm;
-use crate::setup::{builder, farm};
+use crate::setup::{TIMEOUT, builder, farm};
 
-/// Runs at each write.
-type Hook = Arc<Mutex<Box<dyn FnMut() + Send>>>;
+/// Runs at each write, and says whether the socket has room.
+type Hook = Arc<Mutex<Box<dyn FnMut() -> bool + Send>>>;
 
 /// A socket that tells of its writes.
 struct Hooked(Socket, Hook);
@@ -38,7 +38,10 @@ impl AsyncWrite for Hooked {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        (self.1.lock().unwrap())();
+        if !(self.1.lock().unwrap())() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -64,10 +67,10 @@ async fn used(farm: &Farm, hook: &Hook) -> MemcachePoolBackend {
 }
 
 fn hook() -> Hook {
-    Arc::new(Mutex::new(Box::new(|| ())))
+    Arc::new(Mutex::new(Box::new(|| true)))
 }
 
-fn set(hook: &Hook, run: impl FnMut() + Send + 'static) {
+fn set(hook: &Hook, run: impl FnMut() -> bool + Send + 'static) {
     *hook.lock().unwrap() = Box::new(run);
 }
 
@@ -79,6 +82,7 @@ async fn a_single_caller_writes_and_many_leave_it_to_the_task() {
     let seen = Arc::clone(&writers);
     set(&hook, move || {
         seen.lock().unwrap().push(tokio::task::try_id());
+        true
     });
     // The test itself has no task.
     for _ in 0..10 {
@@ -109,9 +113,52 @@ async fn a_panic_while_a_caller_writes_ends_the_connection_and_not_the_caller() 
     let (farm, hook) = (farm(1, &[], |_| {}), hook());
     let cache = used(&farm, &hook).await;
     set(&hook, || panic!("a bug in the transport"));
-    let error = cache.get("k").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(error.message().contains("`connect_with`"), "{error}");
+    for _ in 0..5 {
+        let error = cache.get("k").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("`connect_with`"), "{error}");
+    }
+    let server = &cache.stats().servers[0];
+    assert_eq!(server.downs, 0, "it is not the server's fault");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_request_that_found_no_room_leaves_no_suspicion() {
+    let (farm, hook) = (farm(1, &[], |_| {}), hook());
+    let cache = used(&farm, &hook).await;
+    set(&hook, || false);
+    let mut call = Box::pin(cache.get("k"));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    drop(call);
+    set(&hook, || true);
+    tokio::time::sleep(TIMEOUT * 4).await;
+    let server = &cache.stats().servers[0];
+    assert_eq!((server.connects, server.timeouts, server.downs), (1, 0, 0));
+    assert_eq!(server.connections, 1, "{server:?}");
+    cache.get("k").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_has_used_up_its_budget_leaves_the_write_to_the_task() {
+    let (farm, hook) = (farm(1, &[], |_| {}), hook());
+    let cache = used(&farm, &hook).await;
+    let writers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&writers);
+    set(&hook, move || {
+        seen.lock().unwrap().push(tokio::task::try_id());
+        true
+    });
+    let mut call = Box::pin(cache.get("k"));
+    std::future::poll_fn(|cx| {
+        while tokio::task::coop::has_budget_remaining() {
+            let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+        }
+        call.as_mut().poll(cx)
+    })
+    .await
+    .unwrap();
+    assert!(writers.lock().unwrap()[0].is_some());
 }
 
 #[test]
@@ -129,6 +176,7 @@ fn a_runtime_that_is_shut_down_while_a_caller_writes_ends_the_call() {
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
+        true
     });
     let _within = handle.enter();
     let mut call = pin!(cache.get("k"));
