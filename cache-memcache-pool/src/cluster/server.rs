@@ -21,7 +21,7 @@ use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
     ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, State, Stream, Waiter,
-    cannot_connect,
+    cannot_connect, drive,
 };
 use crate::protocol::{Expected, Outgoing, Violation};
 use crate::stats::ServerStats;
@@ -334,12 +334,8 @@ impl Server {
             Ok(Err(failure)) => (None, self.on_not_connected(&pool, &connection, &failure)),
             Ok(Ok(stream)) => {
                 self.on_connected();
-                let server = Arc::clone(&self);
-                let ended = driver.run(stream, move || server.check()).await;
-                let Some((run, ended)) = ended else {
-                    return pool.remove(&connection);
-                };
-                driver = run;
+                let ended;
+                (driver, ended) = drive(driver, stream, || self.check()).await;
                 self.on_ended(&pool, &connection, ended)
             }
         };

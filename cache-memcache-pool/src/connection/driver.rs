@@ -10,12 +10,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use cache_core::{Error, ErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 use super::pipeline::{Pipeline, Verdict};
 use super::queue::Batch;
 use super::stream::Stream;
-use super::turns::{Running, Turns};
 use super::{Caller, Connection, Failure, Gauges, Shared, Unanswered};
 use crate::NAME;
 use crate::config::Timeouts;
@@ -130,60 +129,32 @@ impl Driver {
         .await
     }
 
-    /// Drives the connection over `stream` until it ends. Calls may still wait then:
-    /// [`fail`](Self::fail) answers them. `suspect` is called when the server has been silent for
-    /// a while. `None`: the driver panicked, and has answered them.
-    pub(crate) async fn run(
-        mut self,
-        stream: Stream,
-        suspect: impl Fn() + Send + 'static,
-    ) -> Option<(Self, Ended)> {
-        let connection = Arc::clone(&self.connection);
-        connection.set_ready();
-        if connection.lock().queue.dialect() == Dialect::Meta {
+    /// Call it once the connection is open. Returns when to call [`poll`](Self::poll) at the
+    /// latest.
+    pub(super) fn start(&mut self) -> Instant {
+        self.connection.set_ready();
+        if self.connection.lock().queue.dialect() == Dialect::Meta {
             self.pipeline.ask_version(Instant::now());
             self.batch.bytes.extend_from_slice(ASK_VERSION);
         }
         self.timer_at = self.pipeline.poll_timeout().unwrap_or_else(Instant::now);
-        let timer = Box::pin(sleep_until(self.timer_at));
-        let task = Task(&connection.turns);
-        task.0.begin(Running {
-            driver: self,
-            stream,
-            timer,
-            suspect: Box::new(suspect),
-            end: None,
-        });
-        let (mut driver, why) = poll_fn(|cx| task.0.poll(cx)).await?;
-        driver.tell();
-        connection.lock().queue.park(&mut driver.batch);
-        let ended = Ended {
-            why,
-            has_answered: driver.pipeline.has_answered(),
-            was_in_use: driver.pipeline.in_flight() > 0,
-        };
-        Some((driver, ended))
+        self.timer_at
     }
 
-    /// Does what can be done now.
+    /// Does what can be done now. `suspect` is called when the server has been silent for a while.
     pub(super) fn poll(
         &mut self,
         stream: &mut Stream,
         mut timer: Pin<&mut Sleep>,
-        suspect: &dyn Fn(),
+        suspect: &impl Fn(),
         cx: &mut Context<'_>,
     ) -> Poll<End> {
         loop {
             // Read available data before checking the time.
-            let read = self.read(stream, cx);
-            self.tell();
-            if let Err(end) = read.and_then(|()| self.write(stream, cx)) {
+            if let Err(end) = self.poll_io(stream, cx) {
                 return Poll::Ready(end);
             }
-            self.pipeline.settle();
-            if let Some(at) = self.pipeline.poll_timeout()
-                && at < self.timer_at
-            {
+            if let Some(at) = self.due_before_timer() {
                 self.set_timer(timer.as_mut(), at);
             }
             ready!(timer.as_mut().poll(cx));
@@ -193,6 +164,38 @@ impl Driver {
             let at = self.pipeline.poll_timeout().unwrap_or(self.timer_at);
             self.set_timer(timer.as_mut(), at);
         }
+    }
+
+    /// Reads and writes what can be read and written now.
+    pub(super) fn poll_io(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+        let read = self.read(stream, cx);
+        self.tell();
+        read.and_then(|()| self.write(stream, cx))?;
+        self.pipeline.settle();
+        Ok(())
+    }
+
+    /// When the pipeline has to be asked, if that is before the time that the timer is set to.
+    pub(super) fn due_before_timer(&self) -> Option<Instant> {
+        self.pipeline
+            .poll_timeout()
+            .filter(|at| *at < self.timer_at)
+    }
+
+    /// The state at the end of the connection. Calls may still wait then: [`fail`](Self::fail)
+    /// answers them.
+    pub(super) fn ended(&mut self, why: End) -> Ended {
+        self.tell();
+        self.connection.lock().queue.park(&mut self.batch);
+        Ended {
+            why,
+            has_answered: self.pipeline.has_answered(),
+            was_in_use: self.pipeline.in_flight() > 0,
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     fn set_timer(&mut self, timer: Pin<&mut Sleep>, at: Instant) {
@@ -361,7 +364,7 @@ impl Driver {
         Ok(shared.queue.take(&mut self.batch))
     }
 
-    fn on_timeout(&mut self, suspect: &dyn Fn()) -> Option<End> {
+    fn on_timeout(&mut self, suspect: &impl Fn()) -> Option<End> {
         let now = Instant::now();
         let mut expired = Vec::new();
         let mut shared = self.connection.lock();
@@ -416,15 +419,6 @@ impl Driver {
         drop(shared);
         self.connection.release(weight);
         self.wake();
-    }
-}
-
-/// The task of a driver that runs. Dropping it ends the driver.
-struct Task<'t>(&'t Turns);
-
-impl Drop for Task<'_> {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub(crate) use driver::{Driver, End, Ended};
 pub(crate) use stream::{ConnectError, Stream, cannot_connect};
+pub(crate) use turns::drive;
 
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::{Pending, Queue};
@@ -241,20 +242,16 @@ impl Connection {
         };
         self.load.fetch_add(weight, Ordering::Relaxed);
         let is_enough = shared.queue.len() >= shared.wake_at;
-        let driver = if is_enough {
+        let mut driver = if is_enough {
             shared.driver.take()
         } else {
             None
         };
         let is_idle = shared.is_idle;
         drop(shared);
-        let driver = match driver {
-            Some(driver) if !is_idle => {
-                driver.wake();
-                None
-            }
-            driver => driver,
-        };
+        if !is_idle && let Some(driver) = driver.take() {
+            driver.wake();
+        }
         Ok(Some(Waiter {
             connection: self,
             driver,

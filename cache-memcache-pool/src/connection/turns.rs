@@ -2,39 +2,54 @@
 //! that queues a request while the connection is idle: that saves switching to the task for the
 //! write.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep_until};
 
 use super::Failure;
-use super::driver::{Driver, End, PANICKED};
+use super::driver::{Driver, End, Ended, PANICKED};
 use super::stream::Stream;
 
-/// A driver with all that it needs.
-pub(super) struct Running {
-    pub(super) driver: Driver,
-    pub(super) stream: Stream,
-    pub(super) timer: Pin<Box<Sleep>>,
-    /// Called when the server has been silent for a while.
-    pub(super) suspect: Box<dyn Fn() + Send>,
-    /// Why it ended, until its task learns it.
-    pub(super) end: Option<End>,
+/// Drives a connection over `stream` until it ends. `suspect` is called when the server has been
+/// silent for a while.
+pub(crate) async fn drive(
+    mut driver: Driver,
+    stream: Stream,
+    suspect: impl Fn(),
+) -> (Driver, Ended) {
+    let connection = Arc::clone(driver.connection());
+    let mut timer = pin!(sleep_until(driver.start()));
+    let task = Task(&connection.turns);
+    task.0.begin(Running {
+        driver,
+        stream,
+        end: None,
+    });
+    let (mut driver, why) = poll_fn(|cx| task.0.poll(timer.as_mut(), &suspect, cx)).await;
+    let ended = driver.ended(why);
+    (driver, ended)
 }
 
-impl Running {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        match self.end.take() {
-            Some(end) => Poll::Ready(end),
-            None => self
-                .driver
-                .poll(&mut self.stream, self.timer.as_mut(), &self.suspect, cx),
-        }
+/// The task of a driver that runs. Dropping it ends the driver.
+struct Task<'t>(&'t Turns);
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
+}
+
+struct Running {
+    driver: Driver,
+    stream: Stream,
+    /// Why it ended, until its task learns it.
+    end: Option<End>,
 }
 
 /// A place for the driver while it runs.
@@ -46,42 +61,57 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn begin(&self, running: Running) {
+    fn begin(&self, running: Running) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
     }
 
     /// Polls for the task of the driver, which gets it back at its end.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<(Driver, End)>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.as_mut().map(|running| running.poll(cx)) {
-            Some(Poll::Pending) => Poll::Pending,
-            Some(Poll::Ready(end)) => Poll::Ready(running.take().map(|over| (over.driver, end))),
-            None => Poll::Ready(None),
+    fn poll(
+        &self,
+        timer: Pin<&mut Sleep>,
+        suspect: &impl Fn(),
+        cx: &mut Context<'_>,
+    ) -> Poll<(Driver, End)> {
+        let mut place = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only the end of the task takes it away, after the last poll.
+        let Some(running) = place.as_mut() else {
+            return Poll::Pending;
+        };
+        let (driver, stream) = (&mut running.driver, &mut running.stream);
+        let end = match running.end.take() {
+            Some(end) => end,
+            None => ready!(driver.poll(stream, timer, suspect, cx)),
+        };
+        match place.take() {
+            Some(over) => Poll::Ready((over.driver, end)),
+            None => Poll::Pending,
         }
     }
 
-    /// Polls in place of the driver's task, whose waker this is, unless somebody else does: then
-    /// the task is woken.
+    /// Reads and writes in place of the driver's task, whose waker this is, unless somebody else
+    /// does: then the task is woken. Time is left to the task.
     pub(super) fn poll_for(&self, task: &Waker) {
         // A caller that has used up its budget would not get to the socket.
         if !has_budget_remaining() {
             return task.wake_by_ref();
         }
-        let Ok(mut running) = self.running.try_lock() else {
+        let Ok(mut place) = self.running.try_lock() else {
             return task.wake_by_ref();
         };
-        let Some(driven) = running.as_mut() else {
+        let Some(running) = place.as_mut() else {
             return task.wake_by_ref();
         };
         // A panic must end the connection only. It is not the server's fault.
-        let poll = || driven.poll(&mut Context::from_waker(task));
-        let polled = catch_unwind(AssertUnwindSafe(poll));
-        let panicked = |_| Poll::Ready(End::Closed(Failure::Lost(PANICKED.into())));
-        if let Poll::Ready(end) = polled.unwrap_or_else(panicked) {
-            driven.end = Some(end);
+        let (driver, stream) = (&mut running.driver, &mut running.stream);
+        let poll = || driver.poll_io(stream, &mut Context::from_waker(task));
+        let panicked = |_| Err(End::Closed(Failure::Lost(PANICKED.into())));
+        if let Err(end) = catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(panicked) {
+            running.end = Some(end);
+            task.wake_by_ref();
+        } else if running.driver.due_before_timer().is_some() {
             task.wake_by_ref();
         }
-        drop(running);
+        drop(place);
         // Its counterpart is in `end`, so that one of the two drops the driver.
         if self.is_over.fetch_or(false, Ordering::AcqRel) {
             drop(self.take());
@@ -99,8 +129,8 @@ impl Turns {
     fn take(&self) -> Option<Running> {
         match self.running.try_lock() {
             Ok(mut running) => running.take(),
-            Err(std::sync::TryLockError::Poisoned(running)) => running.into_inner().take(),
-            Err(std::sync::TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(running)) => running.into_inner().take(),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 }

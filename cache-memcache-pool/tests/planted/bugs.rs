@@ -32,8 +32,14 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "end-in-a-turn-untold",
         "connection/turns.rs",
-        "driven.end = Some(end);\n            task.wake_by_ref();",
-        "driven.end = Some(end);\n            if !@ { task.wake_by_ref(); }",
+        "running.end = Some(end);\n            task.wake_by_ref();",
+        "running.end = Some(end);\n            if !@ { task.wake_by_ref(); }",
+    ),
+    bug(
+        "turn-without-a-timer",
+        "connection/turns.rs",
+        "running.driver.due_before_timer().is_some()",
+        "!@ && running.driver.due_before_timer().is_some()",
     ),
     bug(
         "room-not-returned",
@@ -104,8 +110,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "timer-never-earlier",
         "connection/driver.rs",
-        "&& at < self.timer_at",
-        "&& at < self.timer_at && !@",
+        "filter(|at| *at < self.timer_at)",
+        "filter(|at| *at < self.timer_at && !@)",
     ),
     bug(
         "queued-callers-forgotten",

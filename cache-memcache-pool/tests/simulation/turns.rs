@@ -10,7 +10,7 @@ use cache_core::{CacheBackend as _, ErrorKind};
 use cache_memcache_pool::MemcachePoolBackend;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::network::Socket;
 use crate::server::Farm;
@@ -74,17 +74,22 @@ fn set(hook: &Hook, run: impl FnMut() -> bool + Send + 'static) {
     *hook.lock().unwrap() = Box::new(run);
 }
 
+/// The tasks that write from now on; a test itself has none.
+fn writers(hook: &Hook) -> Arc<Mutex<Vec<Option<Id>>>> {
+    let writers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&writers);
+    set(hook, move || {
+        seen.lock().unwrap().push(tokio::task::try_id());
+        true
+    });
+    writers
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_single_caller_writes_and_many_leave_it_to_the_task() {
     let (farm, hook) = (farm(1, &[], |_| {}), hook());
     let cache = used(&farm, &hook).await;
-    let writers = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&writers);
-    set(&hook, move || {
-        seen.lock().unwrap().push(tokio::task::try_id());
-        true
-    });
-    // The test itself has no task.
+    let writers = writers(&hook);
     for _ in 0..10 {
         cache.get("k").await.unwrap();
         cache.get_multi(&["a", "b"]).await.remove(0).unwrap();
@@ -143,12 +148,7 @@ async fn a_withdrawn_request_that_found_no_room_leaves_no_suspicion() {
 async fn a_caller_that_has_used_up_its_budget_leaves_the_write_to_the_task() {
     let (farm, hook) = (farm(1, &[], |_| {}), hook());
     let cache = used(&farm, &hook).await;
-    let writers = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&writers);
-    set(&hook, move || {
-        seen.lock().unwrap().push(tokio::task::try_id());
-        true
-    });
+    let writers = writers(&hook);
     let mut call = Box::pin(cache.get("k"));
     std::future::poll_fn(|cx| {
         while tokio::task::coop::has_budget_remaining() {
