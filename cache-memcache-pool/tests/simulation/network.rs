@@ -160,6 +160,12 @@ pub(crate) fn connection(link: &Link, rng: &mut Rng) -> (Socket, Socket, Plug) {
     (client, server, Plug(pipes))
 }
 
+impl Socket {
+    pub(crate) fn is_reset(&self) -> bool {
+        self.incoming.lock().unwrap().is_reset
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,

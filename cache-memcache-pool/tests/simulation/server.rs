@@ -170,6 +170,10 @@ impl Server {
             // A paused process reads nothing; received bytes wait for it.
             let awake = self.timeline().after(Kind::Pause, Instant::now());
             sleep_until(awake).await;
+            // What a process has received is lost with it.
+            if socket.is_reset() {
+                return;
+            }
             let mut answers = Vec::new();
             let now = Instant::now();
             let fault = |kind| self.timeline().fault(kind, now);
