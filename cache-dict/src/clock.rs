@@ -165,56 +165,66 @@ impl Time {
         match self {
             Self::System(system) => Reading {
                 system: Some(system),
-                coarse: None,
-                exact: None,
+                future: NEVER,
+                now: NEVER,
             },
             // The user's clock may use the backend, so it is read before a lock is taken.
-            Self::Of { .. } => Reading {
-                system: None,
-                coarse: None,
-                exact: Some(self.now()),
-            },
+            Self::Of { .. } => {
+                let now = self.now();
+                Reading {
+                    system: None,
+                    future: now,
+                    now,
+                }
+            }
         }
     }
 }
 
 /// The time of one call, read once, when it is first needed.
 pub(crate) struct Reading<'t> {
+    /// The clocks that were not read yet.
     system: Option<&'t SystemClock>,
-    coarse: Option<u64>,
-    exact: Option<u64>,
+    /// Deadlines after this are in the future; all others are not, once the exact clock was read.
+    future: u64,
+    /// The time, not too early unless a coarse clock lags more than usual.
+    now: u64,
 }
 
 impl Reading<'_> {
     /// The time left until `deadline`, or `None` if it has been reached.
     #[inline]
     pub(crate) fn until(&mut self, deadline: u64) -> Option<u64> {
-        let Some(system) = self.system else {
-            return left(deadline, self.exact.unwrap_or_default());
-        };
-        if self.coarse.is_none() {
-            self.coarse = system.coarse();
+        if deadline > self.future || self.reads_until(deadline) {
+            return Some(deadline.saturating_sub(self.now));
         }
-        if let Some(coarse) = self.coarse
-            && let Some(left) = left_by_coarse(deadline, coarse)
-        {
-            return Some(left);
-        }
-        left(deadline, *self.exact.get_or_insert_with(|| system.now()))
+        None
     }
-}
 
-#[inline]
-fn left(deadline: u64, now: u64) -> Option<u64> {
-    deadline.checked_sub(now).filter(|left| *left > 0)
-}
+    /// Reads the clocks, as far as it is necessary to know whether `deadline` is in the future.
+    #[inline]
+    fn reads_until(&mut self, deadline: u64) -> bool {
+        let Some(system) = self.system else {
+            return false;
+        };
+        if self.now == NEVER
+            && let Some(coarse) = system.coarse()
+        {
+            self.see_coarse(coarse);
+            if deadline > self.future {
+                return true;
+            }
+        }
+        self.system = None;
+        self.now = system.now();
+        self.future = self.now;
+        deadline > self.future
+    }
 
-/// The time left until a deadline that is far enough away for a coarse clock. It is not too long
-/// unless the clock lags more than usual.
-#[inline]
-fn left_by_coarse(deadline: u64, coarse: u64) -> Option<u64> {
-    let left = deadline.checked_sub(coarse)?;
-    (left > SLACK).then(|| left - TICK)
+    fn see_coarse(&mut self, coarse: u64) {
+        self.future = coarse.saturating_add(SLACK);
+        self.now = coarse.saturating_add(TICK);
+    }
 }
 
 /// The moment `ttl` after `now`; [`NEVER`] if that is beyond the clock's range.
@@ -263,7 +273,13 @@ mod tests {
     /// lags by `late`.
     fn served_by_coarse(left: i64, late: u64) -> Option<u64> {
         let now = 3_600_000_000_000_u64;
-        left_by_coarse(now.saturating_add_signed(left), now - late)
+        let mut reading = Reading {
+            system: None,
+            future: NEVER,
+            now: NEVER,
+        };
+        reading.see_coarse(now - late);
+        reading.until(now.saturating_add_signed(left))
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl KeyHasher {
 }
 
 /// The hash of a key. Different bits select the shard and the slot within it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {

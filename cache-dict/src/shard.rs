@@ -104,6 +104,12 @@ impl<V> Shard<V> {
         Some(&entry.stored)
     }
 
+    /// Loads the entry of a key with this hash into the processor's cache.
+    #[inline]
+    pub(crate) fn load(&self, hash: KeyHash) {
+        self.table.load(hash);
+    }
+
     /// Stores a value that has not expired. Returns it if the cache is at its bound and this shard
     /// has no entry to evict.
     pub(crate) fn set(

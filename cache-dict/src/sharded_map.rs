@@ -34,9 +34,9 @@ const REAP_PER_WRITE: usize = 32;
 /// How many keys of a call share one reading of the clock: about 20 µs.
 const KEYS_PER_READING: usize = 256;
 
-/// How many keys of a `set_multi` are [loaded](ShardedMap::load) before the first is written, if
+/// How many keys of a call are [loaded](ShardedMap::load) before the first is read or written, if
 /// shards have so many entries: with payloads of eight bytes, 4 MiB in all.
-const KEYS_TO_LOAD: usize = 64;
+const KEYS_TO_LOAD: usize = 32;
 const LARGE_SHARD: usize = 512;
 
 /// The entries, divided among shards by the hash of their keys, with one hash function and one
@@ -158,11 +158,21 @@ impl<V: Clone> ShardedMap<V> {
     fn get_one(&self, key: &str, time: &mut Reading<'_>) -> Option<CachedValue<V>> {
         let key = KeyRef::new(key);
         let hash = self.hasher.hash(&key);
+        self.get_hashed(&key, hash, time)
+    }
+
+    #[inline]
+    fn get_hashed(
+        &self,
+        key: &KeyRef<'_>,
+        hash: KeyHash,
+        time: &mut Reading<'_>,
+    ) -> Option<CachedValue<V>> {
         let lock = self.shard(hash);
         let mut has_expired = false;
-        let live = live(&read(lock), &key, hash, time, &mut has_expired);
+        let live = live(&read(lock), key, hash, time, &mut has_expired);
         if has_expired {
-            self.remove_expired(lock, &key, hash);
+            self.remove_expired(lock, key, hash);
         }
         live
     }
@@ -178,9 +188,18 @@ impl<V: Clone> ShardedMap<V> {
         finish: impl Fn(Option<CachedValue<V>>) -> T,
     ) -> Vec<T> {
         let mut found = Vec::with_capacity(keys.len());
+        let is_large = keys.len() > 1 && self.is_large();
         for keys in keys.chunks(KEYS_PER_READING) {
             let mut time = self.time.reading();
-            found.extend(keys.iter().map(|key| finish(self.get_one(key, &mut time))));
+            for keys in keys.chunks(KEYS_TO_LOAD) {
+                let hashes = self.hashes(keys.iter().copied());
+                if is_large {
+                    self.load(&hashes, keys.len());
+                }
+                found.extend(keys.iter().zip(&hashes).map(|(key, hash)| {
+                    finish(self.get_hashed(&KeyRef::new(key), *hash, &mut time))
+                }));
+            }
         }
         found
     }
@@ -207,13 +226,14 @@ impl<V: Clone> ShardedMap<V> {
         let is_large = entries.len() > 1 && self.is_large();
         let mut entries = entries.into_iter();
         while !entries.as_slice().is_empty() {
+            let hashes = self.hashes(entries.as_slice().iter().map(|(key, _)| *key));
             if is_large {
-                let next = entries.as_slice().iter().take(KEYS_TO_LOAD);
-                next.for_each(|(key, _)| self.load(key));
+                self.load(&hashes, entries.len());
             }
-            for (key, value) in entries.by_ref().take(KEYS_TO_LOAD) {
+            // In this order `zip` takes no entry beyond the last hash.
+            for (hash, (key, value)) in hashes.iter().zip(entries.by_ref()) {
                 let write = self.write_of(value, now);
-                self.write_one(key, write, now, &mut garbage);
+                self.write_hashed(&KeyRef::new(key), *hash, write, now, &mut garbage);
             }
         }
         self.sweep_in_turn(now);
@@ -264,6 +284,17 @@ impl<V: Clone> ShardedMap<V> {
     fn write_one(&self, key: &str, what: Write<V>, now: Option<u64>, garbage: &mut Garbage<V>) {
         let key = KeyRef::new(key);
         let hash = self.hasher.hash(&key);
+        self.write_hashed(&key, hash, what, now, garbage);
+    }
+
+    fn write_hashed(
+        &self,
+        key: &KeyRef<'_>,
+        hash: KeyHash,
+        what: Write<V>,
+        now: Option<u64>,
+        garbage: &mut Garbage<V>,
+    ) {
         let lock = self.shard(hash);
         let mut shard = write(lock);
         if let Some(now) = now {
@@ -271,7 +302,7 @@ impl<V: Clone> ShardedMap<V> {
         }
         match what {
             Write::Delete(expired) => {
-                shard.delete(&key, hash, &self.bound, garbage);
+                shard.delete(key, hash, &self.bound, garbage);
                 if let Some(payload) = expired {
                     garbage.add(payload);
                 }
@@ -279,7 +310,7 @@ impl<V: Clone> ShardedMap<V> {
             Write::Set(mut stored) => {
                 let now = now.unwrap_or_default();
                 while let Err(one_too_many) =
-                    shard.set(&key, hash, stored, now, &self.bound, garbage)
+                    shard.set(key, hash, stored, now, &self.bound, garbage)
                 {
                     stored = one_too_many;
                     drop(shard);
@@ -296,14 +327,28 @@ impl<V: Clone> ShardedMap<V> {
         first.is_some_and(|shard| read(shard).len() >= LARGE_SHARD)
     }
 
-    /// Loads the entry of a key that is about to be written into the processor's cache. The
-    /// processor loads several at a time while it reads, but not while it writes, because a write
-    /// has to be complete before its lock is released.
-    fn load(&self, key: &str) {
-        let key = KeyRef::new(key);
-        let hash = self.hasher.hash(&key);
-        if let Some(shard) = try_read(self.shard(hash)) {
-            std::hint::black_box(shard.get(&key, hash).is_some());
+    /// The hashes of up to [`KEYS_TO_LOAD`] keys.
+    #[inline]
+    fn hashes<'k>(&self, keys: impl Iterator<Item = &'k str>) -> [KeyHash; KEYS_TO_LOAD] {
+        let mut hashes = [KeyHash::default(); KEYS_TO_LOAD];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = self.hasher.hash(&KeyRef::new(key));
+        }
+        hashes
+    }
+
+    /// Loads the entries of the first `count` keys into the processor's cache.
+    ///
+    /// While the processor waits for memory, it looks ahead over some three hundred instructions.
+    /// That is little more than one lookup, but the loads of several keys, if there is nothing
+    /// between them.
+    #[inline]
+    fn load(&self, hashes: &[KeyHash], count: usize) {
+        for hash in hashes.iter().take(count) {
+            // A shard that is being written to is passed over.
+            if let Some(shard) = try_read(self.shard(*hash)) {
+                shard.load(*hash);
+            }
         }
     }
 
