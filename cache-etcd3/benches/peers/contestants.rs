@@ -9,6 +9,8 @@ pub(crate) const OURS: &str = "cache-etcd3";
 /// Ours without `refuse_late_writes`.
 pub(crate) const UNGUARDED: &str = "cache-etcd3, late writes allowed";
 pub(crate) const PLAIN: &str = "etcd-client";
+/// What the lease costs that all entries of a call share.
+pub(crate) const ONE_LEASE: &str = "etcd-client, one lease for all";
 pub(crate) const LEASE_EACH: &str = "etcd-client, a lease a set";
 pub(crate) const ONE_BY_ONE: &str = "etcd-client, one by one";
 pub(crate) const OSLO: &str = "oslo.cache";
@@ -63,6 +65,27 @@ impl Client for Plain {
         }
         let responses = self.transactions(keys, |key| TxnOp::put(key, value, None));
         responses.await.map(drop)
+    }
+}
+
+/// [`Plain`] with entries that expire together.
+#[derive(Clone)]
+pub(crate) struct OneLease {
+    pub(crate) plain: Plain,
+    pub(crate) lease: i64,
+}
+
+impl Client for OneLease {
+    async fn get(&mut self, keys: &[&str]) -> Result<usize> {
+        self.plain.get(keys).await
+    }
+
+    async fn set(&mut self, keys: &[&str], value: &[u8]) -> Result<()> {
+        let put = |key: &str| {
+            let options = PutOptions::new().with_lease(self.lease);
+            TxnOp::put(key, value, Some(options))
+        };
+        self.plain.transactions(keys, put).await.map(drop)
     }
 }
 

@@ -16,8 +16,8 @@ use test_servers::{Etcd, EtcdBuilder};
 use tokio::runtime::Runtime;
 
 use crate::contestants::{
-    FULL_ROUNDS, HALF_ROUNDS, LEASE_EACH, LeaseEach, ONE_BY_ONE, OSLO, OURS, OneByOne, PLAIN,
-    Plain, UNGUARDED,
+    FULL_ROUNDS, HALF_ROUNDS, LEASE_EACH, LeaseEach, ONE_BY_ONE, ONE_LEASE, OSLO, OURS, OneByOne,
+    OneLease, PLAIN, Plain, UNGUARDED,
 };
 use crate::workload::{VALUE, keys};
 use crate::{expiry, leases, tenants, workload};
@@ -59,6 +59,7 @@ const READERS: &[&str] = &[OURS, PLAIN, OSLO];
 const MANY_READERS: &[&str] = &[OURS, PLAIN, FULL_ROUNDS, HALF_ROUNDS, OSLO];
 const GUARDS: &[&str] = &[OURS, UNGUARDED, PLAIN];
 const MULTI: &[&str] = &[OURS, PLAIN, ONE_BY_ONE, OSLO];
+const MULTI_WRITERS: &[&str] = &[OURS, UNGUARDED, ONE_LEASE, PLAIN, ONE_BY_ONE, OSLO];
 
 #[rustfmt::skip]
 const LINES: &[Row] = &[
@@ -73,7 +74,7 @@ const LINES: &[Row] = &[
     Row("set, 64 tasks, beside the original", Set, 64, OSLO, Some(8.0), &[OURS, OSLO]),
     Row("set_multi of 10", SetMulti(10), 1, ONE_BY_ONE, None, MULTI),
     Row("get_multi of 10", GetMulti(10), 1, ONE_BY_ONE, None, MULTI),
-    Row("set_multi of 100", SetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
+    Row("set_multi of 100", SetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI_WRITERS),
     Row("get_multi of 100", GetMulti(100), 1, ONE_BY_ONE, Some(25.0), MULTI),
     Row("set_multi of 1,000", SetMulti(1000), 1, PLAIN, None, MULTI),
     Row("get_multi of 1,000", GetMulti(1000), 1, PLAIN, None, MULTI),
@@ -124,6 +125,10 @@ fn side_by_side(
     let unguarded = Ours(builder.clone().refuse_late_writes(false).build()?);
     let ours = Ours(builder.build()?);
     let plain = Plain(client.kv_client());
+    let one_lease = OneLease {
+        plain: plain.clone(),
+        lease: runtime.block_on(client.lease_client().grant(600, None))?.id(),
+    };
     let lease_each = LeaseEach { client, ttl: 600 };
     let our_keys = keys("ours");
     let plain_keys = keys("plain");
@@ -147,6 +152,10 @@ fn side_by_side(
                     let at_once = if *name == FULL_ROUNDS { 1 } else { 2 };
                     let rounds = workload::load(GetMulti(tasks / at_once), at_once, length);
                     rounds.contestant(name, Role::Overhead, runtime, plain, keys)
+                }
+                ONE_LEASE => {
+                    let one_lease = one_lease.clone();
+                    load.contestant(name, Role::Overhead, runtime, one_lease, keys)
                 }
                 LEASE_EACH => load.contestant(name, Role::Peer, runtime, lease_each.clone(), keys),
                 _ => match &python {
