@@ -38,24 +38,36 @@ fn number(name: &str, default: u64) -> u64 {
 fn under_any_faults_no_promise_is_broken() {
     let first = number("SIMULATION_SEED", 1);
     let histories = number("SIMULATION_HISTORIES", 40);
-    let mut calls = 0;
-    for seed in first..first + histories {
-        let plan = Plan::new(seed);
-        match plan.run() {
-            Ok(trace) => calls += trace.lines().count(),
-            Err(failure) => {
-                let (plan, failure) = match number("SIMULATION_SHRINKS", 1) {
-                    0 => (plan, failure),
-                    _ => plan.shrink(failure),
-                };
-                panic!(
-                    "{failure}\n{plan:#?}\nrepeat with: SIMULATION_SEED={seed} \
-                     SIMULATION_HISTORIES=1 cargo test -p cache-memcache-pool --test simulation"
-                );
-            }
-        }
-    }
-    assert!(calls as u64 > histories * 10, "{calls} calls are too few");
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let lines = std::thread::scope(|scope| {
+        let seeds = |thread| (first + thread..first + histories).step_by(threads as usize);
+        let running: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || seeds(thread).map(lines_of).sum::<usize>()))
+            .collect();
+        let lines = running.into_iter().map(|thread| match thread.join() {
+            Ok(lines) => lines,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        lines.sum::<usize>()
+    });
+    assert!(lines as u64 > histories * 10, "{lines} calls are too few");
+}
+
+/// The number of events in the history of this seed. Panics if a promise is broken.
+fn lines_of(seed: u64) -> usize {
+    let plan = Plan::new(seed);
+    let failure = match plan.run() {
+        Ok(trace) => return trace.lines().count(),
+        Err(failure) => failure,
+    };
+    let (plan, failure) = match number("SIMULATION_SHRINKS", 1) {
+        0 => (plan, failure),
+        _ => plan.shrink(failure),
+    };
+    panic!(
+        "{failure}\n{plan:#?}\nrepeat with: SIMULATION_SEED={seed} SIMULATION_HISTORIES=1 cargo \
+         test -p cache-memcache-pool --test simulation"
+    );
 }
 
 #[test]

@@ -47,6 +47,18 @@ pub(crate) struct Fault {
     pub(crate) to: Duration,
 }
 
+impl Fault {
+    /// When all connections to the server are reset.
+    pub(crate) fn resets(&self) -> impl Iterator<Item = Duration> + use<> {
+        let (first, second) = match self.kind {
+            Kind::Restart | Kind::Reset => (Some(self.from), None),
+            Kind::Old => (Some(self.from), Some(self.to)),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
 /// The faults of one server.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -64,6 +76,12 @@ impl Timeline {
         let at = at - self.start;
         let mut faults = self.faults.iter();
         faults.find(|fault| fault.kind == kind && fault.from <= at && at < fault.to)
+    }
+
+    /// Whether a connection that was made at `since` has been reset.
+    pub(crate) fn has_reset(&self, since: Instant, now: Instant) -> bool {
+        let mut resets = self.faults.iter().flat_map(Fault::resets);
+        resets.any(|at| since < self.start + at && self.start + at <= now)
     }
 
     /// The first time at or after `at` without a fault of this kind.
@@ -158,12 +176,6 @@ pub(crate) fn connection(link: &Link, rng: &mut Rng) -> (Socket, Socket, Plug) {
     let client = socket(Arc::clone(&down), Arc::clone(&up), false);
     let server = socket(up, down, true);
     (client, server, Plug(pipes))
-}
-
-impl Socket {
-    pub(crate) fn is_reset(&self) -> bool {
-        self.incoming.lock().unwrap().is_reset
-    }
 }
 
 impl AsyncRead for Socket {

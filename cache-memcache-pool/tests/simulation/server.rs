@@ -51,12 +51,7 @@ impl Server {
             }),
         });
         for fault in faults {
-            let at = match fault.kind {
-                Kind::Restart | Kind::Reset => vec![fault.from],
-                Kind::Old => vec![fault.from, fault.to],
-                _ => Vec::new(),
-            };
-            for at in at {
+            for at in fault.resets() {
                 let server = Arc::clone(&server);
                 let fault = *fault;
                 tokio::spawn(async move {
@@ -170,8 +165,8 @@ impl Server {
             // A paused process reads nothing; received bytes wait for it.
             let awake = self.timeline().after(Kind::Pause, Instant::now());
             sleep_until(awake).await;
-            // What a process has received is lost with it.
-            if socket.is_reset() {
+            // What a process has received is lost with it, also if the clock jumps past its end.
+            if self.timeline().has_reset(since, Instant::now()) {
                 return;
             }
             let mut answers = Vec::new();

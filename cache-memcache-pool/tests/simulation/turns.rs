@@ -11,6 +11,7 @@ use cache_memcache_pool::MemcachePoolBackend;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use crate::network::Socket;
 use crate::server::Farm;
@@ -118,11 +119,14 @@ async fn a_panic_while_a_caller_writes_ends_the_connection_and_not_the_caller() 
     let (farm, hook) = (farm(1, &[], |_| {}), hook());
     let cache = used(&farm, &hook).await;
     set(&hook, || panic!("a bug in the transport"));
+    let begun = Instant::now();
     for _ in 0..5 {
         let error = cache.get("k").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.message().contains("`connect_with`"), "{error}");
     }
+    // The pauses between attempts, but no wait for a timer.
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     let server = &cache.stats().servers[0];
     assert_eq!(server.downs, 0, "it is not the server's fault");
 }
