@@ -127,7 +127,9 @@ fn side_by_side(
     let plain = Plain(client.kv_client());
     let one_lease = OneLease {
         plain: plain.clone(),
-        lease: runtime.block_on(client.lease_client().grant(600, None))?.id(),
+        lease: runtime
+            .block_on(client.lease_client().grant(600, None))?
+            .id(),
     };
     let lease_each = LeaseEach { client, ttl: 600 };
     let our_keys = keys("ours");
@@ -144,7 +146,7 @@ fn side_by_side(
                 OURS => load.contestant(name, Role::Ours, runtime, ours, our_keys.clone()),
                 UNGUARDED => {
                     let unguarded = unguarded.clone();
-                    load.contestant(name, Role::Peer, runtime, unguarded, our_keys.clone())
+                    load.contestant(name, Role::Overhead, runtime, unguarded, our_keys.clone())
                 }
                 PLAIN => load.contestant(name, Role::Limit, runtime, plain, keys),
                 ONE_BY_ONE => load.contestant(name, Role::Peer, runtime, OneByOne(plain), keys),
