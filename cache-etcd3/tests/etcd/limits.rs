@@ -5,6 +5,7 @@ use std::time::Duration;
 use cache_core::{CacheBackend, Error, ErrorKind};
 use cache_etcd3::Etcd3Backend;
 use test_servers::Etcd;
+use tokio::time::sleep;
 
 use crate::{all, backend, heavy, payload, requests, value};
 
@@ -103,13 +104,20 @@ fn small() -> (Etcd, Etcd3Backend) {
 
 /// Sets values until the server is full, and returns the error of the last set.
 async fn fill(backend: &Etcd3Backend) -> Error {
+    let mut transient = Vec::new();
     for i in 0..100 {
-        match backend.set(&format!("{i}"), value(vec![0; 100_000])).await {
-            Err(error) if !error.is_transient() => return error,
-            _ => {}
+        let key = i.to_string();
+        // On a slow machine, etcd may be out of use for a while.
+        while let Err(error) = backend.set(&key, value(vec![0; 100_000])).await {
+            if !error.is_transient() {
+                return error;
+            }
+            transient.push(error.to_string());
+            assert!(transient.len() < 1_000, "{transient:?}");
+            sleep(Duration::from_millis(20)).await;
         }
     }
-    panic!("10 MB fit into 2 MB");
+    panic!("10 MB fit into 2 MB; {transient:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
