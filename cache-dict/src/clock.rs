@@ -183,7 +183,7 @@ impl Time {
 
 /// The time of one call, read once, when it is first needed.
 pub(crate) struct Reading<'t> {
-    /// The clocks that were not read yet.
+    /// `None` once the exact clock was read.
     system: Option<&'t SystemClock>,
     /// Deadlines after this are in the future; all others are not, once the exact clock was read.
     future: u64,

@@ -180,8 +180,8 @@ impl<V: Clone> ShardedMap<V> {
     /// What `finish` makes of the values of `keys`, in their order. The clock is read once, and
     /// again after every [`KEYS_PER_READING`] keys.
     ///
-    /// Locks are taken one after another, as for single keys: grouping the keys by shard costs
-    /// more than the locks it saves, and holding several locks would block writers.
+    /// Locks are taken one after another, to load an entry and again to read it: grouping the keys
+    /// by shard costs more than the locks it saves, and holding several locks would block writers.
     pub(crate) fn get_multi<T>(
         &self,
         keys: &[&str],
