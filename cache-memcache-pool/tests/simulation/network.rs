@@ -50,12 +50,12 @@ pub(crate) struct Fault {
 impl Fault {
     /// When all connections to the server are reset.
     pub(crate) fn resets(&self) -> impl Iterator<Item = Duration> + use<> {
-        let (first, second) = match self.kind {
-            Kind::Restart | Kind::Reset => (Some(self.from), None),
-            Kind::Old => (Some(self.from), Some(self.to)),
-            _ => (None, None),
+        let resets = match self.kind {
+            Kind::Restart | Kind::Reset => [Some(self.from), None],
+            Kind::Old => [Some(self.from), Some(self.to)],
+            _ => [None, None],
         };
-        first.into_iter().chain(second)
+        resets.into_iter().flatten()
     }
 }
 
