@@ -179,7 +179,8 @@ impl<V> CachedValue<V> {
 /// Nanoseconds since the Unix epoch, clamped to 64 bits.
 fn nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        let seconds = since.as_secs().saturating_mul(1_000_000_000);
+        seconds.saturating_add(since.subsec_nanos().into())
     })
 }
 

@@ -23,6 +23,7 @@ mod builder;
 mod cluster;
 mod config;
 mod connection;
+mod later;
 mod meta;
 mod multi;
 mod protocol;

@@ -31,6 +31,7 @@ const FRESH: Duration = Duration::from_millis(5);
 
 pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
     let key = |position: usize| keys.get(position).copied().unwrap_or_default();
+    let commands: Vec<Command<'_>> = keys.iter().copied().map(Command::Get).collect();
     let mut outcomes = checked(store, keys.iter().copied());
     let mut now = None;
     let finish = |position: usize, reply: Result<Reply>| {
@@ -38,7 +39,7 @@ pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<Cache
             .and_then(|reply| store.found(reply, &mut now))
             .map_err(|error| error.with_key(key(position)))
     };
-    run(store, &mut outcomes, |n| Command::Get(key(n)), finish).await;
+    run(store, &mut outcomes, &commands, finish).await;
     let late = now.and_then(|first| store.cluster.settings.now().duration_since(first).ok());
     if let Some(late) = late.filter(|late| *late > FRESH) {
         outcomes
@@ -70,12 +71,11 @@ pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)])
     let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
     let mut refused = Vec::new();
     let mut outcomes = checked(store, keys.iter().copied());
-    let command = |position: usize| match entries.get(position) {
-        Some((key, payload, prepared)) => prepared.command(&heads, key, payload),
-        None => Command::Get(""),
-    };
+    let commands = entries.iter();
+    let commands = commands.map(|(key, payload, prepared)| prepared.command(&heads, key, payload));
+    let commands: Vec<Command<'_>> = commands.collect();
     let finish = |position, reply| written(position, reply, &mut refused);
-    run(store, &mut outcomes, command, finish).await;
+    run(store, &mut outcomes, &commands, finish).await;
     for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
         if let (Some(Removal::TooLarge(len)), Ok(())) = (&prepared.removal, &outcome) {
             *outcome = Err(store.too_large(*len));
@@ -87,13 +87,10 @@ pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)])
 pub(crate) async fn delete(store: &Store, keys: &[&str]) -> Result<()> {
     let mut refused = Vec::new();
     let mut outcomes = checked(store, keys.iter().copied());
+    let commands: Vec<Command<'_>> = keys.iter().copied().map(Command::Delete).collect();
     let finish = |position, reply| written(position, reply, &mut refused);
-    run(store, &mut outcomes, |n| deletion(keys, n), finish).await;
+    run(store, &mut outcomes, &commands, finish).await;
     conclude(store, outcomes, keys, &refused).await
-}
-
-fn deletion<'k>(keys: &[&'k str], position: usize) -> Command<'k> {
-    Command::Delete(keys.get(position).copied().unwrap_or_default())
 }
 
 /// Refuses invalid keys. The outcomes of the others are those of a miss or of a write, until
@@ -130,10 +127,10 @@ async fn conclude(
     if !refused.is_empty() {
         // Some versions of memcached may not remove the old values.
         let refused = refused.iter().filter_map(|&position| keys.get(position));
-        let refused: Vec<&str> = refused.copied().collect();
-        let mut outcomes = vec![Ok(()); refused.len()];
+        let deletions: Vec<Command<'_>> = refused.copied().map(Command::Delete).collect();
+        let mut outcomes = vec![Ok(()); deletions.len()];
         let finish = |_, reply: Result<Reply>| reply.map(drop);
-        run(store, &mut outcomes, |n| deletion(&refused, n), finish).await;
+        run(store, &mut outcomes, &deletions, finish).await;
     }
     let (mut failed, mut cause) = (Vec::new(), None);
     for (outcome, key) in outcomes.into_iter().zip(keys) {
@@ -230,10 +227,10 @@ impl<T, F: FnMut(usize, Result<Reply>) -> Result<T>> Outcomes<'_, T, F> {
 
 /// Sends each command whose outcome is not an error, and replaces the outcomes by what `finish`
 /// makes of the replies.
-async fn run<'a, T>(
+async fn run<T>(
     store: &Store,
     outcomes: &mut [Result<T>],
-    command: impl Fn(usize) -> Command<'a>,
+    commands: &[Command<'_>],
     finish: impl FnMut(usize, Result<Reply>) -> Result<T>,
 ) {
     let farm = store.cluster.farm();
@@ -247,15 +244,14 @@ async fn run<'a, T>(
     // The servers that failed for a position in the last round.
     let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
-    let first = open.first().map(|&first| command(first));
-    let is_marked = first.is_some_and(|first| store.is_marked(&first));
+    let is_marked = commands.first().is_some_and(|first| store.is_marked(first));
     while !open.is_empty() {
         match call.begin_round() {
             Ok(pause) if pause.is_zero() => {}
             Ok(pause) => Box::pin(sleep(pause)).await,
             Err(error) => return outcomes.fail(&open, &error),
         }
-        let (groups, mut unrouted) = by_server(&mut call, open, &command);
+        let (groups, mut unrouted) = by_server(&mut call, open, commands);
         let mut sent = Vec::new();
         let mut again = Vec::new();
         for (index, positions) in groups.into_iter().enumerate() {
@@ -264,12 +260,12 @@ async fn run<'a, T>(
                 continue;
             };
             count_failovers(&call, &mut left, index, &positions);
-            for Chunk { positions, bytes } in chunks(&positions, &command) {
+            for Chunk { positions, bytes } in chunks(&positions, commands) {
                 let weight = 1 + positions.len() / WEIGHT_KEYS + bytes / WEIGHT_BYTES;
-                let encode =
-                    |out: &mut Outgoing| encode(&positions, &command, is_quiet, is_marked, out);
                 let exchange = Exchange {
-                    encode,
+                    encode: |out: &mut Outgoing| {
+                        encode(&positions, commands, is_quiet, is_marked, out)
+                    },
                     weight,
                     has_mark: is_marked,
                 };
@@ -313,7 +309,7 @@ async fn run<'a, T>(
                         call.note_mark(index, &replies.remove(0));
                         let keyed = replies.into_iter().zip(&positions);
                         let believed = keyed.map(|(reply, &position)| {
-                            call.believe(index, command(position).key(), reply)
+                            call.believe(index, key_at(commands, position), reply)
                         });
                         replies = believed.collect();
                     }
@@ -355,30 +351,34 @@ fn count_failovers(
 }
 
 /// The positions of each server, and those without a server.
-fn by_server<'a>(
+fn by_server(
     call: &mut Call<'_>,
     open: Vec<usize>,
-    command: &impl Fn(usize) -> Command<'a>,
+    commands: &[Command<'_>],
 ) -> (Vec<Vec<usize>>, Vec<usize>) {
     let mut groups = vec![Vec::new(); call.farm.len()];
     let mut unrouted = Vec::new();
     if let [group] = groups.as_mut_slice() {
         // A single server, if it is up.
         let first = open.first().copied().unwrap_or_default();
-        match call.choose(command(first).key()) {
+        match call.choose(key_at(commands, first)) {
             Some(_) => *group = open,
             None => unrouted = open,
         }
         return (groups, unrouted);
     }
     for position in open {
-        let chosen = call.choose(command(position).key());
+        let chosen = call.choose(key_at(commands, position));
         match chosen.and_then(|server| groups.get_mut(server)) {
             Some(group) => group.push(position),
             None => unrouted.push(position),
         }
     }
     (groups, unrouted)
+}
+
+fn key_at<'k>(commands: &[Command<'k>], position: usize) -> &'k str {
+    commands.get(position).map_or("", Command::key)
 }
 
 /// The keys of one request.
@@ -391,13 +391,15 @@ struct Chunk {
 
 /// Splits the positions of one server into requests. Keys that fit into a classic `get` are
 /// separated from those that do not.
-fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> Vec<Chunk> {
+fn chunks(positions: &[usize], commands: &[Command<'_>]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     // The chunk that is being filled, of either kind.
     let mut current = [None; 2];
     for &position in positions {
-        let command = command(position);
-        let kind = usize::from(is_classic_get(&command));
+        let Some(command) = commands.get(position) else {
+            continue;
+        };
+        let kind = usize::from(is_classic_get(command));
         let Some(index) = current.get_mut(kind) else {
             continue;
         };
@@ -424,14 +426,19 @@ fn chunks<'a>(positions: &[usize], command: &impl Fn(usize) -> Command<'a>) -> V
 }
 
 /// Appends the request for the keys at `positions`.
-fn encode<'a>(
+fn encode(
     positions: &[usize],
-    command: &impl Fn(usize) -> Command<'a>,
+    commands: &[Command<'_>],
     is_quiet: bool,
     is_marked: bool,
     out: &mut Outgoing,
 ) -> Result<Expected> {
-    let nth = |n: usize| command(positions.get(n).copied().unwrap_or_default());
+    let nth = |n: usize| {
+        let command = positions
+            .get(n)
+            .and_then(|&position| commands.get(position));
+        command.copied().unwrap_or(Command::Get(""))
+    };
     if !is_marked {
         return encode_many(positions.len(), nth, is_quiet, out);
     }
@@ -464,19 +471,19 @@ mod tests {
     #[test]
     fn requests_are_bounded_by_keys_and_bytes() {
         let positions: Vec<usize> = (0..=KEYS).collect();
-        let cut = chunks(&positions, &|_| Command::Get("k"));
+        let cut = chunks(&positions, &[Command::Get("k"); KEYS + 1]);
         let lens: Vec<usize> = cut.iter().map(|chunk| chunk.positions.len()).collect();
         assert_eq!(lens, [KEYS, 1]);
 
         let payload = vec![0; BYTES / 2];
-        let set = |_| Command::Set {
+        let set = Command::Set {
             key: "k",
             head: b"",
             payload: &payload,
             expires: 0,
             flags: 0,
         };
-        let cut = chunks(&[0, 1, 2, 3, 4], &set);
+        let cut = chunks(&[0, 1, 2, 3, 4], &[set; 5]);
         assert_eq!(positions_of(&cut), [vec![0, 1], vec![2, 3], vec![4]]);
         let bytes: Vec<usize> = cut.iter().map(|chunk| chunk.bytes).collect();
         assert_eq!(bytes, [BYTES, BYTES, BYTES / 2]);
@@ -484,8 +491,8 @@ mod tests {
 
     #[test]
     fn keys_in_base64_are_sent_separately() {
-        let keys = ["a", "b b", "c", "d d"];
-        let cut = chunks(&[0, 1, 2, 3], &|position| Command::Get(keys[position]));
+        let commands = ["a", "b b", "c", "d d"].map(Command::Get);
+        let cut = chunks(&[0, 1, 2, 3], &commands);
         assert_eq!(positions_of(&cut), [vec![0, 2], vec![1, 3]]);
     }
 }

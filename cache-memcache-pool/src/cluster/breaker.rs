@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::later::later;
+
 /// The first wait before a failed server is tried again. Each further wait is twice as long, up to
 /// `dead_retry`.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -205,12 +207,6 @@ impl Breaker {
         // From 0.75 to 1.
         (wait * 3 / 4).saturating_add(wait / 4 * quarters / 255)
     }
-}
-
-/// The time after `wait`; beyond the clock's range, a century.
-pub(super) fn later(now: Instant, wait: Duration) -> Instant {
-    let century = Duration::from_secs(100 * 365 * 24 * 3600);
-    now.checked_add(wait).unwrap_or_else(|| now + century)
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use cache_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::breaker::later;
 use super::{Cluster, Farm, Server};
 use crate::NAME;
 use crate::connection::{Exchange, Failure, Unanswered, Waiter};
+use crate::later::later;
 use crate::protocol::{Expected, Outgoing, Reply, Response};
 
 /// How long a call waits before each retry that it makes because its connection ended: a server that

@@ -14,7 +14,7 @@ use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::breaker::{Breaker, Fault, SETTLED, Verdict, later};
+use super::breaker::{Breaker, Fault, SETTLED, Verdict};
 use super::mark::{Mark, encode_mark};
 use super::pool::{Pick, Pool, Pools, current_runtime};
 use crate::NAME;
@@ -23,6 +23,7 @@ use crate::connection::{
     ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, State, Stream, Waiter,
     cannot_connect, drive,
 };
+use crate::later::later;
 use crate::protocol::{Expected, Outgoing, Violation};
 use crate::stats::ServerStats;
 

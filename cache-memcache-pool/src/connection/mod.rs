@@ -25,6 +25,7 @@ pub(crate) use driver::{Driver, End, Ended};
 pub(crate) use stream::{ConnectError, Stream, cannot_connect};
 pub(crate) use turns::drive;
 
+use crate::later::later;
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
 use queue::{Pending, Queue};
 use slots::Slots;
@@ -214,10 +215,7 @@ impl Connection {
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         let excused = Duration::from_nanos(self.excused.load(Ordering::Relaxed));
-        let due = now
-            .saturating_duration_since(self.begun)
-            .saturating_sub(excused)
-            .saturating_add(patience);
+        let due = later(now.checked_sub(excused).unwrap_or(now), patience);
         let mut shared = self.lock();
         if shared.closed.is_some() {
             return Ok(None);

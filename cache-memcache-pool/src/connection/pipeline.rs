@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::queue::{Pending, Queue};
 use crate::config::Timeouts;
+use crate::later::later;
 use crate::protocol::{Decoder, Expected, Reply, Response, Violation};
 
 /// Empty buffers larger than this are freed.
@@ -59,9 +60,9 @@ pub(crate) struct Pipeline<C> {
     /// Bytes wait for room in the socket.
     is_blocked: bool,
     /// Since when the current request is at the head, on the clock of `patience`.
-    head_since: Duration,
+    head_since: Instant,
     /// No request expires earlier.
-    earliest: Option<Duration>,
+    earliest: Option<Instant>,
     /// The last time at which anything was in flight.
     used: Instant,
     /// Responses so far.
@@ -82,7 +83,7 @@ impl<C> Pipeline<C> {
             is_suspect: false,
             waited_since: Some(now),
             is_blocked: false,
-            head_since: Duration::ZERO,
+            head_since: now,
             earliest: None,
             used: now,
             answered: 0,
@@ -115,7 +116,7 @@ impl<C> Pipeline<C> {
                 has_mark: false,
                 caller: None,
                 weight: 0,
-                due: Duration::MAX,
+                due: now,
             },
         );
     }
@@ -170,7 +171,7 @@ impl<C> Pipeline<C> {
     }
 
     /// Records the deadline of a request that is queued or in flight.
-    pub(crate) fn note_due(&mut self, due: Duration) {
+    pub(crate) fn note_due(&mut self, due: Instant) {
         self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
 
@@ -302,9 +303,9 @@ impl<C> Pipeline<C> {
         at
     }
 
-    fn head_due(&self) -> Duration {
+    fn head_due(&self) -> Instant {
         let patience = self.timeouts.socket.saturating_mul(2);
-        self.head_since.saturating_add(patience)
+        later(self.head_since, patience)
     }
 
     /// Handles timeouts. `asked` is the time that was requested: if `now` is much later, this
@@ -355,7 +356,7 @@ impl<C> Pipeline<C> {
         is_suspect.then_some(Verdict::Suspect)
     }
 
-    fn expire(&mut self, clock: Duration, queue: &mut Queue<C>, expired: &mut Vec<C>) {
+    fn expire(&mut self, clock: Instant, queue: &mut Queue<C>, expired: &mut Vec<C>) {
         let mut earliest = None;
         for request in &mut self.in_flight {
             if request.caller.is_none() {
@@ -365,7 +366,7 @@ impl<C> Pipeline<C> {
                 // The response will be discarded.
                 expired.extend(request.caller.take());
             } else {
-                earliest = Some(earliest.map_or(request.due, |e: Duration| e.min(request.due)));
+                earliest = Some(earliest.map_or(request.due, |e: Instant| e.min(request.due)));
             }
         }
         let mut withdrawn = Vec::new();
@@ -390,11 +391,10 @@ impl<C> Pipeline<C> {
 
 /// The clock for the timeouts of calls on a connection, which stops while data flows.
 ///
-/// Counts the time since a connection was begun, less the time in which data arrived at a
-/// sufficient rate: a large value over a slow link does not count, a trickle of bytes does.
+/// It shows the time, less the time in which data arrived at a sufficient rate: a large value over a
+/// slow link does not count, a trickle of bytes does.
 #[derive(Debug)]
 struct Patience {
-    epoch: Instant,
     /// The time that does not count, so far.
     excused: Duration,
     /// The time up to which `excused` is computed.
@@ -406,7 +406,6 @@ struct Patience {
 impl Patience {
     fn new(now: Instant, socket_timeout: Duration) -> Self {
         Self {
-            epoch: now,
             excused: Duration::ZERO,
             last: now,
             per_byte: socket_timeout / BYTES,
@@ -418,9 +417,8 @@ impl Patience {
     }
 
     /// The clock at `now`.
-    fn read(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.epoch)
-            .saturating_sub(self.excused)
+    fn read(&self, now: Instant) -> Instant {
+        now.checked_sub(self.excused).unwrap_or(now)
     }
 
     /// Records received bytes.
@@ -437,8 +435,8 @@ impl Patience {
     }
 
     /// When the clock reaches `due`, if nothing arrives until then.
-    fn time_of(&self, due: Duration) -> Option<Instant> {
-        self.epoch.checked_add(due.saturating_add(self.excused))
+    fn time_of(&self, due: Instant) -> Option<Instant> {
+        due.checked_add(self.excused)
     }
 }
 
@@ -733,7 +731,7 @@ mod tests {
                 has_mark: false,
                 caller: 1,
                 weight: 1,
-                due: SECOND,
+                due: now + SECOND,
             })
         };
         queue.push(encode).unwrap();
@@ -760,12 +758,12 @@ mod tests {
             now += SECOND / 10;
             patience.on_bytes(now, 64 * 1024);
         }
-        assert!(patience.read(now) < SECOND / 100, "{patience:?}");
+        assert!(patience.read(now) < start + SECOND / 100, "{patience:?}");
         for _ in 0..100 {
             now += SECOND / 10;
             patience.on_bytes(now, 1);
         }
-        assert!(patience.read(now) > SECOND * 9, "{patience:?}");
+        assert!(patience.read(now) > start + SECOND * 9, "{patience:?}");
         let due = patience.read(now) + SECOND;
         assert_eq!(patience.time_of(due), Some(now + SECOND));
     }
@@ -776,7 +774,7 @@ mod tests {
         for (bytes, left) in [(64 * 1024, Duration::ZERO), (32 * 1024, SECOND / 2)] {
             let mut patience = Patience::new(start, SECOND);
             patience.on_bytes(start + SECOND, bytes);
-            let found = patience.read(start + SECOND);
+            let found = patience.read(start + SECOND) - start;
             assert!(found >= left && found < left + SECOND / 1000, "{found:?}");
         }
     }
@@ -786,7 +784,7 @@ mod tests {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
         patience.on_bytes(start + SECOND, usize::MAX);
-        assert_eq!(patience.read(start + SECOND), Duration::ZERO);
-        assert_eq!(patience.read(start + SECOND * 3), SECOND * 2);
+        assert_eq!(patience.read(start + SECOND), start);
+        assert_eq!(patience.read(start + SECOND * 3), start + SECOND * 2);
     }
 }

@@ -57,11 +57,7 @@ impl Answer {
             Self::Hit(_) | Self::Pickled(_) | Self::Miss | Self::Stored | Self::Failed => {
                 Expected::One { tag: 7 }
             }
-            Self::Many(found) => Expected::Many {
-                first: 7,
-                commands: found.len(),
-                replies: Vec::new(),
-            },
+            Self::Many(found) => Expected::many(7, found.len()),
             Self::Quiet { commands, .. } => Expected::Quiet {
                 commands: *commands,
                 remarks: 0,
@@ -72,10 +68,7 @@ impl Answer {
                 let keys = keys.iter().map(String::as_str);
                 encode_get(keys, &mut Outgoing::new(Dialect::Classic))
             }
-            Self::Lines(commands) => Expected::Lines {
-                commands: *commands,
-                replies: Vec::new(),
-            },
+            Self::Lines(commands) => Expected::lines(*commands),
         }
     }
 
@@ -159,7 +152,7 @@ pub(super) fn read(
             has_mark: false,
             caller,
             weight: 1,
-            due: second,
+            due: now + second,
         };
         pipeline.on_sent(now, request);
     }

@@ -2,7 +2,8 @@
 //! dropped before they are written.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::protocol::{Dialect, Expected, Outgoing};
 
@@ -25,7 +26,7 @@ pub(crate) struct Pending<C> {
     pub(crate) caller: C,
     pub(crate) weight: usize,
     /// The deadline of its caller, on the connection's clock.
-    pub(crate) due: Duration,
+    pub(crate) due: Instant,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(crate) struct Queue<C> {
     wasted: usize,
     live: usize,
     /// The earliest deadline.
-    earliest: Option<Duration>,
+    earliest: Option<Instant>,
     parked: Batch<C>,
 }
 
@@ -289,17 +290,17 @@ impl<C> Queue<C> {
     }
 
     /// The earliest deadline of the requests that are not written.
-    pub(crate) fn earliest(&self) -> Option<Duration> {
+    pub(crate) fn earliest(&self) -> Option<Instant> {
         self.earliest.filter(|_| self.len() > 0)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = (u64, Duration)> {
+    fn waiting(&self) -> impl Iterator<Item = (u64, Instant)> {
         let entries = self.parked.entries.iter().chain(&self.entries);
         entries.filter_map(|entry| Some((entry.id, entry.request.as_ref()?.due)))
     }
 
     /// Withdraws the requests whose deadline has passed.
-    pub(crate) fn expire(&mut self, now: Duration, expired: &mut Vec<Pending<C>>) {
+    pub(crate) fn expire(&mut self, now: Instant, expired: &mut Vec<Pending<C>>) {
         let due: Vec<u64> = self
             .waiting()
             .filter(|&(_, due)| due <= now)
@@ -330,6 +331,9 @@ impl<C> Queue<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
     use super::*;
     use crate::protocol::Command;
 
@@ -337,6 +341,12 @@ mod tests {
 
     fn queue() -> Queue<u32> {
         Queue::new(Dialect::Classic)
+    }
+
+    /// A time, in seconds since the first use of this.
+    fn at(seconds: u64) -> Instant {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *START + Duration::from_secs(seconds)
     }
 
     fn push(queue: &mut Queue<u32>, caller: u32, size: usize) -> u64 {
@@ -352,14 +362,11 @@ mod tests {
             };
             command.encode_classic(out);
             Ok::<_, Refused>(Pending {
-                expected: Expected::Lines {
-                    commands: 1,
-                    replies: Vec::new(),
-                },
+                expected: Expected::lines(1),
                 has_mark: false,
                 caller,
                 weight: 1,
-                due: Duration::from_secs(u64::from(caller)),
+                due: at(caller.into()),
             })
         };
         queue.push(encode).unwrap()
@@ -477,9 +484,9 @@ mod tests {
         for caller in [5, 2, 9] {
             push(&mut queue, caller, 1);
         }
-        assert_eq!(queue.earliest(), Some(Duration::from_secs(2)));
+        assert_eq!(queue.earliest(), Some(at(2)));
         let mut expired = Vec::new();
-        queue.expire(Duration::from_secs(5), &mut expired);
+        queue.expire(at(5), &mut expired);
         let expired: Vec<u32> = expired.into_iter().map(|r| r.caller).collect();
         assert_eq!(expired, [5, 2]);
         assert_eq!(all(&mut queue).1, [9]);

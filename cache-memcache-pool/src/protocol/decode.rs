@@ -3,11 +3,9 @@
 
 use cache_core::wire::Metadata;
 
-use super::encode::{Dialect, tag_behind};
+use super::encode::{Dialect, tag_behind, tag_digits};
 use super::meta_line::read_meta_response;
-use super::response::{
-    Expected, Item, Reply, Response, Violation, decimal, nth_key, refusal, server_error,
-};
+use super::response::{Expected, Item, Reply, Response, Violation, decimal, refusal, server_error};
 use super::value::{COMPRESSED, Stored, StoredFormat};
 use super::version::check_version;
 
@@ -144,8 +142,8 @@ impl Decoder {
                         Item::End => return expected.finish().map(Some),
                         Item::Refused(reason) => return expected.refuse(&reason).map(Some),
                         Item::Value { key, flags, len } => {
-                            if let Some(key) = key {
-                                expected.skip_to(key)?;
+                            if let (Some(key), Expected::Values(values)) = (key, &mut *expected) {
+                                values.skip_to(key)?;
                             }
                             self.state = self.value(flags, len)?;
                             continue;
@@ -294,16 +292,11 @@ fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
 fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize, &'a [u8])> {
     let (flags, len, rest) = match expected {
         Expected::One { tag } => split_meta_value(buffer, *tag)?,
-        Expected::Many { first, replies, .. } => {
+        Expected::Many { first, replies } => {
             split_meta_value(buffer, tag_behind(*first, replies.len()))?
         }
-        Expected::Values {
-            request,
-            ends,
-            replies,
-            ..
-        } => {
-            let key = nth_key(request, ends, replies.len())?;
+        Expected::Values(values) => {
+            let key = values.next_key()?;
             let rest = buffer.strip_prefix(b"VALUE ")?;
             let rest = rest.strip_prefix(key)?.strip_prefix(b" ")?;
             let (flags, rest) = split_number(rest)?;
@@ -311,10 +304,9 @@ fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize,
             let rest = rest.strip_prefix(b"\r\n")?;
             (flags, len, rest)
         }
-        Expected::Quiet { .. }
-        | Expected::Lines { .. }
-        | Expected::Version
-        | Expected::Meta { .. } => return None,
+        Expected::Quiet { .. } | Expected::Lines(_) | Expected::Version | Expected::Meta { .. } => {
+            return None;
+        }
     };
     Some((flags, len as usize, rest))
 }
@@ -328,9 +320,8 @@ fn split_complete(buffer: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
 fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
     let (len, rest) = split_number(buffer.strip_prefix(b"VA ")?)?;
     let (flags, rest) = split_number(rest.strip_prefix(b" f")?)?;
-    let (tag, rest) = split_number(rest.strip_prefix(b" O")?)?;
-    let rest = rest.strip_prefix(b"\r\n")?;
-    (tag == expected).then_some((flags, len, rest))
+    let rest = split_tag(rest.strip_prefix(b" O")?, expected)?;
+    Some((flags, len, rest))
 }
 
 /// Fast path for the reply to a write, exactly as memcached writes it. Returns the rest of the
@@ -338,26 +329,29 @@ fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
 fn split_done<'a>(buffer: &'a [u8], expected: &Expected) -> Option<&'a [u8]> {
     let expected = match expected {
         Expected::One { tag } => *tag,
-        Expected::Many { first, replies, .. } => tag_behind(*first, replies.len()),
+        Expected::Many { first, replies } => tag_behind(*first, replies.len()),
         _ => return None,
     };
-    let (tag, rest) = split_number(buffer.strip_prefix(b"HD O")?)?;
-    let rest = rest.strip_prefix(b"\r\n")?;
-    (tag == expected).then_some(rest)
+    split_tag(buffer.strip_prefix(b"HD O")?, expected)
+}
+
+/// The tag `expected` at the end of a line. Returns what follows the line.
+fn split_tag(bytes: &[u8], expected: u32) -> Option<&[u8]> {
+    let ([a, b, c, d, b'\r', b'\n'], rest) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    ([*a, *b, *c, *d] == tag_digits(expected)).then_some(rest)
 }
 
 /// A number of at most nine digits.
 fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (mut number, mut digits) = (0, 0);
-    while let Some(byte @ b'0'..=b'9') = bytes.get(digits) {
-        if digits == 9 {
-            return None;
-        }
-        number = number * 10 + u32::from(byte - b'0');
-        digits += 1;
+    let (mut number, mut rest) = (0_u32, bytes);
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        number = number.wrapping_mul(10).wrapping_add((digit - b'0').into());
+        rest = behind;
     }
-    let rest = bytes.get(digits..)?;
-    (digits > 0).then_some((number, rest))
+    let digits = bytes.len() - rest.len();
+    (1..=9).contains(&digits).then_some((number, rest))
 }
 
 /// What a line of the response to `expected` says.
@@ -370,10 +364,10 @@ fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violat
     }
     match expected {
         Expected::One { tag } => read_meta(line, *tag),
-        Expected::Many { first, replies, .. } => read_meta(line, tag_behind(*first, replies.len())),
+        Expected::Many { first, replies } => read_meta(line, tag_behind(*first, replies.len())),
         Expected::Quiet { .. } => read_quiet(line),
-        Expected::Values { .. } => read_text(line),
-        Expected::Lines { .. } => read_written(line),
+        Expected::Values(_) => read_text(line),
+        Expected::Lines(_) => read_written(line),
         Expected::Version => check_version(line, Dialect::Meta).map(|()| Item::End),
         Expected::Meta { tag, status, .. } => read_meta_response(line, *tag, *status),
     }
@@ -621,12 +615,8 @@ mod tests {
 
     #[test]
     fn the_replies_to_classic_writes_are_told_apart() {
-        let lines = |commands| Expected::Lines {
-            commands,
-            replies: Vec::new(),
-        };
         let bytes = b"STORED\r\nDELETED\r\nNOT_FOUND\r\nNOT_STORED\r\nSERVER_ERROR no\r\n";
-        let Ok(Some(Response::Many(replies))) = decode(bytes, lines(5)) else {
+        let Ok(Some(Response::Many(replies))) = decode(bytes, Expected::lines(5)) else {
             panic!("it is complete");
         };
         let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
@@ -641,7 +631,7 @@ mod tests {
             "CLIENT_ERROR bad data chunk",
         ] {
             assert!(
-                decode(format!("{line}\r\n").as_bytes(), lines(1)).is_err(),
+                decode(format!("{line}\r\n").as_bytes(), Expected::lines(1)).is_err(),
                 "{line}"
             );
         }

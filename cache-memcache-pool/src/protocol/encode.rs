@@ -84,20 +84,29 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
     }
 }
 
-/// Tags are numbers below this: many more than there are commands in flight.
-const TAGS: u32 = 1 << 16;
+/// Tags are numbers of four digits: there are more than commands in flight.
+const TAGS: u32 = 10_000;
 
 /// The tag of the command `n` places after the one with the tag `first`.
 #[expect(clippy::cast_possible_truncation, reason = "tags wrap around")]
 pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
-    first.wrapping_add(n as u32) % TAGS
+    (first + n as u32 % TAGS) % TAGS
+}
+
+/// The digits of `tag` on the wire, always four, so that they are compared without being parsed.
+pub(super) fn tag_digits(tag: u32) -> [u8; 4] {
+    const ZEROS: u32 = u32::from_le_bytes([b'0'; 4]);
+    // Two numbers of two digits, and their division by ten at once.
+    let pairs = (tag / 100) | ((tag % 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f;
+    (tens | ((pairs - tens * 10) << 8) | ZEROS).to_le_bytes()
 }
 
 /// Commands to be written, in order.
 ///
 /// Each meta command has a tag, a number that its reply repeats, so that an unexpected response is
-/// never mistaken for a reply. Only the end of quiet commands and a classic `get` have no tags; the
-/// values for the latter contain their keys.
+/// never mistaken for a reply. Only quiet commands and a classic `get` have no tags; the values for
+/// the latter contain their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
@@ -192,28 +201,29 @@ impl<'a> Command<'a> {
 
     /// Appends the command and returns its tag.
     pub(crate) fn encode(&self, out: &mut Outgoing) -> u32 {
-        self.encode_with(false, out)
+        let tag = out.tag();
+        self.encode_with(Some(tag), out);
+        tag
     }
 
     /// Appends a write that the server answers only if it fails, which saves a tenth of the time
     /// for many writes. [`encode_end`] must follow the last one.
-    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) -> u32 {
-        self.encode_with(true, out)
+    pub(crate) fn encode_quiet(&self, out: &mut Outgoing) {
+        self.encode_with(None, out);
     }
 
-    fn encode_with(&self, is_quiet: bool, out: &mut Outgoing) -> u32 {
-        let tag = out.tag();
+    /// Appends the command with a tag, or a quiet one.
+    fn encode_with(&self, tag: Option<u32>, out: &mut Outgoing) {
         let verb = match self {
             Self::Get(_) => b'g',
             Self::Set { .. } => b's',
             Self::Delete(_) => b'd',
         };
-        let rest = |line: &mut Vec<u8>| self.encode_flags(is_quiet, tag, line);
+        let rest = |line: &mut Vec<u8>| self.encode_flags(tag, line);
         encode_line(verb, self.key(), rest, &mut out.bytes);
         out.has_value |= matches!(self, Self::Set { .. });
         self.encode_payload(&mut out.bytes);
         out.ends.push(out.bytes.len());
-        tag
     }
 
     fn encode_payload(&self, out: &mut Vec<u8>) {
@@ -227,7 +237,7 @@ impl<'a> Command<'a> {
 
     /// Appends the part after the key.
     #[inline]
-    fn encode_flags(&self, is_quiet: bool, tag: u32, out: &mut Vec<u8>) {
+    fn encode_flags(&self, tag: Option<u32>, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
             Self::Get(_) => out.extend_from_slice(b" v f"),
@@ -252,12 +262,17 @@ impl<'a> Command<'a> {
                 }
             }
         }
-        if is_quiet {
-            out.extend_from_slice(b" q");
+        match tag {
+            Some(tag) => encode_tag(tag, out),
+            None => out.extend_from_slice(b" q"),
         }
-        out.extend_from_slice(b" O");
-        encode_number(u64::from(tag), out);
     }
+}
+
+/// Appends the flag that the reply repeats.
+pub(super) fn encode_tag(tag: u32, out: &mut Vec<u8>) {
+    let [a, b, c, d] = tag_digits(tag);
+    out.extend_from_slice(&[b' ', b'O', a, b, c, d]);
 }
 
 /// Appends the line of the meta command `m` followed by `verb`; `rest` appends the part after the
@@ -328,10 +343,7 @@ pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Expected 
         (Dialect::Classic, Command::Get(key)) => encode_get([*key].into_iter(), out),
         (Dialect::Classic, Command::Set { .. } | Command::Delete(_)) => {
             command.encode_classic(out);
-            Expected::Lines {
-                commands: 1,
-                replies: Vec::with_capacity(1),
-            }
+            Expected::lines(1)
         }
     }
 }
@@ -373,10 +385,7 @@ pub(crate) fn encode_many<'a>(
         for position in 0..n {
             command(position).encode_classic(out);
         }
-        return Ok(Expected::Lines {
-            commands: n,
-            replies: Vec::with_capacity(n),
-        });
+        return Ok(Expected::lines(n));
     }
     if is_quiet && !matches!(first, Command::Get(_)) {
         for position in 0..n {
@@ -393,11 +402,7 @@ pub(crate) fn encode_many<'a>(
     for position in 1..n {
         command(position).encode(out);
     }
-    Ok(Expected::Many {
-        first,
-        commands: n,
-        replies: Vec::with_capacity(n),
-    })
+    Ok(Expected::many(first, n))
 }
 
 #[cfg(test)]
@@ -428,18 +433,18 @@ mod tests {
     #[test]
     fn single_commands_have_the_forms_of_memcached() {
         for (command, meta, classic) in [
-            (Command::Get("k"), "mg k v f O0\r\n", "get k\r\n"),
+            (Command::Get("k"), "mg k v f O0000\r\n", "get k\r\n"),
             (
                 set("k", 0, 0),
-                "ms k 4 O0\r\n{}|v\r\n",
+                "ms k 4 O0000\r\n{}|v\r\n",
                 "set k 0 0 4\r\n{}|v\r\n",
             ),
             (
                 set("k", 60, 16),
-                "ms k 4 T60 F16 O0\r\n{}|v\r\n",
+                "ms k 4 T60 F16 O0000\r\n{}|v\r\n",
                 "set k 16 60 4\r\n{}|v\r\n",
             ),
-            (Command::Delete("k"), "md k O0\r\n", "delete k\r\n"),
+            (Command::Delete("k"), "md k O0000\r\n", "delete k\r\n"),
         ] {
             for (dialect, bytes) in [(Dialect::Meta, meta), (Dialect::Classic, classic)] {
                 let one = encoded(dialect, |out| drop(encode_one(&command, out)));
@@ -449,7 +454,7 @@ mod tests {
             }
         }
         let odd = |out: &mut Outgoing| drop(encode_one(&Command::Get("a b"), out));
-        assert_eq!(encoded(Dialect::Meta, odd), "mg YSBi v f O0 b\r\n");
+        assert_eq!(encoded(Dialect::Meta, odd), "mg YSBi v f O0000 b\r\n");
     }
 
     #[test]
@@ -468,16 +473,13 @@ mod tests {
             assert_eq!(many(meta, is_quiet, &get), "get k l\r\n");
             assert_eq!(many(classic, is_quiet, &get), "get k l\r\n");
             let found = many(meta, is_quiet, &odd);
-            assert_eq!(found, "mg YSBi v f O0 b\r\nmg YyBk v f O1 b\r\n");
+            assert_eq!(found, "mg YSBi v f O0000 b\r\nmg YyBk v f O0001 b\r\n");
             let found = many(classic, is_quiet, &delete);
             assert_eq!(found, "delete k\r\ndelete l\r\n");
         }
         let found = many(meta, true, &set);
-        assert_eq!(
-            found,
-            "ms k 4 q O0\r\n{}|v\r\nms l 4 q O1\r\n{}|v\r\nmn\r\n"
-        );
-        assert_eq!(many(meta, false, &delete), "md k O0\r\nmd l O1\r\n");
+        assert_eq!(found, "ms k 4 q\r\n{}|v\r\nms l 4 q\r\n{}|v\r\nmn\r\n");
+        assert_eq!(many(meta, false, &delete), "md k O0000\r\nmd l O0001\r\n");
         let mut none = Outgoing::new(meta);
         assert!(encode_many(0, get, false, &mut none).is_err());
     }
@@ -506,6 +508,13 @@ mod tests {
         let mut out = Outgoing::new(Dialect::Meta);
         out.next_tag = TAGS - 1;
         assert_eq!((out.tag(), out.tag(), out.tag()), (TAGS - 1, 0, 1));
+    }
+
+    #[test]
+    fn tags_have_four_digits() {
+        for tag in 0..TAGS {
+            assert_eq!(&tag_digits(tag), format!("{tag:04}").as_bytes());
+        }
     }
 
     #[test]

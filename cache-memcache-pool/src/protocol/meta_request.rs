@@ -5,7 +5,7 @@ use std::fmt;
 use cache_core::{Error, ErrorKind, Result};
 
 use super::decode::MAX_ITEM;
-use super::encode::{Outgoing, encode_line, encode_number};
+use super::encode::{Outgoing, encode_line, encode_number, encode_tag};
 use super::meta_response::MetaStatus;
 use super::response::Expected;
 use crate::NAME;
@@ -267,8 +267,7 @@ impl MetaRequest {
                     line.extend_from_slice(format!(" {letter}{token}").as_bytes());
                 }
                 if let Some(tag) = tag {
-                    line.extend_from_slice(b" O");
-                    encode_number(u64::from(tag), line);
+                    encode_tag(tag, line);
                 }
             };
             encode_line(self.verb.letter(), &self.key, rest, &mut out.bytes);
@@ -318,13 +317,13 @@ mod tests {
     #[test]
     fn each_verb_is_written_with_its_flags_and_a_tag() {
         let get = MetaRequest::get("k").flag('v').flag_with('T', 30);
-        assert_eq!(encoded(&get), "mg k v T30 O0\r\n");
+        assert_eq!(encoded(&get), "mg k v T30 O0000\r\n");
         let set = MetaRequest::set("k", "a\r\nb").flag_with('M', 'E');
-        assert_eq!(encoded(&set), "ms k 4 ME O0\r\na\r\nb\r\n");
+        assert_eq!(encoded(&set), "ms k 4 ME O0000\r\na\r\nb\r\n");
         let spaced = MetaRequest::set("k k", "").flag_with('M', 'E');
-        assert_eq!(encoded(&spaced), "ms ayBr 0 ME O0 b\r\n\r\n");
-        assert_eq!(encoded(&MetaRequest::delete("k")), "md k O0\r\n");
-        assert_eq!(encoded(&MetaRequest::arithmetic("k")), "ma k O0\r\n");
+        assert_eq!(encoded(&spaced), "ms ayBr 0 ME O0000 b\r\n\r\n");
+        assert_eq!(encoded(&MetaRequest::delete("k")), "md k O0000\r\n");
+        assert_eq!(encoded(&MetaRequest::arithmetic("k")), "ma k O0000\r\n");
         assert_eq!(encoded(&MetaRequest::debug("k")), "me k\r\n");
         assert_eq!(encoded(&MetaRequest::debug("k k")), "me ayBr b\r\n");
         assert_eq!(encoded(&MetaRequest::noop("k k")), "mn\r\n");

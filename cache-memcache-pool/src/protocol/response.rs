@@ -56,16 +56,14 @@ impl Violation {
 }
 
 /// The expected response to a request, and the part that has arrived.
+///
+/// What is long is boxed, since it is moved with each request.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// The reply to one meta command.
     One { tag: u32 },
     /// The replies to several, `first` being the tag of the first.
-    Many {
-        first: u32,
-        commands: usize,
-        replies: Vec<Reply>,
-    },
+    Many { first: u32, replies: Box<Replies> },
     /// The end of several quiet commands, which report only failures.
     Quiet {
         commands: usize,
@@ -73,21 +71,10 @@ pub(crate) enum Expected {
         remarks: usize,
         has_failed: bool,
     },
-    /// The values for a classic `get`; `request` is the line that was sent, without its end.
-    Values {
-        request: String,
-        /// Where each key of `request` ends.
-        ends: Vec<usize>,
-        /// One for each key that is answered.
-        replies: Vec<Reply>,
-        /// The position of the next value, if it is out of order.
-        late: Option<u32>,
-    },
+    /// The values for a classic `get`.
+    Values(Box<Values>),
     /// A line for each of several classic writes.
-    Lines {
-        commands: usize,
-        replies: Vec<Reply>,
-    },
+    Lines(Box<Replies>),
     /// The version of a server with meta commands.
     Version,
     /// The response to a [`MetaRequest`](super::MetaRequest).
@@ -100,15 +87,110 @@ pub(crate) enum Expected {
     },
 }
 
+/// A reply for each of several commands.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    commands: usize,
+    replies: Vec<Reply>,
+}
+
+impl Replies {
+    fn new(commands: usize) -> Self {
+        Self {
+            commands,
+            replies: Vec::with_capacity(commands),
+        }
+    }
+
+    /// How many have arrived.
+    pub(super) fn len(&self) -> usize {
+        self.replies.len()
+    }
+}
+
+/// The values for a classic `get`.
+#[derive(Debug)]
+pub(crate) struct Values {
+    /// The line that was sent, without its end.
+    request: String,
+    /// Where each key of `request` ends.
+    ends: Vec<usize>,
+    /// One for each key that is answered.
+    replies: Vec<Reply>,
+    /// The position of the next value, if it is out of order.
+    late: Option<u32>,
+}
+
+impl Values {
+    /// The key of the next value, if values are in the order of the keys.
+    pub(super) fn next_key(&self) -> Option<&[u8]> {
+        self.key(self.replies.len())
+    }
+
+    /// The key `n`; `None` after the last one.
+    fn key(&self, n: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(n)?;
+        let before = n.checked_sub(1).and_then(|n| self.ends.get(n).copied());
+        let start = before.unwrap_or("get".len()) + 1;
+        self.request.as_bytes().get(start..end)
+    }
+
+    /// Records a miss for each key before `key`, whose value is next. memcached sends values in the
+    /// order of the keys. A proxy that asks several servers may not: then the value replaces a
+    /// miss.
+    pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
+        let is_key = |position: usize| self.key(position) == Some(key);
+        if let Some(next) = (self.replies.len()..self.ends.len()).find(|&n| is_key(n)) {
+            self.replies.resize_with(next, || Reply::Missing);
+            return Ok(());
+        }
+        let mut missed = (0..).zip(&self.replies);
+        let missed = missed.find(|&(n, reply)| matches!(reply, Reply::Missing) && is_key(n));
+        let Some((position, _)) = missed else {
+            return Err(Violation::Other("unsolicited value from the server".into()));
+        };
+        self.late = u32::try_from(position).ok();
+        Ok(())
+    }
+
+    fn push(&mut self, reply: Reply) {
+        let late = self.late.take();
+        match late.and_then(|at| self.replies.get_mut(at as usize)) {
+            Some(missed) => *missed = reply,
+            None => self.replies.push(reply),
+        }
+    }
+
+    /// The replies, of which the last ones are misses.
+    fn take(&mut self) -> Vec<Reply> {
+        let mut replies = std::mem::take(&mut self.replies);
+        replies.resize_with(self.ends.len(), || Reply::Missing);
+        replies
+    }
+}
+
 impl Expected {
-    /// The values for the keys asked for by `request`, a classic `get`, which end at `ends`.
+    /// The replies to several meta commands, `first` being the tag of the first.
+    pub(crate) fn many(first: u32, commands: usize) -> Self {
+        Self::Many {
+            first,
+            replies: Box::new(Replies::new(commands)),
+        }
+    }
+
+    /// A line for each of several classic writes.
+    pub(crate) fn lines(commands: usize) -> Self {
+        Self::Lines(Box::new(Replies::new(commands)))
+    }
+
+    /// The values for the keys that `request`, a classic `get`, asks for, which end at `ends`.
     pub(super) fn values(request: String, ends: Vec<usize>) -> Self {
-        Self::Values {
+        Self::Values(Box::new(Values {
             request,
             replies: Vec::with_capacity(ends.len()),
             ends,
             late: None,
-        }
+        }))
     }
 
     /// The format of the value.
@@ -117,34 +199,6 @@ impl Expected {
             Self::Meta { .. } => StoredFormat::Raw,
             _ => stored,
         }
-    }
-
-    /// Records a miss for each key of the request before `key`, whose value is next. memcached
-    /// sends values in the order of the keys. A proxy that asks several servers may not: then the
-    /// value replaces a miss.
-    pub(super) fn skip_to(&mut self, key: &[u8]) -> Result<(), Violation> {
-        let Self::Values {
-            request,
-            ends,
-            replies,
-            late,
-        } = self
-        else {
-            return Ok(());
-        };
-        let is_key = |position: usize| nth_key(request, ends, position) == Some(key);
-        if let Some(next) = (replies.len()..ends.len()).find(|&position| is_key(position)) {
-            replies.resize_with(next, || Reply::Missing);
-            return Ok(());
-        }
-        let mut missed = (0..).zip(&*replies);
-        let missed =
-            missed.find(|&(position, reply)| matches!(reply, Reply::Missing) && is_key(position));
-        let Some((position, _)) = missed else {
-            return Err(Violation::Other("unsolicited value from the server".into()));
-        };
-        *late = u32::try_from(position).ok();
-        Ok(())
     }
 
     /// Records the message of a quiet command. Each has at most one, so that messages without end
@@ -170,18 +224,13 @@ impl Expected {
     pub(super) fn push(&mut self, reply: Reply) -> Option<Response> {
         match self {
             Self::One { .. } => Some(Response::One(reply)),
-            Self::Many {
-                commands, replies, ..
+            Self::Many { replies: all, .. } | Self::Lines(all) => {
+                all.replies.push(reply);
+                let is_last = all.replies.len() == all.commands;
+                is_last.then(|| Response::Many(std::mem::take(&mut all.replies)))
             }
-            | Self::Lines { commands, replies } => {
-                replies.push(reply);
-                (replies.len() == *commands).then(|| Response::Many(std::mem::take(replies)))
-            }
-            Self::Values { replies, late, .. } => {
-                match late.take().and_then(|at| replies.get_mut(at as usize)) {
-                    Some(missed) => *missed = reply,
-                    None => replies.push(reply),
-                }
+            Self::Values(values) => {
+                values.push(reply);
                 None
             }
             Self::Meta { response, .. } => Some(Response::One(match (response.take(), reply) {
@@ -198,18 +247,14 @@ impl Expected {
     /// The response, at the line that ends it.
     pub(super) fn finish(&mut self) -> Result<Response, Violation> {
         match self {
-            Self::Values { replies, ends, .. } => {
-                let mut replies = std::mem::take(replies);
-                replies.resize_with(ends.len(), || Reply::Missing);
-                Ok(Response::Many(replies))
-            }
+            Self::Values(values) => Ok(Response::Many(values.take())),
             Self::Quiet {
                 has_failed: true, ..
             } => Ok(Response::SomeFailed),
             Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
             // Sent by the connection, not by a caller.
             Self::Version => Ok(Response::AllDone(0)),
-            Self::One { .. } | Self::Many { .. } | Self::Lines { .. } | Self::Meta { .. } => {
+            Self::One { .. } | Self::Many { .. } | Self::Lines(_) | Self::Meta { .. } => {
                 Err(Violation::line(b"END"))
             }
         }
@@ -227,14 +272,6 @@ impl Expected {
         }
         Ok(response)
     }
-}
-
-/// The key `n` of a classic `get`, whose keys end at `ends`; `None` after the last one.
-pub(super) fn nth_key<'a>(request: &'a str, ends: &[usize], n: usize) -> Option<&'a [u8]> {
-    let end = *ends.get(n)?;
-    let before = n.checked_sub(1).and_then(|n| ends.get(n).copied());
-    let start = before.unwrap_or("get".len()) + 1;
-    request.as_bytes().get(start..end)
 }
 
 /// A complete response.
