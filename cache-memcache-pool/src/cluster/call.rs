@@ -75,6 +75,7 @@ impl<'a> Call<'a> {
     }
 
     /// The server for `key`.
+    #[inline]
     pub(crate) fn choose(&mut self, key: &str) -> Option<usize> {
         let farm = self.farm;
         let probes = RefCell::new(Vec::new());
@@ -165,6 +166,7 @@ impl<'a> Call<'a> {
     }
 
     /// Queues a request if there is room for it, to wake `waker` with its response.
+    #[inline]
     fn try_submit<F>(
         &mut self,
         server: &Arc<Server>,

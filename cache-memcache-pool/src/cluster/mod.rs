@@ -91,6 +91,7 @@ impl Cluster {
     }
 
     /// The current servers.
+    #[inline]
     pub(crate) fn farm(&self) -> Arc<Farm> {
         Arc::clone(&self.farm.read().unwrap_or_else(PoisonError::into_inner))
     }

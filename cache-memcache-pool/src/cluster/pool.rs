@@ -74,6 +74,7 @@ impl Pools {
     }
 
     /// Calls `act` with the pool of `runtime`, if there is one.
+    #[inline]
     pub(super) fn with<T>(
         &self,
         runtime: &Handle,
@@ -84,6 +85,7 @@ impl Pools {
     }
 
     /// The permits for a request of this weight, at most the total capacity.
+    #[inline]
     pub(super) fn clamp(&self, weight: usize) -> u32 {
         let most = self.maxsize.saturating_mul(ROOM);
         u32::try_from(weight.min(most)).unwrap_or(u32::MAX)
@@ -155,6 +157,7 @@ impl Pools {
         loads
     }
 
+    #[inline]
     fn read(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Pool>>> {
         self.of_runtimes
             .read()
@@ -165,6 +168,7 @@ impl Pools {
 impl Pool {
     /// The first connection with a small load, so that writes are batched on few connections;
     /// otherwise the one with the smallest load.
+    #[inline]
     pub(super) fn pick(&self, has_large: bool) -> Pick {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;

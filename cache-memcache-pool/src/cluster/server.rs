@@ -142,6 +142,7 @@ impl Server {
     /// Queues a request that may take up to `patience` if the pool has room for it, which is the
     /// common case; its response wakes `waker`. `None`: the caller has to
     /// [wait for room](Self::wait_for_room).
+    #[inline]
     pub(crate) fn try_submit<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
@@ -205,6 +206,7 @@ impl Server {
     }
 
     /// Queues a request whose weight in permits of the pool has been acquired.
+    #[inline]
     fn queue<F>(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
@@ -251,6 +253,7 @@ impl Server {
     }
 
     /// Why calls cannot use this server, if they cannot.
+    #[inline]
     fn refusal(self: &Arc<Self>) -> Option<Failure> {
         let status = self.status();
         if status == Status::Up {

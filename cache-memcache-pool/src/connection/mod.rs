@@ -203,6 +203,7 @@ impl Connection {
     /// Queues a request for which there is room. The caller waits at most `patience` for its
     /// response, which wakes `waker` unless the [`Waiter`] was polled with another one. `None` if
     /// the connection is closed.
+    #[inline]
     pub(crate) fn submit<F>(
         self: Arc<Self>,
         exchange: &Exchange<F>,
@@ -317,6 +318,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// Writes the request if the connection was idle. Call it without holding any lock.
+    #[inline]
     pub(crate) fn start(&mut self) {
         if let Some(driver) = self.driver.take() {
             self.connection.turns.poll_for(&driver);
@@ -327,6 +329,7 @@ impl Waiter {
 impl Future for Waiter {
     type Output = Result<Response, Unanswered>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Dropped after the lock is released.
         let mut stale = None;

@@ -170,6 +170,7 @@ impl<C> Queue<C> {
 
     /// Adds a request, and returns the ID by which it can be withdrawn. Adds nothing if `encode`
     /// fails.
+    #[inline]
     pub(crate) fn push<E>(
         &mut self,
         encode: impl FnOnce(&mut Outgoing) -> Result<Pending<C>, E>,

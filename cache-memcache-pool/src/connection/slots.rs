@@ -34,6 +34,7 @@ impl<T> Slots<T> {
     }
 
     /// A slot for a new caller, which is woken by `waker`.
+    #[inline]
     pub(crate) fn acquire(&mut self, waker: Option<&Waker>) -> usize {
         let waiting = Slot::Waiting(waker.cloned());
         match self.free.pop() {
@@ -51,6 +52,7 @@ impl<T> Slots<T> {
     /// The response for the caller in `slot`, which is free then. While it is pending, the caller
     /// is woken by `waker`; the waker from before is added to `stale`, to be dropped outside of any
     /// lock: that may run code of its executor.
+    #[inline]
     pub(crate) fn poll(
         &mut self,
         slot: usize,
@@ -77,6 +79,7 @@ impl<T> Slots<T> {
     }
 
     /// Delivers a response. Returns the caller's waker, to be woken outside of any lock.
+    #[inline]
     pub(crate) fn deliver(&mut self, slot: usize, response: T) -> Option<Waker> {
         match self.slots.get_mut(slot) {
             Some(place @ Slot::Waiting(_)) => {
@@ -104,6 +107,7 @@ impl<T> Slots<T> {
         }
     }
 
+    #[inline]
     fn release(&mut self, slot: usize) -> Slot<T> {
         let before = self.set(slot, Slot::Free);
         self.free.push(slot);
@@ -113,6 +117,7 @@ impl<T> Slots<T> {
         before
     }
 
+    #[inline]
     fn set(&mut self, slot: usize, to: Slot<T>) -> Slot<T> {
         match self.slots.get_mut(slot) {
             Some(place) => std::mem::replace(place, to),

@@ -90,6 +90,7 @@ impl Decoder {
 
     /// Decodes as much of the response to `expected` as `buffer` contains, and removes it. `None`:
     /// more bytes are needed.
+    #[inline]
     pub(crate) fn decode(
         &mut self,
         buffer: &mut &[u8],
@@ -289,6 +290,7 @@ fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
 /// Fast path for the most frequent line: the announcement of the next expected value, exactly as
 /// memcached writes it. Returns the client flags, the length and the rest of the buffer. `None`:
 /// another or an incomplete line, which [`read_line`] parses.
+#[inline]
 fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize, &'a [u8])> {
     let (flags, len, rest) = match expected {
         Expected::One { tag } => split_meta_value(buffer, *tag)?,
@@ -317,6 +319,7 @@ fn split_complete(buffer: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
     Some((value, rest.strip_prefix(b"\r\n")?))
 }
 
+#[inline]
 fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
     let (len, rest) = split_number(buffer.strip_prefix(b"VA ")?)?;
     let (flags, rest) = split_number(rest.strip_prefix(b" f")?)?;
@@ -344,6 +347,7 @@ fn split_tag(bytes: &[u8], expected: u32) -> Option<&[u8]> {
 }
 
 /// A number of at most nine digits.
+#[inline]
 fn split_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (mut number, mut rest) = (0_u32, bytes);
     while let [digit @ b'0'..=b'9', behind @ ..] = rest {

@@ -213,6 +213,7 @@ impl<'a> Command<'a> {
     }
 
     /// Appends the command with a tag, or a quiet one.
+    #[inline]
     fn encode_with(&self, tag: Option<u32>, out: &mut Outgoing) {
         let verb = match self {
             Self::Get(_) => b'g',
@@ -277,6 +278,7 @@ pub(super) fn encode_tag(tag: u32, out: &mut Vec<u8>) {
 
 /// Appends the line of the meta command `m` followed by `verb`; `rest` appends the part after the
 /// key.
+#[inline]
 pub(super) fn encode_line(verb: u8, key: &str, rest: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'm', verb, b' ']);
     if is_plain(key) {
@@ -335,6 +337,7 @@ fn encode_get_many<'k>(
 }
 
 /// Appends one command.
+#[inline]
 pub(crate) fn encode_one(command: &Command<'_>, out: &mut Outgoing) -> Expected {
     match (out.dialect(), command) {
         (Dialect::Meta, _) => Expected::One {

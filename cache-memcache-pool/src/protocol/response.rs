@@ -153,6 +153,7 @@ impl Values {
         Ok(())
     }
 
+    #[inline]
     fn push(&mut self, reply: Reply) {
         let late = self.late.take();
         match late.and_then(|at| self.replies.get_mut(at as usize)) {

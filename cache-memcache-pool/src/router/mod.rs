@@ -96,6 +96,7 @@ impl Router {
     }
 
     /// The position of the server for `key` among those that are up; `None` if there is none.
+    #[inline]
     pub(crate) fn pick(&self, key: &str, is_up: &dyn Fn(usize) -> bool) -> Option<usize> {
         match &self.0 {
             Inner::Single => Some(0).filter(|&only| is_up(only)),
