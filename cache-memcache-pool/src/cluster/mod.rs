@@ -5,6 +5,7 @@ mod call;
 mod mark;
 mod pool;
 mod server;
+mod within;
 
 use std::sync::{Arc, PoisonError};
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::breaker::{Breaker, Fault, SETTLED, Verdict};
 use super::mark::{Mark, encode_mark};
 use super::pool::{Pick, Pool, Pools, current_runtime};
+use super::within::within;
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
@@ -745,27 +745,6 @@ impl Server {
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits for `work` no longer than `limit`. A pause does not count: some programs run their runtime
-/// only during calls, and everything that takes longer than a call would always be too late.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    /// More pauses than there are network round trips for `work` to wait for.
-    const PAUSES: usize = 12;
-    /// Timers may be a little late.
-    const LATE: Duration = Duration::from_millis(10);
-    let (mut work, mut left) = (pin!(work), limit);
-    for _ in 0..=PAUSES {
-        let due = later(Instant::now(), left);
-        if let Ok(done) = timeout_at(due, work.as_mut()).await {
-            return Some(done);
-        }
-        if due.elapsed() < LATE.max(limit / 4) {
-            break;
-        }
-        left = limit / 4;
-    }
-    None
 }
 
 /// The error of a server that cannot be used again, since it does not do what a setting requires.
