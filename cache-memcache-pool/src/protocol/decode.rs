@@ -761,6 +761,52 @@ mod tests {
     }
 
     #[test]
+    fn frequent_lines_take_the_fast_path() {
+        let rest = &b"v\r\n"[..];
+        let value = |line: &str| [line.as_bytes(), rest].concat();
+        let one = Expected::One { tag: 7 };
+        let many = Expected::many(7, 2);
+        let values = Expected::values("get a b".into(), vec![5, 7]);
+        for (line, expected) in [
+            ("VA 1 f0 O0007\r\n", &one),
+            ("VA 1 f0 O0007\r\n", &many),
+            ("VALUE a 0 1\r\n", &values),
+        ] {
+            assert_eq!(split_value(&value(line), expected), Some((0, 1, rest)));
+            for other in [
+                "VA 1 f0 O0008\r\n",
+                "VA 1 f0 O7\r\n",
+                "VALUE b 0 1\r\n",
+                "EN\r\n",
+            ] {
+                assert_eq!(split_value(&value(other), expected), None, "{other:?}");
+            }
+        }
+        for expected in [&one, &many] {
+            assert_eq!(split_done(&value("HD O0007\r\n"), expected), Some(rest));
+            assert_eq!(split_done(&value("HD O0008\r\n"), expected), None);
+        }
+        assert_eq!(split_done(&value("HD O0007\r\n"), &values), None);
+    }
+
+    #[test]
+    fn numbers_have_one_to_nine_digits() {
+        for (bytes, number, rest) in [
+            ("0", 0, ""),
+            ("120 f", 120, " f"),
+            ("999999999\r", 999_999_999, "\r"),
+        ] {
+            assert_eq!(
+                split_number(bytes.as_bytes()),
+                Some((number, rest.as_bytes()))
+            );
+        }
+        for bytes in ["", " 1", "-1", "1234567890", "99999999999999999999 f"] {
+            assert_eq!(split_number(bytes.as_bytes()), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn a_value_beyond_the_limit_is_skipped() {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');
