@@ -357,6 +357,16 @@ mod tests {
     }
 
     #[test]
+    fn a_runtime_without_io_is_refused_if_connections_are_sockets() {
+        let runtime = runtime();
+        let _within = runtime.enter();
+        assert!(Pools::new(1, false).of(runtime.handle()).is_ok());
+        let refused = Pools::new(1, true).of(runtime.handle());
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("Builder::enable_all()"), "{message}");
+    }
+
+    #[test]
     fn runtimes_have_separate_pools_until_they_end() {
         let pools = Pools::new(10, false);
         let (first, second) = (runtime(), runtime());

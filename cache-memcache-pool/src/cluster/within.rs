@@ -79,7 +79,7 @@ mod tests {
     async fn a_timer_that_is_a_little_late_is_no_pause() {
         for (limit, late, is_pause) in [
             (LIMIT, LIMIT / 5, false),
-            (LIMIT, LIMIT / 3, true),
+            (LIMIT, LIMIT / 4, true),
             (Duration::from_millis(4), Duration::from_millis(9), false),
             (Duration::from_millis(4), Duration::from_millis(11), true),
         ] {

@@ -563,6 +563,10 @@ mod tests {
             let response = decode(bytes.as_bytes(), Expected::One { tag: 7 });
             assert!(response.is_err(), "{line}");
         }
+        for (line, is_done) in [("HD t1 O7", true), ("HD t1 O8", false), ("HD t1", false)] {
+            let response = decode(format!("{line}\r\n").as_bytes(), Expected::One { tag: 7 });
+            assert_eq!(response.is_ok(), is_done, "{line}");
+        }
     }
 
     #[test]
@@ -803,6 +807,26 @@ mod tests {
         }
         for bytes in ["", " 1", "-1", "1234567890", "99999999999999999999 f"] {
             assert_eq!(split_number(bytes.as_bytes()), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_value_is_read_into_a_buffer_without_its_metadata() {
+        for (flags, begun) in [(0, &b"{\"ct\": 7.5, \"v\": 2}|xx"[..]), (8, b"\x78\x9cabc")] {
+            let mut decoder = Decoder::new(1 << 20, StoredFormat::Envelope);
+            let mut bytes = format!("VA 100000 f{flags} O0007\r\n").into_bytes();
+            bytes.extend_from_slice(begun);
+            if flags == 0 {
+                // Only now is it known that there is no bar further on.
+                bytes.resize(bytes.len() + METADATA_WITHIN, b'x');
+            }
+            let mut rest = bytes.as_slice();
+            let decoded = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
+            assert!(matches!(decoded, Ok(None)) && rest.is_empty());
+            let (body, missing) = decoder.large().unwrap();
+            let head = if flags == 0 { begun.len() - 2 } else { 0 };
+            assert_eq!(body.len() + missing, 100_002 - head);
+            assert_eq!(body.first(), begun.get(head));
         }
     }
 

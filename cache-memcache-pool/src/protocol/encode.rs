@@ -90,16 +90,16 @@ const TAGS: u32 = 10_000;
 /// The tag of the command `n` places after the one with the tag `first`.
 #[expect(clippy::cast_possible_truncation, reason = "tags wrap around")]
 pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
-    (first + n as u32 % TAGS) % TAGS
+    first.wrapping_add(n as u32) % TAGS
 }
 
 /// The digits of `tag` on the wire, always four, so that they are compared without being parsed.
 pub(super) fn tag_digits(tag: u32) -> [u8; 4] {
     const ZEROS: u32 = u32::from_le_bytes([b'0'; 4]);
     // Two numbers of two digits, and their division by ten at once.
-    let pairs = (tag / 100) | ((tag % 100) << 16);
+    let pairs = tag / 100 + ((tag % 100) << 16);
     let tens = ((pairs * 103) >> 10) & 0x000f_000f;
-    (tens | ((pairs - tens * 10) << 8) | ZEROS).to_le_bytes()
+    (ZEROS + tens + ((pairs - tens * 10) << 8)).to_le_bytes()
 }
 
 /// Commands to be written, in order.

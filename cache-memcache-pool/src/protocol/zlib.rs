@@ -80,5 +80,6 @@ mod tests {
     #[test]
     fn values_that_would_not_shrink_are_not_compressed() {
         assert_eq!(compress(b"", b"short"), None);
+        assert_eq!(compress(b"0123456789", b"abcdefghij"), None);
     }
 }

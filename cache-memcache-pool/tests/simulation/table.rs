@@ -230,9 +230,21 @@ async fn a_paused_server_is_back_in_use_within_half_a_second_of_resuming() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_one_of_three_servers_causes_one_slow_call() {
+    let start = Instant::now();
     let farm = farm(3, &[fault(Kind::Pause, 1000, 600_000)], |_| {});
     let cache = backend(&farm);
-    calls(&cache, SECOND).await;
+    calls(&cache, SECOND * 9 / 10).await;
+    // Several connections, all of which were answered shortly before.
+    let mut calls = JoinSet::new();
+    for key in 0..200 {
+        let cache = cache.clone();
+        calls.spawn(async move { cache.get(&format!("k{}", key % 50)).await });
+    }
+    while let Some(found) = calls.join_next().await {
+        found.unwrap().unwrap();
+    }
+    assert!(cache.stats().servers[0].connections > 1);
+    sleep_until(start + SECOND).await;
     let mut slow = 0;
     for turn in 0..2000 {
         let begun = Instant::now();
@@ -262,6 +274,44 @@ async fn a_server_with_invalid_responses_is_marked_down_after_a_few() {
         assert_eq!(failed, 0, "{kind:?}");
         assert_eq!(cache.stats().servers[0].down_for, None, "{kind:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_unused_connections_at_once_is_marked_down() {
+    let farm = farm(1, &[fault(Kind::CloseEach, 0, 600_000)], |_| {});
+    let cache = backend(&farm);
+    for _ in 0..3 {
+        assert_eq!(cache.stats().servers[0].downs, 0);
+        cache.warm_up().await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(cache.stats().servers[0].downs, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_names_the_server_that_had_no_time_left() {
+    let refused = fault(Kind::Restart, 0, 600_000);
+    let farm = farm(2, &[refused], |link| {
+        // Longer than a call may take, in parts, so that the server is not silent.
+        link.think = TIMEOUT / 4;
+    });
+    let cache = builder(&farm).pool_maxsize(1).build().unwrap();
+    let keys: Vec<String> = (0..20).map(|key| format!("k{key}")).collect();
+    let mut calls = JoinSet::new();
+    for key in keys {
+        let cache = cache.clone();
+        calls.spawn(async move { cache.get(&key).await });
+    }
+    let mut messages = Vec::new();
+    while let Some(found) = calls.join_next().await {
+        if let Err(error) = found.unwrap() {
+            messages.push(error.message().to_owned());
+        }
+    }
+    let is_told = |message: &String| {
+        message.contains("cannot connect") && message.contains("no time left for server-1")
+    };
+    assert!(messages.iter().any(is_told), "{messages:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,12 +454,11 @@ async fn closing_a_backend_completes_calls_in_flight_and_refuses_new_ones() {
     });
     sleep(Duration::from_millis(10)).await;
     cache.close().await;
+    assert_eq!(farm.0.iter().map(|server| server.open()).sum::<usize>(), 0);
     assert!(call.is_finished());
     call.await.unwrap().unwrap();
     let error = cache.get("k").await.unwrap_err();
     assert!(error.message().contains("closed"), "{error}");
-    sleep(SECOND).await;
-    assert_eq!(farm.0.iter().map(|server| server.open()).sum::<usize>(), 0);
     cache.close().await;
 }
 
