@@ -198,12 +198,10 @@ impl Breaker {
     fn next_wait(&mut self) -> Duration {
         let level = self.level.min(30);
         let wait = FIRST_WAIT.saturating_mul(1 << level).min(self.longest);
-        // Xorshift: the quality of the numbers does not matter.
-        self.random = self.random.max(1);
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let quarters = u32::try_from(self.random >> 40 & 0xff).unwrap_or(0);
+        // A linear congruential generator, whose upper bits are random enough.
+        let next = self.random.wrapping_mul(6_364_136_223_846_793_005);
+        self.random = next.wrapping_add(1);
+        let quarters = u32::try_from(self.random >> 56).unwrap_or_default();
         // From 0.75 to 1.
         (wait * 3 / 4).saturating_add(wait / 4 * quarters / 255)
     }

@@ -521,6 +521,17 @@ mod tests {
     }
 
     #[test]
+    fn callers_learn_how_much_time_was_excused() {
+        let (mut pipeline, _, now) = pipeline();
+        let before = pipeline.excused();
+        send(&mut pipeline, now, 1);
+        let line = b"HD O1\r\n";
+        assert_eq!(receive(&mut pipeline, now + SECOND, line), [1]);
+        let excused = pipeline.excused() - before;
+        assert_eq!(excused, SECOND / BYTES * u32::try_from(line.len()).unwrap());
+    }
+
+    #[test]
     fn silence_is_measured_from_the_last_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         send(&mut pipeline, now, 1);
@@ -784,6 +795,7 @@ mod tests {
         let start = Instant::now();
         let mut patience = Patience::new(start, SECOND);
         patience.on_bytes(start + SECOND, usize::MAX);
+        assert_eq!(patience.excused(), SECOND);
         assert_eq!(patience.read(start + SECOND), start);
         assert_eq!(patience.read(start + SECOND * 3), start + SECOND * 2);
     }

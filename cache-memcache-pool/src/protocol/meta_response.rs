@@ -105,3 +105,21 @@ impl MetaResponse {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_is_what_was_stored() {
+        let response = MetaResponse {
+            status: MetaStatus::Value,
+            flags: vec![('t', "7".into())],
+            value: Vec::new(),
+        };
+        let response = response.with_value(b"ab".to_vec());
+        assert_eq!(response.value(), b"ab");
+        assert_eq!((response.flag('t'), response.flag('s')), (Some("7"), None));
+        assert_eq!(response.into_value(), b"ab");
+    }
+}

@@ -352,3 +352,24 @@ pub(super) fn decimal(token: &[u8]) -> Option<usize> {
         number.checked_mul(10)?.checked_add(digit.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_numbers_are_digits_only() {
+        assert_eq!(decimal(b"0120"), Some(120));
+        assert_eq!(decimal(usize::MAX.to_string().as_bytes()), Some(usize::MAX));
+        for token in [
+            &b""[..],
+            b"1:",
+            b"1/",
+            b"-1",
+            b"+1",
+            b"99999999999999999999",
+        ] {
+            assert_eq!(decimal(token), None, "{token:?}");
+        }
+    }
+}

@@ -18,18 +18,18 @@ fn value(text: &str) -> CachedValue<Vec<u8>> {
 }
 
 /// Makes many calls at once, for a while.
-async fn load(cache: &MemcachePoolBackend, length: Duration) {
+async fn load(cache: &MemcachePoolBackend, tasks: usize, length: Duration) {
     let end = Instant::now() + length;
-    let mut tasks = JoinSet::new();
-    for task in 0..100 {
+    let mut running = JoinSet::new();
+    for task in 0..tasks {
         let cache = cache.clone();
-        tasks.spawn(async move {
+        running.spawn(async move {
             while Instant::now() < end {
                 cache.get(&format!("k{task}")).await.unwrap();
             }
         });
     }
-    while let Some(ended) = tasks.join_next().await {
+    while let Some(ended) = running.join_next().await {
         ended.unwrap();
     }
 }
@@ -77,12 +77,35 @@ async fn if_further_connections_are_refused_few_are_tried() {
         }
     };
     let cache = builder(&farm).connect_with(connect).build().unwrap();
-    load(&cache, SECOND * 30).await;
+    load(&cache, 100, SECOND * 30).await;
     let server = &cache.stats().servers[0];
     assert_eq!((server.downs, server.timeouts), (0, 0));
     // After 0.1 s, then twice as long each time, up to 5 s.
     let attempts = attempts.load(Ordering::Relaxed);
     assert!((8..=16).contains(&attempts), "{attempts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_a_further_connection_is_accepted_the_pool_grows_as_before() {
+    let farm = farm(1, &[], |link| link.latency = Duration::from_millis(50));
+    let (net, start) = (farm.clone(), Instant::now());
+    let connect = move |address: &str| {
+        let is_accepted = net.0[0].connects() == 0 || start.elapsed() >= SECOND * 3;
+        let (net, address) = (net.clone(), address.to_owned());
+        async move {
+            if is_accepted {
+                net.connect(address).await
+            } else {
+                Err(std::io::ErrorKind::ConnectionRefused.into())
+            }
+        }
+    };
+    let cache = builder(&farm).connect_with(connect).build().unwrap();
+    load(&cache, 2000, SECOND * 2).await;
+    assert_eq!(cache.stats().servers[0].connections, 1);
+    load(&cache, 2000, SECOND * 4).await;
+    let connections = cache.stats().servers[0].connections;
+    assert!(connections >= 7, "{connections}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +261,7 @@ async fn more_connections_are_opened_while_values_are_large() {
             farm.0[0].put(&format!("k{task}"), stored.clone());
         }
         let cache = builder(&farm).build().unwrap();
-        load(&cache, SECOND).await;
+        load(&cache, 100, SECOND).await;
         assert_eq!(cache.stats().servers[0].connections, connections, "{bytes}");
     }
 }
