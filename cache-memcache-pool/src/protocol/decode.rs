@@ -821,8 +821,8 @@ mod tests {
                 bytes.resize(bytes.len() + METADATA_WITHIN, b'x');
             }
             let mut rest = bytes.as_slice();
-            let decoded = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
-            assert!(matches!(decoded, Ok(None)) && rest.is_empty());
+            let response = decoder.decode(&mut rest, &mut Expected::One { tag: 7 });
+            assert!(matches!(response, Ok(None)) && rest.is_empty());
             let (body, missing) = decoder.large().unwrap();
             let head = if flags == 0 { begun.len() - 2 } else { 0 };
             assert_eq!(body.len() + missing, 100_002 - head);
