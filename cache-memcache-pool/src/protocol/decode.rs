@@ -831,6 +831,35 @@ mod tests {
     }
 
     #[test]
+    fn a_value_with_another_length_than_announced_is_refused() {
+        let metadata = br#"{"ct": 7.5, "v": 2}|"#;
+        // Of each kind: small, large, skipped.
+        for len in [100, 2 * LARGE, 4 * LARGE] {
+            for (end, is_valid) in [(&b"\r\n"[..], true), (b"vv", false), (b"v\r\n", false)] {
+                let mut decoder = Decoder::new(3 * LARGE, StoredFormat::Envelope);
+                let mut bytes = format!("VA {len} f0 O0007\r\n").into_bytes();
+                let head = bytes.len();
+                bytes.extend_from_slice(metadata);
+                bytes.resize(head + len, b'v');
+                bytes.extend_from_slice(end);
+                let mut expected = Expected::One { tag: 7 };
+                let (mut first, mut rest) = bytes.split_at(head + METADATA_WITHIN.min(len - 1));
+                assert!(matches!(
+                    decoder.decode(&mut first, &mut expected),
+                    Ok(None)
+                ));
+                let mut first = [first, rest].concat();
+                if let Some((body, missing)) = decoder.large() {
+                    body.extend_from_slice(rest.split_off(..missing).unwrap());
+                    first = rest.to_vec();
+                }
+                let response = decoder.decode(&mut first.as_slice(), &mut expected);
+                assert_eq!(response.is_ok(), is_valid, "{len} bytes and {end:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_value_beyond_the_limit_is_skipped() {
         let mut bytes = b"VA 2000 f0 O7\r\n".to_vec();
         bytes.resize(bytes.len() + 2000, b'x');

@@ -229,7 +229,6 @@ impl<'a> Command<'a> {
 
     fn encode_payload(&self, out: &mut Vec<u8>) {
         if let Self::Set { head, payload, .. } = self {
-            out.reserve(head.len() + payload.len() + 2);
             out.extend_from_slice(head);
             out.extend_from_slice(payload);
             out.extend_from_slice(b"\r\n");
