@@ -140,7 +140,7 @@ impl Pools {
         }
     }
 
-    /// Fails the calls that wait for room.
+    /// Fails the calls that wait for room. No connection is added afterwards.
     pub(super) fn retire(&self) {
         for pool in self.read().iter() {
             pool.room.close();
@@ -354,6 +354,18 @@ mod tests {
                 Some((position.unwrap(), and_grow))
             }
         }
+    }
+
+    #[test]
+    fn no_connection_is_added_after_the_end() {
+        let runtime = runtime();
+        let _within = runtime.enter();
+        let pools = Pools::new(2, false);
+        let pool = pools.of(runtime.handle()).unwrap();
+        assert!(pool.add(Dialect::Meta, false).is_some());
+        pools.retire();
+        pools.close_all(&Failure::Lost("the end".into()));
+        assert!(pool.add(Dialect::Meta, false).is_none());
     }
 
     #[test]

@@ -634,18 +634,13 @@ impl Server {
         Ok(())
     }
 
-    /// Refuses further calls. Those in flight continue.
-    pub(crate) fn retire(&self) {
+    /// Refuses further calls, and ends all connections.
+    pub(crate) fn shut_down(&self) {
         // Not while a probe brings it back, which would overwrite the status.
         let health = self.health();
         self.status.store(Status::Closed as u8, Ordering::Release);
         drop(health);
         self.pools.retire();
-    }
-
-    /// Ends all connections.
-    pub(crate) fn shut_down(&self) {
-        self.retire();
         self.pools.close_all(&Failure::Final(self.closed()));
     }
 

@@ -791,6 +791,10 @@ mod tests {
             assert_eq!(split_done(&value("HD O0008\r\n"), expected), None);
         }
         assert_eq!(split_done(&value("HD O0007\r\n"), &values), None);
+        assert_eq!(split_complete(b"ab\r\nc", 2), Some((&b"ab"[..], &b"c"[..])));
+        for (bytes, len) in [(&b"ab\r"[..], 2), (b"a", 2), (b"abc\r\n", 2)] {
+            assert_eq!(split_complete(bytes, len), None);
+        }
     }
 
     #[test]
