@@ -660,6 +660,15 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_that_is_late_by_a_quarter_of_the_timeout_is_no_pause() {
+        let (mut pipeline, mut queue, now) = pipeline();
+        send(&mut pipeline, now, 1);
+        let (asked, excused) = (now + SECOND / 2, pipeline.excused());
+        pipeline.on_timeout(asked, asked + SECOND / 4, &mut queue, &mut Vec::new());
+        assert_eq!(pipeline.excused(), excused);
+    }
+
+    #[test]
     fn a_full_socket_regaining_room_is_a_sign_of_life() {
         let (mut pipeline, mut queue, now) = pipeline();
         pipeline.on_blocked(now);

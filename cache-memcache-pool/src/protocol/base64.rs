@@ -11,7 +11,7 @@ pub(super) fn encoded_len(len: usize) -> usize {
 pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     for group in bytes.chunks(3) {
         let byte = |n| u32::from(group.get(n).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let bits = (byte(0) << 16) + (byte(1) << 8) + byte(2);
         for n in 0..4 {
             let index = bits >> (18 - 6 * n) & 63;
             let digit = ALPHABET.get(index as usize).filter(|_| n <= group.len());
