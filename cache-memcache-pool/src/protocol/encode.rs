@@ -229,6 +229,8 @@ impl<'a> Command<'a> {
 
     fn encode_payload(&self, out: &mut Vec<u8>) {
         if let Self::Set { head, payload, .. } = self {
+            // Otherwise the end of the line would double the buffer.
+            out.reserve(head.len() + payload.len() + 2);
             out.extend_from_slice(head);
             out.extend_from_slice(payload);
             out.extend_from_slice(b"\r\n");
@@ -510,6 +512,25 @@ mod tests {
         let mut out = Outgoing::new(Dialect::Meta);
         out.next_tag = TAGS - 1;
         assert_eq!((out.tag(), out.tag(), out.tag()), (TAGS - 1, 0, 1));
+    }
+
+    #[test]
+    fn the_buffer_of_a_large_value_is_hardly_larger() {
+        const LEN: usize = 1 << 20;
+        let payload = vec![b'v'; LEN];
+        let command = Command::Set {
+            key: "k",
+            head: b"{}|",
+            payload: &payload,
+            expires: 0,
+            flags: 0,
+        };
+        for dialect in [Dialect::Meta, Dialect::Classic] {
+            let mut out = Outgoing::new(dialect);
+            encode_one(&command, &mut out);
+            let capacity = out.bytes.capacity();
+            assert!(capacity < LEN + LEN / 16, "{dialect:?}: {capacity} bytes");
+        }
     }
 
     #[test]
