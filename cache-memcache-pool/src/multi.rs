@@ -30,14 +30,13 @@ const WEIGHT_KEYS: usize = 4;
 const FRESH: Duration = Duration::from_millis(5);
 
 pub(crate) async fn get(store: &Store, keys: &[&str]) -> Vec<Result<Option<CachedValue<Vec<u8>>>>> {
-    let key = |position: usize| keys.get(position).copied().unwrap_or_default();
     let commands: Vec<Command<'_>> = keys.iter().copied().map(Command::Get).collect();
-    let mut outcomes = checked(store, keys.iter().copied());
+    let mut outcomes = checked(store, &commands);
     let mut now = None;
     let finish = |position: usize, reply: Result<Reply>| {
         reply
             .and_then(|reply| store.found(reply, &mut now))
-            .map_err(|error| error.with_key(key(position)))
+            .map_err(|error| error.with_key(key_at(&commands, position)))
     };
     run(store, &mut outcomes, &commands, finish).await;
     let late = now.and_then(|first| store.cluster.settings.now().duration_since(first).ok());
@@ -68,12 +67,11 @@ pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)])
         (*key, value.payload().as_slice(), prepared)
     });
     let entries: Vec<_> = prepared.collect();
-    let keys: Vec<&str> = entries.iter().map(|(key, ..)| *key).collect();
-    let mut refused = Vec::new();
-    let mut outcomes = checked(store, keys.iter().copied());
     let commands = entries.iter();
     let commands = commands.map(|(key, payload, prepared)| prepared.command(&heads, key, payload));
     let commands: Vec<Command<'_>> = commands.collect();
+    let mut refused = Vec::new();
+    let mut outcomes = checked(store, &commands);
     let finish = |position, reply| written(position, reply, &mut refused);
     run(store, &mut outcomes, &commands, finish).await;
     for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
@@ -81,24 +79,24 @@ pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)])
             *outcome = Err(store.too_large(*len));
         }
     }
-    conclude(store, outcomes, &keys, &refused).await
+    conclude(store, outcomes, &commands, &refused).await
 }
 
 pub(crate) async fn delete(store: &Store, keys: &[&str]) -> Result<()> {
-    let mut refused = Vec::new();
-    let mut outcomes = checked(store, keys.iter().copied());
     let commands: Vec<Command<'_>> = keys.iter().copied().map(Command::Delete).collect();
+    let mut refused = Vec::new();
+    let mut outcomes = checked(store, &commands);
     let finish = |position, reply| written(position, reply, &mut refused);
     run(store, &mut outcomes, &commands, finish).await;
-    conclude(store, outcomes, keys, &refused).await
+    conclude(store, outcomes, &commands, &refused).await
 }
 
 /// Refuses invalid keys. The outcomes of the others are those of a miss or of a write, until
 /// [`run`] replaces them.
-fn checked<'k, T: Default>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Vec<Result<T>> {
+fn checked<T: Default>(store: &Store, commands: &[Command<'_>]) -> Vec<Result<T>> {
     let dialect = store.cluster.settings.dialect;
-    keys.map(|key| check_key(key, dialect).map(|()| T::default()))
-        .collect()
+    let checked = commands.iter().map(|c| check_key(c.key(), dialect));
+    checked.map(|valid| valid.map(|()| T::default())).collect()
 }
 
 /// The outcome of the write at `position`, which is added to `refused` if the server refused the
@@ -121,27 +119,27 @@ fn written(position: usize, reply: Result<Reply>, refused: &mut Vec<usize>) -> R
 async fn conclude(
     store: &Store,
     outcomes: Vec<Result<()>>,
-    keys: &[&str],
+    commands: &[Command<'_>],
     refused: &[usize],
 ) -> Result<()> {
     if !refused.is_empty() {
         // Some versions of memcached may not remove the old values.
-        let refused = refused.iter().filter_map(|&position| keys.get(position));
-        let deletions: Vec<Command<'_>> = refused.copied().map(Command::Delete).collect();
+        let refused = refused.iter().map(|&position| key_at(commands, position));
+        let deletions: Vec<Command<'_>> = refused.map(Command::Delete).collect();
         let mut outcomes = vec![Ok(()); deletions.len()];
         let finish = |_, reply: Result<Reply>| reply.map(drop);
         run(store, &mut outcomes, &deletions, finish).await;
     }
     let (mut failed, mut cause) = (Vec::new(), None);
-    for (outcome, key) in outcomes.into_iter().zip(keys) {
+    for (outcome, command) in outcomes.into_iter().zip(commands) {
         if let Err(error) = outcome {
-            failed.push(*key);
+            failed.push(command.key());
             cause.get_or_insert(error);
         }
     }
     match cause {
         None => Ok(()),
-        Some(cause) => Err(Error::partial(cause, failed, keys.len())),
+        Some(cause) => Err(Error::partial(cause, failed, commands.len())),
     }
 }
 
