@@ -2,10 +2,10 @@
 
 use cache_core::{Error, ErrorKind, Result};
 
-use crate::cluster::Call;
+use crate::cluster::send;
 use crate::connection::Exchange;
 use crate::protocol::{Dialect, MetaRequest, MetaResponse, Outgoing, Reply, Response, check_key};
-use crate::store::{WEIGHT_BYTES, name_refuser, refused, send, senseless};
+use crate::store::{WEIGHT_BYTES, name_refuser, refused, senseless};
 use crate::{MemcachePoolBackend, NAME};
 
 impl MemcachePoolBackend {
@@ -110,23 +110,19 @@ impl MemcachePoolBackend {
         check_key(request.key(), Dialect::Meta)?;
         request.check_flags()?;
         request.check_value()?;
-        let farm = cluster.farm();
-        let call = Call::new(cluster, &farm);
-        let mut call = if request.is_repeatable() {
-            call
-        } else {
-            call.once()
-        };
         let exchange = Exchange {
             encode: |out: &mut Outgoing| Ok(request.encode(out)),
             weight: 1 + request.size() / WEIGHT_BYTES,
             has_mark: false,
         };
-        let (_, server, response) = send(&mut call, request.key(), &exchange).await?;
-        let Response::One(mut reply) = response else {
+        let is_once = !request.is_repeatable();
+        let answer = send(cluster, request.key(), &exchange, is_once).await?;
+        let Response::One(mut reply) = answer.response else {
             return Err(senseless());
         };
-        name_refuser(server, &mut reply);
+        if let Some(server) = answer.farm.server(answer.index) {
+            name_refuser(server, &mut reply);
+        }
         match reply {
             Reply::Meta(response) => Ok(*response),
             Reply::Failed(reason) => Err(refused(&reason)),

@@ -304,10 +304,10 @@ async fn run<T>(
                 Ok(Some(Response::AllDone(_))) => {}
                 Ok(Some(Response::Many(mut replies))) => {
                     if is_marked && !replies.is_empty() {
-                        call.note_mark(index, &replies.remove(0));
+                        farm.note_mark(index, &replies.remove(0));
                         let keyed = replies.into_iter().zip(&positions);
                         let believed = keyed.map(|(reply, &position)| {
-                            call.believe(index, key_at(commands, position), reply)
+                            farm.believe(index, key_at(commands, position), reply)
                         });
                         replies = believed.collect();
                     }

@@ -1,18 +1,16 @@
 //! [`Store`]: encodes and decodes values, and sends single commands.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
 use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
-use tokio::time::sleep;
 
 use crate::NAME;
-use crate::cluster::{Call, Cluster, MARK, Server};
+use crate::cluster::{Cluster, MARK, Server, send};
 use crate::connection::Exchange;
 use crate::protocol::{
-    COMPRESSED, Command, Expected, Outgoing, Reply, Response, StoredFormat, compress, encode_many,
+    COMPRESSED, Command, Outgoing, Reply, Response, StoredFormat, compress, encode_many,
     encode_one,
 };
 
@@ -151,30 +149,28 @@ impl Store {
             weight: 1 + command.size() / WEIGHT_BYTES,
             has_mark: is_marked,
         };
-        let farm = self.cluster.farm();
-        let mut call = Call::new(&self.cluster, &farm);
-        let (index, server, response) = send(&mut call, command.key(), &exchange).await?;
-        match response {
-            Response::One(mut reply) => {
-                name_refuser(server, &mut reply);
-                Ok(reply)
-            }
+        let answer = send(&self.cluster, command.key(), &exchange, false).await?;
+        let mut reply = match answer.response {
+            Response::One(reply) => reply,
             Response::Many(replies) => {
+                let (farm, index) = (&answer.farm, answer.index);
                 let mut replies = replies.into_iter();
                 if is_marked {
-                    let mark = replies.next().ok_or_else(senseless)?;
-                    call.note_mark(index, &mark);
+                    farm.note_mark(index, &replies.next().ok_or_else(senseless)?);
                 }
-                let mut reply = replies.next().ok_or_else(senseless)?;
-                name_refuser(server, &mut reply);
-                Ok(if is_marked {
-                    call.believe(index, command.key(), reply)
+                let reply = replies.next().ok_or_else(senseless)?;
+                if is_marked {
+                    farm.believe(index, command.key(), reply)
                 } else {
                     reply
-                })
+                }
             }
-            Response::AllDone(_) | Response::SomeFailed => Err(senseless()),
+            Response::AllDone(_) | Response::SomeFailed => return Err(senseless()),
+        };
+        if let Some(server) = answer.farm.server(answer.index) {
+            name_refuser(server, &mut reply);
         }
+        Ok(reply)
     }
 
     /// Whether the mark of the server's last return is read with this command.
@@ -227,40 +223,6 @@ impl Store {
                     }
                 })
             }
-        }
-    }
-}
-
-/// Sends a request for one key, with failover. Returns the server that responded, and its response.
-pub(crate) async fn send<'a, F>(
-    call: &mut Call<'a>,
-    key: &str,
-    exchange: &Exchange<F>,
-) -> Result<(usize, &'a Arc<Server>, Response)>
-where
-    F: Fn(&mut Outgoing) -> Result<Expected>,
-{
-    let farm = call.farm;
-    let mut from = None;
-    loop {
-        let pause = call.begin_round()?;
-        if !pause.is_zero() {
-            Box::pin(sleep(pause)).await;
-        }
-        let Some(index) = call.choose(key) else {
-            if Box::pin(call.probed()).await {
-                continue;
-            }
-            return Err(call.nobody());
-        };
-        if let Some(from) = from.replace(index).filter(|&from| from != index) {
-            call.failed_over(from, 1);
-        }
-        let Some(server) = farm.server(index) else {
-            return Err(call.nobody());
-        };
-        if let Some(response) = call.exchange(server, exchange).await? {
-            return Ok((index, server, response));
         }
     }
 }
@@ -331,7 +293,7 @@ mod tests {
     fn a_thousand_calls_in_flight_fit_in_the_cpu_cache() {
         let cache = MemcachePoolBackend::builder().build().unwrap();
         let size = size_of_val(&cache.get("key"));
-        assert!(size <= 1024, "{size} bytes");
+        assert!(size <= 384, "{size} bytes");
     }
 
     #[test]

@@ -1,12 +1,9 @@
 //! [`Call`]: routing, retries and failover of one call, within its deadline and retry budget.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cache_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
@@ -16,7 +13,7 @@ use super::{Cluster, Farm, Server};
 use crate::NAME;
 use crate::connection::{Exchange, Failure, Unanswered, Waiter};
 use crate::later::later;
-use crate::protocol::{Expected, Outgoing, Reply, Response};
+use crate::protocol::{Expected, Outgoing, Response};
 
 /// How long a call waits before each retry that it makes because its connection ended: a server that
 /// is killed may close some connections before it refuses new ones. The first retry is immediate,
@@ -58,6 +55,20 @@ impl<'a> Call<'a> {
             has_waited: false,
             room_by: None,
         }
+    }
+
+    /// Continues after a first attempt with the server `index`, which failed.
+    pub(super) fn first_failed(
+        &mut self,
+        index: usize,
+        begun: Instant,
+        unanswered: Unanswered,
+    ) -> Result<()> {
+        self.attempts.begin(begun);
+        let Some(server) = self.farm.server(index) else {
+            return Err(self.nobody());
+        };
+        self.settle(server, Err(unanswered)).map(drop)
     }
 
     /// The request is not idempotent: an attempt that may have reached the server is the last, and
@@ -123,7 +134,7 @@ impl<'a> Call<'a> {
     }
 
     /// Sends a request and waits for its response. `None`: the attempt failed and may be retried.
-    pub(crate) async fn exchange<F>(
+    pub(super) async fn exchange<F>(
         &mut self,
         server: &Arc<Server>,
         exchange: &Exchange<F>,
@@ -131,56 +142,10 @@ impl<'a> Call<'a> {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        if self.attempts.deadline().is_none() {
-            // The common case: the request is queued in the first poll, along with the waker.
-            let mut waiter: Option<Waiter> = None;
-            let response = poll_fn(|cx| {
-                if let Some(waiter) = &mut waiter {
-                    return Pin::new(waiter).poll(cx).map(|response| Ok(Some(response)));
-                }
-                match self.try_submit(server, exchange, Some(cx.waker())) {
-                    Ok(Some(Ok(queued))) => {
-                        waiter = Some(queued);
-                        Poll::Pending
-                    }
-                    Ok(Some(Err(failure))) => {
-                        let was_sent = false;
-                        Poll::Ready(Ok(Some(Err(Unanswered { failure, was_sent }))))
-                    }
-                    Ok(None) => Poll::Ready(Ok(None)),
-                    Err(error) => Poll::Ready(Err(error)),
-                }
-            });
-            if let Some(response) = response.await? {
-                return self.settle(server, response);
-            }
+        match self.submit(server, exchange).await? {
+            Some(waiter) => self.response(server, waiter).await,
+            None => Ok(None),
         }
-        // Boxed, since it is rare and would enlarge the future of every call.
-        Box::pin(async {
-            match self.submit(server, exchange).await? {
-                Some(waiter) => self.response(server, waiter).await,
-                None => Ok(None),
-            }
-        })
-        .await
-    }
-
-    /// Queues a request if there is room for it, to wake `waker` with its response.
-    #[inline]
-    fn try_submit<F>(
-        &mut self,
-        server: &Arc<Server>,
-        exchange: &Exchange<F>,
-        waker: Option<&Waker>,
-    ) -> Result<Option<Result<Waiter, Failure>>>
-    where
-        F: Fn(&mut Outgoing) -> Result<Expected>,
-    {
-        let now = Instant::now();
-        let Some(patience) = self.attempts.patience(now) else {
-            return Err(self.out_of_time(server));
-        };
-        server.try_submit(exchange, now, patience, waker)
     }
 
     /// Queues a request. `None`: the attempt failed and may be retried.
@@ -192,23 +157,26 @@ impl<'a> Call<'a> {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let submitted = match self.try_submit(server, exchange, None)? {
-            Some(submitted) => submitted,
+        let deadline = self.attempts.deadline();
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(self.out_of_time(server));
+        }
+        let queued = match server.try_submit(exchange, deadline, None).transpose() {
+            Some(queued) => queued,
             None => {
-                let Some(patience) = self.attempts.patience(Instant::now()) else {
-                    return Err(self.out_of_time(server));
-                };
-                let deadline = self.attempts.deadline();
-                let waiting = server.wait_for_room(exchange, patience, &mut self.room_by);
+                let waiting = server.wait_for_room(exchange, deadline, &mut self.room_by);
                 // Boxed, since it is rare and would enlarge the future of every call.
                 match Box::pin(timeout_or_none(deadline, waiting)).await {
-                    Some(submitted) => submitted?,
+                    Some(queued) => queued,
                     None => return Err(self.out_of_time(server)),
                 }
             }
         };
-        match submitted {
-            Ok(waiter) => Ok(Some(waiter)),
+        match queued {
+            Ok(queued) => {
+                self.attempts.begin(queued.begun);
+                Ok(Some(queued.waiter))
+            }
             Err(failure) => {
                 self.meet(server, failure)?;
                 Ok(None)
@@ -272,38 +240,6 @@ impl<'a> Call<'a> {
         self.attempts.on_setback(Instant::now(), setback);
         self.last = Some(failure);
         Ok(())
-    }
-
-    /// Records the mark that the server `index` returned with a read, for
-    /// [`believe`](Self::believe).
-    pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
-        if let (Some(server), Reply::Found(Ok(mark))) = (self.farm.server(index), mark)
-            && let Some(metadata) = &mark.metadata
-        {
-            server.returned.raise(metadata.cached_at);
-        }
-    }
-
-    /// The reply of the server `index` to a read of `key`, or a miss if the value is older than the
-    /// last return of that server, or than the time when the home of `key` went down.
-    pub(crate) fn believe(&self, index: usize, key: &str, reply: Reply) -> Reply {
-        let Reply::Found(Ok(found)) = &reply else {
-            return reply;
-        };
-        let Some(cached_at) = found.metadata.as_ref().map(|metadata| metadata.cached_at) else {
-            return reply;
-        };
-        let returned = self.farm.server(index).map(|server| server.returned.time());
-        let home = self.farm.router.pick(key, &|_| true);
-        let away = home.filter(|&home| home != index);
-        let went = away.and_then(|home| self.farm.server(home));
-        let went = went.map(|server| server.went.time());
-        let is_old = |time: Option<SystemTime>| time.is_some_and(|time| cached_at < time);
-        if is_old(returned) || is_old(went) {
-            Reply::Missing
-        } else {
-            reply
-        }
     }
 
     /// Counts keys that failed over from the server `from`.
@@ -430,15 +366,9 @@ impl Attempts {
         }
     }
 
-    /// How long the next attempt may take; `None` if no time is left.
-    fn patience(&mut self, now: Instant) -> Option<Duration> {
-        self.begun.get_or_insert(now);
-        match self.deadline {
-            None => Some(self.socket_timeout.saturating_mul(2)),
-            Some(deadline) => {
-                Some(deadline.saturating_duration_since(now)).filter(|patience| !patience.is_zero())
-            }
-        }
+    /// Records when the first attempt began.
+    fn begin(&mut self, at: Instant) {
+        self.begun.get_or_insert(at);
     }
 
     /// Begins a round of concurrent attempts after the returned pause, at most an eighth of
@@ -491,15 +421,12 @@ mod tests {
     fn all_attempts_together_take_at_most_twice_the_timeout() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
-        assert_eq!(attempts.patience(begun), Some(TIMEOUT * 2));
+        assert_eq!(attempts.deadline(), None, "the connection limits the first");
+        attempts.begin(begun);
         attempts.on_setback(begun + TIMEOUT, Setback::Down);
-        assert_eq!(attempts.patience(begun + TIMEOUT), Some(TIMEOUT));
+        assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 2));
+        attempts.begin(begun + TIMEOUT);
         attempts.on_setback(begun + TIMEOUT * 3 / 2, Setback::Down);
-        assert_eq!(
-            attempts.patience(begun + TIMEOUT * 3 / 2),
-            Some(TIMEOUT / 2)
-        );
-        assert_eq!(attempts.patience(begun + TIMEOUT * 2), None);
         assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 2));
     }
 
@@ -507,9 +434,9 @@ mod tests {
     fn an_early_failure_leaves_one_more_timeout() {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
-        attempts.patience(begun);
+        attempts.begin(begun);
         attempts.on_setback(begun + TIMEOUT / 10, Setback::Lost);
-        assert_eq!(attempts.patience(begun + TIMEOUT / 10), Some(TIMEOUT));
+        assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 11 / 10));
     }
 
     #[test]
@@ -517,9 +444,10 @@ mod tests {
         let begun = Instant::now();
         let mut attempts = Attempts::new(TIMEOUT);
         attempts.on_wait(begun);
-        assert_eq!(attempts.patience(begun + TIMEOUT), Some(TIMEOUT));
+        assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 2));
+        attempts.begin(begun + TIMEOUT);
         attempts.on_setback(begun + TIMEOUT, Setback::Lost);
-        assert_eq!(attempts.patience(begun + TIMEOUT * 2), None);
+        assert_eq!(attempts.deadline(), Some(begun + TIMEOUT * 2));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
 
-use crate::protocol::{Command, Outgoing, encode_one};
+use super::Farm;
+use crate::protocol::{Command, Outgoing, Reply, encode_one};
 
 /// The key under which a server keeps the time of its last return.
 pub(crate) const MARK: &str = "cache-memcache-pool:returned";
@@ -28,6 +29,40 @@ impl Mark {
 
     pub(super) fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(self.0.load(Ordering::Acquire))
+    }
+}
+
+impl Farm {
+    /// Records the mark that the server `index` returned with a read, for
+    /// [`believe`](Self::believe).
+    pub(crate) fn note_mark(&self, index: usize, mark: &Reply) {
+        if let (Some(server), Reply::Found(Ok(mark))) = (self.server(index), mark)
+            && let Some(metadata) = &mark.metadata
+        {
+            server.returned.raise(metadata.cached_at);
+        }
+    }
+
+    /// The reply of the server `index` to a read of `key`, or a miss if the value is older than the
+    /// last return of that server, or than the time when the home of `key` went down.
+    pub(crate) fn believe(&self, index: usize, key: &str, reply: Reply) -> Reply {
+        let Reply::Found(Ok(found)) = &reply else {
+            return reply;
+        };
+        let Some(cached_at) = found.metadata.as_ref().map(|metadata| metadata.cached_at) else {
+            return reply;
+        };
+        let returned = self.server(index).map(|server| server.returned.time());
+        let home = self.router.pick(key, &|_| true);
+        let away = home.filter(|&home| home != index);
+        let went = away.and_then(|home| self.server(home));
+        let went = went.map(|server| server.went.time());
+        let is_old = |time: Option<SystemTime>| time.is_some_and(|time| cached_at < time);
+        if is_old(returned) || is_old(went) {
+            Reply::Missing
+        } else {
+            reply
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod breaker;
 mod call;
 mod mark;
 mod pool;
+mod send;
 mod server;
 mod within;
 
@@ -19,6 +20,7 @@ use crate::stats::{MemcachePoolStats, ServerStats};
 pub(crate) use call::Call;
 pub(crate) use mark::MARK;
 pub(crate) use pool::current_runtime;
+pub(crate) use send::send;
 pub(crate) use server::Server;
 
 /// The servers of a backend. They can be replaced while it is in use.

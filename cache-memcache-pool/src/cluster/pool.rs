@@ -211,8 +211,14 @@ impl Pool {
     }
 
     /// Adds a connection to be opened, unless another one is being opened or the pool is full.
-    /// `is_first`: only if the pool is empty.
-    pub(super) fn add(&self, dialect: Dialect, is_first: bool) -> Option<Arc<Connection>> {
+    /// `patience`: how long the first attempt of a call may take. `is_first`: only if the pool is
+    /// empty.
+    pub(super) fn add(
+        &self,
+        dialect: Dialect,
+        patience: Duration,
+        is_first: bool,
+    ) -> Option<Arc<Connection>> {
         let mut connections = self.write();
         // `retire` closes it before `close_all` takes the connections.
         if self.room.is_closed() {
@@ -225,7 +231,7 @@ impl Pool {
             return None;
         }
         let room = Arc::clone(&self.room);
-        let connection = Arc::new(Connection::new(dialect, room));
+        let connection = Arc::new(Connection::new(dialect, patience, room));
         connections.push(Arc::clone(&connection));
         Some(connection)
     }
@@ -323,9 +329,13 @@ mod tests {
         Pools::new(maxsize, false).of(runtime.handle()).unwrap()
     }
 
+    fn add(pool: &Pool, is_first: bool) -> Option<Arc<Connection>> {
+        pool.add(Dialect::Meta, Duration::from_secs(1), is_first)
+    }
+
     /// Adds a connection that is ready.
     fn ready(pool: &Pool) -> Arc<Connection> {
-        let connection = pool.add(Dialect::Meta, false).unwrap();
+        let connection = add(pool, false).unwrap();
         connection.set_ready();
         connection
     }
@@ -337,9 +347,8 @@ mod tests {
             weight,
             has_mark: false,
         };
-        let (now, patience) = (Instant::now(), Duration::from_secs(1));
-        let queued = Arc::clone(connection).submit(&exchange, weight, now, patience, None);
-        queued.unwrap().unwrap()
+        let queued = Arc::clone(connection).submit(&exchange, weight, None, None);
+        queued.unwrap().unwrap().waiter
     }
 
     /// Which of the connections is picked, and whether another one would help.
@@ -362,10 +371,10 @@ mod tests {
         let _within = runtime.enter();
         let pools = Pools::new(2, false);
         let pool = pools.of(runtime.handle()).unwrap();
-        assert!(pool.add(Dialect::Meta, false).is_some());
+        assert!(add(&pool, false).is_some());
         pools.retire();
         pools.close_all(&Failure::Lost("the end".into()));
-        assert!(pool.add(Dialect::Meta, false).is_none());
+        assert!(add(&pool, false).is_none());
     }
 
     #[test]
@@ -455,9 +464,9 @@ mod tests {
     #[test]
     fn one_connection_is_opened_at_a_time_up_to_the_maximum() {
         let pool = pool(2);
-        let a = pool.add(Dialect::Meta, true).unwrap();
+        let a = add(&pool, true).unwrap();
         assert!(
-            pool.add(Dialect::Meta, false).is_none(),
+            add(&pool, false).is_none(),
             "one is being opened"
         );
         assert_eq!(
@@ -467,14 +476,14 @@ mod tests {
         );
         a.set_ready();
         assert!(
-            pool.add(Dialect::Meta, true).is_none(),
+            add(&pool, true).is_none(),
             "it is not the first"
         );
-        let b = pool.add(Dialect::Meta, false).unwrap();
+        let b = add(&pool, false).unwrap();
         let _filled = load(&a, FILLED);
         assert_eq!(picked(&pool, &[&a, &b], false), Some((0, false)));
         b.set_ready();
-        assert!(pool.add(Dialect::Meta, false).is_none(), "there are two");
+        assert!(add(&pool, false).is_none(), "there are two");
         let _filled = load(&b, BUSY);
         let _busy = load(&a, BUSY);
         assert_eq!(
@@ -484,11 +493,11 @@ mod tests {
         );
         // A closed one makes room.
         a.close(Failure::Lost("closed".into()));
-        assert!(pool.add(Dialect::Meta, false).is_some());
+        assert!(add(&pool, false).is_some());
         pool.room.close();
         b.close(Failure::Lost("closed".into()));
         assert!(
-            pool.add(Dialect::Meta, false).is_none(),
+            add(&pool, false).is_none(),
             "the pool is closed"
         );
     }

@@ -20,7 +20,7 @@ use super::within::within;
 use crate::NAME;
 use crate::config::{Address, Settings};
 use crate::connection::{
-    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, State, Stream, Waiter,
+    ConnectError, Connection, Driver, End, Ended, Exchange, Failure, Gauges, Queued, State, Stream,
     cannot_connect, drive,
 };
 use crate::later::later;
@@ -139,33 +139,32 @@ impl Server {
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
-    /// Queues a request that may take up to `patience` if the pool has room for it, which is the
-    /// common case; its response wakes `waker`. `None`: the caller has to
-    /// [wait for room](Self::wait_for_room).
+    /// Queues a request if the pool has room for it, which is the common case; its response wakes
+    /// `waker`. `None`: the caller has to [wait for room](Self::wait_for_room). The first attempt
+    /// of a call has no `deadline`.
     #[inline]
     pub(crate) fn try_submit<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
-        now: Instant,
-        patience: Duration,
+        deadline: Option<Instant>,
         waker: Option<&Waker>,
-    ) -> Result<Option<Result<Waiter, Failure>>>
+    ) -> Result<Option<Queued>, Failure>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         if let Some(failure) = self.refusal() {
-            return Ok(Some(Err(failure)));
+            return Err(failure);
         }
-        let runtime = current_runtime()?;
+        let runtime = current_runtime().map_err(Failure::Final)?;
         let weight = self.pools.clamp(exchange.weight);
         let queued = self.pools.with(&runtime, |pool| {
             let room = pool.room.try_acquire_many(weight).ok()?;
             room.forget();
-            Some(self.queue(pool, &runtime, exchange, now, patience, waker))
+            Some(self.queue(pool, &runtime, exchange, deadline, waker))
         });
-        let mut queued = queued.transpose()?;
-        if let Some(Ok(waiter)) = &mut queued {
-            waiter.start();
+        let queued = queued.transpose()?;
+        if let Some(queued) = &queued {
+            queued.start();
         }
         Ok(queued)
     }
@@ -175,33 +174,30 @@ impl Server {
     pub(crate) async fn wait_for_room<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
-        patience: Duration,
+        deadline: Option<Instant>,
         room_by: &mut Option<Instant>,
-    ) -> Result<Result<Waiter, Failure>>
+    ) -> Result<Queued, Failure>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let runtime = current_runtime()?;
+        let runtime = current_runtime().map_err(Failure::Final)?;
         let weight = self.pools.clamp(exchange.weight);
-        let pool = self.pools.of(&runtime)?;
+        let pool = self.pools.of(&runtime).map_err(Failure::Final)?;
         match pool.room.try_acquire_many(weight) {
             Ok(room) => room.forget(),
-            Err(TryAcquireError::Closed) => return Ok(Err(Failure::Final(self.closed()))),
+            Err(TryAcquireError::Closed) => return Err(Failure::Final(self.closed())),
             Err(TryAcquireError::NoPermits) => {
                 let patience = self.settings.pool_connection_get_timeout;
                 let by = *room_by.get_or_insert_with(|| later(Instant::now(), patience));
                 match timeout_at(by, pool.room.acquire_many(weight)).await {
                     Ok(Ok(room)) => room.forget(),
-                    Ok(Err(_)) => return Ok(Err(Failure::Final(self.closed()))),
-                    Err(_) => return Err(self.exhausted()),
+                    Ok(Err(_)) => return Err(Failure::Final(self.closed())),
+                    Err(_) => return Err(Failure::Final(self.exhausted())),
                 }
             }
         }
-        let now = Instant::now();
-        let mut queued = self.queue(&pool, &runtime, exchange, now, patience, None)?;
-        if let Ok(waiter) = &mut queued {
-            waiter.start();
-        }
+        let queued = self.queue(&pool, &runtime, exchange, deadline, None)?;
+        queued.start();
         Ok(queued)
     }
 
@@ -212,44 +208,43 @@ impl Server {
         pool: &Arc<Pool>,
         runtime: &Handle,
         exchange: &Exchange<F>,
-        now: Instant,
-        patience: Duration,
+        deadline: Option<Instant>,
         waker: Option<&Waker>,
-    ) -> Result<Result<Waiter, Failure>>
+    ) -> Result<Queued, Failure>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         let weight = self.pools.clamp(exchange.weight) as usize;
-        loop {
+        let failure = loop {
             if self.status() != Status::Up {
-                pool.room.add_permits(weight);
-                return Ok(Err(self.left_alone()));
+                break self.left_alone();
             }
-            let has_large = self.gauges.has_large_lately(now);
-            match pool.pick(has_large) {
+            match pool.pick(self.gauges.has_large_lately()) {
                 Pick::Use {
                     connection,
                     and_grow,
-                } => {
-                    let queued = connection.submit(exchange, weight, now, patience, waker);
-                    if let Some(waiter) = queued.inspect_err(|_| pool.room.add_permits(weight))? {
-                        if and_grow && self.may_grow(now) {
+                } => match connection.submit(exchange, weight, deadline, waker) {
+                    Ok(Some(queued)) => {
+                        if and_grow && self.may_grow() {
                             let _ = self.open(pool, runtime, false);
                         }
-                        return Ok(Ok(waiter));
+                        return Ok(queued);
                     }
                     // It was closed meanwhile; the next iteration skips it.
-                }
+                    Ok(None) => {}
+                    Err(error) => break Failure::Final(error),
+                },
                 Pick::Open => {
                     // A runtime that was shut down drops the task immediately.
                     let opened = self.open(pool, runtime, true);
                     if let Some(failure) = opened.and_then(|connection| connection.failure()) {
-                        pool.room.add_permits(weight);
-                        return Ok(Err(failure));
+                        break failure;
                     }
                 }
             }
-        }
+        };
+        pool.room.add_permits(weight);
+        Err(failure)
     }
 
     /// Why calls cannot use this server, if they cannot.
@@ -280,10 +275,10 @@ impl Server {
         Failure::Down(reason)
     }
 
-    fn may_grow(&self, now: Instant) -> bool {
+    fn may_grow(&self) -> bool {
         let lease = self.settings.timeouts.socket.saturating_mul(2);
         let growth = &mut self.health().growth;
-        !growth.is_open() || growth.claim_probe(now, lease)
+        !growth.is_open() || growth.claim_probe(Instant::now(), lease)
     }
 
     /// Opens a connection, unless another call just did. `is_first`: the pool is empty.
@@ -293,9 +288,15 @@ impl Server {
         runtime: &Handle,
         is_first: bool,
     ) -> Option<Arc<Connection>> {
-        let connection = pool.add(self.settings.dialect, is_first)?;
+        let connection = self.add_to(pool, is_first)?;
         self.spawn(pool, runtime, Arc::clone(&connection), None);
         Some(connection)
+    }
+
+    /// See [`Pool::add`].
+    fn add_to(&self, pool: &Pool, is_first: bool) -> Option<Arc<Connection>> {
+        let patience = self.settings.timeouts.socket.saturating_mul(2);
+        pool.add(self.settings.dialect, patience, is_first)
     }
 
     /// Spawns the task of a connection, which opens it first unless there is a `stream`.
@@ -588,7 +589,7 @@ impl Server {
         if self.status() == Status::Closed {
             return;
         }
-        if let Some(connection) = pool.add(self.settings.dialect, false) {
+        if let Some(connection) = self.add_to(&pool, false) {
             self.spawn(&pool, &runtime, connection, Some(stream));
         }
         self.status.store(Status::Up as u8, Ordering::Release);
@@ -628,7 +629,7 @@ impl Server {
                 Failure::TooSlow => self.no_answer(""),
             });
         }
-        if let Some(connection) = pool.add(self.settings.dialect, true) {
+        if let Some(connection) = self.add_to(&pool, true) {
             self.spawn(&pool, &runtime, connection, Some(stream));
         }
         Ok(())

@@ -92,10 +92,10 @@ impl Gauges {
     }
 
     /// Whether a large value has been read within the last few seconds.
-    pub(crate) fn has_large_lately(&self, now: Instant) -> bool {
+    pub(crate) fn has_large_lately(&self) -> bool {
         const LATELY: u64 = 10_000;
         let large = self.large.load(Ordering::Relaxed);
-        large > 0 && self.millis(now).saturating_sub(large) < LATELY
+        large > 0 && self.millis(Instant::now()).saturating_sub(large) < LATELY
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -108,6 +108,8 @@ impl Gauges {
 #[derive(Debug)]
 pub(crate) struct Connection {
     begun: Instant,
+    /// How long the first attempt of a call may take.
+    patience: Duration,
     shared: Mutex<Shared>,
     turns: Turns,
     /// The weight of all unanswered requests.
@@ -119,6 +121,9 @@ pub(crate) struct Connection {
     excused: AtomicU64,
     /// When the server last sent something, in nanoseconds since `begun`; 0: never.
     heard: AtomicU64,
+    /// The time of the last sign of life, or of the first request after idling, in nanoseconds
+    /// since `begun`.
+    recent: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -153,9 +158,10 @@ pub(crate) enum State {
 }
 
 impl Connection {
-    pub(crate) fn new(dialect: Dialect, room: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(dialect: Dialect, patience: Duration, room: Arc<Semaphore>) -> Self {
         Self {
             begun: Instant::now(),
+            patience,
             shared: Mutex::new(Shared {
                 queue: Queue::new(dialect),
                 callers: Slots::new(),
@@ -170,6 +176,7 @@ impl Connection {
             state: AtomicU8::new(State::Connecting as u8),
             excused: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            recent: AtomicU64::new(0),
         }
     }
 
@@ -200,27 +207,28 @@ impl Connection {
         heard > 0 && self.begun + Duration::from_nanos(heard) > since
     }
 
-    /// Queues a request for which there is room. The caller waits at most `patience` for its
-    /// response, which wakes `waker` unless the [`Waiter`] was polled with another one. `None` if
-    /// the connection is closed.
+    /// Queues a request for which there is room. The caller waits for its response until
+    /// `deadline`, or at most for the patience of the connection; the response wakes `waker` unless
+    /// the [`Waiter`] was polled with another one. `None` if the connection is closed.
     #[inline]
     pub(crate) fn submit<F>(
         self: Arc<Self>,
         exchange: &Exchange<F>,
         weight: usize,
-        now: Instant,
-        patience: Duration,
+        deadline: Option<Instant>,
         waker: Option<&Waker>,
-    ) -> Result<Option<Waiter>>
+    ) -> Result<Option<Queued>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         let excused = Duration::from_nanos(self.excused.load(Ordering::Relaxed));
-        let due = later(now.checked_sub(excused).unwrap_or(now), patience);
         let mut shared = self.lock();
         if shared.closed.is_some() {
             return Ok(None);
         }
+        let begun = self.recent();
+        let due = deadline.unwrap_or_else(|| later(begun, self.patience));
+        let due = due.checked_sub(excused).unwrap_or(due);
         let slot = shared.callers.acquire(waker);
         let encode = |out: &mut Outgoing| {
             let expected = (exchange.encode)(out)?;
@@ -251,13 +259,34 @@ impl Connection {
         if !is_idle && let Some(driver) = driver.take() {
             driver.wake();
         }
-        Ok(Some(Waiter {
-            connection: self,
+        Ok(Some(Queued {
+            waiter: Waiter {
+                connection: self,
+                slot,
+                id,
+                is_over: false,
+            },
+            begun,
             driver,
-            slot,
-            id,
-            is_over: false,
         }))
+    }
+
+    /// About the time, to be read under the lock. While requests are in flight it is that of the
+    /// last sign of life, which saves reading the clock and is at most `socket_timeout` ago:
+    /// otherwise the connection would be silent, and end.
+    fn recent(&self) -> Instant {
+        if self.load() > 0 {
+            self.begun + Duration::from_nanos(self.recent.load(Ordering::Relaxed))
+        } else {
+            let now = Instant::now();
+            self.recent.store(self.nanos(now), Ordering::Relaxed);
+            now
+        }
+    }
+
+    /// Nanoseconds since `begun`.
+    fn nanos(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.begun))
     }
 
     /// Closes the connection: its driver fails all waiting calls with `failure`.
@@ -291,9 +320,9 @@ impl Connection {
     }
 
     pub(crate) fn set_heard(&self, now: Instant, excused: Duration) {
-        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let heard = nanos(now.saturating_duration_since(self.begun)).max(1);
+        let heard = self.nanos(now).max(1);
         self.heard.store(heard, Ordering::Relaxed);
+        self.recent.store(heard, Ordering::Relaxed);
         self.excused.store(nanos(excused), Ordering::Relaxed);
     }
 
@@ -304,6 +333,31 @@ impl Connection {
     }
 }
 
+/// A request that was queued, and is not necessarily written without [`start`](Self::start).
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) waiter: Waiter,
+    /// When its call began, approximately, if this is the first attempt.
+    pub(crate) begun: Instant,
+    /// The task of a connection that was idle.
+    driver: Option<Waker>,
+}
+
+impl Queued {
+    /// Writes the request if the connection was idle. Call it without holding any lock.
+    #[inline]
+    pub(crate) fn start(&self) {
+        if let Some(driver) = &self.driver {
+            self.waiter.connection.turns.poll_for(driver);
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A caller that waits for a response. Dropping it withdraws the request, unless part of it was
 /// written.
 #[derive(Debug)]
@@ -312,18 +366,6 @@ pub(crate) struct Waiter {
     slot: Caller,
     id: u64,
     is_over: bool,
-    /// The task that is to write the request, unless [`start`](Self::start) does.
-    driver: Option<Waker>,
-}
-
-impl Waiter {
-    /// Writes the request if the connection was idle. Call it without holding any lock.
-    #[inline]
-    pub(crate) fn start(&mut self) {
-        if let Some(driver) = self.driver.take() {
-            self.connection.turns.poll_for(&driver);
-        }
-    }
 }
 
 impl Future for Waiter {
@@ -343,9 +385,6 @@ impl Future for Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(driver) = self.driver.take() {
-            driver.wake();
-        }
         if self.is_over {
             return;
         }
