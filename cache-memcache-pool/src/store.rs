@@ -10,8 +10,7 @@ use crate::NAME;
 use crate::cluster::{Cluster, MARK, Server, send};
 use crate::connection::Exchange;
 use crate::protocol::{
-    COMPRESSED, Command, Outgoing, Reply, Response, StoredFormat, compress, encode_many,
-    encode_one,
+    COMPRESSED, Command, Outgoing, Reply, Response, StoredFormat, compress, encode_many, encode_one,
 };
 
 /// The length of the metadata of a value, roughly.

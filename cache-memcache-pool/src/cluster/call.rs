@@ -161,27 +161,26 @@ impl<'a> Call<'a> {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(self.out_of_time(server));
         }
-        let queued = match server.try_submit(exchange, deadline, None).transpose() {
-            Some(queued) => queued,
-            None => {
-                let waiting = server.wait_for_room(exchange, deadline, &mut self.room_by);
-                // Boxed, since it is rare and would enlarge the future of every call.
-                match Box::pin(timeout_or_none(deadline, waiting)).await {
-                    Some(queued) => queued,
-                    None => return Err(self.out_of_time(server)),
+        let mut room = None;
+        let failure = loop {
+            match server.try_submit(exchange, deadline, None, room) {
+                Ok(Some(queued)) => {
+                    self.attempts.begin(queued.begun);
+                    return Ok(Some(queued.waiter));
                 }
+                Ok(None) => {}
+                Err(failure) => break failure,
+            }
+            let waiting = server.wait_for_room(exchange, &mut self.room_by);
+            // Boxed, since it is rare and would enlarge the future of every call.
+            match Box::pin(timeout_or_none(deadline, waiting)).await {
+                Some(Ok(found)) => room = Some(found),
+                Some(Err(failure)) => break failure,
+                None => return Err(self.out_of_time(server)),
             }
         };
-        match queued {
-            Ok(queued) => {
-                self.attempts.begin(queued.begun);
-                Ok(Some(queued.waiter))
-            }
-            Err(failure) => {
-                self.meet(server, failure)?;
-                Ok(None)
-            }
-        }
+        self.meet(server, failure)?;
+        Ok(None)
     }
 
     /// Waits for the response to a request that was queued.

@@ -32,36 +32,30 @@ const ROOM: usize = 1024;
 
 /// The pools of one server.
 ///
-/// Its locks are sharded, so that threads that only read do not contend for a lock's cache line.
+/// The lock is sharded, so that threads that only read do not contend for a lock's cache line.
 pub(super) struct Pools {
     maxsize: usize,
     /// Connections are Tokio sockets, so a runtime needs I/O.
     needs_io: bool,
-    of_runtimes: ShardedLock<Vec<Arc<Pool>>>,
+    members: ShardedLock<Vec<Members>>,
 }
 
 /// The connections of one runtime. Calls in other runtimes do not use them, since they would be
 /// blocked while this one is not driven.
-pub(super) struct Pool {
+pub(super) struct Members {
     runtime: Id,
     maxsize: usize,
+    pub(super) pool: Arc<Pool>,
+    connections: Vec<Arc<Connection>>,
+}
+
+/// What the connections of one runtime share.
+pub(super) struct Pool {
     /// The capacity of all connections. A request acquires its weight in permits, first come, first
     /// served; the connection returns them.
     pub(super) room: Arc<Semaphore>,
-    connections: ShardedLock<Vec<Arc<Connection>>>,
     /// Each task of a connection has a receiver.
     tasks: watch::Sender<()>,
-}
-
-/// Which connection to use.
-pub(super) enum Pick {
-    Use {
-        connection: Arc<Connection>,
-        /// Another connection would help.
-        and_grow: bool,
-    },
-    /// A new connection.
-    Open,
 }
 
 impl Pools {
@@ -69,19 +63,18 @@ impl Pools {
         Self {
             maxsize,
             needs_io,
-            of_runtimes: ShardedLock::new(Vec::new()),
+            members: ShardedLock::new(Vec::new()),
         }
     }
 
-    /// Calls `act` with the pool of `runtime`, if there is one.
+    /// The members of all runtimes, to be searched by [`Members::of`].
     #[inline]
-    pub(super) fn with<T>(
-        &self,
-        runtime: &Handle,
-        act: impl FnOnce(&Arc<Pool>) -> Option<T>,
-    ) -> Option<T> {
-        let id = runtime.id();
-        act(self.read().iter().find(|pool| pool.runtime == id)?)
+    pub(super) fn read(&self) -> ShardedLockReadGuard<'_, Vec<Members>> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> ShardedLockWriteGuard<'_, Vec<Members>> {
+        self.members.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The permits for a request of this weight, at most the total capacity.
@@ -93,33 +86,77 @@ impl Pools {
 
     /// The pool of the caller's runtime.
     pub(super) fn of(&self, runtime: &Handle) -> Result<Arc<Pool>> {
-        let id = runtime.id();
-        if let Some(pool) = self.read().iter().find(|pool| pool.runtime == id) {
-            return Ok(Arc::clone(pool));
+        if let Some(members) = Members::of(runtime, &self.read()) {
+            return Ok(Arc::clone(&members.pool));
         }
         check(self.needs_io)?;
-        let mut pools = self
-            .of_runtimes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = pools.iter().find(|pool| pool.runtime == id) {
-            return Ok(Arc::clone(pool));
+        let mut all = self.write();
+        if let Some(members) = Members::of(runtime, &all) {
+            return Ok(Arc::clone(&members.pool));
         }
         // Remove the pools of runtimes that have ended.
-        pools.retain(|pool| Arc::strong_count(pool) > 1);
+        all.retain(|members| Arc::strong_count(&members.pool) > 1);
         let room = self
             .maxsize
             .saturating_mul(ROOM)
             .min(Semaphore::MAX_PERMITS);
         let pool = Arc::new(Pool {
-            runtime: id,
-            maxsize: self.maxsize,
             room: Arc::new(Semaphore::new(room)),
-            connections: ShardedLock::new(Vec::new()),
             tasks: watch::Sender::new(()),
         });
-        pools.push(Arc::clone(&pool));
+        all.push(Members {
+            runtime: runtime.id(),
+            maxsize: self.maxsize,
+            pool: Arc::clone(&pool),
+            connections: Vec::new(),
+        });
         Ok(pool)
+    }
+
+    /// Adds a connection to be opened, unless another one is being opened or the pool is full.
+    /// `patience`: how long the first attempt of a call may take. `is_first`: only if the pool is
+    /// empty.
+    pub(super) fn add(
+        &self,
+        pool: &Arc<Pool>,
+        dialect: Dialect,
+        patience: Duration,
+        is_first: bool,
+    ) -> Option<Arc<Connection>> {
+        let mut all = self.write();
+        let members = all.iter_mut().find(|m| Arc::ptr_eq(&m.pool, pool))?;
+        // `retire` closes it before `close_all` takes the connections.
+        if pool.room.is_closed() {
+            return None;
+        }
+        let connections = &mut members.connections;
+        connections.retain(|connection| connection.state() != State::Closed);
+        let is_enough =
+            |connection: &Arc<Connection>| is_first || connection.state() == State::Connecting;
+        if connections.iter().any(is_enough) || connections.len() >= members.maxsize {
+            return None;
+        }
+        let room = Arc::clone(&pool.room);
+        let connection = Arc::new(Connection::new(dialect, patience, room));
+        connections.push(Arc::clone(&connection));
+        Some(connection)
+    }
+
+    pub(super) fn remove(&self, connection: &Arc<Connection>) {
+        for members in self.write().iter_mut() {
+            let connections = &mut members.connections;
+            connections.retain(|other| !Arc::ptr_eq(other, connection));
+        }
+    }
+
+    /// Whether `pool` has another ready connection.
+    pub(super) fn has_ready_besides(&self, pool: &Arc<Pool>, connection: &Arc<Connection>) -> bool {
+        let is_other = |other: &Arc<Connection>| {
+            other.state() == State::Ready && !Arc::ptr_eq(other, connection)
+        };
+        let all = self.read();
+        let members = all.iter().find(|m| Arc::ptr_eq(&m.pool, pool));
+        members.is_some_and(|members| members.connections.iter().any(is_other))
     }
 
     /// Whether a connection other than `silent` has received data since `since`.
@@ -127,66 +164,63 @@ impl Pools {
         let others = |connection: &Arc<Connection>| {
             !Arc::ptr_eq(connection, silent) && connection.has_heard_since(since)
         };
-        let pools = self.read();
-        pools.iter().any(|pool| pool.read().iter().any(others))
+        let all = self.read();
+        let mut connections = all.iter().flat_map(|members| &members.connections);
+        connections.any(others)
     }
 
     pub(super) fn close_all(&self, failure: &Failure) {
-        for pool in self.read().iter() {
-            let ended = std::mem::take(&mut *pool.write());
-            for connection in ended {
-                connection.close(failure.clone());
-            }
+        let mut ended = Vec::new();
+        for members in self.write().iter_mut() {
+            ended.append(&mut members.connections);
+        }
+        // Outside of the lock, since it wakes tasks.
+        for connection in ended {
+            connection.close(failure.clone());
         }
     }
 
     /// Fails the calls that wait for room. No connection is added afterwards.
     pub(super) fn retire(&self) {
-        for pool in self.read().iter() {
-            pool.room.close();
+        for members in self.read().iter() {
+            members.pool.room.close();
         }
     }
 
     /// The state and the load of each connection.
     pub(super) fn loads(&self) -> Vec<(State, usize)> {
-        let mut loads = Vec::new();
-        for pool in self.read().iter() {
-            let connections = pool.read();
-            loads.extend(connections.iter().map(|c| (c.state(), c.load())));
-        }
-        loads
-    }
-
-    #[inline]
-    fn read(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Pool>>> {
-        self.of_runtimes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        let all = self.read();
+        let connections = all.iter().flat_map(|members| &members.connections);
+        connections.map(|c| (c.state(), c.load())).collect()
     }
 }
 
-impl Pool {
-    /// The first connection with a small load, so that writes are batched on few connections;
-    /// otherwise the one with the smallest load.
+impl Members {
+    /// Those of `runtime`, if it has any.
     #[inline]
-    pub(super) fn pick(&self, has_large: bool) -> Pick {
+    pub(super) fn of<'m>(runtime: &Handle, all: &'m [Self]) -> Option<&'m Self> {
+        let id = runtime.id();
+        all.iter().find(|members| members.runtime == id)
+    }
+
+    /// The first connection with a small load, so that writes are batched on few connections;
+    /// otherwise the one with the smallest load. `None`: a new one is needed. Also returns whether
+    /// a further connection would help.
+    #[inline]
+    pub(super) fn pick(&self, has_large: bool) -> Option<(&Arc<Connection>, bool)> {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
         // Responses after a large value wait for it.
         let filled = if has_large { 1 } else { FILLED };
-        let connections = self.read();
-        for connection in connections.iter() {
+        for connection in &self.connections {
             match connection.state() {
                 State::Closed => continue,
                 State::Connecting => connecting = Some(connection),
                 State::Ready => {
                     let load = connection.load();
                     if load < filled {
-                        return Pick::Use {
-                            connection: Arc::clone(connection),
-                            and_grow: false,
-                        };
+                        return Some((connection, false));
                     }
                     if best.is_none_or(|(_, least)| load < least) {
                         best = Some((connection, load));
@@ -197,45 +231,16 @@ impl Pool {
         }
         let may_grow = open < self.maxsize && connecting.is_none();
         let eager = if has_large { EAGER_FOR_LARGE } else { EAGER };
-        match (best, connecting) {
-            (Some((connection, load)), _) => Pick::Use {
-                connection: Arc::clone(connection),
-                and_grow: may_grow && (open < eager || load >= BUSY),
-            },
-            (None, Some(connection)) => Pick::Use {
-                connection: Arc::clone(connection),
-                and_grow: false,
-            },
-            (None, None) => Pick::Open,
+        match best {
+            Some((connection, load)) => {
+                Some((connection, may_grow && (open < eager || load >= BUSY)))
+            }
+            None => connecting.map(|connection| (connection, false)),
         }
     }
+}
 
-    /// Adds a connection to be opened, unless another one is being opened or the pool is full.
-    /// `patience`: how long the first attempt of a call may take. `is_first`: only if the pool is
-    /// empty.
-    pub(super) fn add(
-        &self,
-        dialect: Dialect,
-        patience: Duration,
-        is_first: bool,
-    ) -> Option<Arc<Connection>> {
-        let mut connections = self.write();
-        // `retire` closes it before `close_all` takes the connections.
-        if self.room.is_closed() {
-            return None;
-        }
-        connections.retain(|connection| connection.state() != State::Closed);
-        let is_enough =
-            |connection: &Arc<Connection>| is_first || connection.state() == State::Connecting;
-        if connections.iter().any(is_enough) || connections.len() >= self.maxsize {
-            return None;
-        }
-        let room = Arc::clone(&self.room);
-        let connection = Arc::new(Connection::new(dialect, patience, room));
-        connections.push(Arc::clone(&connection));
-        Some(connection)
-    }
-
+impl Pool {
     /// To be held by the task of a connection.
     pub(super) fn task(&self) -> watch::Receiver<()> {
         self.tasks.subscribe()
@@ -244,29 +249,6 @@ impl Pool {
     /// Waits until the tasks of all connections have ended.
     pub(super) async fn tasks_ended(&self) {
         self.tasks.closed().await;
-    }
-
-    pub(super) fn remove(&self, connection: &Arc<Connection>) {
-        self.write().retain(|other| !Arc::ptr_eq(other, connection));
-    }
-
-    /// Whether there is another ready connection.
-    pub(super) fn has_ready_besides(&self, connection: &Arc<Connection>) -> bool {
-        self.read()
-            .iter()
-            .any(|other| other.state() == State::Ready && !Arc::ptr_eq(other, connection))
-    }
-
-    fn read(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Connection>>> {
-        self.connections
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> ShardedLockWriteGuard<'_, Vec<Arc<Connection>>> {
-        self.connections
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -323,21 +305,47 @@ mod tests {
         builder.enable_time().build().unwrap()
     }
 
-    fn pool(maxsize: usize) -> Arc<Pool> {
-        let runtime = runtime();
-        let _within = runtime.enter();
-        Pools::new(maxsize, false).of(runtime.handle()).unwrap()
+    /// The pools of a server that is used by one runtime.
+    struct One {
+        pools: Pools,
+        pool: Arc<Pool>,
+        runtime: tokio::runtime::Runtime,
     }
 
-    fn add(pool: &Pool, is_first: bool) -> Option<Arc<Connection>> {
-        pool.add(Dialect::Meta, Duration::from_secs(1), is_first)
-    }
+    impl One {
+        fn new(maxsize: usize) -> Self {
+            let (pools, runtime) = (Pools::new(maxsize, false), runtime());
+            let within = runtime.enter();
+            let pool = pools.of(runtime.handle()).unwrap();
+            drop(within);
+            Self {
+                pools,
+                pool,
+                runtime,
+            }
+        }
 
-    /// Adds a connection that is ready.
-    fn ready(pool: &Pool) -> Arc<Connection> {
-        let connection = add(pool, false).unwrap();
-        connection.set_ready();
-        connection
+        fn add(&self, is_first: bool) -> Option<Arc<Connection>> {
+            let patience = Duration::from_secs(1);
+            self.pools
+                .add(&self.pool, Dialect::Meta, patience, is_first)
+        }
+
+        /// Adds a connection that is ready.
+        fn ready(&self) -> Arc<Connection> {
+            let connection = self.add(false).unwrap();
+            connection.set_ready();
+            connection
+        }
+
+        /// Which of the connections is picked, and whether another one would help.
+        fn picked(&self, of: &[&Arc<Connection>], has_large: bool) -> Option<(usize, bool)> {
+            let all = self.pools.read();
+            let members = Members::of(self.runtime.handle(), &all).unwrap();
+            let (connection, and_grow) = members.pick(has_large)?;
+            let position = of.iter().position(|c| Arc::ptr_eq(c, connection));
+            Some((position.unwrap(), and_grow))
+        }
     }
 
     /// Queues a request of this weight.
@@ -347,34 +355,17 @@ mod tests {
             weight,
             has_mark: false,
         };
-        let queued = Arc::clone(connection).submit(&exchange, weight, None, None);
+        let queued = connection.submit(&exchange, weight, None, None);
         queued.unwrap().unwrap().waiter
-    }
-
-    /// Which of the connections is picked, and whether another one would help.
-    fn picked(pool: &Pool, of: &[&Arc<Connection>], has_large: bool) -> Option<(usize, bool)> {
-        match pool.pick(has_large) {
-            Pick::Open => None,
-            Pick::Use {
-                connection,
-                and_grow,
-            } => {
-                let position = of.iter().position(|c| Arc::ptr_eq(c, &connection));
-                Some((position.unwrap(), and_grow))
-            }
-        }
     }
 
     #[test]
     fn no_connection_is_added_after_the_end() {
-        let runtime = runtime();
-        let _within = runtime.enter();
-        let pools = Pools::new(2, false);
-        let pool = pools.of(runtime.handle()).unwrap();
-        assert!(add(&pool, false).is_some());
-        pools.retire();
-        pools.close_all(&Failure::Lost("the end".into()));
-        assert!(add(&pool, false).is_none());
+        let pool = One::new(2);
+        assert!(pool.add(false).is_some());
+        pool.pools.retire();
+        pool.pools.close_all(&Failure::Lost("the end".into()));
+        assert!(pool.add(false).is_none());
     }
 
     #[test]
@@ -405,119 +396,105 @@ mod tests {
 
     #[test]
     fn a_connection_does_not_vouch_for_itself() {
-        let pools = Pools::new(10, false);
-        let runtime = runtime();
-        let _within = runtime.enter();
-        let pool = pools.of(runtime.handle()).unwrap();
-        let (a, b) = (ready(&pool), ready(&pool));
+        let pool = One::new(10);
+        let (a, b) = (pool.ready(), pool.ready());
         let before = a.begun();
         let heard = before + Duration::from_secs(1);
         a.set_heard(heard, Duration::ZERO);
-        assert!(pools.has_heard_since(&b, before));
-        assert!(!pools.has_heard_since(&b, heard), "nothing came after that");
-        assert!(!pools.has_heard_since(&a, before), "only itself has heard");
+        let vouched = |silent, since| pool.pools.has_heard_since(silent, since);
+        assert!(vouched(&b, before));
+        assert!(!vouched(&b, heard), "nothing came after that");
+        assert!(!vouched(&a, before), "only itself has heard");
     }
 
     #[test]
     fn requests_fill_the_first_connection_then_the_least_loaded() {
-        let pool = pool(10);
-        assert!(picked(&pool, &[], false).is_none());
-        let a = ready(&pool);
+        let pool = One::new(10);
+        assert!(pool.picked(&[], false).is_none());
+        let a = pool.ready();
         let _some = load(&a, FILLED - 1);
-        assert_eq!(picked(&pool, &[&a], false), Some((0, false)));
+        assert_eq!(pool.picked(&[&a], false), Some((0, false)));
         let _more = load(&a, 1);
-        assert_eq!(
-            picked(&pool, &[&a], false),
-            Some((0, true)),
-            "two are eager"
-        );
-        let b = ready(&pool);
-        assert_eq!(picked(&pool, &[&a, &b], false), Some((1, false)));
+        assert_eq!(pool.picked(&[&a], false), Some((0, true)), "two are eager");
+        let b = pool.ready();
+        assert_eq!(pool.picked(&[&a, &b], false), Some((1, false)));
         let _full = load(&b, FILLED + 1);
-        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, false)));
+        assert_eq!(pool.picked(&[&a, &b], false), Some((0, false)));
         let _busy = [load(&a, BUSY), load(&b, BUSY - FILLED - 1)];
         assert_eq!(
-            picked(&pool, &[&a, &b], false),
+            pool.picked(&[&a, &b], false),
             Some((1, true)),
             "all are busy"
         );
         // Closed ones are not used.
         b.close(Failure::Lost("closed".into()));
-        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, true)));
+        assert_eq!(pool.picked(&[&a, &b], false), Some((0, true)));
     }
 
     #[test]
     fn large_values_get_more_connections() {
-        let pool = pool(10);
+        let pool = One::new(10);
         let mut all = Vec::new();
         let mut loads = Vec::new();
         for n in 1..=EAGER_FOR_LARGE {
-            let connection = ready(&pool);
+            let connection = pool.ready();
             loads.push(load(&connection, 1));
             all.push(connection);
             let of: Vec<_> = all.iter().collect();
             let grows = n < EAGER_FOR_LARGE;
-            assert_eq!(picked(&pool, &of, true), Some((0, grows)), "{n}");
+            assert_eq!(pool.picked(&of, true), Some((0, grows)), "{n}");
         }
     }
 
     #[test]
     fn one_connection_is_opened_at_a_time_up_to_the_maximum() {
-        let pool = pool(2);
-        let a = add(&pool, true).unwrap();
-        assert!(
-            add(&pool, false).is_none(),
-            "one is being opened"
-        );
+        let pool = One::new(2);
+        let a = pool.add(true).unwrap();
+        assert!(pool.add(false).is_none(), "one is being opened");
         assert_eq!(
-            picked(&pool, &[&a], false),
+            pool.picked(&[&a], false),
             Some((0, false)),
             "calls wait for it"
         );
         a.set_ready();
-        assert!(
-            add(&pool, true).is_none(),
-            "it is not the first"
-        );
-        let b = add(&pool, false).unwrap();
+        assert!(pool.add(true).is_none(), "it is not the first");
+        let b = pool.add(false).unwrap();
         let _filled = load(&a, FILLED);
-        assert_eq!(picked(&pool, &[&a, &b], false), Some((0, false)));
+        assert_eq!(pool.picked(&[&a, &b], false), Some((0, false)));
         b.set_ready();
-        assert!(add(&pool, false).is_none(), "there are two");
+        assert!(pool.add(false).is_none(), "there are two");
         let _filled = load(&b, BUSY);
         let _busy = load(&a, BUSY);
         assert_eq!(
-            picked(&pool, &[&a, &b], false),
+            pool.picked(&[&a, &b], false),
             Some((1, false)),
             "there are two"
         );
         // A closed one makes room.
         a.close(Failure::Lost("closed".into()));
-        assert!(add(&pool, false).is_some());
-        pool.room.close();
+        assert!(pool.add(false).is_some());
+        pool.pool.room.close();
         b.close(Failure::Lost("closed".into()));
-        assert!(
-            add(&pool, false).is_none(),
-            "the pool is closed"
-        );
+        assert!(pool.add(false).is_none(), "the pool is closed");
     }
 
     #[test]
     fn a_removed_connection_is_gone_and_the_others_stay() {
-        let pool = pool(10);
-        let (a, b) = (ready(&pool), ready(&pool));
-        assert!(pool.has_ready_besides(&a) && pool.has_ready_besides(&b));
-        pool.remove(&a);
-        assert!(pool.has_ready_besides(&a) && !pool.has_ready_besides(&b));
+        let pool = One::new(10);
+        let (a, b) = (pool.ready(), pool.ready());
+        let has_ready_besides = |one| pool.pools.has_ready_besides(&pool.pool, one);
+        assert!(has_ready_besides(&a) && has_ready_besides(&b));
+        pool.pools.remove(&a);
+        assert!(has_ready_besides(&a) && !has_ready_besides(&b));
         let _filled = load(&b, FILLED);
-        assert_eq!(picked(&pool, &[&b], false), Some((0, true)));
+        assert_eq!(pool.picked(&[&b], false), Some((0, true)));
     }
 
     #[test]
     fn closing_waits_for_the_tasks_of_connections() {
-        let pool = pool(10);
-        let task = pool.task();
-        let mut ended = Box::pin(pool.tasks_ended());
+        let pool = One::new(10);
+        let task = pool.pool.task();
+        let mut ended = Box::pin(pool.pool.tasks_ended());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(ended.as_mut().poll(&mut cx).is_pending());
         drop(task);

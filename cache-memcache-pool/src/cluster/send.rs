@@ -69,19 +69,14 @@ struct First {
 impl First {
     /// Queues a request to the home of `key`, if it is up and there is room.
     #[inline]
-    fn queue<F>(
-        cluster: &Cluster,
-        key: &str,
-        exchange: &Exchange<F>,
-        waker: &Waker,
-    ) -> Option<Self>
+    fn queue<F>(cluster: &Cluster, key: &str, exchange: &Exchange<F>, waker: &Waker) -> Option<Self>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
         let farm = cluster.farm();
         let index = farm.router.pick(key, &|_| true)?;
         let home = farm.server(index).filter(|home| home.is_up())?;
-        let queued = home.try_submit(exchange, None, Some(waker)).ok()??;
+        let queued = home.try_submit(exchange, None, Some(waker), None).ok()??;
         Some(Self {
             farm,
             index,

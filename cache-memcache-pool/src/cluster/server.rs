@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::breaker::{Breaker, Fault, SETTLED, Verdict};
 use super::mark::{Mark, encode_mark};
-use super::pool::{Pick, Pool, Pools, current_runtime};
+use super::pool::{Members, Pool, Pools, current_runtime};
 use super::within::within;
 use crate::NAME;
 use crate::config::{Address, Settings};
@@ -139,112 +139,98 @@ impl Server {
         Some(runtime.spawn(Arc::clone(self).probe()))
     }
 
-    /// Queues a request if the pool has room for it, which is the common case; its response wakes
-    /// `waker`. `None`: the caller has to [wait for room](Self::wait_for_room). The first attempt
+    /// Queues a request, whose response wakes `waker`. `None`: the pool has no room for it, and the
+    /// caller has to [wait for some](Self::wait_for_room), which is `room` then. The first attempt
     /// of a call has no `deadline`.
     #[inline]
-    pub(crate) fn try_submit<F>(
+    pub(super) fn try_submit<F>(
         self: &Arc<Self>,
         exchange: &Exchange<F>,
         deadline: Option<Instant>,
         waker: Option<&Waker>,
+        mut room: Option<Arc<Pool>>,
     ) -> Result<Option<Queued>, Failure>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        if let Some(failure) = self.refusal() {
-            return Err(failure);
-        }
         let runtime = current_runtime().map_err(Failure::Final)?;
-        let weight = self.pools.clamp(exchange.weight);
-        let queued = self.pools.with(&runtime, |pool| {
-            let room = pool.room.try_acquire_many(weight).ok()?;
-            room.forget();
-            Some(self.queue(pool, &runtime, exchange, deadline, waker))
-        });
-        let queued = queued.transpose()?;
-        if let Some(queued) = &queued {
-            queued.start();
-        }
-        Ok(queued)
-    }
-
-    /// Queues a request once there is room for it. All requests of a call together wait for room
-    /// no longer than `pool_connection_get_timeout`: until `room_by`, once one has waited.
-    pub(crate) async fn wait_for_room<F>(
-        self: &Arc<Self>,
-        exchange: &Exchange<F>,
-        deadline: Option<Instant>,
-        room_by: &mut Option<Instant>,
-    ) -> Result<Queued, Failure>
-    where
-        F: Fn(&mut Outgoing) -> Result<Expected>,
-    {
-        let runtime = current_runtime().map_err(Failure::Final)?;
-        let weight = self.pools.clamp(exchange.weight);
-        let pool = self.pools.of(&runtime).map_err(Failure::Final)?;
-        match pool.room.try_acquire_many(weight) {
-            Ok(room) => room.forget(),
-            Err(TryAcquireError::Closed) => return Err(Failure::Final(self.closed())),
-            Err(TryAcquireError::NoPermits) => {
-                let patience = self.settings.pool_connection_get_timeout;
-                let by = *room_by.get_or_insert_with(|| later(Instant::now(), patience));
-                match timeout_at(by, pool.room.acquire_many(weight)).await {
-                    Ok(Ok(room)) => room.forget(),
-                    Ok(Err(_)) => return Err(Failure::Final(self.closed())),
-                    Err(_) => return Err(Failure::Final(self.exhausted())),
+        let permits = self.pools.clamp(exchange.weight);
+        let weight = permits as usize;
+        let failure = loop {
+            if let Some(failure) = self.refusal() {
+                break failure;
+            }
+            let all = self.pools.read();
+            let Some(members) = Members::of(&runtime, &all) else {
+                return Ok(None);
+            };
+            if room.is_none() {
+                match members.pool.room.try_acquire_many(permits) {
+                    Ok(room) => room.forget(),
+                    Err(_) => return Ok(None),
                 }
             }
-        }
-        let queued = self.queue(&pool, &runtime, exchange, deadline, None)?;
-        queued.start();
-        Ok(queued)
-    }
-
-    /// Queues a request whose weight in permits of the pool has been acquired.
-    #[inline]
-    fn queue<F>(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-        runtime: &Handle,
-        exchange: &Exchange<F>,
-        deadline: Option<Instant>,
-        waker: Option<&Waker>,
-    ) -> Result<Queued, Failure>
-    where
-        F: Fn(&mut Outgoing) -> Result<Expected>,
-    {
-        let weight = self.pools.clamp(exchange.weight) as usize;
-        let failure = loop {
-            if self.status() != Status::Up {
-                break self.left_alone();
-            }
-            match pool.pick(self.gauges.has_large_lately()) {
-                Pick::Use {
-                    connection,
-                    and_grow,
-                } => match connection.submit(exchange, weight, deadline, waker) {
-                    Ok(Some(queued)) => {
-                        if and_grow && self.may_grow() {
-                            let _ = self.open(pool, runtime, false);
+            match members.pick(self.gauges.has_large_lately()) {
+                Some((connection, and_grow)) => {
+                    match connection.submit(exchange, weight, deadline, waker) {
+                        Ok(Some(queued)) => {
+                            let grows = and_grow.then(|| Arc::clone(&members.pool));
+                            drop(all);
+                            if let Some(pool) = grows.filter(|_| self.may_grow()) {
+                                let _ = self.open(&pool, &runtime, false);
+                            }
+                            queued.start();
+                            return Ok(Some(queued));
                         }
-                        return Ok(queued);
+                        // It was closed meanwhile; the next iteration skips it.
+                        Ok(None) => room = Some(Arc::clone(&members.pool)),
+                        Err(error) => {
+                            members.pool.room.add_permits(weight);
+                            return Err(Failure::Final(error));
+                        }
                     }
-                    // It was closed meanwhile; the next iteration skips it.
-                    Ok(None) => {}
-                    Err(error) => break Failure::Final(error),
-                },
-                Pick::Open => {
+                }
+                None => {
+                    let pool = &*room.insert(Arc::clone(&members.pool));
+                    drop(all);
                     // A runtime that was shut down drops the task immediately.
-                    let opened = self.open(pool, runtime, true);
+                    let opened = self.open(pool, &runtime, true);
                     if let Some(failure) = opened.and_then(|connection| connection.failure()) {
                         break failure;
                     }
                 }
             }
         };
-        pool.room.add_permits(weight);
+        if let Some(pool) = room {
+            pool.room.add_permits(weight);
+        }
         Err(failure)
+    }
+
+    /// Waits for room for a request. All requests of a call together wait no longer than
+    /// `pool_connection_get_timeout`: until `room_by`, once one has waited.
+    pub(super) async fn wait_for_room<F>(
+        &self,
+        exchange: &Exchange<F>,
+        room_by: &mut Option<Instant>,
+    ) -> Result<Arc<Pool>, Failure> {
+        let runtime = current_runtime().map_err(Failure::Final)?;
+        let permits = self.pools.clamp(exchange.weight);
+        let pool = self.pools.of(&runtime).map_err(Failure::Final)?;
+        match pool.room.try_acquire_many(permits) {
+            Ok(room) => room.forget(),
+            Err(TryAcquireError::Closed) => return Err(Failure::Final(self.closed())),
+            Err(TryAcquireError::NoPermits) => {
+                let patience = self.settings.pool_connection_get_timeout;
+                let by = *room_by.get_or_insert_with(|| later(Instant::now(), patience));
+                match timeout_at(by, pool.room.acquire_many(permits)).await {
+                    Ok(Ok(room)) => room.forget(),
+                    Ok(Err(_)) => return Err(Failure::Final(self.closed())),
+                    Err(_) => return Err(Failure::Final(self.exhausted())),
+                }
+            }
+        }
+        Ok(pool)
     }
 
     /// Why calls cannot use this server, if they cannot.
@@ -293,10 +279,11 @@ impl Server {
         Some(connection)
     }
 
-    /// See [`Pool::add`].
-    fn add_to(&self, pool: &Pool, is_first: bool) -> Option<Arc<Connection>> {
+    /// See [`Pools::add`].
+    fn add_to(&self, pool: &Arc<Pool>, is_first: bool) -> Option<Arc<Connection>> {
         let patience = self.settings.timeouts.socket.saturating_mul(2);
-        pool.add(self.settings.dialect, patience, is_first)
+        self.pools
+            .add(pool, self.settings.dialect, patience, is_first)
     }
 
     /// Spawns the task of a connection, which opens it first unless there is a `stream`.
@@ -344,7 +331,7 @@ impl Server {
                 self.on_ended(&pool, &connection, ended)
             }
         };
-        pool.remove(&connection);
+        self.pools.remove(&connection);
         driver.fail(first.as_ref(), &failure);
     }
 
@@ -364,7 +351,7 @@ impl Server {
     /// Judges a connection that could not be opened. Returns the failure for the calls on it.
     fn on_not_connected(
         self: &Arc<Self>,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         connection: &Arc<Connection>,
         why: &ConnectError,
     ) -> Failure {
@@ -384,12 +371,12 @@ impl Server {
     /// A connection was refused. If others work, this only limits their number.
     fn on_refused(
         self: &Arc<Self>,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         connection: &Arc<Connection>,
         is_timeout: bool,
         reason: Error,
     ) -> Failure {
-        if pool.has_ready_besides(connection) {
+        if self.pools.has_ready_besides(pool, connection) {
             let now = Instant::now();
             let growth = &mut self.health().growth;
             if growth.on_fault(now, Fault::NotConnected, now, false) == Verdict::StillOpen {
@@ -405,7 +392,7 @@ impl Server {
     /// a separate one, and the failure for all others.
     fn on_ended(
         self: &Arc<Self>,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         connection: &Arc<Connection>,
         ended: Ended,
     ) -> (Option<Failure>, Failure) {
@@ -649,7 +636,7 @@ impl Server {
     pub(super) async fn disconnected(&self) {
         let pool = Handle::try_current()
             .ok()
-            .and_then(|runtime| self.pools.with(&runtime, |pool| Some(Arc::clone(pool))));
+            .and_then(|runtime| Some(Arc::clone(&Members::of(&runtime, &self.pools.read())?.pool)));
         if let Some(pool) = pool {
             pool.tasks_ended().await;
         }

@@ -117,13 +117,8 @@ pub(crate) struct Connection {
     /// Callers acquire the weight of a request in permits before they queue it.
     room: Arc<Semaphore>,
     state: AtomicU8,
-    /// See [`Pipeline::excused`](pipeline::Pipeline::excused), in nanoseconds.
-    excused: AtomicU64,
     /// When the server last sent something, in nanoseconds since `begun`; 0: never.
     heard: AtomicU64,
-    /// The time of the last sign of life, or of the first request after idling, in nanoseconds
-    /// since `begun`.
-    recent: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -135,10 +130,26 @@ struct Shared {
     wake_at: usize,
     /// Nothing is in flight, and requests come one at a time: the next caller writes its own.
     is_idle: bool,
+    /// The time of the last sign of life, or of the first request after idling.
+    recent: Instant,
+    /// See [`Pipeline::excused`](pipeline::Pipeline::excused).
+    excused: Duration,
+    /// The deadline of a call that begins at `recent`, on the connection's clock.
+    due: Instant,
     closed: Option<Failure>,
 }
 
 impl Shared {
+    fn set_recent(&mut self, now: Instant, patience: Duration) {
+        self.recent = now;
+        self.due = self.excuse(later(now, patience));
+    }
+
+    /// A deadline on the connection's clock.
+    fn excuse(&self, deadline: Instant) -> Instant {
+        deadline.checked_sub(self.excused).unwrap_or(deadline)
+    }
+
     /// Wakes the driver once `enough` requests are queued or the connection is closed.
     fn wake(&mut self, cx: &Context<'_>, enough: usize) {
         self.wake_at = enough;
@@ -159,8 +170,9 @@ pub(crate) enum State {
 
 impl Connection {
     pub(crate) fn new(dialect: Dialect, patience: Duration, room: Arc<Semaphore>) -> Self {
+        let begun = Instant::now();
         Self {
-            begun: Instant::now(),
+            begun,
             patience,
             shared: Mutex::new(Shared {
                 queue: Queue::new(dialect),
@@ -168,15 +180,16 @@ impl Connection {
                 driver: None,
                 wake_at: 1,
                 is_idle: false,
+                recent: begun,
+                excused: Duration::ZERO,
+                due: later(begun, patience),
                 closed: None,
             }),
             turns: Turns::default(),
             load: AtomicUsize::new(0),
             room,
             state: AtomicU8::new(State::Connecting as u8),
-            excused: AtomicU64::new(0),
             heard: AtomicU64::new(0),
-            recent: AtomicU64::new(0),
         }
     }
 
@@ -212,7 +225,7 @@ impl Connection {
     /// the [`Waiter`] was polled with another one. `None` if the connection is closed.
     #[inline]
     pub(crate) fn submit<F>(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         exchange: &Exchange<F>,
         weight: usize,
         deadline: Option<Instant>,
@@ -221,14 +234,17 @@ impl Connection {
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
-        let excused = Duration::from_nanos(self.excused.load(Ordering::Relaxed));
         let mut shared = self.lock();
         if shared.closed.is_some() {
             return Ok(None);
         }
-        let begun = self.recent();
-        let due = deadline.unwrap_or_else(|| later(begun, self.patience));
-        let due = due.checked_sub(excused).unwrap_or(due);
+        // While requests are in flight, the time of the last sign of life saves reading the clock.
+        // It is at most `socket_timeout` ago: otherwise the connection would be silent, and end.
+        if self.load() == 0 {
+            shared.set_recent(Instant::now(), self.patience);
+        }
+        let begun = shared.recent;
+        let due = deadline.map_or(shared.due, |deadline| shared.excuse(deadline));
         let slot = shared.callers.acquire(waker);
         let encode = |out: &mut Outgoing| {
             let expected = (exchange.encode)(out)?;
@@ -261,7 +277,7 @@ impl Connection {
         }
         Ok(Some(Queued {
             waiter: Waiter {
-                connection: self,
+                connection: Arc::clone(self),
                 slot,
                 id,
                 is_over: false,
@@ -269,24 +285,6 @@ impl Connection {
             begun,
             driver,
         }))
-    }
-
-    /// About the time, to be read under the lock. While requests are in flight it is that of the
-    /// last sign of life, which saves reading the clock and is at most `socket_timeout` ago:
-    /// otherwise the connection would be silent, and end.
-    fn recent(&self) -> Instant {
-        if self.load() > 0 {
-            self.begun + Duration::from_nanos(self.recent.load(Ordering::Relaxed))
-        } else {
-            let now = Instant::now();
-            self.recent.store(self.nanos(now), Ordering::Relaxed);
-            now
-        }
-    }
-
-    /// Nanoseconds since `begun`.
-    fn nanos(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.begun))
     }
 
     /// Closes the connection: its driver fails all waiting calls with `failure`.
@@ -320,10 +318,12 @@ impl Connection {
     }
 
     pub(crate) fn set_heard(&self, now: Instant, excused: Duration) {
-        let heard = self.nanos(now).max(1);
-        self.heard.store(heard, Ordering::Relaxed);
-        self.recent.store(heard, Ordering::Relaxed);
-        self.excused.store(nanos(excused), Ordering::Relaxed);
+        let since = now.saturating_duration_since(self.begun).as_nanos();
+        let nanos = u64::try_from(since).unwrap_or(u64::MAX);
+        self.heard.store(nanos.max(1), Ordering::Relaxed);
+        let mut shared = self.lock();
+        shared.excused = excused;
+        shared.set_recent(now, self.patience);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -352,10 +352,6 @@ impl Queued {
             self.waiter.connection.turns.poll_for(driver);
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A caller that waits for a response. Dropping it withdraws the request, unless part of it was
