@@ -290,9 +290,7 @@ impl Driver {
                     self.is_unflushed = true;
                     self.batch.written += n;
                     self.pipeline.on_written(now, n);
-                    while let Some(request) = self.batch.pop_begun() {
-                        self.pipeline.on_sent(now, request);
-                    }
+                    self.pipeline.on_sent(now, self.batch.take_begun());
                 }
                 Poll::Ready(Err(error)) => return Err(lost(&error)),
             }
@@ -407,7 +405,8 @@ impl Driver {
         let (in_flight, mut weight) = self.pipeline.drain();
         weight += queued.iter().map(|request| request.weight).sum::<usize>();
         let in_flight = in_flight.into_iter().map(|caller| (caller, true));
-        let queued = queued.into_iter().map(|request| (request.caller, false));
+        let queued = queued.into_iter().filter_map(|request| request.caller);
+        let queued = queued.map(|caller| (caller, false));
         let mut first = first;
         let mut shared = self.connection.lock();
         for (caller, was_sent) in in_flight.chain(queued) {

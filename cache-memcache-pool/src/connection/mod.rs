@@ -251,7 +251,7 @@ impl Connection {
             Ok(Pending {
                 expected,
                 has_mark: exchange.has_mark,
-                caller: slot,
+                caller: Some(slot),
                 weight,
                 due,
             })

@@ -46,8 +46,7 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Pipeline<C> {
     timeouts: Timeouts,
-    /// Without a caller the response is discarded.
-    in_flight: VecDeque<Pending<Option<C>>>,
+    in_flight: VecDeque<Pending<C>>,
     decoder: Decoder,
     buffer: Vec<u8>,
     patience: Patience,
@@ -127,29 +126,16 @@ impl<C> Pipeline<C> {
         queue.has_had_value() && !self.has_answered()
     }
 
-    /// Something of `request` has been written.
-    pub(crate) fn on_sent(&mut self, now: Instant, request: Pending<C>) {
-        self.note_due(request.due);
-        let Pending {
-            expected,
-            has_mark,
-            caller,
-            weight,
-            due,
-        } = request;
-        self.send(
-            now,
-            Pending {
-                expected,
-                has_mark,
-                caller: Some(caller),
-                weight,
-                due,
-            },
-        );
+    /// Something of each of these requests has been written.
+    pub(crate) fn on_sent(&mut self, now: Instant, requests: impl Iterator<Item = Pending<C>>) {
+        for request in requests {
+            self.note_due(request.due);
+            self.send(now, request);
+        }
     }
 
-    fn send(&mut self, now: Instant, request: Pending<Option<C>>) {
+    #[inline]
+    fn send(&mut self, now: Instant, request: Pending<C>) {
         if self.in_flight.is_empty() {
             self.head_since = self.patience.read(now);
             // Those who waited for the connection have waited since it was begun.
@@ -373,7 +359,7 @@ impl<C> Pipeline<C> {
         queue.expire(clock, &mut withdrawn);
         for request in withdrawn {
             self.tally.weight += request.weight;
-            expired.push(request.caller);
+            expired.extend(request.caller);
         }
         self.earliest = earliest.into_iter().chain(queue.earliest()).min();
     }
@@ -474,11 +460,11 @@ mod tests {
         let request = Pending {
             expected: Expected::One { tag: caller },
             has_mark: false,
-            caller,
+            caller: Some(caller),
             weight: 1,
             due,
         };
-        pipeline.on_sent(now, request);
+        pipeline.on_sent(now, std::iter::once(request));
     }
 
     fn receive(pipeline: &mut Pipeline<u32>, now: Instant, bytes: &[u8]) -> Vec<u32> {
@@ -708,7 +694,7 @@ mod tests {
                 Ok::<_, ()>(Pending {
                     expected: Expected::One { tag: caller },
                     has_mark: false,
-                    caller,
+                    caller: Some(caller),
                     weight,
                     due,
                 })
@@ -749,7 +735,7 @@ mod tests {
             Ok::<_, ()>(Pending {
                 expected: MetaRequest::set("k", "v").encode(out),
                 has_mark: false,
-                caller: 1,
+                caller: Some(1),
                 weight: 1,
                 due: now + SECOND,
             })

@@ -150,11 +150,11 @@ pub(super) fn read(
         let request = Pending {
             expected: answer.expected(),
             has_mark: false,
-            caller,
+            caller: Some(caller),
             weight: 1,
             due: now + second,
         };
-        pipeline.on_sent(now, request);
+        pipeline.on_sent(now, std::iter::once(request));
     }
     for cut in &mut cuts {
         *cut %= bytes.len() + 1;

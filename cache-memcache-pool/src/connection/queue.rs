@@ -23,7 +23,8 @@ pub(crate) struct Pending<C> {
     pub(crate) expected: Expected,
     /// The first reply is the server's mark, not a value of the caller.
     pub(crate) has_mark: bool,
-    pub(crate) caller: C,
+    /// `None`: the response is discarded.
+    pub(crate) caller: Option<C>,
     pub(crate) weight: usize,
     /// The deadline of its caller, on the connection's clock.
     pub(crate) due: Instant,
@@ -79,16 +80,14 @@ impl<C> Batch<C> {
         self.written >= self.bytes.len()
     }
 
-    /// The next request of which a part has been written.
-    pub(crate) fn pop_begun(&mut self) -> Option<Pending<C>> {
-        loop {
-            if self.entries.front()?.bytes.0 >= self.written {
-                return None;
-            }
-            if let Some(request) = self.entries.pop_front()?.request {
-                return Some(request);
-            }
-        }
+    /// Removes the requests of which a part has been written.
+    pub(crate) fn take_begun(&mut self) -> impl Iterator<Item = Pending<C>> {
+        let written = self.written;
+        let begun = self
+            .entries
+            .partition_point(|entry| entry.bytes.0 < written);
+        let begun = self.entries.drain(..begun);
+        begun.filter_map(|entry| entry.request)
     }
 
     /// Empties it, once all is written.
@@ -365,7 +364,7 @@ mod tests {
             Ok::<_, Refused>(Pending {
                 expected: Expected::lines(1),
                 has_mark: false,
-                caller,
+                caller: Some(caller),
                 weight: 1,
                 due: at(caller.into()),
             })
@@ -387,7 +386,7 @@ mod tests {
             assert_eq!(batch.ends.last(), Some(&batch.bytes.len()));
             text += std::str::from_utf8(&batch.bytes[batch.written..]).unwrap();
             batch.written = batch.bytes.len();
-            callers.extend(std::iter::from_fn(|| batch.pop_begun()).map(|r| r.caller));
+            callers.extend(batch.take_begun().filter_map(|r| r.caller));
             batch.clear();
         }
         (text, callers)
@@ -448,13 +447,11 @@ mod tests {
         let mut batch = Batch::default();
         assert!(queue.take(&mut batch));
         batch.written = 20; // The first, and a part of the second.
-        let begun: Vec<u32> = std::iter::from_fn(|| batch.pop_begun())
-            .map(|r| r.caller)
-            .collect();
+        let begun: Vec<u32> = batch.take_begun().filter_map(|r| r.caller).collect();
         assert_eq!(begun, [0, 1]);
         queue.park(&mut batch);
         assert!(queue.withdraw(ids[1]).is_none(), "it is on its way");
-        assert_eq!(queue.withdraw(ids[2]).unwrap().caller, 2);
+        assert_eq!(queue.withdraw(ids[2]).unwrap().caller, Some(2));
         push(&mut queue, 4, 1);
         let (text, callers) = all(&mut queue);
         assert_eq!(callers, [3, 4]);
@@ -475,7 +472,7 @@ mod tests {
         batch.clear();
         push(&mut queue, 1, 1);
         queue.park(&mut batch);
-        let callers: Vec<u32> = queue.drain().into_iter().map(|r| r.caller).collect();
+        let callers: Vec<u32> = queue.drain().into_iter().filter_map(|r| r.caller).collect();
         assert_eq!(callers, [0, 1]);
     }
 
@@ -488,7 +485,7 @@ mod tests {
         assert_eq!(queue.earliest(), Some(at(2)));
         let mut expired = Vec::new();
         queue.expire(at(5), &mut expired);
-        let expired: Vec<u32> = expired.into_iter().map(|r| r.caller).collect();
+        let expired: Vec<u32> = expired.into_iter().filter_map(|r| r.caller).collect();
         assert_eq!(expired, [5, 2]);
         assert_eq!(all(&mut queue).1, [9]);
     }
