@@ -2,10 +2,10 @@
 
 use cache_core::{Error, ErrorKind, Result};
 
-use crate::cluster::send;
+use crate::cluster::Sending;
 use crate::connection::Exchange;
 use crate::protocol::{Dialect, MetaRequest, MetaResponse, Outgoing, Reply, Response, check_key};
-use crate::store::{WEIGHT_BYTES, name_refuser, refused, senseless};
+use crate::store::{WEIGHT_BYTES, refused, senseless};
 use crate::{MemcachePoolBackend, NAME};
 
 impl MemcachePoolBackend {
@@ -116,13 +116,11 @@ impl MemcachePoolBackend {
             has_mark: false,
         };
         let is_once = !request.is_repeatable();
-        let answer = send(cluster, request.key(), &exchange, is_once).await?;
-        let Response::One(mut reply) = answer.response else {
+        let mut sending = Sending::new(cluster, request.key(), &exchange, is_once);
+        let Response::One(mut reply) = (&mut sending).await? else {
             return Err(senseless());
         };
-        if let Some(server) = answer.farm.server(answer.index) {
-            name_refuser(server, &mut reply);
-        }
+        sending.name_refuser(&mut reply);
         match reply {
             Reply::Meta(response) => Ok(*response),
             Reply::Failed(reason) => Err(refused(&reason)),

@@ -12,7 +12,7 @@ use crate::connection::{Exchange, Waiter};
 use crate::protocol::{
     Command, Expected, Outgoing, Reply, Response, check_key, encode_many, is_classic_get,
 };
-use crate::store::{self, HEAD, Removal, Store, WEIGHT_BYTES, name_refuser, senseless};
+use crate::store::{self, HEAD, Removal, Store, WEIGHT_BYTES, senseless};
 
 /// The most keys in one request. A call with more keys sends several concurrently, on different
 /// connections: memcached serves each connection by one thread. With fewer keys the system calls
@@ -203,7 +203,7 @@ impl<T, F: FnMut(usize, Result<Reply>) -> Result<T>> Outcomes<'_, T, F> {
         for &position in positions {
             let mut reply = replies.next().ok_or_else(senseless);
             if let Ok(reply) = &mut reply {
-                name_refuser(server, reply);
+                server.name_refuser(reply);
             }
             self.record(position, reply);
         }

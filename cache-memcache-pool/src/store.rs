@@ -7,7 +7,7 @@ use cache_core::wire::Metadata;
 use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
 
 use crate::NAME;
-use crate::cluster::{Cluster, MARK, Server, send};
+use crate::cluster::{Cluster, MARK, Sending};
 use crate::connection::Exchange;
 use crate::protocol::{
     COMPRESSED, Command, Outgoing, Reply, Response, StoredFormat, compress, encode_many, encode_one,
@@ -148,27 +148,24 @@ impl Store {
             weight: 1 + command.size() / WEIGHT_BYTES,
             has_mark: is_marked,
         };
-        let answer = send(&self.cluster, command.key(), &exchange, false).await?;
-        let mut reply = match answer.response {
+        let mut sending = Sending::new(&self.cluster, command.key(), &exchange, false);
+        let mut reply = match (&mut sending).await? {
             Response::One(reply) => reply,
             Response::Many(replies) => {
-                let (farm, index) = (&answer.farm, answer.index);
                 let mut replies = replies.into_iter();
-                if is_marked {
-                    farm.note_mark(index, &replies.next().ok_or_else(senseless)?);
-                }
+                let mark = is_marked.then(|| replies.next()).flatten();
                 let reply = replies.next().ok_or_else(senseless)?;
-                if is_marked {
-                    farm.believe(index, command.key(), reply)
-                } else {
-                    reply
+                match (mark, sending.answered_by()) {
+                    (Some(mark), Some((farm, index))) => {
+                        farm.note_mark(index, &mark);
+                        farm.believe(index, command.key(), reply)
+                    }
+                    _ => reply,
                 }
             }
             Response::AllDone(_) | Response::SomeFailed => return Err(senseless()),
         };
-        if let Some(server) = answer.farm.server(answer.index) {
-            name_refuser(server, &mut reply);
-        }
+        sending.name_refuser(&mut reply);
         Ok(reply)
     }
 
@@ -226,14 +223,7 @@ impl Store {
     }
 }
 
-/// Adds the name of the server to a refusal.
-pub(crate) fn name_refuser(server: &Server, reply: &mut Reply) {
-    if let Reply::Failed(reason) = reply {
-        *reason = format!("{} refused: {reason}", server.name);
-    }
-}
-
-/// The error for a refusal, with a message from [`name_refuser`].
+/// The error for a refusal, with a message from [`Server::name_refuser`].
 pub(crate) fn refused(reason: &str) -> Error {
     if reason.contains("too large") {
         let message = format!("{reason}; store less, or raise memcached's -I");

@@ -20,7 +20,7 @@ use crate::stats::{MemcachePoolStats, ServerStats};
 pub(crate) use call::Call;
 pub(crate) use mark::MARK;
 pub(crate) use pool::current_runtime;
-pub(crate) use send::send;
+pub(crate) use send::Sending;
 pub(crate) use server::Server;
 
 /// The servers of a backend. They can be replaced while it is in use.

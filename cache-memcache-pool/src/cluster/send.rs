@@ -1,61 +1,120 @@
-//! [`send`]: sends a request for one key, with failover.
+//! [`Sending`]: sends a request for one key, with failover.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use cache_core::Result;
 use tokio::time::{Instant, sleep};
 
 use super::{Call, Cluster, Farm};
 use crate::connection::{Exchange, Unanswered, Waiter};
-use crate::protocol::{Expected, Outgoing, Response};
+use crate::protocol::{Expected, Outgoing, Reply, Response};
 
-/// A response, and the server that it came from.
-pub(crate) struct Answer {
-    pub(crate) farm: Arc<Farm>,
-    pub(crate) index: usize,
-    pub(crate) response: Response,
+/// A request for one key, with failover.
+///
+/// This future has only what a first attempt needs, so that a thousand of them fit in the CPU cache.
+/// Whatever is unusual goes into a box.
+pub(crate) struct Sending<'a, F> {
+    cluster: &'a Cluster,
+    key: &'a str,
+    exchange: &'a Exchange<F>,
+    is_once: bool,
+    state: State<'a>,
 }
 
-/// Sends a request for `key`, with failover. `is_once`: see [`Call::once`].
-///
-/// The future has only what a first attempt needs, so that a thousand of them fit in the CPU cache.
-/// Whatever is unusual goes into a box.
-pub(crate) async fn send<F>(
-    cluster: &Cluster,
-    key: &str,
-    exchange: &Exchange<F>,
-    is_once: bool,
-) -> Result<Answer>
+enum State<'a> {
+    Begun,
+    First(First),
+    Again(Again<'a>),
+    Answered { farm: Arc<Farm>, index: usize },
+}
+
+type Again<'a> = Pin<Box<dyn Future<Output = Result<(Arc<Farm>, usize, Response)>> + Send + 'a>>;
+
+impl<'a, F> Sending<'a, F>
 where
-    F: Fn(&mut Outgoing) -> Result<Expected>,
+    F: Fn(&mut Outgoing) -> Result<Expected> + Sync,
 {
-    let mut first: Option<First> = None;
-    let outcome = poll_fn(|cx| match &mut first {
-        // The request is queued in the first poll, along with the waker.
-        None => match First::queue(cluster, key, exchange, cx.waker()) {
-            Some(queued) => {
-                first = Some(queued);
-                Poll::Pending
-            }
-            None => Poll::Ready(None),
-        },
-        Some(first) => Pin::new(&mut first.waiter).poll(cx).map(Some),
-    });
-    let failed = match (outcome.await, first) {
-        (Some(Ok(response)), Some(First { farm, index, .. })) => {
-            return Ok(Answer {
-                farm,
-                index,
-                response,
-            });
+    /// `is_once`: see [`Call::once`].
+    pub(crate) fn new(
+        cluster: &'a Cluster,
+        key: &'a str,
+        exchange: &'a Exchange<F>,
+        is_once: bool,
+    ) -> Self {
+        Self {
+            cluster,
+            key,
+            exchange,
+            is_once,
+            state: State::Begun,
         }
-        (Some(Err(unanswered)), Some(first)) => Some((first, unanswered)),
-        _ => None,
-    };
-    Box::pin(send_again(cluster, key, exchange, is_once, failed)).await
+    }
+
+    /// Adds the name of the server to a refusal.
+    #[inline]
+    pub(crate) fn name_refuser(&self, reply: &mut Reply) {
+        if let Reply::Failed(_) = reply
+            && let Some((farm, index)) = self.answered_by()
+            && let Some(server) = farm.server(index)
+        {
+            server.name_refuser(reply);
+        }
+    }
+
+    /// The server that responded, by its index.
+    pub(crate) fn answered_by(&self) -> Option<(&Farm, usize)> {
+        match &self.state {
+            State::First(First { farm, index, .. }) | State::Answered { farm, index } => {
+                Some((farm, *index))
+            }
+            State::Begun | State::Again(_) => None,
+        }
+    }
+}
+
+impl<F> Future for Sending<'_, F>
+where
+    F: Fn(&mut Outgoing) -> Result<Expected> + Sync,
+{
+    type Output = Result<Response>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response>> {
+        let this = &mut *self;
+        loop {
+            let failed = match &mut this.state {
+                // The request is queued in the first poll, along with the waker.
+                State::Begun => {
+                    match First::queue(this.cluster, this.key, this.exchange, cx.waker()) {
+                        Some(first) => {
+                            this.state = State::First(first);
+                            return Poll::Pending;
+                        }
+                        None => None,
+                    }
+                }
+                State::First(first) => match ready!(Pin::new(&mut first.waiter).poll(cx)) {
+                    Ok(response) => return Poll::Ready(Ok(response)),
+                    Err(unanswered) => Some(unanswered),
+                },
+                State::Again(again) => {
+                    let (farm, index, response) = ready!(again.as_mut().poll(cx))?;
+                    this.state = State::Answered { farm, index };
+                    return Poll::Ready(Ok(response));
+                }
+                State::Answered { .. } => return Poll::Pending,
+            };
+            let first = match std::mem::replace(&mut this.state, State::Begun) {
+                State::First(first) => Some(first),
+                _ => None,
+            };
+            let (cluster, key, exchange) = (this.cluster, this.key, this.exchange);
+            let again = send_again(cluster, key, exchange, this.is_once, first.zip(failed));
+            this.state = State::Again(Box::pin(again));
+        }
+    }
 }
 
 /// A first attempt.
@@ -86,16 +145,16 @@ impl First {
     }
 }
 
-/// The same after a first attempt that `failed`, if there was one.
+/// Sends a request after a first attempt that `failed`, if there was one.
 async fn send_again<F>(
     cluster: &Cluster,
     key: &str,
     exchange: &Exchange<F>,
     is_once: bool,
     failed: Option<(First, Unanswered)>,
-) -> Result<Answer>
+) -> Result<(Arc<Farm>, usize, Response)>
 where
-    F: Fn(&mut Outgoing) -> Result<Expected>,
+    F: Fn(&mut Outgoing) -> Result<Expected> + Sync,
 {
     let (farm, failed) = match failed {
         None => (cluster.farm(), None),
@@ -129,11 +188,7 @@ where
         };
         if let Some(response) = call.exchange(server, exchange).await? {
             drop(call);
-            return Ok(Answer {
-                farm,
-                index,
-                response,
-            });
+            return Ok((farm, index, response));
         }
     }
 }

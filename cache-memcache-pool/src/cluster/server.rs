@@ -24,7 +24,7 @@ use crate::connection::{
     cannot_connect, drive,
 };
 use crate::later::later;
-use crate::protocol::{Expected, Outgoing, Violation};
+use crate::protocol::{Expected, Outgoing, Reply, Violation};
 use crate::stats::ServerStats;
 
 pub(crate) struct Server {
@@ -117,6 +117,13 @@ impl Server {
             1 => Status::Down,
             2 => Status::Denied,
             _ => Status::Closed,
+        }
+    }
+
+    /// Adds the name of the server to a refusal.
+    pub(crate) fn name_refuser(&self, reply: &mut Reply) {
+        if let Reply::Failed(reason) = reply {
+            *reason = format!("{} refused: {reason}", self.name);
         }
     }
 
