@@ -246,8 +246,7 @@ impl Driver {
             add(&self.gauges.hits, tally.hits);
             add(&self.gauges.misses, tally.misses);
         }
-        self.connection.release(tally.weight);
-        if self.done.is_empty() {
+        if self.done.is_empty() && tally.weight == 0 {
             return;
         }
         let mut shared = self.connection.lock();
@@ -255,7 +254,7 @@ impl Driver {
             self.wakers
                 .extend(shared.callers.deliver(caller, Ok(response)));
         }
-        drop(shared);
+        self.connection.release(shared, tally.weight);
         self.wake();
     }
 
@@ -415,8 +414,7 @@ impl Driver {
             self.wakers
                 .extend(shared.callers.deliver(caller, unanswered));
         }
-        drop(shared);
-        self.connection.release(weight);
+        self.connection.release(shared, weight);
         self.wake();
     }
 }

@@ -112,7 +112,7 @@ pub(crate) struct Connection {
     patience: Duration,
     shared: Mutex<Shared>,
     turns: Turns,
-    /// The weight of all unanswered requests.
+    /// The weight of all unanswered requests. Changed only under the lock.
     load: AtomicUsize,
     /// Callers acquire the weight of a request in permits before they queue it.
     room: Arc<Semaphore>,
@@ -263,7 +263,7 @@ impl Connection {
                 return Err(error);
             }
         };
-        self.load.fetch_add(weight, Ordering::Relaxed);
+        self.load.store(self.load() + weight, Ordering::Relaxed);
         let is_enough = shared.queue.len() >= shared.wake_at;
         let mut driver = if is_enough {
             shared.driver.take()
@@ -309,10 +309,11 @@ impl Connection {
         );
     }
 
-    /// Releases the weight of requests that were answered or failed.
-    fn release(&self, weight: usize) {
+    /// Unlocks, and releases the weight of requests that were answered or failed.
+    fn release(&self, shared: MutexGuard<'_, Shared>, weight: usize) {
+        self.load.store(self.load() - weight, Ordering::Relaxed);
+        drop(shared);
         if weight > 0 {
-            self.load.fetch_sub(weight, Ordering::Relaxed);
             self.room.add_permits(weight);
         }
     }
@@ -387,10 +388,8 @@ impl Drop for Waiter {
         let mut shared = self.connection.lock();
         let withdrawn = shared.queue.withdraw(self.id);
         let unused = shared.callers.abandon(self.slot, withdrawn.is_some());
-        drop(shared);
+        let weight = withdrawn.as_ref().map_or(0, |request| request.weight);
+        self.connection.release(shared, weight);
         drop(unused);
-        if let Some(request) = withdrawn {
-            self.connection.release(request.weight);
-        }
     }
 }
