@@ -23,9 +23,6 @@ use crate::wire::{self, Found};
 /// As many as ours uses for this kind of load.
 const CONNECTIONS: usize = 2;
 
-/// Requests in flight before the next connection is used: fewer connections, fuller batches.
-const FILLED: usize = 16;
-
 /// The minimum free space for a read.
 const READ: usize = 16 * 1024;
 
@@ -77,13 +74,10 @@ impl Limit {
         Ok(Self { connections })
     }
 
-    /// The first connection below [`FILLED`], or else the least loaded.
+    /// The least loaded: while one waits for answers, requests are written to the other.
     fn connection(&self) -> Option<&Connection> {
         let load = |connection: &&Arc<Connection>| connection.load.load(Ordering::Relaxed);
-        let connections = self.connections.iter();
-        let free = connections.clone().find(|c| load(c) < FILLED);
-        free.or_else(|| connections.min_by_key(load))
-            .map(Arc::as_ref)
+        self.connections.iter().min_by_key(load).map(Arc::as_ref)
     }
 
     fn send(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<oneshot::Receiver<Found>> {

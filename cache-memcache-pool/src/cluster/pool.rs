@@ -24,9 +24,6 @@ const EAGER_FOR_LARGE: usize = 6;
 /// Further connections are opened when each has this load.
 const BUSY: usize = 256;
 
-/// A connection with a smaller load is used before any other.
-const FILLED: usize = 16;
-
 /// The capacity of a connection, by weight.
 const ROOM: usize = 1024;
 
@@ -203,23 +200,21 @@ impl Members {
         all.iter().find(|members| members.runtime == id)
     }
 
-    /// The first connection with a small load, so that writes are batched on few connections;
-    /// otherwise the one with the smallest load. `None`: a new one is needed. Also returns whether
-    /// a further connection would help.
+    /// The connection with the smallest load: while one waits for its responses, requests are
+    /// written to the other. `None`: a new one is needed. Also returns whether a further connection
+    /// would help.
     #[inline]
     pub(super) fn pick(&self, has_large: bool) -> Option<(&Arc<Connection>, bool)> {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
-        // Responses after a large value wait for it.
-        let filled = if has_large { 1 } else { FILLED };
         for connection in &self.connections {
             match connection.state() {
                 State::Closed => continue,
                 State::Connecting => connecting = Some(connection),
                 State::Ready => {
                     let load = connection.load();
-                    if load < filled {
+                    if load == 0 {
                         return Some((connection, false));
                     }
                     if best.is_none_or(|(_, least)| load < least) {
@@ -408,19 +403,18 @@ mod tests {
     }
 
     #[test]
-    fn requests_fill_the_first_connection_then_the_least_loaded() {
+    fn requests_go_to_the_least_loaded_connection() {
         let pool = One::new(10);
         assert!(pool.picked(&[], false).is_none());
         let a = pool.ready();
-        let _some = load(&a, FILLED - 1);
         assert_eq!(pool.picked(&[&a], false), Some((0, false)));
-        let _more = load(&a, 1);
+        let _some = load(&a, 16);
         assert_eq!(pool.picked(&[&a], false), Some((0, true)), "two are eager");
         let b = pool.ready();
         assert_eq!(pool.picked(&[&a, &b], false), Some((1, false)));
-        let _full = load(&b, FILLED + 1);
+        let _more = load(&b, 17);
         assert_eq!(pool.picked(&[&a, &b], false), Some((0, false)));
-        let _busy = [load(&a, BUSY), load(&b, BUSY - FILLED - 1)];
+        let _busy = [load(&a, BUSY), load(&b, BUSY - 17)];
         assert_eq!(
             pool.picked(&[&a, &b], false),
             Some((1, true)),
@@ -459,7 +453,7 @@ mod tests {
         a.set_ready();
         assert!(pool.add(true).is_none(), "it is not the first");
         let b = pool.add(false).unwrap();
-        let _filled = load(&a, FILLED);
+        let _some = load(&a, 1);
         assert_eq!(pool.picked(&[&a, &b], false), Some((0, false)));
         b.set_ready();
         assert!(pool.add(false).is_none(), "there are two");
@@ -486,7 +480,7 @@ mod tests {
         assert!(has_ready_besides(&a) && has_ready_besides(&b));
         pool.pools.remove(&a);
         assert!(has_ready_besides(&a) && !has_ready_besides(&b));
-        let _filled = load(&b, FILLED);
+        let _some = load(&b, 1);
         assert_eq!(pool.picked(&[&b], false), Some((0, true)));
     }
 
