@@ -46,6 +46,15 @@ pub(super) struct Members {
     connections: Vec<Arc<Connection>>,
 }
 
+/// The connection to use.
+pub(super) struct Pick<'m> {
+    pub(super) connection: &'m Arc<Connection>,
+    /// Another one would help.
+    pub(super) and_grow: bool,
+    /// No request is in flight on any connection.
+    pub(super) is_alone: bool,
+}
+
 /// What the connections of one runtime share.
 pub(super) struct Pool {
     /// The capacity of all connections. A request acquires its weight in permits, first come, first
@@ -201,22 +210,20 @@ impl Members {
     }
 
     /// The connection with the smallest load: while one waits for its responses, requests are
-    /// written to the other. `None`: a new one is needed. Also returns whether a further connection
-    /// would help.
+    /// written to the other. `None`: a new one is needed.
     #[inline]
-    pub(super) fn pick(&self, has_large: bool) -> Option<(&Arc<Connection>, bool)> {
+    pub(super) fn pick(&self, has_large: bool) -> Option<Pick<'_>> {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
         let mut open = 0;
+        let mut total = 0;
         for connection in &self.connections {
             match connection.state() {
                 State::Closed => continue,
                 State::Connecting => connecting = Some(connection),
                 State::Ready => {
                     let load = connection.load();
-                    if load == 0 {
-                        return Some((connection, false));
-                    }
+                    total += load;
                     if best.is_none_or(|(_, least)| load < least) {
                         best = Some((connection, load));
                     }
@@ -226,12 +233,18 @@ impl Members {
         }
         let may_grow = open < self.maxsize && connecting.is_none();
         let eager = if has_large { EAGER_FOR_LARGE } else { EAGER };
-        match best {
+        let (connection, and_grow) = match best {
             Some((connection, load)) => {
-                Some((connection, may_grow && (open < eager || load >= BUSY)))
+                let is_loaded = load >= if open < eager { 1 } else { BUSY };
+                (connection, may_grow && is_loaded)
             }
-            None => connecting.map(|connection| (connection, false)),
-        }
+            None => (connecting?, false),
+        };
+        Some(Pick {
+            connection,
+            and_grow,
+            is_alone: total == 0,
+        })
     }
 }
 
@@ -337,9 +350,9 @@ mod tests {
         fn picked(&self, of: &[&Arc<Connection>], has_large: bool) -> Option<(usize, bool)> {
             let all = self.pools.read();
             let members = Members::of(self.runtime.handle(), &all).unwrap();
-            let (connection, and_grow) = members.pick(has_large)?;
-            let position = of.iter().position(|c| Arc::ptr_eq(c, connection));
-            Some((position.unwrap(), and_grow))
+            let pick = members.pick(has_large)?;
+            let position = of.iter().position(|c| Arc::ptr_eq(c, pick.connection));
+            Some((position.unwrap(), pick.and_grow))
         }
     }
 
@@ -350,7 +363,7 @@ mod tests {
             weight,
             has_mark: false,
         };
-        let queued = connection.submit(&exchange, weight, None, None);
+        let queued = connection.submit(&exchange, weight, None, None, false);
         queued.unwrap().unwrap().waiter
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::breaker::{Breaker, Fault, SETTLED, Verdict};
 use super::mark::{Mark, encode_mark};
-use super::pool::{Members, Pool, Pools, current_runtime};
+use super::pool::{Members, Pick, Pool, Pools, current_runtime};
 use super::within::within;
 use crate::NAME;
 use crate::config::{Address, Settings};
@@ -178,8 +178,12 @@ impl Server {
                 }
             }
             match members.pick(self.gauges.has_large_lately()) {
-                Some((connection, and_grow)) => {
-                    match connection.submit(exchange, weight, deadline, waker) {
+                Some(Pick {
+                    connection,
+                    and_grow,
+                    is_alone,
+                }) => {
+                    match connection.submit(exchange, weight, deadline, waker, is_alone) {
                         Ok(Some(queued)) => {
                             let grows = and_grow.then(|| Arc::clone(&members.pool));
                             drop(all);

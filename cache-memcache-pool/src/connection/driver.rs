@@ -133,6 +133,7 @@ impl Driver {
     /// latest.
     pub(super) fn start(&mut self) -> Instant {
         self.connection.set_ready();
+        self.connection.lock().is_current_thread = self.is_current_thread;
         if self.connection.lock().queue.dialect() == Dialect::Meta {
             self.pipeline.ask_version(Instant::now());
             self.batch.bytes.extend_from_slice(ASK_VERSION);
@@ -166,8 +167,14 @@ impl Driver {
         }
     }
 
+    /// Reads and writes at once for a caller that is alone.
+    pub(super) fn poll_for(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+        self.has_yielded = true;
+        self.poll_io(stream, cx)
+    }
+
     /// Reads and writes what can be read and written now.
-    pub(super) fn poll_io(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+    fn poll_io(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
         let read = self.read(stream, cx);
         self.tell();
         read.and_then(|()| self.write(stream, cx))?;
@@ -346,10 +353,10 @@ impl Driver {
                 self.has_yielded = false;
                 return Ok(false);
             }
-            // Callers that were just told may have something to add, so it is worth a turn while
-            // fewer are queued than were the last time. On a single thread all of them get one.
-            let is_worth_a_turn = queued < self.last_batch || self.is_current_thread;
-            if is_worth_a_turn && !self.has_yielded && self.last_batch > 1 {
+            // Callers that were just told may have something to add, so it is worth a turn. On a
+            // single thread that is known: all of them had one.
+            let is_worth_a_turn = !self.is_current_thread || self.last_batch > 1;
+            if is_worth_a_turn && !self.has_yielded {
                 self.has_yielded = true;
                 drop(shared);
                 cx.waker().wake_by_ref();

@@ -128,8 +128,11 @@ struct Shared {
     driver: Option<Waker>,
     /// The driver is woken when this many requests are queued.
     wake_at: usize,
-    /// Nothing is in flight, and requests come one at a time: the next caller writes its own.
+    /// Nothing is in flight, and requests come one at a time.
     is_idle: bool,
+    /// The next caller writes its own request if the connection is idle. Otherwise that is only
+    /// worthwhile if it is the only caller.
+    is_current_thread: bool,
     /// The time of the last sign of life, or of the first request after idling.
     recent: Instant,
     /// See [`Pipeline::excused`](pipeline::Pipeline::excused).
@@ -180,6 +183,7 @@ impl Connection {
                 driver: None,
                 wake_at: 1,
                 is_idle: false,
+                is_current_thread: false,
                 recent: begun,
                 excused: Duration::ZERO,
                 due: later(begun, patience),
@@ -222,7 +226,8 @@ impl Connection {
 
     /// Queues a request for which there is room. The caller waits for its response until
     /// `deadline`, or at most for the patience of the connection; the response wakes `waker` unless
-    /// the [`Waiter`] was polled with another one. `None` if the connection is closed.
+    /// the [`Waiter`] was polled with another one. `is_alone`: no other request is in flight. `None`
+    /// if the connection is closed.
     #[inline]
     pub(crate) fn submit<F>(
         self: &Arc<Self>,
@@ -230,6 +235,7 @@ impl Connection {
         weight: usize,
         deadline: Option<Instant>,
         waker: Option<&Waker>,
+        is_alone: bool,
     ) -> Result<Option<Queued>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
@@ -270,9 +276,9 @@ impl Connection {
         } else {
             None
         };
-        let is_idle = shared.is_idle;
+        let may_write = shared.is_idle && (is_alone || shared.is_current_thread);
         drop(shared);
-        if !is_idle && let Some(driver) = driver.take() {
+        if !may_write && let Some(driver) = driver.take() {
             driver.wake();
         }
         Ok(Some(Queued {

@@ -103,7 +103,7 @@ impl Turns {
         };
         // A panic must end the connection only. It is not the server's fault.
         let (driver, stream) = (&mut running.driver, &mut running.stream);
-        let poll = || driver.poll_io(stream, &mut Context::from_waker(task));
+        let poll = || driver.poll_for(stream, &mut Context::from_waker(task));
         let panicked = |_| Err(End::Closed(Failure::Lost(PANICKED.into())));
         if let Err(end) = catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(panicked) {
             running.end = Some(end);
