@@ -26,8 +26,20 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "idle-connection-not-written",
         "connection/mod.rs",
-        "self.connection.turns.poll_for(&driver);",
-        "if !@ { self.connection.turns.poll_for(&driver); }",
+        "self.waiter.connection.turns.poll_for(driver);",
+        "if !@ { self.waiter.connection.turns.poll_for(driver); }",
+    ),
+    bug(
+        "time-stands-still-while-idle",
+        "connection/mod.rs",
+        "if self.load() == 0 {",
+        "if self.load() == 0 && !@ {",
+    ),
+    bug(
+        "first-attempt-forgotten",
+        "cluster/send.rs",
+        "first.zip(failed)",
+        "first.zip(failed).filter(|_| !@)",
     ),
     bug(
         "end-in-a-turn-untold",
@@ -50,8 +62,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "withdrawn-load-stays",
         "connection/mod.rs",
-        "if let Some(request) = withdrawn {",
-        "if let (Some(request), false) = (withdrawn, @) {",
+        "withdrawn.as_ref().map_or(0, |request| request.weight);",
+        "if @ { 0 } else { withdrawn.as_ref().map_or(0, |request| request.weight) };",
     ),
     bug(
         "closing-wakes-nobody",
@@ -146,8 +158,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "a-miss-is-not-counted",
         "protocol/response.rs",
-        "replies.resize_with(next, || Reply::Missing);",
-        "if !@ { replies.resize_with(next, || Reply::Missing); }",
+        "self.replies.resize_with(next, || Reply::Missing);",
+        "if !@ { self.replies.resize_with(next, || Reply::Missing); }",
     ),
     bug(
         "replies-of-others-are-taken",
@@ -199,7 +211,7 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "no-mark-is-left",
-        "cluster/call.rs",
+        "cluster/mark.rs",
         "if is_old(returned) || is_old(went) {",
         "if !@ && (is_old(returned) || is_old(went)) {",
     ),
