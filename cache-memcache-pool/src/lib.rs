@@ -12,7 +12,7 @@
 )]
 
 // The path of a `get`, downward only; in parentheses, what each file asks on the way:
-//   backend → store (protocol/encode) → cluster/call (router), which retries and fails over
+//   backend → store (protocol/encode) → cluster/send (router), after a failed attempt cluster/call
 //   → cluster/server (pool, breaker) → connection (queue, slots): here the caller waits for its slot.
 //   The task of the connection writes what is queued and fills the slots; the caller takes its turn
 //   (connection/turns) to write to an idle connection:

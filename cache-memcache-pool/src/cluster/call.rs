@@ -171,7 +171,7 @@ impl<'a> Call<'a> {
                 Ok(None) => {}
                 Err(failure) => break failure,
             }
-            let waiting = server.wait_for_room(exchange, &mut self.room_by);
+            let waiting = server.wait_for_room(exchange.weight, &mut self.room_by);
             // Boxed, since it is rare and would enlarge the future of every call.
             match Box::pin(timeout_or_none(deadline, waiting)).await {
                 Some(Ok(found)) => room = Some(found),

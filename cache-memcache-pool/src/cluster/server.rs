@@ -218,15 +218,15 @@ impl Server {
         Err(failure)
     }
 
-    /// Waits for room for a request. All requests of a call together wait no longer than
+    /// Waits for room for a request of this weight. All requests of a call together wait no longer than
     /// `pool_connection_get_timeout`: until `room_by`, once one has waited.
-    pub(super) async fn wait_for_room<F>(
+    pub(super) async fn wait_for_room(
         &self,
-        exchange: &Exchange<F>,
+        weight: usize,
         room_by: &mut Option<Instant>,
     ) -> Result<Arc<Pool>, Failure> {
         let runtime = current_runtime().map_err(Failure::Final)?;
-        let permits = self.pools.clamp(exchange.weight);
+        let permits = self.pools.clamp(weight);
         let pool = self.pools.of(&runtime).map_err(Failure::Final)?;
         match pool.room.try_acquire_many(permits) {
             Ok(room) => room.forget(),
@@ -713,8 +713,10 @@ impl Server {
     /// The error of a call that timed out although the server responds.
     pub(super) fn too_slow(&self) -> Error {
         let patience = self.settings.timeouts.socket.saturating_mul(2);
-        let reason =
-            format!("the server responds, but not within {patience:?} (twice `socket_timeout`)");
+        let reason = format!(
+            "the server responds, but not to this request in time: at most {patience:?} (twice \
+             `socket_timeout`)"
+        );
         self.error(ErrorKind::Timeout, &reason)
     }
 

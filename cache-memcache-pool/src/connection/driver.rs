@@ -133,8 +133,11 @@ impl Driver {
     /// latest.
     pub(super) fn start(&mut self) -> Instant {
         self.connection.set_ready();
-        self.connection.lock().is_current_thread = self.is_current_thread;
-        if self.connection.lock().queue.dialect() == Dialect::Meta {
+        let mut shared = self.connection.lock();
+        shared.is_current_thread = self.is_current_thread;
+        let dialect = shared.queue.dialect();
+        drop(shared);
+        if dialect == Dialect::Meta {
             self.pipeline.ask_version(Instant::now());
             self.batch.bytes.extend_from_slice(ASK_VERSION);
         }
@@ -168,7 +171,11 @@ impl Driver {
     }
 
     /// Reads and writes at once for a caller that is alone.
-    pub(super) fn poll_for(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn poll_for(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
         self.has_yielded = true;
         self.poll_io(stream, cx)
     }

@@ -286,6 +286,7 @@ impl<C> Queue<C> {
     pub(crate) fn park(&mut self, batch: &mut Batch<C>) {
         if !batch.is_written() {
             std::mem::swap(&mut self.parked, batch);
+            self.earliest = self.earliest_waiting();
         }
     }
 
@@ -307,7 +308,11 @@ impl<C> Queue<C> {
             .map(|(id, _)| id)
             .collect();
         expired.extend(due.into_iter().filter_map(|id| self.withdraw(id)));
-        self.earliest = self.waiting().map(|(_, due)| due).min();
+        self.earliest = self.earliest_waiting();
+    }
+
+    fn earliest_waiting(&self) -> Option<Instant> {
+        self.waiting().map(|(_, due)| due).min()
     }
 
     /// Removes all requests that were not begun. The queue is empty afterwards.
@@ -488,6 +493,20 @@ mod tests {
         let expired: Vec<u32> = expired.into_iter().filter_map(|r| r.caller).collect();
         assert_eq!(expired, [5, 2]);
         assert_eq!(all(&mut queue).1, [9]);
+    }
+
+    #[test]
+    fn a_parked_request_expires_at_its_deadline() {
+        let mut queue = queue();
+        push(&mut queue, 5, 1);
+        let mut batch = Batch::default();
+        assert!(queue.take(&mut batch));
+        assert_eq!(queue.earliest(), None);
+        queue.park(&mut batch);
+        assert_eq!(queue.earliest(), Some(at(5)));
+        let mut expired = Vec::new();
+        queue.expire(at(5), &mut expired);
+        assert_eq!(expired.len(), 1);
     }
 
     #[test]
