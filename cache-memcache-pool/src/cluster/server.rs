@@ -218,8 +218,8 @@ impl Server {
         Err(failure)
     }
 
-    /// Waits for room for a request of this weight. All requests of a call together wait no longer than
-    /// `pool_connection_get_timeout`: until `room_by`, once one has waited.
+    /// Waits for room for a request of this weight. All requests of a call together wait no longer
+    /// than `pool_connection_get_timeout`: until `room_by`, once one has waited.
     pub(super) async fn wait_for_room(
         &self,
         weight: usize,

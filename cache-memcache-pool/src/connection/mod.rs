@@ -95,7 +95,16 @@ impl Gauges {
     pub(crate) fn has_large_lately(&self) -> bool {
         const LATELY: u64 = 10_000;
         let large = self.large.load(Ordering::Relaxed);
-        large > 0 && self.millis(Instant::now()).saturating_sub(large) < LATELY
+        if large == 0 {
+            return false;
+        }
+        let is_lately = self.millis(Instant::now()).saturating_sub(large) < LATELY;
+        if !is_lately {
+            // Calls need not read the clock again.
+            let (order, other) = (Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.large.compare_exchange(large, 0, order, other);
+        }
+        is_lately
     }
 
     fn millis(&self, now: Instant) -> u64 {
