@@ -210,11 +210,13 @@ impl Members {
     }
 
     /// The connection with the smallest load: while one waits for its responses, requests are
-    /// written to the other. `None`: a new one is needed.
+    /// written to the other. Those that only a burst needed are left idle, and close in time. `None`:
+    /// a new one is needed.
     #[inline]
     pub(super) fn pick(&self, has_large: bool) -> Option<Pick<'_>> {
         let mut best: Option<(&Arc<Connection>, usize)> = None;
         let mut connecting = None;
+        let eager = if has_large { EAGER_FOR_LARGE } else { EAGER };
         let mut open = 0;
         let mut total = 0;
         for connection in &self.connections {
@@ -224,7 +226,8 @@ impl Members {
                 State::Ready => {
                     let load = connection.load();
                     total += load;
-                    if best.is_none_or(|(_, least)| load < least) {
+                    let enough = if open < eager { 0 } else { BUSY };
+                    if best.is_none_or(|(_, least)| load < least && enough <= least) {
                         best = Some((connection, load));
                     }
                 }
@@ -232,7 +235,6 @@ impl Members {
             open += 1;
         }
         let may_grow = open < self.maxsize && connecting.is_none();
-        let eager = if has_large { EAGER_FOR_LARGE } else { EAGER };
         let (connection, and_grow) = match best {
             Some((connection, load)) => {
                 let is_loaded = load >= if open < eager { 1 } else { BUSY };
@@ -436,6 +438,23 @@ mod tests {
         // Closed ones are not used.
         b.close(Failure::Lost("closed".into()));
         assert_eq!(pool.picked(&[&a, &b], false), Some((0, true)));
+    }
+
+    #[test]
+    fn the_connections_of_a_burst_are_left_idle() {
+        let pool = One::new(10);
+        let [a, b, c] = std::array::from_fn(|_| pool.ready());
+        let all = [&a, &b, &c];
+        let _some = (load(&a, 2), load(&b, 1));
+        assert_eq!(pool.picked(&all, false), Some((1, false)));
+        let more = load(&b, BUSY);
+        assert_eq!(pool.picked(&all, false), Some((0, false)));
+        let _more = load(&a, BUSY);
+        assert_eq!(pool.picked(&all, false), Some((2, false)));
+        drop(more);
+        assert_eq!(pool.picked(&all, false), Some((1, false)));
+        // Large values delay what is behind them.
+        assert_eq!(pool.picked(&all, true), Some((2, false)));
     }
 
     #[test]
