@@ -360,8 +360,8 @@ impl Driver {
                 self.has_yielded = false;
                 return Ok(false);
             }
-            // Callers that were just told may have something to add, so it is worth a turn. On a
-            // single thread that is known: all of them had one.
+            // Callers that were just told may have something to add, so it is worth a turn: on a
+            // single thread only if several were written together the last time.
             let is_worth_a_turn = !self.is_current_thread || self.last_batch > 1;
             if is_worth_a_turn && !self.has_yielded {
                 self.has_yielded = true;
