@@ -260,14 +260,8 @@ impl MemcachePoolBackend {
 impl CacheBackend for MemcachePoolBackend {
     type Value = Vec<u8>;
 
-    async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
-        let store = &self.inner.store;
-        check_key(key, store.cluster.settings.dialect)?;
-        store
-            .call(&Command::Get(key))
-            .await
-            .and_then(|reply| store.found(reply, &mut None))
-            .map_err(|error| error.with_key(key))
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<CachedValue<Vec<u8>>>>> + Send {
+        self.inner.store.get(key)
     }
 
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {

@@ -242,7 +242,8 @@ async fn run<T>(
     // The servers that failed for a position in the last round.
     let mut left: HashMap<usize, usize> = HashMap::new();
     let mut is_quiet = true;
-    let is_marked = commands.first().is_some_and(|first| store.is_marked(first));
+    let is_marked = store.cluster.settings.expire_on_reconnect
+        && matches!(commands.first(), Some(Command::Get(_)));
     while !open.is_empty() {
         match call.begin_round() {
             Ok(pause) if pause.is_zero() => {}

@@ -1,6 +1,9 @@
 //! [`Store`]: encodes and decodes values, and sends single commands.
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache_core::wire::Metadata;
@@ -10,7 +13,8 @@ use crate::NAME;
 use crate::cluster::{Cluster, MARK, Sending};
 use crate::connection::Exchange;
 use crate::protocol::{
-    COMPRESSED, Command, Outgoing, Reply, Response, StoredFormat, compress, encode_many, encode_one,
+    COMPRESSED, Command, Expected, Outgoing, Reply, Response, Stored, StoredFormat, check_key,
+    compress, encode_many, encode_one,
 };
 
 /// The length of the metadata of a value, roughly.
@@ -133,45 +137,47 @@ impl Store {
         )
     }
 
-    /// Sends one command, with failover.
-    pub(crate) async fn call(&self, command: &Command<'_>) -> Result<Reply> {
-        let is_marked = self.is_marked(command);
+    /// Reads one key.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<CachedValue<Vec<u8>>>> {
+        check_key(key, self.cluster.settings.dialect)?;
+        let is_marked = self.cluster.settings.expire_on_reconnect;
         let exchange = Exchange {
             encode: |out: &mut Outgoing| {
                 if is_marked {
-                    let both = |n| if n == 0 { Command::Get(MARK) } else { *command };
+                    let both = |n| Command::Get(if n == 0 { MARK } else { key });
                     encode_many(2, both, false, out)
                 } else {
-                    Ok(encode_one(command, out))
+                    Ok(encode_one(&Command::Get(key), out))
                 }
             },
-            weight: 1 + command.size() / WEIGHT_BYTES,
+            weight: 1,
             has_mark: is_marked,
         };
-        let mut sending = Sending::new(&self.cluster, command.key(), &exchange, false);
-        let mut reply = match (&mut sending).await? {
-            Response::One(reply) => reply,
-            Response::Many(replies) => {
-                let mut replies = replies.into_iter();
-                let mark = is_marked.then(|| replies.next()).flatten();
-                let reply = replies.next().ok_or_else(senseless)?;
-                match (mark, sending.answered_by()) {
-                    (Some(mark), Some((farm, index))) => {
-                        farm.note_mark(index, &mark);
-                        farm.believe(index, command.key(), reply)
-                    }
-                    _ => reply,
-                }
-            }
-            Response::AllDone(_) | Response::SomeFailed => return Err(senseless()),
-        };
-        sending.name_refuser(&mut reply);
-        Ok(reply)
+        let mut sending = Sending::new(&self.cluster, key, &exchange, false);
+        poll_fn(|cx| {
+            Poll::Ready(match ready!(Pin::new(&mut sending).poll(cx)) {
+                // Without moving the value more often than necessary, since that is half of what
+                // delivering it costs.
+                Ok(Response::One(Reply::Found(Ok(stored)))) => Ok(self.value(stored, &mut None)),
+                response => response
+                    .and_then(|response| reply(&sending, key, is_marked, response))
+                    .and_then(|reply| self.found(reply, &mut None))
+                    .map_err(|error| error.with_key(key)),
+            })
+        })
+        .await
     }
 
-    /// Whether the mark of the server's last return is read with this command.
-    pub(crate) fn is_marked(&self, command: &Command<'_>) -> bool {
-        self.cluster.settings.expire_on_reconnect && matches!(command, Command::Get(_))
+    /// Sends one write, with failover.
+    async fn call(&self, command: &Command<'_>) -> Result<Reply> {
+        let exchange = Exchange {
+            encode: |out: &mut Outgoing| Ok(encode_one(command, out)),
+            weight: 1 + command.size() / WEIGHT_BYTES,
+            has_mark: false,
+        };
+        let mut sending = Sending::new(&self.cluster, command.key(), &exchange, false);
+        let response = (&mut sending).await?;
+        reply(&sending, command.key(), false, response)
     }
 
     pub(crate) async fn write(&self, command: &Command<'_>) -> Result<()> {
@@ -204,23 +210,58 @@ impl Store {
             Reply::Done | Reply::Meta(_) => Err(senseless()),
             Reply::TooLarge(len) => Err(self.too_large_to_read(len)),
             Reply::Found(Err(error)) => Err(error),
-            Reply::Found(Ok(stored)) => {
-                let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
-                Ok(match &stored.metadata {
-                    // Only values that expire need the clock.
-                    Some(metadata) => {
-                        let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
-                        metadata.attach(stored.payload, now)
-                    }
-                    // The time of the write is unknown.
-                    None => {
-                        let value = CachedValue::new(stored.payload).with_cached_at(now());
-                        Some(value.with_ttl(Ttl::Never))
-                    }
-                })
+            Reply::Found(Ok(stored)) => Ok(self.value(stored, now)),
+        }
+    }
+
+    /// The stored value, unless it has expired. `now` caches the time.
+    #[inline]
+    fn value(&self, stored: Stored, now: &mut Option<SystemTime>) -> Option<CachedValue<Vec<u8>>> {
+        let mut now = || *now.get_or_insert_with(|| self.cluster.settings.now());
+        match &stored.metadata {
+            // Only values that expire need the clock.
+            Some(metadata) => {
+                let now = metadata.deadline.map_or(UNIX_EPOCH, |_| now());
+                metadata.attach(stored.payload, now)
+            }
+            // The time of the write is unknown.
+            None => {
+                let value = CachedValue::new(stored.payload).with_cached_at(now());
+                Some(value.with_ttl(Ttl::Never))
             }
         }
     }
+}
+
+/// The reply for `key` in the response to a single command, which follows the mark of the server's
+/// last return if `is_marked`.
+fn reply<F>(
+    sending: &Sending<'_, F>,
+    key: &str,
+    is_marked: bool,
+    response: Response,
+) -> Result<Reply>
+where
+    F: Fn(&mut Outgoing) -> Result<Expected> + Sync,
+{
+    let mut reply = match response {
+        Response::One(reply) => reply,
+        Response::Many(replies) => {
+            let mut replies = replies.into_iter();
+            let mark = is_marked.then(|| replies.next()).flatten();
+            let reply = replies.next().ok_or_else(senseless)?;
+            match (mark, sending.answered_by()) {
+                (Some(mark), Some((farm, index))) => {
+                    farm.note_mark(index, &mark);
+                    farm.believe(index, key, reply)
+                }
+                _ => reply,
+            }
+        }
+        Response::AllDone(_) | Response::SomeFailed => return Err(senseless()),
+    };
+    sending.name_refuser(&mut reply);
+    Ok(reply)
 }
 
 /// The error for a refusal, with a message from [`Server::name_refuser`].

@@ -365,8 +365,9 @@ mod tests {
             weight,
             has_mark: false,
         };
-        let queued = connection.submit(&exchange, weight, None, None, false);
-        queued.unwrap().unwrap().waiter
+        let submitted = connection.submit(&exchange, weight, None, None, false);
+        let submitted = submitted.unwrap().unwrap();
+        Arc::clone(connection).start(submitted).waiter
     }
 
     #[test]

@@ -184,14 +184,14 @@ impl Server {
                     is_alone,
                 }) => {
                     match connection.submit(exchange, weight, deadline, waker, is_alone) {
-                        Ok(Some(queued)) => {
+                        Ok(Some(submitted)) => {
+                            let connection = Arc::clone(connection);
                             let grows = and_grow.then(|| Arc::clone(&members.pool));
                             drop(all);
                             if let Some(pool) = grows.filter(|_| self.may_grow()) {
                                 let _ = self.open(&pool, &runtime, false);
                             }
-                            queued.start();
-                            return Ok(Some(queued));
+                            return Ok(Some(connection.start(submitted)));
                         }
                         // It was closed meanwhile; the next iteration skips it.
                         Ok(None) => room = Some(Arc::clone(&members.pool)),

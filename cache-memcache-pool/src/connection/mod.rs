@@ -27,7 +27,7 @@ pub(crate) use turns::drive;
 
 use crate::later::later;
 use crate::protocol::{Dialect, Expected, Outgoing, Response};
-use queue::{Pending, Queue};
+use queue::Queue;
 use slots::Slots;
 use turns::Turns;
 
@@ -245,7 +245,7 @@ impl Connection {
         deadline: Option<Instant>,
         waker: Option<&Waker>,
         is_alone: bool,
-    ) -> Result<Option<Queued>>
+    ) -> Result<Option<Submitted>>
     where
         F: Fn(&mut Outgoing) -> Result<Expected>,
     {
@@ -261,17 +261,8 @@ impl Connection {
         let begun = shared.recent;
         let due = deadline.map_or(shared.due, |deadline| shared.excuse(deadline));
         let slot = shared.callers.acquire(waker);
-        let encode = |out: &mut Outgoing| {
-            let expected = (exchange.encode)(out)?;
-            Ok(Pending {
-                expected,
-                has_mark: exchange.has_mark,
-                caller: Some(slot),
-                weight,
-                due,
-            })
-        };
-        let id = match shared.queue.push(encode) {
+        let (encode, has_mark) = (&exchange.encode, exchange.has_mark);
+        let id = match shared.queue.push(encode, has_mark, slot, weight, due) {
             Ok(id) => id,
             Err(error) => {
                 let _ = shared.callers.abandon(slot, true);
@@ -290,16 +281,29 @@ impl Connection {
         if !may_write && let Some(driver) = driver.take() {
             driver.wake();
         }
-        Ok(Some(Queued {
-            waiter: Waiter {
-                connection: Arc::clone(self),
-                slot,
-                id,
-                is_over: false,
-            },
+        Ok(Some(Submitted {
+            slot,
+            id,
             begun,
             driver,
         }))
+    }
+
+    /// Writes what is queued, if the connection was idle. Call it without holding any lock.
+    #[inline]
+    pub(crate) fn start(self: Arc<Self>, submitted: Submitted) -> Queued {
+        if let Some(driver) = submitted.driver {
+            self.turns.poll_for(&driver);
+        }
+        Queued {
+            waiter: Waiter {
+                connection: self,
+                slot: submitted.slot,
+                id: submitted.id,
+                is_over: false,
+            },
+            begun: submitted.begun,
+        }
     }
 
     /// Closes the connection: its driver fails all waiting calls with `failure`.
@@ -349,25 +353,23 @@ impl Connection {
     }
 }
 
-/// A request that was queued, and is not necessarily written without [`start`](Self::start).
-#[must_use]
+/// A request that is under way.
 #[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) waiter: Waiter,
     /// When its call began, approximately, if this is the first attempt.
     pub(crate) begun: Instant,
-    /// The task of a connection that was idle.
-    driver: Option<Waker>,
 }
 
-impl Queued {
-    /// Writes the request if the connection was idle. Call it without holding any lock.
-    #[inline]
-    pub(crate) fn start(&self) {
-        if let Some(driver) = &self.driver {
-            self.waiter.connection.turns.poll_for(driver);
-        }
-    }
+/// A request that was queued, to be passed to [`Connection::start`].
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    slot: Caller,
+    id: u64,
+    begun: Instant,
+    /// The task of a connection that was idle.
+    driver: Option<Waker>,
 }
 
 /// A caller that waits for a response. Dropping it withdraws the request, unless part of it was

@@ -442,7 +442,7 @@ mod tests {
     };
 
     /// A pipeline whose first response arrived long ago, and the current time.
-    fn pipeline() -> (Pipeline<u32>, Queue<u32>, Instant) {
+    fn pipeline() -> (Pipeline<usize>, Queue<usize>, Instant) {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
         send(&mut pipeline, begun, 0);
@@ -455,7 +455,7 @@ mod tests {
         (pipeline, queue, begun + SECOND * 10)
     }
 
-    fn send(pipeline: &mut Pipeline<u32>, now: Instant, caller: u32) {
+    fn send(pipeline: &mut Pipeline<usize>, now: Instant, caller: usize) {
         let due = pipeline.patience.read(now) + SECOND * 2;
         let request = Pending {
             expected: Expected::One { tag: caller },
@@ -467,22 +467,22 @@ mod tests {
         pipeline.on_sent(now, std::iter::once(request));
     }
 
-    fn receive(pipeline: &mut Pipeline<u32>, now: Instant, bytes: &[u8]) -> Vec<u32> {
+    fn receive(pipeline: &mut Pipeline<usize>, now: Instant, bytes: &[u8]) -> Vec<usize> {
         let mut done = Vec::new();
         pipeline.read_buffer().0.extend_from_slice(bytes);
         pipeline.on_bytes(now, bytes.len(), &mut done).unwrap();
         done.into_iter().map(|(caller, _)| caller).collect()
     }
 
-    fn answer(pipeline: &mut Pipeline<u32>, now: Instant, caller: u32) -> Vec<u32> {
+    fn answer(pipeline: &mut Pipeline<usize>, now: Instant, caller: usize) -> Vec<usize> {
         receive(pipeline, now, format!("HD O{caller}\r\n").as_bytes())
     }
 
     /// The outcome if nothing happens until the next timeout.
     fn wait(
-        pipeline: &mut Pipeline<u32>,
-        queue: &mut Queue<u32>,
-    ) -> (Instant, Option<Verdict>, Vec<u32>) {
+        pipeline: &mut Pipeline<usize>,
+        queue: &mut Queue<usize>,
+    ) -> (Instant, Option<Verdict>, Vec<usize>) {
         loop {
             let at = pipeline.poll_timeout().unwrap();
             let mut expired = Vec::new();
@@ -561,7 +561,7 @@ mod tests {
     fn for_callers_that_waited_to_connect_silence_counts_from_the_attempt() {
         let begun = Instant::now();
         let mut pipeline = Pipeline::new(begun, TIMEOUTS, decoder());
-        let silent = |mut pipeline: Pipeline<u32>| {
+        let silent = |mut pipeline: Pipeline<usize>| {
             let mut queue = Queue::new(Dialect::Meta);
             let (at, verdict, _) = wait(&mut pipeline, &mut queue);
             assert_eq!(verdict, Some(Verdict::Silent));
@@ -607,11 +607,11 @@ mod tests {
         }
         let mut answered = Vec::new();
         let mut expired = Vec::new();
-        for second in 1..=10 {
+        for second in 1..=10_u32 {
             let now = begun + SECOND * second * 3 / 10;
             let verdict = pipeline.on_timeout(now, now, &mut queue, &mut expired);
             assert_eq!(verdict, None);
-            answered.extend(answer(&mut pipeline, now, second));
+            answered.extend(answer(&mut pipeline, now, second as usize));
         }
         assert_eq!(answered, (1..=6).collect::<Vec<_>>());
         assert_eq!(expired, (7..=10).collect::<Vec<_>>());
@@ -667,7 +667,7 @@ mod tests {
 
     #[test]
     fn a_full_socket_does_not_excuse_silence() {
-        let is_silent_at = |mut pipeline: Pipeline<u32>| {
+        let is_silent_at = |mut pipeline: Pipeline<usize>| {
             let (at, verdict, _) = wait(&mut pipeline, &mut Queue::new(Dialect::Meta));
             assert_eq!(verdict, Some(Verdict::Silent));
             at
@@ -690,16 +690,8 @@ mod tests {
         pipeline.take_tally();
         let due = pipeline.patience.read(now) + SECOND;
         for (caller, weight) in [(1, 2), (2, 3)] {
-            let encode = |_: &mut Outgoing| {
-                Ok::<_, ()>(Pending {
-                    expected: Expected::One { tag: caller },
-                    has_mark: false,
-                    caller: Some(caller),
-                    weight,
-                    due,
-                })
-            };
-            queue.push(encode).unwrap();
+            let encode = |_: &mut Outgoing| Ok::<_, ()>(Expected::One { tag: caller });
+            queue.push(encode, false, caller, weight, due).unwrap();
         }
         pipeline.note_due(due);
         let (at, verdict, expired) = wait(&mut pipeline, &mut queue);
@@ -710,7 +702,7 @@ mod tests {
     #[test]
     fn the_memory_of_a_large_batch_is_freed() {
         let (mut pipeline, _, now) = pipeline();
-        let callers = 1..=u32::try_from(KEPT / 4).unwrap();
+        let callers = 1..=KEPT / 4;
         callers
             .clone()
             .for_each(|caller| send(&mut pipeline, now, caller));
@@ -726,21 +718,13 @@ mod tests {
     #[test]
     fn values_wait_for_the_version_which_belongs_to_no_caller() {
         let now = Instant::now();
-        let mut pipeline = Pipeline::<u32>::new(now, TIMEOUTS, decoder());
+        let mut pipeline = Pipeline::<usize>::new(now, TIMEOUTS, decoder());
         let mut queue = Queue::new(Dialect::Meta);
         pipeline.ask_version(now);
         assert_eq!(pipeline.in_flight(), 1);
         assert!(!pipeline.must_wait(&queue), "there is no value");
-        let encode = |out: &mut Outgoing| {
-            Ok::<_, ()>(Pending {
-                expected: MetaRequest::set("k", "v").encode(out),
-                has_mark: false,
-                caller: Some(1),
-                weight: 1,
-                due: now + SECOND,
-            })
-        };
-        queue.push(encode).unwrap();
+        let encode = |out: &mut Outgoing| Ok::<_, ()>(MetaRequest::set("k", "v").encode(out));
+        queue.push(encode, false, 1, 1, now + SECOND).unwrap();
         assert!(pipeline.must_wait(&queue));
         assert!(receive(&mut pipeline, now, b"VERSION 1.6.18\r\n").is_empty());
         assert!(!pipeline.must_wait(&queue));

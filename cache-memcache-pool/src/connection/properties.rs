@@ -58,11 +58,7 @@ impl Answer {
                 Expected::One { tag: 7 }
             }
             Self::Many(found) => Expected::many(7, found.len()),
-            Self::Quiet { commands, .. } => Expected::Quiet {
-                commands: *commands,
-                remarks: 0,
-                has_failed: false,
-            },
+            Self::Quiet { commands, .. } => Expected::quiet(*commands),
             Self::Values(found) => {
                 let keys: Vec<String> = (0..found.len()).map(|n| format!("k{n}")).collect();
                 let keys = keys.iter().map(String::as_str);

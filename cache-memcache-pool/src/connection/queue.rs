@@ -172,23 +172,37 @@ impl<C> Queue<C> {
     #[inline]
     pub(crate) fn push<E>(
         &mut self,
-        encode: impl FnOnce(&mut Outgoing) -> Result<Pending<C>, E>,
+        encode: impl FnOnce(&mut Outgoing) -> Result<Expected, E>,
+        has_mark: bool,
+        caller: C,
+        weight: usize,
+        due: Instant,
     ) -> Result<u64, E> {
         let (start, first) = (self.out.bytes.len(), self.out.ends.len());
-        let request = encode(&mut self.out).inspect_err(|_| {
-            self.out.bytes.truncate(start);
-            self.out.ends.truncate(first);
-        })?;
+        let expected = match encode(&mut self.out) {
+            Ok(expected) => expected,
+            Err(error) => {
+                self.out.bytes.truncate(start);
+                self.out.ends.truncate(first);
+                return Err(error);
+            }
+        };
         let id = self.next_id;
         self.next_id += 1;
         self.live += 1;
-        let earliest = self.earliest.unwrap_or(request.due);
-        self.earliest = Some(earliest.min(request.due));
+        let earliest = self.earliest.unwrap_or(due);
+        self.earliest = Some(earliest.min(due));
         self.entries.push_back(Entry {
             id,
             bytes: (start, self.out.bytes.len()),
             ends: (first, self.out.ends.len()),
-            request: Some(request),
+            request: Some(Pending {
+                expected,
+                has_mark,
+                caller: Some(caller),
+                weight,
+                due,
+            }),
         });
         Ok(id)
     }
@@ -366,15 +380,10 @@ mod tests {
                 flags: 0,
             };
             command.encode_classic(out);
-            Ok::<_, Refused>(Pending {
-                expected: Expected::lines(1),
-                has_mark: false,
-                caller: Some(caller),
-                weight: 1,
-                due: at(caller.into()),
-            })
+            Ok::<_, Refused>(Expected::lines(1))
         };
-        queue.push(encode).unwrap()
+        let due = at(caller.into());
+        queue.push(encode, false, caller, 1, due).unwrap()
     }
 
     /// Everything still queued, as the server would see it, and the callers.
@@ -516,7 +525,7 @@ mod tests {
             out.bytes.extend_from_slice(b"half a command");
             Err("refused")
         };
-        assert_eq!(queue.push(refuse), Err("refused"));
+        assert_eq!(queue.push(refuse, false, 0, 1, at(0)), Err("refused"));
         push(&mut queue, 1, 1);
         assert_eq!(all(&mut queue).0, "set k1 0 0 1\r\nx\r\n");
     }

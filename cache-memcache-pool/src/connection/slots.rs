@@ -2,7 +2,7 @@
 
 use std::task::{Poll, Waker};
 
-/// More free slots than this are not kept.
+/// If there are more slots than this, and all are free, the next caller gets new ones.
 const KEPT: usize = 1024;
 
 /// A slot for each caller, shared by the caller and the driver that delivers its response, and reused
@@ -13,9 +13,10 @@ pub(crate) struct Slots<T> {
     free: Vec<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Slot<T> {
     /// It is not in use.
+    #[default]
     Free,
     /// The caller waits for its response, to be woken if there is a waker.
     Waiting(Option<Waker>),
@@ -37,9 +38,14 @@ impl<T> Slots<T> {
     #[inline]
     pub(crate) fn acquire(&mut self, waker: Option<&Waker>) -> usize {
         let waiting = Slot::Waiting(waker.cloned());
+        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+            *self = Self::new();
+        }
         match self.free.pop() {
             Some(slot) => {
-                self.set(slot, waiting);
+                if let Some(place) = self.slots.get_mut(slot) {
+                    *place = waiting;
+                }
                 slot
             }
             None => {
@@ -69,10 +75,7 @@ impl<T> Slots<T> {
                 }
                 Poll::Pending
             }
-            Some(Slot::Delivered(_)) => match self.release(slot) {
-                Slot::Delivered(response) => Poll::Ready(response),
-                _ => Poll::Pending,
-            },
+            Some(Slot::Delivered(_)) => self.take(slot),
             // A future that is polled after its end.
             _ => Poll::Pending,
         }
@@ -89,7 +92,7 @@ impl<T> Slots<T> {
                 }
             }
             Some(Slot::Abandoned) => {
-                self.release(slot);
+                self.release(slot).map(std::mem::take);
                 None
             }
             _ => None,
@@ -103,26 +106,25 @@ impl<T> Slots<T> {
             Some(place @ Slot::Waiting(_)) if !was_withdrawn => {
                 std::mem::replace(place, Slot::Abandoned)
             }
-            _ => self.release(slot),
+            _ => self.release(slot).map(std::mem::take).unwrap_or_default(),
         }
     }
 
+    /// Takes a response out of its slot, which is free then.
     #[inline]
-    fn release(&mut self, slot: usize) -> Slot<T> {
-        let before = self.set(slot, Slot::Free);
+    fn take(&mut self, slot: usize) -> Poll<T> {
+        // Last of all, so that it is moved only once.
+        match self.release(slot).map(std::mem::take) {
+            Some(Slot::Delivered(response)) => Poll::Ready(response),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Adds a slot to the free ones. Returns the slot, to be emptied.
+    #[inline]
+    fn release(&mut self, slot: usize) -> Option<&mut Slot<T>> {
         self.free.push(slot);
-        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
-            *self = Self::new();
-        }
-        before
-    }
-
-    #[inline]
-    fn set(&mut self, slot: usize, to: Slot<T>) -> Slot<T> {
-        match self.slots.get_mut(slot) {
-            Some(place) => std::mem::replace(place, to),
-            None => Slot::Free,
-        }
+        self.slots.get_mut(slot)
     }
 
     /// How many slots are in use.
@@ -199,6 +201,7 @@ mod tests {
         for slot in all {
             drop(slots.abandon(slot, true));
         }
-        assert_eq!(slots.slots.capacity(), 0);
+        slots.acquire(None);
+        assert_eq!(slots.slots.len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 
 use cache_core::wire::Metadata;
 
-use super::encode::{Dialect, tag_behind, tag_digits};
+use super::encode::{Dialect, tag_digits};
 use super::meta_line::read_meta_response;
 use super::response::{Expected, Item, Reply, Response, Violation, decimal, refusal, server_error};
 use super::value::{COMPRESSED, Stored, StoredFormat};
@@ -106,7 +106,11 @@ impl Decoder {
                         {
                             *buffer = behind;
                             let stored = Stored::decode(format, flags, value, self.limit);
-                            match expected.push(Reply::Found(stored)) {
+                            let reply = Reply::Found(stored);
+                            if matches!(expected, Expected::One { .. }) {
+                                return Ok(Some(Response::One(reply)));
+                            }
+                            match expected.push(reply) {
                                 Some(response) => return Ok(Some(response)),
                                 None => continue,
                             }
@@ -134,8 +138,8 @@ impl Decoder {
                             continue;
                         }
                         Item::MetaValue { response, len } => {
-                            if let Expected::Meta { response: head, .. } = expected {
-                                *head = Some(response);
+                            if let Expected::Meta(meta) = expected {
+                                meta.response = Some(response);
                             }
                             self.state = self.value(0, len)?;
                             continue;
@@ -294,9 +298,7 @@ fn split_line<'a>(buffer: &&'a [u8]) -> Result<Option<Line<'a>>, Violation> {
 fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize, &'a [u8])> {
     let (flags, len, rest) = match expected {
         Expected::One { tag } => split_meta_value(buffer, *tag)?,
-        Expected::Many { first, replies } => {
-            split_meta_value(buffer, tag_behind(*first, replies.len()))?
-        }
+        Expected::Many(tagged) => split_meta_value(buffer, tagged.next_tag())?,
         Expected::Values(values) => {
             let key = values.next_key()?;
             let rest = buffer.strip_prefix(b"VALUE ")?;
@@ -306,7 +308,7 @@ fn split_value<'a>(buffer: &'a [u8], expected: &Expected) -> Option<(u32, usize,
             let rest = rest.strip_prefix(b"\r\n")?;
             (flags, len, rest)
         }
-        Expected::Quiet { .. } | Expected::Lines(_) | Expected::Version | Expected::Meta { .. } => {
+        Expected::Quiet(_) | Expected::Lines(_) | Expected::Version | Expected::Meta(_) => {
             return None;
         }
     };
@@ -320,7 +322,7 @@ fn split_complete(buffer: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
 }
 
 #[inline]
-fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
+fn split_meta_value(buffer: &[u8], expected: usize) -> Option<(u32, u32, &[u8])> {
     let (len, rest) = split_number(buffer.strip_prefix(b"VA ")?)?;
     let (flags, rest) = split_number(rest.strip_prefix(b" f")?)?;
     let rest = split_tag(rest.strip_prefix(b" O")?, expected)?;
@@ -332,14 +334,14 @@ fn split_meta_value(buffer: &[u8], expected: u32) -> Option<(u32, u32, &[u8])> {
 fn split_done<'a>(buffer: &'a [u8], expected: &Expected) -> Option<&'a [u8]> {
     let expected = match expected {
         Expected::One { tag } => *tag,
-        Expected::Many { first, replies } => tag_behind(*first, replies.len()),
+        Expected::Many(tagged) => tagged.next_tag(),
         _ => return None,
     };
     split_tag(buffer.strip_prefix(b"HD O")?, expected)
 }
 
 /// The tag `expected` at the end of a line. Returns what follows the line.
-fn split_tag(bytes: &[u8], expected: u32) -> Option<&[u8]> {
+fn split_tag(bytes: &[u8], expected: usize) -> Option<&[u8]> {
     let ([a, b, c, d, b'\r', b'\n'], rest) = bytes.split_first_chunk()? else {
         return None;
     };
@@ -368,12 +370,12 @@ fn read_line<'a>(line: &'a [u8], expected: &Expected) -> Result<Item<'a>, Violat
     }
     match expected {
         Expected::One { tag } => read_meta(line, *tag),
-        Expected::Many { first, replies } => read_meta(line, tag_behind(*first, replies.len())),
-        Expected::Quiet { .. } => read_quiet(line),
+        Expected::Many(tagged) => read_meta(line, tagged.next_tag()),
+        Expected::Quiet(_) => read_quiet(line),
         Expected::Values(_) => read_text(line),
         Expected::Lines(_) => read_written(line),
         Expected::Version => check_version(line, Dialect::Meta).map(|()| Item::End),
-        Expected::Meta { tag, status, .. } => read_meta_response(line, *tag, *status),
+        Expected::Meta(meta) => read_meta_response(line, meta.tag, meta.status),
     }
 }
 
@@ -389,9 +391,8 @@ fn read_quiet(line: &[u8]) -> Result<Item<'_>, Violation> {
 }
 
 /// A line of the meta protocol.
-fn read_meta(line: &[u8], tag: u32) -> Result<Item<'_>, Violation> {
-    let is_tag =
-        |number: &[u8]| decimal(number).is_some_and(|number| u32::try_from(number) == Ok(tag));
+fn read_meta(line: &[u8], tag: usize) -> Result<Item<'_>, Violation> {
+    let is_tag = |number: &[u8]| decimal(number) == Some(tag);
     if line.strip_prefix(b"HD O").is_some_and(is_tag) {
         return Ok(Item::Reply(Reply::Done));
     }
@@ -486,11 +487,7 @@ mod tests {
     use super::*;
 
     fn quiet() -> Expected {
-        Expected::Quiet {
-            commands: 3,
-            remarks: 0,
-            has_failed: false,
-        }
+        Expected::quiet(3)
     }
 
     fn decode(mut bytes: &[u8], mut expected: Expected) -> Result<Option<Response>, Violation> {

@@ -85,17 +85,18 @@ pub(crate) fn check_key(key: &str, dialect: Dialect) -> Result<()> {
 }
 
 /// Tags are numbers of four digits: there are more than commands in flight.
-const TAGS: u32 = 10_000;
+const TAGS: usize = 10_000;
 
 /// The tag of the command `n` places after the one with the tag `first`.
-#[expect(clippy::cast_possible_truncation, reason = "tags wrap around")]
-pub(crate) fn tag_behind(first: u32, n: usize) -> u32 {
-    first.wrapping_add(n as u32) % TAGS
+pub(crate) fn tag_behind(first: usize, n: usize) -> usize {
+    first.wrapping_add(n) % TAGS
 }
 
 /// The digits of `tag` on the wire, always four, so that they are compared without being parsed.
-pub(super) fn tag_digits(tag: u32) -> [u8; 4] {
+#[expect(clippy::cast_possible_truncation, reason = "it has four digits")]
+pub(super) fn tag_digits(tag: usize) -> [u8; 4] {
     const ZEROS: u32 = u32::from_le_bytes([b'0'; 4]);
+    let tag = tag as u32;
     // Two numbers of two digits, and their division by ten at once.
     let pairs = tag / 100 + ((tag % 100) << 16);
     let tens = ((pairs * 103) >> 10) & 0x000f_000f;
@@ -115,7 +116,7 @@ pub(crate) struct Outgoing {
     /// It has contained a value for a meta command.
     pub(crate) has_value: bool,
     dialect: Dialect,
-    next_tag: u32,
+    next_tag: usize,
 }
 
 impl Outgoing {
@@ -130,7 +131,7 @@ impl Outgoing {
         self.dialect
     }
 
-    pub(super) fn tag(&mut self) -> u32 {
+    pub(super) fn tag(&mut self) -> usize {
         let tag = self.next_tag;
         self.next_tag = tag_behind(tag, 1);
         tag
@@ -201,7 +202,7 @@ impl<'a> Command<'a> {
 
     /// Appends the command and returns its tag.
     #[inline]
-    pub(crate) fn encode(&self, out: &mut Outgoing) -> u32 {
+    pub(crate) fn encode(&self, out: &mut Outgoing) -> usize {
         let tag = out.tag();
         match self {
             // The most frequent command, in three pieces.
@@ -227,7 +228,7 @@ impl<'a> Command<'a> {
     }
 
     /// Appends the command with a tag, or a quiet one.
-    fn encode_with(&self, tag: Option<u32>, out: &mut Outgoing) {
+    fn encode_with(&self, tag: Option<usize>, out: &mut Outgoing) {
         let verb = match self {
             Self::Get(_) => b'g',
             Self::Set { .. } => b's',
@@ -252,7 +253,7 @@ impl<'a> Command<'a> {
 
     /// Appends the part after the key.
     #[inline]
-    fn encode_flags(&self, tag: Option<u32>, out: &mut Vec<u8>) {
+    fn encode_flags(&self, tag: Option<usize>, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
             Self::Get(_) => out.extend_from_slice(b" v f"),
@@ -285,7 +286,7 @@ impl<'a> Command<'a> {
 }
 
 /// Appends the flag that the reply repeats.
-pub(super) fn encode_tag(tag: u32, out: &mut Vec<u8>) {
+pub(super) fn encode_tag(tag: usize, out: &mut Vec<u8>) {
     let [a, b, c, d] = tag_digits(tag);
     out.extend_from_slice(&[b' ', b'O', a, b, c, d]);
 }
@@ -409,11 +410,7 @@ pub(crate) fn encode_many<'a>(
             command(position).encode_quiet(out);
         }
         encode_end(out);
-        return Ok(Expected::Quiet {
-            commands: n,
-            remarks: 0,
-            has_failed: false,
-        });
+        return Ok(Expected::quiet(n));
     }
     let first = first.encode(out);
     for position in 1..n {
@@ -521,7 +518,7 @@ mod tests {
     fn tags_wrap_around() {
         assert_eq!(tag_behind(TAGS - 1, 1), 0);
         assert_eq!(tag_behind(TAGS - 2, 1), TAGS - 1);
-        assert_eq!(tag_behind(3, TAGS as usize * 2), 3);
+        assert_eq!(tag_behind(3, TAGS * 2), 3);
         let mut out = Outgoing::new(Dialect::Meta);
         out.next_tag = TAGS - 1;
         assert_eq!((out.tag(), out.tag(), out.tag()), (TAGS - 1, 0, 1));

@@ -7,7 +7,7 @@ use super::response::{Item, Reply, Violation, decimal, refusal, server_error};
 /// commands without a tag.
 pub(super) fn read_meta_response(
     line: &[u8],
-    tag: Option<u32>,
+    tag: Option<usize>,
     only: Option<MetaStatus>,
 ) -> Result<Item<'_>, Violation> {
     let violation = || Violation::line(line);

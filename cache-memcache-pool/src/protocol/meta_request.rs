@@ -7,7 +7,7 @@ use cache_core::{Error, ErrorKind, Result};
 use super::decode::MAX_ITEM;
 use super::encode::{Outgoing, encode_line, encode_number, encode_tag};
 use super::meta_response::MetaStatus;
-use super::response::Expected;
+use super::response::{Expected, ExpectedMeta};
 use crate::NAME;
 
 /// memcached accepts about 20 tokens per line.
@@ -278,7 +278,7 @@ impl MetaRequest {
             out.bytes.extend_from_slice(b"\r\n");
         }
         out.ends.push(out.bytes.len());
-        Expected::Meta {
+        Expected::Meta(Box::new(ExpectedMeta {
             tag,
             status: match self.verb {
                 Verb::Debug => Some(MetaStatus::Value),
@@ -286,7 +286,7 @@ impl MetaRequest {
                 _ => None,
             },
             response: None,
-        }
+        }))
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use encode::{
 pub use meta_request::MetaRequest;
 pub use meta_response::{MetaResponse, MetaStatus};
 pub(crate) use response::{Expected, Reply, Response, Violation};
-pub(crate) use value::COMPRESSED;
 pub use value::StoredFormat;
+pub(crate) use value::{COMPRESSED, Stored};
 pub(crate) use version::{ASK_VERSION, check_version};
 pub(crate) use zlib::compress;

@@ -3,6 +3,7 @@
 use cache_core::Result;
 
 use super::StoredFormat;
+use super::encode::tag_behind;
 use super::meta_response::{MetaResponse, MetaStatus};
 use super::value::Stored;
 
@@ -57,20 +58,15 @@ impl Violation {
 
 /// The expected response to a request, and the part that has arrived.
 ///
-/// What is long is boxed, since it is moved with each request.
+/// It is moved with each request, so every variant has one word, which fits into a register.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// The reply to one meta command.
-    One { tag: u32 },
-    /// The replies to several, `first` being the tag of the first.
-    Many { first: u32, replies: Box<Replies> },
+    One { tag: usize },
+    /// The replies to several.
+    Many(Box<Tagged>),
     /// The end of several quiet commands, which report only failures.
-    Quiet {
-        commands: usize,
-        /// How many of them have reported something.
-        remarks: usize,
-        has_failed: bool,
-    },
+    Quiet(Box<Quiet>),
     /// The values for a classic `get`.
     Values(Box<Values>),
     /// A line for each of several classic writes.
@@ -78,13 +74,40 @@ pub(crate) enum Expected {
     /// The version of a server with meta commands.
     Version,
     /// The response to a [`MetaRequest`](super::MetaRequest).
-    Meta {
-        tag: Option<u32>,
-        /// The status of a command without a tag.
-        status: Option<MetaStatus>,
-        /// The response, while its value is missing.
-        response: Option<Box<MetaResponse>>,
-    },
+    Meta(Box<ExpectedMeta>),
+}
+
+/// The replies to several meta commands.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    first: usize,
+    replies: Replies,
+}
+
+impl Tagged {
+    /// The tag of the next reply.
+    pub(super) fn next_tag(&self) -> usize {
+        tag_behind(self.first, self.replies.replies.len())
+    }
+}
+
+/// What several quiet commands have reported.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    commands: usize,
+    /// How many of them have reported something.
+    remarks: usize,
+    has_failed: bool,
+}
+
+/// The response to a [`MetaRequest`](super::MetaRequest).
+#[derive(Debug)]
+pub(crate) struct ExpectedMeta {
+    pub(super) tag: Option<usize>,
+    /// The status of a command without a tag.
+    pub(super) status: Option<MetaStatus>,
+    /// The response, while its value is missing.
+    pub(super) response: Option<Box<MetaResponse>>,
 }
 
 /// A reply for each of several commands.
@@ -102,9 +125,11 @@ impl Replies {
         }
     }
 
-    /// How many have arrived.
-    pub(super) fn len(&self) -> usize {
-        self.replies.len()
+    /// Adds a reply. Returns the response, if this was the last one.
+    fn push(&mut self, reply: Reply) -> Option<Response> {
+        self.replies.push(reply);
+        let is_last = self.replies.len() == self.commands;
+        is_last.then(|| Response::Many(std::mem::take(&mut self.replies)))
     }
 }
 
@@ -172,11 +197,20 @@ impl Values {
 
 impl Expected {
     /// The replies to several meta commands, `first` being the tag of the first.
-    pub(crate) fn many(first: u32, commands: usize) -> Self {
-        Self::Many {
+    pub(crate) fn many(first: usize, commands: usize) -> Self {
+        Self::Many(Box::new(Tagged {
             first,
-            replies: Box::new(Replies::new(commands)),
-        }
+            replies: Replies::new(commands),
+        }))
+    }
+
+    /// The end of several quiet commands.
+    pub(crate) fn quiet(commands: usize) -> Self {
+        Self::Quiet(Box::new(Quiet {
+            commands,
+            remarks: 0,
+            has_failed: false,
+        }))
     }
 
     /// A line for each of several classic writes.
@@ -197,7 +231,7 @@ impl Expected {
     /// The format of the value.
     pub(super) fn format(&self, stored: StoredFormat) -> StoredFormat {
         match self {
-            Self::Meta { .. } => StoredFormat::Raw,
+            Self::Meta(_) => StoredFormat::Raw,
             _ => stored,
         }
     }
@@ -205,15 +239,10 @@ impl Expected {
     /// Records the message of a quiet command. Each has at most one, so that messages without end
     /// do not keep the callers waiting.
     pub(super) fn note(&mut self, this_failed: bool) -> Result<(), Violation> {
-        if let Self::Quiet {
-            commands,
-            remarks,
-            has_failed,
-        } = self
-        {
-            *remarks += 1;
-            *has_failed |= this_failed;
-            if remarks > commands {
+        if let Self::Quiet(quiet) = self {
+            quiet.remarks += 1;
+            quiet.has_failed |= this_failed;
+            if quiet.remarks > quiet.commands {
                 let reason = "more messages from the server than there were commands";
                 return Err(Violation::Other(reason.into()));
             }
@@ -225,23 +254,20 @@ impl Expected {
     pub(super) fn push(&mut self, reply: Reply) -> Option<Response> {
         match self {
             Self::One { .. } => Some(Response::One(reply)),
-            Self::Many { replies: all, .. } | Self::Lines(all) => {
-                all.replies.push(reply);
-                let is_last = all.replies.len() == all.commands;
-                is_last.then(|| Response::Many(std::mem::take(&mut all.replies)))
-            }
+            Self::Many(tagged) => tagged.replies.push(reply),
+            Self::Lines(replies) => replies.push(reply),
             Self::Values(values) => {
                 values.push(reply);
                 None
             }
-            Self::Meta { response, .. } => Some(Response::One(match (response.take(), reply) {
+            Self::Meta(meta) => Some(Response::One(match (meta.response.take(), reply) {
                 (Some(response), Reply::Found(Ok(stored))) => {
                     Reply::Meta(Box::new(response.with_value(stored.payload)))
                 }
                 (_, reply) => reply,
             })),
             // Its lines are failures or the end.
-            Self::Quiet { .. } | Self::Version => None,
+            Self::Quiet(_) | Self::Version => None,
         }
     }
 
@@ -249,13 +275,11 @@ impl Expected {
     pub(super) fn finish(&mut self) -> Result<Response, Violation> {
         match self {
             Self::Values(values) => Ok(Response::Many(values.take())),
-            Self::Quiet {
-                has_failed: true, ..
-            } => Ok(Response::SomeFailed),
-            Self::Quiet { commands, .. } => Ok(Response::AllDone(*commands)),
+            Self::Quiet(quiet) if quiet.has_failed => Ok(Response::SomeFailed),
+            Self::Quiet(quiet) => Ok(Response::AllDone(quiet.commands)),
             // Sent by the connection, not by a caller.
             Self::Version => Ok(Response::AllDone(0)),
-            Self::One { .. } | Self::Many { .. } | Self::Lines(_) | Self::Meta { .. } => {
+            Self::One { .. } | Self::Many(_) | Self::Lines(_) | Self::Meta(_) => {
                 Err(Violation::line(b"END"))
             }
         }
