@@ -10,7 +10,7 @@ use crate::config::{Address, Settings};
 use crate::protocol::{Command, check_key};
 use crate::router::Router;
 use crate::stats::MemcachePoolStats;
-use crate::store::{HEAD, Removal, Store};
+use crate::store::{Removal, Store};
 use crate::{NAME, multi};
 
 /// A cache in one or more memcached servers: the counterpart of oslo.cache's
@@ -267,10 +267,9 @@ impl CacheBackend for MemcachePoolBackend {
     async fn set(&self, key: &str, value: CachedValue<Vec<u8>>) -> Result<()> {
         let store = &self.inner.store;
         check_key(key, store.cluster.settings.dialect)?;
-        let mut head = Vec::with_capacity(HEAD);
-        let prepared = store.prepare(&value, &mut head);
+        let prepared = store.prepare(&value);
         store
-            .write(&prepared.command(&head, key, value.payload()))
+            .write(&prepared.command(key, value.payload()))
             .await
             .and_then(|()| match prepared.removal {
                 Some(Removal::TooLarge(len)) => Err(store.too_large(len)),

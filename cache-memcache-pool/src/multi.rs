@@ -12,7 +12,7 @@ use crate::connection::{Exchange, Waiter};
 use crate::protocol::{
     Command, Expected, Outgoing, Reply, Response, check_key, encode_many, is_classic_get,
 };
-use crate::store::{self, HEAD, Removal, Store, WEIGHT_BYTES, senseless};
+use crate::store::{self, Prepared, Removal, Store, WEIGHT_BYTES, senseless};
 
 /// The most keys in one request. A call with more keys sends several concurrently, on different
 /// connections: memcached serves each connection by one thread. With fewer keys the system calls
@@ -60,21 +60,17 @@ fn after(value: CachedValue<Vec<u8>>, time: Duration) -> Option<CachedValue<Vec<
 
 pub(crate) async fn set(store: &Store, entries: &[(&str, CachedValue<Vec<u8>>)]) -> Result<()> {
     let last = last_of_each(entries.iter().map(|(key, _)| *key));
-    let mut heads = Vec::with_capacity(entries.len() * HEAD);
     let last = last.iter().filter_map(|&position| entries.get(position));
-    let prepared = last.map(|(key, value)| {
-        let prepared = store.prepare(value, &mut heads);
-        (*key, value.payload().as_slice(), prepared)
-    });
-    let entries: Vec<_> = prepared.collect();
-    let commands = entries.iter();
-    let commands = commands.map(|(key, payload, prepared)| prepared.command(&heads, key, payload));
+    let prepared = last.clone().map(|(_, value)| store.prepare(value));
+    let prepared: Vec<Prepared> = prepared.collect();
+    let commands = last.zip(&prepared);
+    let commands = commands.map(|((key, value), prepared)| prepared.command(key, value.payload()));
     let commands: Vec<Command<'_>> = commands.collect();
     let mut refused = Vec::new();
     let mut outcomes = checked(store, &commands);
     let finish = |position, reply| written(position, reply, &mut refused);
     run(store, &mut outcomes, &commands, finish).await;
-    for (outcome, (_, _, prepared)) in outcomes.iter_mut().zip(&entries) {
+    for (outcome, prepared) in outcomes.iter_mut().zip(&prepared) {
         if let (Some(Removal::TooLarge(len)), Ok(())) = (&prepared.removal, &outcome) {
             *outcome = Err(store.too_large(*len));
         }
@@ -477,7 +473,7 @@ mod tests {
         let payload = vec![0; BYTES / 2];
         let set = Command::Set {
             key: "k",
-            head: b"",
+            metadata: None,
             payload: &payload,
             expires: 0,
             flags: 0,

@@ -1,7 +1,6 @@
 //! [`Store`]: encodes and decodes values, and sends single commands.
 
 use std::future::poll_fn;
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,22 +10,23 @@ use cache_core::{CachedValue, Error, ErrorKind, Result, Ttl};
 
 use crate::NAME;
 use crate::cluster::{Cluster, MARK, Sending};
+use crate::config::Settings;
 use crate::connection::Exchange;
 use crate::protocol::{
     COMPRESSED, Command, Expected, Outgoing, Reply, Response, Stored, StoredFormat, check_key,
     compress, encode_many, encode_one,
 };
 
-/// The length of the metadata of a value, roughly.
-pub(crate) const HEAD: usize = 80;
+/// The metadata of a value has at most this length, apart from what other programs have added.
+const HEAD: usize = 128;
 
 /// How many bytes weigh as much as a small call.
 pub(crate) const WEIGHT_BYTES: usize = 4096;
 
 /// A value ready to be sent.
 pub(crate) struct Prepared {
-    /// The metadata and the bar after it, as a range of a buffer that values share.
-    head: Range<usize>,
+    /// `None` if the stored format has none.
+    metadata: Option<Metadata>,
     /// Metadata and payload together, instead of both.
     compressed: Option<Vec<u8>>,
     /// The client flags.
@@ -45,19 +45,32 @@ pub(crate) enum Removal {
 }
 
 impl Prepared {
-    /// The command that stores `payload` under `key`, or deletes it. `heads` is the buffer with
-    /// its metadata.
-    pub(crate) fn command<'a>(
-        &'a self,
-        heads: &'a [u8],
-        key: &'a str,
-        payload: &'a [u8],
-    ) -> Command<'a> {
+    /// Compresses the value if it is large, and deletes it instead if it is too large.
+    fn measure(&mut self, payload: &[u8], settings: &Settings) {
+        let mut head = Vec::new();
+        if let Some(metadata) = &self.metadata {
+            metadata.write_json(&mut head);
+            head.push(b'|');
+        }
+        let len = head.len() + payload.len();
+        if len > settings.max_value {
+            self.removal = Some(Removal::TooLarge(len));
+        } else if settings.min_compress_len.is_some_and(|min| len >= min)
+            && let Some(compressed) = compress(&head, payload)
+        {
+            self.compressed = Some(compressed);
+            self.metadata = None;
+            self.flags |= COMPRESSED;
+        }
+    }
+
+    /// The command that stores `payload` under `key`, or deletes it.
+    pub(crate) fn command<'a>(&'a self, key: &'a str, payload: &'a [u8]) -> Command<'a> {
         match self.removal {
             Some(_) => Command::Delete(key),
             None => Command::Set {
                 key,
-                head: heads.get(self.head.clone()).unwrap_or_default(),
+                metadata: self.metadata.as_ref(),
                 payload: self.compressed.as_deref().unwrap_or(payload),
                 expires: self.expires,
                 flags: self.flags,
@@ -76,43 +89,31 @@ impl Store {
         Self { cluster }
     }
 
-    /// Prepares a value, and appends its metadata to `heads`.
-    pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>, heads: &mut Vec<u8>) -> Prepared {
-        let start = heads.len();
+    /// Prepares a value.
+    pub(crate) fn prepare(&self, value: &CachedValue<Vec<u8>>) -> Prepared {
         let settings = &self.cluster.settings;
         let lifetime = value.ttl().or_default(settings.default_ttl);
         // Only values that expire need the clock.
         let now = lifetime.map_or(UNIX_EPOCH, |_| settings.now());
         let metadata = Metadata::of(value, settings.default_ttl, now);
         let expires = memcached_expiry(lifetime.filter(|_| metadata.deadline.is_some()), now);
-        if settings.stored_format == StoredFormat::Envelope {
-            metadata.write_json(heads);
-            heads.push(b'|');
-        }
-        let head = heads.get(start..).unwrap_or_default();
-        let len = head.len() + value.payload().len();
-        let removal = if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
-            Some(Removal::Expired)
-        } else if len > settings.max_value {
-            Some(Removal::TooLarge(len))
-        } else {
-            None
-        };
-        let (mut flags, mut compressed) = (settings.client_flags, None);
-        if removal.is_none() && settings.min_compress_len.is_some_and(|min| len >= min) {
-            compressed = compress(head, value.payload());
-        }
-        if compressed.is_some() {
-            flags |= COMPRESSED;
-            heads.truncate(start);
-        }
-        Prepared {
-            head: start..heads.len(),
-            compressed,
-            flags,
+        let has_metadata = settings.stored_format == StoredFormat::Envelope;
+        let mut prepared = Prepared {
+            metadata: has_metadata.then_some(metadata),
+            compressed: None,
+            flags: settings.client_flags,
             expires,
-            removal,
+            removal: None,
+        };
+        let extra = value.extra().map_or(0, str::len);
+        let most = value.payload().len().saturating_add(HEAD + extra);
+        let least = settings.min_compress_len.unwrap_or(usize::MAX);
+        if lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
+            prepared.removal = Some(Removal::Expired);
+        } else if most >= least.min(settings.max_value) {
+            prepared.measure(value.payload(), settings);
         }
+        prepared
     }
 
     pub(crate) fn too_large_to_read(&self, len: usize) -> Error {

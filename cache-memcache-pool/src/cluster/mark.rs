@@ -68,12 +68,10 @@ impl Farm {
 
 /// The command that stores the time of a server's return.
 pub(super) fn encode_mark(returned: SystemTime, mut out: Outgoing) -> Vec<u8> {
-    let mut head = Vec::new();
-    Metadata::new(returned, None).write_json(&mut head);
-    head.push(b'|');
+    let metadata = Metadata::new(returned, None);
     let command = Command::Set {
         key: MARK,
-        head: &head,
+        metadata: Some(&metadata),
         payload: b"",
         expires: 0,
         flags: 0,

@@ -374,7 +374,7 @@ mod tests {
         let encode = |out: &mut Outgoing| {
             let command = Command::Set {
                 key: &key,
-                head: b"",
+                metadata: None,
                 payload: &payload,
                 expires: 0,
                 flags: 0,

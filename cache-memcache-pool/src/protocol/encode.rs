@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use cache_core::wire::Metadata;
 use cache_core::{Error, ErrorKind, Result};
 
 use super::base64;
@@ -117,6 +118,8 @@ pub(crate) struct Outgoing {
     pub(crate) has_value: bool,
     dialect: Dialect,
     next_tag: usize,
+    /// The metadata of the current command, of which the length comes first.
+    head: Vec<u8>,
 }
 
 impl Outgoing {
@@ -144,8 +147,8 @@ pub(crate) enum Command<'a> {
     Get(&'a str),
     Set {
         key: &'a str,
-        /// The metadata before the payload.
-        head: &'a [u8],
+        /// What is written before the payload.
+        metadata: Option<&'a Metadata>,
         payload: &'a [u8],
         /// memcached's expiry: 0 for never, seconds up to 30 days, otherwise the time since the
         /// epoch.
@@ -173,6 +176,7 @@ impl<'a> Command<'a> {
 
     /// Appends the command in the classic protocol.
     pub(crate) fn encode_classic(&self, out: &mut Outgoing) {
+        self.encode_head(&mut out.head);
         let line = &mut out.bytes;
         line.extend_from_slice(match self {
             Self::Get(_) => b"get ",
@@ -181,7 +185,6 @@ impl<'a> Command<'a> {
         });
         line.extend_from_slice(self.key().as_bytes());
         if let Self::Set {
-            head,
             payload,
             expires,
             flags,
@@ -193,10 +196,10 @@ impl<'a> Command<'a> {
             line.push(b' ');
             encode_number(u64::from(*expires), line);
             line.push(b' ');
-            encode_number((head.len() + payload.len()) as u64, line);
+            encode_number((out.head.len() + payload.len()) as u64, line);
         }
         line.extend_from_slice(b"\r\n");
-        self.encode_payload(line);
+        self.encode_payload(&out.head, line);
         out.ends.push(out.bytes.len());
     }
 
@@ -234,15 +237,34 @@ impl<'a> Command<'a> {
             Self::Set { .. } => b's',
             Self::Delete(_) => b'd',
         };
-        let rest = |line: &mut Vec<u8>| self.encode_flags(tag, line);
+        self.encode_head(&mut out.head);
+        let rest = |line: &mut Vec<u8>| self.encode_flags(out.head.len(), tag, line);
         encode_line(verb, self.key(), rest, &mut out.bytes);
         out.has_value |= matches!(self, Self::Set { .. });
-        self.encode_payload(&mut out.bytes);
+        self.encode_payload(&out.head, &mut out.bytes);
         out.ends.push(out.bytes.len());
     }
 
-    fn encode_payload(&self, out: &mut Vec<u8>) {
-        if let Self::Set { head, payload, .. } = self {
+    /// Replaces `head` by the metadata.
+    fn encode_head(&self, head: &mut Vec<u8>) {
+        /// Other programs may have added much.
+        const KEPT: usize = 4 * 1024;
+        if head.capacity() > KEPT {
+            *head = Vec::new();
+        }
+        head.clear();
+        if let Self::Set {
+            metadata: Some(metadata),
+            ..
+        } = self
+        {
+            metadata.write_json(head);
+            head.push(b'|');
+        }
+    }
+
+    fn encode_payload(&self, head: &[u8], out: &mut Vec<u8>) {
+        if let Self::Set { payload, .. } = self {
             // Otherwise the end of the line would double the buffer.
             out.reserve(head.len() + payload.len() + 2);
             out.extend_from_slice(head);
@@ -253,20 +275,19 @@ impl<'a> Command<'a> {
 
     /// Appends the part after the key.
     #[inline]
-    fn encode_flags(&self, tag: Option<usize>, out: &mut Vec<u8>) {
+    fn encode_flags(&self, head: usize, tag: Option<usize>, out: &mut Vec<u8>) {
         match self {
             // The value, and its client flags.
             Self::Get(_) => out.extend_from_slice(b" v f"),
             Self::Delete(_) => {}
             Self::Set {
-                head,
                 payload,
                 expires,
                 flags: client_flags,
                 ..
             } => {
                 out.push(b' ');
-                encode_number((head.len() + payload.len()) as u64, out);
+                encode_number((head + payload.len()) as u64, out);
                 // Without the flag, the value never expires.
                 if *expires != 0 {
                     out.extend_from_slice(b" T");
@@ -426,8 +447,8 @@ mod tests {
     fn set(key: &str, expires: u32, flags: u32) -> Command<'_> {
         Command::Set {
             key,
-            head: b"{}|",
-            payload: b"v",
+            metadata: None,
+            payload: b"{}|v",
             expires,
             flags,
         }
@@ -530,7 +551,7 @@ mod tests {
         let payload = vec![b'v'; LEN];
         let command = Command::Set {
             key: "k",
-            head: b"{}|",
+            metadata: None,
             payload: &payload,
             expires: 0,
             flags: 0,
