@@ -26,8 +26,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(
         "idle-connection-not-written",
         "connection/mod.rs",
-        "self.waiter.connection.turns.poll_for(driver);",
-        "if !@ { self.waiter.connection.turns.poll_for(driver); }",
+        "self.turns.poll_for(&driver);",
+        "if !@ { self.turns.poll_for(&driver); }",
     ),
     bug(
         "time-stands-still-while-idle",
