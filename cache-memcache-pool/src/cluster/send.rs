@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use cache_core::Result;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{Call, Cluster, Farm};
-use crate::connection::{Exchange, Unanswered, Waiter};
+use crate::connection::{Exchange, Queued, Unanswered};
 use crate::protocol::{Expected, Outgoing, Reply, Response};
 
 /// A request for one key, with failover.
@@ -95,7 +95,7 @@ where
                         None => None,
                     }
                 }
-                State::First(first) => match ready!(Pin::new(&mut first.waiter).poll(cx)) {
+                State::First(first) => match ready!(Pin::new(&mut first.queued.waiter).poll(cx)) {
                     Ok(response) => return Poll::Ready(Ok(response)),
                     Err(unanswered) => Some(unanswered),
                 },
@@ -119,10 +119,9 @@ where
 
 /// A first attempt.
 struct First {
+    queued: Queued,
     farm: Arc<Farm>,
     index: usize,
-    begun: Instant,
-    waiter: Waiter,
 }
 
 impl First {
@@ -137,10 +136,9 @@ impl First {
         let home = farm.server(index).filter(|home| home.is_up())?;
         let queued = home.try_submit(exchange, None, Some(waker), None).ok()??;
         Some(Self {
+            queued,
             farm,
             index,
-            begun: queued.begun,
-            waiter: queued.waiter,
         })
     }
 }
@@ -158,7 +156,10 @@ where
 {
     let (farm, failed) = match failed {
         None => (cluster.farm(), None),
-        Some((first, unanswered)) => (first.farm, Some((first.index, first.begun, unanswered))),
+        Some((first, unanswered)) => {
+            let begun = first.queued.begun;
+            (first.farm, Some((first.index, begun, unanswered)))
+        }
     };
     let mut call = Call::new(cluster, &farm);
     if is_once {
