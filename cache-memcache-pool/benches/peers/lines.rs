@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use cache_memcache_pool::MemcachePoolBackend;
 use comparison::load::Work::{GetMulti, Mixed, SetMulti};
-use comparison::load::{self, Client, Keys, Load, Ours, Work};
+use comparison::load::{Client, Keys, Load, Ours, Work};
 use comparison::measure::{Bench, Contestant, Measure};
 use comparison::python::Python;
 use comparison::report::{Line, Role};
@@ -62,10 +62,7 @@ pub(crate) fn run(options: &Measure) -> Result<()> {
         "tokio",
     ];
     let mut bench = Bench::new("memcache", options, HEADLINES, &crates)?;
-    // A single task uses one connection per server. With several threads, the thread that happens
-    // to serve it decides up to a third of the result; with one, it is the same for all clients.
-    let (for_one, for_many) = (servers("1")?, servers("2")?);
-    let stats = for_one.first().context("a server")?.stats()?;
+    let stats = servers(1, 1)?.first().context("a server")?.stats()?;
     bench.version("memcached", stats.get("version").context("no version")?);
     let packages = ["oslo.cache", "python-memcached", "pymemcache"];
     let mut python = None;
@@ -84,97 +81,126 @@ pub(crate) fn run(options: &Measure) -> Result<()> {
             if !bench.wants(&name) {
                 continue;
             }
-            let servers = if *tasks == 1 { &for_one } else { &for_many };
-            let servers = servers.get(..*count).unwrap_or_default();
             let load = Load {
                 work: *work,
                 tasks: *tasks,
                 size: *size,
                 length: Duration::try_from_secs_f64(options.seconds)? / TURNS,
-                servers: servers.iter().filter_map(|server| server.id()).collect(),
+                servers: Vec::new(),
             };
             // Python does not use the Rust runtime, so measure it only once.
             let python = python.as_ref().filter(|_| suffix.is_empty());
             let rounds = options.rounds.max(1) * TURNS as usize;
-            line(&mut bench, &name, rounds, &runtime, servers, &load, python)?;
+            let all = Contestants {
+                runtime: &runtime,
+                count: *count,
+                load,
+                servers: Vec::new(),
+                entered: Vec::new(),
+            };
+            line(&mut bench, &name, rounds, all, python)?;
         }
     }
     bench.finish()
 }
 
-/// Servers with this number of threads.
-fn servers(threads: &str) -> Result<Vec<Memcached>> {
-    let args = ["-m", "1024", "-t", threads];
+/// `count` servers with this number of threads.
+fn servers(threads: usize, count: usize) -> Result<Vec<Memcached>> {
+    let threads = threads.to_string();
+    let args = ["-m", "1024", "-t", &threads];
     let start = || Memcached::builder().args(args).start();
-    (0..3).map(|_| Ok(start()?)).collect()
+    (0..count).map(|_| Ok(start()?)).collect()
 }
 
 /// Measures one workload with all contestants. The base is the limit, which is the bare round trip
 /// for a single task.
-fn line(
+fn line<'a>(
     bench: &mut Bench<'_>,
     name: &str,
     rounds: usize,
-    runtime: &Runtime,
-    servers: &[Memcached],
-    load: &Load,
-    python: Option<&Python>,
+    mut all: Contestants<'a>,
+    python: Option<&'a Python>,
 ) -> Result<()> {
-    let urls: Vec<String> = servers.iter().map(Memcached::url).collect();
+    let runtime = all.runtime;
     let _enter = runtime.enter();
-    let mut all = Contestants {
-        runtime,
-        load,
-        entered: Vec::new(),
-    };
+    let urls = all.start_servers()?;
     let ours = MemcachePoolBackend::builder().url(&urls).build()?;
     all.enter("cache-memcache-pool", Role::Ours, Ours(ours))?;
-    let limit = if load.tasks == 1 {
+    let urls = all.start_servers()?;
+    let limit = if all.load.tasks == 1 {
         let bare = runtime.block_on(RoundTrip::connect(&urls))?;
         all.enter("bare round trip", Role::Limit, bare)?
     } else {
         let limit = runtime.block_on(Limit::connect(&urls))?;
         all.enter("hand-written pipelined", Role::Limit, limit)?
     };
+    let urls = all.start_servers()?;
     let meta = runtime.block_on(AsyncMeta::connect(&urls))?;
     all.enter("memcache::exp::AsyncMetaClient", Role::Peer, meta)?;
-    if let [url] = urls.as_slice() {
+    if all.count == 1 {
+        let urls = all.start_servers()?;
+        let url = urls.first().context("a server")?;
         let peer = runtime.block_on(AsyncMemcached::connect(url))?;
         all.enter("async-memcached × 10", Role::Peer, peer)?;
     }
-    let mut contestants = all.entered;
     for (python, client) in python
         .iter()
         .flat_map(|python| PYTHON.iter().map(move |c| (python, c)))
     {
-        contestants.push(python.contestant(client, &urls, load));
+        let urls = all.start_servers()?;
+        let contestant = python.contestant(client, &urls, &all.load);
+        all.entered.push(contestant);
     }
-    let goal = Some(GOAL);
     let line = Line {
         rounds,
-        goal,
-        ..Line::new(name).unit(load.work.unit()).base(limit)
+        goal: Some(GOAL),
+        ..Line::new(name).unit(all.load.work.unit()).base(limit)
     };
-    bench.compare(line, contestants)
+    bench.compare(line, all.entered)
 }
 
+/// The contestants of a line. Each has servers of its own: among the values of others, those that
+/// were written first would be read more slowly, since memcached moves them between its LRU lists.
 struct Contestants<'a> {
     runtime: &'a Runtime,
-    load: &'a Load,
+    /// The number of servers.
+    count: usize,
+    load: Load,
+    servers: Vec<Memcached>,
     entered: Vec<Contestant<'a>>,
 }
 
 impl Contestants<'_> {
-    /// Each client gets its own keys, since clients store values in different formats.
+    /// Starts the servers of the next contestant.
+    fn start_servers(&mut self) -> Result<Vec<String>> {
+        // A single task uses one connection per server. With several threads, the thread that
+        // happens to serve it decides up to a third of the result; with one, it is the same for
+        // all clients.
+        let threads = if self.load.tasks == 1 { 1 } else { 2 };
+        let servers = servers(threads, self.count)?;
+        self.load.servers = servers.iter().filter_map(|server| server.id()).collect();
+        let urls = servers.iter().map(Memcached::url).collect();
+        self.servers.extend(servers);
+        Ok(urls)
+    }
+
     fn enter<C: Client>(
         &mut self,
         name: &'static str,
         role: Role,
         client: C,
     ) -> Result<&'static str> {
-        let keys = keys(self.entered.len(), self.load.size);
-        self.runtime
-            .block_on(load::fill(&client, &keys, self.load.size, 1))?;
+        let keys = keys(self.load.size);
+        let value = vec![b'v'; self.load.size];
+        // One by one, since the order of the values in the memory of the server decides up to a third
+        // of the time that it takes to read them.
+        let mut filled = client.clone();
+        self.runtime.block_on(async {
+            for key in keys.iter() {
+                filled.set(&[key], &value).await?;
+            }
+            anyhow::Ok(())
+        })?;
         let contestant = self.load.contestant(name, role, self.runtime, client, keys);
         self.entered.push(contestant);
         Ok(name)
@@ -182,8 +208,8 @@ impl Contestants<'_> {
 }
 
 /// As many keys as fit on a server, 40 characters long, like those of oslo.cache.
-fn keys(client: usize, size: usize) -> Keys {
+fn keys(size: usize) -> Keys {
     let count: u128 = if size > 10_000 { 500 } else { 10_000 };
-    let key = |n| format!("{client}{:039x}", 0x9e37_79b9_7f4a_7c15_u128 * n);
+    let key = |n| format!("{:040x}", 0x9e37_79b9_7f4a_7c15_u128 * n);
     (1..=count).map(key).collect()
 }
