@@ -50,7 +50,7 @@ const GOAL: f64 = 0.95;
 
 /// Each turn is divided into this many, since many short turns give the same ratios again more
 /// often than few long ones: a machine that is slow for a second then affects all contestants.
-const TURNS: u32 = 7;
+const TURNS: u32 = 14;
 
 const PYTHON: &[&str] = &["oslo.cache memcache_pool", "pymemcache"];
 
