@@ -171,9 +171,13 @@ impl<'a> Bench<'a> {
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contestants.len()];
         for round in 0..rounds + warm_up {
             let mut turns: Vec<_> = contestants.iter_mut().zip(&mut samples).collect();
-            // Rotate the order so that no contestant always goes first.
-            let first = round % turns.len().max(1);
+            // Rotate the order so that no contestant always goes first, and reverse it every other
+            // time so that none always follows the same one, which leaves the machine in some state.
+            let first = round / 2 % turns.len().max(1);
             turns.rotate_left(first);
+            if round % 2 == 1 {
+                turns.reverse();
+            }
             for (contestant, samples) in turns {
                 let name = &contestant.name;
                 progress.set_message(format!("{work}: round {round}/{rounds}, {name}"));
@@ -257,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn contestants_take_turns_in_rotating_order() {
+    fn contestants_take_turns_in_changing_order() {
         let order = RefCell::new(String::new());
         let options = options(2, &[]);
         let mut bench = Bench::new("test-turns", &options, &[], &[]).unwrap();
-        let contestants = ["a", "b"].map(|name| {
+        let contestants = ["a", "b", "c"].map(|name| {
             let order = &order;
             Contestant::new(name, Role::Peer, move || {
                 order.borrow_mut().push_str(name);
@@ -271,8 +275,8 @@ mod tests {
         bench
             .compare(Line::new("work"), contestants.into())
             .unwrap();
-        // The first two turns are the warm-up round.
-        assert_eq!(*order.borrow(), "abbaab");
+        // The first three turns are the warm-up round.
+        assert_eq!(*order.borrow(), "abccbabca");
         remove(&bench);
     }
 
