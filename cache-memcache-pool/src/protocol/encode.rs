@@ -546,6 +546,33 @@ mod tests {
     }
 
     #[test]
+    fn metadata_is_part_of_the_value_and_its_buffer_is_freed_if_it_is_large() {
+        let long = format!(r#"{{"ct": 1.5, "by": "{}"}}"#, "x".repeat(10_000));
+        let metadata = Metadata::read_json(long.as_bytes(), NAME).unwrap();
+        let mut stored = Vec::new();
+        metadata.write_json(&mut stored);
+        let set = Command::Set {
+            key: "k",
+            metadata: Some(&metadata),
+            payload: b"v",
+            expires: 0,
+            flags: 0,
+        };
+        let stored = format!("{}|v\r\n", String::from_utf8(stored).unwrap());
+        let len = stored.len() - 2;
+        for (dialect, line) in [
+            (Dialect::Meta, format!("ms k {len} O0000\r\n")),
+            (Dialect::Classic, format!("set k 0 0 {len}\r\n")),
+        ] {
+            let mut out = Outgoing::new(dialect);
+            encode_one(&set, &mut out);
+            assert_eq!(out.bytes, (line + &stored).into_bytes());
+            encode_one(&Command::Delete("k"), &mut out);
+            assert_eq!(out.head.capacity(), 0, "{dialect:?}");
+        }
+    }
+
+    #[test]
     fn the_buffer_of_a_large_value_is_hardly_larger() {
         const LEN: usize = 1 << 20;
         let payload = vec![b'v'; LEN];
