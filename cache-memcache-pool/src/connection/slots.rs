@@ -2,7 +2,7 @@
 
 use std::task::{Poll, Waker};
 
-/// If there are more slots than this, and all are free, the next caller gets new ones.
+/// More free slots than this are not kept.
 const KEPT: usize = 1024;
 
 /// A slot for each caller, shared by the caller and the driver that delivers its response, and reused
@@ -38,9 +38,6 @@ impl<T> Slots<T> {
     #[inline]
     pub(crate) fn acquire(&mut self, waker: Option<&Waker>) -> usize {
         let waiting = Slot::Waiting(waker.cloned());
-        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
-            *self = Self::new();
-        }
         match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.slots.get_mut(slot) {
@@ -75,7 +72,10 @@ impl<T> Slots<T> {
                 }
                 Poll::Pending
             }
-            Some(Slot::Delivered(_)) => self.take(slot),
+            Some(Slot::Delivered(_)) => match self.release(slot) {
+                Slot::Delivered(response) => Poll::Ready(response),
+                _ => Poll::Pending,
+            },
             // A future that is polled after its end.
             _ => Poll::Pending,
         }
@@ -92,7 +92,7 @@ impl<T> Slots<T> {
                 }
             }
             Some(Slot::Abandoned) => {
-                self.release(slot).map(std::mem::take);
+                self.release(slot);
                 None
             }
             _ => None,
@@ -106,25 +106,27 @@ impl<T> Slots<T> {
             Some(place @ Slot::Waiting(_)) if !was_withdrawn => {
                 std::mem::replace(place, Slot::Abandoned)
             }
-            _ => self.release(slot).map(std::mem::take).unwrap_or_default(),
+            _ => self.release(slot),
         }
     }
 
-    /// Takes a response out of its slot, which is free then.
+    /// Adds a slot to the free ones, and returns what was in it.
     #[inline]
-    fn take(&mut self, slot: usize) -> Poll<T> {
-        // Last of all, so that it is moved only once.
-        match self.release(slot).map(std::mem::take) {
-            Some(Slot::Delivered(response)) => Poll::Ready(response),
-            _ => Poll::Pending,
-        }
-    }
-
-    /// Adds a slot to the free ones. Returns the slot, to be emptied.
-    #[inline]
-    fn release(&mut self, slot: usize) -> Option<&mut Slot<T>> {
+    fn release(&mut self, slot: usize) -> Slot<T> {
         self.free.push(slot);
-        self.slots.get_mut(slot)
+        if self.free.len() == self.slots.len() && self.slots.len() > KEPT {
+            return std::mem::replace(self, Self::new()).empty(slot);
+        }
+        self.empty(slot)
+    }
+
+    /// Takes out what is in a slot: last of all, so that it is moved only once.
+    #[inline]
+    fn empty(&mut self, slot: usize) -> Slot<T> {
+        self.slots
+            .get_mut(slot)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// How many slots are in use.
@@ -201,7 +203,6 @@ mod tests {
         for slot in all {
             drop(slots.abandon(slot, true));
         }
-        slots.acquire(None);
-        assert_eq!(slots.slots.len(), 1);
+        assert_eq!(slots.slots.capacity(), 0);
     }
 }
