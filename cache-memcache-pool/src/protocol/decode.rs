@@ -107,6 +107,7 @@ impl Decoder {
                             *buffer = behind;
                             let stored = Stored::decode(format, flags, value, self.limit);
                             let reply = Reply::Found(stored);
+                            // The usual case, without a call that costs two percent of a get.
                             if matches!(expected, Expected::One { .. }) {
                                 return Ok(Some(Response::One(reply)));
                             }
